@@ -1,0 +1,141 @@
+"""Noise levels and labels as vectors.
+
+A scalar c becomes the pair of vectors cos(w_k c), sin(w_k c), k = 0..K-1. What differs between papers is the
+frequencies w_k and the order of the two halves:
+
+    geometric   w_k = max_period^(-k/K), or ^(-k/(K-1)) so that the slowest frequency is reached exactly; c is an
+                integer step 0..T-1, so the periods run from 2 pi steps to far beyond T
+    log_spaced  w_k from `low` to `high` in equal ratios; c is of order 1 (ln(sigma)/4, or a time in [0, 1])
+    random      w_k = 2 pi N(0, scale^2), drawn once and stored with the weights
+
+A label is a row of a table. A table over `classes` classes has one row more: row `classes` is the null label, to which
+-1 and None both map, so "unconditional" is a learned embedding and class 0 is an ordinary class.
+
+References:
+    "Attention Is All You Need", Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, section 3.5
+    "Fourier Features Let Networks Learn High Frequency Functions", Tancik et al., 2020, https://arxiv.org/abs/2006.10739
+    "Classifier-Free Diffusion Guidance", Ho and Salimans, 2022, https://arxiv.org/abs/2207.12598, section 3.2
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+NULL = -1  # the label of one image without a label; the same number as core.denoiser.NULL
+
+
+def geometric(count: int, max_period: float = 10000.0, endpoint: bool = False) -> Tensor:
+    """Return frequencies falling from 1 towards 1/max_period, float32 (count,).
+
+    Arguments:
+        count: Number of frequencies, >= 1 (>= 2 with `endpoint`).
+        max_period: Inverse of the limiting frequency.
+        endpoint: Whether the last frequency equals 1/max_period; otherwise it is one ratio above it.
+    """
+    k = torch.arange(count, dtype=torch.float32)
+    return torch.exp(-math.log(max_period) * k / (count - 1 if endpoint else count))
+
+
+def log_spaced(count: int, low: float = 0.5, high: float = 100.0) -> Tensor:
+    """Return `count` >= 2 frequencies from `low` to `high` in equal ratios, float32 (count,), in radians."""
+    return torch.exp(torch.linspace(math.log(low), math.log(high), count, dtype=torch.float32))
+
+
+def noise_batch(c_noise: Tensor, x: Tensor) -> Tensor:
+    """Return the conditioning number of every image, (B,), at least float32, on the images' device.
+
+    Arguments:
+        c_noise: Shape () or (B,).
+        x: Images (B, C, H, W).
+
+    Raises:
+        ValueError: If the shape is neither () nor (B,).
+    """
+    if c_noise.shape not in ((), (x.shape[0],)):
+        raise ValueError(
+            f"c_noise must be one number or one per image, shape () or ({x.shape[0]},); got {tuple(c_noise.shape)}."
+        )
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    return c_noise.to(device=x.device, dtype=dtype).expand(x.shape[0])
+
+
+class Sinusoid(nn.Module):
+    """Embed a scalar per image as cosines and sines, (B,) -> (B, 2 * count).
+
+    Arguments:
+        frequencies: Radians per unit of the scalar, shape (count,).
+        sin_first: Whether the sines form the first half.
+        stored: Whether the frequencies belong to the state dict (random ones must).
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, frequencies: Tensor, sin_first: bool = False, stored: bool = False) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", frequencies, persistent=stored)
+        self.sin_first = sin_first
+
+    def forward(self, c: Tensor) -> Tensor:
+        # the angles reach 1000 radians: always at least float32, whatever autocast or .half() did around
+        angle = c[:, None] * self.frequencies.to(c.dtype)
+        cos, sin = angle.cos(), angle.sin()
+        return torch.cat((sin, cos) if self.sin_first else (cos, sin), dim=1)
+
+
+def label_rows(label: Tensor | None, classes: int, batch: int, device: torch.device) -> Tensor:
+    """Return the table row of every image, int64 (B,): the class, or `classes` for -1 and None.
+
+    Arguments:
+        label: Classes int64 (B,) in 0..classes-1 or -1, or None for no label at all.
+        classes: Number of classes, >= 1.
+        batch: Number of images B.
+        device: Where the rows are needed.
+
+    Raises:
+        ValueError: If the shape is not (B,), the type is not int64, or (checked on the CPU only, because looking at a
+            value on an accelerator would wait for it) a label lies outside -1..classes-1.
+    """
+    if label is None:
+        return torch.full((batch,), classes, dtype=torch.int64, device=device)
+    if label.shape != (batch,) or label.dtype != torch.int64:
+        raise ValueError(
+            f"label must be int64 of shape ({batch},), one per image; got {label.dtype} {tuple(label.shape)}."
+        )
+    if label.device.type == "cpu" and batch and (int(label.min()) < NULL or int(label.max()) >= classes):
+        raise ValueError(
+            f"Labels lie in 0..{classes - 1}, or {NULL} for none; got {int(label.min())}..{int(label.max())}."
+        )
+    label = label.to(device)
+    return torch.where(label == NULL, classes, label)
+
+
+def refuse_label(label: Tensor | None) -> None:
+    """Raise a ValueError if an unlabelled network is given a label."""
+    if label is not None:
+        raise ValueError("This network is unlabelled (classes=0): pass label=None, or build it with classes >= 1.")
+
+
+class LabelTable(nn.Module):
+    """Look up a learned vector per label, with a last row for "no label".
+
+    Arguments:
+        classes: Number of classes; 0 makes a table that owns nothing, refuses labels and returns None.
+        width: Length of the vectors.
+        std: Standard deviation of the initial rows.
+    """
+
+    def __init__(self, classes: int, width: int, std: float = 1.0) -> None:
+        super().__init__()
+        self.classes = classes
+        self.table = nn.Embedding(classes + 1, width) if classes else None
+        if self.table is not None:
+            nn.init.normal_(self.table.weight, std=std)
+
+    def forward(self, label: Tensor | None, batch: int, device: torch.device) -> Tensor | None:
+        if self.table is None:
+            refuse_label(label)
+            return None
+        return self.table(label_rows(label, self.classes, batch, device))

@@ -1,0 +1,239 @@
+"""A compact U-Net for images of 8x8 to 64x64, made to train fast on any machine.
+
+    x --unshuffle(patch)--conv--> level 0 --> level 1 --> ... --> middle
+                                     |           |                  |
+    F <--shuffle(patch)---conv--- level 0 <-- level 1 <-- ... <-----+
+
+Each level is `blocks` residual blocks at half the resolution of the level above it. A level on the way up concatenates
+the outputs of its sibling blocks on the way down. A block is
+
+    h = conv(SiLU(GN(x)));  h = GN(h) * (1 + s) + b;  y = shortcut(x) + conv0(SiLU(h)),   (s, b) = linear(e)
+
+where e embeds the noise level and the label, and conv0 starts at zero: every block starts as its shortcut and the
+network as F = 0. The first pixel unshuffle moves 2x2 patches into channels, so no convolution runs at full
+resolution: measured on two CPU cores, it trains to a better score in the same minutes. Attention has heads of
+`head_width` channels, once per chosen level and direction.
+
+References:
+    "U-Net: Convolutional Networks for Biomedical Image Segmentation", Ronneberger et al., 2015,
+        https://arxiv.org/abs/1505.04597
+    "Denoising Diffusion Probabilistic Models", Ho et al., 2020, https://arxiv.org/abs/2006.11239, appendix B
+    "Diffusion Models Beat GANs on Image Synthesis", Dhariwal and Nichol, 2021,
+        https://arxiv.org/abs/2105.05233, section 3
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ._embeddings import LabelTable, Sinusoid, log_spaced, noise_batch
+from ._layers import Attention, check_images, conv, group_norm, head_count, linear
+
+RESAMPLING = ("shuffle", "conv", "mean")
+
+
+class Block(nn.Module):
+    """Residual block modulated by the embedding, (B, width_in, H, W) -> (B, width_out, H, W)."""
+
+    def __init__(self, width_in: int, width_out: int, embedding: int, dropout: float) -> None:
+        super().__init__()
+        self.norm1 = group_norm(width_in)
+        self.conv1 = conv(width_in, width_out)
+        self.modulation = linear(embedding, 2 * width_out)
+        self.norm2 = group_norm(width_out, affine=False)
+        self.conv2 = conv(width_out, width_out, zero=True)
+        self.shortcut = conv(width_in, width_out, 1) if width_in != width_out else nn.Identity()
+        self.dropout = dropout
+
+    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        scale, shift = self.modulation(e)[:, :, None, None].chunk(2, dim=1)
+        h = F.silu(torch.addcmul(shift.to(h.dtype), self.norm2(h), 1 + scale.to(h.dtype)))
+        if self.dropout:
+            h = F.dropout(h, self.dropout, self.training)
+        return self.shortcut(x) + self.conv2(h)
+
+
+def halve(width_in: int, width_out: int, kind: str) -> nn.Module:
+    """Return the layer from one level to the level below it: half the side, `width_out` channels."""
+    if kind == "shuffle":
+        return nn.Sequential(nn.PixelUnshuffle(2), conv(4 * width_in, width_out, 1))
+    if kind == "mean":
+        return nn.Sequential(nn.AvgPool2d(2), conv(width_in, width_out, 1))
+    layer = nn.Conv2d(width_in, width_out, 3, stride=2, padding=1)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def double(width_in: int, width_out: int, kind: str) -> nn.Module:
+    """Return the layer from one level to the level above it: twice the side, `width_out` channels."""
+    if kind == "shuffle":
+        return nn.Sequential(conv(width_in, 4 * width_out, 1), nn.PixelShuffle(2))
+    if kind == "mean":
+        return nn.Sequential(conv(width_in, width_out, 1), nn.Upsample(scale_factor=2, mode="nearest"))
+    return nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), conv(width_in, width_out))
+
+
+class UNet(nn.Module):
+    """The network of this file; build it with `unet`.
+
+    Arguments:
+        channels, out_channels: Image channels in and out.
+        classes: Number of classes, 0 = unlabelled.
+        widths: Channels of each level, finest first.
+        blocks: Residual blocks per level and direction.
+        attended: Whether each level has attention.
+        bridge: Whether the middle has attention.
+        head_width: Channels per attention head.
+        embedding: Length of the embedding.
+        frequencies: Radians per unit of c_noise, (K,).
+        patch: Side of the patches moved into channels.
+        skips: Whether levels on the way up see their siblings.
+        resample: Kind of resampling between levels.
+        dropout: Probability inside the blocks.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        out_channels: int,
+        classes: int,
+        widths: tuple[int, ...],
+        blocks: int,
+        attended: tuple[bool, ...],
+        bridge: bool,
+        head_width: int,
+        embedding: int,
+        frequencies: Tensor,
+        patch: int,
+        skips: bool,
+        resample: str,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.channels, self.out_channels, self.classes = channels, out_channels, classes
+        self.patch, self.skips, self.multiple = patch, skips, patch * 2 ** (len(widths) - 1)
+
+        def block(width_in: int, width_out: int) -> Block:
+            return Block(width_in, width_out, embedding, dropout)
+
+        def attention(width: int, present: bool) -> nn.Module:
+            return Attention(width, head_count(width, head_width)) if present else nn.Identity()
+
+        self.noise = nn.Sequential(
+            Sinusoid(frequencies), linear(2 * len(frequencies), embedding), nn.SiLU(), linear(embedding, embedding)
+        )
+        self.label = LabelTable(classes, embedding)
+        self.conv_in = conv(channels * patch**2, widths[0])
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        for i, width in enumerate(widths):
+            level = nn.Module()
+            level.resample = halve(widths[i - 1], width, resample) if i else nn.Identity()
+            level.blocks = nn.ModuleList(block(width, width) for _ in range(blocks))
+            level.attention = attention(width, attended[i])
+            self.down.append(level)
+        self.middle = block(widths[-1], widths[-1])
+        self.middle_attention = attention(widths[-1], bridge)
+        for i, width in reversed(list(enumerate(widths))):
+            level = nn.Module()
+            level.blocks = nn.ModuleList(block((1 + skips) * width, width) for _ in range(blocks))
+            level.attention = attention(width, attended[i])
+            level.resample = double(width, widths[i - 1], resample) if i else nn.Identity()
+            self.up.append(level)
+        self.norm_out = group_norm(widths[0])
+        self.conv_out = conv(widths[0], out_channels * patch**2, zero=True)
+
+    def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
+        reason = f"patch {self.patch} and {len(self.down) - 1} halvings"
+        check_images(x, self.channels, self.multiple, reason)
+        e = self.noise(noise_batch(c_noise, x))
+        row = self.label(label, len(x), x.device)
+        e = F.silu(e if row is None else e + row)
+        h = self.conv_in(F.pixel_unshuffle(x, self.patch))
+        seen: list[Tensor] = []
+        for level in self.down:
+            h = level.resample(h)
+            for i, block in enumerate(level.blocks, 1):
+                h = block(h, e)
+                if i == len(level.blocks):
+                    h = level.attention(h)
+                seen.append(h)
+        h = self.middle_attention(self.middle(h, e))
+        for level in self.up:
+            for block in level.blocks:
+                sibling = seen.pop()
+                h = block(torch.cat((h, sibling), dim=1) if self.skips else h, e)
+            h = level.resample(level.attention(h))
+        h = self.conv_out(F.silu(self.norm_out(h)))
+        return F.pixel_shuffle(h, self.patch).to(x.dtype)
+
+
+def unet(
+    channels: int = 1,
+    out_channels: int = 1,
+    classes: int = 0,
+    size: int = 28,
+    width: int = 64,
+    mult: tuple[int, ...] = (1, 2),
+    blocks: int = 2,
+    attention: tuple[int, ...] = (1,),
+    bridge: bool = False,
+    head_width: int = 64,
+    embedding: int = 256,
+    frequencies: int = 32,
+    lowest: float = 0.5,
+    highest: float = 100.0,
+    patch: int = 2,
+    skips: bool = True,
+    resample: str = "shuffle",
+    dropout: float = 0.0,
+) -> UNet:
+    """Our compact U-Net: pixel-unshuffled input, adaptive GroupNorm, attention where asked; c_noise of order 1.
+
+    Arguments:
+        channels: Image channels in, >= 1.
+        out_channels: Image channels out, >= 1.
+        classes: Number of classes, 0 = unlabelled.
+        size: Side of the training images in pixels; any multiple of patch * 2^(levels - 1) works when called.
+        width: Channels of the finest level.
+        mult: Channels of each level in units of `width`, finest first.
+        blocks: Residual blocks per level and direction, >= 1.
+        attention: Levels with attention, 0 = finest; level k has size / (patch * 2^k) positions a side.
+        bridge: Whether the middle has attention.
+        head_width: Channels per head; narrower levels have one head.
+        embedding: Length of the embedding of noise level and label.
+        frequencies: Number of frequencies that embed c_noise.
+        lowest, highest: Range of the frequencies, radians per unit of c_noise.
+        patch: Side of the patches moved into channels at the input; 1 = none.
+        skips: Whether levels on the way up see their siblings on the way down.
+        resample: Between levels, one of shuffle (pixel shuffle and 1x1), conv (3x3) or mean (pool and 1x1).
+        dropout: Probability inside the blocks, in [0, 1).
+
+    Returns:
+        A network whose output is zero until it is trained.
+
+    Raises:
+        ValueError: For a level, resampling or size that does not fit.
+
+    >>> sum(p.numel() for p in unet(classes=10).parameters())
+    2968976
+    """
+    levels, multiple = len(mult), patch * 2 ** (len(mult) - 1)
+    if resample not in RESAMPLING:
+        raise ValueError(f"Unknown resampling {resample!r}. Available: {', '.join(RESAMPLING)}.")
+    if blocks < 1 or levels < 1:
+        raise ValueError(f"A U-Net needs at least one level and one block per level; got mult={mult}, blocks={blocks}.")
+    if unknown := [i for i in attention if not 0 <= i < levels]:
+        raise ValueError(f"attention names levels 0..{levels - 1} (0 = finest); got {unknown[0]}.")
+    if size % multiple:
+        near = f"{max(multiple, size // multiple * multiple)} or {-(-size // multiple) * multiple}"
+        raise ValueError(
+            f"size must be a multiple of {multiple} (patch {patch}, {levels} levels); got {size}. Nearest: {near}."
+        )
+    return UNet(
+        channels, out_channels, classes, tuple(width * m for m in mult), blocks,
+        tuple(i in attention for i in range(levels)), bridge, head_width, embedding,
+        log_spaced(frequencies, lowest, highest), patch, skips, resample, dropout,
+    )  # fmt: skip
