@@ -1,0 +1,74 @@
+"""How a network is told its noise level: ``c_noise``, the one place beside schedules where a time survives.
+
+Each entry makes a function level -> number, in the units its networks expect. Those that need a discrete chain take
+its table (levels from clean to noisy, shape (T + 1,), entry 0 = (1, 0)).
+
+================ ============================== ==============================================
+entry            c_noise                        known from
+================ ============================== ==============================================
+quarter-log-nsr  ln(sigma / alpha) / 4          EDM, Table 1
+flow-time        scale sigma / (alpha + sigma)  flow matching: the t of (1 - t) x0 + t n
+angle            scale (2 / pi) atan2           cosine schedules: bounded, symmetric in SNR
+vp-time          scale t of the VP SDE          score SDE: 999 t, with ln alpha(t) known
+index            scale i + offset, i in 1..T    DDPM (0..T-1), iDDPM (rescaled to 1000)
+================ ============================== ==============================================
+
+The scale of the network's *input*, c_in, is either 1 or `unit_variance` (EDM's 1 / sqrt(sigma^2 + alpha^2 sd^2)).
+
+References:
+    Karras et al. Elucidating the Design Space of Diffusion-Based Generative Models. 2022, Table 1.
+    https://arxiv.org/abs/2206.00364
+    Nichol, Dhariwal. Improved Denoising Diffusion Probabilistic Models. 2021. https://arxiv.org/abs/2102.09672
+    Song et al. Score-Based Generative Modeling through Stochastic Differential Equations. 2021.
+    https://arxiv.org/abs/2011.13456
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from sfumato.core.level import Level
+from sfumato.core.target import index_in
+
+Conditioning = Callable[[Level], Tensor]
+
+
+def quarter_log_nsr() -> Conditioning:
+    """EDM's ln(sigma) / 4; needs alpha > 0."""
+    return lambda level: level.nsr.log() / 4
+
+
+def flow_time(scale: float = 1.0) -> Conditioning:
+    """The time of flow matching, scale * sigma / (alpha + sigma), in [0, scale]."""
+    return lambda level: scale * level.sigma / (level.alpha + level.sigma)
+
+
+def angle(scale: float = 1.0) -> Conditioning:
+    """The angle of the level on the circle, scale * (2 / pi) atan2(sigma, alpha), in [0, scale]."""
+    return lambda level: scale * (2 / math.pi) * torch.atan2(level.sigma, level.alpha)
+
+
+def vp_time(beta_min: float = 0.1, beta_max: float = 20.0, scale: float = 999.0) -> Conditioning:
+    """The time t of the VP SDE whose level this is, times `scale`: inverts ln alpha = -t^2 (bmax-bmin)/4 - t bmin/2."""
+    slope = beta_max - beta_min
+
+    def c_noise(level: Level) -> Tensor:
+        # ln alpha on the unit circle, from the nsr alone: alpha^2 = 1 / (1 + nsr^2)
+        area = torch.log1p(level.nsr**2)  # = -2 ln alpha = t^2 slope / 2 + t beta_min
+        return scale * 2 * area / (beta_min + (beta_min**2 + 2 * slope * area).sqrt())
+
+    return c_noise
+
+
+def index(table: Level, scale: float = 1.0, offset: float = -1.0) -> Conditioning:
+    """The index i of the level in a discrete chain of T steps, scale * (i + offset); DDPM counts from 0."""
+    return lambda level: scale * (index_in(table, level).to(torch.float64) + offset)
+
+
+def unit_variance(sigma_data: float) -> Conditioning:
+    """EDM's c_in, which gives the network's input unit variance: 1 / hypot(sigma, alpha sigma_data)."""
+    return lambda level: 1 / torch.hypot(level.sigma, sigma_data * level.alpha)

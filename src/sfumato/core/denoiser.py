@@ -1,0 +1,168 @@
+"""The first narrow waist: everything trained meets everything sampled at `Denoiser`.
+
+A denoiser estimates the clean image, ``D(x; level, label) = E[x0 | x]``. Networks, exact posteriors, guided models,
+distilled models and imported checkpoints are all denoisers; guidance is a denoiser that wraps denoisers.
+
+`Preconditioned` turns a raw network into one. With the target's coefficients (a, b) (see `core.target`)
+
+    F(x)  = network(c_in x, c_noise, label)
+    D(x)  = c_skip x + c_out F(x)
+
+where only c_in and c_noise are choices of the network; c_skip and c_out follow from the target.
+
+A label is an int64 per image. `NULL` (-1) means "no class" for that image, `None` means it for all of them; class 0
+is a class like any other.
+
+References:
+    Karras et al. Elucidating the Design Space of Diffusion-Based Generative Models. 2022, eq. (7).
+    https://arxiv.org/abs/2206.00364
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from sfumato.core.level import Level, like
+from sfumato.core.target import Target, index_in, skip_and_out
+
+NULL = -1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """What a denoiser returns.
+
+    Attributes:
+        x0: Estimate of the clean image, the shape of x.
+        v: The raw variance channel of a network that learns its variance, or None. For a learned range it is the
+            fraction in [0, 1] (not clamped) that `Kernel.log_var` interpolates with; only a kernel can interpret it.
+    """
+
+    x0: Tensor
+    v: Tensor | None = None
+
+
+@runtime_checkable
+class Denoiser(Protocol):
+    """Estimate x0 from x = alpha x0 + sigma n.
+
+    Arguments:
+        x: Noisy images, shape (B, C, H, W) (or (B, d) for points), float.
+        level: Shape () for all images or (B,), sigma > 0.
+        label: int64, shape (B,), NULL for "no class"; None for no class at all.
+    """
+
+    def __call__(self, x: Tensor, level: Level, label: Tensor | None = None) -> Prediction: ...
+
+
+class State(NamedTuple):
+    """One state of a sampler: the image, its level, and the x0 estimate that led to it."""
+
+    x: Tensor
+    level: Level
+    x0: Tensor
+
+
+class Sampler(Protocol):
+    """Walk a grid from noisy to clean, yielding the state after every step.
+
+    Arguments:
+        denoiser: Any denoiser.
+        x: Start, at level grid[0], shape (B, C, H, W).
+        grid: Levels from noisy to clean, shape (N + 1,); the last is the clean level unless a sampler says otherwise.
+        noise: step index -> unit normal noise of x's shape; called only by stochastic steps.
+        label: int64 (B,) or None.
+    """
+
+    def __call__(
+        self,
+        denoiser: Denoiser,
+        x: Tensor,
+        grid: Level,
+        *,
+        noise: Callable[[int], Tensor],
+        label: Tensor | None = None,
+    ) -> Iterator[State]: ...
+
+
+class Preconditioned(nn.Module):
+    """Make a denoiser of a network and a target.
+
+    Arguments:
+        network: ``network(x, c_noise, label) -> F``, with F of C channels, or 2 C if the variance is learned.
+        target: The coefficients of the ideal output.
+        c_in: level -> scale of the network's input; None for 1.
+        c_noise: level -> the number that tells the network its noise level.
+        table: The levels a discrete network knows, (1, 0) first, shape (T + 1,); None if it is continuous.
+        variance: "none"; "range" (second half of the output is 2 v - 1, iDDPM eq. 15) or "diagonal" (it is ln var).
+        autocast: dtype in which the network computes, e.g. torch.bfloat16; None for the input's own.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        target: Target,
+        *,
+        c_noise: Callable[[Level], Tensor],
+        c_in: Callable[[Level], Tensor] | None = None,
+        table: Level | None = None,
+        variance: str = "none",
+        autocast: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if variance not in ("none", "range", "diagonal"):
+            raise ValueError(f"variance must be 'none', 'range' or 'diagonal'; got {variance!r}.")
+        self.network = network
+        self.target = target
+        self.c_in = c_in
+        self.c_noise = c_noise
+        self.table = table
+        self.variance = variance
+        self.autocast = autocast
+
+    def snap(self, level: Level) -> Level:
+        """Return the nearest level the network knows (in angle); the level itself if it is continuous."""
+        if self.table is None:
+            return level
+        angles = torch.atan2(self.table.sigma, self.table.alpha)[1:]
+        want = torch.atan2(level.sigma, level.alpha)
+        return self.table[1 + (angles - want.unsqueeze(-1)).abs().argmin(-1)]
+
+    def raw(self, x: Tensor, level: Level, label: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return the raw output (F, v) at noisy images, both in x's dtype; v is None unless variance is learned."""
+        if self.table is not None:
+            index_in(self.table, level)  # refuses a level the network was not made for
+        c_noise = self.c_noise(level).to(x.dtype).to(x.device, non_blocking=True).expand(len(x))
+        if self.c_in is not None:
+            inputs = like(self.c_in(level), x) * x
+        else:
+            inputs = x
+        with torch.autocast(x.device.type, self.autocast, enabled=self.autocast is not None):
+            out = self.network(inputs, c_noise, label)
+        out = out.to(x.dtype)
+        if self.variance == "none":
+            return out, None
+        f, v = out.chunk(2, dim=1)
+        return f, (v + 1) / 2 if self.variance == "range" else v
+
+    def forward(self, x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
+        f, v = self.raw(x, level, label)
+        c_skip, c_out = skip_and_out(self.target, level)
+        return Prediction(like(c_skip, x) * x + like(c_out, x) * f, v)
+
+
+class Counted:
+    """Wrap a denoiser and count its calls: `nfe` is the number of function evaluations per image."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        self.denoiser = denoiser
+        self.nfe = 0
+
+    def __call__(self, x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
+        self.nfe += 1
+        return self.denoiser(x, level, label)

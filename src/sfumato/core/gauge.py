@@ -1,0 +1,112 @@
+"""The coordinates in which an ODE step is taken.
+
+Along a path ``y = A(u) x0 + S(u) n`` with constant x0 and n the probability-flow ODE reads
+
+    dy/du = A'(u) x0 + S'(u) n,      x0 = D(y),      n = (y - A x0) / S.
+
+A *gauge* names the path. A level (alpha, sigma) lies on every gauge up to a scale: (alpha, sigma) = k (A(u), S(u)).
+A solver converts x into y = x / k, steps in u, and converts back, so one Heun covers EDM, the VP and VE equations
+and flow matching:
+
+    ve      A = 1,     S = u        EDM's choice (sigma(t) = t, s(t) = 1)
+    flow    A = 1 - u, S = u        the straight line of flow matching; starts at alpha = 0
+    vp      A = cos u, S = sin u    the circle of v-prediction
+
+On the first two, A and S are linear in u, and an Euler step is exactly DDIM. Any other time variable, such as the t
+of the VP SDE, is a gauge too: give `along` its path and its inverse.
+
+References:
+    Karras et al. Elucidating the Design Space of Diffusion-Based Generative Models. 2022, eq. (4) and appendix B.
+    https://arxiv.org/abs/2206.00364
+    Song, Meng, Ermon. Denoising Diffusion Implicit Models. 2021, eq. (14). https://arxiv.org/abs/2010.02502
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sfumato.core.level import Level
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """Hold a path of levels and its inverse.
+
+    Attributes:
+        name: For messages and tables.
+        at: u -> level (A(u), S(u)), float64.
+        slope: u -> (A'(u), S'(u)), float64.
+        where: level -> (k, u) with level = k * at(u).
+    """
+
+    name: str
+    at: Callable[[Tensor], Level]
+    slope: Callable[[Tensor], tuple[Tensor, Tensor]]
+    where: Callable[[Level], tuple[Tensor, Tensor]]
+
+
+def _finite_nsr(level: Level) -> tuple[Tensor, Tensor]:
+    if not bool((level.alpha > 0).all()):
+        raise ValueError(
+            "The 've' gauge needs alpha > 0 (it divides by alpha); this grid starts from pure noise. "
+            "Use gauge 'flow' or 'vp'."
+        )
+    return level.alpha, level.nsr
+
+
+ve = Gauge(
+    name="ve",
+    at=lambda u: Level(torch.ones_like(u), u),
+    slope=lambda u: (torch.zeros_like(u), torch.ones_like(u)),
+    where=_finite_nsr,
+)
+
+flow = Gauge(
+    name="flow",
+    at=lambda u: Level(1 - u, u),
+    slope=lambda u: (-torch.ones_like(u), torch.ones_like(u)),
+    where=lambda level: (level.alpha + level.sigma, level.sigma / (level.alpha + level.sigma)),
+)
+
+vp = Gauge(
+    name="vp",
+    at=lambda u: Level(u.cos(), u.sin()),
+    slope=lambda u: (-u.sin(), u.cos()),
+    where=lambda level: (torch.hypot(level.alpha, level.sigma), torch.atan2(level.sigma, level.alpha)),
+)
+
+GAUGES = {g.name: g for g in (ve, flow, vp)}
+
+
+def along(name: str, path: Callable[[Tensor], Level], u_of_nsr: Callable[[Tensor], Tensor]) -> Gauge:
+    """Make a gauge from any differentiable path, such as a schedule in its own time.
+
+    Arguments:
+        name: For messages.
+        path: u -> Level; the slope is its exact derivative (forward-mode differentiation in float64).
+        u_of_nsr: The inverse of ``path(u).nsr``.
+
+    >>> quadratic = along("quadratic", lambda u: Level(torch.ones_like(u), u**2), torch.sqrt)
+    >>> [float(v) for v in quadratic.slope(torch.tensor(3.0, dtype=torch.float64))]
+    [0.0, 6.0]
+    """
+
+    def pair(u: Tensor) -> tuple[Tensor, Tensor]:
+        level = path(u)
+        return level.alpha, level.sigma
+
+    def slope(u: Tensor) -> tuple[Tensor, Tensor]:
+        _, derivative = torch.func.jvp(pair, (u,), (torch.ones_like(u),))
+        return derivative
+
+    def where(level: Level) -> tuple[Tensor, Tensor]:
+        u = u_of_nsr(level.nsr)
+        own = path(u)
+        k = torch.where(own.alpha > 0, level.alpha / own.alpha, level.sigma / own.sigma)
+        return k, u
+
+    return Gauge(name, path, slope, where)

@@ -1,0 +1,77 @@
+"""The second narrow waist: everything that makes images meets everything that judges them at `ImageSource`.
+
+A diffusion model with a sampler, a GAN, a folder of images and a data split are all image sources,
+``(seeds, labels) -> uint8 images``. So the distance between two real splits, the floor that every score is printed
+beside, is the same call as the distance of a model.
+
+Images are float in [-1, 1] inside and uint8 only here. The conversion matters: rounding, ``(x * 127.5 + 128)`` cut to
+an integer, is exact for all 256 codes; the truncating ``(x + 1) * 127.5`` of several references darkens the picture
+by half a level. It exists under its name for comparison with scores that used it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+QUANTISATIONS = ("round", "truncate")
+
+
+class NonFiniteError(ValueError):
+    """Images contain NaN or infinity, which a cast would silently turn into valid pixels."""
+
+
+class ImageSource(Protocol):
+    """Make images from seeds.
+
+    Arguments:
+        seeds: One integer per image; the same seed gives the same image in any batch.
+        labels: int64 (B,), NULL for no class; None for no classes at all.
+
+    Returns:
+        uint8, shape (B, C, H, W).
+    """
+
+    def __call__(self, seeds: Sequence[int], labels: Tensor | None = None) -> Tensor: ...
+
+
+def to_float(images: Tensor) -> Tensor:
+    """Map uint8 codes 0..255 onto [-1, 1], float32: ``x / 127.5 - 1``."""
+    if images.dtype != torch.uint8:
+        raise TypeError(f"to_float takes uint8 images; got {images.dtype}.")
+    return images.to(torch.float32) / 127.5 - 1
+
+
+def finite(images: Tensor) -> Tensor:
+    """Return which images are wholly finite: bool, shape (B,)."""
+    return images.isfinite().flatten(1).all(1)
+
+
+def to_uint8(images: Tensor, quantisation: str = "round") -> Tensor:
+    """Quantise float images in [-1, 1] to uint8; values outside are clipped.
+
+    Arguments:
+        images: Float, shape (B, ...).
+        quantisation: "round" (exact), or "truncate" (compatibility with references that truncate (x + 1) * 127.5).
+
+    Raises:
+        NonFiniteError: If any image holds NaN or infinity; the message counts them.
+
+    >>> codes = torch.arange(256, dtype=torch.uint8)
+    >>> bool((to_uint8(to_float(codes)) == codes).all())
+    True
+    """
+    if quantisation not in QUANTISATIONS:
+        raise ValueError(f"Unknown quantisation {quantisation!r}. Available: {', '.join(QUANTISATIONS)}.")
+    if not torch.isfinite(images).all():
+        bad = (~finite(images.unsqueeze(1) if images.ndim == 1 else images)).nonzero().flatten().tolist()
+        raise NonFiniteError(
+            f"{len(bad)} of {len(images)} images hold NaN or infinity (positions {bad[:8]}). "
+            "Nothing was written; look at the checkpoint, the sampler's step count and the guidance weight."
+        )
+    if quantisation == "truncate":
+        return ((images + 1) * 127.5).clamp(0, 255).to(torch.uint8)
+    return (images * 127.5 + 128).clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,128 @@
+"""The noise level: the one value that dissolves discrete against continuous time.
+
+A noisy image is ``x = alpha * x0 + sigma * n`` with ``n ~ N(0, I)``. A *schedule* makes levels from a time t, a
+*grid* is a batch of levels from noisy to clean whose last entry is (1, 0), a *draw* is the distribution of levels
+that training visits, and a *sampler* walks a grid. The time t itself survives only inside schedules and inside a
+network's noise conditioning.
+
+Derived quantities::
+
+    nsr     = sigma / alpha                 the noise-to-signal ratio (EDM's sigma)
+    log_snr = 2 (ln alpha - ln sigma)       lambda of Kingma et al. 2021
+
+A design in sigma alone (alpha = 1) would be smaller, but flow matching starts at alpha = 0, where nsr is infinite.
+
+Levels live on the CPU in float64. Only coefficients, cast to the image's dtype, travel to a device (see `like`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Level:
+    """Hold one level, or a batch of levels, as the pair (alpha, sigma).
+
+    Arguments:
+        alpha: Signal coefficient, float64 on the CPU, any shape, >= 0.
+        sigma: Noise coefficient, same shape, >= 0.
+
+    Raises:
+        ValueError: If the shapes differ.
+
+    >>> Level.of(1.0, [80.0, 2.0]).nsr.tolist()
+    [80.0, 2.0]
+    """
+
+    alpha: Tensor
+    sigma: Tensor
+
+    def __post_init__(self) -> None:
+        if self.alpha.shape != self.sigma.shape:
+            raise ValueError(
+                f"alpha and sigma of a Level must have one shape; got {tuple(self.alpha.shape)} and "
+                f"{tuple(self.sigma.shape)}. Use Level.of(alpha, sigma) to broadcast."
+            )
+        for name in ("alpha", "sigma"):
+            value = getattr(self, name)
+            if value.dtype != torch.float64 or value.device.type != "cpu":
+                object.__setattr__(self, name, value.detach().to("cpu", torch.float64))
+
+    @classmethod
+    def of(cls, alpha: object, sigma: object) -> Level:
+        """Make a level from numbers, sequences or tensors, broadcast against each other."""
+        pair = [torch.as_tensor(v, dtype=torch.float64, device="cpu") for v in (alpha, sigma)]
+        a, s = torch.broadcast_tensors(*pair)
+        return cls(a.clone(), s.clone())
+
+    @classmethod
+    def clean(cls) -> Level:
+        """Return the level without noise, (1, 0)."""
+        return cls.of(1.0, 0.0)
+
+    @classmethod
+    def stack(cls, levels: list[Level]) -> Level:
+        """Stack levels of equal shape along a new first dimension."""
+        return cls(torch.stack([v.alpha for v in levels]), torch.stack([v.sigma for v in levels]))
+
+    @property
+    def nsr(self) -> Tensor:
+        """sigma / alpha; infinite where alpha = 0."""
+        return self.sigma / self.alpha
+
+    @property
+    def log_snr(self) -> Tensor:
+        """2 (ln alpha - ln sigma); +inf at the clean level, -inf where alpha = 0."""
+        return 2 * (self.alpha.log() - self.sigma.log())
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.alpha.shape
+
+    def __len__(self) -> int:
+        return len(self.alpha)
+
+    def __getitem__(self, index: object) -> Level:
+        return Level(self.alpha[index], self.sigma[index])  # type: ignore[index]
+
+    def __iter__(self) -> Iterator[Level]:
+        return (self[i] for i in range(len(self)))
+
+    def scaled(self, factor: Tensor | float) -> Level:
+        """Return the level of ``factor * x``."""
+        return Level(self.alpha * factor, self.sigma * factor)
+
+    def noisy(self, x0: Tensor, n: Tensor) -> Tensor:
+        """Return ``alpha * x0 + sigma * n``.
+
+        Arguments:
+            x0: Clean images, shape (B, ...), range [-1, 1].
+            n: Unit normal noise of the same shape.
+
+        Returns:
+            Noisy images, the shape and dtype of `x0`. The level's shape is () or (B,).
+        """
+        return like(self.alpha, x0) * x0 + like(self.sigma, x0) * n
+
+
+def like(coefficient: Tensor, x: Tensor) -> Tensor:
+    """Cast a CPU float64 coefficient to the dtype and device of `x`, ready to multiply it.
+
+    Arguments:
+        coefficient: Shape () or (B,).
+        x: Shape (B, ...).
+
+    Returns:
+        Shape () or (B, 1, ..., 1). Copies to an accelerator do not block.
+    """
+    c = coefficient.to(x.dtype)
+    if c.ndim:
+        c = c.reshape(c.shape + (1,) * (x.ndim - c.ndim))
+    if x.device.type == "cpu" or c.ndim == 0:
+        return c  # torch multiplies a zero-dimensional CPU tensor into a device tensor without a copy
+    return c.to(x.device, non_blocking=True)

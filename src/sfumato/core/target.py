@@ -1,0 +1,138 @@
+"""What the network is asked to say: one pair of coefficients dissolves the parameterisations.
+
+The ideal raw output is ``F* = a x0 + b n``, with (a, b) a function of the level. Solving it together with
+``x = alpha x0 + sigma n`` for x0 gives the denoiser
+
+    D(x) = c_skip x + c_out F,    c_skip = -b / (a sigma - b alpha),    c_out = sigma / (a sigma - b alpha).
+
+========== ================= ================= =======================================
+target     a                 b                 known from
+========== ================= ================= =======================================
+x0         1                 0                 DDPM, section 3.2 (and its ablation)
+eps        0                 1                 DDPM, eq. (14)
+v          -sigma / h        alpha / h         Salimans and Ho 2022, h = hypot(alpha, sigma)
+flow       -1                1                 flow matching: dx/dt of (1-t) x0 + t n
+edm(sd)    r / (sd h)        -sd / h           EDM, eq. (7) and Table 1; h = hypot(r, sd), r = nsr
+mu_tilde   k.x0 + k.xt alpha k.xt sigma        DDPM, eq. (7): the mean of q(x_s | x_t, x0)
+========== ================= ================= =======================================
+
+`v` equals ``-edm(1)``. Losses are computed in F-space (F against a x0 + b n with weight w c_out^2): exact
+epsilon-MSE for DDPM and no cancellation at either end of the schedule.
+
+References:
+    Ho, Jain, Abbeel. Denoising Diffusion Probabilistic Models. 2020. https://arxiv.org/abs/2006.11239
+    Salimans, Ho. Progressive Distillation for Fast Sampling of Diffusion Models. 2022. https://arxiv.org/abs/2202.00512
+    Karras, Aittala, Aila, Laine. Elucidating the Design Space of Diffusion-Based Generative Models. 2022.
+    https://arxiv.org/abs/2206.00364
+    Lipman et al. Flow Matching for Generative Modeling. 2023. https://arxiv.org/abs/2210.02747
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from sfumato.core.kernel import Kernel
+from sfumato.core.level import Level
+
+Target = Callable[[Level], tuple[Tensor, Tensor]]
+
+
+def x0() -> Target:
+    """The clean image itself: F* = x0."""
+    return lambda level: (torch.ones_like(level.alpha), torch.zeros_like(level.alpha))
+
+
+def eps() -> Target:
+    """The unit noise: F* = n."""
+    return lambda level: (torch.zeros_like(level.alpha), torch.ones_like(level.alpha))
+
+
+def v() -> Target:
+    """The velocity on the circle: F* = (alpha n - sigma x0) / hypot(alpha, sigma)."""
+
+    def coefficients(level: Level) -> tuple[Tensor, Tensor]:
+        h = torch.hypot(level.alpha, level.sigma)
+        return -level.sigma / h, level.alpha / h
+
+    return coefficients
+
+
+def flow() -> Target:
+    """The velocity on the straight line: F* = n - x0."""
+    return lambda level: (-torch.ones_like(level.alpha), torch.ones_like(level.alpha))
+
+
+def edm(sigma_data: float = 0.5) -> Target:
+    """The unit-variance mixture of x0 and n that EDM trains on.
+
+    Arguments:
+        sigma_data: Standard deviation of the data, > 0.
+
+    Raises:
+        ValueError: If `sigma_data` is not positive.
+    """
+    if not sigma_data > 0:
+        raise ValueError(f"sigma_data must be positive; got {sigma_data}. Estimate it with `sfumato data`.")
+
+    def coefficients(level: Level) -> tuple[Tensor, Tensor]:
+        h = torch.hypot(level.sigma, sigma_data * level.alpha)  # alpha * hypot(r, sd), finite at alpha = 0
+        return level.sigma / (sigma_data * h), -sigma_data * level.alpha / h
+
+    return coefficients
+
+
+def mu_tilde(table: Level) -> Target:
+    """The mean of q(x_s | x_t, x0), with s the next cleaner entry of a table (DDPM's ablation only).
+
+    Arguments:
+        table: Levels of the discrete chain from clean to noisy, shape (T + 1,), entry 0 = (1, 0).
+
+    Raises:
+        ValueError: When called at a level that is not an entry 1..T of the table.
+    """
+
+    def coefficients(level: Level) -> tuple[Tensor, Tensor]:
+        t = index_in(table, level)
+        k = Kernel.between(table[t - 1], table[t])
+        return k.x0 + k.xt * level.alpha, k.xt * level.sigma
+
+    return coefficients
+
+
+def skip_and_out(target: Target, level: Level) -> tuple[Tensor, Tensor]:
+    """Return (c_skip, c_out) of ``D(x) = c_skip x + c_out F`` for a target at a level."""
+    a, b = target(level)
+    d = a * level.sigma - b * level.alpha
+    return -b / d, level.sigma / d
+
+
+def index_in(table: Level, level: Level) -> Tensor:
+    """Return the index of each level in a table, which must contain it (nearest in angle, within 1e-6).
+
+    Arguments:
+        table: Shape (T + 1,), from clean to noisy.
+        level: Shape () or (B,).
+
+    Returns:
+        int64, the shape of `level`.
+
+    Raises:
+        ValueError: If a level is not on the table; the message names the nearest entry.
+    """
+    angles = torch.atan2(table.sigma, table.alpha)
+    want = torch.atan2(level.sigma, level.alpha)
+    right = torch.searchsorted(angles, want.contiguous()).clamp(1, len(angles) - 1)
+    index = torch.where(want - angles[right - 1] < angles[right] - want, right - 1, right)
+    off = ((angles[index] - want).abs() > 1e-6 * want.abs().clamp(min=1e-3)).reshape(-1)
+    if off.any():
+        i = int(off.nonzero()[0])
+        near = table[index.reshape(-1)[i]]
+        raise ValueError(
+            f"This denoiser knows {len(table) - 1} discrete levels and was asked for (alpha, sigma) = "
+            f"({level.alpha.reshape(-1)[i]:.6g}, {level.sigma.reshape(-1)[i]:.6g}); the nearest is "
+            f"({near.alpha:.6g}, {near.sigma:.6g}). Use a grid made of its own levels (full, respaced, trailing)."
+        )
+    return index
