@@ -1,0 +1,11 @@
+"""Data: one file a dataset, one value for all of them, one split for every model.
+
+`load` finds a dataset by name; a `Dataset` is uint8 images with labels, provenance and hashes; a `Loader` serves
+batches by position. A new dataset is a new file with a function of its own name that returns a `Dataset`.
+"""
+
+from sfumato.data.dataset import DataError, Dataset, overlap, sigma_data
+from sfumato.data.loader import Loader
+from sfumato.data.room import load
+
+__all__ = ["DataError", "Dataset", "Loader", "load", "overlap", "sigma_data"]

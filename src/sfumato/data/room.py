@@ -1,0 +1,103 @@
+"""Load a dataset by its name, then cut it to the wanted classes, number, size and channels.
+
+A dataset is a file of this room that holds a function of its own name; nothing is registered. The order of the steps
+is fixed: split by the source's own pixels first, so that every size and channel count shares one split; then classes,
+then the first images, then channels, size and padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sfumato.core.find import OptionError, UnknownNameError, check_options, entries, nearest, options_of
+from sfumato.data.dataset import Dataset
+from sfumato.data.transforms import box_mean, pad_black, to_channels
+
+
+def load(
+    name: str,
+    *,
+    split: str = "train",
+    root: str | Path | None = None,
+    val: float = 0.0,
+    test: float | None = None,
+    classes: Sequence[str | int] | None = None,
+    first: int | None = None,
+    channels: int | None = None,
+    size: int | None = None,
+    pad: int | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Dataset:
+    """Load a dataset by name.
+
+    Arguments:
+        name: A dataset of this room ("fashion-mnist"; dashes and underscores are the same), "folder:PATH",
+            "zip:PATH", "toy:KIND", or simply the path of an existing folder or .zip file.
+        split: "train", "val", "test" or "all".
+        root: Data root with one folder a dataset; None means SFUMATO_DATA, else the cache.
+        val: Share of the images held out for validation by their hash, in [0, 1).
+        test: The same for testing, where the source has no official test part; None means its default.
+        classes: Class names or numbers to keep, renumbered 0, 1, ... in this order; None keeps all.
+        first: Keep the first so many images in the source's order; None keeps all.
+        channels: 1 or 3; None leaves them.
+        size: Side in pixels; a source of files crops and resizes, others take an exact box mean by a whole factor.
+        pad: Side in pixels after padding with black.
+        options: Further options of the dataset's own function, e.g. {"skip_bad": True} for a folder.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        UnknownNameError: If there is no such dataset; the nearest name is offered.
+        OptionError: If the dataset does not take an option.
+        DataError: If files are missing or corrupt.
+        ValueError: If a class, number, size or split is impossible.
+
+    >>> load("digits", classes=("3", 7), first=100, pad=16)
+    Dataset('digits', train, 100 images 1x16x16, 2 classes)
+    """
+    entry, key, source = _resolve(name)
+    allowed = options_of(entry)
+    own = check_options(f"dataset '{key}'", entry, dict(options or {}), fixed=("split", "root", "val", "test"))
+    given = {"split": split, "root": root, "val": val, "size": size, "channels": channels}
+    own.update({option: value for option, value in given.items() if option in allowed})
+    if test is not None:
+        if "test" not in allowed:
+            raise OptionError(f"Dataset '{key}' has an official test part, so test={test} cannot be chosen.")
+        own["test"] = test
+    data = entry(*source, **own)
+    if classes is not None:
+        data = data.keep_classes(classes)
+    if first is not None:
+        if not 0 < first <= len(data):
+            raise ValueError(f"first must lie in [1, {len(data)}] for {data!r}; got {first}.")
+        data = data.subset(range(first), note=f"first {first}")
+    if channels is not None and channels != data.shape[0]:
+        data = _changed(data, to_channels(data.images, channels), f"{channels} channels")
+    if size is not None and data.shape[1:] != (size, size):
+        data = _changed(data, box_mean(data.images, size), f"box mean to {size}")
+    if pad is not None and data.shape[1:] != (pad, pad):
+        data = _changed(data, pad_black(data.images, pad), f"padded to {pad}")
+    return data
+
+
+def _resolve(name: str) -> tuple[Any, str, tuple[str, ...]]:
+    """Find the function of a name, and the source it is to be given, if any."""
+    available = entries("data")
+    key, colon, source = name.partition(":")
+    key = key.replace("_", "-")
+    if key in available:
+        return available[key], key, (source,) if colon else ()
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return available["folder"], "folder", (str(path),)
+    if path.is_file():
+        return available["zip"], "zip", (str(path),)
+    raise UnknownNameError(nearest("dataset", name, available) + " Or give an existing folder or .zip file.")
+
+
+def _changed(data: Dataset, images: Any, note: str) -> Dataset:
+    return replace(data, images=images, rule="; ".join(filter(None, (data.rule, note))))

@@ -1,0 +1,28 @@
+"""Where data lies: one root, one folder a dataset.
+
+The root is the argument where one is given, else the environment variable SFUMATO_DATA, else
+``$XDG_CACHE_HOME/sfumato/data`` (``~/.cache/sfumato/data`` by default).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def data_root(root: str | Path | None = None) -> Path:
+    """Find the data root; nothing is created.
+
+    Arguments:
+        root: A path that overrides the environment, or None.
+    """
+    given = root or os.environ.get("SFUMATO_DATA")
+    if given:
+        return Path(given).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "sfumato" / "data"
+
+
+def folder_of(name: str, root: str | Path | None = None) -> Path:
+    """Return the folder of one dataset under the root."""
+    return data_root(root) / name
