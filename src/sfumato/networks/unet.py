@@ -218,7 +218,7 @@ def unet(
         ValueError: For a level, resampling or size that does not fit.
 
     >>> sum(p.numel() for p in unet(classes=10).parameters())
-    2968976
+    2973892
     """
     levels, multiple = len(mult), patch * 2 ** (len(mult) - 1)
     if resample not in RESAMPLING:
