@@ -1,0 +1,36 @@
+"""The official files, where the data root has them: checksums, counts and known facts."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from sfumato.data import load, overlap, sigma_data
+
+ROOT = Path(os.environ.get("SFUMATO_DATA", "/nonexistent"))
+
+
+def needs(file):
+    return pytest.mark.skipif(not (ROOT / file).exists(), reason=f"SFUMATO_DATA has no {file}")
+
+
+@needs("fashion-mnist/train-images-idx3-ubyte.gz")
+def test_fashion_mnist():
+    train, test = load("fashion-mnist"), load("fashion-mnist", split="test")
+    assert (len(train), len(test)) == (60000, 10000)
+    assert torch.bincount(train.labels).tolist() == [6000] * 10
+    assert torch.bincount(test.labels).tolist() == [1000] * 10
+    assert sigma_data(train) == pytest.approx(0.70605, abs=1e-5)
+    assert overlap(test, train) == 0
+    kept, held = load("fashion-mnist", val=0.1), load("fashion-mnist", split="val", val=0.1)
+    assert len(kept) + len(held) == 60000
+    assert len(held) == 5984
+    assert held.index_hash == load("fashion-mnist", split="val", val=0.1, size=14).index_hash
+
+
+@needs("mnist/train-images-idx3-ubyte.gz")
+def test_mnist():
+    whole = load("mnist", split="all")
+    assert torch.bincount(whole.labels[60000:]).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert float(whole.images[:60000].double().mean() / 255) == pytest.approx(0.1306604, abs=1e-6)  # folklore: 0.1307
