@@ -13,8 +13,6 @@ vp-time          scale t of the VP SDE          score SDE: 999 t, with ln alpha(
 index            scale i + offset, i in 1..T    DDPM (0..T-1), iDDPM (rescaled to 1000)
 ================ ============================== ==============================================
 
-The scale of the network's *input*, c_in, is either 1 or `unit_variance` (EDM's 1 / sqrt(sigma^2 + alpha^2 sd^2)).
-
 References:
     Karras et al. Elucidating the Design Space of Diffusion-Based Generative Models. 2022, Table 1.
     https://arxiv.org/abs/2206.00364
@@ -31,8 +29,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sfumato.core.level import Level
-from sfumato.core.target import index_in
+from sfumato.core.level import Level, index_in
 
 Conditioning = Callable[[Level], Tensor]
 
@@ -67,8 +64,3 @@ def vp_time(beta_min: float = 0.1, beta_max: float = 20.0, scale: float = 999.0)
 def index(table: Level, scale: float = 1.0, offset: float = -1.0) -> Conditioning:
     """The index i of the level in a discrete chain of T steps, scale * (i + offset); DDPM counts from 0."""
     return lambda level: scale * (index_in(table, level).to(torch.float64) + offset)
-
-
-def unit_variance(sigma_data: float) -> Conditioning:
-    """EDM's c_in, which gives the network's input unit variance: 1 / hypot(sigma, alpha sigma_data)."""
-    return lambda level: 1 / torch.hypot(level.sigma, sigma_data * level.alpha)

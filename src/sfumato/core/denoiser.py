@@ -27,8 +27,8 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from sfumato.core.level import Level, like
-from sfumato.core.target import Target, index_in, skip_and_out
+from sfumato.core.level import Level, index_in, like
+from sfumato.core.target import Target
 
 NULL = -1
 
@@ -88,6 +88,18 @@ class Sampler(Protocol):
         noise: Callable[[int], Tensor],
         label: Tensor | None = None,
     ) -> Iterator[State]: ...
+
+
+def skip_and_out(target: Target, level: Level) -> tuple[Tensor, Tensor]:
+    """Return (c_skip, c_out) of ``D(x) = c_skip x + c_out F`` for a target at a level."""
+    a, b = target(level)
+    d = a * level.sigma - b * level.alpha
+    return -b / d, level.sigma / d
+
+
+def unit_variance(sigma_data: float) -> Callable[[Level], Tensor]:
+    """Return EDM's c_in, which gives the network's input unit variance: 1 / hypot(sigma, alpha sigma_data)."""
+    return lambda level: 1 / torch.hypot(level.sigma, sigma_data * level.alpha)
 
 
 class Preconditioned(nn.Module):

@@ -126,3 +126,32 @@ def like(coefficient: Tensor, x: Tensor) -> Tensor:
     if x.device.type == "cpu" or c.ndim == 0:
         return c  # torch multiplies a zero-dimensional CPU tensor into a device tensor without a copy
     return c.to(x.device, non_blocking=True)
+
+
+def index_in(table: Level, level: Level) -> Tensor:
+    """Return the index of each level in a table, which must contain it (nearest in angle, within 1e-6).
+
+    Arguments:
+        table: Shape (T + 1,), from clean to noisy.
+        level: Shape () or (B,).
+
+    Returns:
+        int64, the shape of `level`.
+
+    Raises:
+        ValueError: If a level is not on the table; the message names the nearest entry.
+    """
+    angles = torch.atan2(table.sigma, table.alpha)
+    want = torch.atan2(level.sigma, level.alpha)
+    right = torch.searchsorted(angles, want.contiguous()).clamp(1, len(angles) - 1)
+    index = torch.where(want - angles[right - 1] < angles[right] - want, right - 1, right)
+    off = ((angles[index] - want).abs() > 1e-6 * want.abs().clamp(min=1e-3)).reshape(-1)
+    if off.any():
+        i = int(off.nonzero()[0])
+        near = table[index.reshape(-1)[i]]
+        raise ValueError(
+            f"This denoiser knows {len(table) - 1} discrete levels and was asked for (alpha, sigma) = "
+            f"({level.alpha.reshape(-1)[i]:.6g}, {level.sigma.reshape(-1)[i]:.6g}); the nearest is "
+            f"({near.alpha:.6g}, {near.sigma:.6g}). Use a grid made of its own levels (full, respaced, trailing)."
+        )
+    return index

@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from sfumato.core.kernel import Kernel
-from sfumato.core.level import Level
+from sfumato.core.level import Level, index_in
 
 Target = Callable[[Level], tuple[Tensor, Tensor]]
 
@@ -100,39 +100,3 @@ def mu_tilde(table: Level) -> Target:
         return k.x0 + k.xt * level.alpha, k.xt * level.sigma
 
     return coefficients
-
-
-def skip_and_out(target: Target, level: Level) -> tuple[Tensor, Tensor]:
-    """Return (c_skip, c_out) of ``D(x) = c_skip x + c_out F`` for a target at a level."""
-    a, b = target(level)
-    d = a * level.sigma - b * level.alpha
-    return -b / d, level.sigma / d
-
-
-def index_in(table: Level, level: Level) -> Tensor:
-    """Return the index of each level in a table, which must contain it (nearest in angle, within 1e-6).
-
-    Arguments:
-        table: Shape (T + 1,), from clean to noisy.
-        level: Shape () or (B,).
-
-    Returns:
-        int64, the shape of `level`.
-
-    Raises:
-        ValueError: If a level is not on the table; the message names the nearest entry.
-    """
-    angles = torch.atan2(table.sigma, table.alpha)
-    want = torch.atan2(level.sigma, level.alpha)
-    right = torch.searchsorted(angles, want.contiguous()).clamp(1, len(angles) - 1)
-    index = torch.where(want - angles[right - 1] < angles[right] - want, right - 1, right)
-    off = ((angles[index] - want).abs() > 1e-6 * want.abs().clamp(min=1e-3)).reshape(-1)
-    if off.any():
-        i = int(off.nonzero()[0])
-        near = table[index.reshape(-1)[i]]
-        raise ValueError(
-            f"This denoiser knows {len(table) - 1} discrete levels and was asked for (alpha, sigma) = "
-            f"({level.alpha.reshape(-1)[i]:.6g}, {level.sigma.reshape(-1)[i]:.6g}); the nearest is "
-            f"({near.alpha:.6g}, {near.sigma:.6g}). Use a grid made of its own levels (full, respaced, trailing)."
-        )
-    return index

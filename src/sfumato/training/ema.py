@@ -1,0 +1,102 @@
+"""Averages of the weights.
+
+An exponential average with half-life H (in images) forgets by ``2^(-batch / H)`` a step; its half-life is held to a
+share of the images seen so far, so that the random start is forgotten (EDM). A power-function average (EDM2) weights
+the weights of step i by i^gamma, so its width is a fixed *share* of the run at every moment:
+
+    beta_k = (1 - 1/k)^(gamma + 1),   k = 1, 2, ...
+    width  = sigma_rel = sqrt((gamma + 1) / ((gamma + 2)^2 (gamma + 3)))
+
+Both are kept side by side, as many as asked; the raw weights are one more choice. Averages are fp32.
+
+References:
+    Karras et al. Elucidating the Design Space of Diffusion-Based Generative Models. 2022, appendix F.
+    https://arxiv.org/abs/2206.00364
+    Karras et al. Analyzing and Improving the Training Dynamics of Diffusion Models. 2024, section 3 and appendix C.
+    https://arxiv.org/abs/2312.02696
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sfumato.training.recipe import Ema, RecipeError
+
+
+class Profile(Protocol):
+    """(images seen after this step, batch) -> share of the old average that is kept."""
+
+    def __call__(self, seen: int, batch: int) -> float: ...
+
+
+def power(sigma_rel: float) -> Profile:
+    """The power-function profile of a relative width."""
+    gamma = gamma_of(sigma_rel)
+    return lambda seen, batch: max(0.0, 1 - batch / seen) ** (gamma + 1)
+
+
+def half_life(million_images: float, warmup: float) -> Profile:
+    """The exponential profile of a half-life, held to `warmup` of the images seen."""
+
+    def profile(seen: int, batch: int) -> float:
+        length = min(million_images * 1e6, warmup * seen) if warmup > 0 else million_images * 1e6
+        return float(0.5 ** (batch / length))
+
+    return profile
+
+
+def gamma_of(sigma_rel: float) -> float:
+    """Invert ``sigma_rel(gamma)``: the largest real root of the cubic in EDM2's appendix C.
+
+    >>> round(gamma_of(0.10), 2), round(gamma_of(0.05), 2)
+    (6.94, 16.97)
+    """
+    if not 0 < sigma_rel < 0.28:
+        raise RecipeError(f"The relative width of an average must lie in (0, 0.28); got {sigma_rel}.")
+    t = sigma_rel**-2
+    return float(np.roots([1, 7, 16 - t, 12 - t]).real.max())
+
+
+class Averages:
+    """Keep several averages of a network's parameters and buffers.
+
+    Arguments:
+        network: The network being trained.
+        spec: Which averages (see `recipe.Ema`).
+    """
+
+    def __init__(self, network: nn.Module, spec: Ema) -> None:
+        self.profiles: dict[str, Profile] = {f"power-{w:.2f}": power(w) for w in spec.power}
+        self.profiles |= {f"half-{h:g}": half_life(h, spec.warmup) for h in spec.half_life}
+        if spec.use not in ("raw", *self.profiles):
+            raise RecipeError(f"ema.use={spec.use!r} is not kept. Available: {', '.join(['raw', *self.profiles])}.")
+        self.weights = {name: _copy(network) for name in self.profiles}
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, seen: int, batch: int) -> None:
+        """Move every average towards the network after a step that ended at `seen` images."""
+        state = network.state_dict()
+        floating = [k for k, v in state.items() if v.is_floating_point()]
+        fresh = [state[k] for k in floating]
+        for name, profile in self.profiles.items():
+            average = self.weights[name]
+            torch._foreach_lerp_([average[k] for k in floating], fresh, 1 - profile(seen, batch))
+            for k, v in state.items():
+                if not v.is_floating_point():
+                    average[k].copy_(v)
+
+    def network(self, network: nn.Module, use: str) -> nn.Module:
+        """Return a copy of the network that carries the average `use` ("raw" for the network's own weights)."""
+        twin = copy.deepcopy(network)
+        if use != "raw":
+            twin.load_state_dict(self.weights[use])
+        return twin.eval().requires_grad_(False)
+
+
+def _copy(network: nn.Module) -> dict[str, Tensor]:
+    return {k: v.detach().clone() for k, v in network.state_dict().items()}

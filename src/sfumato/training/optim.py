@@ -1,0 +1,70 @@
+"""Optimisers as an axis of the recipe: each entry makes the optimisers of a network.
+
+Adam is the choice of nearly every published configuration. `muon` steps hidden weights along their orthogonalised
+momentum (`training.muon`) and leaves embeddings, biases, norms and the two end layers to AdamW. Decoupled weight decay
+is 0 unless asked for: a silent 0.01 is a common way to deviate from a paper.
+
+References:
+    Kingma, Ba. Adam: A Method for Stochastic Optimization. 2015. https://arxiv.org/abs/1412.6980
+    Loshchilov, Hutter. Decoupled Weight Decay Regularization. 2019. https://arxiv.org/abs/1711.05101
+    Liu et al. On the Variance of the Adaptive Learning Rate and Beyond (RAdam). 2020. https://arxiv.org/abs/1908.03265
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from sfumato.training.muon import Muon
+
+
+def adam(
+    network: nn.Module, lr: float = 2e-4, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8
+) -> list[Optimizer]:
+    """Adam without weight decay, the choice of DDPM, score SDE and EDM."""
+    return [torch.optim.Adam(_trained(network), lr=lr, betas=(beta1, beta2), eps=eps)]
+
+
+def adamw(
+    network: nn.Module,
+    lr: float = 1e-4,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> list[Optimizer]:
+    """Adam with decoupled weight decay; the decay is 0 unless you ask for it."""
+    return [torch.optim.AdamW(_trained(network), lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay)]
+
+
+def radam(
+    network: nn.Module, lr: float = 1e-4, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8
+) -> list[Optimizer]:
+    """Rectified Adam, the choice of consistency models."""
+    return [torch.optim.RAdam(_trained(network), lr=lr, betas=(beta1, beta2), eps=eps)]
+
+
+def muon(
+    network: nn.Module,
+    lr: float = 0.02,
+    momentum: float = 0.95,
+    weight_decay: float = 0.0,
+    rest_lr: float = 1e-3,
+    rest_beta2: float = 0.99,
+) -> list[Optimizer]:
+    """Muon on hidden convolutions and matrices, AdamW on the rest."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    convolutions = [m.weight for m in network.modules() if isinstance(m, nn.Conv2d)]
+    ends = {id(w) for w in (convolutions[:1] + convolutions[-1:])}
+    hidden = {id(w) for w in convolutions} - ends
+    matrices = [p for p in parameters if id(p) in hidden]
+    others = [p for p in parameters if id(p) not in hidden]
+    return [
+        Muon(matrices, lr=lr, momentum=momentum, weight_decay=weight_decay),
+        torch.optim.AdamW(others, lr=rest_lr, betas=(0.9, rest_beta2), weight_decay=0.0),
+    ]
+
+
+def _trained(network: nn.Module) -> list[nn.Parameter]:
+    return [p for p in network.parameters() if p.requires_grad]

@@ -1,0 +1,328 @@
+"""The types of a recipe: a frozen, typed tree of parts that says everything about a run.
+
+A recipe names one entry of each room (a `Part`) and the numbers of the run. Every field can be overridden by its
+dotted path (`override`), checked against its type, or, for a part's options, against the signature of the function it
+names. The tree is saved as JSON in the run and in every checkpoint, so that sampling and evaluating need no flags.
+
+    recipe = override(edm_digits(), ["train.images=50_000", "sample.sampler=heun", "sample.sampler.churn=40"])
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from sfumato.core.find import OptionError, check_options, conform, find, nearest, parse
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be built, or an override that does not fit it."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Name an entry of a room and its options.
+
+    Attributes:
+        room: Where to find it, e.g. "samplers".
+        name: Which entry, e.g. "heun".
+        options: What differs from the entry's own defaults.
+    """
+
+    room: str
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def entry(self) -> Callable[..., Any]:
+        """Return the function this part names."""
+        return find(self.room, self.name)
+
+    def with_name(self, name: str) -> Part:
+        """Return another entry of the same room, with its default options."""
+        return Part(self.room, name.replace("_", "-"), {})
+
+    def with_options(self, **options: Any) -> Part:
+        """Return the part with options replaced, checked against the entry's signature."""
+        checked = check_options(f"{self.room}.{self.name}", self.entry(), options)
+        return Part(self.room, self.name, {**self.options, **checked})
+
+    def __str__(self) -> str:
+        inside = ", ".join(f"{k}={_show(v)}" for k, v in self.options.items())
+        return f"{self.name}({inside})" if inside else self.name
+
+
+def part(room: str, name: str, **options: Any) -> Part:
+    """Make a part with options; they are checked when the recipe is validated or built."""
+    return Part(room, name.replace("_", "-"), options)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which images are seen.
+
+    Attributes:
+        name: A dataset of `sfumato list data`, or "folder:PATH", "zip:PATH".
+        size: Side in pixels to reduce or resize to; None for the dataset's own.
+        classes: Keep these classes only (names or numbers); () for all.
+        first: Keep the first N training images; None for all.
+        val: Share of the training part held out, by a hash of each image.
+        labels: Whether the model is told the class.
+        flip: Whether images are mirrored at random.
+    """
+
+    name: str = "digits"
+    size: int | None = None
+    classes: tuple[str | int, ...] = ()
+    first: int | None = None
+    val: float = 0.0
+    labels: bool = True
+    flip: bool = False
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The image shape and classes of a model, filled in from the data when a run starts."""
+
+    channels: int
+    height: int
+    width: int
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Train:
+    """How long, how fast and how carefully a model is trained.
+
+    Attributes:
+        images: Budget in training images seen.
+        minutes: Budget in minutes of training instead; schedules then follow the clock (not bit-exact to resume).
+        batch: Global batch size: images per optimiser step over all devices and accumulation rounds.
+        micro: Images per device in one forward pass; None for as many as the batch asks.
+        seed: Addresses every random number of the run.
+        optimizer: Entry of `training.optim`.
+        rate: Entry of `training.rates`: the learning-rate schedule.
+        clip: Largest gradient norm; None for no clipping.
+        precision: "fp32" or "bf16" (autocast; normalisation and weights stay fp32).
+        log_every: Seconds between records in metrics.jsonl.
+        save_every: Minutes between checkpoints.
+        keep: Checkpoints kept, at least 2.
+        sheet_every: Images between sample sheets; None for ten over the run.
+        bad_in_a_row: Non-finite steps in a row after which the run rolls back, then stops.
+    """
+
+    images: int = 1_000_000
+    minutes: float | None = None
+    batch: int = 64
+    micro: int | None = None
+    seed: int = 0
+    optimizer: Part = field(default_factory=lambda: part("training.optim", "adam"))
+    rate: Part = field(default_factory=lambda: part("training.rates", "constant"))
+    clip: float | None = None
+    precision: typing.Literal["fp32", "bf16"] = "fp32"
+    log_every: float = 10.0
+    save_every: float = 5.0
+    keep: int = 2
+    sheet_every: int | None = None
+    bad_in_a_row: int = 20
+
+
+@dataclass(frozen=True)
+class Ema:
+    """Which averages of the weights are kept (`training.ema`).
+
+    Attributes:
+        power: Relative widths of power-function averages (EDM2), e.g. (0.05, 0.10).
+        half_life: Half-lives of exponential averages, in million images.
+        warmup: An exponential half-life is at most this share of the images seen.
+        use: The average that sampling takes: "power-0.10", "half-0.5", or "raw".
+    """
+
+    power: tuple[float, ...] = (0.05, 0.10)
+    half_life: tuple[float, ...] = ()
+    warmup: float = 0.05
+    use: str = "power-0.10"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """How images are made from the trained model unless told otherwise.
+
+    Attributes:
+        sampler: Entry of `samplers`.
+        grid: Entry of `grids`.
+        guidance: Classifier-free guidance weight; 1 means none.
+        batch: Images per forward pass; it does not change the images beyond rounding.
+    """
+
+    sampler: Part = field(default_factory=lambda: part("samplers", "heun"))
+    grid: Part = field(default_factory=lambda: part("grids", "karras"))
+    guidance: float = 1.0
+    batch: int = 128
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """How the model is scored unless told otherwise.
+
+    Attributes:
+        extractor: Entry of `metrics.extractors`.
+        n: Generated images.
+    """
+
+    extractor: str = "pixels"
+    n: int = 2000
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything about a run; see the module docstring.
+
+    Attributes:
+        name: Of the recipe.
+        data: Which images.
+        schedule: t -> level (rooms `schedules`).
+        target: What the network is asked for (`core.target`).
+        network: Entry of `networks`.
+        c_noise: How the network is told its level (`conditioning`).
+        c_in: Scale of the network's input: "one" or "unit-variance".
+        variance: "none", or the learned variance "range" or "diagonal".
+        draw: Distribution of levels in training (`draws`).
+        weighting: Loss weight (`weightings`).
+        objective: Entry of `objectives`.
+        sigma_data: Standard deviation of the data in [-1, 1]; None to estimate it once, when the run starts.
+        train, ema, sample, evaluate: See their types.
+        shape: Filled in when the run starts.
+    """
+
+    name: str
+    data: Data = field(default_factory=Data)
+    schedule: Part = field(default_factory=lambda: part("schedules", "edm"))
+    target: Part = field(default_factory=lambda: part("core.target", "edm"))
+    network: Part = field(default_factory=lambda: part("networks", "unet"))
+    c_noise: Part = field(default_factory=lambda: part("conditioning", "quarter-log-nsr"))
+    c_in: typing.Literal["one", "unit-variance"] = "unit-variance"
+    variance: typing.Literal["none", "range", "diagonal"] = "none"
+    draw: Part = field(default_factory=lambda: part("draws", "lognormal"))
+    weighting: Part = field(default_factory=lambda: part("weightings", "edm"))
+    objective: Part = field(default_factory=lambda: part("objectives", "denoising"))
+    sigma_data: float | None = None
+    train: Train = field(default_factory=Train)
+    ema: Ema = field(default_factory=Ema)
+    sample: Sample = field(default_factory=Sample)
+    evaluate: Evaluate = field(default_factory=Evaluate)
+    shape: Shape | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the tree as plain JSON values."""
+        return typing.cast(dict[str, Any], _to_json(self))
+
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Any]) -> Self:
+        """Rebuild a recipe from `to_json`; unknown or missing fields are errors."""
+        return typing.cast(Self, _from_json(cls, tree, "recipe"))
+
+    @property
+    def hash(self) -> str:
+        """sha256 of the canonical JSON, 16 hex digits."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
+    """Return the recipe with fields replaced by dotted assignments, applied in order.
+
+    Arguments:
+        recipe: Any recipe.
+        assignments: Texts such as "train.batch=128", "sample.sampler=heun", "sample.sampler.churn=40".
+
+    Raises:
+        RecipeError: For an unknown field or an ill-typed value; the message names the nearest valid field.
+    """
+    for text in assignments:
+        path, equals, value = text.partition("=")
+        if not equals:
+            raise RecipeError(f"An override reads field=value, for example train.batch=128; got {text!r}.")
+        try:
+            recipe = _assign(recipe, path.strip().replace("-", "_").split("."), value, path.strip())
+        except OptionError as error:
+            raise RecipeError(str(error)) from None
+    return recipe
+
+
+def differences(a: Any, b: Any, path: str = "") -> dict[str, tuple[str, str]]:
+    """Return the dotted paths at which two recipes (or their trees) differ, with both values as text."""
+    if isinstance(a, Recipe):
+        a, b = a.to_json(), b.to_json()
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        found: dict[str, tuple[str, str]] = {}
+        for key in dict.fromkeys([*a, *b]):
+            found |= differences(a.get(key), b.get(key), f"{path}.{key}" if path else str(key))
+        return found
+    return {} if a == b else {path: (_show(a), _show(b))}
+
+
+def _assign(node: Any, keys: list[str], value: str, path: str) -> Any:
+    key, rest = keys[0], keys[1:]
+    if isinstance(node, Part):
+        if rest:
+            raise RecipeError(f"{path}: an option of {node.room}.{node.name} has no fields of its own.")
+        return node.with_options(**{key: parse(value)})
+    names = {f.name: f for f in dataclasses.fields(node)}
+    if key not in names:
+        raise RecipeError(f"{path}: " + nearest("field", key, names))
+    current = getattr(node, key)
+    if rest:
+        if not (dataclasses.is_dataclass(current) or isinstance(current, Part)):
+            raise RecipeError(f"{path}: {key} = {_show(current)} has no field {'.'.join(rest)!r}.")
+        return dataclasses.replace(node, **{key: _assign(current, rest, value, path)})
+    if isinstance(current, Part):
+        chosen = current.with_name(value.strip())
+        chosen.entry()  # refuses an unknown name
+        return dataclasses.replace(node, **{key: chosen})
+    if dataclasses.is_dataclass(current):
+        inner = ", ".join(f"{path}.{f.name}" for f in dataclasses.fields(current))
+        raise RecipeError(f"{path} is a group of fields; set one of {inner}.")
+    hint = typing.get_type_hints(type(node))[key]
+    parsed = value.strip() if hint is str else parse(value)
+    if typing.get_origin(hint) is tuple and not isinstance(parsed, tuple):
+        parsed = (parsed,)
+    return dataclasses.replace(node, **{key: conform(path, parsed, hint)})
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ",".join(_show(v) for v in value) if value else "()"
+    return f"{value:g}" if isinstance(value, float) else str(value).lower() if value in (True, False) else str(value)
+
+
+def _to_json(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {k: _to_json(v) for k, v in sorted(value.items())}
+    if isinstance(value, list | tuple):
+        return [_to_json(v) for v in value]
+    return value
+
+
+def _from_json(cls: Any, tree: Mapping[str, Any], path: str) -> Any:
+    hints = typing.get_type_hints(cls)
+    unknown = set(tree) - set(hints)
+    if unknown:
+        raise RecipeError(f"{path}: " + nearest("field", sorted(unknown)[0], hints))
+    values = {}
+    for key, value in tree.items():
+        hint = hints[key]
+        inner = next((a for a in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(a)), None)
+        if inner is Part and isinstance(value, Mapping):
+            options = {k: tuple(v) if isinstance(v, list) else v for k, v in value["options"].items()}
+            values[key] = Part(value["room"], value["name"], options)
+        elif inner is not None and isinstance(value, Mapping):
+            values[key] = _from_json(inner, value, f"{path}.{key}")
+        else:
+            values[key] = conform(f"{path}.{key}", value, hint)
+    return cls(**values)
