@@ -5,7 +5,7 @@ precision (its statistics need it, and on CPUs it is faster); everything else fo
 the image size: attention flattens each image's own H x W positions, so the batch is never mixed and any size works.
 
     attention   softmax(q k^T / sqrt(d)) v over the positions of one image: memory grows with (H W)^2
-    resampling  by 2: pixel (un)shuffle loses nothing, mean pooling and nearest lose nothing that its adjoint needs
+    resampling  a depthwise filter with stride 2 and its adjoint; the filter (1, 1) is the mean of 2x2 and "nearest"
 
 References:
     "Group Normalization", Wu and He, 2018, https://arxiv.org/abs/1803.08494
@@ -24,26 +24,32 @@ HALF = (torch.float16, torch.bfloat16)
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
-def conv(width_in: int, width_out: int, kernel: int = 3, zero: bool = False) -> nn.Conv2d:
-    """Return a same-size convolution with Xavier-uniform (or zero) weights and zero bias."""
-    layer = nn.Conv2d(width_in, width_out, kernel, padding=kernel // 2)
-    return start(layer, zero)
+def start(layer: Layer, gain: float = 1.0, law: str = "xavier") -> Layer:
+    """Give a layer its initial weights; return the layer.
 
-
-def linear(width_in: int, width_out: int, zero: bool = False) -> nn.Linear:
-    """Return a linear layer with Xavier-uniform (or zero) weights and zero bias."""
-    return start(nn.Linear(width_in, width_out), zero)
-
-
-def start(layer: Layer, zero: bool = False) -> Layer:
-    """Set a layer's weights to Xavier-uniform values, or to zero, and its bias to zero; return the layer."""
-    if zero:
-        nn.init.zeros_(layer.weight)
-    else:
-        nn.init.xavier_uniform_(layer.weight)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
+    Arguments:
+        layer: Convolution or linear layer.
+        gain: Factor on the weights; 0 makes the layer, bias included, start at zero.
+        law: "xavier" = uniform with variance 2 / (inputs + outputs), bias 0; "torch" = uniform with variance
+            1 / (3 inputs), bias alike, as PyTorch's constructors do.
+    """
+    with torch.no_grad():
+        if law == "xavier":
+            nn.init.xavier_uniform_(layer.weight)
+        layer.weight.mul_(gain)
+        if layer.bias is not None and (law == "xavier" or not gain):
+            layer.bias.zero_()
     return layer
+
+
+def conv(width_in: int, width_out: int, kernel: int = 3, gain: float = 1.0, law: str = "xavier") -> nn.Conv2d:
+    """Return a convolution that keeps the size; see `start` for its weights."""
+    return start(nn.Conv2d(width_in, width_out, kernel, padding=kernel // 2), gain, law)
+
+
+def linear(width_in: int, width_out: int, gain: float = 1.0, law: str = "xavier", bias: bool = True) -> nn.Linear:
+    """Return a linear layer; see `start` for its weights."""
+    return start(nn.Linear(width_in, width_out, bias), gain, law)
 
 
 class GroupNorm(nn.Module):
@@ -70,11 +76,6 @@ class GroupNorm(nn.Module):
         weight = None if self.weight is None else self.weight.float()
         bias = None if self.bias is None else self.bias.float()
         return F.group_norm(x.float(), self.groups, weight, bias, self.eps).to(x.dtype)
-
-
-def group_norm(width: int, affine: bool = True, eps: float = 1e-5) -> GroupNorm:
-    """Return a normalisation with min(32, width / 4) groups: at least four channels share their statistics."""
-    return GroupNorm(width, max(1, min(32, width // 4)), eps, affine)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -104,38 +105,6 @@ def image_attention(qkv: Tensor, heads: int) -> Tensor:
     return attend(q, k, v).transpose(-1, -2).reshape(batch, -1, height, width)
 
 
-def head_count(width: int, head_width: int) -> int:
-    """Return how many heads of `head_width` channels make `width`, at least one.
-
-    Raises:
-        ValueError: If `width` is larger than `head_width` and not a multiple of it.
-    """
-    if width <= head_width:
-        return 1
-    if width % head_width:
-        raise ValueError(f"Heads of {head_width} channels cannot fill {width} channels: choose a divisor of {width}.")
-    return width // head_width
-
-
-class Attention(nn.Module):
-    """Add to a feature map what each position learns from all others of its image.
-
-    Arguments:
-        width: Number of channels.
-        heads: Number of heads, a divisor of `width`.
-    """
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm = group_norm(width)
-        self.qkv = conv(width, 3 * width, 1)
-        self.out = conv(width, width, 1, zero=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.out(image_attention(self.qkv(self.norm(x)), self.heads))
-
-
 def check_images(x: Tensor, channels: int, multiple: int, reason: str) -> None:
     """Refuse images that a network cannot take.
 
@@ -156,3 +125,35 @@ def check_images(x: Tensor, channels: int, multiple: int, reason: str) -> None:
             f"Height and width must be positive multiples of {multiple} ({reason}); got {x.shape[-2]}x{x.shape[-1]}. "
             f"Nearest valid heights: {', '.join(map(str, near[0]))}; widths: {', '.join(map(str, near[1]))}."
         )
+
+
+class Resample(nn.Module):
+    """Halve or double the side with a separable filter, every channel alone; no weights.
+
+    Down is a convolution with stride 2, up is its adjoint times 4, so a constant stays constant.
+
+    Arguments:
+        up: Whether to double; otherwise halve.
+        taps: The filter, an even number of taps; (1, 1) = mean and nearest, (1, 3, 3, 1) = smooth.
+
+    References:
+        "Score-Based Generative Modeling through SDEs", Song et al., 2021, https://arxiv.org/abs/2011.13456, appendix H
+    """
+
+    kernel: Tensor
+
+    def __init__(self, up: bool, taps: tuple[int, ...] = (1, 1)) -> None:
+        super().__init__()
+        if not taps or len(taps) % 2:
+            raise ValueError(f"A resampling filter has an even number of taps; got {taps}.")
+        line = torch.tensor(taps, dtype=torch.float32)
+        self.up, self.pad, self.box = up, (len(taps) - 1) // 2, set(taps) == {1} and len(taps) == 2
+        self.register_buffer("kernel", torch.outer(line, line) / line.sum() ** 2 * (4 if up else 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.box:
+            return F.interpolate(x, scale_factor=2, mode="nearest") if self.up else F.avg_pool2d(x, 2)
+        width = x.shape[1]
+        kernel = self.kernel.to(x.dtype).expand(width, 1, -1, -1)
+        move = F.conv_transpose2d if self.up else F.conv2d
+        return move(x, kernel, stride=2, padding=self.pad, groups=width)

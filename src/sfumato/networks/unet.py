@@ -28,32 +28,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ._blocks import Attention, ResidualBlock, Style
 from ._embeddings import LabelTable, Sinusoid, log_spaced, noise_batch
-from ._layers import Attention, check_images, conv, group_norm, head_count, linear
+from ._layers import check_images, conv, linear
 
 RESAMPLING = ("shuffle", "conv", "mean")
-
-
-class Block(nn.Module):
-    """Residual block modulated by the embedding, (B, width_in, H, W) -> (B, width_out, H, W)."""
-
-    def __init__(self, width_in: int, width_out: int, embedding: int, dropout: float) -> None:
-        super().__init__()
-        self.norm1 = group_norm(width_in)
-        self.conv1 = conv(width_in, width_out)
-        self.modulation = linear(embedding, 2 * width_out)
-        self.norm2 = group_norm(width_out, affine=False)
-        self.conv2 = conv(width_out, width_out, zero=True)
-        self.shortcut = conv(width_in, width_out, 1) if width_in != width_out else nn.Identity()
-        self.dropout = dropout
-
-    def forward(self, x: Tensor, e: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
-        scale, shift = self.modulation(e)[:, :, None, None].chunk(2, dim=1)
-        h = F.silu(torch.addcmul(shift.to(h.dtype), self.norm2(h), 1 + scale.to(h.dtype)))
-        if self.dropout:
-            h = F.dropout(h, self.dropout, self.training)
-        return self.shortcut(x) + self.conv2(h)
 
 
 def halve(width_in: int, width_out: int, kind: str) -> nn.Module:
@@ -86,13 +65,12 @@ class UNet(nn.Module):
         blocks: Residual blocks per level and direction.
         attended: Whether each level has attention.
         bridge: Whether the middle has attention.
-        head_width: Channels per attention head.
         embedding: Length of the embedding.
+        style: The choices of the blocks.
         frequencies: Radians per unit of c_noise, (K,).
         patch: Side of the patches moved into channels.
         skips: Whether levels on the way up see their siblings.
         resample: Kind of resampling between levels.
-        dropout: Probability inside the blocks.
     """
 
     def __init__(
@@ -104,23 +82,22 @@ class UNet(nn.Module):
         blocks: int,
         attended: tuple[bool, ...],
         bridge: bool,
-        head_width: int,
         embedding: int,
+        style: Style,
         frequencies: Tensor,
         patch: int,
         skips: bool,
         resample: str,
-        dropout: float,
     ) -> None:
         super().__init__()
         self.channels, self.out_channels, self.classes = channels, out_channels, classes
         self.patch, self.skips, self.multiple = patch, skips, patch * 2 ** (len(widths) - 1)
 
-        def block(width_in: int, width_out: int) -> Block:
-            return Block(width_in, width_out, embedding, dropout)
+        def block(width_in: int, width_out: int) -> ResidualBlock:
+            return ResidualBlock(width_in, width_out, embedding, style)
 
         def attention(width: int, present: bool) -> nn.Module:
-            return Attention(width, head_count(width, head_width)) if present else nn.Identity()
+            return Attention(width, style) if present else nn.Identity()
 
         self.noise = nn.Sequential(
             Sinusoid(frequencies), linear(2 * len(frequencies), embedding), nn.SiLU(), linear(embedding, embedding)
@@ -142,8 +119,8 @@ class UNet(nn.Module):
             level.attention = attention(width, attended[i])
             level.resample = double(width, widths[i - 1], resample) if i else nn.Identity()
             self.up.append(level)
-        self.norm_out = group_norm(widths[0])
-        self.conv_out = conv(widths[0], out_channels * patch**2, zero=True)
+        self.norm_out = style.norm(widths[0])
+        self.conv_out = conv(widths[0], out_channels * patch**2, gain=0)
 
     def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
         reason = f"patch {self.patch} and {len(self.down) - 1} halvings"
@@ -232,8 +209,9 @@ def unet(
         raise ValueError(
             f"size must be a multiple of {multiple} (patch {patch}, {levels} levels); got {size}. Nearest: {near}."
         )
+    style = Style(group_width=4, affine=False, dropout=dropout, head_width=head_width, law="xavier")
     return UNet(
         channels, out_channels, classes, tuple(width * m for m in mult), blocks,
-        tuple(i in attention for i in range(levels)), bridge, head_width, embedding,
-        log_spaced(frequencies, lowest, highest), patch, skips, resample, dropout,
+        tuple(i in attention for i in range(levels)), bridge, embedding, style,
+        log_spaced(frequencies, lowest, highest), patch, skips, resample,
     )  # fmt: skip
