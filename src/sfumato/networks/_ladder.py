@@ -1,0 +1,332 @@
+"""The U-Net topology of DDPM, iDDPM, ADM, DDPM++ and NCSN++: one ladder down, one ladder up.
+
+    down    conv_in; for every level: [halve], `blocks` steps            every output is remembered
+    middle  a block with attention, a block
+    up      for every level, coarsest first: `blocks` + 1 steps, [double]    every step takes one remembered output
+
+A step is a residual block and, at chosen levels, attention. Halving and doubling are a strided and a nearest-neighbour
+convolution (DDPM, iDDPM) or residual blocks that resample inside (ADM, DDPM++). NCSN++ adds a second path down: the
+image itself, convolved and halved, joins the sum at every level.
+
+The noise level is embedded by sinusoids and two dense layers; the label is added before the dense layers (DDPM++) or
+after them (iDDPM, ADM). A paper is then a row: the files beside this one only choose.
+
+References:
+    "Denoising Diffusion Probabilistic Models", Ho et al., 2020, https://arxiv.org/abs/2006.11239, appendix B
+    "Improved Denoising Diffusion Probabilistic Models", Nichol and Dhariwal, 2021, https://arxiv.org/abs/2102.09672
+    "Diffusion Models Beat GANs on Image Synthesis", Dhariwal and Nichol, 2021, https://arxiv.org/abs/2105.05233
+    "Score-Based Generative Modeling through SDEs", Song et al., 2021, https://arxiv.org/abs/2011.13456, appendix H
+    "Elucidating the Design Space of Diffusion-Based Generative Models", Karras et al., 2022,
+        https://arxiv.org/abs/2206.00364, appendix F
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ._blocks import Attention, ResidualBlock, Style
+from ._embeddings import LabelTable, Sinusoid, noise_batch
+from ._layers import Resample, check_images, conv, linear, start
+
+
+class Embedder(nn.Module):
+    """Embed noise level, label and augmentation of every image, (B, width), activated.
+
+    Arguments:
+        sinusoid: Features of the noise level.
+        features: Number of those features.
+        width: Length of the embedding.
+        classes: Number of classes, 0 = unlabelled.
+        augments: Number of augmentation labels, 0 = none.
+        early: Whether the label joins the features before the dense layers; otherwise the embedding after them.
+        law: Initial weights, see `_layers.start`.
+    """
+
+    def __init__(
+        self, sinusoid: Sinusoid, features: int, width: int, classes: int, augments: int, early: bool, law: str
+    ) -> None:
+        super().__init__()
+        self.sinusoid, self.early = sinusoid, early
+        self.dense1 = linear(features, width, law=law)
+        self.dense2 = linear(width, width, law=law)
+        self.label = LabelTable(classes, features if early else width)
+        self.augment = linear(augments, features, law=law, bias=False) if augments else None
+
+    def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None, augment: Tensor | None) -> Tensor:
+        e = self.sinusoid(noise_batch(c_noise, x))
+        row = self.label(label, len(x), x.device)
+        if row is not None and self.early:
+            e = e + row
+        if augment is not None:
+            if self.augment is None:
+                raise ValueError("This network takes no augmentation labels: build it with augments >= 1.")
+            e = e + self.augment(augment)
+        e = self.dense2(F.silu(self.dense1(e)))
+        return F.silu(e if row is None or self.early else e + row)
+
+
+class StridedConv(nn.Module):
+    """Halve the side with a 3x3 convolution; `corner` pads right and below only, as Ho et al. do."""
+
+    def __init__(self, width: int, corner: bool, law: str) -> None:
+        super().__init__()
+        self.conv = start(nn.Conv2d(width, width, 3, stride=2, padding=0 if corner else 1), law=law)
+        self.pad = (0, 1, 0, 1) if corner else (0, 0, 0, 0)
+
+    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+        return self.conv(F.pad(x, self.pad))
+
+
+class NearestConv(nn.Module):
+    """Double the side by repetition, then convolve 3x3."""
+
+    def __init__(self, width: int, law: str) -> None:
+        super().__init__()
+        self.conv = conv(width, width, law=law)
+
+    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+
+
+class ImagePath(nn.Module):
+    """Convolve 3x3 and halve with a filter, the second path down of NCSN++: (B, C, 2H, 2W) -> (B, width, H, W)."""
+
+    def __init__(self, width_in: int, width: int, style: Style) -> None:
+        super().__init__()
+        # the convolution runs on the padded image, so that the filter that follows needs no padding of its own
+        pad = 1 + (len(style.taps) - 1) // 2
+        self.conv = start(nn.Conv2d(width_in, width, 3, padding=pad), law=style.law)
+        self.halve = Resample(up=False, taps=style.taps)
+        self.halve.pad = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.halve(self.conv(x))
+
+
+class Step(nn.Module):
+    """A residual block, followed by attention where `attended`."""
+
+    def __init__(self, width_in: int, width: int, embedding: int, style: Style, attended: bool) -> None:
+        super().__init__()
+        self.block = ResidualBlock(width_in, width, embedding, style)
+        self.attention = Attention(width, style) if attended else nn.Identity()
+
+    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+        return self.attention(self.block(x, e))
+
+
+class Level(nn.Module):
+    """The steps of one resolution, and the resampling before (down) or after (up) them."""
+
+    def __init__(self, steps: Sequence[Step], resample: nn.Module | None, path: ImagePath | None = None) -> None:
+        super().__init__()
+        self.steps, self.resample, self.path = nn.ModuleList(steps), resample, path
+
+
+class Encoder(nn.Module):
+    """The way down and the middle: (B, C, H, W) -> (B, last width, H / 2^(L-1), W / 2^(L-1)).
+
+    Arguments:
+        channels: Image channels.
+        widths: Channels of each of the L levels, finest first.
+        first: Channels after the first convolution.
+        blocks: Steps per level.
+        attended: Whether each level has attention.
+        bridge: Whether the middle has attention.
+        embedding: Length of the embedding.
+        style: The choices of the blocks.
+        resampling: "block" (inside residual blocks), "conv", or "corner" (a convolution padded on one side).
+        image_path: Whether the image joins at every level (NCSN++).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        widths: Sequence[int],
+        first: int,
+        blocks: int,
+        attended: Sequence[bool],
+        bridge: bool,
+        embedding: int,
+        style: Style,
+        resampling: str,
+        image_path: bool = False,
+    ) -> None:
+        super().__init__()
+        self.conv_in = conv(channels, first, law=style.law)
+        self.outputs = [first]
+        self.levels = nn.ModuleList()
+        width = first
+        for i, target in enumerate(widths):
+            halve: nn.Module | None = None
+            path: ImagePath | None = None
+            if i:
+                if resampling == "block":
+                    halve = ResidualBlock(width, width, embedding, style, "down")
+                else:
+                    halve = StridedConv(width, resampling == "corner", style.law)
+                if image_path:
+                    path = ImagePath(channels if i == 1 else widths[i - 2], width, style)
+                self.outputs.append(width)
+            steps = []
+            for _ in range(blocks):
+                steps.append(Step(width, target, embedding, style, attended[i]))
+                width = target
+                self.outputs.append(width)
+            self.levels.append(Level(steps, halve, path))
+        self.middle = nn.ModuleList(Step(width, width, embedding, style, bridge and not k) for k in range(2))
+
+    def forward(self, x: Tensor, e: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the middle's output and everything remembered on the way, in order."""
+        image = x
+        h = self.conv_in(x)
+        seen = [h]
+        for level in self.levels:
+            if level.resample is not None:
+                h = level.resample(h, e)
+                if level.path is not None:
+                    h = image = (h + level.path(image)) * 0.5**0.5
+                seen.append(h)
+            for step in level.steps:
+                h = step(h, e)
+                seen.append(h)
+        for step in self.middle:
+            h = step(h, e)
+        return h, seen
+
+
+class Decoder(nn.Module):
+    """The way up.
+
+    Arguments:
+        widths, blocks, attended, embedding, style, resampling: As for the encoder.
+        outputs: Channels of everything that the encoder remembers.
+        last_only: Whether only the last step of an attended level has attention (DDPM++); otherwise every step.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        blocks: int,
+        attended: Sequence[bool],
+        embedding: int,
+        style: Style,
+        resampling: str,
+        outputs: Sequence[int],
+        last_only: bool,
+    ) -> None:
+        super().__init__()
+        remembered, width = list(outputs), widths[-1]
+        levels: list[Level] = []
+        for i in reversed(range(len(widths))):
+            steps = []
+            for k in range(blocks + 1):
+                here = attended[i] and (k == blocks or not last_only)
+                steps.append(Step(width + remembered.pop(), widths[i], embedding, style, here))
+                width = widths[i]
+            double: nn.Module | None = None
+            if i:
+                block = resampling == "block"
+                double = ResidualBlock(width, width, embedding, style, "up") if block else NearestConv(width, style.law)
+            levels.append(Level(steps, double))
+        self.levels = nn.ModuleList(reversed(levels))  # index 0 = finest, as in the encoder
+
+    def forward(self, h: Tensor, e: Tensor, seen: list[Tensor]) -> Tensor:
+        for level in reversed(self.levels):
+            for step in level.steps:
+                h = step(torch.cat((h, seen.pop()), dim=1), e)
+            if level.resample is not None:
+                h = level.resample(h, e)
+        return h
+
+
+class LadderUNet(nn.Module):
+    """Embedder, encoder and decoder: network(x, c_noise, label, augment).
+
+    Arguments:
+        embedder: Of noise level, label and augmentation.
+        encoder: The way down.
+        decoder: The way up.
+        norm_out: Last normalisation.
+        conv_out: Last convolution.
+    """
+
+    def __init__(
+        self, embedder: Embedder, encoder: Encoder, decoder: Decoder, norm_out: nn.Module, conv_out: nn.Conv2d
+    ) -> None:
+        super().__init__()
+        self.embedder, self.encoder, self.decoder = embedder, encoder, decoder
+        self.norm_out, self.conv_out = norm_out, conv_out
+
+    def forward(
+        self, x: Tensor, c_noise: Tensor, label: Tensor | None = None, augment: Tensor | None = None
+    ) -> Tensor:
+        check_ladder(self.encoder, x)
+        e = self.embedder(x, c_noise, label, augment)
+        h, seen = self.encoder(x, e)
+        h = self.decoder(h, e, seen)
+        return self.conv_out(F.silu(self.norm_out(h))).to(x.dtype)
+
+
+def ladder(
+    embedder: Embedder,
+    style: Style,
+    channels: int,
+    out_channels: int,
+    widths: Sequence[int],
+    first: int,
+    blocks: int,
+    attended: Sequence[bool],
+    bridge: bool,
+    resampling: str,
+    last_only: bool = False,
+    image_path: bool = False,
+) -> LadderUNet:
+    """Assemble a U-Net; the arguments are those of `Encoder` and `Decoder`."""
+    embedding = embedder.dense2.out_features
+    down = Encoder(channels, widths, first, blocks, attended, bridge, embedding, style, resampling, image_path)
+    up = Decoder(widths, blocks, attended, embedding, style, resampling, down.outputs, last_only)
+    conv_out = conv(widths[0], out_channels, gain=style.zero, law=style.law)
+    return LadderUNet(embedder, down, up, style.norm(widths[0]), conv_out)
+
+
+def check_ladder(encoder: Encoder, x: Tensor) -> None:
+    """Refuse images whose side the levels cannot halve."""
+    halvings = len(encoder.levels) - 1
+    check_images(x, encoder.conv_in.in_channels, 2**halvings, f"{halvings} halvings")
+
+
+def level_widths(width: int, mult: Sequence[float]) -> tuple[int, ...]:
+    """Return the channels of each level, `width` times its multiplier."""
+    return tuple(round(width * m) for m in mult)
+
+
+def attended_levels(attention: Sequence[int], size: int, levels: int) -> tuple[bool, ...]:
+    """Return whether each level has attention, its side being size / 2^level.
+
+    Arguments:
+        attention: Sides with attention at the training size.
+        size: Side of the training images, a multiple of 2^(levels - 1).
+        levels: Number of levels.
+
+    Raises:
+        ValueError: If the size cannot be halved so often, or a side is not one of the network's.
+    """
+    multiple = 2 ** (levels - 1)
+    if size < multiple or size % multiple:
+        near = sorted({max(multiple, size // multiple * multiple), -(-size // multiple) * multiple})
+        raise ValueError(
+            f"size must be a positive multiple of {multiple} ({levels} levels); got {size}. "
+            f"Nearest: {' or '.join(map(str, near))}."
+        )
+    sides = [size >> i for i in range(levels)]
+    if unknown := [side for side in attention if side not in sides]:
+        raise ValueError(
+            f"attention names sides of feature maps; a network of size {size} with {levels} levels has "
+            f"{', '.join(map(str, sides))}; got {unknown[0]}."
+        )
+    return tuple(side in attention for side in sides)
