@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -75,3 +76,27 @@ def to_uint8(images: Tensor, quantisation: str = "round") -> Tensor:
     if quantisation == "truncate":
         return ((images + 1) * 127.5).clamp(0, 255).to(torch.uint8)
     return (images * 127.5 + 128).clamp(0, 255).to(torch.uint8)
+
+
+def tile(images: Tensor, columns: int, gap: int = 2, background: int = 255) -> np.ndarray:
+    """Lay images out in rows of `columns`, with a gap between them.
+
+    Arguments:
+        images: uint8, shape (B, C, H, W), C = 1 or 3.
+        columns: Images per row.
+        gap: Pixels between images and around them.
+        background: Grey level of the gaps.
+
+    Returns:
+        uint8 array (height, width) for C = 1, else (height, width, 3), as Pillow takes it.
+    """
+    count, channels, height, width = images.shape
+    rows = -(-count // columns)
+    sheet = torch.full(
+        (channels, rows * (height + gap) + gap, columns * (width + gap) + gap), background, dtype=torch.uint8
+    )
+    for i, image in enumerate(images):
+        top, left = gap + i // columns * (height + gap), gap + i % columns * (width + gap)
+        sheet[:, top : top + height, left : left + width] = image
+    array = sheet.permute(1, 2, 0).numpy()
+    return array[:, :, 0] if channels == 1 else array

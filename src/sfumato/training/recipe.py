@@ -68,6 +68,7 @@ class Data:
     Attributes:
         name: A dataset of `sfumato list data`, or "folder:PATH", "zip:PATH".
         size: Side in pixels to reduce or resize to; None for the dataset's own.
+        pad: Side in pixels after padding with black; None for no padding.
         classes: Keep these classes only (names or numbers); () for all.
         first: Keep the first N training images; None for all.
         val: Share of the training part held out, by a hash of each image.
@@ -77,6 +78,7 @@ class Data:
 
     name: str = "digits"
     size: int | None = None
+    pad: int | None = None
     classes: tuple[str | int, ...] = ()
     first: int | None = None
     val: float = 0.0
@@ -108,7 +110,7 @@ class Train:
         rate: Entry of `training.rates`: the learning-rate schedule.
         clip: Largest gradient norm; None for no clipping.
         precision: "fp32" or "bf16" (autocast; normalisation and weights stay fp32).
-        log_every: Seconds between records in metrics.jsonl.
+        log_every: Images between records in metrics.jsonl.
         save_every: Minutes between checkpoints.
         keep: Checkpoints kept, at least 2.
         sheet_every: Images between sample sheets; None for ten over the run.
@@ -124,7 +126,7 @@ class Train:
     rate: Part = field(default_factory=lambda: part("training.rates", "constant"))
     clip: float | None = None
     precision: typing.Literal["fp32", "bf16"] = "fp32"
-    log_every: float = 10.0
+    log_every: int = 8192
     save_every: float = 5.0
     keep: int = 2
     sheet_every: int | None = None

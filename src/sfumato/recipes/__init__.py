@@ -1,0 +1,1 @@
+"""Known-good recipes: one documented function per published or own configuration."""

@@ -1,0 +1,144 @@
+"""Makers of images: everything that can be judged is an `ImageSource`, (seeds, labels) -> uint8 images.
+
+`Diffusion` walks a grid with a sampler, `Real` hands out the images of a dataset split in a seeded order. Image i is
+a function of (seed_i, label_i) alone, up to the rounding of the batch's matrix products; with the micro-batch fixed it
+is exact.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from sfumato.core.denoiser import NULL, Denoiser, Sampler, State
+from sfumato.core.images import to_uint8
+from sfumato.core.level import Level, like
+from sfumato.core.noise import SamplingNoise
+from sfumato.data.dataset import Dataset, ranking
+
+
+class Diffusion:
+    """Make images with a denoiser, a sampler and a grid.
+
+    Arguments:
+        denoiser: Any denoiser; guided ones are wrapped already.
+        sampler: ``sampler(denoiser, x, grid, *, noise, label)``, options bound.
+        grid: Levels from noisy to clean, shape (N + 1,).
+        shape: Of one image, (C, H, W).
+        classes: Number of classes the denoiser knows; 0 if it is unlabelled.
+        batch: Images per forward pass.
+        device: Where to compute.
+        quantisation: See `core.images.to_uint8`.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        sampler: Sampler,
+        grid: Level,
+        shape: tuple[int, int, int],
+        *,
+        classes: int = 0,
+        batch: int = 128,
+        device: torch.device | str = "cpu",
+        quantisation: str = "round",
+    ) -> None:
+        self.denoiser, self.sampler, self.grid = denoiser, sampler, grid
+        self.shape, self.classes, self.batch = shape, classes, batch
+        self.device, self.quantisation = torch.device(device), quantisation
+
+    def states(self, seeds: Sequence[int], labels: Tensor | None = None) -> Iterator[State]:
+        """Yield the state after every step for one batch of seeds: the strip of the denoising, a progress bar.
+
+        Arguments:
+            seeds: One per image.
+            labels: int64 (B,) in [-1, classes), or None.
+
+        Raises:
+            ValueError: For labels out of range, or labels given to an unlabelled model.
+        """
+        labels = check_labels(labels, len(seeds), self.classes)
+        noise = SamplingNoise(torch.as_tensor(seeds, dtype=torch.int64), self.shape, device=self.device)
+        n = noise.start()
+        x = like(self.grid[0].sigma, n) * n
+        label = None if labels is None else labels.to(self.device)
+        generator = iter(self.sampler(self.denoiser, x, self.grid, noise=noise, label=label))
+        while True:
+            with torch.no_grad():  # not held across a yield: the caller's code keeps its own gradient mode
+                state = next(generator, None)
+            if state is None:
+                return
+            yield state
+
+    def floats(self, seeds: Sequence[int], labels: Tensor | None = None) -> Tensor:
+        """Return the final images of one batch as floats, not clipped, shape (B, C, H, W)."""
+        return deque(self.states(seeds, labels), maxlen=1)[0].x
+
+    def __call__(
+        self,
+        seeds: Sequence[int],
+        labels: Tensor | None = None,
+        *,
+        progress: Callable[[int], None] | None = None,
+    ) -> Tensor:
+        """Return uint8 images (B, C, H, W) on the CPU; `progress` is told of every finished micro-batch."""
+        done = []
+        for i in range(0, len(seeds), self.batch):
+            part = slice(i, i + self.batch)
+            images = self.floats(seeds[part], None if labels is None else labels[part])
+            done.append(to_uint8(images, self.quantisation).cpu())
+            if progress is not None:
+                progress(len(done[-1]))
+        return torch.cat(done) if done else torch.empty((0, *self.shape), dtype=torch.uint8)
+
+
+class Real:
+    """Hand out a dataset's images: seed i is the i-th image of a seeded shuffle, so ranges of seeds are disjoint sets.
+
+    Arguments:
+        dataset: The split.
+        shuffle: Seed of the order; the same split with another value is another draw.
+    """
+
+    def __init__(self, dataset: Dataset, shuffle: int = 0) -> None:
+        self.dataset = dataset
+        self.order = torch.from_numpy(ranking(len(dataset), shuffle, 0))
+
+    def __call__(self, seeds: Sequence[int], labels: Tensor | None = None) -> Tensor:
+        """Return the images of the seeds; labels are not chosen but found, so they must be None.
+
+        Raises:
+            ValueError: If a seed is outside the split or labels are given.
+        """
+        if labels is not None:
+            raise ValueError("Real images come with their own labels. Restrict the dataset to classes instead.")
+        if len(seeds) and not 0 <= min(seeds) <= max(seeds) < len(self.dataset):
+            raise ValueError(
+                f"{self.dataset.name} {self.dataset.split} has {len(self.dataset)} images, so seeds lie in "
+                f"[0, {len(self.dataset)}); got {min(seeds)} to {max(seeds)}."
+            )
+        return self.dataset.images[self.order[torch.as_tensor(seeds, dtype=torch.int64)]]
+
+
+def check_labels(labels: Tensor | None, count: int, classes: int) -> Tensor | None:
+    """Return labels as int64 (count,), or raise a ValueError that names the rule."""
+    if labels is None:
+        return None
+    labels = torch.as_tensor(labels, dtype=torch.int64)
+    if classes == 0:
+        raise ValueError("This model was trained without labels, so it takes none. Leave the class out.")
+    if labels.shape != (count,):
+        raise ValueError(f"One label per seed: got {tuple(labels.shape)} labels for {count} seeds.")
+    if count and not NULL <= int(labels.min()) <= int(labels.max()) < classes:
+        raise ValueError(
+            f"Labels lie in [0, {classes}) (or {NULL} for no class); got {int(labels.min())} to {int(labels.max())}."
+        )
+    return labels
+
+
+def balanced_labels(count: int, classes: int, start: int = 0) -> Tensor | None:
+    """Return the uniform class prior without sampling noise: label of seed i = i mod classes. None if unlabelled."""
+    return torch.arange(start, start + count) % classes if classes else None
