@@ -1,8 +1,10 @@
 """Find the parts of a room by name.
 
-A room is a module of small entries (`sfumato.schedules`) or a package with one file per entry
-(`sfumato.samplers`, entry ``heun`` = function ``heun`` in ``heun.py``). Nothing is registered: an entry exists because
-its function stands there under its name with a docstring, so a new file is listed, checked and tested by existing.
+A room is a module of small entries (`sfumato.schedules`), a package with one file per entry (`sfumato.samplers`,
+entry ``heun`` = function ``heun`` in ``heun.py``), or a package whose files hold several entries each
+(`sfumato.recipes`, whose `__init__` says ``SEVERAL_PER_FILE = True``: every public function is one). Nothing is
+registered: an entry exists because its function stands there under its name with a docstring, so a new one is listed,
+checked and tested by existing.
 
 Options given for an entry are checked against its own signature: unknown names and ill-typed values are errors that
 name the nearest valid ones.
@@ -47,18 +49,32 @@ def _singular(room: str) -> str:
 def entries(room: str) -> dict[str, Callable[..., Any]]:
     """Return every public entry of a room as name -> function, sorted by name. Underscores in names become dashes."""
     module = importlib.import_module(f"sfumato.{room}")
+    path = getattr(module, "__path__", None)
+    if path is None:
+        return _sorted(_public(module))
+    several = getattr(module, "SEVERAL_PER_FILE", False)
     found: dict[str, Callable[..., Any]] = {}
-    if path := getattr(module, "__path__", None):
-        for info in pkgutil.iter_modules(path):
-            if info.name.startswith("_"):
-                continue
-            entry = getattr(importlib.import_module(f"{module.__name__}.{info.name}"), info.name, None)
-            if callable(entry):
-                found[info.name] = entry
-    else:
-        for name, value in vars(module).items():
-            if not name.startswith("_") and inspect.isfunction(value) and value.__module__ == module.__name__:
-                found[name] = value
+    for info in pkgutil.iter_modules(path):
+        if info.name.startswith("_"):
+            continue
+        file = importlib.import_module(f"{module.__name__}.{info.name}")
+        if several:
+            found |= _public(file)
+        elif callable(own := getattr(file, info.name, None)):
+            found[info.name] = own
+    return _sorted(found)
+
+
+def _public(module: types.ModuleType) -> dict[str, Callable[..., Any]]:
+    """Return the public functions that a module itself defines."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if not name.startswith("_") and inspect.isfunction(value) and value.__module__ == module.__name__
+    }
+
+
+def _sorted(found: Mapping[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
     return {name.replace("_", "-"): found[name] for name in sorted(found)}
 
 
