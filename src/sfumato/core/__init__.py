@@ -9,7 +9,8 @@ from sfumato.core.denoiser import NULL, Denoiser, Preconditioned, Prediction, Sa
 from sfumato.core.gauge import Gauge
 from sfumato.core.images import ImageSource
 from sfumato.core.kernel import Kernel
-from sfumato.core.level import Level
+from sfumato.core.level import Level, Schedule
+from sfumato.core.table import Table
 
 __all__ = [
     "NULL",
@@ -21,6 +22,8 @@ __all__ = [
     "Preconditioned",
     "Prediction",
     "Sampler",
+    "Schedule",
     "State",
+    "Table",
     "Target",
 ]

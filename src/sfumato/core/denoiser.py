@@ -90,6 +90,12 @@ class Sampler(Protocol):
     ) -> Iterator[State]: ...
 
 
+def clipped(x0: Tensor, clip: bool | float) -> Tensor:
+    """Clip an estimate of x0 to [-1, 1] (True) or [-clip, clip]; False leaves it."""
+    bound = float(clip)
+    return x0.clamp(-bound, bound) if bound else x0
+
+
 def skip_and_out(target: Target, level: Level) -> tuple[Tensor, Tensor]:
     """Return (c_skip, c_out) of ``D(x) = c_skip x + c_out F`` for a target at a level."""
     a, b = target(level)
@@ -100,6 +106,16 @@ def skip_and_out(target: Target, level: Level) -> tuple[Tensor, Tensor]:
 def unit_variance(sigma_data: float) -> Callable[[Level], Tensor]:
     """Return EDM's c_in, which gives the network's input unit variance: 1 / hypot(sigma, alpha sigma_data)."""
     return lambda level: 1 / torch.hypot(level.sigma, sigma_data * level.alpha)
+
+
+def unit_circle() -> Callable[[Level], Tensor]:
+    """Return the c_in that brings any level onto alpha^2 + sigma^2 = 1; 1 on a variance-preserving schedule."""
+    return lambda level: 1 / torch.hypot(level.alpha, level.sigma)
+
+
+def unit_line() -> Callable[[Level], Tensor]:
+    """Return the c_in that brings any level onto alpha + sigma = 1; 1 on the straight line of flow matching."""
+    return lambda level: 1 / (level.alpha + level.sigma)
 
 
 class Preconditioned(nn.Module):

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sfumato.core.level import Level
+from sfumato.core.level import Level, like
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,22 @@ class Gauge:
     at: Callable[[Tensor], Level]
     slope: Callable[[Tensor], tuple[Tensor, Tensor]]
     where: Callable[[Level], tuple[Tensor, Tensor]]
+
+    def enter(self, x: Tensor, level: Level) -> tuple[Tensor, Tensor]:
+        """Return (y, u): the image in this gauge's coordinates and its place on the path."""
+        k, u = self.where(level)
+        return x / like(k, x), u
+
+    def leave(self, y: Tensor, level: Level) -> Tensor:
+        """Return the image at a level, given its y at that level's place on the path."""
+        return like(self.where(level)[0], y) * y
+
+    def velocity(self, y: Tensor, u: Tensor, x0: Tensor) -> Tensor:
+        """Return dy/du = A' x0 + S' (y - A x0) / S, of y's shape; S(u) > 0."""
+        path = self.at(u)
+        da, ds = self.slope(u)
+        per_y = ds / path.sigma
+        return like(per_y, y) * y + like(da - per_y * path.alpha, y) * x0
 
 
 def _finite_nsr(level: Level) -> tuple[Tensor, Tensor]:
@@ -80,6 +96,19 @@ vp = Gauge(
 )
 
 GAUGES = {g.name: g for g in (ve, flow, vp)}
+
+
+def named(gauge: str | Gauge) -> Gauge:
+    """Return the gauge of a name; a gauge is returned as it is.
+
+    Raises:
+        ValueError: For an unknown name.
+    """
+    if isinstance(gauge, Gauge):
+        return gauge
+    if gauge not in GAUGES:
+        raise ValueError(f"Unknown gauge {gauge!r}. Available: {', '.join(GAUGES)}.")
+    return GAUGES[gauge]
 
 
 def along(name: str, path: Callable[[Tensor], Level], u_of_nsr: Callable[[Tensor], Tensor]) -> Gauge:

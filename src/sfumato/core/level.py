@@ -17,7 +17,8 @@ Levels live on the CPU in float64. Only coefficients, cast to the image's dtype,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -81,6 +82,22 @@ class Level:
         return 2 * (self.alpha.log() - self.sigma.log())
 
     @property
+    def abar(self) -> Tensor:
+        """The share of the signal in unit-variance x, alpha^2 / (alpha^2 + sigma^2): DDPM's alpha-bar at any scale."""
+        return self.alpha**2 / (self.alpha**2 + self.sigma**2)
+
+    def prior_bits(self, power: float = 1.0) -> Tensor:
+        """Return KL(q(x_t | x0) || N(0, I)) in bits per dimension, after scaling x to the unit circle.
+
+        Arguments:
+            power: Mean square of x0, about 1 for unit-variance data and 0.25 for natural images in [-1, 1].
+
+        References:
+            Ho, Jain, Abbeel. Denoising Diffusion Probabilistic Models. 2020, section 4: L_T.
+        """
+        return 0.5 * (self.abar * (power - 1) - torch.log1p(-self.abar)) / math.log(2)
+
+    @property
     def shape(self) -> torch.Size:
         return self.alpha.shape
 
@@ -108,6 +125,9 @@ class Level:
             Noisy images, the shape and dtype of `x0`. The level's shape is () or (B,).
         """
         return like(self.alpha, x0) * x0 + like(self.sigma, x0) * n
+
+
+Schedule = Callable[[Tensor], Level]  # time t in [0, 1], 0 the cleanest -> level, of t's shape
 
 
 def like(coefficient: Tensor, x: Tensor) -> Tensor:

@@ -1,0 +1,239 @@
+"""Grids: which levels a sampler visits, from noisy to clean; N steps are N + 1 levels and the last is (1, 0).
+
+A grid is only a batch of levels. Entries differ in what they are made from:
+
+    from a table (discrete networks know no other levels)
+        full        all T levels
+        respaced    a subset: N evenly rounded ones, "ddimN" (integer stride), or sections "90,60,60,20,20"
+        trailing    every T/N-th level counted from the noisy end, which is always visited
+        quadratic   dense near the clean end
+        iddpm       those within a range of nsr, evenly indexed (EDM's "iDDPM" discretisation of a cosine table)
+    from a schedule
+        uniform     times evenly spaced
+    from numbers
+        karras      sigma^(1/rho) evenly spaced                         EDM, eq. (5)
+        logsnr      log-SNR evenly spaced (sigma geometric)             EDM's "VE" discretisation; DPM-Solver
+        flow        straight-line times, optionally shifted to noise    flow matching, SD3
+
+EDM's "VP" discretisation is ``uniform(vp(), N, t_min=1e-3)``. The betas of a shortened chain need no derivation:
+`Kernel.between` works for any two levels.
+
+References:
+    Nichol, Dhariwal. Improved Denoising Diffusion Probabilistic Models. 2021, section 4.
+    https://arxiv.org/abs/2102.09672
+    Song, Meng, Ermon. Denoising Diffusion Implicit Models. 2021, appendix D.2. https://arxiv.org/abs/2010.02502
+    Karras et al. Elucidating the Design Space of Diffusion-Based Generative Models. 2022, Table 1 and appendix C.
+    https://arxiv.org/abs/2206.00364
+    Lin, Liu, Li, Yang. Common Diffusion Noise Schedules and Sample Steps Are Flawed. 2024, Table 2.
+    https://arxiv.org/abs/2305.08891
+    Esser et al. Scaling Rectified Flow Transformers for High-Resolution Image Synthesis. 2024, eq. (23).
+    https://arxiv.org/abs/2403.03206
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from sfumato.core.level import Level, Schedule
+
+
+def _then_clean(levels: Level) -> Level:
+    """Append the clean level."""
+    return Level(torch.cat((levels.alpha, torch.ones(1))), torch.cat((levels.sigma, torch.zeros(1))))
+
+
+def _at_sigmas(sigmas: Tensor) -> Level:
+    """Make a grid of alpha = 1 from descending sigmas, shape (N,)."""
+    return _then_clean(Level(torch.ones_like(sigmas), sigmas))
+
+
+def _pick(table: Level, indices: list[int], what: str) -> Level:
+    """Make a grid of table entries, given indices into 1..T in rising order."""
+    if len(set(indices)) != len(indices) or not indices or min(indices) < 1 or max(indices) >= len(table):
+        raise ValueError(f"{what} does not give distinct levels in a table of {len(table) - 1}; use fewer steps.")
+    return table[[*reversed(indices), 0]]
+
+
+def _check_steps(steps: int, most: int | None = None) -> None:
+    if steps < 1 or (most is not None and steps > most):
+        limit = "" if most is None else f" and at most the table's {most}"
+        raise ValueError(f"A grid has at least 1 step{limit}; got steps = {steps}.")
+
+
+def _check_sigmas(sigma_min: float, sigma_max: float) -> None:
+    if not 0 < sigma_min < sigma_max:
+        raise ValueError(f"Noise ranges need 0 < sigma_min < sigma_max; got {sigma_min} and {sigma_max}.")
+
+
+def full(table: Level) -> Level:
+    """Visit every level of a table.
+
+    Arguments:
+        table: From clean to noisy, shape (T + 1,).
+
+    Returns:
+        Shape (T + 1,), from noisy to clean.
+    """
+    return table[torch.arange(len(table) - 1, -1, -1)]
+
+
+def respaced(table: Level, steps: int = 0, spec: str = "") -> Level:
+    """Visit a subset of a table's levels.
+
+    Arguments:
+        table: From clean to noisy, shape (T + 1,).
+        steps: N evenly spaced levels, both ends kept, rounded. Ignored (leave 0) if `spec` is given.
+        spec: "ddimN" for the first integer stride that gives N levels, counted from the cleanest; or comma-separated
+            counts, one for each of as many equal sections of the table, from the cleanest.
+
+    Returns:
+        Shape (N + 1,).
+
+    Raises:
+        ValueError: If no stride fits, a section is too short for its count, or both or neither are given.
+
+    >>> from sfumato.core.table import Table
+    >>> table = Table.from_betas(torch.full((300,), 0.01, dtype=torch.float64)).levels
+    >>> len(respaced(table, spec="10,15,20")), len(respaced(table, spec="ddim50")), len(respaced(table, 7))
+    (46, 51, 8)
+    """
+    if bool(steps) == bool(spec):
+        raise ValueError(f"respaced takes either steps or spec; got steps = {steps} and spec = {spec!r}.")
+    size = len(table) - 1
+    if spec.startswith("ddim"):
+        wanted = _counts(spec[4:])[0]
+        strides = [stride for stride in range(1, size + 1) if len(range(0, size, stride)) == wanted]
+        if not strides:
+            raise ValueError(f"No integer stride takes {wanted} of {size} levels. Use steps = {wanted} instead.")
+        return _pick(table, [1 + i for i in range(0, size, strides[0])], spec)
+    counts = _counts(spec) if spec else [steps]
+    base, extra = divmod(size, len(counts))
+    indices, start = [], 1
+    for position, count in enumerate(counts):
+        length = base + (position < extra)
+        if count > length:
+            raise ValueError(f"A section of {length} levels cannot give {count} steps (spec {spec or steps!r}).")
+        stride = (length - 1) / (count - 1) if count > 1 else 1.0
+        place = 0.0  # summed rather than multiplied: published checkpoints were sampled at these roundings
+        for _ in range(count):
+            indices.append(start + round(place))
+            place += stride
+        start += length
+    return _pick(table, indices, f"respaced {spec or steps!r}")
+
+
+def _counts(text: str) -> list[int]:
+    try:
+        counts = [int(part) for part in text.split(",")]
+    except ValueError:
+        counts = []
+    if not counts or min(counts) < 0 or not any(counts):
+        raise ValueError(f"A spec is 'ddimN' or counts like '90,60,60,20,20'; got {text!r}.")
+    return counts
+
+
+def trailing(table: Level, steps: int = 50) -> Level:
+    """Visit every T/N-th level of a table, counted from the noisiest.
+
+    Arguments:
+        table: From clean to noisy, shape (T + 1,).
+        steps: N, in [1, T].
+    """
+    size = len(table) - 1
+    _check_steps(steps, size)
+    return _pick(table, [round(size * (i + 1) / steps) for i in range(steps)], f"trailing {steps}")
+
+
+def quadratic(table: Level, steps: int = 50, reach: float = 0.8) -> Level:
+    """Visit levels whose index grows quadratically, dense near the clean end.
+
+    Arguments:
+        table: From clean to noisy, shape (T + 1,).
+        steps: N.
+        reach: Where the last index lies, as a share of T; DDIM's code stops at 0.8 (the walk starts there).
+    """
+    size = len(table) - 1
+    _check_steps(steps, size)
+    roots = torch.linspace(0, math.sqrt(reach * size), steps, dtype=torch.float64)
+    # the last root squared may fall short of reach * T by a rounding error
+    return _pick(table, [1 + int(r * r + 1e-9) for r in roots.tolist()], f"quadratic {steps}")
+
+
+def uniform(schedule: Schedule, steps: int = 50, t_min: float = 0.0, t_max: float = 1.0) -> Level:
+    """Visit evenly spaced times of a schedule.
+
+    If the schedule is clean at t_min the last step ends there; otherwise (t_min > 0, or a schedule that starts at
+    sigma_min) the N times include t_min and one step to the clean level follows.
+
+    Arguments:
+        schedule: Time in [0, 1] -> level.
+        steps: N.
+        t_min: Last time.
+        t_max: First time.
+    """
+    _check_steps(steps)
+    reaches_clean = float(schedule(torch.tensor(t_min, dtype=torch.float64)).sigma) == 0
+    count = steps + 1 if reaches_clean else steps
+    levels = schedule(torch.linspace(t_max, t_min, count, dtype=torch.float64))
+    return _then_clean(levels[:-1] if reaches_clean else levels)
+
+
+def karras(steps: int = 18, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Level:
+    """EDM's grid: sigma^(1/rho) evenly spaced from sigma_max to sigma_min, then 0.
+
+    Arguments:
+        steps: N.
+        sigma_min: Smallest nsr.
+        sigma_max: Largest nsr.
+        rho: Larger puts more levels near sigma_min; 1 is uniform.
+    """
+    _check_steps(steps)
+    _check_sigmas(sigma_min, sigma_max)
+    low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
+    share = torch.linspace(0, 1, steps, dtype=torch.float64)
+    return _at_sigmas((high + share * (low - high)) ** rho)
+
+
+def logsnr(steps: int = 18, sigma_min: float = 0.002, sigma_max: float = 80.0) -> Level:
+    """Log-SNR evenly spaced: a geometric sequence of nsr from sigma_max to sigma_min, then 0."""
+    _check_steps(steps)
+    _check_sigmas(sigma_min, sigma_max)
+    return _at_sigmas(torch.linspace(math.log(sigma_max), math.log(sigma_min), steps, dtype=torch.float64).exp())
+
+
+def flow(steps: int = 50, shift: float = 1.0) -> Level:
+    """Straight-line times from 1 to 0, level (1 - t, t).
+
+    Arguments:
+        steps: N.
+        shift: Multiplies nsr: t becomes shift t / (1 + (shift - 1) t). 1 is uniform; 3 suits larger images.
+    """
+    _check_steps(steps)
+    if not shift > 0:
+        raise ValueError(f"shift must be positive; got {shift}.")
+    t = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+    t = shift * t / (1 + (shift - 1) * t)
+    return Level(1 - t, t)
+
+
+def iddpm(table: Level, steps: int = 50, sigma_min: float = 0.002, sigma_max: float = 81.0) -> Level:
+    """Visit a table's levels within a range of nsr, evenly indexed and rounded.
+
+    With a cosine table of 1000 steps this is EDM's "iDDPM" discretisation.
+
+    Arguments:
+        table: From clean to noisy, shape (T + 1,).
+        steps: N.
+        sigma_min: Levels of smaller nsr are left out.
+        sigma_max: Levels of larger nsr are left out.
+
+    References:
+        Karras et al. 2022, Table 1 and appendix C.3.
+    """
+    inside = ((table.nsr >= sigma_min) & (table.nsr <= sigma_max)).nonzero().flatten().flip(0).tolist()
+    _check_steps(steps, len(inside))
+    stride = (len(inside) - 1) / max(steps - 1, 1)
+    return _pick(table, [inside[round(stride * i)] for i in reversed(range(steps))], f"iddpm {steps}")

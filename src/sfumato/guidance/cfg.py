@@ -1,0 +1,82 @@
+"""Classifier-free guidance: extrapolate from the unconditional to the conditional estimate.
+
+    D_w(x; y) = D(x) + w (D(x; y) - D(x))
+
+w = 1 is the conditional model itself and costs one forward, w = 0 the unconditional one; w > 1 sharpens p(y | x) and
+trades variety for fidelity. Ho and Salimans' weight is omega = w - 1. Because D is linear in any of the parameterised
+outputs at one x, guiding D, the noise or the velocity is the same. Both branches run as one batch of 2 B.
+
+w may be a number, one per image, or a function of the level and label: guidance confined to an interval of noise,
+a schedule, or a weight per class (`by_class`). A weight of 1 on the whole batch always costs one forward.
+
+References:
+    Ho, Salimans. Classifier-Free Diffusion Guidance. 2022, eq. (6). https://arxiv.org/abs/2207.12598
+    Kynkaanniemi et al. Applying Guidance in a Limited Interval Improves Sample and Distribution Quality. 2024.
+    https://arxiv.org/abs/2404.07724
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from sfumato.core.denoiser import NULL, Denoiser, Prediction
+from sfumato.core.level import Level, like
+
+Weight = float | Tensor | Callable[[Level, Tensor], float | Tensor]
+
+
+def cfg(denoiser: Denoiser, w: Weight = 1.0, interval: tuple[float, float] = (0.0, math.inf)) -> Denoiser:
+    """Guide a class-conditional denoiser by its own unconditional estimate.
+
+    Arguments:
+        denoiser: Trained with label dropout, so that it knows the label NULL.
+        w: Guidance weight: a number, one per image (B,), or a function (level, label) -> number or (B,). 1 is none.
+        interval: Guide only at nsr in [lo, hi]; elsewhere the weight is 1.
+
+    Returns:
+        A denoiser. Its learned variance, if any, is the conditional one's.
+
+    Raises:
+        ValueError: If the interval is not ordered; when called without a label and w is neither 0 nor 1.
+    """
+    lo, hi = interval
+    if not 0 <= lo < hi:
+        raise ValueError(f"A guidance interval satisfies 0 <= lo < hi (in nsr); got ({lo}, {hi}).")
+
+    def guided(x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
+        if label is None or bool((label == NULL).all()):
+            if callable(w) or bool(((torch.as_tensor(w) != 1) & (torch.as_tensor(w) != 0)).any()):
+                raise ValueError(
+                    "Classifier-free guidance needs a label to guide towards; this call has none (label is None or "
+                    "NULL for every image). Give labels, or use w = 1 for an unconditional model."
+                )
+            return denoiser(x, level, label)
+        weight = torch.as_tensor(w(level, label) if callable(w) else w, dtype=torch.float64, device="cpu")
+        inside = (level.nsr >= lo) & (level.nsr <= hi)
+        weight = torch.where(inside, weight, torch.ones_like(weight))
+        if bool((weight == 1).all()):
+            return denoiser(x, level, label)
+        null = torch.full_like(label, NULL)
+        if bool((weight == 0).all()):
+            return denoiser(x, level, null)
+        twice = level if not level.shape else Level(level.alpha.repeat(2), level.sigma.repeat(2))
+        both = denoiser(torch.cat((x, x)), twice, torch.cat((label, null)))
+        conditional, unconditional = both.x0.chunk(2)
+        x0 = torch.lerp(unconditional, conditional, like(weight, x).to(x.device).expand_as(x))
+        return Prediction(x0, None if both.v is None else both.v.chunk(2)[0])
+
+    return guided
+
+
+def by_class(weights: Sequence[float]) -> Callable[[Level, Tensor], Tensor]:
+    """Return a guidance weight that depends on the class of each image.
+
+    Arguments:
+        weights: One per class.
+    """
+    table = torch.tensor([*weights, 1.0], dtype=torch.float64)  # NULL = -1 finds the last entry
+    return lambda level, label: table[label.cpu()]

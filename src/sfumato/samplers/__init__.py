@@ -1,0 +1,11 @@
+"""Samplers: walk a grid from noisy to clean. One file is one sampler, found by its name.
+
+Every sampler is a generator function
+
+    def heun(denoiser, x, grid, *, noise, label=None, <options>) -> Iterator[State]
+
+that yields one `State(x, level, x0)` after each step of the grid, with x at ``level = grid[i + 1]`` and x0 the estimate
+that led there. Progress bars, strips, early stops and saving belong to the caller. A sampler declares ``ORDER``, the
+power of the step size with which its error falls on the probability-flow ODE; the tests measure it against closed
+forms. Stochastic samplers take their unit normal noise from ``noise(step)`` and ask for none where they add none.
+"""
