@@ -115,6 +115,7 @@ def fetch(remote: Remote, folder: Path, *, progress: bool = True) -> Path:
                     part.close()
                     _keep_if_right(remote, Path(part.name), path)
         except OSError as error:
+            _remove_if_empty(folder / f"{remote.name}.part")
             raise DataError(
                 f"{remote.name} is not in {folder} and could not be fetched from {remote.url}: {error}. "
                 "Put the file there yourself, or set SFUMATO_DATA to a folder that has it."
@@ -128,10 +129,14 @@ def _keep_if_right(remote: Remote, part: Path, path: Path) -> None:
         verify(part, remote)
     except DataError as error:
         part.unlink()
-        raise DataError(
-            f"{remote.url} sent a file with the wrong checksum, which was removed: {error}"
-        ) from error
+        raise DataError(f"{remote.url} sent another file than expected, which was removed: {error}") from error
     os.replace(part, path)
+
+
+def _remove_if_empty(part: Path) -> None:
+    with contextlib.suppress(OSError):
+        if part.stat().st_size == 0:
+            part.unlink()
 
 
 @contextlib.contextmanager

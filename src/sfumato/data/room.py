@@ -7,6 +7,7 @@ then the first images, then channels, size and padding.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -61,8 +62,8 @@ def load(
     """
     entry, key, source = _resolve(name)
     allowed = options_of(entry)
-    own = check_options(f"dataset '{key}'", entry, dict(options or {}), fixed=("split", "root", "val", "test"))
     given = {"split": split, "root": root, "val": val, "size": size, "channels": channels}
+    own = check_options(f"dataset '{key}'", entry, dict(options or {}), fixed=("test", *given))
     own.update({option: value for option, value in given.items() if option in allowed})
     if test is not None:
         if "test" not in allowed:
@@ -87,10 +88,17 @@ def load(
 def _resolve(name: str) -> tuple[Any, str, tuple[str, ...]]:
     """Find the function of a name, and the source it is to be given, if any."""
     available = entries("data")
-    key, colon, source = name.partition(":")
+    key, _, source = name.partition(":")
     key = key.replace("_", "-")
     if key in available:
-        return available[key], key, (source,) if colon else ()
+        entry = available[key]
+        positional = [p.name for p in inspect.signature(entry).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+        required = [name for name in positional if name not in options_of(entry)]
+        if required and not source:
+            raise UnknownNameError(f"Dataset '{key}' needs its {required[0]}: write '{key}:{required[0].upper()}'.")
+        if source and not positional:
+            raise UnknownNameError(f"Dataset '{key}' takes nothing after a colon; got {name!r}.")
+        return entry, key, (source,) if source else ()
     path = Path(name).expanduser()
     if path.is_dir():
         return available["folder"], "folder", (str(path),)

@@ -1,0 +1,179 @@
+"""Gather the images of a folder or an archive into one dataset.
+
+Every file is decoded (`sfumato.data.decode`), hashed as it is, then cropped, resized and converted. The split is
+decided by the hash of the *original* pixels, so one image is on the same side at every size. By default one bad file
+stops the loading and the message names the first ones; `skip_bad` leaves them out, counts them and says so in the
+dataset's rule. Without a `size` all images must have one size, without `channels` one number of channels: the most
+frequent, and files that differ are bad.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from sfumato.data.dataset import DataError, Dataset, hash_image
+from sfumato.data.decode import crop_and_resize, decode
+from sfumato.data.listing import DamagedArchiveError, Listing, labels_of
+from sfumato.data.splits import split_by_hash
+from sfumato.data.transforms import to_channels
+
+SHOWN = 5  # bad files named in an error
+THREADS = 4  # Pillow decodes outside the interpreter's lock
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Say what every image is to become.
+
+    Arguments:
+        size: Side in pixels after the centred crop and resize; None leaves images as they are.
+        channels: 1 or 3; None leaves them.
+        filter: Pillow filter for resizing (see `crop_and_resize`).
+        crop: Side of the centred square cut first; None means the largest.
+        alpha: Policy for transparency (see `decode`).
+    """
+
+    size: int | None = None
+    channels: int | None = None
+    filter: str = "lanczos"
+    crop: int | None = None
+    alpha: str = "refuse"
+
+
+@dataclass(frozen=True)
+class Found:
+    """Hold one file's outcome: its pixels and the hash of its original ones, or why it is bad.
+
+    Arguments:
+        name: The file.
+        pixels: uint8 (C, H, W), or None if it is bad.
+        digest: sha256 of the original pixels, or b"".
+        fault: Why the file is bad, or "".
+        remarks: What was unusual but converted without loss.
+    """
+
+    name: str
+    pixels: np.ndarray | None = None
+    digest: bytes = b""
+    fault: str = ""
+    remarks: tuple[str, ...] = field(default=())
+
+
+def read_one(listing: Listing, name: str, shape: Shape) -> Found:
+    """Read, decode and shape one file; a bad file is an outcome, not an exception.
+
+    Raises:
+        DamagedArchiveError: If the archive around it is damaged.
+        ValueError: If the shape itself is impossible (unknown filter or policy).
+    """
+    try:
+        decoded = decode(listing.read(name), alpha=shape.alpha)
+        pixels, remarks = decoded.pixels, list(decoded.remarks)
+        digest = hash_image(pixels)
+        if shape.channels is not None and shape.channels != len(pixels):
+            pixels = to_channels(torch.from_numpy(pixels)[None], shape.channels)[0].numpy()
+        if shape.size is not None:
+            pixels = crop_and_resize(pixels, shape.size, crop=shape.crop, filter=shape.filter)
+    except DamagedArchiveError:
+        raise
+    except (DataError, OSError) as error:
+        return Found(name, fault=str(error))
+    return Found(name, pixels, digest, remarks=tuple(remarks))
+
+
+def read_all(listing: Listing, shape: Shape, names: tuple[str, ...] | None = None) -> list[Found]:
+    """Read every file, several at a time, and mark as bad those that differ from the most frequent shape."""
+    chosen = listing.names if names is None else names
+    with ThreadPoolExecutor(THREADS) as pool:
+        outcomes: Iterator[Found] = pool.map(lambda name: read_one(listing, name, shape), chosen)
+        found = list(tqdm(outcomes, total=len(chosen), desc=f"Reading {listing.path.name}", disable=None, leave=False))
+    shapes = Counter(f.pixels.shape for f in found if f.pixels is not None)
+    if len(shapes) <= 1:
+        return found
+    usual = max(shapes, key=lambda s: (shapes[s], s))
+    return [f if f.pixels is None or f.pixels.shape == usual else _unlike(f, f.pixels.shape, usual) for f in found]
+
+
+def _unlike(found: Found, shape: tuple[int, ...], usual: tuple[int, ...]) -> Found:
+    (c, h, w), (c0, h0, w0) = shape, usual
+    faults = []
+    if (h, w) != (h0, w0):
+        faults.append(f"{w}x{h} pixels where most have {w0}x{h0}; size= makes them one")
+    if c != c0:
+        kinds = {1: "grey", 3: "colour"}
+        faults.append(f"{kinds[c]} where most are {kinds[c0]}; channels= makes them one")
+    return Found(found.name, fault=", ".join(faults), remarks=found.remarks)
+
+
+def gather(
+    listing: Listing,
+    name: str,
+    shape: Shape,
+    *,
+    split: str,
+    val: float,
+    test: float,
+    labels: bool,
+    skip_bad: bool,
+) -> Dataset:
+    """Read a folder or an archive and choose one side of it.
+
+    Arguments:
+        listing: The source.
+        name: The dataset's name.
+        shape: What every image becomes.
+        split: "train", "val", "test" or "all".
+        val: Share held out for validation, in [0, 1).
+        test: Share held out for testing, in [0, 1).
+        labels: Whether to look for labels.
+        skip_bad: Leave bad files out instead of failing.
+
+    Returns:
+        The dataset; its indices count all image files of the source in the order of their names.
+
+    Raises:
+        DataError: If a file is bad and `skip_bad` is off, or none is good.
+    """
+    classes = labels_of(listing) if labels else None
+    found = read_all(listing, shape)
+    bad = [f for f in found if f.pixels is None]
+    good = [(i, f, f.pixels) for i, f in enumerate(found) if f.pixels is not None]
+    if bad and (not skip_bad or not good):
+        listed = "".join(f"\n  {f.name}: {f.fault}" for f in bad[:SHOWN])
+        more = f"\n  ... and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+        raise DataError(
+            f"{len(bad)} of {len(found)} images in {listing.path} are bad:{listed}{more}\n"
+            "`sfumato data check` lists them all; skip_bad=True leaves them out."
+        )
+    if bad:
+        warnings.warn(f"Skipped {len(bad)} of {len(found)} images in {listing.path}.", stacklevel=3)
+    whole = Dataset(
+        name=name,
+        images=torch.from_numpy(np.stack([pixels for _, _, pixels in good])),
+        labels=None if classes is None else torch.tensor([classes[0][f.name] for _, f, _ in good]),
+        classes=() if classes is None else classes[1],
+        split="all",
+        indices=torch.tensor([i for i, _, _ in good]),
+        rule="; ".join(filter(None, (_written(shape), f"{len(bad)} bad files skipped" if bad else ""))),
+    )
+    digests = np.frombuffer(b"".join(f.digest for _, f, _ in good), dtype=np.uint8).reshape(-1, 32)
+    return split_by_hash(whole, split, val=val, test=test, hashes=digests)
+
+
+def _written(shape: Shape) -> str:
+    parts = []
+    if shape.size is not None:
+        parts.append(f"centre crop{'' if shape.crop is None else f' {shape.crop}'}, {shape.filter} to {shape.size}")
+    if shape.channels is not None:
+        parts.append(f"{shape.channels} channels")
+    if shape.alpha != "refuse":
+        parts.append(f"alpha {shape.alpha}")
+    return ", ".join(parts)

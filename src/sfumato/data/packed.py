@@ -1,0 +1,51 @@
+"""Read a known .npz file that a person has put under the data root: checked by its sha256, without pickles."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sfumato.data.dataset import DataError
+from sfumato.data.download import digest
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """Name a file that has no public address.
+
+    Arguments:
+        name: The file's name.
+        sha256: Hex digest of its bytes.
+    """
+
+    name: str
+    sha256: str
+
+
+def read_npz(folder: Path, file: LocalFile, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Read arrays of a known .npz file.
+
+    Arguments:
+        folder: Where it lies.
+        file: Which file.
+        keys: Names of the arrays to read.
+
+    Returns:
+        The arrays by name.
+
+    Raises:
+        DataError: If the file is missing, another one, or lacks an array.
+    """
+    path = folder / file.name
+    if not path.is_file():
+        raise DataError(f"{path} is missing; it cannot be downloaded. Put it there or set SFUMATO_DATA to its root.")
+    if (found := digest(path, "sha256")) != file.sha256:
+        raise DataError(f"{path} is corrupt or another file: expected sha256 {file.sha256}, found {found}. Replace it.")
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {key: stored[key] for key in keys}
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} cannot be read as an .npz file with {', '.join(keys)}: {error}.") from error
