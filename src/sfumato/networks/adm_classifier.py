@@ -1,0 +1,141 @@
+"""ADM's classifier of noisy images: the way down of its U-Net, and a pooling.
+
+log p(y | x_t, t) guides a diffusion model, so the classifier sees the same noise levels through the same embedding.
+Its pooling is attention from the mean feature to all positions (with a learned position each, so it works at the
+training size only), or the mean over positions.
+
+| size | blocks | parameters (1000 classes, width 128) |
+|---|---|---|
+| 64 | 4 | 65,438,568 |
+| 128 | 2 | 42,568,040 |
+| 256 | 2 | 54,096,360 |
+| 512 | 2 | 54,448,360 |
+
+References:
+    "Diffusion Models Beat GANs on Image Synthesis", Dhariwal and Nichol, 2021,
+        https://arxiv.org/abs/2105.05233, section 4
+    "Learning Transferable Visual Models From Natural Language Supervision", Radford et al., 2021,
+        https://arxiv.org/abs/2103.00020, section 2.4 (attention pooling)
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ._embeddings import Sinusoid, geometric
+from ._ladder import Embedder, Encoder, attended_levels, check_ladder, level_widths
+from ._layers import attend, linear
+from .adm import adm_style
+
+POOLS = ("attention", "mean")
+
+
+class MeanPool(nn.Module):
+    """Average over the positions, then map to logits: (B, width, H, W) -> (B, classes)."""
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.out = linear(width, classes, gain=0)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.out(h.mean(dim=(2, 3)))
+
+
+class AttentionPool(nn.Module):
+    """Let the mean feature attend to all positions: (B, width, side, side) -> (B, classes).
+
+    Arguments:
+        width: Channels.
+        side: Height and width of the feature map.
+        heads: Heads of attention.
+        classes: Number of logits.
+    """
+
+    def __init__(self, width: int, side: int, heads: int, classes: int) -> None:
+        super().__init__()
+        self.heads, self.side = heads, side
+        self.position = nn.Parameter(torch.randn(width, side**2 + 1) / width**0.5)  # column 0 belongs to the mean
+        self.qkv = linear(width, 3 * width, law="torch")
+        self.out = linear(width, classes, law="torch")
+
+    def forward(self, h: Tensor) -> Tensor:
+        if h.shape[-2:] != (self.side, self.side):
+            raise ValueError(
+                f"Attention pooling was built for feature maps of {self.side}x{self.side}, the training size; "
+                f"got {h.shape[-2]}x{h.shape[-1]}. Other sizes need pool='mean'."
+            )
+        h = h.flatten(2)
+        h = torch.cat((h.mean(dim=-1, keepdim=True), h), dim=-1) + self.position
+        batch, width, positions = h.shape
+        qkv = self.qkv(h.transpose(1, 2)).reshape(batch, positions, 3, self.heads, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        return self.out(attend(q[:, :, :1], k, v).reshape(batch, width))
+
+
+class ADMClassifier(nn.Module):
+    """Called as network(x, c_noise) -> logits (B, classes); build it with `adm_classifier`."""
+
+    def __init__(self, embedder: Embedder, encoder: Encoder, norm_out: nn.Module, pool: nn.Module) -> None:
+        super().__init__()
+        self.embedder, self.encoder, self.norm_out, self.pool = embedder, encoder, norm_out, pool
+
+    def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
+        check_ladder(self.encoder, x)
+        h, _ = self.encoder(x, self.embedder(x, c_noise, None, None))
+        return self.pool(F.silu(self.norm_out(h))).to(x.dtype)
+
+
+def adm_classifier(
+    channels: int = 3,
+    classes: int = 1000,
+    size: int = 64,
+    width: int = 128,
+    mult: tuple[float, ...] = (1, 2, 3, 4),
+    blocks: int = 4,
+    attention: tuple[int, ...] = (32, 16, 8),
+    heads: int = 4,
+    head_width: int = 64,
+    adaptive: bool = True,
+    updown: bool = True,
+    dropout: float = 0.0,
+    pool: str = "attention",
+    groups: int = 32,
+) -> ADMClassifier:
+    """ADM's classifier of noisy images; c_noise is the step 0..T-1, the output logits (B, classes).
+
+    Arguments:
+        channels: Image channels.
+        classes: Number of classes, >= 2.
+        size: Side of the training images, which places the attention.
+        width: Channels in units of which `mult` counts, even.
+        mult: Channels of each level in units of `width`, finest first.
+        blocks: Residual blocks per level.
+        attention: Sides of the feature maps with attention.
+        heads: Heads of attention where `head_width` is 0.
+        head_width: Channels per head; 0 = count by `heads`.
+        adaptive: Whether the embedding scales and shifts (AdaGN); otherwise it is added.
+        updown: Whether residual blocks resample; otherwise convolutions do.
+        dropout: Probability inside the blocks.
+        pool: attention, or mean.
+        groups: Groups of the normalisation.
+
+    Raises:
+        ValueError: For a pool, size, attention side, heads or number of classes that do not fit.
+    """
+    if pool not in POOLS:
+        raise ValueError(f"Unknown pool {pool!r}. Available: {', '.join(POOLS)}.")
+    if classes < 2:
+        raise ValueError(f"A classifier tells at least 2 classes apart; got classes={classes}.")
+    style = adm_style(adaptive, False, heads, head_width, dropout, groups, 1)
+    embedder = Embedder(Sinusoid(geometric(width // 2)), width, 4 * width, 0, 0, False, style.law)
+    widths = level_widths(width, mult)
+    attended = attended_levels(attention, size, len(mult))
+    resampling = "block" if updown else "conv"
+    encoder = Encoder(channels, widths, widths[0], blocks, attended, True, 4 * width, style, resampling)
+    last, side = widths[-1], size >> (len(mult) - 1)
+    head: nn.Module = MeanPool(last, classes)
+    if pool == "attention":
+        head = AttentionPool(last, side, style.head_count(last), classes)
+    return ADMClassifier(embedder, encoder, style.norm(last), head)
