@@ -1,0 +1,210 @@
+"""How words on the command line become fields of a recipe.
+
+A field is set by its dotted path in either form, ``train.batch=128`` or ``--train.batch 128``, anywhere among the
+other words. `arrange` writes the second form as the first and puts positional words before options, which is the order
+the parser takes; a word that is neither an option of the command nor a field is refused with the nearest name.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, arg
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sfumato.training.recipe import Recipe
+
+Overrides = Annotated[Positional[tuple[str, ...]], arg(metavar="[FIELD=VALUE ...]")]
+Name = Annotated[str | None, arg(metavar="NAME")]
+Text = Annotated[str | None, arg(metavar="TEXT")]
+Number = Annotated[float | None, arg(metavar="NUMBER")]
+Count = Annotated[int | None, arg(metavar="N")]
+Folder = Annotated[str | None, arg(metavar="PATH")]
+
+
+def arrange(command: Callable[..., Any], words: Sequence[str]) -> list[str]:
+    """Return a command's words with fields as ``field=value`` and positional words first.
+
+    Arguments:
+        command: The command's function; it takes fields if it has a parameter `overrides`.
+        words: What follows the command's name.
+
+    Raises:
+        OptionError: For an option that is neither the command's nor a field, or a field without a value.
+    """
+    parameters = inspect.signature(command).parameters
+    hints = typing.get_type_hints(command)
+    options = {k: hints[k] for k, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    takes_fields = "overrides" in parameters
+    positional, flags = [], []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word.removeprefix("--").partition("=")
+        key = name.replace("-", "_")
+        if not word.startswith("--") or key == "help":
+            (flags if word.startswith("-") else positional).append(word)
+        elif key in options:
+            flags.append(word)
+            if not equals:
+                flags += _values(options[key], rest)
+        elif not takes_fields:
+            flags.append(word)  # the parser names the nearest option
+        else:
+            _check_field(name, options)
+            if not equals:
+                if not rest or rest[0].startswith("--"):
+                    raise _option_error(f"--{name} needs a value: --{name} VALUE, or {name}=VALUE.")
+                value = rest.pop(0)
+            positional.append(f"{name}={value}")
+    return positional + flags
+
+
+def _values(hint: Any, rest: list[str]) -> list[str]:
+    """Take an option's values off the words that follow it: none for a switch, several for a tuple, else one."""
+    if hint is bool or not rest:
+        return []
+    if typing.get_origin(hint) is not tuple:
+        return [rest.pop(0)]
+    taken = []
+    while rest and not rest[0].startswith("-") and "=" not in rest[0]:
+        taken.append(rest.pop(0))
+    return taken
+
+
+def _check_field(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse an undotted option that no recipe has as a field; dotted ones are checked against the recipe itself."""
+    from sfumato.core.find import nearest
+    from sfumato.training.recipe import Recipe, Sample
+
+    fields = {*Recipe.__dataclass_fields__, *Sample.__dataclass_fields__}
+    if "." not in name and name.replace("-", "_") not in fields:
+        known = [f"--{k.replace('_', '-')}" for k in (*options, *fields)]
+        raise _option_error(nearest("option", f"--{name}", known))
+
+
+def _option_error(message: str) -> Exception:
+    from sfumato.core.find import OptionError
+
+    return OptionError(message)
+
+
+def find_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Return the recipe of a name with fields replaced."""
+    from sfumato.core.find import find
+    from sfumato.training.recipe import Recipe, override
+
+    recipe: Recipe = find("recipes", name)()
+    return override(recipe, overrides)
+
+
+def resettle(recipe: Recipe, overrides: Sequence[str], groups: Sequence[str]) -> Recipe:
+    """Return a trained run's recipe with fields replaced that do not change what was trained.
+
+    Arguments:
+        recipe: Of the run.
+        overrides: Assignments inside the groups. Fields of `sample` may leave its name out: "guidance=2".
+        groups: Groups of fields that may change, e.g. ("sample",).
+
+    Raises:
+        RecipeError: For a field outside the groups.
+    """
+    from sfumato.training.recipe import Recipe, RecipeError, Sample, override
+
+    full = []
+    for text in overrides:
+        head = re.split(r"[.=]", text)[0].replace("-", "_")
+        if head in Sample.__dataclass_fields__:
+            text = f"sample.{text}"
+        elif head in Recipe.__dataclass_fields__ and head not in groups:
+            raise RecipeError(
+                f"{text.partition('=')[0]} belongs to training, and this run is trained. Only fields of "
+                f"{' and '.join(groups)} can change now; train another run with: sfumato train {recipe.name} {text}"
+            )
+        full.append(text)
+    return override(recipe, full)
+
+
+def given(**fields: Any) -> list[str]:
+    """Return the fields that are not None as assignments; a double underscore stands for the dot of a path.
+
+    >>> given(sampler="heun", grid__steps=9, guidance=None)
+    ['sampler=heun', 'grid.steps=9']
+    """
+    return [f"{name.replace('__', '.')}={value}" for name, value in fields.items() if value is not None]
+
+
+def seed_list(text: str | None, n: int | None, default: int) -> list[int]:
+    """Return the seeds that ``--seeds`` and ``--n`` ask for.
+
+    Arguments:
+        text: Ranges and single seeds: "0:64", "7", "0:8,100:108"; None for the first n.
+        n: How many; None for as many as `text` says, or the default.
+        default: How many if neither says.
+
+    Raises:
+        OptionError: If the text does not read so, a range is empty, or n is not the number of seeds.
+
+    >>> seed_list("0:3,9", None, 64), seed_list(None, 2, 64)
+    ([0, 1, 2, 9], [0, 1])
+    """
+    if text is None:
+        count = default if n is None else n
+        if count < 1:
+            raise _option_error(f"n must be at least 1; got {count}.")
+        return list(range(count))
+    seeds: list[int] = []
+    for piece in text.split(","):
+        match = re.fullmatch(r"(\d+)(?::(\d+))?", piece.strip())
+        if match is None or (match[2] and int(match[2]) <= int(match[1])):
+            raise _option_error(f"Seeds read 0:64 (64 left out), 7, or a list such as 0:8,100:108; got {text!r}.")
+        seeds += range(int(match[1]), int(match[2] or int(match[1]) + 1))
+    if n is not None and n != len(seeds):
+        raise _option_error(f"--seeds {text} are {len(seeds)} seeds, but --n asks for {n}. Give one of them.")
+    return seeds
+
+
+def class_list(text: str | None, classes: Sequence[str]) -> list[int] | None:
+    """Return the labels that ``--classes`` asks for.
+
+    Arguments:
+        text: Class names or numbers, separated by commas; "none" for no class; None for every class.
+        classes: Names of the model's classes; () if it is unlabelled.
+
+    Returns:
+        Labels, not yet checked against their range; None for none.
+
+    Raises:
+        UnknownNameError: For a name the model does not know.
+
+    >>> class_list("bag,0", ("coat", "bag")), class_list(None, ("coat", "bag")), class_list("none", ("coat",))
+    ([1, 0], [0, 1], None)
+    """
+    from sfumato.core.find import UnknownNameError, nearest
+
+    if text is None:
+        return list(range(len(classes))) or None
+    if text.lower() == "none":
+        return None
+    labels = []
+    for word in (piece.strip() for piece in text.split(",")):
+        if word in classes:
+            labels.append(list(classes).index(word))
+        elif re.fullmatch(r"-?\d+", word) or not classes:
+            labels.append(int(word) if word.lstrip("-").isdigit() else 0)
+        else:
+            raise UnknownNameError(nearest("class", word, classes))
+    return labels
+
+
+def labels_of(seeds: Sequence[int], chosen: Sequence[int] | None) -> Tensor | None:
+    """Return each seed's label: the chosen classes in turn, a function of the seed alone."""
+    import torch
+
+    return None if chosen is None else torch.tensor([chosen[seed % len(chosen)] for seed in seeds], dtype=torch.int64)
