@@ -7,6 +7,7 @@ its table (levels from clean to noisy, shape (T + 1,), entry 0 = (1, 0)).
 entry            c_noise                        known from
 ================ ============================== ==============================================
 quarter-log-nsr  ln(sigma / alpha) / 4          EDM, Table 1
+log-nsr          scale ln(factor sigma / alpha) score SDE, VE: ln(sigma / 2) as EDM writes it
 flow-time        scale sigma / (alpha + sigma)  flow matching: the t of (1 - t) x0 + t n
 angle            scale (2 / pi) atan2           cosine schedules: bounded, symmetric in SNR
 vp-time          scale t of the VP SDE          score SDE: 999 t, with ln alpha(t) known
@@ -37,6 +38,11 @@ Conditioning = Callable[[Level], Tensor]
 def quarter_log_nsr() -> Conditioning:
     """EDM's ln(sigma) / 4; needs alpha > 0."""
     return lambda level: level.nsr.log() / 4
+
+
+def log_nsr(factor: float = 1.0, scale: float = 1.0) -> Conditioning:
+    """The logarithm of the noise, scale * ln(factor * nsr); factor 0.5 is EDM's form of the VE network."""
+    return lambda level: scale * (factor * level.nsr).log()
 
 
 def flow_time(scale: float = 1.0) -> Conditioning:

@@ -10,6 +10,7 @@ target     a                 b                 known from
 ========== ================= ================= =======================================
 x0         1                 0                 DDPM, section 3.2 (and its ablation)
 eps        0                 1                 DDPM, eq. (14)
+score      0                 -1                score SDE: sigma times the score of the noisy density
 v          -sigma / h        alpha / h         Salimans and Ho 2022, h = hypot(alpha, sigma)
 flow       -1                1                 flow matching: dx/dt of (1-t) x0 + t n
 edm(sd)    r / (sd h)        -sd / h           EDM, eq. (7) and Table 1; h = hypot(r, sd), r = nsr
@@ -48,6 +49,11 @@ def x0() -> Target:
 def eps() -> Target:
     """The unit noise: F* = n."""
     return lambda level: (torch.zeros_like(level.alpha), torch.ones_like(level.alpha))
+
+
+def score() -> Target:
+    """Sigma times the score of the noisy density: F* = -n (NCSN++ and the VE networks of score SDE)."""
+    return lambda level: (torch.zeros_like(level.alpha), -torch.ones_like(level.alpha))
 
 
 def v() -> Target:
