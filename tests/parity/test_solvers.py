@@ -89,6 +89,7 @@ def test_closed_form_endpoint():
 # k-diffusion: a sampler, its options, and whether its grid is interleaved with the stages of singlestep methods
 KDIFF = {
     "euler": ("dpmpp", {"order": 1}, False),
+    "heun": ("heun", {}, False),
     "lms": ("adams", {"order": 4, "gauge": "ve"}, False),
     "lms_order3": ("adams", {"order": 3, "gauge": "ve"}, False),
     "dpmpp_2m": ("dpmpp", {"order": 2, "moments": "midpoint"}, False),

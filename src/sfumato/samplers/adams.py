@@ -30,9 +30,9 @@ import torch
 from torch import Tensor
 
 from sfumato.core.denoiser import Denoiser, State
-from sfumato.core.gauge import GAUGES
+from sfumato.core.gauge import Gauge, named
 from sfumato.core.level import Level, like
-from sfumato.samplers._multistep import check_choice, check_order, combine, noise_in, weights
+from sfumato.samplers._multistep import check_order, combine, weights
 
 ORDER = 3
 
@@ -45,7 +45,7 @@ def adams(
     noise: Callable[[int], Tensor],
     label: Tensor | None = None,
     order: int = 3,
-    gauge: Literal["ve", "flow", "vp"] = "ve",
+    gauge: Literal["ve", "flow", "vp"] | Gauge = "ve",
     lower_final: bool = False,
 ) -> Iterator[State]:
     """Walk the ODE with Adams-Bashforth (LMS) of variable step in a gauge's time, one call a step.
@@ -57,7 +57,7 @@ def adams(
         noise: Not used.
         label: int64 (B,) or None.
         order: 1 to 4.
-        gauge: The coordinate of the step.
+        gauge: The coordinate of the step; any `Gauge`, such as a schedule's own time.
         lower_final: Lower the order to the number of steps left, for grids of few steps.
 
     Yields:
@@ -67,22 +67,21 @@ def adams(
         ValueError: If the order or gauge is unknown, or gauge "ve" meets alpha = 0.
     """
     check_order("adams", order, 4)
-    check_choice("adams", "gauge", gauge, GAUGES)
-    path = GAUGES[gauge]
-    scale, time = path.where(grid)
+    path = named(gauge)
+    time = path.where(grid)[1]
     past: deque[tuple[Tensor, Tensor]] = deque(maxlen=order - 1)
     steps = len(grid) - 1
     for i in range(steps):
-        u, du = time[i], time[i + 1] - time[i]
+        s, u, du = grid[i + 1], time[i], time[i + 1] - time[i]
         x0 = denoiser(x, grid[i], label).x0
-        slope_x0, slope_n = path.slope(u)
-        f = like(slope_x0, x) * x0 + like(slope_n, x) * noise_in(x, x0, grid[i])
+        y, _ = path.enter(x, grid[i])
+        f = path.velocity(y, u, x0)
         used = list(past)[: steps - 1 - i] if lower_final else list(past)
-        y = like(1 / scale[i], x) * x + like(du, x) * f
+        y = y + like(du, y) * f
         if used:
             nodes = torch.stack([(v - u) / du for v, _ in used])
             m = 1 / torch.arange(2, len(used) + 2, dtype=torch.float64)
             y = combine(y, du, weights(nodes, m), f, [value for _, value in used])
         past.appendleft((u, f))
-        x = like(scale[i + 1], x) * y
-        yield State(x, grid[i + 1], x0)
+        x = path.leave(y, s)
+        yield State(x, s, x0)
