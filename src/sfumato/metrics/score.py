@@ -1,0 +1,211 @@
+"""A score is a number that carries its protocol, its interval and its floor.
+
+`measure` turns two sets of features and a protocol into a `Score`; `compare` sets two scores side by side or refuses.
+The interval covers sampling noise of the images, never the spread over training seeds.
+
+Names: the Frechet distance over the Inception network's pooled features is "FID", over its spatial features "sFID";
+over any other network it is "FD[extractor]".  "KID" likewise.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from sfumato.core.find import nearest
+from sfumato.metrics import rules
+from sfumato.metrics.features import Extractor
+from sfumato.metrics.frechet import frechet
+from sfumato.metrics.jackknife import GROUPS, Estimate
+from sfumato.metrics.kid import kid
+from sfumato.metrics.protocol import JSON, EvalProtocol, Reference, check_comparable
+from sfumato.metrics.statistics import Features
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A distance between two sets of features.
+
+    Arguments:
+        name: Its name in a protocol.
+        version: Version of its definition here.
+        estimate: (generated, reference) -> Estimate.
+        estimator: How the number is estimated, in words.
+        by_covariance: Whether it needs n >= 10 d.
+    """
+
+    name: str
+    version: int
+    estimate: Callable[[Features, Features], Estimate]
+    estimator: str
+    by_covariance: bool
+
+
+METRICS: dict[str, Metric] = {
+    "fd": Metric("FD", 1, frechet, f"unbiased covariances, 1/n bias removed by a jackknife of {GROUPS} groups", True),
+    "kid": Metric("KID", 1, kid, f"unbiased over all images, error by a jackknife of {GROUPS} groups", False),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A number with everything that makes it comparable.
+
+    Arguments:
+        name: What a table calls it.
+        value: The estimate to quote.
+        interval: 95% interval of sampling noise.
+        se: Standard error.
+        plain: The textbook value without bias correction, for comparison with published tables.
+        n: Number of generated images.
+        m: Number of reference images.
+        protocol: How it was made.
+        floor: The same score of real images at the same n and m.
+        flags: What a reader must know.
+    """
+
+    name: str
+    value: float
+    interval: tuple[float, float]
+    se: float
+    plain: float
+    n: int
+    m: int
+    protocol: EvalProtocol
+    floor: Score | None = None
+    flags: tuple[str, ...] = field(default=())
+
+    def to_json(self) -> JSON:
+        """Return the score as JSON values."""
+        return {**{key: value for key, value in asdict(self).items() if key not in ("protocol", "floor")},
+                "interval": list(self.interval), "flags": list(self.flags), "protocol": self.protocol.to_json(),
+                "floor": self.floor.to_json() if self.floor else None}
+
+    @classmethod
+    def from_json(cls, values: JSON) -> Score:
+        """Read a score that `to_json` wrote."""
+        floor = values.get("floor")
+        return cls(**{**values, "interval": tuple(values["interval"]), "flags": tuple(values["flags"]),
+                      "protocol": EvalProtocol.from_json(values["protocol"]),
+                      "floor": cls.from_json(floor) if floor else None})
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        floor = f", floor {self.floor.value:.4g} (plain {self.floor.plain:.4g})" if self.floor else ""
+        return (f"{self.name} {self.value:.4g} [{low:.4g}, {high:.4g}] (plain {self.plain:.4g}{floor}; n = {self.n}, "
+                f"m = {self.m}, protocol {self.protocol.protocol_id})")
+
+
+def name_of(metric: Metric, extractor: str) -> str:
+    """Name a score; only Inception results are called FID, sFID and KID.
+
+    >>> [name_of(METRICS["fd"], e) for e in ("inception", "inception-spatial", "digits")]
+    ['FID', 'sFID', 'FD[digits]']
+    """
+    own = {("FD", "inception"): "FID", ("FD", "inception-spatial"): "sFID", ("KID", "inception"): "KID"}
+    return own.get((metric.name, extractor), f"{metric.name}[{extractor}]")
+
+
+def find_metric(name: str) -> Metric:
+    """Return a metric by name, "fd" or "kid"."""
+    if name not in METRICS:
+        raise ValueError(nearest("metric", name, METRICS))
+    return METRICS[name]
+
+
+def measure(metric: str, generated: Features, reference_features: Features, extract: Extractor, reference: Reference,
+            *, class_prior: str = "unconditional", quantisation: str = "round", codec: str = "none",
+            provenance: JSON | None = None, floor: Score | None = None, notes: tuple[str, ...] = ()) -> Score:
+    """Score generated images against real ones.
+
+    Arguments:
+        metric: "fd" or "kid".
+        generated: Features (n, d) of the generated images.
+        reference_features: Features (m, d) of the real images, by the same extractor.
+        extract: The extractor that made both.
+        reference: Which real images; its n must be m.
+        class_prior: Which labels the images were asked for.
+        quantisation: How floats became uint8.
+        codec: File format the images went through.
+        provenance: What else made the number.
+        floor: The score of real images at the same n and m (`calibration.floor`).
+        notes: Flags found elsewhere, such as by `rules.check_leakage`.
+
+    Returns:
+        The score with its flags.
+
+    Raises:
+        ValueError: If the features are unusable, or the reference says it has another number of images.
+    """
+    chosen, facts = find_metric(metric), provenance or {}
+    n, m = len(generated), len(reference_features)
+    if reference.n not in (0, m):
+        raise ValueError(f"The reference says it has {reference.n} images, but {m} rows of features were given.")
+    estimate = chosen.estimate(generated, reference_features)
+    protocol = EvalProtocol(
+        metric=chosen.name, version=chosen.version, extractor=extract.name, weights_hash=extract.weights_hash,
+        features=extract.describe(), reference=reference, n=n, class_prior=class_prior, estimator=chosen.estimator,
+        quantisation=quantisation, codec=codec, options={"groups": estimate.groups}, provenance=facts)
+    found = rules.flags(n, extract.dimension, reference, facts, by_covariance=chosen.by_covariance)
+    return Score(name_of(chosen, extract.name), estimate.value, estimate.interval, estimate.se, estimate.plain, n, m,
+                 protocol, floor, found + notes)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two comparable scores side by side.
+
+    Arguments:
+        difference: Second value minus the first.
+        distinguishable: False where the intervals overlap: no rank is given.
+        provenance: (field, first, second) of everything recorded that differs.
+    """
+
+    difference: float
+    distinguishable: bool
+    provenance: list[tuple[str, Any, Any]]
+
+    @property
+    def verdict(self) -> str:
+        """The comparison in words."""
+        if not self.distinguishable:
+            return "not distinguishable"
+        return "the second is lower" if self.difference < 0 else "the first is lower"
+
+
+def compare(a: Score, b: Score) -> Comparison:
+    """Compare two scores that were made by one protocol.
+
+    Raises:
+        IncomparableError: If the identities of their protocols differ; there is no difference to print.
+    """
+    provenance = check_comparable(a.protocol, b.protocol)
+    apart = a.interval[1] < b.interval[0] or b.interval[1] < a.interval[0]
+    return Comparison(b.value - a.value, apart, provenance)
+
+
+def save_scores(path: Path, scores: list[Score]) -> None:
+    """Write scores as one JSON file, replacing it in one step."""
+    partial = path.with_suffix(path.suffix + ".tmp")
+    partial.write_text(json.dumps([score.to_json() for score in scores], indent=1, allow_nan=False))
+    partial.replace(path)
+
+
+def load_scores(path: Path) -> list[Score]:
+    """Read scores that `save_scores` wrote."""
+    return [Score.from_json(values) for values in json.loads(path.read_text())]
+
+
+def with_floor(score: Score, floor: Score) -> Score:
+    """Return the score beside a floor.
+
+    Raises:
+        ValueError: If the floor is of another metric, extractor or size.
+    """
+    if (floor.name, floor.n, floor.m) != (score.name, score.n, score.m):
+        raise ValueError(f"A floor must be of the same metric at the same sizes: score {score.name} at n = {score.n}, "
+                         f"m = {score.m}; floor {floor.name} at n = {floor.n}, m = {floor.m}.")
+    return replace(score, floor=floor)

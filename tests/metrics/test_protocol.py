@@ -1,0 +1,192 @@
+"""Protocols, refusals, scores and floors."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sfumato.metrics.calibration import draws, floor
+from sfumato.metrics.extractors.pixels import pixels
+from sfumato.metrics.frechet import expected_bias
+from sfumato.metrics.protocol import EvalProtocol, IncomparableError, Reference, canonical, differences
+from sfumato.metrics.rules import LeakageError, SelfComparisonError, check_leakage, check_self_comparison, flags
+from sfumato.metrics.score import Score, compare, load_scores, measure, save_scores, with_floor
+
+PIXELS = pixels((1, 2, 3))
+D = PIXELS.dimension
+
+
+def reference(**changes: object) -> Reference:
+    values = {"dataset": "toy", "content_hash": "ab", "split": "test", "rule": "drawn", "index_hash": "cd", "n": 0}
+    return Reference(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def protocol(**changes: object) -> EvalProtocol:
+    values = {"metric": "FD", "version": 1, "extractor": "pixels", "weights_hash": "none", "features": {"a": 1},
+              "reference": reference(), "n": 10, "class_prior": "uniform", "estimator": "e"}
+    return EvalProtocol(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def gaussian(n: int, seed: int, shift: float = 0.0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(shift, 1, size=(n, D))
+
+
+def test_the_id_is_the_hash_of_the_canonical_identity() -> None:
+    p = protocol()
+    text = json.dumps(p.identity, sort_keys=True, separators=(",", ":"))
+    assert p.protocol_id == hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert canonical({"a": {"c": 1, "b": 2}}) == canonical({"a": {"b": 2, "c": 1}})
+
+
+def test_every_identity_field_changes_the_id_and_provenance_does_not() -> None:
+    base, ids = protocol(), set()
+    assert protocol(provenance={"sampler": "heun"}).protocol_id == base.protocol_id
+    for name in base.identity:
+        old = getattr(base, name)
+        new = {"features": {"a": 2}, "options": {"k": 3}, "reference": reference(split="train")}.get(
+            name, old + 1 if isinstance(old, int) else old + "x" if isinstance(old, str) else None)
+        ids.add(dataclasses.replace(base, **{name: new}).protocol_id)
+    for inner in dataclasses.fields(Reference):
+        old = getattr(base.reference, inner.name)
+        new = (not old) if isinstance(old, bool) else old + 1 if isinstance(old, int) else old + "x"
+        ids.add(protocol(reference=reference(**{inner.name: new})).protocol_id)
+    assert base.protocol_id not in ids
+    assert len(ids) == len(base.identity) + len(dataclasses.fields(Reference))
+
+
+def test_protocols_survive_json_and_edits_are_seen() -> None:
+    p = protocol(options={"k": 3}, provenance={"nfe": 35})
+    stored = json.loads(json.dumps(p.to_json()))
+    assert EvalProtocol.from_json(stored) == p
+    with pytest.raises(ValueError, match="was edited"):
+        EvalProtocol.from_json({**stored, "n": 50_000})
+    with pytest.raises(ValueError, match="not a protocol"):
+        EvalProtocol.from_json({**stored, "extra": 1})
+    with pytest.raises(ValueError, match="without NaN"):
+        protocol(options={"k": float("nan")})
+
+
+def test_incomparable_scores_are_refused_with_their_fields() -> None:
+    x, y = gaussian(100, 0), gaussian(120, 1)
+    a = measure("fd", x, y, PIXELS, reference())
+    b = measure("fd", x, y, PIXELS, reference(split="train"), quantisation="truncate", provenance={"seed": 1})
+    with pytest.raises(IncomparableError) as caught:
+        compare(a, b)
+    assert caught.value.exit_code == 3
+    assert [name for name, _, _ in caught.value.fields] == ["quantisation", "reference.split"]
+    assert "'test' against 'train'" in str(caught.value)
+
+
+def test_comparable_scores_are_ranked_only_when_apart() -> None:
+    y = gaussian(400, 1)
+    near, again = (measure("fd", gaussian(400, s), y, PIXELS, reference(), provenance={"seed": s}) for s in (2, 3))
+    far = measure("fd", gaussian(400, 4, shift=2.0), y, PIXELS, reference())
+    tie, rank = compare(near, again), compare(near, far)
+    assert tie.verdict == "not distinguishable"
+    assert tie.provenance == [("seed", 2, 3)]
+    assert rank.verdict == "the first is lower"
+    assert rank.difference > 10
+    assert rank.difference == far.value - near.value
+
+
+@pytest.mark.parametrize("metric", ["fd", "kid"])
+def test_a_score_survives_a_file(metric: str, tmp_path: Path) -> None:
+    x, y = gaussian(100, 0), gaussian(120, 1)
+    low = floor(metric, gaussian(500, 2), 100, PIXELS, reference(n=120), m=120)
+    score = with_floor(measure(metric, x, y, PIXELS, reference(n=120), notes=("* seen",)), low)
+    save_scores(tmp_path / "scores.json", [score, low])
+    assert load_scores(tmp_path / "scores.json") == [score, low]
+    assert score.name == f"{metric.upper()}[pixels]"
+    assert score.protocol.protocol_id in str(score)
+    assert "* seen" in score.flags
+    with pytest.raises(ValueError, match="same sizes"):
+        with_floor(measure(metric, x[:90], y, PIXELS, reference()), low)
+
+
+def test_measure_refuses_a_reference_of_another_size_and_unknown_metrics() -> None:
+    with pytest.raises(ValueError, match="says it has 10000 images, but 50"):
+        measure("fd", gaussian(50, 0), gaussian(50, 1), PIXELS, reference(n=10_000))
+    with pytest.raises(ValueError, match="Did you mean 'fd'"):
+        measure("fid", gaussian(50, 0), gaussian(50, 1), PIXELS, reference())
+
+
+def test_flags_name_their_reasons() -> None:
+    def of(n: int, d: int, ref: Reference, covariance: bool = True, **facts: object) -> str:
+        return " | ".join(flags(n, d, ref, facts, by_covariance=covariance))
+
+    good = reference(n=10_000)
+    assert of(6000, 100, good) == ""
+    assert "6000 < 10 d = 10000" in of(6000, 1000, good)
+    assert of(6000, 1000, good, covariance=False) == ""
+    assert "100 < 5000" in of(50_000, 1, reference(n=100))
+    assert "unverified" in of(6000, 1, reference(content_hash="", n=6000))
+    assert "selected on this reference" in of(6000, 1, good, selected_on="ab")
+    assert "selected" not in of(6000, 1, good, selected_on="other")
+
+
+def hashes(start: int, stop: int) -> np.ndarray:
+    return np.stack([np.frombuffer(hashlib.sha256(str(i).encode()).digest(), np.uint8) for i in range(start, stop)])
+
+
+def test_training_images_may_not_hide_in_a_test_set() -> None:
+    assert check_leakage(reference(), hashes(0, 100), hashes(100, 300)) == ()
+    with pytest.raises(LeakageError, match="1 of the 100 images of the 'test' split"):
+        check_leakage(reference(), hashes(0, 100), hashes(99, 300))
+    (flag,) = check_leakage(reference(split="train"), hashes(0, 100), hashes(0, 300))
+    assert flag == "* the model was trained on 100 of the reference images"
+
+
+def test_a_set_is_not_compared_with_itself() -> None:
+    assert check_self_comparison(hashes(0, 200), hashes(198, 400)) == 2
+    with pytest.raises(SelfComparisonError, match="3 of 200"):
+        check_self_comparison(hashes(0, 200), hashes(197, 400))
+
+
+def test_draws_are_disjoint_while_the_pool_lasts() -> None:
+    rows = np.concatenate(draws(100, 24, 4, 0))
+    assert len(set(rows.tolist())) == 96
+    many = draws(100, 60, 3, 0)
+    assert all(len(set(part.tolist())) == 60 for part in many)
+    assert not np.array_equal(many[0], many[1])
+    assert np.array_equal(many[2], draws(100, 60, 3, 0)[2])
+
+
+def test_the_floor_is_the_bias_in_plain_and_zero_when_corrected() -> None:
+    real = gaussian(40_000, 5)
+    low = floor("fd", real, 500, PIXELS, reference(), m=500, repeats=25)
+    bias = expected_bias(np.ones(D), 500, 500)
+    assert low.plain == pytest.approx(bias, rel=0.1)
+    assert abs(low.value) < 3 * low.se / np.sqrt(25)
+    assert low.interval[0] < 0 < low.interval[1]
+    assert low.protocol.provenance["disjoint"]
+
+
+def test_the_floor_holds_a_fresh_real_set_as_often_as_it_says() -> None:
+    real, held_out = gaussian(3000, 6), gaussian(300, 7)
+    low = floor("kid", real, 300, PIXELS, reference(), reference_features=held_out)
+    inside = [low.interval[0] <= measure("kid", gaussian(300, 100 + s), held_out, PIXELS, reference()).value
+              <= low.interval[1] for s in range(40)]
+    assert np.mean(inside) >= 0.85
+    assert low.m == 300
+
+
+def test_a_floor_needs_enough_images_and_one_kind_of_reference() -> None:
+    real = gaussian(100, 8)
+    with pytest.raises(ValueError, match="needs 120 real images, got 100"):
+        floor("fd", real, 60, PIXELS, reference(), m=60)
+    with pytest.raises(ValueError, match="either m"):
+        floor("fd", real, 60, PIXELS, reference())
+    with pytest.raises(ValueError, match="at least 2 repeats"):
+        floor("fd", real, 40, PIXELS, reference(), m=40, repeats=1)
+
+
+def test_scores_are_values() -> None:
+    score = measure("kid", gaussian(50, 0), gaussian(50, 1), PIXELS, reference())
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        score.value = 0.0  # type: ignore[misc]
+    assert differences(score.to_json(), Score.from_json(score.to_json()).to_json()) == []
