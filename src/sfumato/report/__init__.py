@@ -1,0 +1,15 @@
+"""Pictures, tables and the report page: what a person looks at.
+
+Every picture is one function that returns a PIL image (pixels: sheets, strips) or a matplotlib Figure (curves), and
+says in its own caption what made it: seeds, steps, weights. `save` writes either. Nothing here touches a display or
+a global figure.
+
+    sheet       a grid of images, uncurated unless it says CURATED
+    strip       the iterative denoising, x and the estimates of x0;  gif animates it
+    latents     what is decided at which noise level: shared latents, interpolation, reconstruction error
+    curves      scores against NFE, guidance, n; rate-distortion; loss
+    table       numbers with their intervals, for terminals, Markdown, CSV
+    page        one HTML file that shows a run's results and needs nothing else
+"""
+
+SEVERAL_PER_FILE = True  # see `core.find`

@@ -1,0 +1,246 @@
+"""The canvas of every pixel picture: a grid of cells with labels around it and a caption below.
+
+Cell (r, c) of a grid of H x W images, enlarged k times by nearest neighbour (each image pixel stays one square of one
+colour), has its corner at
+
+    left = L + c (k W + g),    top = T + r (k H + g) + G floor(r / m)
+
+with margins L, T that the labels need, gap g and an extra gap G after every m rows. `Layout.box` is this formula and
+`draw` pastes by it, so a test can cut every image out again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import matplotlib
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+INK, MUTED, PAPER = (28, 28, 32), (96, 96, 104), (255, 255, 255)
+LEGIBLE = 64  # pixels: smaller images are enlarged to at least this
+NARROWEST = 360  # pixels: a caption needs some room even below one small image
+PAD = 10
+
+
+@cache
+def font(size: int = 13, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """Return DejaVu Sans, which matplotlib brings along, so that pictures look the same on every machine."""
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", name), size)
+
+
+def enlargement(height: int, width: int, target: int = LEGIBLE) -> int:
+    """Return the whole factor that makes the longer side at least `target` pixels.
+
+    >>> [enlargement(s, s) for s in (8, 28, 32, 64, 128)]
+    [8, 3, 2, 1, 1]
+    """
+    return max(1, -(-target // max(height, width)))
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the cells of a grid lie.
+
+    Attributes:
+        columns: Cells per row.
+        cell: Height and width of a cell in picture pixels.
+        corner: Top and left of the first cell.
+        gap: Pixels between cells.
+        group: Rows after which an extra gap follows; 0 for none.
+        group_gap: That extra gap, in pixels.
+        zoom: Picture pixels per image pixel.
+    """
+
+    columns: int
+    cell: tuple[int, int]
+    corner: tuple[int, int] = (0, 0)
+    gap: int = 3
+    group: int = 0
+    group_gap: int = 10
+    zoom: int = 1
+
+    def box(self, i: int) -> tuple[int, int, int, int]:
+        """Return (left, top, right, bottom) of cell i, counted along rows."""
+        row, column = divmod(i, self.columns)
+        height, width = self.cell
+        extra = self.group_gap * (row // self.group) if self.group else 0
+        top = self.corner[0] + row * (height + self.gap) + extra
+        left = self.corner[1] + column * (width + self.gap)
+        return left, top, left + width, top + height
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The words around a grid.
+
+    Attributes:
+        title: Above everything.
+        rows: One label per row, or ().
+        columns: One label per column, or (); lines are separated by newlines.
+        corner: Label of the labels' own corner: what the columns count.
+        caption: Below everything, wrapped to the picture's width.
+        group: Rows after which an extra gap follows; 0 for none.
+    """
+
+    title: str = ""
+    rows: Sequence[str] = ()
+    columns: Sequence[str] = ()
+    corner: str = ""
+    caption: str = ""
+    group: int = 0
+
+
+def check(images: Tensor) -> Tensor:
+    """Return images that can be drawn.
+
+    Raises:
+        TypeError: If they are not uint8.
+        ValueError: If they are not (B, C, H, W) with B >= 1 and C = 1 or 3.
+    """
+    if str(images.dtype) != "torch.uint8":
+        raise TypeError(f"Pictures are made of uint8 images; got {images.dtype}. Use core.images.to_uint8.")
+    if images.ndim != 4 or images.shape[0] == 0 or images.shape[1] not in (1, 3):
+        raise ValueError(
+            f"Pictures take images of shape (B, C, H, W) with B >= 1 and C = 1 or 3; got {tuple(images.shape)}. "
+            "Choose one or three of the channels."
+        )
+    return images.cpu()
+
+
+def pixels(image: Tensor) -> Image.Image:
+    """Return one uint8 image (C, H, W) as RGB."""
+    array = image.permute(1, 2, 0).contiguous().numpy()
+    return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).convert("RGB")
+
+
+def wrap(text: str, width: int, face: ImageFont.FreeTypeFont) -> list[str]:
+    """Break a text at spaces into lines of at most `width` pixels; a longer word stands alone."""
+    lines: list[str] = []
+    for paragraph in text.splitlines():
+        line = ""
+        for word in paragraph.split():
+            longer = f"{line} {word}".strip()
+            if line and face.getlength(longer) > width:
+                lines.append(line)
+                line = word
+            else:
+                line = longer
+        lines.append(line)
+    return lines
+
+
+def size_of(text: str, face: ImageFont.FreeTypeFont) -> tuple[int, int]:
+    """Return width and height in pixels of a text of one or more lines."""
+    lines = text.split("\n") if text else []
+    return max((int(face.getlength(line) + 0.99) for line in lines), default=0), leading(face) * len(lines)
+
+
+def leading(face: ImageFont.FreeTypeFont) -> int:
+    """Return the distance between two lines of text in pixels."""
+    return round(face.size * 1.35)
+
+
+def draw(images: Tensor, columns: int, frame: Frame, *, zoom: int | None = None) -> tuple[Image.Image, Layout]:
+    """Draw a grid of images and the words around it.
+
+    Arguments:
+        images: uint8, shape (B, C, H, W), C = 1 or 3, laid out along rows.
+        columns: Images per row, >= 1.
+        frame: The words.
+        zoom: Picture pixels per image pixel; None for the smallest that is legible.
+
+    Returns:
+        The picture, its caption under ``info["Description"]`` too, and where its cells are.
+
+    Raises:
+        ValueError: If labels do not match the rows and columns.
+    """
+    images = check(images)
+    if columns < 1:
+        raise ValueError(f"A sheet has at least one column; got {columns}.")
+    count, _, height, width = images.shape
+    rows = -(-count // columns)
+    for what, labels, expected in (("row", frame.rows, rows), ("column", frame.columns, columns)):
+        if labels and len(labels) != expected:
+            raise ValueError(f"One label per {what}: got {len(labels)} labels for {expected} {what}s.")
+    zoom = zoom or enlargement(height, width)
+    cell = (height * zoom, width * zoom)
+    face, small = font(), font(12)
+    names = _fit(frame.columns, cell[1], small)
+    upright = all(size_of(name, small)[0] <= cell[1] + 3 for name in names)
+    head = max((size_of(name, small)[1 if upright else 0] for name in names), default=0)
+    side = max((size_of(text, face)[0] for text in (*frame.rows, frame.corner)), default=0)
+    left = PAD + (side + 8 if side else 0)
+    right = left + columns * (cell[1] + 3) - 3 + PAD
+    total_width = max(right, NARROWEST)
+    title = wrap(frame.title, total_width - 2 * PAD, font(15, bold=True)) if frame.title else []
+    title_height = leading(font(15, bold=True)) * len(title) + (6 if title else 0)
+    layout = Layout(columns, cell, (PAD + title_height + (head + 5 if head else 0), left), group=frame.group, zoom=zoom)
+    bottom = layout.box(count - 1)[3]
+    caption = wrap(frame.caption, total_width - 2 * PAD, small) if frame.caption else []
+    total_height = bottom + PAD + (leading(small) * len(caption) + 2 if caption else 0)
+
+    picture = Image.new("RGB", (total_width, total_height), PAPER)
+    pen = ImageDraw.Draw(picture)
+    _lines(pen, title, (PAD, PAD), font(15, bold=True), INK)
+    for i, image in enumerate(images):
+        picture.paste(pixels(image).resize((cell[1], cell[0]), Image.Resampling.NEAREST), layout.box(i)[:2])
+    for row, text in enumerate(frame.rows):
+        box = layout.box(row * columns)
+        w, h = size_of(text, face)
+        _lines(pen, text.split("\n"), (left - 8 - w, (box[1] + box[3] - h) // 2), face, INK)
+    for column, text in enumerate(names):
+        box = layout.box(column)
+        _column_label(picture, text, (box[0] + box[2]) // 2, layout.corner[0] - 5, small, upright)
+    if frame.corner and upright:
+        w, _ = size_of(frame.corner, small)
+        _lines(pen, frame.corner.split("\n"), (left - 8 - w, layout.corner[0] - 5 - head), small, MUTED)
+    _lines(pen, caption, (PAD, bottom + 8), small, MUTED)
+    picture.info["Description"] = " ".join(part for part in (frame.title, frame.caption) if part)
+    return picture, layout
+
+
+def _fit(labels: Sequence[str], width: int, face: ImageFont.FreeTypeFont) -> list[str]:
+    """Break labels at spaces where that makes them fit."""
+    return ["\n".join(wrap(label, width, face)) for label in labels]
+
+
+def _lines(
+    pen: ImageDraw.ImageDraw,
+    lines: Sequence[str],
+    corner: tuple[int, int],
+    face: ImageFont.FreeTypeFont,
+    ink: tuple[int, int, int],
+) -> None:
+    for i, line in enumerate(lines):
+        pen.text((corner[0], corner[1] + i * leading(face)), line, font=face, fill=ink)
+
+
+def _column_label(
+    picture: Image.Image, text: str, centre: int, bottom: int, face: ImageFont.FreeTypeFont, upright: bool
+) -> None:
+    """Write a label centred above a column, or turned upwards where it is wider than the column."""
+    width, height = size_of(text, face)
+    label = Image.new("RGB", (max(width, 1), max(height, 1)), PAPER)
+    pen = ImageDraw.Draw(label)
+    for i, line in enumerate(text.split("\n")):
+        pen.text(((width - face.getlength(line)) / 2 if upright else 0, i * leading(face)), line, font=face, fill=INK)
+    if not upright:
+        label = label.rotate(90, expand=True)
+    picture.paste(label, (centre - label.width // 2, bottom - label.height))
+
+
+def beside(pictures: Sequence[Image.Image], gap: int = 12) -> Image.Image:
+    """Return pictures in one row, aligned at the top."""
+    total = sum(p.width for p in pictures) + gap * (len(pictures) - 1)
+    joined = Image.new("RGB", (total, max(p.height for p in pictures)), PAPER)
+    left = 0
+    for picture in pictures:
+        joined.paste(picture, (left, 0))
+        left += picture.width + gap
+    return joined

@@ -1,0 +1,213 @@
+"""The strip: how an image emerges from noise, step by step.
+
+A walk visits levels (alpha_k, sigma_k), k = 0..N. Column k shows two rows per seed,
+
+    x       x_k / hypot(alpha_k, sigma_k), cut to [-1, 1]     the noisy image on the unit circle; x_N is the sample
+    D(x)    the estimate of x0 that was made from x_k         at k = N the sample itself
+
+so both rows end at the same image. Scaling to the unit circle changes nothing for variance-preserving levels and makes
+variance-exploding ones (sigma up to 80) visible; the clean level (1, 0) is left as it is.
+
+`gif` plays the same columns one after another.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal, Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sfumato.core.denoiser import State
+from sfumato.core.images import to_uint8
+from sfumato.core.level import Level, like
+from sfumato.core.noise import SamplingNoise
+from sfumato.report._canvas import Frame, beside, draw
+from sfumato.report.sheet import name_seeds
+
+What = Literal["x", "x0", "both"]
+COLUMNS = 20  # at most, unless told otherwise
+
+
+class Walker(Protocol):
+    """What a strip needs of an image source: its grid, and its states one by one (`sources.Diffusion` is one)."""
+
+    grid: Level
+    shape: tuple[int, int, int]
+    device: torch.device
+
+    def states(self, seeds: Sequence[int], labels: Tensor | None = None) -> Iterator[State]: ...
+
+
+def walk(
+    source: Walker, seeds: Sequence[int], labels: Tensor | None = None, every: int | None = None
+) -> list[tuple[int, Level, Tensor, Tensor]]:
+    """Sample and keep what columns k = 0, every, 2 every, ..., N show.
+
+    Arguments:
+        source: Where the images come from.
+        seeds: One per image.
+        labels: int64 (B,) or None.
+        every: Steps between columns, >= 1; None for at most 20 columns.
+
+    Returns:
+        For each column: step k, its level, x and D(x) as uint8 images, shape (B, C, H, W).
+
+    Raises:
+        ValueError: If `every` is not positive.
+    """
+    steps = len(source.grid) - 1
+    every = -(-steps // (COLUMNS - 1)) if every is None else every
+    if every < 1:
+        raise ValueError(f"A strip shows every k-th step, k >= 1; got {every}.")
+    wanted = {*range(0, steps, every), steps}
+    noise = SamplingNoise(torch.as_tensor(seeds, dtype=torch.int64), source.shape, device=source.device).start()
+    x, level = like(source.grid[0].sigma, noise) * noise, source.grid[0]
+    columns: list[tuple[int, Level, Tensor, Tensor]] = []
+    k = 0
+    for state in source.states(seeds, labels):
+        if k in wanted:
+            columns.append((k, level, _visible(x, level), to_uint8(state.x0.cpu())))
+        x, level, k = state.x, state.level, k + 1
+    columns.append((k, level, _visible(x, level), to_uint8(x.cpu())))
+    return columns
+
+
+def _visible(x: Tensor, level: Level) -> Tensor:
+    return to_uint8((x / like(torch.hypot(level.alpha, level.sigma), x)).cpu())
+
+
+def strip(
+    source: Walker,
+    seeds: Sequence[int],
+    labels: Tensor | None = None,
+    every: int | None = None,
+    what: What = "both",
+    *,
+    row_labels: Sequence[str] = (),
+    title: str = "",
+    caption: str = "",
+) -> Image.Image:
+    """Show the iterative denoising: a row of x, of the estimates D(x), or both for every seed.
+
+    Arguments:
+        source: A diffusion model with its sampler and grid.
+        seeds: One per image.
+        labels: int64 (B,) or None.
+        every: Steps between columns; None for at most 20 columns.
+        what: "x", "x0" or "both".
+        row_labels: One per seed, for example class names; the seeds if empty.
+        title: Above the strip.
+        caption: Follows the statement on seeds and steps.
+
+    Returns:
+        RGB picture; its last column is the sample.
+
+    Raises:
+        ValueError: If `every` is not positive, or labels do not fit the source or the seeds.
+    """
+    if what not in ("x", "x0", "both"):
+        raise ValueError(f"A strip shows 'x', 'x0' or 'both'; got {what!r}.")
+    columns = walk(source, seeds, labels, every)
+    names = list(row_labels) or [f"seed {s}" for s in seeds]
+    if len(names) != len(seeds):
+        raise ValueError(f"One row label per seed: got {len(names)} labels for {len(seeds)} seeds.")
+    images, rows = [], []
+    for i, name in enumerate(names):
+        if what != "x0":
+            images += [x[i] for _, _, x, _ in columns]
+            rows.append(f"{name},  x" if what == "both" else name)
+        if what != "x":
+            images += [x0[i] for _, _, _, x0 in columns]
+            rows.append("D(x)" if what == "both" else name)
+    steps = columns[-1][0]
+    shown = {"x": "x on the unit circle", "x0": "D(x), the estimate of x0", "both": "x on the unit circle and D(x), "
+             "the estimate of x0 made from it"}[what]  # fmt: skip
+    words = f"{name_seeds(seeds).capitalize()}, {steps} steps: {shown}; the last column is the sample. {caption}"
+    frame = Frame(
+        title=title,
+        rows=rows,
+        columns=[f"{k}\n{ratio(level)}" for k, level, _, _ in columns],
+        corner="step\nσ/α",
+        caption=words.strip(),
+        group=2 if what == "both" else 0,
+    )
+    return draw(torch.stack(images), len(columns), frame)[0]
+
+
+def ratio(level: Level) -> str:
+    """Write sigma / alpha of one level shortly.
+
+    >>> [ratio(Level.of(a, s)) for a, s in ((1, 80), (1, 0.0021), (1, 0), (0, 1))]
+    ['80', '0.0021', '0', '∞']
+    """
+    value = float(level.nsr)
+    return "∞" if value == float("inf") else f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def gif(
+    source: Walker,
+    seeds: Sequence[int],
+    labels: Tensor | None,
+    path: Path | str,
+    *,
+    columns: int = 8,
+    every: int | None = None,
+    seconds: float = 4.0,
+    hold: float = 1.5,
+    title: str = "",
+) -> Image.Image:
+    """Write the denoising as an animation: x at the left, D(x) at the right.
+
+    Arguments:
+        source: A diffusion model with its sampler and grid.
+        seeds: One per image.
+        labels: int64 (B,) or None.
+        path: Ends in .gif.
+        columns: Images per row of either side.
+        every: Steps between frames; None for at most 48 frames.
+        seconds: How long the walk takes.
+        hold: How long the last frame stays, in seconds.
+        title: Above the images.
+
+    Returns:
+        The last frame: the samples.
+
+    Raises:
+        ValueError: If the path does not end in .gif, or `every` is not positive.
+    """
+    path = Path(path)
+    if path.suffix != ".gif":
+        raise ValueError(f"Animations are written as GIF; got {path.name!r}. Name it {path.stem}.gif.")
+    steps = len(source.grid) - 1
+    states = walk(source, seeds, labels, -(-steps // 47) if every is None else every)
+    columns = min(columns, len(seeds))
+    frames = []
+    for k, level, x, x0 in states:
+        words = f"{name_seeds(seeds).capitalize()}. Step {k} of {steps}, σ/α = {ratio(level)}."
+        left, _ = draw(x, columns, Frame(title=f"{title}  x".strip(), caption=words))
+        right, _ = draw(x0, columns, Frame(title="D(x)"))
+        frames.append(beside((left, right), gap=0))
+    height = max(f.height for f in frames)  # captions may wrap in some frames only
+    frames = [f if f.height == height else _taller(f, height) for f in frames]
+    durations = [max(20, round(1000 * seconds / len(frames)))] * (len(frames) - 1) + [round(1000 * hold)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        frames[0].save(
+            temporary, format="GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0, disposal=1
+        )
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return frames[-1]
+
+
+def _taller(frame: Image.Image, height: int) -> Image.Image:
+    taller = Image.new("RGB", (frame.width, height), (255, 255, 255))
+    taller.paste(frame, (0, 0))
+    return taller
