@@ -19,10 +19,9 @@ from typing import Any
 import torch
 
 from sfumato.core.denoiser import Denoiser, Preconditioned
-from sfumato.core.find import nearest
+from sfumato.core.find import find, nearest
 from sfumato.data import load
 from sfumato.data.dataset import Dataset, sigma_data
-from sfumato.guidance.cfg import cfg
 from sfumato.sources import Diffusion
 from sfumato.training import checkpoint
 from sfumato.training.assemble import build_denoiser, build_grid, build_network, build_sampler
@@ -131,11 +130,13 @@ class Run:
         recipe, shape = self.recipe, self.recipe.shape
         if shape is None:
             raise RecipeError(f"The recipe of {self.path} is not resolved; it was not written by a run.")
-        base = denoiser or self.denoiser(use, device)
-        if recipe.sample.guidance != 1.0 and not self.classes:
-            raise RecipeError("Guidance needs a class-conditional model; this one has no labels. Use guidance=1.")
+        guided = denoiser or self.denoiser(use, device)
+        if recipe.sample.guidance != 1.0:
+            if not self.classes:
+                raise RecipeError("Guidance needs a class-conditional model; this one has no labels. Use guidance=1.")
+            guided = find("guidance", "cfg")(guided, recipe.sample.guidance)
         return Diffusion(
-            cfg(base, recipe.sample.guidance) if recipe.sample.guidance != 1.0 else base,
+            guided,
             build_sampler(recipe),
             build_grid(recipe),
             (shape.channels, shape.height, shape.width),
