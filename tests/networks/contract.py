@@ -13,8 +13,15 @@ from sfumato.core.find import find
 # options: of the constructor, for images of 16 px. zero: F = 0 at the start. any_size: no rule about sizes.
 SMALL: dict[str, dict[str, Any]] = {
     "unet": {"options": {"width": 16, "attention": (0, 1), "bridge": True, "head_width": 8, "embedding": 32}},
+    "ddpm": {"options": {"width": 32, "mult": (1, 2), "blocks": 1, "attention": (8,)}},
+    "adm": {"options": {"width": 32, "mult": (1, 2), "blocks": 1, "attention": (8,), "head_width": 16}},
+    "songunet": {
+        "options": {"width": 16, "mult": (1, 2), "blocks": 1, "attention": (8,), "fourier": True}
+        | {"fourier_scale": 1.0, "taps": (1, 3, 3, 1), "image_path": True},
+        "almost": 1e-3,
+    },
 }
-NOT_DENOISERS: set[str] = set()
+NOT_DENOISERS = {"adm_classifier"}
 
 
 def make(name: str, channels: int = 3, classes: int = 0, size: int = 16, **options: Any) -> nn.Module:

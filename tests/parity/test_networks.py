@@ -52,7 +52,8 @@ def build_adm(c: dict[str, Any], state: dict[str, Tensor]) -> nn.Module:
         c["in_channels"], c["out_channels"], c["num_classes"] or 0, c["image_size"], c["model_channels"],
         tuple(c["channel_mult"]), c["num_res_blocks"],
         tuple(c["image_size"] // factor for factor in c["attention_resolutions"]),
-        c["num_heads"], max(0, c["num_head_channels"]), adaptive=c["use_scale_shift_norm"], updown=c["resblock_updown"],
+        c["num_heads"], max(0, c["num_head_channels"]), adaptive=c["use_scale_shift_norm"],
+        resample="block" if c["resblock_updown"] else "conv",
     )  # fmt: skip
     network.load_state_dict(rename_adm(state, network, QKV_FIRST if c["use_new_attention_order"] else HEADS_FIRST))
     return network
@@ -62,7 +63,7 @@ def build_classifier(c: dict[str, Any], state: dict[str, Tensor]) -> nn.Module:
     network = adm_classifier(
         c["in_channels"], c["out_channels"], c["image_size"], c["model_channels"], tuple(c["channel_mult"]),
         c["num_res_blocks"], tuple(c["image_size"] // factor for factor in c["attention_resolutions"]),
-        c["num_heads"], c["num_head_channels"], c["use_scale_shift_norm"], c["resblock_updown"],
+        c["num_heads"], c["num_head_channels"], c["use_scale_shift_norm"], "block" if c["resblock_updown"] else "conv",
         pool={"attention": "attention", "adaptive": "mean"}[c["pool"]],
     )  # fmt: skip
     network.load_state_dict(rename_adm(state, network))

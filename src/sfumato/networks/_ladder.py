@@ -92,6 +92,31 @@ class NearestConv(nn.Module):
         return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
 
 
+class Plain(nn.Module):
+    """Halve or double the side without weights: mean of 2x2, or repetition."""
+
+    def __init__(self, up: bool) -> None:
+        super().__init__()
+        self.move = Resample(up)
+
+    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+        return self.move(x)
+
+
+def halve(width: int, embedding: int, style: Style, resampling: str) -> nn.Module:
+    """Return the layer that halves the side; `resampling` as for `Encoder`."""
+    if resampling == "block":
+        return ResidualBlock(width, width, embedding, style, "down")
+    return Plain(up=False) if resampling == "mean" else StridedConv(width, resampling == "corner", style.law)
+
+
+def double(width: int, embedding: int, style: Style, resampling: str) -> nn.Module:
+    """Return the layer that doubles the side; `resampling` as for `Encoder`."""
+    if resampling == "block":
+        return ResidualBlock(width, width, embedding, style, "up")
+    return Plain(up=True) if resampling == "mean" else NearestConv(width, style.law)
+
+
 class ImagePath(nn.Module):
     """Convolve 3x3 and halve with a filter, the second path down of NCSN++: (B, C, 2H, 2W) -> (B, width, H, W)."""
 
@@ -139,7 +164,7 @@ class Encoder(nn.Module):
         bridge: Whether the middle has attention.
         embedding: Length of the embedding.
         style: The choices of the blocks.
-        resampling: "block" (inside residual blocks), "conv", or "corner" (a convolution padded on one side).
+        resampling: "block" (inside residual blocks), "conv", "corner" (a convolution padded on one side), or "mean".
         image_path: Whether the image joins at every level (NCSN++).
     """
 
@@ -162,22 +187,16 @@ class Encoder(nn.Module):
         self.levels = nn.ModuleList()
         width = first
         for i, target in enumerate(widths):
-            halve: nn.Module | None = None
-            path: ImagePath | None = None
+            move = halve(width, embedding, style, resampling) if i else None
+            path = ImagePath(channels if i == 1 else widths[i - 2], width, style) if i and image_path else None
             if i:
-                if resampling == "block":
-                    halve = ResidualBlock(width, width, embedding, style, "down")
-                else:
-                    halve = StridedConv(width, resampling == "corner", style.law)
-                if image_path:
-                    path = ImagePath(channels if i == 1 else widths[i - 2], width, style)
                 self.outputs.append(width)
             steps = []
             for _ in range(blocks):
                 steps.append(Step(width, target, embedding, style, attended[i]))
                 width = target
                 self.outputs.append(width)
-            self.levels.append(Level(steps, halve, path))
+            self.levels.append(Level(steps, move, path))
         self.middle = nn.ModuleList(Step(width, width, embedding, style, bridge and not k) for k in range(2))
 
     def forward(self, x: Tensor, e: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -228,11 +247,7 @@ class Decoder(nn.Module):
                 here = attended[i] and (k == blocks or not last_only)
                 steps.append(Step(width + remembered.pop(), widths[i], embedding, style, here))
                 width = widths[i]
-            double: nn.Module | None = None
-            if i:
-                block = resampling == "block"
-                double = ResidualBlock(width, width, embedding, style, "up") if block else NearestConv(width, style.law)
-            levels.append(Level(steps, double))
+            levels.append(Level(steps, double(width, embedding, style, resampling) if i else None))
         self.levels = nn.ModuleList(reversed(levels))  # index 0 = finest, as in the encoder
 
     def forward(self, h: Tensor, e: Tensor, seen: list[Tensor]) -> Tensor:

@@ -29,6 +29,14 @@ from ._blocks import Style
 from ._embeddings import Sinusoid, geometric
 from ._ladder import Embedder, LadderUNet, attended_levels, ladder, level_widths
 
+RESAMPLING = ("block", "conv", "mean")
+
+
+def check_resample(resample: str) -> None:
+    """Refuse an unknown kind of resampling."""
+    if resample not in RESAMPLING:
+        raise ValueError(f"Unknown resampling {resample!r}. Available: {', '.join(RESAMPLING)}.")
+
 
 def adm_style(
     adaptive: bool, rescale: bool, heads: int, head_width: int, dropout: float, groups: int, group_width: int
@@ -53,7 +61,7 @@ def adm(
     head_width: int = 64,
     bridge: bool = True,
     adaptive: bool = True,
-    updown: bool = True,
+    resample: str = "block",
     rescale: bool = False,
     dropout: float = 0.0,
     groups: int = 32,
@@ -62,7 +70,7 @@ def adm(
     endpoint: bool = False,
     augments: int = 0,
 ) -> LadderUNet:
-    """ADM's U-Net, iDDPM's with updown=False; c_noise is the step 0..T-1.
+    """ADM's U-Net, iDDPM's with resample="conv"; c_noise is the step 0..T-1.
 
     Arguments:
         channels: Image channels in; twice as many for an upsampler.
@@ -77,7 +85,7 @@ def adm(
         head_width: Channels per head; 0 = count by `heads`.
         bridge: Whether the middle has attention.
         adaptive: Whether the embedding scales and shifts (AdaGN); otherwise it is added.
-        updown: Whether residual blocks resample; otherwise convolutions do.
+        resample: What resamples: block (residual blocks), conv (convolutions) or mean (no weights).
         rescale: Whether residual sums are multiplied by 1/sqrt(2).
         dropout: Probability inside the blocks.
         groups: Largest number of groups of the normalisation.
@@ -92,10 +100,10 @@ def adm(
     Raises:
         ValueError: For a size, attention side or heads that do not fit.
     """
+    check_resample(resample)
     style = adm_style(adaptive, rescale, heads, head_width, dropout, groups, group_width)
     sinusoid = Sinusoid(geometric(width // 2, endpoint=endpoint), sin_first)
     embedder = Embedder(sinusoid, width, 4 * width, classes, augments, early=False, law=style.law)
     attended = attended_levels(attention, size, len(mult))
     widths = level_widths(width, mult)
-    resampling = "block" if updown else "conv"
-    return ladder(embedder, style, channels, out_channels, widths, widths[0], blocks, attended, bridge, resampling)
+    return ladder(embedder, style, channels, out_channels, widths, widths[0], blocks, attended, bridge, resample)

@@ -24,10 +24,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._embeddings import Sinusoid, geometric
+from ._embeddings import Sinusoid, geometric, refuse_label
 from ._ladder import Embedder, Encoder, attended_levels, check_ladder, level_widths
 from ._layers import attend, linear
-from .adm import adm_style
+from .adm import adm_style, check_resample
 
 POOLS = ("attention", "mean")
 
@@ -75,14 +75,15 @@ class AttentionPool(nn.Module):
 
 
 class ADMClassifier(nn.Module):
-    """Called as network(x, c_noise) -> logits (B, classes); build it with `adm_classifier`."""
+    """Called as network(x, c_noise) -> logits (B, classes), without a label; build it with `adm_classifier`."""
 
     def __init__(self, embedder: Embedder, encoder: Encoder, norm_out: nn.Module, pool: nn.Module) -> None:
         super().__init__()
         self.embedder, self.encoder, self.norm_out, self.pool = embedder, encoder, norm_out, pool
 
-    def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
+    def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
         check_ladder(self.encoder, x)
+        refuse_label(label)
         h, _ = self.encoder(x, self.embedder(x, c_noise, None, None))
         return self.pool(F.silu(self.norm_out(h))).to(x.dtype)
 
@@ -98,7 +99,7 @@ def adm_classifier(
     heads: int = 4,
     head_width: int = 64,
     adaptive: bool = True,
-    updown: bool = True,
+    resample: str = "block",
     dropout: float = 0.0,
     pool: str = "attention",
     groups: int = 32,
@@ -116,7 +117,7 @@ def adm_classifier(
         heads: Heads of attention where `head_width` is 0.
         head_width: Channels per head; 0 = count by `heads`.
         adaptive: Whether the embedding scales and shifts (AdaGN); otherwise it is added.
-        updown: Whether residual blocks resample; otherwise convolutions do.
+        resample: What resamples: block (residual blocks), conv (convolutions) or mean (no weights).
         dropout: Probability inside the blocks.
         pool: attention, or mean.
         groups: Groups of the normalisation.
@@ -128,12 +129,12 @@ def adm_classifier(
         raise ValueError(f"Unknown pool {pool!r}. Available: {', '.join(POOLS)}.")
     if classes < 2:
         raise ValueError(f"A classifier tells at least 2 classes apart; got classes={classes}.")
+    check_resample(resample)
     style = adm_style(adaptive, False, heads, head_width, dropout, groups, 1)
     embedder = Embedder(Sinusoid(geometric(width // 2)), width, 4 * width, 0, 0, False, style.law)
     widths = level_widths(width, mult)
     attended = attended_levels(attention, size, len(mult))
-    resampling = "block" if updown else "conv"
-    encoder = Encoder(channels, widths, widths[0], blocks, attended, True, 4 * width, style, resampling)
+    encoder = Encoder(channels, widths, widths[0], blocks, attended, True, 4 * width, style, resample)
     last, side = widths[-1], size >> (len(mult) - 1)
     head: nn.Module = MeanPool(last, classes)
     if pool == "attention":

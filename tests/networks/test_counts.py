@@ -1,0 +1,139 @@
+"""Parameters and multiply-adds of the published configurations, counted on the meta device."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sfumato.core.find import find
+from sfumato.networks._report import cost, parameter_count
+
+ADM_128 = {"size": 128, "width": 160, "mult": (1, 1, 2, 3, 4), "blocks": 2, "out_channels": 6, "classes": 1000}
+BASE = ADM_128 | {"attention": (16,), "heads": 1, "head_width": 0, "resample": "conv"}
+TABLE_2 = ADM_128 | {"width": 128, "heads": 1, "head_width": 0}
+IDDPM = {"width": 128, "blocks": 3, "attention": (16, 8), "heads": 4, "head_width": 0, "resample": "conv"}
+HIGH = {"mult": (1, 1, 2, 2, 4, 4), "blocks": 2, "out_channels": 6}
+NCSN = {"fourier": True, "taps": (1, 3, 3, 1), "image_path": True}
+SDE = {"mult": (1, 2, 2, 2)}
+
+# network, options, parameters as published, GMAC as published (None = not listed)
+PUBLISHED = {
+    "ddpm-32": ("ddpm", {}, 35_746_307, 6.22),
+    "ddpm-32 learned variance": ("ddpm", {"out_channels": 6}, 35_746_307 + 3_459, None),
+    "ddim-celeba64": ("ddpm", {"size": 64, "mult": (1, 2, 2, 2, 4)}, 78_700_803, 24.1),
+    "ddpm-256": ("ddpm", {"size": 256, "mult": (1, 1, 2, 2, 4, 4)}, 113_673_219, 249),
+    "ddpm-256 large": ("ddpm", {"size": 256, "width": 192, "mult": (1, 1, 2, 2, 4, 4)}, 255_677_955, 559),
+    "iddpm-32": ("adm", IDDPM | {"size": 32, "mult": (1, 2, 2, 2), "out_channels": 6}, 52_546_438, 8.39),
+    "iddpm-32 fixed variance": ("adm", IDDPM | {"size": 32, "mult": (1, 2, 2, 2)}, 52_542_979, None),
+    "iddpm-64": ("adm", IDDPM | {"out_channels": 6}, 121_063_942, 39.7),
+    "iddpm-64 fixed variance": ("adm", IDDPM, 121_060_483, None),
+    "iddpm-64-cond": ("adm", IDDPM | {"width": 192, "out_channels": 6, "classes": 1000}, 273_049_350, 89.1),
+    "iddpm-lsun": (
+        "adm",
+        HIGH | {"size": 256, "width": 128, "attention": (16,), "heads": 1, "head_width": 0}
+        | {"resample": "conv", "adaptive": False},
+        113_676_678, 249,
+    ),
+    "adm-64": ("adm", {"out_channels": 6, "classes": 1000}, 295_904_454, 109.7),
+    "adm-128": ("adm", ADM_128 | {"width": 256, "head_width": 0}, 421_529_606, 307),
+    "adm-256": ("adm", HIGH | {"size": 256, "width": 256, "classes": 1000}, 553_838_086, 1120),
+    "adm-256 unconditional": ("adm", HIGH | {"size": 256, "width": 256}, 552_814_086, None),
+    "adm-512": (
+        "adm", HIGH | {"size": 512, "width": 256, "classes": 1000, "mult": (0.5, 1, 1, 2, 2, 4, 4)}, 558_997_638, 1982,
+    ),
+    "up 64-256": ("adm", HIGH | {"size": 256, "channels": 6, "classes": 1000, "head_width": 0}, 311_795_910, None),
+    "up 128-512": (
+        "adm", HIGH | {"size": 512, "channels": 6, "classes": 1000, "attention": (32, 16)}, 308_835_270, None,
+    ),
+    "adm table 1 base": ("adm", BASE, 140_830_246, 103),
+    "adm table 1 base unconditional": ("adm", BASE | {"classes": 0}, 140_190_246, None),
+    "adm table 1 depth": ("adm", BASE | {"width": 128, "blocks": 4}, 146_187_142, 110),
+    "adm table 1 attention": ("adm", BASE | {"attention": (32, 16, 8)}, 151_099_046, 109),
+    "adm table 1 updown": ("adm", BASE | {"resample": "block"}, 154_698_886, 115),
+    "adm table 1 all": ("adm", BASE | {"attention": (32, 16, 8), "resample": "block", "heads": 4}, 164_967_686, 121),
+    "adm table 3 AdaGN": ("adm", TABLE_2 | {"head_width": 64}, 105_710_598, 78),
+    "adm table 3 addition": ("adm", TABLE_2 | {"head_width": 64, "adaptive": False}, 100_457_478, None),
+    "DDPM++": ("songunet", SDE, 61_804_419, 10.85),
+    "DDPM++ deep": ("songunet", SDE | {"blocks": 8}, 106_632_579, 18.5),
+    "NCSN++ cont.": ("songunet", SDE | NCSN, 62_758_787, 11.0),
+    "NCSN++ cont. deep": ("songunet", SDE | NCSN | {"blocks": 8}, 107_586_947, 18.7),
+    "edm cifar VP": ("songunet", {"augments": 9}, 55_733_891, 21.2),
+    "edm cifar VP cond": ("songunet", {"augments": 9, "classes": 10}, 55_735_299, 21.2),
+    "edm cifar VE": ("songunet", NCSN | {"augments": 9}, 56_397_827, 21.4),
+    "edm cifar VE cond": ("songunet", NCSN | {"augments": 9, "classes": 10}, 56_400_643, 21.4),
+    "edm cifar config E": ("songunet", {}, 55_732_739, None),
+    "edm 64 VP": ("songunet", SDE | {"size": 64, "augments": 9}, 61_805_571, 41.9),
+    "edm 64 VE": ("songunet", SDE | NCSN | {"size": 64, "augments": 9}, 62_761_091, 42.4),
+    "edm imagenet-64": ("adm", {"classes": 1000, "group_width": 4}, 295_899_267, 109.7),
+    "consistency VE": ("songunet", NCSN, 56_395_523, None),
+    "OT-CFM": (
+        "adm",
+        {"size": 32, "width": 128, "mult": (1, 2, 2, 2), "blocks": 2, "attention": (16,), "resample": "conv"}
+        | {"adaptive": False, "head_width": 0},
+        35_746_307, None,
+    ),
+    "FM-OT block": (
+        "adm", {"size": 32, "width": 256, "mult": (1, 2, 2, 2), "blocks": 2, "attention": (16,)}, 171_268_099, 28.1,
+    ),
+    "FM-OT conv": (
+        "adm",
+        {"size": 32, "width": 256, "mult": (1, 2, 2, 2), "blocks": 2, "attention": (16,), "resample": "conv"},
+        153_094_915, 24.5,
+    ),
+    "Meta flow matching": (
+        "adm",
+        {"size": 32, "width": 128, "mult": (2, 2, 2), "blocks": 4, "attention": (16,), "resample": "mean"},
+        55_676_419, 20.2,
+    ),
+    "progressive distillation": (
+        "adm",
+        {"size": 32, "width": 256, "mult": (1, 1, 1), "blocks": 3, "attention": (16, 8), "heads": 1, "head_width": 0}
+        | {"sin_first": True, "endpoint": True},
+        60_004_099, 17.9,
+    ),
+}  # fmt: skip
+
+
+def null_row(network: str, options: dict) -> int:
+    """Return how many parameters our null label adds: the originals have none, SongUNet's is its label bias."""
+    return 4 * options.get("width", 192) if network == "adm" and options.get("classes") else 0
+
+
+def build(network: str, options: dict) -> torch.nn.Module:
+    with torch.device("meta"):
+        return find("networks", network)(**options)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameters(name):
+    network, options, parameters, _ = PUBLISHED[name]
+    assert parameter_count(build(network, options)) == parameters + null_row(network, options)
+
+
+def gmac_row(name: str):
+    small = PUBLISHED[name][3] < 12 or name == "adm-64"
+    return pytest.param(name, marks=() if small else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", [gmac_row(name) for name, row in PUBLISHED.items() if row[3] is not None])
+def test_multiply_adds(name):
+    network, options, _, published = PUBLISHED[name]
+    size = options.get("size", {"ddpm": 32, "adm": 64, "songunet": 32}[network])
+    measured = cost(build(network, options), (options.get("channels", 3), size, size)).gmac
+    assert measured == pytest.approx(published, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("options", "parameters", "gmac"),
+    [
+        ({}, 65_438_568, 19),
+        ({"size": 128, "mult": (1, 1, 2, 3, 4), "blocks": 2}, 42_568_040, 21),
+        ({"size": 256, "mult": (1, 1, 2, 2, 4, 4), "blocks": 2}, 54_096_360, 73),
+        ({"size": 512, "mult": (0.5, 1, 1, 2, 2, 4, 4), "blocks": 2}, 54_448_360, 113),
+    ],
+)
+def test_classifiers(options, parameters, gmac):
+    network = build("adm_classifier", options)
+    assert parameter_count(network) == parameters
+    size = options.get("size", 64)
+    assert cost(network, (3, size, size)).gmac == pytest.approx(gmac, rel=0.03)
