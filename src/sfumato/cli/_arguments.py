@@ -32,7 +32,7 @@ def arrange(command: Callable[..., Any], words: Sequence[str]) -> list[str]:
     """Return a command's words with fields as ``field=value`` and positional words first.
 
     Arguments:
-        command: The command's function; it takes fields if it has a parameter `overrides`.
+        command: The command's function; it takes fields if it has a parameter `overrides` or `recipes`.
         words: What follows the command's name.
 
     Raises:
@@ -41,7 +41,7 @@ def arrange(command: Callable[..., Any], words: Sequence[str]) -> list[str]:
     parameters = inspect.signature(command).parameters
     hints = typing.get_type_hints(command)
     options = {k: hints[k] for k, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
-    takes_fields = "overrides" in parameters
+    takes_fields = not {"overrides", "recipes"}.isdisjoint(parameters)
     positional, flags = [], []
     rest = list(words)
     while rest:
@@ -98,7 +98,7 @@ def _option_error(message: str) -> Exception:
 def find_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """Return the recipe of a name with fields replaced."""
     from sfumato.core.find import find
-    from sfumato.training.recipe import Recipe, override
+    from sfumato.training.recipe import override
 
     recipe: Recipe = find("recipes", name)()
     return override(recipe, overrides)

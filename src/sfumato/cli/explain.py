@@ -1,0 +1,281 @@
+"""``sfumato explain``: a recipe as a column of the design-space table."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import shutil
+import textwrap
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from sfumato.cli._arguments import Folder, Text, find_recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sfumato.core.denoiser import Prediction
+    from sfumato.core.level import Level
+    from sfumato.training.recipe import Recipe
+
+# Rows of the table: what the row is called, and the fields it shows.
+AXES = {
+    "data": ("data",),
+    "schedule": ("schedule",),
+    "target": ("target",),
+    "network": ("network",),
+    "c_in": ("c_in",),
+    "c_noise": ("c_noise",),
+    "variance": ("variance",),
+    "draw": ("draw",),
+    "weighting": ("weighting",),
+    "objective": ("objective",),
+    "budget": ("train.images", "train.minutes"),
+    "batch": ("train.batch",),
+    "precision": ("train.precision",),
+    "optimizer": ("train.optimizer",),
+    "rate": ("train.rate",),
+    "average": ("ema.use",),
+    "sampler": ("sample.sampler",),
+    "grid": ("sample.grid",),
+    "guidance": ("sample.guidance",),
+    "scored by": ("evaluate.extractor", "evaluate.n"),
+}
+
+
+def explain(
+    recipes: Annotated[Positional[tuple[str, ...]], arg(metavar="RECIPE [FIELD=VALUE ...] [RECIPE ...]")],
+    *,
+    data_root: Folder = None,
+    shape: Text = None,
+    classes: int = 0,
+) -> int:
+    """Explain a recipe: its place in the design space, its cost, its fields; several recipes side by side.
+
+    Fields set after a recipe belong to it, so a recipe can stand beside its own variant:
+
+        sfumato explain edm-digits edm-digits target=v weighting=snr
+
+    Arguments:
+        recipes: Names of recipes (see `sfumato list recipes`), each followed by the fields set in it.
+        data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
+        shape: Image shape CxHxW, such as 1x28x28, to count the cost without the data.
+        classes: How many classes the images of that shape have, if the recipe uses labels.
+    """
+    columns = _columns(recipes)
+    chosen = [find_recipe(name, fields) for name, fields in columns]
+    titles = [" ".join([name, *fields]) for name, fields in columns]
+    if len(chosen) == 1:
+        print(chosen[0].name + "\n" + "=" * len(chosen[0].name))
+        print(_docstring(columns[0][0]) + "\n")
+    print(table(titles, chosen) + "\n")
+    for title, recipe in zip(titles, chosen):
+        print(f"Cost of {title}")
+        print(textwrap.indent(cost_report(recipe, data_root, shape, classes), "  ") + "\n")
+    if len(chosen) == 1:
+        print("Fields (set one with FIELD=VALUE or --FIELD VALUE)")
+        for path, kind, value in fields_of(chosen[0]):
+            print(f"  {path:<32} {kind:<30} {value}".rstrip())
+    return 0
+
+
+def _columns(words: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Split words into recipes, each with the fields that follow it.
+
+    >>> _columns(["a", "b", "target=v"])
+    [('a', []), ('b', ['target=v'])]
+    """
+    columns: list[tuple[str, list[str]]] = []
+    for word in words:
+        if "=" not in word:
+            columns.append((word, []))
+        elif columns:
+            columns[-1][1].append(word)
+    if not columns:
+        raise ValueError("Name the recipe to explain; `sfumato list recipes` shows all of them.")
+    return columns
+
+
+def _docstring(name: str) -> str:
+    from sfumato.core.find import find
+
+    return inspect.getdoc(find("recipes", name)) or "(undocumented)"
+
+
+def table(titles: Sequence[str], recipes: Sequence[Recipe]) -> str:
+    """Return recipes as columns of the design-space table; rows in which they differ are marked with *.
+
+    Arguments:
+        titles: Of the columns.
+        recipes: As many.
+    """
+    width = min(160, max(80, shutil.get_terminal_size().columns))
+    room = max(20, (width - 14) // len(recipes) - 2)
+    rows = [("", list(titles)), *((axis, [_value(r, paths) for r in recipes]) for axis, paths in AXES.items())]
+    lines = []
+    for axis, values in rows:
+        mark = "*" if axis and len(set(values)) > 1 else " "
+        cells = [textwrap.wrap(value, room, break_on_hyphens=False) or [""] for value in values]
+        for i in range(max(map(len, cells))):
+            texts = (cell[i] if i < len(cell) else "" for cell in cells)
+            head = f"{mark} {axis:<11}" if i == 0 else " " * 13
+            lines.append((head + " ".join(f"{text:<{room + 1}}" for text in texts)).rstrip())
+    if len(recipes) > 1:
+        lines.append("* the recipes differ here")
+    return "\n".join(lines)
+
+
+def _value(recipe: Recipe, paths: Sequence[str]) -> str:
+    from sfumato.training.recipe import Data
+
+    values = []
+    for path in paths:
+        node: Any = recipe
+        for key in path.split("."):
+            node = getattr(node, key)
+        if isinstance(node, Data):
+            plain = Data(node.name)
+            changed = [f.name for f in dataclasses.fields(node) if getattr(node, f.name) != getattr(plain, f.name)]
+            node = ", ".join([node.name, *(f"{name}={_plain(getattr(node, name))}" for name in changed)])
+        values.append(_plain(node))
+    if paths == AXES["budget"]:
+        return f"{values[0]} images" if values[1] == "none" else f"{values[1]} minutes"
+    if paths == AXES["scored by"]:
+        return f"FD[{values[0]}], n = {values[1]}"
+    return ", ".join(values)
+
+
+def _plain(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(_plain(v) for v in value) if value else "()"
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def cost_report(recipe: Recipe, data_root: str | None, shape: str | None, classes: int = 0) -> str:
+    """Return what a recipe costs as text: parameters, multiply-adds, memory per level, images, calls per sample.
+
+    Arguments:
+        recipe: Not resolved.
+        data_root: Where data lies.
+        shape: "CxHxW" in place of the data's own.
+        classes: How many classes that data has.
+    """
+    from sfumato.networks._report import cost
+    from sfumato.training.assemble import build_network
+
+    resolved = _with_shape(recipe, data_root, shape, classes)
+    if resolved is None or resolved.shape is None:
+        return (
+            f"not counted: the images of {recipe.data.name} are not at hand, and their shape decides it. "
+            f"Give --shape CxHxW, or --data-root."
+        )
+    size = (resolved.shape.channels, resolved.shape.height, resolved.shape.width)
+    found = cost(build_network(resolved), size)
+    grid, calls = sampling_cost(resolved)
+    lines = [f"image      {'x'.join(map(str, size))}", *found.table().splitlines()]
+    if recipe.train.minutes is None:
+        steps = -(-recipe.train.images // recipe.train.batch)
+        flop = 3 * found.gflop * recipe.train.images  # the backward pass costs two forwards
+        lines.append(f"training   {recipe.train.images:,} images = {steps:,} steps = {flop / 1e6:.3g} PFLOP")
+    else:
+        lines.append(f"training   {recipe.train.minutes:g} minutes")
+    lines.append(f"sampling   {grid} steps = {calls} network calls = {calls * found.gflop:.3g} GFLOP per image")
+    return "\n".join(lines)
+
+
+def _with_shape(recipe: Recipe, data_root: str | None, shape: str | None, classes: int) -> Recipe | None:
+    """Return the recipe with its image shape and classes, or None if that would take a download."""
+    from sfumato.core.find import OptionError, entries, options_of
+    from sfumato.data.root import folder_of
+    from sfumato.training.recipe import Shape
+    from sfumato.training.run import load_data
+
+    if shape is not None:
+        try:
+            channels, height, width = (int(side) for side in shape.lower().split("x"))
+        except ValueError:
+            raise OptionError(f"A shape reads CxHxW, such as 1x28x28; got {shape!r}.") from None
+        known = Shape(channels, height, width, tuple(map(str, range(classes if recipe.data.labels else 0))))
+    else:
+        entry = entries("data").get(recipe.data.name.replace("_", "-"))
+        remote = entry is not None and "root" in options_of(entry)
+        if remote and not folder_of(recipe.data.name, data_root).is_dir():
+            return None
+        data = load_data(recipe, "train", data_root)
+        known = Shape(*data.shape, tuple(data.classes) if recipe.data.labels else ())
+    return dataclasses.replace(recipe, shape=known, sigma_data=recipe.sigma_data or 0.5)
+
+
+class _Calls:
+    """A denoiser that only counts how many images it is asked for."""
+
+    def __init__(self) -> None:
+        self.images = 0
+
+    def __call__(self, x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
+        from sfumato.core.denoiser import Prediction
+
+        self.images += len(x)
+        return Prediction(0 * x, None)
+
+
+def sampling_cost(recipe: Recipe) -> tuple[int, int]:
+    """Return (steps of the grid, network calls per image), counted by walking the grid once with an empty denoiser."""
+    from pathlib import Path
+
+    import torch
+
+    from sfumato.training.run import Run
+
+    calls = _Calls()
+    source = Run(Path(), recipe, {}).source(denoiser=calls)
+    for _ in source.states([0], torch.zeros(1, dtype=torch.int64) if source.classes else None):
+        pass
+    return len(source.grid) - 1, calls.images
+
+
+def fields_of(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
+    """Yield every field that can be set: dotted path, type, current value."""
+    yield from _fields(recipe, "")
+
+
+def _fields(node: Any, prefix: str) -> Iterator[tuple[str, str, str]]:
+    from sfumato.cli.list import FILLED_IN
+    from sfumato.core.find import options_of
+    from sfumato.training.recipe import Part
+
+    hints = typing.get_type_hints(type(node))
+    for field in dataclasses.fields(node):
+        path, value = prefix + field.name, getattr(node, field.name)
+        if isinstance(value, Part):
+            yield path, f"entry of {value.room}", value.name
+            kinds = typing.get_type_hints(value.entry())
+            for option in options_of(value.entry(), fixed=FILLED_IN).values():
+                current = value.options.get(option.name, option.default)
+                yield f"{path}.{option.name}", _kind(kinds.get(option.name, Any)), _plain(current)
+        elif dataclasses.is_dataclass(value):
+            yield from _fields(value, f"{path}.")
+        elif path not in ("name", "shape"):
+            yield path, _kind(hints[field.name]), _plain(value)
+
+
+def _kind(hint: Any) -> str:
+    """Write a type as a person would.
+
+    >>> _kind(typing.Literal["ve", "vp"] | None), _kind(tuple[int, ...]), _kind(float)
+    ('ve | vp | None', 'int,int,...', 'float')
+    """
+    origin, arms = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return " | ".join(map(str, arms))
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join(map(_kind, arms))
+    if origin is tuple and len(arms) == 2 and arms[1] is Ellipsis:
+        return f"{_kind(arms[0])},{_kind(arms[0])},..." if " " not in _kind(arms[0]) else f"({_kind(arms[0])}),..."
+    return "None" if hint is type(None) else getattr(hint, "__name__", str(hint))

@@ -1,0 +1,89 @@
+"""``sfumato runs``: the runs on disk."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, arg
+
+if TYPE_CHECKING:
+    from sfumato.report.table import Value
+
+
+def runs(folder: Annotated[Positional[str], arg(metavar="[DIR]")] = "runs") -> int:
+    """List the runs below a folder: recipe, images seen, loss, last score, age.
+
+    Arguments:
+        folder: Where runs lie, at any depth.
+    """
+    from sfumato.report.table import text_table
+
+    rows = [row(path.parent) for path in sorted(Path(folder).rglob("recipe.json"))]
+    print(text_table(rows) if rows else f"No runs below {folder}. `sfumato train RECIPE` makes one.")
+    return 0
+
+
+def row(run: Path) -> dict[str, Value]:
+    """Return what is known of a run, from its small files alone.
+
+    Arguments:
+        run: Its directory.
+    """
+    recipe = _read(run / "recipe.json").get("recipe", {})
+    record = _last_record(run / "metrics.jsonl")
+    train = recipe.get("train", {})
+    minutes = train.get("minutes")
+    budget = f"{minutes:g} min" if minutes is not None else f"{train.get('images', 0):,}"
+    return {
+        "run": str(run),
+        "recipe": str(recipe.get("name", "(unreadable)")),
+        "images": record.get("images"),
+        "of": budget,
+        "loss": record.get("loss"),
+        "score": _last_score(run / "results"),
+        "age": age(time.time() - _changed(run)),
+    }
+
+
+def age(seconds: float) -> str:
+    """Write a duration shortly.
+
+    >>> age(5), age(600), age(7300), age(400_000)
+    ('5 s', '10 min', '2 h', '4 days')
+    """
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
+
+
+def _changed(run: Path) -> float:
+    watched = [run / "recipe.json", run / "metrics.jsonl", *run.glob("results/*.json")]
+    return max(file.stat().st_mtime for file in watched if file.exists())
+
+
+def _last_record(file: Path) -> dict[str, Any]:
+    lines = file.read_text().splitlines() if file.exists() else []
+    for line in reversed(lines):
+        try:
+            return dict(json.loads(line))
+        except ValueError:  # the last line may be half written by a run in progress
+            continue
+    return {}
+
+
+def _last_score(folder: Path) -> str | None:
+    """Return the first score of the newest result, as text."""
+    newest = max(folder.glob("*.json"), key=lambda file: file.stat().st_mtime, default=None)
+    scores = _read(newest).get("scores", []) if newest else []
+    return f"{scores[0]['name']} {scores[0]['value']:.4g}" if scores else None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text()))
+    except ValueError:
+        return {}
