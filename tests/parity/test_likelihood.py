@@ -11,11 +11,14 @@ import torch
 from torch import Tensor
 
 from sfumato import grids, schedules
+from sfumato.core import gauge
 from sfumato.core import target as targets
 from sfumato.core.denoiser import Prediction, skip_and_out
+from sfumato.core.exact import Gaussian
 from sfumato.core.kernel import Kernel
 from sfumato.core.level import Level, index_in, like
 from sfumato.likelihood.gaussian import cdf_tanh, discretised_tanh, normal_kl
+from sfumato.likelihood.ode import Likelihood, likelihood
 from sfumato.likelihood.vlb import BITS, Bound, term, vlb
 
 DATA = Path(__file__).parent / "data"
@@ -127,3 +130,22 @@ def test_gaussian_divergence_and_distribution_function() -> None:
     close(normal_kl(m1 - m2, v1, v2), gold("normal_kl/kl"))
     close(cdf_tanh(gold("normal_cdf_tanh/x")), gold("normal_cdf_tanh/cdf"))
     assert pytest.approx(1.4426950408889634) == BITS
+
+
+@pytest.mark.parametrize("case", named("ode_vp_"))
+def test_likelihood_along_the_probability_flow(case: str) -> None:
+    config, data = CASES[case], gold(f"{case}/data")
+    schedule = schedules.vp(config["beta_min"], config["beta_max"])
+    near, far = (schedule(torch.tensor(t, dtype=torch.float64)) for t in (config["t_eps"], 1.0))
+    exact = Gaussian(gold(f"{case}/mu").flatten(), gold(f"{case}/s2").flatten())
+
+    def run(probe: Tensor | None, tolerance: float) -> Likelihood:
+        options = {"gauge": gauge.vp, "offset": 7.0, "rtol": tolerance, "atol": tolerance}
+        return likelihood(exact, data, near, far, probe=probe, **options)
+
+    tight = run(gold(f"{case}/epsilon"), 1e-11)
+    close(tight.bits, gold(f"{case}/bpd_closed_form"))
+    close(tight.bits, gold(f"{case}/bpd_tight"))
+    close(tight.latent, gold(f"{case}/z_closed_form"), 1e-9)
+    close(run(None, 1e-9).bits, gold(f"{case}/bpd_closed_form_exact_trace"), 1e-8)
+    close(run(gold(f"{case}/epsilon"), 1e-5).bits, gold(f"{case}/bpd_closed_form"), 1e-4)

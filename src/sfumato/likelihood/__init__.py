@@ -1,10 +1,5 @@
-"""How many bits does an image cost? The variational bound, the probability-flow likelihood, and a codec that spends them.
+"""How many bits does an image cost? The variational bound, the probability-flow likelihood, and a codec that pays them.
 
 Three answers that never share a column: the bound on the mass of the pixel codes (`vlb`), the density of dequantised
 images along the ODE (`ode`), and the length of a file that decodes (`coding`).
 """
-
-from sfumato.likelihood.gaussian import DECODERS
-from sfumato.likelihood.vlb import VARIANCES, Bound, Term, mean_and_error, prior_bits, term, vlb
-
-__all__ = ["DECODERS", "VARIANCES", "Bound", "Term", "mean_and_error", "prior_bits", "term", "vlb"]
