@@ -115,7 +115,7 @@ def _pixels(image: Image.Image, alpha: str) -> Decoded:
         remarks.append(remark)
     elif image.mode in ("P", "RGBX"):
         image = image.convert("RGB")
-    array = np.asarray(image)
+    array = np.array(image)
     pixels = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
     return Decoded(np.ascontiguousarray(pixels), tuple(remarks))
 
@@ -161,5 +161,5 @@ def crop_and_resize(pixels: np.ndarray, size: int, *, crop: int | None = None, f
     if side == size:
         return np.ascontiguousarray(square)
     image = Image.fromarray(square[0] if len(square) == 1 else np.ascontiguousarray(square.transpose(1, 2, 0)))
-    array = np.asarray(image.resize((size, size), FILTERS[filter]))
+    array = np.array(image.resize((size, size), FILTERS[filter]))
     return np.ascontiguousarray(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))

@@ -107,19 +107,21 @@ def fetch(remote: Remote, folder: Path, *, progress: bool = True) -> Path:
     """
     path = folder / remote.name
     if not path.exists():
+        part = folder / f"{remote.name}.part"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with _alone(folder / f"{remote.name}.part") as part:
+            with _alone(part):
                 if not path.exists():
-                    _download(remote, part, progress)
-                    part.close()
-                    _keep_if_right(remote, Path(part.name), path)
+                    with part.open("ab") as file:
+                        _download(remote, file, progress)
+                    _keep_if_right(remote, part, path)
         except OSError as error:
-            _remove_if_empty(folder / f"{remote.name}.part")
             raise DataError(
                 f"{remote.name} is not in {folder} and could not be fetched from {remote.url}: {error}. "
                 "Put the file there yourself, or set SFUMATO_DATA to a folder that has it."
             ) from error
+        finally:
+            _remove_if_empty(part)
     verify(path, remote)
     return path
 
@@ -140,15 +142,26 @@ def _remove_if_empty(part: Path) -> None:
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[BinaryIO]:
-    with path.open("ab") as part:
-        try:
-            import fcntl
-        except ImportError:  # no advisory locks on this platform: the checksum still guards
-            yield part
-            return
-        fcntl.flock(part, fcntl.LOCK_EX)
-        yield part
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the lock of a part file; other processes that want it wait here."""
+    try:
+        import fcntl
+    except ImportError:  # no advisory locks on this platform: the checksum still guards
+        yield
+        return
+    while True:
+        with path.open("ab") as part:
+            fcntl.flock(part, fcntl.LOCK_EX)
+            if _is_still(part, path) or path.with_suffix("").exists():  # renamed while we waited
+                yield
+                return
+
+
+def _is_still(part: BinaryIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(part.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _download(remote: Remote, part: BinaryIO, progress: bool) -> None:

@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from sfumato.core.find import UnknownNameError, nearest
 from sfumato.data.dataset import DataError, Dataset, hash_image
-from sfumato.data.decode import crop_and_resize, decode
+from sfumato.data.decode import ALPHAS, FILTERS, crop_and_resize, decode
 from sfumato.data.listing import DamagedArchiveError, Listing, labels_of
 from sfumato.data.splits import split_by_hash
 from sfumato.data.transforms import to_channels
@@ -37,8 +38,11 @@ class Shape:
         size: Side in pixels after the centred crop and resize; None leaves images as they are.
         channels: 1 or 3; None leaves them.
         filter: Pillow filter for resizing (see `crop_and_resize`).
-        crop: Side of the centred square cut first; None means the largest.
+        crop: Side of the centred square cut first; None means the largest if there is a size, and no cut without.
         alpha: Policy for transparency (see `decode`).
+
+    Raises:
+        ValueError: If one of them is impossible.
     """
 
     size: int | None = None
@@ -46,6 +50,29 @@ class Shape:
     filter: str = "lanczos"
     crop: int | None = None
     alpha: str = "refuse"
+
+    def __post_init__(self) -> None:
+        for what, value, available in (("filter", self.filter, FILTERS), ("alpha policy", self.alpha, ALPHAS)):
+            if value not in available:
+                raise UnknownNameError(nearest(what, value, available))
+        if self.channels not in (None, 1, 3):
+            raise ValueError(f"Images are grey or colour: channels is 1 or 3; got {self.channels}.")
+        for what, side in (("size", self.size), ("crop", self.crop)):
+            if side is not None and side < 1:
+                raise ValueError(f"A {what} is at least 1 pixel; got {side}.")
+
+    def written(self) -> str:
+        """Return the change in words, for a rule; "" if there is none."""
+        parts = []
+        if self.size or self.crop:
+            parts.append(f"centre crop{'' if self.crop is None else f' {self.crop}'}")
+        if self.size:
+            parts.append(f"{self.filter} to {self.size}")
+        if self.channels is not None:
+            parts.append(f"{self.channels} channels")
+        if self.alpha != "refuse":
+            parts.append(f"alpha {self.alpha}")
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -72,7 +99,6 @@ def read_one(listing: Listing, name: str, shape: Shape) -> Found:
 
     Raises:
         DamagedArchiveError: If the archive around it is damaged.
-        ValueError: If the shape itself is impossible (unknown filter or policy).
     """
     try:
         decoded = decode(listing.read(name), alpha=shape.alpha)
@@ -80,8 +106,9 @@ def read_one(listing: Listing, name: str, shape: Shape) -> Found:
         digest = hash_image(pixels)
         if shape.channels is not None and shape.channels != len(pixels):
             pixels = to_channels(torch.from_numpy(pixels)[None], shape.channels)[0].numpy()
-        if shape.size is not None:
-            pixels = crop_and_resize(pixels, shape.size, crop=shape.crop, filter=shape.filter)
+        side = shape.size or shape.crop
+        if side is not None:
+            pixels = crop_and_resize(pixels, side, crop=shape.crop, filter=shape.filter)
     except DamagedArchiveError:
         raise
     except (DataError, OSError) as error:
@@ -144,9 +171,32 @@ def gather(
     """
     classes = labels_of(listing) if labels else None
     found = read_all(listing, shape)
+    total = len(found)
+    indices = [i for i, f in enumerate(found) if f.pixels is not None]
+    found = good_ones(listing, found, skip_bad=skip_bad)
+    names, digests = [f.name for f in found], b"".join(f.digest for f in found)
+    skipped = f"{total - len(found)} bad files skipped" if len(found) < total else ""
+    whole = Dataset(
+        name=name,
+        images=stacked(found),
+        labels=None if classes is None else torch.tensor([classes[0][file] for file in names]),
+        classes=() if classes is None else classes[1],
+        split="all",
+        indices=torch.tensor(indices),
+        rule="; ".join(filter(None, (shape.written(), skipped))),
+    )
+    hashes = np.frombuffer(digests, dtype=np.uint8).reshape(-1, 32)
+    return split_by_hash(whole, split, val=val, test=test, hashes=hashes)
+
+
+def good_ones(listing: Listing, found: list[Found], *, skip_bad: bool) -> list[Found]:
+    """Return the good outcomes, or refuse the bad ones by name.
+
+    Raises:
+        DataError: If a file is bad and `skip_bad` is off, or none is good.
+    """
     bad = [f for f in found if f.pixels is None]
-    good = [(i, f, f.pixels) for i, f in enumerate(found) if f.pixels is not None]
-    if bad and (not skip_bad or not good):
+    if bad and (not skip_bad or len(bad) == len(found)):
         listed = "".join(f"\n  {f.name}: {f.fault}" for f in bad[:SHOWN])
         more = f"\n  ... and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
         raise DataError(
@@ -154,26 +204,14 @@ def gather(
             "`sfumato data check` lists them all; skip_bad=True leaves them out."
         )
     if bad:
-        warnings.warn(f"Skipped {len(bad)} of {len(found)} images in {listing.path}.", stacklevel=3)
-    whole = Dataset(
-        name=name,
-        images=torch.from_numpy(np.stack([pixels for _, _, pixels in good])),
-        labels=None if classes is None else torch.tensor([classes[0][f.name] for _, f, _ in good]),
-        classes=() if classes is None else classes[1],
-        split="all",
-        indices=torch.tensor([i for i, _, _ in good]),
-        rule="; ".join(filter(None, (_written(shape), f"{len(bad)} bad files skipped" if bad else ""))),
-    )
-    digests = np.frombuffer(b"".join(f.digest for _, f, _ in good), dtype=np.uint8).reshape(-1, 32)
-    return split_by_hash(whole, split, val=val, test=test, hashes=digests)
+        warnings.warn(f"Skipped {len(bad)} of {len(found)} images in {listing.path}.", stacklevel=4)
+    return [f for f in found if f.pixels is not None]
 
 
-def _written(shape: Shape) -> str:
-    parts = []
-    if shape.size is not None:
-        parts.append(f"centre crop{'' if shape.crop is None else f' {shape.crop}'}, {shape.filter} to {shape.size}")
-    if shape.channels is not None:
-        parts.append(f"{shape.channels} channels")
-    if shape.alpha != "refuse":
-        parts.append(f"alpha {shape.alpha}")
-    return ", ".join(parts)
+def stacked(found: list[Found]) -> torch.Tensor:
+    """Stack the pixels of good outcomes into (N, C, H, W), emptying the list, so that they are not held twice."""
+    shape = (len(found), *found[0].pixels.shape)  # type: ignore[union-attr]
+    images = np.empty(shape, dtype=np.uint8)
+    for i in range(len(found) - 1, -1, -1):
+        images[i] = found.pop().pixels
+    return torch.from_numpy(images)

@@ -62,17 +62,17 @@ def load(
     """
     entry, key, source = _resolve(name)
     allowed = options_of(entry)
-    given = {"split": split, "root": root, "val": val, "size": size, "channels": channels}
-    own = check_options(f"dataset '{key}'", entry, dict(options or {}), fixed=("test", *given))
-    own.update({option: value for option, value in given.items() if option in allowed})
-    if test is not None:
-        if "test" not in allowed:
-            raise OptionError(f"Dataset '{key}' has an official test part, so test={test} cannot be chosen.")
-        own["test"] = test
+    given = {"split": split, "root": root, "val": val or None, "test": test}
+    given |= {"size": size, "channels": channels, "first": first}
+    own = check_options(f"dataset '{key}'", entry, dict(options or {}), fixed=given)
+    for share in ("val", "test"):
+        if given[share] is not None and share not in allowed:
+            raise OptionError(f"Dataset '{key}' has an official {share} part, so {share}={given[share]} means nothing.")
+    own.update({option: value for option, value in given.items() if option in allowed and value is not None})
     data = entry(*source, **own)
     if classes is not None:
         data = data.keep_classes(classes)
-    if first is not None:
+    if first is not None and first != len(data):
         if not 0 < first <= len(data):
             raise ValueError(f"first must lie in [1, {len(data)}] for {data!r}; got {first}.")
         data = data.subset(range(first), note=f"first {first}")
