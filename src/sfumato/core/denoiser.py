@@ -124,7 +124,8 @@ class Preconditioned(nn.Module):
     Arguments:
         network: ``network(x, c_noise, label) -> F``, with F of C channels, or 2 C if the variance is learned.
         target: The coefficients of the ideal output.
-        c_in: level -> scale of the network's input; None for 1.
+        c_in: level -> scale of the network's input, so that D(kx; k alpha, k sigma) = D(x; alpha, sigma):
+            `unit_variance`, `unit_circle` or `unit_line`; None for 1, if every level has the scale of training.
         c_noise: level -> the number that tells the network its noise level.
         table: The levels a discrete network knows, (1, 0) first, shape (T + 1,); None if it is continuous.
         variance: "none"; "range" (second half of the output is 2 v - 1, iDDPM eq. 15) or "diagonal" (it is ln var).
@@ -154,12 +155,13 @@ class Preconditioned(nn.Module):
         self.autocast = autocast
 
     def snap(self, level: Level) -> Level:
-        """Return the nearest level the network knows (in angle); the level itself if it is continuous."""
+        """Return the nearest noisy level the network knows (in angle); clean stays clean, a continuous one keeps all."""
         if self.table is None:
             return level
         angles = torch.atan2(self.table.sigma, self.table.alpha)[1:]
         want = torch.atan2(level.sigma, level.alpha)
-        return self.table[1 + (angles - want.unsqueeze(-1)).abs().argmin(-1)]
+        index = 1 + (angles - want.unsqueeze(-1)).abs().argmin(-1)
+        return self.table[torch.where(level.sigma > 0, index, 0)]
 
     def raw(self, x: Tensor, level: Level, label: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Return the raw output (F, v) at noisy images, both in x's dtype; v is None unless variance is learned."""

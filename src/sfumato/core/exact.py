@@ -27,6 +27,11 @@ from sfumato.core.denoiser import NULL, Prediction
 from sfumato.core.level import Level, like
 
 
+def _check_label(label: Tensor, count: int, what: str) -> None:
+    if bool(((label < NULL) | (label >= count)).any()):
+        raise ValueError(f"Labels lie in [0, {count}) for {count} {what}, or are {NULL}; got {label.tolist()[:8]}.")
+
+
 class Gaussian:
     """Know everything about x0 ~ N(mean, basis diag(variances) basis^T).
 
@@ -93,6 +98,7 @@ class GaussianMixture:
         each = torch.stack([c(x, level).x0.flatten(1) for c in self.components], 1)  # (B, K, d)
         posterior = self._log_joint(x, level).softmax(1)
         if label is not None:
+            _check_label(label, len(self.components), "components")
             chosen = torch.nn.functional.one_hot(label.clamp(min=0), len(self.components)).to(posterior)
             posterior = torch.where((label == NULL).unsqueeze(1), posterior, chosen)
         return Prediction((posterior.unsqueeze(2) * each).sum(1).reshape(x.shape))
@@ -136,6 +142,7 @@ class Empirical:
         if label is not None:
             if self.labels is None:
                 raise ValueError("This data set has no labels; call the denoiser with label=None.")
+            _check_label(label, 1 + int(self.labels.max()), "classes")
             keep = (self.labels.to(label) == label.unsqueeze(1)) | (label == NULL).unsqueeze(1)
             logits = logits.masked_fill(~keep, -math.inf)
         return Prediction((logits.softmax(1) @ data).reshape(x.shape))

@@ -111,12 +111,20 @@ def named(gauge: str | Gauge) -> Gauge:
     return GAUGES[gauge]
 
 
+def _derivative(value: Tensor, u: Tensor) -> Tensor:
+    """Return dvalue/du elementwise; 0 where value does not depend on u."""
+    if not value.requires_grad:
+        return torch.zeros_like(u, requires_grad=False)
+    (slope,) = torch.autograd.grad(value.sum(), u, retain_graph=True)
+    return slope.detach()
+
+
 def along(name: str, path: Callable[[Tensor], Level], u_of_nsr: Callable[[Tensor], Tensor]) -> Gauge:
     """Make a gauge from any differentiable path, such as a schedule in its own time.
 
     Arguments:
         name: For messages.
-        path: u -> Level; the slope is its exact derivative (forward-mode differentiation in float64).
+        path: u -> Level, elementwise; the slope is its exact derivative (automatic differentiation in float64).
         u_of_nsr: The inverse of ``path(u).nsr``.
 
     >>> quadratic = along("quadratic", lambda u: Level(torch.ones_like(u), u**2), torch.sqrt)
@@ -124,13 +132,11 @@ def along(name: str, path: Callable[[Tensor], Level], u_of_nsr: Callable[[Tensor
     [0.0, 6.0]
     """
 
-    def pair(u: Tensor) -> tuple[Tensor, Tensor]:
-        level = path(u)
-        return level.alpha, level.sigma
-
     def slope(u: Tensor) -> tuple[Tensor, Tensor]:
-        _, derivative = torch.func.jvp(pair, (u,), (torch.ones_like(u),))
-        return derivative
+        with torch.inference_mode(False), torch.enable_grad():
+            at = u.clone().requires_grad_()
+            level = path(at)
+            return _derivative(level.alpha, at), _derivative(level.sigma, at)
 
     def where(level: Level) -> tuple[Tensor, Tensor]:
         u = u_of_nsr(level.nsr)

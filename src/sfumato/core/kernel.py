@@ -30,7 +30,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sfumato.core.level import Level
+from sfumato.core.level import Level, like
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,5 +95,9 @@ class Kernel:
         return Kernel(self.x0[index], self.xt[index], self.log_var_small[index], self.log_var_large[index])  # type: ignore[index]
 
     def log_var(self, fraction: Tensor) -> Tensor:
-        """Interpolate ln var between small (0) and large (1); `fraction` is CPU float64 and broadcasts."""
-        return fraction * self.log_var_large + (1 - fraction) * self.log_var_small
+        """Interpolate ln var between small (fraction 0) and large (1).
+
+        Arguments:
+            fraction: A learned variance, shape (B, C, H, W), for a kernel of shape () or (B,); not clamped.
+        """
+        return fraction * like(self.log_var_large, fraction) + (1 - fraction) * like(self.log_var_small, fraction)

@@ -71,21 +71,21 @@ def ancestral(
         t, s = grid[i], grid[i + 1]
         prediction = denoiser(x, t, label)
         x0 = clipped(prediction.x0, clip)
-        mean = like(chain.x0[i], x) * x0 + like(chain.xt[i], x) * x
-        log_var = _log_var(chain, i, s, prediction, x, variance)
+        k = chain[i]
+        mean = like(k.x0, x) * x0 + like(k.xt, x) * x
+        log_var = _log_var(k, s, prediction, x, variance)
         if shift is not None:
             mean = mean + log_var.exp() * shift(x, t, label)
         x = mean + (log_var / 2).exp() * noise(i) if s.sigma > 0 else mean
         yield State(x, s, x0)
 
 
-def _log_var(chain: Kernel, i: int, s: Level, prediction: Prediction, x: Tensor, variance: str) -> Tensor:
-    """Return ln var of step i, shape () or that of x; -inf where the small variance vanishes."""
-    small, large = like(chain.log_var_small[i], x), like(chain.log_var_large[i], x)
+def _log_var(k: Kernel, s: Level, prediction: Prediction, x: Tensor, variance: str) -> Tensor:
+    """Return ln var of a step to s, shape () or that of x; -inf where the small variance vanishes."""
     if variance == "small":
-        return small if s.sigma > 0 else like(s.sigma.log(), x)
+        return like(k.log_var_small if s.sigma > 0 else s.sigma.log(), x)
     if variance == "large":
-        return large if s.sigma > 0 else small
+        return like(k.log_var_large if s.sigma > 0 else k.log_var_small, x)
     if prediction.v is None:
         raise ValueError(f"variance={variance!r} needs a denoiser that learns it; this one does not. Use 'small'.")
-    return prediction.v * large + (1 - prediction.v) * small if variance == "learned" else prediction.v
+    return k.log_var(prediction.v) if variance == "learned" else prediction.v

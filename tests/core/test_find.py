@@ -1,0 +1,156 @@
+"""Rooms are found by name, and every mistake is answered with the rule, the value and the nearest remedy."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Literal
+
+import pytest
+
+from sfumato.core.find import (
+    OptionError,
+    UnknownNameError,
+    check_options,
+    conform,
+    entries,
+    find,
+    options_of,
+    parse,
+    summary,
+)
+from sfumato.samplers.heun import heun
+
+ROOMS = ["schedules", "grids", "draws", "weightings", "conditioning", "samplers", "guidance"]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_entry_says_what_it_is_in_one_line(room: str) -> None:
+    found = entries(room)
+    assert found
+    for name, entry in found.items():
+        line = summary(entry)
+        assert line.endswith((".", ":")) or "." in line, f"{room}.{name}: {line!r}"
+        assert line != "(undocumented)" and len(line) <= 120
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_option_of_every_entry_is_typed(room: str) -> None:
+    for name, entry in entries(room).items():
+        untyped = [p.name for p in inspect.signature(entry).parameters.values() if p.annotation is p.empty]
+        assert not untyped, f"{room}.{name}: {untyped}"
+
+
+def test_names_are_found_with_dashes_or_underscores() -> None:
+    assert find("samplers", "heun") is heun
+    assert find("draws", "logit-normal") is find("draws", "logit_normal")
+
+
+def test_an_unknown_name_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="Unknown sampler 'huen'. Did you mean 'heun'\\? Available: .*ddim"):
+        find("samplers", "huen")
+    with pytest.raises(UnknownNameError, match="Unknown schedule 'cosin'. Did you mean 'cosine'"):
+        find("schedules", "cosin")
+    with pytest.raises(UnknownNameError) as error:
+        find("weightings", "xyzxyz")
+    assert "Did you mean" not in str(error.value) and "Available" in str(error.value)
+
+
+def test_private_and_imported_functions_are_no_entries() -> None:
+    assert not any(name.startswith("-") for room in ROOMS for name in entries(room))
+    assert "stratify" not in entries("draws") and "index-in" not in entries("draws")
+
+
+FIXED = ("denoiser", "x", "grid", "noise", "label")
+
+
+def test_options_are_those_with_defaults_that_nobody_fixes() -> None:
+    assert list(options_of(heun, fixed=FIXED)) == [
+        "gauge",
+        "midpoint",
+        "churn",
+        "s_min",
+        "s_max",
+        "s_noise",
+        "nsr_max",
+    ]
+
+
+def test_options_are_checked_against_the_signature() -> None:
+    got = check_options("sampler 'heun'", heun, {"churn": 40, "gauge": "flow", "nsr_max": None}, fixed=FIXED)
+    assert got == {"churn": 40.0, "gauge": "flow", "nsr_max": None}
+    assert type(got["churn"]) is float
+    with pytest.raises(OptionError, match="Unknown option of sampler 'heun' 'chrn'. Did you mean 'churn'"):
+        check_options("sampler 'heun'", heun, {"chrn": 40}, fixed=FIXED)
+    with pytest.raises(OptionError, match="Unknown option of sampler 'heun' 'label'"):
+        check_options("sampler 'heun'", heun, {"label": None}, fixed=FIXED)
+    with pytest.raises(OptionError, match="sampler 'heun': churn must be float; got 'much'"):
+        check_options("sampler 'heun'", heun, {"churn": "much"}, fixed=FIXED)
+    with pytest.raises(OptionError, match="gauge must be .*'flow'.*got 'vpp'"):
+        check_options("sampler 'heun'", heun, {"gauge": "vpp"}, fixed=FIXED)
+
+
+@pytest.mark.parametrize(
+    ("value", "hint", "want"),
+    [
+        (3, float, 3.0),
+        (3, int, 3),
+        ([1, 2], tuple[int, ...], (1, 2)),
+        ([1, 2], tuple[float, float], (1.0, 2.0)),
+        (True, bool | float, True),
+        (2, bool | float, 2.0),
+        (None, int | None, None),
+        ("a", Literal["a", "b"], "a"),
+        ({"x": 1}, Any, {"x": 1}),
+    ],
+)
+def test_conform_accepts(value: object, hint: object, want: object) -> None:
+    got = conform("field", value, hint)
+    assert got == want and type(got) is type(want)
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        (True, int),
+        (True, float),
+        (3.5, int),
+        ("3", int),
+        (3, str),
+        ([1, "a"], tuple[int, ...]),
+        ([1, 2, 3], tuple[int, int]),
+        (None, int),
+        ("c", Literal["a", "b"]),
+        (1, bool),
+    ],
+)
+def test_conform_refuses(value: object, hint: object) -> None:
+    with pytest.raises(OptionError, match=r"field must be .*; got"):
+        conform("field", value, hint)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("-2", -2),
+        (" 1e-3 ", 0.001),
+        ("inf", float("inf")),
+        ("True", True),
+        ("none", None),
+        ("1,2,2", (1, 2, 2)),
+        ("16,", (16,)),
+        ("[]", ()),
+        ("(0.5,1)", (0.5, 1)),
+        ("power-0.10", "power-0.10"),
+        ("", ""),
+    ],
+)
+def test_parse(text: str, value: object) -> None:
+    assert parse(text) == value
+
+
+def test_an_entry_without_options_says_so() -> None:
+    def plain() -> None:
+        """Take nothing."""
+
+    with pytest.raises(OptionError, match="weighting 'x0' takes no options"):
+        check_options("weighting 'x0'", plain, {"a": 1})
