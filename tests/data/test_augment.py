@@ -82,7 +82,7 @@ def test_opposite_maps_undo_each_other(images):
         there_and_back = changed(changed(images, **values), **back)
         error = (there_and_back[inner] - images[inner]).abs()
         assert error.mean() < 0.006  # two bicubic resamplings
-        assert (changed(images, **values)[inner] - images[inner]).abs().mean() > 10 * error.mean()
+        assert (changed(images, **values)[inner] - images[inner]).abs().mean() > 5 * error.mean()
 
 
 def test_labels_are_those_of_the_paper():

@@ -1,6 +1,7 @@
 """Identity, subsets and statistics of a dataset."""
 
 import hashlib
+import json
 
 import numpy as np
 import pytest
@@ -133,6 +134,16 @@ def test_a_malformed_dataset_is_refused(change, message):
     fields = {k: getattr(d, k) for k in ("name", "images", "labels", "classes", "split", "indices")}
     with pytest.raises(ValueError, match=message):
         Dataset(**(fields | change))
+
+
+def test_identity_tells_sets_apart_and_is_json():
+    d = make()
+    stored = json.loads(json.dumps(d.identity()))
+    assert stored == d.identity()
+    assert stored["content_hash"] == d.content_hash
+    assert (stored["n"], stored["shape"]) == (30, [3, 4, 5])
+    others = [d.take(29, 0), d.take(29, 1), d.keep_classes(["a"]), make(seed=1)]
+    assert len({x.content_hash for x in [d, *others]}) == 5
 
 
 def test_digits_ship_with_the_package():

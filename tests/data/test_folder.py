@@ -11,8 +11,8 @@ from PIL import Image
 
 from sfumato.core.find import UnknownNameError
 from sfumato.data import DataError, load
-from sfumato.data.decode import crop_and_resize
-from sfumato.data.gather import Shape
+from sfumato.data.decoding import crop_and_resize
+from sfumato.data.gathering import Shape
 
 
 def picture(seed, height=12, width=12, channels=3):

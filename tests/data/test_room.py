@@ -1,11 +1,25 @@
 """Datasets are found by name; unknown names, options and impossible requests say what would work."""
 
+import inspect
+import typing
+
 import pytest
 import torch
 
-from sfumato.core.find import OptionError, UnknownNameError
-from sfumato.data import load
+from sfumato.core.find import OptionError, UnknownNameError, entries
+from sfumato.data import Dataset, load
 from sfumato.data.root import data_root
+
+
+def test_every_entry_of_the_room_is_a_documented_dataset():
+    """A helper module with a function of its own name would be listed as a dataset: keep them apart."""
+    found = entries("data")
+    assert {"digits", "fashion-mnist", "mnist", "cifar10", "celeba", "folder", "zip", "toy"} <= set(found)
+    for name, entry in found.items():
+        assert typing.get_type_hints(entry)["return"] is Dataset, name
+        parameters = inspect.signature(entry).parameters
+        assert parameters["split"].default == "train", name
+        assert "Returns:" in entry.__doc__, name
 
 
 def test_unknown_names_offer_the_nearest():

@@ -1,8 +1,11 @@
 """Bad input to the data room (P12-P14 of the promises): every bad file listed, loading refused, nothing guessed."""
 
+import gzip
+import hashlib
 import io
 import struct
 import time
+import urllib.error
 import warnings
 import zipfile
 import zlib
@@ -13,8 +16,9 @@ import torch
 from PIL import Image
 
 from sfumato.core.find import OptionError
-from sfumato.data import DataError, check, load
-from sfumato.data.decode import MAX_PIXELS, crop_and_resize, decode
+from sfumato.data import DataError, check, fashion_mnist, load, mnist
+from sfumato.data.decoding import MAX_PIXELS, crop_and_resize, decode
+from sfumato.data.idx import read_idx
 
 SIDE = 12
 
@@ -189,6 +193,67 @@ def test_impossible_crops_and_filters_are_refused():
         crop_and_resize(pixels, 4, filter="sinc")
     with pytest.raises(DataError, match="too few to cut 9x9"):
         crop_and_resize(pixels, 4, crop=9)
+
+
+# The IDX files of MNIST and Fashion-MNIST
+
+
+def idx(array):
+    header = b"\0\0\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    return gzip.compress(header + array.tobytes())
+
+
+def test_an_idx_file_is_read_as_written(tmp_path):
+    array = np.arange(2 * 3 * 5, dtype=np.uint8).reshape(2, 3, 5)
+    (tmp_path / "x.gz").write_bytes(idx(array))
+    assert np.array_equal(read_idx(tmp_path / "x.gz"), array)
+
+
+GOOD_IDX = idx(np.arange(200, dtype=np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "not an IDX file|not a whole gzip"),
+        (b"text", "not a whole gzip file"),
+        (GOOD_IDX[:-20], "not a whole gzip file"),
+        (GOOD_IDX[:40] + b"\0\0" + GOOD_IDX[42:], "not a whole gzip file"),
+        (gzip.compress(b"\0\0\x0d\x01\0\0\0\x01a"), "begins with 000008; found 00000d01"),
+        (gzip.compress(b"\0\0\x08\x01\0\0\0\x05abc"), r"announces the shape \(5,\) but holds 3 values"),
+        (gzip.compress(b"\0\0\x08\x03\0\0"), r"announces the shape \(\)"),
+    ],
+)
+def test_a_broken_idx_file_is_refused(tmp_path, content, reason):
+    (tmp_path / "x.gz").write_bytes(content)
+    with pytest.raises(DataError, match=reason):
+        read_idx(tmp_path / "x.gz")
+
+
+@pytest.mark.parametrize(("module", "name"), [(fashion_mnist, "fashion-mnist"), (mnist, "mnist")])
+def test_a_corrupt_official_file_is_named_with_expectation_finding_and_remedy(tmp_path, module, name):
+    known = module.FILES["test-images"]
+    file = tmp_path / name / known.name
+    file.parent.mkdir()
+    file.write_bytes(bytes(known.size))
+    found = hashlib.md5(bytes(known.size)).hexdigest()
+    message = rf"{known.name} is corrupt or another file: expected md5 {known.md5}, found {found}\. Delete it and run"
+    with pytest.raises(DataError, match=message):
+        load(name, split="test", root=tmp_path)
+
+
+def test_a_missing_file_that_cannot_be_fetched_says_what_to_do(tmp_path, monkeypatch):
+    def unreachable(*args, **kwargs):
+        raise urllib.error.URLError("no network here")
+
+    monkeypatch.setattr("urllib.request.urlopen", unreachable)
+    with pytest.raises(DataError, match="train-images-idx3-ubyte.gz is not in .*mnist.* set SFUMATO_DATA"):
+        load("mnist", root=tmp_path)
+    with pytest.raises(DataError, match="cifar-10-python.tar.gz is not in"):
+        load("cifar10", root=tmp_path)
+    for name in ("cifar10-jpeg75", "cifar10-first4000"):
+        with pytest.raises(DataError, match="is missing; it cannot be downloaded"):
+            load(name, root=tmp_path)
 
 
 # Archives

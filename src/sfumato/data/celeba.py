@@ -20,7 +20,7 @@ import torch
 
 from sfumato.data.dataset import DataError, Dataset
 from sfumato.data.download import digest
-from sfumato.data.gather import Shape, good_ones, read_all, stacked
+from sfumato.data.gathering import Shape, good_ones, read_all, stacked
 from sfumato.data.listing import Listing, open_listing
 from sfumato.data.root import folder_of
 from sfumato.data.splits import check_split

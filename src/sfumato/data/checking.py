@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sfumato.data.dataset import DataError
-from sfumato.data.gather import Shape, read_all
+from sfumato.data.gathering import Shape, read_all
 from sfumato.data.listing import labels_of, open_listing
 
 

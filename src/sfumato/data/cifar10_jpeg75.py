@@ -16,7 +16,7 @@ import numpy as np
 
 from sfumato.data.cifar10 import joined
 from sfumato.data.dataset import Dataset
-from sfumato.data.decode import decode
+from sfumato.data.decoding import decode
 from sfumato.data.packed import LocalFile, read_npz
 from sfumato.data.root import folder_of
 from sfumato.data.splits import split_official

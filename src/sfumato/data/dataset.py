@@ -172,6 +172,18 @@ class Dataset:
         """The sha256 (hex) over the sorted indices as little-endian int64."""
         return hashlib.sha256(np.sort(self.indices.numpy()).astype("<i8").tobytes()).hexdigest()
 
+    def identity(self) -> dict[str, str | int | list[int]]:
+        """Return what says exactly which images these are, ready for JSON: for protocols, checkpoints and logs."""
+        return {
+            "name": self.name,
+            "split": self.split,
+            "rule": self.rule,
+            "n": len(self),
+            "shape": list(self.shape),
+            "content_hash": self.content_hash,
+            "index_hash": self.index_hash,
+        }
+
     def subset(
         self, where: Tensor | np.ndarray | Sequence[int], *, note: str = "", split: str | None = None
     ) -> Dataset:

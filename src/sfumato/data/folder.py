@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sfumato.data.dataset import Dataset
-from sfumato.data.gather import Shape, gather
+from sfumato.data.gathering import Shape, gather
 from sfumato.data.listing import open_listing
 from sfumato.data.splits import HELD_OUT
 

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from sfumato.data.dataset import DataError
-from sfumato.data.decode import SUFFIXES
+from sfumato.data.decoding import SUFFIXES
 
 LABEL_FILE = "dataset.json"
 MAX_BYTES = 1 << 28

@@ -1,6 +1,6 @@
 """Gather the images of a folder or an archive into one dataset.
 
-Every file is decoded (`sfumato.data.decode`), hashed as it is, then cropped, resized and converted. The split is
+Every file is decoded (`sfumato.data.decoding`), hashed as it is, then cropped, resized and converted. The split is
 decided by the hash of the *original* pixels, so one image is on the same side at every size. By default one bad file
 stops the loading and the message names the first ones; `skip_bad` leaves them out, counts them and says so in the
 dataset's rule. Without a `size` all images must have one size, without `channels` one number of channels: the most
@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from sfumato.core.find import UnknownNameError, nearest
 from sfumato.data.dataset import DataError, Dataset, hash_image
-from sfumato.data.decode import ALPHAS, FILTERS, crop_and_resize, decode
+from sfumato.data.decoding import ALPHAS, FILTERS, crop_and_resize, decode
 from sfumato.data.listing import DamagedArchiveError, Listing, labels_of
 from sfumato.data.splits import split_by_hash
 from sfumato.data.transforms import to_channels
