@@ -175,6 +175,8 @@ def uniform(schedule: Schedule, steps: int = 50, t_min: float = 0.0, t_max: floa
         t_max: First time.
     """
     _check_steps(steps)
+    if not 0 <= t_min < t_max <= 1:
+        raise ValueError(f"Times must satisfy 0 <= t_min < t_max <= 1; got {t_min} and {t_max}.")
     reaches_clean = float(schedule(torch.tensor(t_min, dtype=torch.float64)).sigma) == 0
     count = steps + 1 if reaches_clean else steps
     levels = schedule(torch.linspace(t_max, t_min, count, dtype=torch.float64))

@@ -43,11 +43,21 @@ from sfumato.core.table import Table
 
 def _rescaled(steps: int, beta_min: float, beta_max: float) -> tuple[float, float]:
     """Return the ends of a beta range given for T = 1000, for T = steps."""
-    if steps < 1:
-        raise ValueError(f"A table has at least one step; got steps = {steps}.")
+    _check_steps(steps)
     if not 0 < beta_min <= beta_max:
         raise ValueError(f"Betas must satisfy 0 < beta_min <= beta_max; got {beta_min} and {beta_max}.")
     return beta_min * 1000 / steps, beta_max * 1000 / steps
+
+
+def _check_steps(steps: int) -> None:
+    if steps < 1:
+        raise ValueError(f"A table has at least one step; got steps = {steps}.")
+
+
+def _places(steps: int) -> Tensor:
+    """Return the times i / T, shape (T + 1,)."""
+    _check_steps(steps)
+    return torch.arange(steps + 1, dtype=torch.float64) / steps
 
 
 def _from_abar(abar: Tensor, clip: float) -> Table:
@@ -93,7 +103,7 @@ def cosine(steps: int = 1000, s: float = 0.008, clip: float = 0.999) -> Table:
     References:
         Nichol, Dhariwal. 2021, eq. (17).
     """
-    t = torch.arange(steps + 1, dtype=torch.float64) / steps
+    t = _places(steps)
     return _from_abar(torch.cos((t + s) / (1 + s) * math.pi / 2) ** 2, clip)
 
 
@@ -110,13 +120,15 @@ def sigmoid(steps: int = 1000, start: float = -3.0, end: float = 3.0, tau: float
     References:
         Jabri, Fleet, Chen. 2022, appendix B.
     """
-    t = torch.arange(steps + 1, dtype=torch.float64) / steps
+    t = _places(steps)
     falling = torch.sigmoid(-(start + t * (end - start)) / tau)
     return _from_abar((falling - falling[-1]) / (falling[0] - falling[-1]), clip)
 
 
 def vp(beta_min: float = 0.1, beta_max: float = 20.0) -> Schedule:
     """The variance-preserving SDE, beta(t) linear from beta_min to beta_max: the limit of `linear` for many steps."""
+    if not 0 <= beta_min < beta_max:
+        raise ValueError(f"vp needs 0 <= beta_min < beta_max; got {beta_min} and {beta_max}.")
 
     def schedule(t: Tensor) -> Level:
         log_alpha = -(t**2) * (beta_max - beta_min) / 4 - t * beta_min / 2

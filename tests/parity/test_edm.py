@@ -152,13 +152,16 @@ def gauge_of(case: dict, grid: Level) -> Gauge:
     eps = case["epsilon_s"]
     slope = 2 * (early / eps - late) / (eps - 1)
     beta_min = late - slope / 2
-    beta_max = beta_min + slope
-    time = conditioning.vp_time(beta_min, beta_max, scale=1.0)
+    time = conditioning.vp_time(beta_min, beta_min + slope, scale=1.0)
 
-    def inverse(nsr: Tensor) -> Tensor:  # a fitted beta_min may be negative, then two times are clean: the end is 0
+    def path(u: Tensor) -> Level:  # `schedules.vp`, which refuses the negative beta_min that is fitted here
+        log_alpha = -(u**2) * slope / 4 - u * beta_min / 2
+        return Level(log_alpha.exp(), (-torch.expm1(2 * log_alpha)).sqrt())
+
+    def inverse(nsr: Tensor) -> Tensor:  # with a negative beta_min two times are clean: the end is 0
         return torch.where(nsr > 0, time(Level.of(1.0, nsr)), 0.0)
 
-    return gauges.along("vp-time", schedules.vp(beta_min, beta_max), inverse)
+    return gauges.along("vp-time", path, inverse)
 
 
 @torch.no_grad()

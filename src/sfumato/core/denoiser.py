@@ -155,7 +155,7 @@ class Preconditioned(nn.Module):
         self.autocast = autocast
 
     def snap(self, level: Level) -> Level:
-        """Return the nearest noisy level the network knows (in angle); clean stays clean, a continuous one keeps all."""
+        """Return the nearest noisy level the network knows (in angle); clean stays clean, continuous ones keep all."""
         if self.table is None:
             return level
         angles = torch.atan2(self.table.sigma, self.table.alpha)[1:]
