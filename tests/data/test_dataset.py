@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from sfumato.data import Dataset, load, overlap, sigma_data
-from sfumato.data.dataset import hash_image, ranking
+from sfumato.data.hashing import hash_image
+from sfumato.data.order import ranking
 
 
 def make(n=30, shape=(3, 4, 5), seed=0, classes=("a", "b", "c")):

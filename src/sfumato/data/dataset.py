@@ -24,66 +24,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sfumato.data.hashing import hash_images
+from sfumato.data.order import ranking
+
 
 class DataError(ValueError):
     """Say that data is missing, corrupt or not what it claims to be, and what to do about it."""
 
 
 SPLITS = ("train", "val", "test", "all")
-
-
-def hash_image(pixels: np.ndarray) -> bytes:
-    """Hash one image by its shape and its decoded pixels.
-
-    Arguments:
-        pixels: uint8 (C, H, W).
-
-    Returns:
-        The 32 bytes of sha256("CxHxW" + pixels in C order).
-    """
-    return hashlib.sha256("x".join(map(str, pixels.shape)).encode() + np.ascontiguousarray(pixels).tobytes()).digest()
-
-
-def hash_images(images: Tensor | np.ndarray) -> np.ndarray:
-    """Hash every image of a batch.
-
-    Arguments:
-        images: uint8 (N, C, H, W).
-
-    Returns:
-        uint8 (N, 32), row i the sha256 of image i (see `hash_image`).
-    """
-    array = np.ascontiguousarray(images.numpy() if isinstance(images, Tensor) else images)
-    joined = b"".join(hash_image(pixels) for pixels in array)
-    return np.frombuffer(joined, dtype=np.uint8).reshape(-1, 32).copy()
-
-
-def ranking(n: int, seed: int, stream: int) -> np.ndarray:
-    """Return a uniformly random permutation of range(n) that depends on (seed, stream) alone.
-
-    The order is that of n raw 64-bit words of a Philox counter generator with the key (seed, stream). Only raw words
-    are used because NumPy promises their stability between versions, and that of `Generator.permutation` it does not.
-
-    Arguments:
-        n: Length, >= 0.
-        seed: 0 <= seed < 2**64.
-        stream: 0 <= stream < 2**64; a different permutation for each.
-
-    Returns:
-        int64 (n,), a permutation.
-
-    Raises:
-        ValueError: If the seed or stream is out of range.
-
-    References:
-        Parallel random numbers: as easy as 1, 2, 3 (Salmon, Moraes, Dror, Shaw, 2011),
-        https://doi.org/10.1145/2063384.2063405
-    """
-    for name, value in (("seed", seed), ("stream", stream)):
-        if not 0 <= value < 2**64:
-            raise ValueError(f"A {name} must lie in [0, 2**64); got {value}.")
-    words = np.random.Philox(key=np.array([seed, stream], dtype=np.uint64)).random_raw(n)
-    return np.argsort(words, kind="stable").astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)

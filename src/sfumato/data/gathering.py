@@ -20,8 +20,9 @@ import torch
 from tqdm import tqdm
 
 from sfumato.core.find import UnknownNameError, nearest
-from sfumato.data.dataset import DataError, Dataset, hash_image
+from sfumato.data.dataset import DataError, Dataset
 from sfumato.data.decoding import ALPHAS, FILTERS, crop_and_resize, decode
+from sfumato.data.hashing import hash_image
 from sfumato.data.listing import DamagedArchiveError, Listing, labels_of
 from sfumato.data.splits import split_by_hash
 from sfumato.data.transforms import to_channels

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from sfumato.core.images import to_float
 from sfumato.core.noise import uniform
-from sfumato.data.dataset import Dataset, ranking
+from sfumato.data.dataset import Dataset
+from sfumato.data.order import ranking
 
 
 class Loader:
