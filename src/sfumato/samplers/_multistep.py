@@ -20,6 +20,9 @@ which is the same weights at h (1 + eta).
 DDIM itself is written without dividing by alpha or by sigma_s, so a step that starts from pure noise (alpha = 0) or
 ends at the clean level is exact; at those two ends lambda is infinite and no correction exists.
 
+A walk visits one level at a time and every coefficient is a scalar, so they are Python floats (`points`): double
+precision, and ready to multiply a tensor of any dtype and device without a copy.
+
 References:
     Lu et al. DPM-Solver: A Fast ODE Solver for Diffusion Probabilistic Model Sampling. 2022, prop. 3.1.
     https://arxiv.org/abs/2206.00927
@@ -32,13 +35,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from sfumato.core.find import nearest
-from sfumato.core.level import Level, like
+from sfumato.core.level import Level
 
 Predict = Literal["x0", "noise"]
 Moments = Literal["exact", "midpoint", "linear"]
@@ -57,94 +60,117 @@ def check_choice(sampler: str, option: str, value: str, choices: Iterable[str]) 
         raise ValueError(nearest(f"{option} of {sampler}", value, choices))
 
 
-def half_log_snr(level: Level) -> Tensor:
-    """Return lambda = ln(alpha / sigma); infinite at alpha = 0 and at the clean level."""
-    return level.log_snr / 2
+class Point(NamedTuple):
+    """One level as numbers.
+
+    Attributes:
+        alpha: Signal coefficient.
+        sigma: Noise coefficient.
+        lam: ln(alpha / sigma); infinite at alpha = 0 and at the clean level.
+    """
+
+    alpha: float
+    sigma: float
+    lam: float
+
+    @property
+    def inside(self) -> bool:
+        """Whether lambda is finite."""
+        return math.isfinite(self.lam)
 
 
-def has_log_snr(level: Level) -> bool:
-    """Tell whether lambda is finite there."""
-    return bool(level.alpha > 0) and bool(level.sigma > 0)
+def points(grid: Level) -> list[Point]:
+    """Return the levels of a grid as numbers."""
+    return [Point(*row) for row in zip(grid.alpha.tolist(), grid.sigma.tolist(), (grid.log_snr / 2).tolist())]
 
 
-def noise_in(x: Tensor, x0: Tensor, level: Level) -> Tensor:
+def noise_in(x: Tensor, x0: Tensor, at: Point) -> Tensor:
     """Return the noise n of x = alpha x0 + sigma n."""
-    return (x - like(level.alpha, x) * x0) / like(level.sigma, x)
+    return (x - at.alpha * x0) / at.sigma
 
 
-def ddim(x: Tensor, x0: Tensor, t: Level, s: Level, eta: float = 0.0) -> Tensor:
+def ddim(x: Tensor, x0: Tensor, t: Point, s: Point, eta: float = 0.0) -> Tensor:
     """Step from t to s with x0 held constant, the mean of the reverse SDE of strength eta (0: the ODE).
 
     Arguments:
         x: Images at level t, shape (B, ...).
         x0: The denoiser's estimate there.
-        t: Level of shape (), sigma > 0.
-        s: Cleaner level of shape ().
+        t: Start, sigma > 0.
+        s: End, cleaner.
         eta: >= 0.
     """
-    h = half_log_snr(s) - half_log_snr(t)
-    keep = s.sigma / t.sigma * torch.exp(-eta * h) if eta else s.sigma / t.sigma
-    return like(keep, x) * x - like(s.alpha * torch.expm1(-(1 + eta) * h), x) * x0
+    h = s.lam - t.lam
+    keep = s.sigma / t.sigma * (math.exp(-eta * h) if eta else 1.0)
+    return keep * x - s.alpha * math.expm1(-(1 + eta) * h) * x0
 
 
-def phi(z: Tensor, count: int) -> Tensor:
+def phi(z: float, count: int) -> list[float]:
     """Return phi_1(z) .. phi_count(z), with phi_0 = exp and phi_{k+1}(z) = (phi_k(z) - 1 / k!) / z.
 
-    They are the first row of the exponential of [[z, 1], [0, shift]], which needs no case for small z.
+    For small z the recursion runs downwards from the power series of the last one, where nothing cancels.
 
-    >>> phi(torch.tensor(0.0, dtype=torch.float64), 3).tolist()
-    [1.0, 0.5, 0.16666666666666666]
+    >>> phi(0.0, 3) == [1, 1 / 2, 1 / 6], phi(1.0, 2) == [math.e - 1, math.e - 2]
+    (True, True)
     """
-    matrix = torch.diag(torch.ones(count, dtype=torch.float64), 1)
-    matrix[0, 0] = z
-    return torch.linalg.matrix_exp(matrix)[0, 1:]
+    if abs(z) < 1:
+        values = [sum(z**n / math.factorial(n + count) for n in range(18))]
+        for k in range(count - 1, 0, -1):
+            values.insert(0, z * values[0] + 1 / math.factorial(k))
+        return values
+    values = [math.expm1(z) / z]
+    for k in range(1, count):
+        values.append((values[-1] - 1 / math.factorial(k)) / z)
+    return values
 
 
-def moments(h: Tensor, count: int, kind: Moments = "exact") -> Tensor:
+def moments(h: float, count: int, kind: Moments = "exact") -> list[float]:
     """Return M_1 .. M_count of the exponential weight over a step of (signed) length h.
 
     Arguments:
-        h: Scalar float64, finite, not 0.
+        h: Finite.
         count: How many values besides the newest take part, >= 1.
         kind: "exact" is m! h phi_{m+1}(-h). The published second-order formulas replace M_1, when it stands alone, by
             half of M_0: "midpoint" h phi_1(-h) / 2 (DPM-Solver, UniPC bh2) or "linear" h / 2 (UniPC bh1).
     """
     if count == 1 and kind == "linear":
-        return h.reshape(1) / 2
-    values = phi(-h, count + 1)
+        return [h / 2]
     if count == 1 and kind == "midpoint":
-        return h * values[:1] / 2
-    factorials = torch.tensor([math.factorial(m) for m in range(1, count + 1)], dtype=torch.float64)
-    return factorials * h * values[1:]
+        return [-math.expm1(-h) / 2]
+    return [math.factorial(m) * h * value for m, value in enumerate(phi(-h, count + 1)) if m > 0]
 
 
-def weights(nodes: Tensor, m: Tensor) -> Tensor:
+def weights(nodes: Sequence[float], m: Sequence[float]) -> list[float]:
     """Return the c_j with sum_j c_j r_j^m = M_m.
 
     Arguments:
-        nodes: The r_j, distinct and not 0, shape (q,), in units of the step: r = 1 is its end, r < 0 the past.
-        m: M_1 .. M_q, shape (q,).
+        nodes: The r_j, distinct and not 0, in units of the step: r = 1 is its end, r < 0 the past.
+        m: M_1, M_2, ..., as many.
 
-    >>> weights(torch.tensor([-1.0]), torch.tensor([0.5])).tolist()  # Adams-Bashforth of order 2: (3 f_0 - f_1) / 2
+    >>> weights([-1.0], [0.5])  # Adams-Bashforth of order 2: (3 f_0 - f_1) / 2
     [-0.5]
     """
-    powers = torch.arange(1, len(nodes) + 1, dtype=nodes.dtype).unsqueeze(1)
-    return torch.linalg.solve(nodes.unsqueeze(0) ** powers, m)
+    return np.linalg.solve(np.vander(nodes, len(nodes) + 1, increasing=True)[:, 1:].T, m).tolist()
 
 
-def combine(total: Tensor, scale: Tensor, c: Tensor, newest: Tensor, others: Sequence[Tensor]) -> Tensor:
+def uniform_moments(count: int) -> list[float]:
+    """Return the moments 1 / (m + 1) of a constant weight, those of Adams-Bashforth."""
+    return [1 / (m + 1) for m in range(1, count + 1)]
+
+
+def combine(total: Tensor, scale: float, c: Sequence[float], newest: Tensor, others: Sequence[Tensor]) -> Tensor:
     """Return total + scale sum_j c_j (P_j - P_0)."""
-    for cj, value in zip(c, others):
-        total = total + like(scale * cj, total) * (value - newest)
+    total = total - scale * sum(c) * newest
+    for weight, value in zip(c, others):
+        total = total + scale * weight * value
     return total
 
 
 def exponential(
     x: Tensor,
     x0: Tensor,
-    t: Level,
-    s: Level,
-    others: Sequence[tuple[Level, Tensor]] = (),
+    t: Point,
+    s: Point,
+    others: Sequence[tuple[Point, Tensor]] = (),
     *,
     predict: Predict = "x0",
     kind: Moments = "exact",
@@ -156,8 +182,8 @@ def exponential(
     Arguments:
         x: Images at level t, shape (B, ...).
         x0: The denoiser's estimate at t.
-        t: Level of shape (), sigma > 0.
-        s: Level of shape (), cleaner.
+        t: Start, sigma > 0.
+        s: End, cleaner.
         others: Pairs of level and P there (x0 or noise, as `predict` says); those without a finite lambda are left out.
         predict: Which prediction is the polynomial.
         kind: Moments; see `moments`.
@@ -168,14 +194,13 @@ def exponential(
         Images at level s (their mean if eta > 0), the shape of x.
     """
     start = ddim(x, x0, t, s, eta)
-    others = [(level, value) for level, value in others if has_log_snr(level)]
-    if not others or not has_log_snr(t) or not has_log_snr(s):
+    others = [(at, value) for at, value in others if at.inside]
+    if not others or not t.inside or not s.inside:
         return start
-    here = half_log_snr(t)
-    step = half_log_snr(s) - here
-    m = moments(step * (1 + eta) if predict == "x0" else -step, len(others), kind)
+    h = s.lam - t.lam
+    m = moments(h * (1 + eta) if predict == "x0" else -h, len(others), kind)
     if published and len(others) == 2:
-        m = torch.stack((m[0], m[1] / 2))
-    nodes = torch.stack([(half_log_snr(level) - here) / step for level, _ in others])
+        m[1] /= 2
+    c = weights([(at.lam - t.lam) / h for at, _ in others], m)
     newest, scale = (x0, s.alpha) if predict == "x0" else (noise_in(x, x0, t), s.sigma)
-    return combine(start, scale, weights(nodes, m), newest, [value for _, value in others])
+    return combine(start, scale, c, newest, [value for _, value in others])

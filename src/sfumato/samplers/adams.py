@@ -26,13 +26,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.gauge import Gauge, named
-from sfumato.core.level import Level, like
-from sfumato.samplers._multistep import check_order, combine, weights
+from sfumato.core.level import Level
+from sfumato.samplers._multistep import check_order, combine, uniform_moments, weights
 
 ORDER = 3
 
@@ -45,7 +44,7 @@ def adams(
     noise: Callable[[int], Tensor],
     label: Tensor | None = None,
     order: int = 3,
-    gauge: Literal["ve", "flow", "vp"] | Gauge = "ve",
+    gauge: Literal["ve", "flow", "vp"] | Gauge = "flow",
     lower_final: bool = False,
 ) -> Iterator[State]:
     """Walk the ODE with Adams-Bashforth (LMS) of variable step in a gauge's time, one call a step.
@@ -68,20 +67,19 @@ def adams(
     """
     check_order("adams", order, 4)
     path = named(gauge)
-    time = path.where(grid)[1]
-    past: deque[tuple[Tensor, Tensor]] = deque(maxlen=order - 1)
+    time = path.where(grid)[1].tolist()
+    past: deque[tuple[float, Tensor]] = deque(maxlen=order - 1)
     steps = len(grid) - 1
     for i in range(steps):
-        s, u, du = grid[i + 1], time[i], time[i + 1] - time[i]
+        u, du = time[i], time[i + 1] - time[i]
         x0 = denoiser(x, grid[i], label).x0
-        y, _ = path.enter(x, grid[i])
-        f = path.velocity(y, u, x0)
+        y, place = path.enter(x, grid[i])
+        f = path.velocity(y, place, x0)
         used = list(past)[: steps - 1 - i] if lower_final else list(past)
-        y = y + like(du, y) * f
+        y = y + du * f
         if used:
-            nodes = torch.stack([(v - u) / du for v, _ in used])
-            m = 1 / torch.arange(2, len(used) + 2, dtype=torch.float64)
-            y = combine(y, du, weights(nodes, m), f, [value for _, value in used])
+            c = weights([(v - u) / du for v, _ in used], uniform_moments(len(used)))
+            y = combine(y, du, c, f, [value for _, value in used])
         past.appendleft((u, f))
-        x = path.leave(y, s)
-        yield State(x, s, x0)
+        x = path.leave(y, grid[i + 1])
+        yield State(x, grid[i + 1], x0)

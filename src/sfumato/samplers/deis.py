@@ -22,47 +22,48 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.level import Level
 from sfumato.samplers._multistep import (
+    Point,
     check_choice,
     check_order,
     combine,
     ddim,
-    has_log_snr,
     noise_in,
+    points,
     weights,
 )
 
 ORDER = 3
 
 
-def _vp_time(nsr: Tensor, beta_min: float = 0.1, beta_max: float = 20.0) -> Tensor:
+def _vp_time(log_nsr: np.ndarray, beta_min: float = 0.1, beta_max: float = 20.0) -> np.ndarray:
     """Return t of the linear VP schedule: ln(1 + nsr^2) = (beta_max - beta_min) t^2 / 2 + beta_min t."""
-    drop = torch.log1p(nsr**2)
-    return 2 * drop / (beta_min + torch.sqrt(beta_min**2 + 2 * (beta_max - beta_min) * drop))
+    drop = np.logaddexp(0, 2 * log_nsr)
+    return 2 * drop / (beta_min + np.sqrt(beta_min**2 + 2 * (beta_max - beta_min) * drop))
 
 
-_COORDINATES: dict[str, Callable[[Tensor], Tensor]] = {"t": _vp_time, "rho": lambda nsr: nsr, "logrho": torch.log}
+_COORDINATES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"t": _vp_time, "rho": np.exp, "logrho": np.positive}
+_quadrature = cache(np.polynomial.legendre.leggauss)
 
 
-def _moments(coordinate: Callable[[Tensor], Tensor], t: Tensor, s: Tensor, count: int) -> Tensor:
-    """Return M_1 .. M_count of a step from nsr t to nsr s, in units of nsr s."""
-    points, mass = (torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(32))
-    span = (s / t).log()
-    panels = max(1, math.ceil(-float(span)))  # at most one e-fold a panel
-    edges = torch.arange(panels, dtype=torch.float64).unsqueeze(1)
-    part = (edges + (points + 1) / 2) / panels  # (panels, 32) in [0, 1]
-    rho = t * torch.exp(span * part)
-    ratio = (coordinate(rho) - coordinate(t)) / (coordinate(s) - coordinate(t))
-    density = span / panels * mass / 2 * rho / s
-    return torch.stack([(density * ratio**m).sum() for m in range(1, count + 1)])
+def _moments(time: Callable[[np.ndarray], np.ndarray], t: Point, s: Point, count: int) -> list[float]:
+    """Return M_1 .. M_count of a step, in units of nsr_s."""
+    places, mass = _quadrature(32)
+    span = t.lam - s.lam  # of ln rho, < 0
+    panels = max(1, math.ceil(-span))  # at most one e-fold a panel
+    share = ((np.arange(panels)[:, None] + (places + 1) / 2) / panels).ravel()  # of the step, in (0, 1)
+    start, end = time(np.array([-t.lam, -s.lam]))
+    ratio = (time(-t.lam + span * share) - start) / (end - start)
+    density = span / panels * np.tile(mass / 2, panels) * np.exp(span * (share - 1))
+    return [float((density * ratio**m).sum()) for m in range(1, count + 1)]
 
 
 def deis(
@@ -73,7 +74,7 @@ def deis(
     noise: Callable[[int], Tensor],
     label: Tensor | None = None,
     order: int = 3,
-    coordinate: Literal["t", "rho", "logrho"] = "t",
+    coordinate: Literal["t", "rho", "logrho"] = "logrho",
     lower_final: bool = False,
 ) -> Iterator[State]:
     """Walk the ODE with DEIS: the noise as a polynomial in a chosen time, integrated exactly, one call a step.
@@ -97,18 +98,19 @@ def deis(
     check_order("deis", order, 4)
     check_choice("deis", "coordinate", coordinate, _COORDINATES)
     time = _COORDINATES[coordinate]
-    past: deque[tuple[Level, Tensor]] = deque(maxlen=order - 1)
-    steps = len(grid) - 1
+    past: deque[tuple[Point, Tensor]] = deque(maxlen=order - 1)
+    levels = points(grid)
+    steps = len(levels) - 1
     for i in range(steps):
-        t, s = grid[i], grid[i + 1]
-        x0 = denoiser(x, t, label).x0
+        t, s = levels[i], levels[i + 1]
+        x0 = denoiser(x, grid[i], label).x0
         n = noise_in(x, x0, t)
-        used = [(level, value) for level, value in past if has_log_snr(level)]
+        used = [(at, value) for at, value in past if at.inside]
         used = used[: steps - 1 - i] if lower_final else used
         x = ddim(x, x0, t, s)
-        if used and has_log_snr(t) and has_log_snr(s):
-            nodes = torch.stack([time(level.nsr) for level, _ in used]) - time(t.nsr)
-            c = weights(nodes / (time(s.nsr) - time(t.nsr)), _moments(time, t.nsr, s.nsr, len(used)))
+        if used and t.inside and s.inside:
+            start, end, *nodes = time(np.array([-at.lam for at in (t, s, *(at for at, _ in used))]))
+            c = weights([(node - start) / (end - start) for node in nodes], _moments(time, t, s, len(used)))
             x = combine(x, s.sigma, c, n, [value for _, value in used])
         past.appendleft((t, n))
-        yield State(x, s, x0)
+        yield State(x, grid[i + 1], x0)

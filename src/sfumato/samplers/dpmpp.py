@@ -31,7 +31,7 @@ from torch import Tensor
 
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.level import Level
-from sfumato.samplers._multistep import check_choice, check_order, exponential, noise_in
+from sfumato.samplers._multistep import Point, check_choice, check_order, exponential, noise_in, points
 
 ORDER = 2
 
@@ -45,7 +45,7 @@ def dpmpp(
     label: Tensor | None = None,
     order: int = 2,
     predict: Literal["x0", "noise"] = "x0",
-    moments: Literal["exact", "midpoint"] = "exact",
+    moments: Literal["exact", "midpoint"] = "midpoint",
     lower_final: bool = False,
     published: bool = False,
 ) -> Iterator[State]:
@@ -59,7 +59,7 @@ def dpmpp(
         label: int64 (B,) or None.
         order: 1 to 3.
         predict: "x0" (DPM-Solver++) or "noise" (DPM-Solver).
-        moments: How second-order steps weigh the difference: "exact", or the published "midpoint".
+        moments: How second-order steps weigh the difference: the published "midpoint" or "exact".
         lower_final: Lower the order to the number of steps left, for grids of few steps.
         published: Use the published third-order formula, which lacks a factor 2 and has order 2.
 
@@ -72,13 +72,14 @@ def dpmpp(
     check_order("dpmpp", order, 3)
     check_choice("dpmpp", "predict", predict, ("x0", "noise"))
     check_choice("dpmpp", "moments", moments, ("exact", "midpoint"))
-    past: deque[tuple[Level, Tensor]] = deque(maxlen=order - 1)
-    steps = len(grid) - 1
+    past: deque[tuple[Point, Tensor]] = deque(maxlen=order - 1)
+    levels = points(grid)
+    steps = len(levels) - 1
     for i in range(steps):
-        t, s = grid[i], grid[i + 1]
-        x0 = denoiser(x, t, label).x0
+        t, s = levels[i], levels[i + 1]
+        x0 = denoiser(x, grid[i], label).x0
         value = x0 if predict == "x0" else noise_in(x, x0, t)
         used = list(past)[: steps - 1 - i] if lower_final else list(past)
         x = exponential(x, x0, t, s, used, predict=predict, kind=moments, published=published)
         past.appendleft((t, value))
-        yield State(x, s, x0)
+        yield State(x, grid[i + 1], x0)

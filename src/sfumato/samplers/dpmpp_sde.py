@@ -19,16 +19,16 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from sfumato.core.denoiser import Denoiser, State
-from sfumato.core.level import Level, like
-from sfumato.samplers._multistep import check_choice, check_order, exponential, half_log_snr
+from sfumato.core.level import Level
+from sfumato.samplers._multistep import Point, check_choice, check_order, exponential, points
 
 ORDER = 2
 
@@ -42,7 +42,7 @@ def dpmpp_sde(
     label: Tensor | None = None,
     order: int = 2,
     eta: float = 1.0,
-    moments: Literal["exact", "midpoint"] = "exact",
+    moments: Literal["exact", "midpoint"] = "midpoint",
     lower_final: bool = False,
     published: bool = False,
 ) -> Iterator[State]:
@@ -56,7 +56,7 @@ def dpmpp_sde(
         label: int64 (B,) or None.
         order: Of the mean, 1 to 3.
         eta: Strength of the noise, >= 0; 0 is the ODE, 1 the reverse SDE.
-        moments: How second-order steps weigh the difference: "exact", or the published "midpoint".
+        moments: How second-order steps weigh the difference: the published "midpoint" or "exact".
         lower_final: Lower the order to the number of steps left, for grids of few steps.
         published: Use the published third-order formula, which lacks a factor 2.
 
@@ -70,15 +70,15 @@ def dpmpp_sde(
     check_choice("dpmpp_sde", "moments", moments, ("exact", "midpoint"))
     if eta < 0:
         raise ValueError(f"dpmpp_sde: eta must be >= 0 (0 is the ODE, 1 the reverse SDE); got {eta}.")
-    past: deque[tuple[Level, Tensor]] = deque(maxlen=order - 1)
-    steps = len(grid) - 1
+    past: deque[tuple[Point, Tensor]] = deque(maxlen=order - 1)
+    levels = points(grid)
+    steps = len(levels) - 1
     for i in range(steps):
-        t, s = grid[i], grid[i + 1]
-        x0 = denoiser(x, t, label).x0
+        t, s = levels[i], levels[i + 1]
+        x0 = denoiser(x, grid[i], label).x0
         used = list(past)[: steps - 1 - i] if lower_final else list(past)
         x = exponential(x, x0, t, s, used, kind=moments, published=published, eta=eta)
         if eta and s.sigma > 0:
-            h = half_log_snr(s) - half_log_snr(t)
-            x = x + like(s.sigma * torch.sqrt(-torch.expm1(-2 * eta * h)), x) * noise(i)
+            x = x + s.sigma * math.sqrt(-math.expm1(-2 * eta * (s.lam - t.lam))) * noise(i)
         past.appendleft((t, x0))
-        yield State(x, s, x0)
+        yield State(x, grid[i + 1], x0)

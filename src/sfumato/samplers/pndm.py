@@ -25,12 +25,20 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.level import Level
-from sfumato.samplers._multistep import check_choice, check_order, combine, ddim, noise_in, weights
+from sfumato.samplers._multistep import (
+    check_choice,
+    check_order,
+    combine,
+    ddim,
+    noise_in,
+    points,
+    uniform_moments,
+    weights,
+)
 
 ORDER = 2
 
@@ -65,19 +73,17 @@ def pndm(
     check_order("pndm", order, 4)
     check_choice("pndm", "warmup", warmup, ("euler", "heun"))
     past: deque[Tensor] = deque(maxlen=order - 1)
-    for i in range(len(grid) - 1):
-        t, s = grid[i], grid[i + 1]
-        x0 = denoiser(x, t, label).x0
+    levels = points(grid)
+    for i in range(len(levels) - 1):
+        t, s = levels[i], levels[i + 1]
+        x0 = denoiser(x, grid[i], label).x0
         n = noise_in(x, x0, t)
-        moved, share = ddim(x, x0, t, s), s.sigma - s.alpha * t.sigma / t.alpha
-        if i == 0 and warmup == "heun" and order > 1 and s.sigma > 0 and t.alpha > 0:
-            end = noise_in(moved, denoiser(moved, s, label).x0, s)
-            x = combine(moved, share, torch.tensor([0.5], dtype=torch.float64), n, [end])
-        elif past:
-            q = len(past)
-            c = weights(-torch.arange(1, q + 1, dtype=torch.float64), 1 / torch.arange(2, q + 2, dtype=torch.float64))
-            x = combine(moved, share, c, n, list(past))
+        moved = ddim(x, x0, t, s)
+        if i == 0 and warmup == "heun" and order > 1 and t.inside and s.inside:
+            end = noise_in(moved, denoiser(moved, grid[i + 1], label).x0, s)
+            c, others = [0.5], [end]
         else:
-            x = moved
+            c, others = weights([-1.0 - j for j in range(len(past))], uniform_moments(len(past))), list(past)
+        x = combine(moved, s.sigma - s.alpha * t.sigma / t.alpha, c, n, others) if others else moved
         past.appendleft(n)
-        yield State(x, s, x0)
+        yield State(x, grid[i + 1], x0)

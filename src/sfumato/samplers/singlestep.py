@@ -26,15 +26,15 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from sfumato.core.denoiser import Denoiser, State
-from sfumato.core.level import Level, like
-from sfumato.samplers._multistep import check_choice, check_order, exponential, noise_in
+from sfumato.core.level import Level
+from sfumato.samplers._multistep import check_choice, check_order, exponential, noise_in, points
 
 ORDER = 2
 
@@ -88,24 +88,25 @@ def singlestep(
     check_choice("singlestep", "moments", moments, ("exact", "midpoint"))
     if not 0 <= eta <= 1:
         raise ValueError(f"singlestep: eta must be in [0, 1]; got {eta}.")
+    levels = points(grid)
     i = 0
-    for span in _spans(len(grid) - 1, order, bool(grid.sigma[-1] == 0), lower_final):
-        t, start = grid[i], x
-        first = denoiser(x, t, label).x0
+    for span in _spans(len(levels) - 1, order, levels[-1].sigma == 0, lower_final):
+        t, start = levels[i], x
+        first = denoiser(x, grid[i], label).x0
         x0, others = first, []
-        for k in range(1, span + 1):
-            s = end = grid[i + k]
-            if k > 1:
-                level = grid[i + k - 1]
-                x0 = denoiser(x, level, label).x0
-                others = [(level, x0 if predict == "x0" else noise_in(x, x0, level))]
-            ancestral = k == span and eta > 0 and bool(s.sigma > 0)
-            if ancestral:
-                up = eta * s.sigma * torch.sqrt(-torch.expm1(t.log_snr - s.log_snr))
-                end = Level(s.alpha, torch.sqrt(s.sigma**2 - up**2))
+        for k in range(i + 1, i + span + 1):
+            s = end = levels[k]
+            if k > i + 1:
+                x0 = denoiser(x, grid[k - 1], label).x0
+                others = [(levels[k - 1], x0 if predict == "x0" else noise_in(x, x0, levels[k - 1]))]
+            renewed = 0.0
+            if k == i + span and eta > 0 and s.sigma > 0:
+                fresh = -eta * eta * math.expm1(2 * (t.lam - s.lam))  # share of the variance at s
+                renewed = s.sigma * math.sqrt(fresh)
+                end = points(Level.of([s.alpha], [s.sigma * math.sqrt(1 - fresh)]))[0]
             kind = moments if span == 2 else "exact"
             x = exponential(start, first, t, end, others, predict=predict, kind=kind)
-            if ancestral:
-                x = x + like(up, x) * noise(i + k - 1)
-            yield State(x, s, x0)
+            if renewed:
+                x = x + renewed * noise(k - 1)
+            yield State(x, grid[k], x0)
         i += span

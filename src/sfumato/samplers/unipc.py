@@ -27,7 +27,7 @@ from torch import Tensor
 
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.level import Level
-from sfumato.samplers._multistep import Moments, check_choice, check_order, exponential
+from sfumato.samplers._multistep import Moments, Point, check_choice, check_order, exponential, points
 
 ORDER = 3
 _KIND: dict[str, Moments] = {"bh1": "linear", "bh2": "midpoint", "exact": "exact"}
@@ -65,17 +65,18 @@ def unipc(
     check_order("unipc", order, 3)
     check_choice("unipc", "variant", variant, _KIND)
     kind = _KIND[variant]
-    past: deque[tuple[Level, Tensor]] = deque(maxlen=order)  # newest first; the newest is the step's own start
-    steps = len(grid) - 1
+    past: deque[tuple[Point, Tensor]] = deque(maxlen=order)  # newest first; the newest is the step's own start
+    levels = points(grid)
+    steps = len(levels) - 1
     start, used = x, 0
     for i in range(steps):
-        t, s = grid[i], grid[i + 1]
-        x0 = denoiser(x, t, label).x0
+        t, s = levels[i], levels[i + 1]
+        x0 = denoiser(x, grid[i], label).x0
         if past:
-            from_level, from_x0 = past[0]
-            x = exponential(start, from_x0, from_level, t, [*list(past)[1 : 1 + used], (t, x0)], kind=kind)
+            base, base_x0 = past[0]
+            x = exponential(start, base_x0, base, t, [*list(past)[1 : 1 + used], (t, x0)], kind=kind)
         past.appendleft((t, x0))
         used = min(len(past) - 1, steps - 1 - i) if lower_final else len(past) - 1
         start = x
         x = exponential(x, x0, t, s, list(past)[1 : 1 + used], kind=kind)
-        yield State(x, s, x0)
+        yield State(x, grid[i + 1], x0)
