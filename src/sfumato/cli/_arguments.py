@@ -149,7 +149,7 @@ def seed_list(text: str | None, n: int | None, default: int) -> list[int]:
         default: How many if neither says.
 
     Raises:
-        OptionError: If the text does not read so, a range is empty, or n is not the number of seeds.
+        OptionError: If the text does not read so, a range is empty, a seed repeats, or n is not the number of seeds.
 
     >>> seed_list("0:3,9", None, 64), seed_list(None, 2, 64)
     ([0, 1, 2, 9], [0, 1])
@@ -165,6 +165,8 @@ def seed_list(text: str | None, n: int | None, default: int) -> list[int]:
         if match is None or (match[2] and int(match[2]) <= int(match[1])):
             raise _option_error(f"Seeds read 0:64 (64 left out), 7, or a list such as 0:8,100:108; got {text!r}.")
         seeds += range(int(match[1]), int(match[2] or int(match[1]) + 1))
+    if len(set(seeds)) != len(seeds):
+        raise _option_error(f"Seeds must be distinct, or images repeat; got {text!r}.")
     if n is not None and n != len(seeds):
         raise _option_error(f"--seeds {text} are {len(seeds)} seeds, but --n asks for {n}. Give one of them.")
     return seeds

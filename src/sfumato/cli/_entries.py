@@ -1,0 +1,159 @@
+"""Images as files, one verified entry a seed, so that a killed run loses nothing and a restart makes what is missing.
+
+An entry is ``seed-000000007.png``. Its text carries what made it (`ENTRY`: seed, label, settings) and the sha256 of its
+pixels. It is written under another name, flushed and renamed, so an entry is whole or absent; on a restart each entry
+is decoded and its hash compared, and one that does not match is made again.
+
+Seeds are computed in fixed blocks, those of the first run: a block with anything missing is computed whole and only
+the missing entries are written, so the set equals an uninterrupted run's, bit for bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, PngImagePlugin
+from torch import Tensor
+
+from sfumato.core.images import NonFiniteError, finite, to_uint8
+from sfumato.sources import Diffusion
+
+ENTRY = "sfumato"
+
+
+class SettingsError(ValueError):
+    """A folder that holds images of other settings."""
+
+
+def fill(
+    folder: Path,
+    source: Diffusion,
+    seeds: Sequence[int],
+    labels: Tensor | None,
+    settings: Mapping[str, Any],
+    progress: Callable[[int], None] | None = None,
+) -> int:
+    """Write the images of the seeds that are missing.
+
+    Arguments:
+        folder: Where entries go; made if missing.
+        source: Makes the images.
+        seeds: Distinct.
+        labels: int64 (B,) or None.
+        settings: JSON values that decide the images (checkpoint, sampler, grid, guidance, batch).
+        progress: Told the number of images done after every block.
+
+    Returns:
+        How many entries were written; the others were there.
+
+    Raises:
+        SettingsError: If the folder holds images of other settings.
+        NonFiniteError: After everything else is written, if any image holds NaN or infinity; none of those is.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(settings, sort_keys=True)
+    _claim(folder, text)
+    names = {seed: folder / f"seed-{seed:09d}.png" for seed in seeds}
+    tags = {s: {"seed": s, "label": None if labels is None else int(labels[i]), "settings": text}
+            for i, s in enumerate(seeds)}  # fmt: skip
+    written, bad = 0, []
+    for start in range(0, len(seeds), source.batch):
+        block = list(seeds[start : start + source.batch])
+        missing = [seed for seed in block if not whole(names[seed], tags[seed])]
+        if missing:
+            floats = source.floats(block, None if labels is None else labels[start : start + len(block)])
+            good = finite(floats)
+            for i, seed in enumerate(block):
+                if seed in missing and bool(good[i]):
+                    image = to_uint8(floats[i : i + 1], source.quantisation)[0].cpu()
+                    _write(names[seed], image, tags[seed])
+                    written += 1
+            bad += [seed for i, seed in enumerate(block) if not bool(good[i])]
+        if progress is not None:
+            progress(len(block))
+    if bad:
+        raise NonFiniteError(
+            f"{len(bad)} of {len(seeds)} images hold NaN or infinity and were not written (seeds {bad[:8]}); the other "
+            f"{len(seeds) - len(bad)} are in {folder}. Look at the checkpoint, the step count and the guidance weight."
+        )
+    return written
+
+
+def whole(path: Path, tag: Mapping[str, Any]) -> bool:
+    """Return whether an entry is there, decodes, and is what its text says: the wanted seed, label and settings.
+
+    Arguments:
+        path: Of the entry.
+        tag: What should have made it.
+    """
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            carried = json.loads(picture.info[ENTRY])
+            return bool(carried.pop("pixels") == _digest(picture) and carried == tag)
+    except (OSError, KeyError, ValueError, SyntaxError, AttributeError):  # what Pillow raises for damaged PNGs
+        return False
+
+
+def _claim(folder: Path, text: str) -> None:
+    """Write down the folder's settings, or refuse a folder of other ones."""
+    from sfumato.training.checkpoint import replace_json
+
+    file = folder / "settings.json"
+    if not file.exists():
+        replace_json(file, json.loads(text))
+    elif json.dumps(json.loads(file.read_text()), sort_keys=True) != text:
+        from sfumato.training.recipe import differences
+
+        changed = differences(json.loads(file.read_text()), json.loads(text))
+        lines = "\n".join(f"  {path}: {old} -> {new}" for path, (old, new) in changed.items())
+        raise SettingsError(
+            f"{folder} holds images of other settings:\n{lines}\nName another folder, or make the same images."
+        )
+
+
+def _write(path: Path, image: Tensor, tag: Mapping[str, Any]) -> None:
+    array = image.permute(1, 2, 0).contiguous().numpy()
+    picture = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+    info = PngImagePlugin.PngInfo()
+    info.add_text(ENTRY, json.dumps({**tag, "pixels": _digest(picture)}))
+    partial = path.with_suffix(".tmp")
+    try:
+        with open(partial, "wb") as file:
+            picture.save(file, format="PNG", pnginfo=info)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _digest(picture: Image.Image) -> str:
+    shape = f"{picture.mode}{picture.size}".encode()
+    return hashlib.sha256(shape + picture.tobytes()).hexdigest()
+
+
+def settings_of(source_recipe: Mapping[str, Any], checkpoint: Path, average: str, device: str) -> dict[str, Any]:
+    """Return what decides the images of a run: its checkpoint by hash, average, sampling fields, device and torch.
+
+    Arguments:
+        source_recipe: The recipe as JSON.
+        checkpoint: Directory of the checkpoint.
+        average: Which average of the weights.
+        device: Where images are computed; kernels differ in rounding.
+    """
+    manifest = hashlib.sha256((checkpoint / "MANIFEST.json").read_bytes()).hexdigest()[:16]
+    return {
+        "recipe": source_recipe["name"],
+        "checkpoint": f"{checkpoint.name} {manifest}",
+        "average": average,
+        "sample": source_recipe["sample"],
+        "device": device,
+        "torch": torch.__version__,
+    }

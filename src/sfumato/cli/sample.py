@@ -1,0 +1,216 @@
+"""``sfumato sample``: images from a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, arg
+
+from sfumato.cli._arguments import (
+    Count,
+    Folder,
+    Name,
+    Number,
+    Overrides,
+    Text,
+    class_list,
+    given,
+    labels_of,
+    resettle,
+    seed_list,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sfumato.sources import Diffusion
+    from sfumato.training.run import Run
+
+COLUMNS = 8  # images in a row of a sheet
+SHEET, STRIP = 64, 4  # images of a sheet without classes and rows of a strip unless told otherwise
+MOST_ROWS = 16  # of a strip, or classes of a sheet; more do not fit a screen
+
+
+def sample(
+    run: Annotated[Positional[str], arg(metavar="RUN")],
+    overrides: Overrides = (),
+    *,
+    n: Count = None,
+    seeds: Text = None,
+    classes: Text = None,
+    sampler: Name = None,
+    grid: Name = None,
+    steps: Count = None,
+    guidance: Number = None,
+    average: Name = None,
+    out: Folder = None,
+    strip: bool = False,
+    gif: bool = False,
+    images: Folder = None,
+    device: Name = None,
+) -> int:
+    """Sample a run: a sheet of images, a strip or animation of the denoising, or one PNG a seed.
+
+    The image of a seed does not depend on how many are made with it. Sampling fields can be set by name, and no part
+    is trained anew: sfumato sample RUN sampler=heun sampler.churn=40 grid.steps=50
+
+    Arguments:
+        run: Directory of a run.
+        overrides: Fields of `sample` to set, e.g. sampler.churn=40.
+        n: How many images; 8 a class unless given, or 64.
+        seeds: Which seeds: 0:64 (64 left out), 7, or a list such as 0:8,100:108; the first n unless given.
+        classes: Class names or numbers taken in turn, e.g. 0,3 or bag,coat; none for no class; all unless given.
+        sampler: Sampler with its default options; see `sfumato list samplers`.
+        grid: Grid with its default options; see `sfumato list grids`.
+        steps: Steps of the grid.
+        guidance: Classifier-free guidance weight: 1 none, 0 unconditional, above 1 towards the class.
+        average: Average of the weights, e.g. power-0.05, or raw.
+        out: Where the picture goes (.png; the strip and the animation beside it); RUN/samples/ unless given.
+        strip: Also draw how the first 4 seeds emerge (with --seeds or --n: up to 16).
+        gif: Also animate it.
+        images: Folder for one verified PNG a seed instead of a sheet; run again, it makes only what is missing.
+        device: cpu, cuda, mps, ...; the best at hand unless given.
+    """
+    print(f"sfumato sample {run}", flush=True)  # before torch is imported, which takes seconds
+
+    from sfumato.training.machine import default_device
+    from sfumato.training.run import Run
+
+    opened = Run.open(run)
+    chosen = given(sampler=sampler, grid=grid, grid__steps=steps, guidance=guidance)
+    opened = opened.with_recipe(resettle(opened.recipe, [*chosen, *overrides], ("sample",)))
+    picked = class_list(classes, opened.classes)
+    wanted = seed_list(seeds, n, COLUMNS * len(picked) if picked and len(picked) <= MOST_ROWS else SHEET)
+    where = device or str(default_device())
+    source = opened.source(use=average, device=where)
+    if images is not None:
+        _write_images(opened, source, wanted, picked, Path(images), average, where)
+        return 0
+    target = Path(out) if out else opened.path / "samples" / f"{_stem(opened, average)}.png"
+    print(f"  {draw_sheet(opened, source, wanted, picked, target)}")
+    if strip or gif:
+        shown = wanted[:MOST_ROWS] if seeds or n else wanted[:STRIP]
+        for path in draw_walk(opened, source, shown, picked, target, strip=strip, gif=gif):
+            print(f"  {path}")
+    return 0
+
+
+def draw_sheet(run: Run, source: Diffusion, seeds: list[int], picked: list[int] | None, target: Path) -> Path:
+    """Draw a sheet with a row per class, or rows of eight without classes, and return its path.
+
+    Arguments:
+        run: Says how the images were made, in the caption.
+        source: Makes them.
+        seeds: One per image.
+        picked: Classes taken in turn; None for none.
+        target: Path of the PNG.
+
+    Raises:
+        NonFiniteError: If any image holds NaN or infinity; nothing is written.
+    """
+    from tqdm import tqdm
+
+    from sfumato.report.save import save
+    from sfumato.report.sheet import sheet
+    from sfumato.sources import check_labels
+
+    labels = check_labels(labels_of(seeds, picked), len(seeds), source.classes)
+    with tqdm(total=len(seeds), unit="img", desc="  sampling", leave=False, disable=None) as bar:
+        made = source(seeds, labels, progress=bar.update)
+    order, columns, names = _by_class(run, len(seeds), labels)
+    picture = sheet(
+        made[order],
+        columns,
+        row_labels=names,
+        seeds=[seeds[i] for i in order.tolist()],
+        title=run.recipe.name,
+        caption=caption(run),
+    )
+    return save(picture, target)
+
+
+def _by_class(run: Run, count: int, labels: Tensor | None) -> tuple[Tensor, int, list[str]]:
+    """Return (order of the images, columns, row labels) of a sheet whose rows hold one class each, if they can."""
+    import torch
+
+    if labels is None:
+        return torch.arange(count), COLUMNS, []
+    found, counts = labels.unique(return_counts=True)
+    each = int(counts[0])
+    columns = next(c for c in range(min(each, 2 * COLUMNS), 0, -1) if each % c == 0)
+    if not bool((counts == each).all()) or columns < min(each, COLUMNS // 2):
+        return torch.arange(count), COLUMNS, []
+    names = [name for label in found.tolist() for name in [_class_name(run, label), *[""] * (each // columns - 1)]]
+    return labels.argsort(stable=True), columns, names
+
+
+def draw_walk(
+    run: Run, source: Diffusion, seeds: list[int], picked: list[int] | None, target: Path, *, strip: bool, gif: bool
+) -> list[Path]:
+    """Draw how images emerge, as a strip, an animation or both, beside `target`; return their paths.
+
+    Arguments:
+        run: Says how the images were made.
+        source: Makes them.
+        seeds: One per row.
+        picked: Classes taken in turn; None for none.
+        target: Path of the sheet; "-strip" and ".gif" follow its stem.
+        strip: Draw the strip.
+        gif: Draw the animation.
+    """
+    from sfumato.report import strip as walks
+    from sfumato.report.save import save
+
+    labels = labels_of(seeds, picked)
+    paths = []
+    if strip:
+        names = () if labels is None else [_class_name(run, int(label)) for label in labels]
+        picture = walks.strip(
+            source, seeds, labels, row_labels=names, title=run.recipe.name, caption=caption(run)
+        )
+        paths.append(save(picture, target.with_name(f"{target.stem}-strip.png")))
+    if gif:
+        paths.append(target.with_suffix(".gif"))
+        walks.gif(source, seeds, labels, paths[-1], title=run.recipe.name)
+    return paths
+
+
+def caption(run: Run) -> str:
+    """Say how a run's images are made."""
+    settings = run.recipe.sample
+    guided = f", guidance {settings.guidance:g}" if settings.guidance != 1 else ""
+    return f"{settings.sampler} on {settings.grid}{guided}, {run.checkpoint.state['seen']:,} training images."
+
+
+def _class_name(run: Run, label: int) -> str:
+    return run.classes[label] if 0 <= label < len(run.classes) else "no class"
+
+
+def _stem(run: Run, average: str | None) -> str:
+    settings = run.recipe.sample
+    steps = settings.grid.options.get("steps")
+    words = [f"{run.checkpoint.state['seen']:09d}", settings.sampler.name, settings.grid.name]
+    words += [f"{steps}"] * (steps is not None) + [f"w{settings.guidance:g}"] * (settings.guidance != 1)
+    return "-".join(words + ([average] if average else []))
+
+
+def _write_images(
+    run: Run,
+    source: Diffusion,
+    seeds: list[int],
+    picked: list[int] | None,
+    folder: Path,
+    average: str | None,
+    device: str,
+) -> None:
+    from tqdm import tqdm
+
+    from sfumato.cli._entries import fill, settings_of
+    from sfumato.sources import check_labels
+
+    labels = check_labels(labels_of(seeds, picked), len(seeds), source.classes)
+    settings = settings_of(run.recipe.to_json(), run.checkpoint.path, average or run.recipe.ema.use, device)
+    with tqdm(total=len(seeds), unit="img", desc="  sampling", leave=False, disable=None) as bar:
+        written = fill(folder, source, seeds, labels, settings, bar.update)
+    print(f"  {folder}: {written} images written, {len(seeds) - written} were there.")
