@@ -10,6 +10,7 @@ optimisers and the averages moved. A step that is not finite changes nothing (`t
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import time
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
+from sfumato.core import noise
 from sfumato.core.images import NonFiniteError, tile
 from sfumato.data.dataset import Dataset
 from sfumato.data.loader import Loader
@@ -82,6 +84,15 @@ class Tally:
         return means
 
 
+@contextlib.contextmanager
+def seeded(seed: int, position: int, device: torch.device) -> Iterator[None]:
+    """Address torch's own generator (dropout) by (seed, position) inside the block; leave it as it was."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(int(noise.words([position], 1, seed=seed, purpose="dropout")))
+        yield
+
+
 class Trainer:
     """Hold everything that a run's next step depends on.
 
@@ -125,7 +136,8 @@ class Trainer:
         for start in range(self.seen, self.seen + batch, micro):
             x0, label, positions = self.loader.batch(start, min(micro, self.seen + batch - start))
             label = label if self.recipe.data.labels else None
-            loss = self.objective(self.denoiser, x0, label, positions)
+            with seeded(self.recipe.train.seed, start, self.device):
+                loss = self.objective(self.denoiser, x0, label, positions)
             (loss.each.sum() / batch).backward()
             losses.append(loss.each.detach())
             log_snr.append(loss.level.log_snr)
