@@ -4,8 +4,9 @@ import pytest
 import torch
 from PIL import Image
 
-from sfumato.report._canvas import Frame, beside, draw, enlargement, size_of, wrap
-from sfumato.report._canvas import font as face
+from sfumato.report._canvas import Frame, beside, draw, enlargement
+from sfumato.report._text import font as face
+from sfumato.report._text import size_of, wrap
 from sfumato.report.save import description, save
 from sfumato.report.sheet import name_seeds, sheet
 
@@ -28,14 +29,16 @@ def cut(picture: Image.Image, box: tuple[int, int, int, int], zoom: int) -> torc
 @pytest.mark.parametrize(("side", "group"), [(8, 0), (28, 2), (64, 3)])
 def test_every_image_stands_unchanged_in_its_cell(channels: int, side: int, group: int) -> None:
     images = noise_images(7, channels, side)
-    words = Frame("Title", ["a", "bc", "def"], ["one", "two\nlines", "three"], "corner", "caption " * 40, group)
+    words = Frame(
+        "Title", ["a", "bc", "def"], ["one", "two\nlines"], "corner", "caption " * 40, ["note"] * 7, group, block=2
+    )
     picture, layout = draw(images, 3, words)
     for i, image in enumerate(images):
         assert torch.equal(cut(picture, layout.box(i), layout.zoom), image.expand(3, -1, -1))
 
 
 def test_cells_are_in_reading_order_and_never_overlap() -> None:
-    _, layout = draw(noise_images(12), 4, Frame(group=2))
+    _, layout = draw(noise_images(12), 4, Frame(notes=["1.5"] * 12, group=2, block=2))
     boxes = [layout.box(i) for i in range(12)]
     for i, box in enumerate(boxes):
         if i % 4:
@@ -47,7 +50,8 @@ def test_cells_are_in_reading_order_and_never_overlap() -> None:
 def test_words_leave_the_images_and_the_border_free() -> None:
     images = torch.full((4, 1, 8, 8), 255, dtype=torch.uint8)  # white on white: what is left is text alone
     long = "Ankle boot with a very long name"
-    picture, layout = draw(images, 2, Frame("A title", [long, "b"], [long, "w = 2.5"], "corner", "caption"))
+    words = Frame("A title", [long, "b"], [long, "w = 2.5"], "corner", "caption", ["0.1"] * 4)
+    picture, layout = draw(images, 2, words)
     for i in range(4):
         assert picture.crop(layout.box(i)).getextrema() == ((255, 255),) * 3
     width, height = picture.size

@@ -3,34 +3,28 @@
 Cell (r, c) of a grid of H x W images, enlarged k times by nearest neighbour (each image pixel stays one square of one
 colour), has its corner at
 
-    left = L + c (k W + g),    top = T + r (k H + g) + G floor(r / m)
+    left = L + c (k W + g) + G floor(c / m'),    top = T + r (k H + h + g) + G floor(r / m)
 
-with margins L, T that the labels need, gap g and an extra gap G after every m rows. `Layout.box` is this formula and
-`draw` pastes by it, so a test can cut every image out again.
+with margins L, T that the labels need, gap g, h for a line of notes below each image, and an extra gap G after every
+m rows and every m' columns. `Layout.box` is this formula and `draw` pastes by it, so a test can cut every image out
+again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+from dataclasses import dataclass, replace
 
-import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+from sfumato.report._text import font, leading, size_of, wrap
 
 INK, MUTED, PAPER = (28, 28, 32), (96, 96, 104), (255, 255, 255)
 LEGIBLE = 64  # pixels: smaller images are enlarged to at least this
 NARROWEST = 360  # pixels: a caption needs some room even below one small image
 PAD = 10
-
-
-@cache
-def font(size: int = 13, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """Return DejaVu Sans, which matplotlib brings along, so that pictures look the same on every machine."""
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", name), size)
+GAP, EXTRA = 3, 10  # pixels between cells, and more between groups of them
 
 
 def enlargement(height: int, width: int, target: int = LEGIBLE) -> int:
@@ -50,27 +44,28 @@ class Layout:
         columns: Cells per row.
         cell: Height and width of a cell in picture pixels.
         corner: Top and left of the first cell.
-        gap: Pixels between cells.
+        note: Pixels below each cell for its note.
         group: Rows after which an extra gap follows; 0 for none.
-        group_gap: That extra gap, in pixels.
+        block: Columns after which an extra gap follows; 0 for none.
         zoom: Picture pixels per image pixel.
     """
 
     columns: int
     cell: tuple[int, int]
     corner: tuple[int, int] = (0, 0)
-    gap: int = 3
+    note: int = 0
     group: int = 0
-    group_gap: int = 10
+    block: int = 0
     zoom: int = 1
 
     def box(self, i: int) -> tuple[int, int, int, int]:
         """Return (left, top, right, bottom) of cell i, counted along rows."""
         row, column = divmod(i, self.columns)
         height, width = self.cell
-        extra = self.group_gap * (row // self.group) if self.group else 0
-        top = self.corner[0] + row * (height + self.gap) + extra
-        left = self.corner[1] + column * (width + self.gap)
+        down = EXTRA * (row // self.group) if self.group else 0
+        right = EXTRA * (column // self.block) if self.block else 0
+        top = self.corner[0] + row * (height + self.note + GAP) + down
+        left = self.corner[1] + column * (width + GAP) + right
         return left, top, left + width, top + height
 
 
@@ -81,10 +76,12 @@ class Frame:
     Attributes:
         title: Above everything.
         rows: One label per row, or ().
-        columns: One label per column, or (); lines are separated by newlines.
+        columns: One label per column (per block of columns, if there are blocks), or (); newlines separate lines.
         corner: Label of the labels' own corner: what the columns count.
         caption: Below everything, wrapped to the picture's width.
+        notes: One line below each image, or ().
         group: Rows after which an extra gap follows; 0 for none.
+        block: Columns after which an extra gap follows; 0 for none.
     """
 
     title: str = ""
@@ -92,7 +89,9 @@ class Frame:
     columns: Sequence[str] = ()
     corner: str = ""
     caption: str = ""
+    notes: Sequence[str] = ()
     group: int = 0
+    block: int = 0
 
 
 def check(images: Tensor) -> Tensor:
@@ -118,33 +117,6 @@ def pixels(image: Tensor) -> Image.Image:
     return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).convert("RGB")
 
 
-def wrap(text: str, width: int, face: ImageFont.FreeTypeFont) -> list[str]:
-    """Break a text at spaces into lines of at most `width` pixels; a longer word stands alone."""
-    lines: list[str] = []
-    for paragraph in text.splitlines():
-        line = ""
-        for word in paragraph.split():
-            longer = f"{line} {word}".strip()
-            if line and face.getlength(longer) > width:
-                lines.append(line)
-                line = word
-            else:
-                line = longer
-        lines.append(line)
-    return lines
-
-
-def size_of(text: str, face: ImageFont.FreeTypeFont) -> tuple[int, int]:
-    """Return width and height in pixels of a text of one or more lines."""
-    lines = text.split("\n") if text else []
-    return max((int(face.getlength(line) + 0.99) for line in lines), default=0), leading(face) * len(lines)
-
-
-def leading(face: ImageFont.FreeTypeFont) -> int:
-    """Return the distance between two lines of text in pixels."""
-    return round(face.size * 1.35)
-
-
 def draw(images: Tensor, columns: int, frame: Frame, *, zoom: int | None = None) -> tuple[Image.Image, Layout]:
     """Draw a grid of images and the words around it.
 
@@ -165,38 +137,48 @@ def draw(images: Tensor, columns: int, frame: Frame, *, zoom: int | None = None)
         raise ValueError(f"A sheet has at least one column; got {columns}.")
     count, _, height, width = images.shape
     rows = -(-count // columns)
-    for what, labels, expected in (("row", frame.rows, rows), ("column", frame.columns, columns)):
+    block = frame.block or 1
+    expected_labels = (("row", frame.rows, rows), ("column", frame.columns, -(-columns // block)))
+    for what, labels, expected in (*expected_labels, ("image", frame.notes, count)):
         if labels and len(labels) != expected:
             raise ValueError(f"One label per {what}: got {len(labels)} labels for {expected} {what}s.")
     zoom = zoom or enlargement(height, width)
     cell = (height * zoom, width * zoom)
     face, small = font(), font(12)
-    names = _fit(frame.columns, cell[1], small)
-    upright = all(size_of(name, small)[0] <= cell[1] + 3 for name in names)
+    span = block * (cell[1] + GAP) - GAP
+    names = _fit(frame.columns, span, small)
+    upright = all(size_of(name, small)[0] <= span + GAP for name in names)
     head = max((size_of(name, small)[1 if upright else 0] for name in names), default=0)
     side = max((size_of(text, face)[0] for text in (*frame.rows, frame.corner)), default=0)
     left = PAD + (side + 8 if side else 0)
-    right = left + columns * (cell[1] + 3) - 3 + PAD
-    total_width = max(right, NARROWEST)
-    title = wrap(frame.title, total_width - 2 * PAD, font(15, bold=True)) if frame.title else []
-    title_height = leading(font(15, bold=True)) * len(title) + (6 if title else 0)
-    layout = Layout(columns, cell, (PAD + title_height + (head + 5 if head else 0), left), group=frame.group, zoom=zoom)
-    bottom = layout.box(count - 1)[3]
+    title_face = font(15, bold=True)
+    tiny = font(10)
+    layout = Layout(
+        columns, cell, (0, left), leading(tiny) + 1 if frame.notes else 0, frame.group, frame.block, zoom
+    )
+    total_width = max(layout.box(columns - 1)[2] + PAD, NARROWEST)
+    title = wrap(frame.title, total_width - 2 * PAD, title_face) if frame.title else []
+    title_height = leading(title_face) * len(title) + (6 if title else 0)
+    layout = replace(layout, corner=(PAD + title_height + (head + 5 if head else 0), left))
+    bottom = layout.box(count - 1)[3] + layout.note
     caption = wrap(frame.caption, total_width - 2 * PAD, small) if frame.caption else []
     total_height = bottom + PAD + (leading(small) * len(caption) + 2 if caption else 0)
 
     picture = Image.new("RGB", (total_width, total_height), PAPER)
     pen = ImageDraw.Draw(picture)
-    _lines(pen, title, (PAD, PAD), font(15, bold=True), INK)
+    _lines(pen, title, (PAD, PAD), title_face, INK)
     for i, image in enumerate(images):
         picture.paste(pixels(image).resize((cell[1], cell[0]), Image.Resampling.NEAREST), layout.box(i)[:2])
+    for i, text in enumerate(frame.notes):
+        box = layout.box(i)
+        _lines(pen, [text], (round((box[0] + box[2] - tiny.getlength(text)) / 2), box[3] + 1), tiny, MUTED)
     for row, text in enumerate(frame.rows):
         box = layout.box(row * columns)
         w, h = size_of(text, face)
         _lines(pen, text.split("\n"), (left - 8 - w, (box[1] + box[3] - h) // 2), face, INK)
     for column, text in enumerate(names):
-        box = layout.box(column)
-        _column_label(picture, text, (box[0] + box[2]) // 2, layout.corner[0] - 5, small, upright)
+        first, last = layout.box(column * block), layout.box(min((column + 1) * block, columns) - 1)
+        _column_label(picture, text, (first[0] + last[2]) // 2, layout.corner[0] - 5, small, upright)
     if frame.corner and upright:
         w, _ = size_of(frame.corner, small)
         _lines(pen, frame.corner.split("\n"), (left - 8 - w, layout.corner[0] - 5 - head), small, MUTED)

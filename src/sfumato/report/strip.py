@@ -71,13 +71,14 @@ def walk(
     k = 0
     for state in source.states(seeds, labels):
         if k in wanted:
-            columns.append((k, level, _visible(x, level), to_uint8(state.x0.cpu())))
+            columns.append((k, level, on_circle(x, level), to_uint8(state.x0.cpu())))
         x, level, k = state.x, state.level, k + 1
-    columns.append((k, level, _visible(x, level), to_uint8(x.cpu())))
+    columns.append((k, level, on_circle(x, level), to_uint8(x.cpu())))
     return columns
 
 
-def _visible(x: Tensor, level: Level) -> Tensor:
+def on_circle(x: Tensor, level: Level) -> Tensor:
+    """Return noisy images as uint8 after scaling their level to the unit circle; the shape of x."""
     return to_uint8((x / like(torch.hypot(level.alpha, level.sigma), x)).cpu())
 
 

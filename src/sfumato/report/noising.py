@@ -1,0 +1,69 @@
+"""The noising sheet: what each schedule does to an image on its way to noise.
+
+Row by schedule, column by time t: x = alpha(t) x0 + sigma(t) n, with one noise n per image for every schedule and
+time, so that only the level differs. Shown on the unit circle, x / hypot(alpha, sigma).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sfumato.core.images import to_float
+from sfumato.core.level import Schedule
+from sfumato.core.noise import normal
+from sfumato.report._canvas import Frame, draw
+from sfumato.report.sheet import name_seeds
+from sfumato.report.strip import on_circle, ratio
+
+
+def noising(
+    images: Tensor,
+    schedules: Mapping[str, Schedule],
+    columns: int = 11,
+    *,
+    seed: int = 0,
+    title: str = "",
+    caption: str = "",
+) -> Image.Image:
+    """Show the forward process of several schedules on the same images and the same noise.
+
+    Arguments:
+        images: Clean, uint8, shape (B, C, H, W); each is a group of rows.
+        schedules: name -> schedule.
+        columns: Times shown, evenly from t = 0 to t = 1, >= 2.
+        seed: Image i gets the noise of seed + i.
+        title: Above the sheet.
+        caption: Follows the statement on times and seeds.
+
+    Returns:
+        RGB picture; sigma / alpha stands below every image.
+
+    Raises:
+        ValueError: If there are fewer than two columns or no schedule.
+    """
+    if columns < 2 or not schedules:
+        raise ValueError(f"A noising sheet has a schedule and two times at least; got {len(schedules)} and {columns}.")
+    x0 = to_float(images.cpu())
+    seeds = range(seed, seed + len(x0))
+    noise = normal(seeds, x0.shape[1:], purpose="noising", dtype=x0.dtype)
+    times = torch.linspace(0, 1, columns, dtype=torch.float64)
+    cells, notes = [], []
+    for i in range(len(x0)):
+        for schedule in schedules.values():
+            levels = schedule(times)
+            cells.append(on_circle(levels.noisy(x0[i].expand(columns, -1, -1, -1), noise[i]), levels))
+            notes += [ratio(level) for level in levels]
+    words = f"x = αx0 + σn on the unit circle; σ/α below each image; noise of {name_seeds(seeds)}. {caption}"
+    frame = Frame(
+        title=title,
+        rows=[name for _ in x0 for name in schedules],
+        columns=[f"t = {t:.3g}" for t in times.tolist()],
+        caption=words.strip(),
+        notes=notes,
+        group=len(schedules),
+    )
+    return draw(torch.cat(cells), columns, frame)[0]

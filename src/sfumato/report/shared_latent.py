@@ -1,0 +1,68 @@
+"""The shared-latent sheet: what is decided at which noise level.
+
+Several continuations of one latent x_t differ in the noise of their later steps only. What they share was decided
+above level t; at high t that is the coarse layout, at low t everything.
+
+References:
+    Ho, Jain, Abbeel. Denoising Diffusion Probabilistic Models. 2020, figure 7. https://arxiv.org/abs/2006.11239
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sfumato.core.images import to_uint8
+from sfumato.report._canvas import Frame, draw
+from sfumato.report._latents import decode, encode_at, evenly, named
+from sfumato.report.sheet import name_seeds
+from sfumato.report.strip import on_circle
+from sfumato.sources import Diffusion
+
+
+def shared_latent(
+    source: Diffusion,
+    image: Tensor,
+    seeds: Sequence[int],
+    at: Sequence[int] | None = None,
+    *,
+    label: int | None = None,
+    latent_seed: int = 0,
+    title: str = "",
+    caption: str = "",
+) -> Image.Image:
+    """Show several continuations of one latent, row by noise level.
+
+    Arguments:
+        source: A model with a stochastic sampler (a deterministic one repeats one image per row).
+        image: The image whose latents are shared, uint8, shape (C, H, W).
+        seeds: One per continuation.
+        at: Grid indices; None for five, from the noisiest to the clean one.
+        label: Class of all continuations; None for no class.
+        latent_seed: Seed of the noise of the latents.
+        title: Above the sheet.
+        caption: Follows the statement on the seeds.
+
+    Returns:
+        RGB picture: the latent x_t at the left, the continuations beside it.
+    """
+    at = evenly(source, 5) if at is None else list(at)
+    count = len(seeds)
+    labels = None if label is None else torch.full((count,), label)
+    cells = []
+    for k in at:
+        one = encode_at(source, image.unsqueeze(0), k, [latent_seed], None if labels is None else labels[:1])
+        x = one.expand(count, -1, -1, -1).contiguous()
+        samples = decode(source, x, k, seeds, labels)
+        cells += [on_circle(one, source.grid[k]), to_uint8(samples.cpu())]
+    words = f"Each row continues one latent x_t (left; noise of seed {latent_seed}) with {name_seeds(seeds)}."
+    frame = Frame(
+        title=title,
+        rows=named(source, at),
+        columns=["x_t", *(f"seed {s}" for s in seeds)],
+        caption=f"{words} t counts steps from clean. {caption}".strip(),
+    )
+    return draw(torch.cat(cells), 1 + count, frame)[0]

@@ -1,0 +1,100 @@
+"""Sweeps: one setting changes from column to column, the seeds stay.
+
+Because noise is addressed by seed, the images of a row start from the same noise; what differs between columns is the
+setting alone: guidance weight, sampler, number of steps, training length, model.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sfumato.core.images import ImageSource
+from sfumato.guidance.cfg import cfg
+from sfumato.report._canvas import Frame, draw
+from sfumato.report.sheet import name_seeds
+from sfumato.sources import Diffusion
+
+WEIGHTS = (1.0, 2.5, 5.0, 7.0)
+
+
+def sweep(
+    sources: Mapping[str, ImageSource],
+    seeds: Sequence[int],
+    labels: Tensor | None = None,
+    *,
+    across: int = 1,
+    row_labels: Sequence[str] = (),
+    title: str = "",
+    caption: str = "",
+) -> Image.Image:
+    """Show the same seeds by several sources, a block of columns per source.
+
+    Arguments:
+        sources: column label -> image source.
+        seeds: One per image of a block, along rows.
+        labels: int64 (B,) or None.
+        across: Images per row of a block, a divisor of the number of seeds.
+        row_labels: One per row, for example class names.
+        title: Above the sheet.
+        caption: Follows the statement on the seeds.
+
+    Returns:
+        RGB picture.
+
+    Raises:
+        ValueError: If the seeds do not fill the rows.
+    """
+    if across < 1 or len(seeds) % across:
+        raise ValueError(f"The seeds fill rows of `across` images; got {len(seeds)} seeds for rows of {across}.")
+    blocks = [source(seeds, labels) for source in sources.values()]
+    rows = len(seeds) // across
+    shape = blocks[0].shape[1:]
+    images = torch.stack([b.reshape(rows, across, *shape) for b in blocks], 1).flatten(0, 2)
+    frame = Frame(
+        title=title,
+        rows=row_labels,
+        columns=list(sources),
+        caption=f"Uncurated, {name_seeds(seeds)}, the same in every {'block' if across > 1 else 'column'}. {caption}",
+        block=across if across > 1 else 0,
+    )
+    return draw(images, across * len(blocks), frame)[0]
+
+
+def cfg_sheet(
+    source: Diffusion,
+    seeds: Sequence[int],
+    labels: Tensor,
+    weights: Sequence[float] = WEIGHTS,
+    *,
+    across: int = 1,
+    row_labels: Sequence[str] = (),
+    title: str = "",
+    caption: str = "",
+) -> Image.Image:
+    """Show what the guidance weight does to the same seeds.
+
+    Arguments:
+        source: A class-conditional model that is not guided yet (`sample.guidance` = 1).
+        seeds: One per image of a block.
+        labels: int64 (B,).
+        weights: Guidance weights w; 1 is none.
+        across: Images per row of a block.
+        row_labels: One per row.
+        title: Above the sheet.
+        caption: Follows the statement on the seeds.
+
+    Returns:
+        RGB picture, a block of columns per weight.
+    """
+    sources: dict[str, ImageSource] = {}
+    for w in weights:
+        guided = copy.copy(source)
+        guided.denoiser = cfg(source.denoiser, w)
+        sources[f"w = {w:g}"] = guided
+    words = f"w: weight of classifier-free guidance, 1 is none. {caption}".strip()
+    return sweep(sources, seeds, labels, across=across, row_labels=row_labels, title=title, caption=words)

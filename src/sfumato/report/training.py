@@ -1,0 +1,90 @@
+"""Curves of training, from the records of metrics.jsonl.
+
+A loss averaged over noise levels hides where a model learns, so `loss_by_level` splits it by ln SNR, in the bins
+whose edges the loop uses; early and late training are lines of one plot.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+from sfumato.report._plot import Series, axes, figure_of, finish, lines, style
+from sfumato.training.loop import BIN_EDGES
+
+Record = Mapping[str, Any]
+
+
+def read_metrics(path: Path | str) -> list[Record]:
+    """Read metrics.jsonl; a last line that is not whole yet is left out."""
+    text = Path(path).read_text()
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def training_curves(runs: Mapping[str, Sequence[Record]], *, title: str = "", caption: str = "") -> Figure:
+    """Plot loss, gradient norm and learning rate against images seen.
+
+    Arguments:
+        runs: Run -> its records.
+        title: Above the plots.
+        caption: Below them.
+
+    Raises:
+        ValueError: If a run has no record.
+    """
+    _refuse_empty(runs)
+    panels = (("loss", "training loss"), ("grad_norm", "gradient norm"), ("lr", "learning rate"))
+    figure = figure_of(columns=3, width=3.9, height=3.4)
+    for i, (key, label) in enumerate(panels):
+        ax = figure.add_subplot(1, 3, i + 1)
+        style(ax, "training images seen", label)
+        series = {run: Series.of([r["images"] for r in rs], [r[key] for r in rs]) for run, rs in runs.items()}
+        lines(ax, series, markers=False)
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+        if key == "lr":
+            ax.set_ylim(bottom=0)
+        elif min(min(s.y) for s in series.values()) > 0:
+            ax.set_yscale("log")
+    skipped = sum(int(records[-1].get("skipped", 0)) for records in runs.values())
+    return finish(figure, f"Steps skipped as not finite: {skipped}. {caption}", title)
+
+
+def loss_by_level(records: Sequence[Record], moments: int = 4, *, title: str = "", caption: str = "") -> Figure:
+    """Plot the loss against ln SNR at several moments of training.
+
+    Arguments:
+        records: Of one run.
+        moments: Lines, evenly through training; fewer if there are fewer records.
+        title: Above the plot.
+        caption: Below it.
+
+    Raises:
+        ValueError: If there is no record, or its bins are not the loop's.
+    """
+    _refuse_empty({"this run": records})
+    step = (BIN_EDGES[-1] - BIN_EDGES[0]) / (len(BIN_EDGES) - 1)
+    centres = [BIN_EDGES[0] - step / 2 + step * i for i in range(len(BIN_EDGES) + 1)]
+    if any(len(r["loss_by_log_snr"]) != len(centres) for r in records):
+        raise ValueError(f"Records of this version have {len(centres)} bins of ln SNR; these have another number.")
+    last = len(records) - 1
+    chosen = sorted({round(last * (i + 1) / moments) for i in range(moments)}) if moments > 1 else [last]
+    series = {}
+    for i in chosen:
+        pairs = [(x, y) for x, y in zip(centres, records[i]["loss_by_log_snr"]) if y is not None]
+        series[f"{records[i]['images']:,} images"] = Series.of([x for x, _ in pairs], [y for _, y in pairs])
+    figure, ax = axes("ln SNR (left: noise, right: clean)", "training loss", title)
+    lines(ax, series)
+    if all(y > 0 for s in series.values() for y in s.y):
+        ax.set_yscale("log")
+    return finish(figure, f"Mean loss of each bin of ln SNR; the outer bins are open. {caption}")
+
+
+def _refuse_empty(runs: Mapping[str, Sequence[Record]]) -> None:
+    for name, records in runs.items():
+        if not records:
+            raise ValueError(f"{name} has no record in metrics.jsonl yet. Train it for one log interval.")
