@@ -17,7 +17,8 @@ from sfumato.core.denoiser import NULL, Denoiser, Sampler, State
 from sfumato.core.images import to_uint8
 from sfumato.core.level import Level, like
 from sfumato.core.noise import SamplingNoise
-from sfumato.data.dataset import Dataset, ranking
+from sfumato.data.dataset import Dataset
+from sfumato.data.order import ranking
 
 
 class Diffusion:
