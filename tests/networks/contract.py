@@ -20,8 +20,19 @@ SMALL: dict[str, dict[str, Any]] = {
         | {"fourier_scale": 1.0, "taps": (1, 3, 3, 1), "image_path": True},
         "almost": 1e-3,
     },
+    "cifar_unet": {
+        "options": {"widths": (8, 16, 16), "middle": (32, 16), "up": (16, 8), "plain": (3,), "embedding": 32},
+        "zero": False,
+    },
+    "convnet": {"options": {"widths": (8, 16, 32), "embedding": 32}},
+    "condnorm_unet": {
+        "options": {"width": 16, "depths": (1, 1), "attention": (8, 4), "heads": (2, 2, 2), "position": True},
+        "zero": False,
+    },
+    "dit": {"options": {"width": 32, "depth": 2, "heads": 4}},
+    "edm2": {"options": {"width": 16, "mult": (1, 2), "blocks": 1, "attention": (8,), "head_width": 16}},
 }
-NOT_DENOISERS = {"adm_classifier"}
+NOT_DENOISERS = {"adm_classifier", "dcgan"}
 
 
 def make(name: str, channels: int = 3, classes: int = 0, size: int = 16, **options: Any) -> nn.Module:

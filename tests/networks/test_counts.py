@@ -16,6 +16,11 @@ HIGH = {"mult": (1, 1, 2, 2, 4, 4), "blocks": 2, "out_channels": 6}
 NCSN = {"fourier": True, "taps": (1, 3, 3, 1), "image_path": True}
 SDE = {"mult": (1, 2, 2, 2)}
 
+BIG = {"channels": 3, "out_channels": 3, "size": 128, "depths": (2, 2, 2, 2), "heads": (4, 4, 4, 8, 8)}
+TINY = BIG | {"depths": (1, 2, 4), "heads": (4, 4, 4, 4)}
+GARMENTS = {"classes": 10}
+TWO = {"widths": (64, 128, 256), "up": (64, 64)}
+
 # network, options, parameters as published, GMAC as published (None = not listed)
 PUBLISHED = {
     "ddpm-32": ("ddpm", {}, 35_746_307, 6.22),
@@ -91,12 +96,39 @@ PUBLISHED = {
         | {"sin_first": True, "endpoint": True},
         60_004_099, 17.9,
     ),
+    "edm2 XS": ("edm2", {"classes": 1000}, 124_710_949 - 128, 44.9),
+    "edm2 S": ("edm2", {"width": 192, "classes": 1000}, 280_209_381 - 128, 100.8),
+    "DiT-XL/2": (
+        "dit",
+        {"channels": 4, "out_channels": 8, "classes": 1000, "size": 32, "width": 1152, "depth": 28, "heads": 16},
+        675_129_632 - 256 * 1152, None,
+    ),
+    "000 FashionMNIST": ("condnorm_unet", GARMENTS, 5_031_081, 1.74),
+    "000 FashionMNIST plain": ("condnorm_unet", GARMENTS | {"attention": ()}, 4_150_953, 0.97),
+    "000 CIFAR-10": ("condnorm_unet", GARMENTS | {"channels": 3, "out_channels": 3}, 5_033_387, None),
+    "000 CIFAR-10 plain": (
+        "condnorm_unet", GARMENTS | {"channels": 3, "out_channels": 3, "attention": ()}, 4_153_259, None,
+    ),
+    "000 CelebA big": ("condnorm_unet", BIG, 81_317_715, 33.6),
+    "000 CelebA small": ("condnorm_unet", BIG | {"attention": (16, 8)}, 80_246_611, 30.4),
+    "000 CelebA tiny": ("condnorm_unet", TINY | {"attention": (16,)}, 35_181_651, 28.2),
+    "000 CelebA tiny plain": ("condnorm_unet", TINY | {"attention": ()}, 30_942_291, 26.8),
+    "002 UNet": ("cifar_unet", {}, 23_332_739, 1.85),
+    "002 UNet_conditional": ("cifar_unet", {"classes": 10}, 23_335_299, 1.85),
+    "002 UNet_2xUD": ("cifar_unet", TWO, 16_062_083, 2.37),
+    "002 half channels": ("cifar_unet", TWO | {"widths": (32, 64, 128), "middle": (256, 256, 128)}, 4_268_419, 0.87),
+    "002 SmallUNet_1": (
+        "cifar_unet", TWO | {"widths": (32, 64, 128), "middle": (256, 128), "plain": (3,)}, 3_062_531, 0.64,
+    ),
 }  # fmt: skip
 
 
 def null_row(network: str, options: dict) -> int:
-    """Return how many parameters our null label adds: the originals have none, SongUNet's is its label bias."""
-    return 4 * options.get("width", 192) if network == "adm" and options.get("classes") else 0
+    """Return how many parameters our null label adds where the original has none."""
+    if not options.get("classes"):
+        return 0
+    width = options.get("width", {"adm": 192, "edm2": 128}.get(network))
+    return {"adm": 4, "edm2": 4}[network] * width if network in ("adm", "edm2") else 256 * (network == "cifar_unet")
 
 
 def build(network: str, options: dict) -> torch.nn.Module:
@@ -111,14 +143,14 @@ def test_parameters(name):
 
 
 def gmac_row(name: str):
-    small = PUBLISHED[name][3] < 12 or name == "adm-64"
+    small = PUBLISHED[name][3] < 12
     return pytest.param(name, marks=() if small else pytest.mark.slow)
 
 
 @pytest.mark.parametrize("name", [gmac_row(name) for name, row in PUBLISHED.items() if row[3] is not None])
 def test_multiply_adds(name):
     network, options, _, published = PUBLISHED[name]
-    size = options.get("size", {"ddpm": 32, "adm": 64, "songunet": 32}[network])
+    size = options.get("size", 64 if network in ("adm", "edm2") else 32)
     measured = cost(build(network, options), (options.get("channels", 3), size, size)).gmac
     assert measured == pytest.approx(published, rel=0.01)
 
@@ -137,3 +169,27 @@ def test_classifiers(options, parameters, gmac):
     assert parameter_count(network) == parameters
     size = options.get("size", 64)
     assert cost(network, (3, size, size)).gmac == pytest.approx(gmac, rel=0.03)
+
+
+def test_plain_network_of_source_002_within_a_percent():
+    report = cost(build("convnet", {}), (3, 32, 32))
+    assert report.parameters == pytest.approx(4_072_899, rel=0.01)
+    assert report.gmac == pytest.approx(0.21, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("options", "generator", "discriminator"),
+    [
+        ({}, 1_183_616, 663_296),
+        ({"up": (256, 256, 64), "down": (128, 128, 256)}, 1_839_232, 797_440),
+        ({"up": (512, 256, 128)}, 3_677_952, 663_296),
+        ({"up": (512, 128, 64)}, 2_232_704, 663_296),
+        # ten classes: an embedding of ten numbers, and one row more for the null label
+        ({"up": (256, 256, 64), "classes": 10}, 1_880_192 + 110, 673_536 + 110),
+        ({"size": 64, "latent": 100, "up": (512, 256, 128, 64), "down": (64, 128, 256, 512)}, 3_576_704, 2_765_568),
+    ],
+)
+def test_dcgan(options, generator, discriminator):
+    network = build("dcgan", options)
+    assert parameter_count(network.generator) == generator
+    assert parameter_count(network.discriminator) == discriminator
