@@ -63,6 +63,8 @@ def arrange(command: Callable[..., Any], words: Sequence[str]) -> list[str]:
                     raise _option_error(f"--{name} needs a value: --{name} VALUE, or {name}=VALUE.")
                 value = rest.pop(0)
             positional.append(f"{name}={value}")
+    if "overrides" in parameters:  # its one required word comes before the fields
+        positional.sort(key=lambda word: "=" in word)
     return positional + flags
 
 

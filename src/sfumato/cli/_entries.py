@@ -139,21 +139,21 @@ def _digest(picture: Image.Image) -> str:
     return hashlib.sha256(shape + picture.tobytes()).hexdigest()
 
 
-def settings_of(source_recipe: Mapping[str, Any], checkpoint: Path, average: str, device: str) -> dict[str, Any]:
+def settings_of(recipe: Mapping[str, Any], checkpoint: Path, use: str, device: str) -> dict[str, Any]:
     """Return what decides the images of a run: its checkpoint by hash, average, sampling fields, device and torch.
 
     Arguments:
-        source_recipe: The recipe as JSON.
+        recipe: The recipe as JSON.
         checkpoint: Directory of the checkpoint.
-        average: Which average of the weights.
+        use: Which average of the weights.
         device: Where images are computed; kernels differ in rounding.
     """
     manifest = hashlib.sha256((checkpoint / "MANIFEST.json").read_bytes()).hexdigest()[:16]
     return {
-        "recipe": source_recipe["name"],
+        "recipe": recipe["name"],
         "checkpoint": f"{checkpoint.name} {manifest}",
-        "average": average,
-        "sample": source_recipe["sample"],
+        "use": use,
+        "sample": recipe["sample"],
         "device": device,
         "torch": torch.__version__,
     }

@@ -43,7 +43,7 @@ def sample(
     grid: Name = None,
     steps: Count = None,
     guidance: Number = None,
-    average: Name = None,
+    use: Name = None,
     out: Folder = None,
     strip: bool = False,
     gif: bool = False,
@@ -65,7 +65,7 @@ def sample(
         grid: Grid with its default options; see `sfumato list grids`.
         steps: Steps of the grid.
         guidance: Classifier-free guidance weight: 1 none, 0 unconditional, above 1 towards the class.
-        average: Average of the weights, e.g. power-0.05, or raw.
+        use: Average of the weights, e.g. power-0.05, or raw; the recipe's choice unless given.
         out: Where the picture goes (.png; the strip and the animation beside it); RUN/samples/ unless given.
         strip: Also draw how the first 4 seeds emerge (with --seeds or --n: up to 16).
         gif: Also animate it.
@@ -83,11 +83,11 @@ def sample(
     picked = class_list(classes, opened.classes)
     wanted = seed_list(seeds, n, COLUMNS * len(picked) if picked and len(picked) <= MOST_ROWS else SHEET)
     where = device or str(default_device())
-    source = opened.source(use=average, device=where)
+    source = opened.source(use=use, device=where)
     if images is not None:
-        _write_images(opened, source, wanted, picked, Path(images), average, where)
+        _write_images(opened, source, wanted, picked, Path(images), use, where)
         return 0
-    target = Path(out) if out else opened.path / "samples" / f"{_stem(opened, average)}.png"
+    target = Path(out) if out else opened.path / "samples" / f"{_stem(opened, use)}.png"
     print(f"  {draw_sheet(opened, source, wanted, picked, target)}")
     if strip or gif:
         shown = wanted[:MOST_ROWS] if seeds or n else wanted[:STRIP]
@@ -123,7 +123,7 @@ def draw_sheet(run: Run, source: Diffusion, seeds: list[int], picked: list[int] 
         made[order],
         columns,
         row_labels=names,
-        seeds=[seeds[i] for i in order.tolist()],
+        seeds=seeds,
         title=run.recipe.name,
         caption=caption(run),
     )
@@ -187,12 +187,12 @@ def _class_name(run: Run, label: int) -> str:
     return run.classes[label] if 0 <= label < len(run.classes) else "no class"
 
 
-def _stem(run: Run, average: str | None) -> str:
+def _stem(run: Run, use: str | None) -> str:
     settings = run.recipe.sample
     steps = settings.grid.options.get("steps")
     words = [f"{run.checkpoint.state['seen']:09d}", settings.sampler.name, settings.grid.name]
     words += [f"{steps}"] * (steps is not None) + [f"w{settings.guidance:g}"] * (settings.guidance != 1)
-    return "-".join(words + ([average] if average else []))
+    return "-".join(words + ([use] if use else []))
 
 
 def _write_images(
@@ -201,7 +201,7 @@ def _write_images(
     seeds: list[int],
     picked: list[int] | None,
     folder: Path,
-    average: str | None,
+    use: str | None,
     device: str,
 ) -> None:
     from tqdm import tqdm
@@ -210,7 +210,7 @@ def _write_images(
     from sfumato.sources import check_labels
 
     labels = check_labels(labels_of(seeds, picked), len(seeds), source.classes)
-    settings = settings_of(run.recipe.to_json(), run.checkpoint.path, average or run.recipe.ema.use, device)
+    settings = settings_of(run.recipe.to_json(), run.checkpoint.path, use or run.recipe.ema.use, device)
     with tqdm(total=len(seeds), unit="img", desc="  sampling", leave=False, disable=None) as bar:
         written = fill(folder, source, seeds, labels, settings, bar.update)
     print(f"  {folder}: {written} images written, {len(seeds) - written} were there.")

@@ -1,0 +1,122 @@
+"""From words to an exit code: find the command, parse, run, and say in one message what was wrong."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from types import TracebackType
+
+from sfumato import cli
+
+DESCRIPTION = (
+    "The design space of diffusion models: train, sample and honestly evaluate. Begin with `sfumato demo`. "
+    "`sfumato COMMAND --help` explains a command; `--debug` shows the stack trace of an error."
+)
+BAD_INPUT, INTERRUPTED = 2, 130
+CODES = {"IncomparableError": 3, "Diverged": 4}  # by name: importing these classes would import torch
+Command = Callable[..., int | None]
+
+
+def commands() -> dict[str, Command]:
+    """Return every command by name: function ``train`` of train.py, and so on."""
+    names = [info.name for info in pkgutil.iter_modules(cli.__path__) if not info.name.startswith("_")]
+    return {name: getattr(importlib.import_module(f"{cli.__name__}.{name}"), name) for name in sorted(names)}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Arguments:
+        argv: Words after the program's name; None for the process's own.
+
+    Returns:
+        The exit code (see the package's list).
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            return _run(words)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader has left, as in `sfumato list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        code = _exit_code(error)
+        if debug or code is None:
+            traceback.print_exc()
+        if code is not None:
+            print(f"error: {_message(error)}", file=sys.stderr)
+        return 1 if code is None else code
+
+
+def _run(words: list[str]) -> int:
+    import tyro
+
+    from sfumato.cli._arguments import arrange
+
+    known = commands()
+    config = (tyro.conf.FlagCreatePairsOff,)
+    if words[:1] == ["--version"]:
+        from sfumato import __version__
+
+        print(f"sfumato {__version__}")
+        return 0
+    if words and words[0] in known:
+        command = known[words[0]]
+        result = tyro.cli(command, prog=f"sfumato {words[0]}", args=arrange(command, words[1:]), config=config)
+        return result or 0
+    if words and not words[0].startswith("-"):
+        from sfumato.core.find import UnknownNameError, nearest
+
+        raise UnknownNameError(nearest("command", words[0], known))
+    brief = {name: _brief(command) for name, command in known.items()}
+    tyro.extras.subcommand_cli_from_dict(
+        brief, prog="sfumato", description=DESCRIPTION, args=words or ["--help"], config=config
+    )
+    return 0
+
+
+def _brief(command: Command) -> Command:
+    """Return a stand-in with the first docstring line only, for the list of commands."""
+
+    def stand_in() -> None: ...
+
+    stand_in.__doc__ = (command.__doc__ or "").splitlines()[0]
+    return stand_in
+
+
+def _exit_code(error: Exception) -> int | None:
+    """Return the exit code of an error that is the input's fault, or None for one that is ours."""
+    if isinstance(error, OSError) or (isinstance(error, ValueError) and _raised_by_us(error.__traceback__)):
+        return CODES.get(type(error).__name__, BAD_INPUT)
+    return CODES.get(type(error).__name__)
+
+
+def _raised_by_us(trace: TracebackType | None) -> bool:
+    name = ""
+    while trace is not None:
+        name = trace.tb_frame.f_globals.get("__name__", "")
+        trace = trace.tb_next
+    return name.partition(".")[0] == "sfumato"
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return str(error)
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"warning: {message}", file=sys.stderr)

@@ -1,0 +1,103 @@
+"""Words on the command line: both forms of a field, order, seeds, classes, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from sfumato.cli._arguments import arrange, class_list, find_recipe, labels_of, resettle, seed_list
+from sfumato.cli._main import commands
+from sfumato.core.find import OptionError, UnknownNameError
+from sfumato.training.recipe import RecipeError, override
+
+TRAIN = commands()["train"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["edm-digits", "train.batch=8", "sample.sampler=ddim", "--out", "x"],
+        ["edm-digits", "--train.batch", "8", "--out", "x", "--sample.sampler", "ddim"],
+        ["--out", "x", "--train.batch=8", "edm-digits", "--sample.sampler=ddim"],
+        ["--out=x", "edm-digits", "train.batch=8", "--sample.sampler", "ddim"],
+    ],
+)
+def test_both_forms_of_a_field_in_any_order_say_the_same(words: list[str]) -> None:
+    arranged = arrange(TRAIN, words)
+    assert arranged[:3] == ["edm-digits", "train.batch=8", "sample.sampler=ddim"]
+    assert " ".join(arranged[3:]).replace("=", " ") == "--out x"
+
+
+def test_values_of_options_are_left_alone() -> None:
+    assert arrange(TRAIN, ["r", "--out", "a=b"]) == ["r", "--out", "a=b"]
+    allowed = arrange(TRAIN, ["--allow", "train.images", "train.batch", "train.batch=4", "--quiet", "r"])
+    assert allowed == ["train.batch=4", "r", "--allow", "train.images", "train.batch", "--quiet"]
+    assert arrange(TRAIN, ["r", "--train.clip", "-1"]) == ["r", "train.clip=-1"]
+
+
+@pytest.mark.parametrize("words", [["--train.batch"], ["--train.batch", "--quiet"]])
+def test_a_field_without_a_value_is_refused(words: list[str]) -> None:
+    with pytest.raises(OptionError, match="needs a value: --train.batch VALUE, or train.batch=VALUE"):
+        arrange(TRAIN, ["r", *words])
+
+
+def test_a_mistyped_option_names_the_nearest_option_or_field() -> None:
+    with pytest.raises(OptionError, match="Unknown option '--devise'. Did you mean '--device'"):
+        arrange(TRAIN, ["r", "--devise", "cpu"])
+    with pytest.raises(OptionError, match="Unknown option '--schedul'. Did you mean '--schedule'"):
+        arrange(TRAIN, ["r", "--schedul", "cosine"])
+
+
+@pytest.mark.parametrize(
+    ("text", "n", "seeds"),
+    [(None, None, [0, 1, 2]), (None, 2, [0, 1]), ("5", None, [5]), ("2:4", None, [2, 3]), ("0:2, 7", 3, [0, 1, 7])],
+)
+def test_seeds(text: str | None, n: int | None, seeds: list[int]) -> None:
+    assert seed_list(text, n, 3) == seeds
+
+
+@pytest.mark.parametrize(
+    ("text", "n", "words"),
+    [
+        ("3:3", None, "Seeds read 0:64"),
+        ("-1", None, "Seeds read 0:64"),
+        ("a", None, "got 'a'"),
+        ("0:4,2", None, "distinct"),
+        ("0:4", 3, "are 4 seeds, but --n asks for 3"),
+        (None, 0, "at least 1; got 0"),
+    ],
+)
+def test_bad_seeds_are_refused(text: str | None, n: int | None, words: str) -> None:
+    with pytest.raises(OptionError, match=words):
+        seed_list(text, n, 64)
+
+
+def test_a_class_name_goes_before_a_number() -> None:
+    assert class_list("1,0", ("1", "0", "coat")) == [0, 1]
+    assert class_list("2,coat", ("1", "0", "coat")) == [2, 2]
+    assert class_list("none", ("a",)) is None
+    assert class_list(None, ()) is None
+    with pytest.raises(UnknownNameError, match="Did you mean 'coat'"):
+        class_list("coats", ("1", "coat"))
+
+
+def test_the_label_of_a_seed_does_not_depend_on_the_other_seeds() -> None:
+    together = labels_of(range(10, 20), [4, 7, 9])
+    assert together is not None
+    for i, seed in enumerate(range(10, 20)):
+        alone = labels_of([seed], [4, 7, 9])
+        assert alone is not None and alone[0] == together[i]
+    assert set(together.tolist()) == {4, 7, 9}
+
+
+def test_a_trained_run_is_resettled_in_its_sampling_fields_only() -> None:
+    recipe = find_recipe("edm-digits")
+    assert resettle(recipe, ["guidance=2"], ("sample",)) == override(recipe, ["sample.guidance=2"])
+    assert resettle(recipe, ["sample.guidance=2"], ("sample",)) == override(recipe, ["sample.guidance=2"])
+    changed = resettle(recipe, ["sampler=ddim", "sampler.eta=1"], ("sample",))
+    assert changed.train == recipe.train and changed.sample.sampler.options == {"eta": 1.0}
+    with pytest.raises(RecipeError, match="train.batch belongs to training"):
+        resettle(recipe, ["train.batch=4"], ("sample",))
+    with pytest.raises(RecipeError, match="evaluate.n belongs"):
+        resettle(recipe, ["evaluate.n=4"], ("sample",))
+    with pytest.raises(RecipeError, match="Unknown field 'samler'. Did you mean 'sample'"):
+        resettle(recipe, ["samler.guidance=4"], ("sample",))

@@ -1,0 +1,137 @@
+"""``sfumato list``, ``explain`` and ``runs``: what they print is what the library says."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from sfumato.cli.explain import AXES, sampling_cost
+from sfumato.cli.list import ROOMS
+from sfumato.core.find import entries, find, summary
+from sfumato.training.assemble import build_network
+from sfumato.training.recipe import Recipe, override
+from sfumato.training.run import load_data, resolve
+
+
+def test_every_room_is_listed_with_all_its_entries(cli) -> None:
+    said = cli("list")
+    assert said.code == 0
+    for room, module in ROOMS.items():
+        assert f"\n{room}: " in "\n" + said.out
+        for name in entries(module):
+            assert name in said.out
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_a_room_shows_each_entry_with_its_first_docstring_line(room: str, cli) -> None:
+    said = cli("list", room)
+    lines = said.out.splitlines()
+    flowing = " ".join(said.out.split())
+    for name, entry in entries(ROOMS[room]).items():
+        assert name in lines
+        assert summary(entry) != "(undocumented)", name
+        assert " ".join(summary(entry).split()) in flowing
+
+
+def test_options_are_those_a_person_sets(cli) -> None:
+    text = " ".join(cli("list", "samplers").out.split())
+    assert "churn=0" in text and "label=" not in text
+    assert cli("list", "samplers").out == cli("list", "samplers").out
+    assert cli("list", "core.target").out == cli("list", "targets").out
+
+
+def test_an_unknown_room_offers_the_nearest(cli) -> None:
+    said = cli("list", "sampler")
+    assert said.code == 2 and "Unknown room 'sampler'. Did you mean 'samplers'?" in said.err
+
+
+def test_explain_shows_the_docstring_every_axis_the_cost_and_every_field(cli) -> None:
+    said = cli("explain", "edm-digits", "train.batch=32", "--sample.guidance", "2")
+    assert said.code == 0, said.err
+    recipe = override(find("recipes", "edm-digits")(), ["train.batch=32", "sample.guidance=2"])
+    resolved = resolve(recipe, load_data(recipe, "train"))
+    parameters = sum(p.numel() for p in build_network(resolved).parameters())
+    assert f"parameters {parameters:,}" in said.out
+    assert (find("recipes", "edm-digits").__doc__ or "").strip().splitlines()[0] in said.out
+    for axis in AXES:
+        assert f"\n  {axis}" in said.out
+    assert f"{recipe.train.images:,} images = {-(-recipe.train.images // 32):,} steps" in said.out
+    fields = {line.split()[0]: line.split() for line in said.out.split("Fields (")[1].splitlines()[1:]}
+    assert fields["train.batch"] == ["train.batch", "int", "32"]
+    assert fields["sample.guidance"][-1] == "2"
+    assert fields["sample.sampler.churn"][1:] == ["float", "0"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "steps", "calls"),
+    [
+        (["sample.sampler=heun", "sample.grid.steps=18"], 18, 35),
+        (["sample.sampler=heun", "sample.grid.steps=18", "sample.guidance=2"], 18, 70),
+        (["sample.sampler=ddim", "sample.grid.steps=10"], 10, 10),
+        (["sample.sampler=ddim", "sample.grid.steps=10", "sample.guidance=0"], 10, 10),
+    ],
+)
+def test_sampling_cost_counts_network_calls_per_image(fields: list[str], steps: int, calls: int) -> None:
+    recipe: Recipe = override(find("recipes", "edm-digits")(), fields)
+    assert sampling_cost(resolve(recipe, load_data(recipe, "train"))) == (steps, calls)
+
+
+def test_recipes_side_by_side_mark_exactly_the_axes_that_differ(cli) -> None:
+    said = cli("explain", "edm-digits", "edm-digits", "target=v", "weighting=snr")
+    rows = [line for line in said.out.splitlines() if line.startswith("* ") and "differ here" not in line]
+    marked = {line[2:13].strip() for line in rows}
+    assert marked == {"target", "weighting"}
+
+
+def test_explain_never_downloads(tmp_path: Path, cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: pytest.fail("explain went to the network"))
+    words = ["explain", "edm-fashion-mnist-cpu", "--data-root", tmp_path]
+    assert "not counted: the images of fashion-mnist are not at hand" in cli(*words).out
+    counted = cli(*words, "--shape", "1x28x28", "--classes", 10).out
+    assert "GMAC" in counted and "14x14" in counted and "attention" in counted
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "Name the recipe to explain"),
+        (["target=v"], "Name the recipe to explain"),
+        (["edm-digit"], "Unknown recipe 'edm-digit'. Did you mean 'edm-digits'?"),
+        (["edm-digits", "--shape", "28"], "A shape reads CxHxW"),
+        (["edm-digits", "--shape", "1x9x9"], "9x9"),
+        (["edm-digits", "taget=v"], "Did you mean 'target'?"),
+    ],
+)
+def test_bad_input_to_explain(words: list[str], message: str, cli) -> None:
+    said = cli("explain", *words)
+    assert said.code == 2 and message in said.err and "Traceback" not in said.err
+
+
+def test_runs_are_read_from_their_small_files(labelled: Path, tmp_path: Path, cli) -> None:
+    run = tmp_path / "deep" / "run"
+    (run / "results").mkdir(parents=True)
+    (run / "recipe.json").write_text((labelled / "recipe.json").read_text())
+    (run / "metrics.jsonl").write_text('{"images": 64, "loss": 0.5}\n{"images": 128, "loss": 0.25}\n{"imag')
+    for age, value in ((1000, 1.5), (100, 2.5)):
+        file = run / "results" / f"{age}.json"
+        file.write_text(json.dumps({"run": "run", "scores": [{"name": "FD[pixels]", "value": value}]}))
+        os.utime(file, (time.time() - age,) * 2)
+    line = next(line for line in cli("runs", tmp_path).out.splitlines() if "deep" in line)
+    assert line.split()[1:8] == ["edm-digits", "128", "128", "0.25", "FD[pixels]", "2.5", line.split()[7]]
+    assert "No runs below" in cli("runs", tmp_path / "none").out
+
+
+def test_an_unknown_command_offers_the_nearest(cli) -> None:
+    said = cli("trian", "edm-digits")
+    assert said.code == 2 and "Unknown command 'trian'. Did you mean 'train'?" in said.err
+
+
+def test_explaining_leaves_the_global_generator_alone(cli) -> None:
+    before = torch.random.get_rng_state()
+    cli("explain", "edm-digits")
+    assert torch.equal(torch.random.get_rng_state(), before)
