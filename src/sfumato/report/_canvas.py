@@ -174,8 +174,9 @@ def draw(images: Tensor, columns: int, frame: Frame, *, zoom: int | None = None)
         _lines(pen, [text], (round((box[0] + box[2] - tiny.getlength(text)) / 2), box[3] + 1), tiny, MUTED)
     for row, text in enumerate(frame.rows):
         box = layout.box(row * columns)
-        w, h = size_of(text, face)
-        _lines(pen, text.split("\n"), (left - 8 - w, (box[1] + box[3] - h) // 2), face, INK)
+        top = (box[1] + box[3] - size_of(text, face)[1]) // 2
+        for i, line in enumerate(text.split("\n")):
+            _lines(pen, [line], (left - 8 - size_of(line, face)[0], top + i * leading(face)), face, INK)
     for column, text in enumerate(names):
         first, last = layout.box(column * block), layout.box(min((column + 1) * block, columns) - 1)
         _column_label(picture, text, (first[0] + last[2]) // 2, layout.corner[0] - 5, small, upright)

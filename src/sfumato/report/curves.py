@@ -32,10 +32,8 @@ from sfumato.report._plot import (
     logarithmic,
     style,
 )
+from sfumato.report.results import HIGHER, LOWER, metric_of
 from sfumato.report.table import Cell, number
-
-LOWER = ("FD", "FID", "sFID", "KID")  # is better
-HIGHER = ("IS", "precision", "recall", "density", "coverage")
 
 
 def against_nfe(
@@ -84,12 +82,13 @@ def against_guidance(
         ax = figure.add_subplot(1, len(panels), i + 1)
         style(ax, "guidance weight w", name)
         lines(ax, {"": s})
-        metric = name.split("[")[0]
+        metric = metric_of(name)
         if metric in LOWER or metric in HIGHER:
             best = int(np.argmin(s.y) if metric in LOWER else np.argmax(s.y))
             ax.plot(s.x[best], s.y[best], marker="o", markersize=12, fillstyle="none", color=COLOURS[1])
         if floors and name in floors:
             level_line(ax, floors[name], f"real {number(floors[name])}")
+        ax.margins(y=0.12)
     return finish(figure, f"A ring marks the best value. {caption}", title)
 
 
@@ -232,10 +231,11 @@ def distances(
     """
     figure, ax = axes(f"distance to the nearest training image ({space} space)", "share of images", title)
     everything = np.concatenate([np.asarray(values, dtype=np.float64) for values in groups.values()])
-    edges = np.histogram_bin_edges(everything, bins=min(60, max(10, int(len(everything) ** 0.5))))
+    edges = np.histogram_bin_edges(everything, bins=min(40, max(10, int(len(everything) ** 0.5))))
     for i, (name, values) in enumerate(groups.items()):
         counts, _ = np.histogram(values, edges)
         ax.stairs(counts / len(values), edges, color=COLOURS[i % len(COLOURS)], linewidth=1.8,
                   label=f"{name} (n = {len(values):,}, median {np.median(values):.3g})")  # fmt: skip
+    ax.set_ylim(top=1.25 * ax.get_ylim()[1])  # room for the legend
     ax.legend(frameon=False, fontsize=9)
     return finish(figure, caption)

@@ -81,12 +81,12 @@ def interpolation(
         decoded = decode(source, torch.lerp(xa.expand(count, -1, -1, -1), xb, share), k, [seed] * count, labels)
         cells += [pair[:1], to_uint8(decoded.cpu()), pair[1:]]
     how = f"noise of seed {seed} for both images" if encode is None else "deterministic encoder"
-    where = "" if mask is None else " inside the mask only"
+    mixed = "x_t(a) + λ (x_t(b) - x_t(a))" if mask is None else "x_t(a) + λ m (x_t(b) - x_t(a)), m the mask"
+    ends = "λ = 0 and 1 are the reconstructions" if mask is None else "λ = 0 is the reconstruction of a"
     frame = Frame(
         title=title,
         rows=named(source, at),
         columns=["a", *(f"λ = {w:g}" for w in weights), "b"],
-        caption=f"(1 - λ) x_t(a) + λ x_t(b){where}, decoded; {how}; t counts steps from clean; λ = 0 and 1 are the "
-        f"reconstructions. {caption}".strip(),
+        caption=f"{mixed}, decoded; {how}; t counts steps from clean; {ends}. {caption}".strip(),
     )
     return draw(torch.cat(cells), count + 2, frame)[0]

@@ -6,13 +6,28 @@ it, and the report page can describe it to people who cannot see it.
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+
+DPI = 144  # of figures
+
+
+def encode(picture: Image.Image | Figure) -> bytes:
+    """Return a picture as the bytes of a PNG file with its caption."""
+    out = io.BytesIO()
+    if isinstance(picture, Figure):
+        words = {"Description": picture.get_label() or "", "Software": None}
+        picture.savefig(out, format="png", dpi=DPI, metadata=words, facecolor="white")
+    else:
+        info = PngInfo()
+        info.add_itxt("Description", picture.info.get("Description", ""))
+        picture.save(out, format="PNG", pnginfo=info, optimize=True)
+    return out.getvalue()
 
 
 def save(picture: Image.Image | Figure, path: Path | str) -> Path:
@@ -31,20 +46,11 @@ def save(picture: Image.Image | Figure, path: Path | str) -> Path:
     path = Path(path)
     if path.suffix != ".png":
         raise ValueError(f"Pictures are written as PNG; got {path.name!r}. Name it {path.stem}.png.")
+    content = encode(picture)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        if isinstance(picture, Figure):
-            FigureCanvasAgg(picture)
-            words = {"Description": picture.get_label() or ""}
-            picture.savefig(temporary, format="png", dpi=144, metadata=words, facecolor="white")
-        else:
-            info = PngInfo()
-            info.add_itxt("Description", picture.info.get("Description", ""))
-            picture.save(temporary, format="PNG", pnginfo=info, optimize=True)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    temporary.write_bytes(content)
+    temporary.replace(path)
     return path
 
 

@@ -146,7 +146,7 @@ def ratio(level: Level) -> str:
     >>> [ratio(Level.of(a, s)) for a, s in ((1, 80), (1, 0.0021), (1, 0), (0, 1))]
     ['80', '0.0021', '0', '∞']
     """
-    value = float(level.nsr)
+    value = float(level.nsr) + 0.0  # a table starts at -0
     return "∞" if value == float("inf") else f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 

@@ -1,0 +1,192 @@
+"""Result files: what an evaluation leaves behind, and the tables made of it.
+
+A result is one JSON object. All keys but `run` and `scores` may be missing; the page says how to make what is.
+
+    run         name of the run
+    recipe      name of its recipe
+    command     the command that makes this file again
+    scores      list of Score.to_json()
+    provenance  what made them: weights, sampler, nfe, seeds, images_per_second, machine ...
+    pictures    name -> path of a PNG or GIF, relative to `folder`; see `_sections.PICTURES` for the names it places
+    curves      name -> numbers of a curve, see `_sections.CURVES`; each may hold caption, command and protocol_id
+    tables      name -> rows, a row being column -> text, number, null, or {"value": v, "interval": [low, high]};
+                "likelihood", "splits", "memorization", "health"
+    folder      where the file lies; set by `read_results`
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sfumato.report.table import Cell, Row, Value
+
+Result = Mapping[str, Any]
+LOWER = ("FD", "FID", "sFID", "KID", "bits/dim")  # is better
+HIGHER = ("IS", "precision", "recall", "density", "coverage")
+
+
+def read_results(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
+    """Read result files; a run directory stands for all files in its results/, oldest first.
+
+    Arguments:
+        paths: Files or run directories.
+
+    Returns:
+        One result per file, with its `folder`.
+
+    Raises:
+        ValueError: If a path holds no result, or a file is not one.
+    """
+    results = []
+    for path in map(Path, paths):
+        files = [path] if path.is_file() else sorted((path / "results").glob("*.json"), key=lambda f: f.stat().st_mtime)
+        if not files:
+            raise ValueError(f"{path} holds no results. `sfumato evaluate {path}` makes some.")
+        for file in files:
+            try:
+                result = json.loads(file.read_text())
+            except (json.JSONDecodeError, UnicodeDecodeError) as error:
+                raise ValueError(f"{file} is not JSON ({error}). Evaluate the run again.") from None
+            if not isinstance(result, dict) or not {"run", "scores"} <= set(result):
+                raise ValueError(f"{file} is not a result: it must be an object with `run` and `scores`.")
+            results.append({**result, "folder": str(file.parent)})
+    return results
+
+
+def cell(value: Any) -> Value:
+    """Return a value of a result's table as a value of `table`.
+
+    >>> str(cell({"value": 1.5, "interval": [1.25, 1.75]})), cell("heun"), cell(None)
+    ('1.50 [1.25, 1.75]', 'heun', None)
+    """
+    if isinstance(value, Mapping):
+        low_high = value.get("interval")
+        return Cell(value["value"], tuple(low_high) if low_high else None, value.get("mark", ""))
+    return value if value is None or isinstance(value, str | int | float) else json.dumps(value)
+
+
+def rows_of(result: Result, name: str) -> list[Row]:
+    """Return one of a result's tables."""
+    rows = result.get("tables", {}).get(name) or []
+    return [{column: cell(value) for column, value in row.items()} for row in rows]
+
+
+def score_rows(results: Sequence[Result]) -> list[Row]:
+    """Return one row per score: the headline table of the page, of `sfumato evaluate` and of the demo.
+
+    Arguments:
+        results: Any number of results.
+
+    Returns:
+        Rows of run, score, value, plain, floor, n, m, reference, NFE, images/s, protocol and flags. `value` has the
+        1/n bias removed, `plain` is the textbook number, and `floor` is the value of real images at the same sizes.
+        A score with flags carries an asterisk.
+    """
+    rows: list[Row] = []
+    for result in results:
+        facts = result.get("provenance") or {}
+        for score in result["scores"]:
+            protocol = score.get("protocol") or {}
+            reference, floor, flags = protocol.get("reference") or {}, score.get("floor"), score.get("flags") or []
+            rows.append(
+                {
+                    "run": result["run"],
+                    "score": score["name"],
+                    "value": cell({**score, "mark": "*" if flags else ""}),
+                    "plain": score.get("plain"),
+                    "floor": cell(floor) if floor else None,
+                    "n": score.get("n"),
+                    "m": score.get("m"),
+                    "reference": " ".join(filter(None, (reference.get("dataset"), reference.get("split")))) or None,
+                    "NFE": facts.get("nfe"),
+                    "images/s": facts.get("images_per_second"),
+                    "protocol": protocol.get("protocol_id"),
+                    "flags": "; ".join(flags) or None,
+                }
+            )
+    return rows
+
+
+def compared(results: Sequence[Result]) -> list[list[Row]]:
+    """Group scores by protocol and rank them; scores whose intervals overlap are not ranked apart.
+
+    Arguments:
+        results: Of two or more runs.
+
+    Returns:
+        One list of rows per protocol that scored two runs at least, best first. A rank counts the scores that are
+        better beyond both intervals, so those that cannot be told apart share it.
+    """
+    by_protocol: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    for result in results:
+        for score in result["scores"]:
+            key = (score.get("protocol") or {}).get("protocol_id")
+            if key and score.get("interval"):
+                by_protocol.setdefault(key, []).append((result["run"], score))
+    groups = []
+    for key, members in by_protocol.items():
+        if len({run for run, _ in members}) < 2:
+            continue
+        sign = -1 if metric_of(members[0][1]["name"]) in HIGHER else 1
+        members.sort(key=lambda member: sign * member[1]["value"])
+        rows: list[Row] = []
+        for run, score in members:
+            better = sum(_beyond(other["interval"], score["interval"], sign) for _, other in members)
+            facts = (score.get("protocol") or {}).get("provenance") or {}
+            rows.append(
+                {
+                    "rank": 1 + better,
+                    "run": run,
+                    "score": score["name"],
+                    "value": cell(score),
+                    "n": score.get("n"),
+                    "m": score.get("m"),
+                    "NFE": facts.get("nfe"),
+                    "sampler": facts.get("sampler"),
+                    "protocol": key,
+                }
+            )
+        groups.append(rows)
+    return groups
+
+
+def _beyond(a: Sequence[float], b: Sequence[float], sign: int) -> bool:
+    """Return whether interval a lies wholly on the better side of interval b."""
+    return a[1] < b[0] if sign > 0 else a[0] > b[1]
+
+
+def metric_of(name: str) -> str:
+    """Return the metric in a score's name.
+
+    >>> metric_of("FD[fashion-mnist]"), metric_of("FID")
+    ('FD', 'FID')
+    """
+    return name.split("[")[0]
+
+
+def size_matched(results: Sequence[Result]) -> list[Row]:
+    """Return the scores of one run on several splits at equal n and m: the honest train-test comparison."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in score_rows(results):
+        groups.setdefault((row["run"], row["score"], row["n"], row["m"], row["NFE"]), []).append(row)
+    keep = ("run", "score", "reference", "value", "floor", "n", "m", "protocol")
+    matched = [rows for rows in groups.values() if len({row["reference"] for row in rows}) > 1]
+    return [{key: row[key] for key in keep} for rows in matched for row in rows]
+
+
+def command_of(result: Result) -> str:
+    """Return the command that makes a result again, from its own record or from its provenance."""
+    if result.get("command"):
+        return str(result["command"])
+    facts, parts = result.get("provenance") or {}, [f"sfumato evaluate {result['run']}"]
+    if result["scores"]:
+        protocol = result["scores"][0].get("protocol") or {}
+        parts += [f"--n {result['scores'][0]['n']}"] if result["scores"][0].get("n") else []
+        parts += [f"--extract {protocol['extractor']}"] if protocol.get("extractor") else []
+        parts += [f"--split {protocol['reference']['split']}"] if (protocol.get("reference") or {}).get("split") else []
+    parts += [f"--first-seed {facts['seeds'][0]}"] if facts.get("seeds") else []
+    parts += [f"--use {facts['weights']}"] if facts.get("weights") else []
+    return " ".join(parts)

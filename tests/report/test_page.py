@@ -1,0 +1,286 @@
+"""The report page holds every number and picture it was given, says what it was not, and works in a real browser."""
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sfumato.metrics.protocol import EvalProtocol, Reference
+from sfumato.metrics.score import Score
+from sfumato.report._plot import Series
+from sfumato.report._sections import CURVES, sections
+from sfumato.report.page import write_report
+from sfumato.report.results import command_of, compared, read_results, score_rows, size_matched
+from sfumato.report.save import save
+from sfumato.report.sheet import sheet
+
+
+def score(name: str, value: float, half: float, n: int = 1000, split: str = "test", **facts: Any) -> Score:
+    reference = Reference("digits", "c" * 64, split, "hash", "i" * 64, 360)
+    metric = name.split("[")[0]
+    protocol = EvalProtocol(metric, 1, "pixels", "w", {"resize": "none"}, reference, n, "uniform", "jackknife",
+                            provenance=facts)  # fmt: skip
+    interval = (value - half, value + half)
+    floor = Score(name, value / 10, (value / 20, value / 5), 0.1, value / 8, n, 360, protocol)
+    return Score(name, value, interval, half / 2, value + 1, n, 360, protocol, floor, ("n is small",))
+
+
+def result(run: str = "edm", value: float = 12.5, **extra: Any) -> dict[str, Any]:
+    scores = [score("FD[pixels]", value, 0.5, sampler="heun", nfe=35), score("KID[pixels]", value / 1000, 2e-4)]
+    facts = {"nfe": 35, "images_per_second": 53.2, "seeds": [0, 1000], "weights": "power-0.10", "machine": {"cpu": "x"}}
+    return {"run": run, "recipe": "edm-digits", "scores": [s.to_json() for s in scores], "provenance": facts, **extra}
+
+
+LINE = Series.of([5, 9, 35], [9, 5, 3], [8, 4, 2.5], [10, 6, 3.5]).to_json()
+FULL_CURVES = {
+    "distances": {"groups": {"generated": [1.0, 2.0, 3.0], "test": [1.5, 2.5, 3.5]}, "space": "pixel"},
+    "size": {"score": "FD", "series": {"edm": LINE}},
+    "nfe": {"score": "FD", "floor": 1.0, "series": {"heun": LINE}, "protocol_id": "abc", "command": "make nfe"},
+    "seconds": {"score": "FD", "series": {"heun": LINE}},
+    "guidance": {"series": {"FD": LINE, "recall": LINE}, "floors": {"FD": 1.0}},
+    "precision_recall": {"series": {"cfg": LINE}, "labels": {"cfg": ["a", "b", "c"]}},
+    "classes": {"score": "KID", "scores": {"edm": {"0": {"value": 0.1, "interval": [0.05, 0.2]}, "1": {"value": 0.2}}}},
+    "rate_distortion": {"series": {"edm": LINE}, "by_time": {"edm": {"rate": LINE, "distortion": LINE}}},
+}
+TABLES = {
+    "likelihood": [{"split": "test", "bits/dim": {"value": 3.75, "interval": [3.7, 3.8]}, "L_T": 1e-5}],
+    "health": [{"skipped steps": 0, "saturated pixels": 0.01}],
+    "memorization": [{"AuthPct": 50.5}],
+}
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory) -> Path:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (16, 1, 8, 8), dtype=torch.uint8, generator=generator)
+    return save(sheet(images, 4, seeds=range(16)), tmp_path_factory.mktemp("run") / "sheet.png")
+
+
+@pytest.fixture(scope="module")
+def whole(picture, tmp_path_factory) -> Path:
+    """A page with everything on it; drawn once."""
+    return write_report(full(picture), tmp_path_factory.mktemp("page") / "out" / "report.html")
+
+
+def full(picture: Path) -> list[dict[str, Any]]:
+    first = result(pictures={"sheet": picture.name}, curves=FULL_CURVES, tables=TABLES, folder=str(picture.parent))
+    return [first, result("ddpm", 12.9), result("flow", 20.0)]
+
+
+class Parsed(HTMLParser):
+    """Text, links, ids, images and external addresses of a page; complains about tags that do not close."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.text, self.ids, self.links, self.images, self.open = [], [], [], [], []
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        facts = dict(attributes)
+        self.ids += [facts["id"]] if "id" in facts else []
+        self.links += [facts["href"]] if tag == "a" else []
+        self.images += [facts] if tag == "img" else []
+        assert "src" not in facts or facts["src"].startswith("data:")
+        if tag not in ("meta", "link", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_the_page_is_whole_and_needs_nothing_else(whole) -> None:
+    page = whole.read_text()
+    parsed = Parsed(page)
+    assert not re.search(r"(src|href)=\"(?!data:|#)", page) and "url(" not in page and "@import" not in page
+    assert len(parsed.ids) == len(set(parsed.ids))
+    assert {link[1:] for link in parsed.links if not link.startswith("#p-abc")} <= set(parsed.ids)
+    assert all(image["alt"] for image in parsed.images)
+    assert len(parsed.images) == 1 + len(FULL_CURVES)
+    assert [p.name for p in whole.parent.iterdir()] == ["report.html"]
+
+
+def test_every_score_stands_there_with_interval_floor_protocol_and_command(picture, whole) -> None:
+    results = full(picture)
+    text = " ".join(Parsed(whole.read_text()).text)
+    for row in score_rows(results):
+        for key in ("run", "score", "value", "floor", "protocol", "reference", "flags"):
+            assert str(row[key]) in text
+    for one in results:
+        assert command_of(one) in text
+    assert "n is small" in text and "3.750 [3.700, 3.800]" in text
+
+
+def test_pictures_are_embedded_byte_for_byte_with_their_caption(picture, whole) -> None:
+    images = Parsed(whole.read_text()).images
+    embedded = next(i for i in images if "Uncurated, seeds 0..15." in i["alt"])
+    assert base64.b64decode(embedded["src"].split(",")[1]) == picture.read_bytes()
+
+
+def test_every_section_is_there_and_absent_ones_name_their_command(tmp_path) -> None:
+    empty = {"run": "runs/edm", "scores": []}
+    text = " ".join(Parsed(write_report([empty], tmp_path / "report.html").read_text()).text)
+    assert text.count("Not measured.") == len(sections([empty], tmp_path)) == 11
+    for section in sections([empty], tmp_path):
+        assert section.empty and "runs/edm" in section.missing and section.missing in text
+
+
+def test_every_known_curve_is_tried() -> None:
+    assert set(FULL_CURVES) == set(CURVES)
+
+
+def test_a_bad_curve_or_picture_only_costs_a_line(tmp_path) -> None:
+    broken: dict[str, Any] = {name: {} for name in CURVES} | {"nonsense": {}}
+    broken["size"] = {"series": {"a": {"x": [1], "y": [1, 2]}}}
+    pictures = {"sheet": "gone.png", "strip": "x.svg"}
+    made = sections([result(curves=broken, pictures=pictures)], tmp_path)
+    notes = "\n".join(note for s in made for note in s.notes)
+    assert notes.count("cannot be drawn") == len(CURVES) and "'nonsense' is unknown" in notes
+    assert "gone.png) is missing" in notes and "x.svg) is not a PNG or GIF" in notes
+    assert not any(s.pictures for s in made)
+
+
+def test_hostile_words_stay_words(tmp_path) -> None:
+    evil = "<script>alert(1)</script>\"'&"
+    page = write_report([result(evil, recipe=evil)], tmp_path / "report.html", title=evil).read_text()
+    assert "<script>alert" not in page
+    assert evil in " ".join(Parsed(page).text)
+
+
+def test_only_one_protocol_is_ranked_and_overlaps_share_a_rank() -> None:
+    results = [result("flow", 20.0), result("ddpm", 12.9), result("edm", 12.5)]
+    other = result("odd", 1.0)
+    other["scores"] = [score("FD[pixels]", 1.0, 0.5, n=2000).to_json()]
+    groups = {rows[0]["score"]: rows for rows in compared([*results, other])}
+    assert set(groups) == {"FD[pixels]", "KID[pixels]"}
+    assert [(r["rank"], r["run"]) for r in groups["FD[pixels]"]] == [(1, "edm"), (1, "ddpm"), (3, "flow")]
+    assert compared(results[:1]) == []
+
+
+def test_higher_is_better_for_recall() -> None:
+    runs = []
+    for name, value in (("a", 0.2), ("b", 0.8)):
+        runs.append({"run": name, "scores": [score("recall[pixels]", value, 0.1).to_json()]})
+    (rows,) = compared(runs)
+    assert [(r["rank"], r["run"]) for r in rows] == [(1, "b"), (2, "a")]
+
+
+def test_splits_are_matched_at_equal_sizes_only() -> None:
+    def on(split: str, n: int) -> dict[str, Any]:
+        return {"run": "edm", "scores": [score("FD[pixels]", 5.0, 0.5, n=n, split=split).to_json()]}
+
+    rows = size_matched([on("train", 1000), on("test", 1000), on("val", 500)])
+    assert [r["reference"] for r in rows] == ["digits train", "digits test"]
+
+
+def test_results_are_read_from_runs_and_files(tmp_path) -> None:
+    folder = tmp_path / "edm" / "results"
+    folder.mkdir(parents=True)
+    (folder / "a.json").write_text(json.dumps(result()))
+    assert [r["folder"] for r in read_results([tmp_path / "edm", folder / "a.json"])] == [str(folder)] * 2
+    with pytest.raises(ValueError, match="sfumato evaluate"):
+        read_results([tmp_path])
+    (folder / "b.json").write_text("{")
+    with pytest.raises(ValueError, match=r"b\.json is not JSON"):
+        read_results([folder / "b.json"])
+    (folder / "b.json").write_text("[]")
+    with pytest.raises(ValueError, match="`run` and `scores`"):
+        read_results([folder / "b.json"])
+    with pytest.raises(ValueError, match="at least one result"):
+        write_report([], tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+# in a real browser
+
+
+@pytest.fixture
+def opened(browser, whole):
+    browser.open(whole)
+    yield browser
+    browser.call("Emulation.clearDeviceMetricsOverride")
+    browser.call("Emulation.setEmulatedMedia", features=[])
+
+
+def test_the_browser_has_no_complaint_and_asks_nobody(opened) -> None:
+    assert opened.complaints == []
+    assert [url for url in opened.requests if not url.startswith(("data:", "file:"))] == []
+    assert len([url for url in opened.requests if url.startswith("file:")]) == 1
+
+
+def test_every_image_loads(opened) -> None:
+    sizes = opened.run("[...document.images].map(i => i.complete ? [i.naturalWidth, i.naturalHeight] : null)")
+    assert len(sizes) == 1 + len(FULL_CURVES)
+    assert all(size and min(size) > 100 for size in sizes)
+
+
+def column(browser, name: str) -> list[str]:
+    return browser.run(
+        f"(t => [...t.tBodies[0].rows].map(r => r.cells[[...t.tHead.rows[0].cells].findIndex(c => "
+        f"c.innerText.trim().startsWith({name!r}))].innerText.trim()))(document.querySelector('#headline table'))"
+    )
+
+
+def test_a_click_on_a_header_sorts_and_another_reverses(opened) -> None:
+    before = column(opened, "value")
+    values = [float(v.split()[0]) for v in before]
+    assert values != sorted(values)
+    header = "#headline th:nth-child(3) button"
+    opened.click(header)
+    assert [float(v.split()[0]) for v in column(opened, "value")] == sorted(values)
+    assert opened.run(f"document.querySelector({header!r}).parentElement.ariaSort") == "ascending"
+    opened.click(header)
+    assert [float(v.split()[0]) for v in column(opened, "value")] == sorted(values, reverse=True)
+    opened.click("#headline th:nth-child(1) button")
+    assert column(opened, "run") == sorted(column(opened, "run"))
+    assert sorted(column(opened, "value")) == sorted(before)  # rows moved whole, none was lost
+    assert opened.complaints == []
+
+
+def test_what_was_not_measured_stays_last(browser, tmp_path) -> None:
+    rows = [{"name": "a", "x": None}, {"name": "b", "x": 10.0}, {"name": "c", "x": 9.0}]
+    browser.open(write_report([{"run": "r", "scores": [], "tables": {"health": rows}}], tmp_path / "report.html"))
+    for expected in (["c", "b", "a"], ["b", "c", "a"]):  # 9 < 10 as numbers, not as texts
+        browser.click("#health th:nth-child(2) button")
+        script = "[...document.querySelector('#health table').tBodies[0].rows].map(r => r.cells[0].innerText)"
+        assert browser.run(script) == expected
+
+
+@pytest.mark.parametrize("width", [360, 800, 1600])
+def test_no_page_is_wider_than_its_screen(opened, width) -> None:
+    opened.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500)
+    assert opened.run("document.documentElement.scrollWidth") <= width
+
+
+def test_text_is_readable_in_light_and_dark(opened) -> None:
+    script = """(() => {
+      const light = c => { const [r, g, b] = c.match(/[\\d.]+/g).slice(0, 3).map(v => (v /= 255) <= .04045 ? v / 12.92
+        : ((v + .055) / 1.055) ** 2.4); return .2126 * r + .7152 * g + .0722 * b; };
+      const back = e => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor;
+        if (!/, 0\\)$/.test(c)) return c; } return 'rgb(255, 255, 255)'; };
+      return Math.min(...[...document.querySelectorAll('p, td, th button, code, h1, h2, h3, a, figcaption')].map(e => {
+        const [a, b] = [light(getComputedStyle(e).color), light(back(e))].sort((x, y) => y - x);
+        return (a + .05) / (b + .05); })); })()"""
+    papers = []
+    for scheme in ("light", "dark"):
+        opened.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        papers.append(opened.run("getComputedStyle(document.body).backgroundColor"))
+        assert opened.run(script) >= 4.5  # WCAG AA
+    assert papers[0] != papers[1]
+
+
+def test_a_link_to_a_protocol_opens_it(opened) -> None:
+    assert opened.run("[...document.querySelectorAll('details')].every(d => !d.open)")
+    opened.click("#headline td a")
+    goal = "document.getElementById(location.hash.slice(1))"
+    assert opened.run(f"new Promise(done => setTimeout(() => done({goal}.open), 100))")
+    assert '"metric": "FD"' in opened.run(f"{goal}.innerText")
