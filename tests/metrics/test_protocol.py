@@ -15,7 +15,7 @@ from sfumato.metrics.extractors.pixels import pixels
 from sfumato.metrics.frechet import expected_bias
 from sfumato.metrics.protocol import EvalProtocol, IncomparableError, Reference, canonical, differences
 from sfumato.metrics.rules import LeakageError, SelfComparisonError, check_leakage, check_self_comparison, flags
-from sfumato.metrics.score import Score, compare, load_scores, measure, save_scores, with_floor
+from sfumato.metrics.score import METRICS, Score, compare, load_scores, measure, measure_logits, save_scores, with_floor
 
 PIXELS = pixels((1, 2, 3))
 D = PIXELS.dimension
@@ -89,19 +89,46 @@ def test_comparable_scores_are_ranked_only_when_apart() -> None:
     tie, rank = compare(near, again), compare(near, far)
     assert tie.verdict == "not distinguishable"
     assert tie.provenance == [("seed", 2, 3)]
-    assert rank.verdict == "the first is lower"
+    assert rank.verdict == "the first is better"
     assert rank.difference > 10
     assert rank.difference == far.value - near.value
 
 
 @pytest.mark.parametrize("metric", ["fd", "kid"])
+def test_scores_of_equal_seeds_are_compared_in_pairs(metric: str) -> None:
+    y, noise = gaussian(300, 1), gaussian(300, 2)
+    a, b = (measure(metric, noise + shift, y, PIXELS, reference(), provenance={"seeds": [0, 300]})
+            for shift in (0.10, 0.13))
+    paired = compare(a, b)
+    assert paired.interval is not None
+    assert paired.interval[0] < paired.difference < paired.interval[1]
+    assert paired.distinguishable  # a small shift of the same images is seen ...
+    other = dataclasses.replace(b, protocol=dataclasses.replace(b.protocol, provenance={"seeds": [300, 600]}))
+    alone = compare(a, other)
+    assert alone.interval is None
+    assert alone.verdict == "not distinguishable"  # ... and drowns in the noise of separate samples
+
+
+def test_the_paired_interval_covers_the_difference() -> None:
+    hits = []
+    for s in range(60):
+        rng = np.random.default_rng(s)
+        x, y = rng.normal(size=(200, D)), rng.normal(size=(200, D))
+        a, b = (measure("kid", f * x, y, PIXELS, reference(), provenance={"seeds": [0, 200]}) for f in (1.0, 1.1))
+        low, high = compare(a, b).interval or (0.0, 0.0)
+        # E k for x ~ N(0, f^2 I), y ~ N(0, g^2 I) is 1 + 3 f^2 g^2 / d; KID = 3 (f^2 - 1)^2 / d against N(0, I)
+        hits.append(low <= 3 * (1.1**2 - 1) ** 2 / D <= high)
+    assert np.mean(hits) >= 0.86
+
+
+@pytest.mark.parametrize("metric", METRICS)
 def test_a_score_survives_a_file(metric: str, tmp_path: Path) -> None:
     x, y = gaussian(100, 0), gaussian(120, 1)
     low = floor(metric, gaussian(500, 2), 100, PIXELS, reference(n=120), m=120)
     score = with_floor(measure(metric, x, y, PIXELS, reference(n=120), notes=("* seen",)), low)
     save_scores(tmp_path / "scores.json", [score, low])
     assert load_scores(tmp_path / "scores.json") == [score, low]
-    assert score.name == f"{metric.upper()}[pixels]"
+    assert score.name == f"{METRICS[metric].name}[pixels]"
     assert score.protocol.protocol_id in str(score)
     assert "* seen" in score.flags
     with pytest.raises(ValueError, match="same sizes"):
@@ -190,3 +217,14 @@ def test_scores_are_values() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         score.value = 0.0  # type: ignore[misc]
     assert differences(score.to_json(), Score.from_json(score.to_json()).to_json()) == []
+
+
+def test_class_predictions_make_a_score_without_a_reference() -> None:
+    logits = np.random.default_rng(9).normal(size=(300, 7)) * 3
+    a, b = measure_logits(logits, PIXELS), measure_logits(np.zeros((300, 7)), PIXELS)
+    assert (a.name, a.m, a.flags) == ("IS[pixels]", 0, ("few images: n = 300 < 5000",))
+    assert Score.from_json(json.loads(json.dumps(a.to_json()))) == a
+    assert b.value == pytest.approx(1)
+    assert compare(a, b).verdict == "the first is better"
+    with pytest.raises(IncomparableError):
+        compare(a, measure_logits(logits, PIXELS, splits=5))

@@ -14,7 +14,9 @@ import torch
 from sfumato.metrics.extractors.inception import InceptionFeatures
 from sfumato.metrics.frechet import frechet_distance, frechet_plain
 from sfumato.metrics.inception_net import blank
+from sfumato.metrics.inception_score import inception_score, log_softmax, score_of
 from sfumato.metrics.kid import kid, kid_subsets, mmd2
+from sfumato.metrics.prdc import coverage, density, precision, recall
 from sfumato.metrics.resize import tf1
 from sfumato.metrics.statistics import Moments
 
@@ -124,3 +126,31 @@ def test_the_resize_is_exact(case: str) -> None:
     np.testing.assert_array_equal(wide[1, :, 150], GOLD[f"{case}/row_150"])
     np.testing.assert_array_equal(wide[1, :, :, 298], GOLD[f"{case}/column_298"])
     np.testing.assert_allclose(wide.sum((2, 3), dtype=np.float64), GOLD[f"{case}/channel_sums"], rtol=1e-12)
+
+
+@pytest.mark.parametrize("case", named("pr_"))
+def test_precision_recall_density_coverage_match_the_references(case: str) -> None:
+    gen, ref = GOLD[f"{case}/gen"], GOLD[f"{case}/ref"]
+    for i, k in enumerate(CASES[case]["nhood_sizes"]):
+        assert precision(gen, ref, k).value == GOLD[f"{case}/adm_precision"][i]
+        assert recall(gen, ref, k).value == GOLD[f"{case}/adm_recall"][i]
+    if f"{case}/prdc_k" in GOLD:
+        k = int(GOLD[f"{case}/prdc_k"])
+        assert precision(gen, ref, k).value == GOLD[f"{case}/prdc_precision"]
+        assert recall(gen, ref, k).value == GOLD[f"{case}/prdc_recall"]
+        assert density(gen, ref, k).value == pytest.approx(float(GOLD[f"{case}/prdc_density"]), rel=1e-14)
+        assert coverage(gen, ref, k).value == GOLD[f"{case}/prdc_coverage"]
+
+
+@pytest.mark.parametrize("case", named("is_"))
+def test_the_inception_score_matches_the_references(case: str) -> None:
+    logits, splits = GOLD[f"{case}/logits"], CASES[case]["tf_splits"]
+    found = inception_score(logits, splits, seed=None)
+    assert found.estimate.value == pytest.approx(float(GOLD[f"{case}/tf_is_mean"]), rel=1e-10)
+    assert found.spread == pytest.approx(float(GOLD[f"{case}/tf_is_std"]), rel=1e-10)
+    shuffled = inception_score(logits[GOLD[f"{case}/tf_permutation"]], splits, seed=None)
+    assert shuffled.estimate.value == pytest.approx(float(GOLD[f"{case}/tf_is_shuffled_mean"]), rel=1e-10)
+    assert shuffled.spread == pytest.approx(float(GOLD[f"{case}/tf_is_shuffled_std"]), rel=1e-10)
+    log_p, size = log_softmax(logits), CASES[case]["adm_split_size"]
+    parts = [score_of(log_p[start:start + size]) for start in range(0, len(log_p), size)]
+    assert np.mean(parts) == pytest.approx(float(GOLD[f"{case}/adm_is"]), rel=1e-10)

@@ -57,7 +57,7 @@ def floor(metric: str, real: Features, n: int, extract: Extractor, reference: Re
     """Score real images as if they were generated.
 
     Arguments:
-        metric: "fd" or "kid".
+        metric: A name of `score.METRICS`.
         real: Features (N, d) of real images.
         n: Images that play the generated set.
         extract: The extractor that made the features.
@@ -95,8 +95,8 @@ def floor(metric: str, real: Features, n: int, extract: Extractor, reference: Re
     protocol = EvalProtocol(
         metric=chosen.name, version=chosen.version, extractor=extract.name, weights_hash=extract.weights_hash,
         features=extract.describe(), reference=reference, n=n, class_prior="real images", estimator=chosen.estimator,
-        options={"groups": estimates[0].groups, "m": m_used},
+        options={**chosen.options, "m": m_used},
         provenance={"floor": "one pool" if reference_features is None else "two pools", "repeats": repeats,
                     "disjoint": whole, "pool": len(real), "seed": seed})
-    return Score(name_of(chosen, extract.name), mean, (mean - reach, mean + reach), spread,
+    return Score(name_of(chosen.name, extract.name), mean, (mean - reach, mean + reach), spread,
                  float(np.mean([estimate.plain for estimate in estimates])), n, m_used, protocol)

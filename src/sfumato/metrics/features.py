@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -51,7 +51,7 @@ def available() -> dict[str, Callable[..., Extractor]]:
     return entries("metrics.extractors")
 
 
-def extractor(name: str, shape: ImageShape, **options: Any) -> Extractor:
+def extractor(name: str, shape: ImageShape, options: Mapping[str, Any] | None = None) -> Extractor:
     """Make an extractor for images of a given shape.
 
     Arguments:
@@ -65,7 +65,7 @@ def extractor(name: str, shape: ImageShape, **options: Any) -> Extractor:
     makers, key = available(), name.replace("_", "-")
     if key not in makers:
         raise ValueError(nearest("feature extractor", name, makers))
-    return makers[key](shape, **check_options(f"extractor '{key}'", makers[key], options, fixed=("shape",)))
+    return makers[key](shape, **check_options(f"extractor '{key}'", makers[key], options or {}, fixed=("shape",)))
 
 
 def check_images(name: str, images: Tensor, shape: ImageShape) -> None:

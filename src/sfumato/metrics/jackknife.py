@@ -7,6 +7,9 @@ share 1/G of both samples turns the bias into  G/(G-1)  times itself, so
     variance = (G - 1)/G sum_k (theta_(-k) - mean_k theta_(-k))^2                   Tukey's estimate
     interval = value +- t_{G-1} sqrt(variance)                                      Student's quantile, 95% by default
 
+Two models judged against one reference share the reference's noise, and with equal seeds much of their own.  Leaving
+the same group out of both and taking the jackknife of the *difference* keeps what they share out of the interval.
+
 The naive bootstrap is not offered: drawing with replacement from n images adds the bias a second time.
 
 The group of an image depends on its position only, never on batch size or order of arrival: each run of G consecutive
@@ -41,6 +44,7 @@ class Estimate:
         se: Standard error of `value`.
         plain: The textbook value without bias correction, comparable with published ones.
         groups: Groups of the jackknife; 0 where another method gave the interval.
+        left_out: The estimates without one group; those of two models pair up (`score.compare`).
     """
 
     value: float
@@ -48,6 +52,7 @@ class Estimate:
     se: float
     plain: float
     groups: int = GROUPS
+    left_out: tuple[float, ...] = ()
 
 
 def group_of(start: int, stop: int, groups: int = GROUPS) -> np.ndarray:
@@ -101,7 +106,7 @@ def jackknife(full: float, left_out: np.ndarray, *, unbiased: bool = False, leve
     value = full if unbiased else groups * full - (groups - 1) * mean
     se = math.sqrt((groups - 1) / groups * float(np.sum((left_out - mean) ** 2)))
     reach = student(0.5 + level / 2, groups - 1) * se
-    return Estimate(value, (value - reach, value + reach), se, full, groups)
+    return Estimate(value, (value - reach, value + reach), se, full, groups, tuple(left_out.tolist()))
 
 
 @cache

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 JSON = dict[str, Any]
@@ -129,10 +129,6 @@ class EvalProtocol:
     def protocol_id(self) -> str:
         """First 16 hex digits of the sha256 of the canonical identity."""
         return hashlib.sha256(canonical(self.identity).encode()).hexdigest()[:16]
-
-    def with_provenance(self, **facts: Any) -> EvalProtocol:
-        """Return the same protocol with more facts recorded."""
-        return replace(self, provenance={**self.provenance, **facts})
 
     def to_json(self) -> JSON:
         """Return the protocol as JSON values, with its id."""

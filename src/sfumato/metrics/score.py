@@ -3,8 +3,11 @@
 `measure` turns two sets of features and a protocol into a `Score`; `compare` sets two scores side by side or refuses.
 The interval covers sampling noise of the images, never the spread over training seeds.
 
+Two scores are ranked only if they are apart.  Made from the same seeds, they are compared in pairs: the difference has
+its own jackknife, in which the noise they share cancels.  Otherwise their intervals must not overlap.
+
 Names: the Frechet distance over the Inception network's pooled features is "FID", over its spatial features "sFID";
-over any other network it is "FD[extractor]".  "KID" likewise.
+over any other network it is "FD[extractor]".  Every other metric is "metric[extractor]", "KID" alone over Inception.
 """
 
 from __future__ import annotations
@@ -15,11 +18,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sfumato.core.find import nearest
-from sfumato.metrics import rules
+from sfumato.metrics import prdc, rules
 from sfumato.metrics.features import Extractor
 from sfumato.metrics.frechet import frechet
-from sfumato.metrics.jackknife import GROUPS, Estimate
+from sfumato.metrics.inception_score import inception_score
+from sfumato.metrics.jackknife import GROUPS, Estimate, jackknife
 from sfumato.metrics.kid import kid
 from sfumato.metrics.protocol import JSON, EvalProtocol, Reference, check_comparable
 from sfumato.metrics.statistics import Features
@@ -34,20 +40,30 @@ class Metric:
         version: Version of its definition here.
         estimate: (generated, reference) -> Estimate.
         estimator: How the number is estimated, in words.
+        options: Its options, for the protocol.
         by_covariance: Whether it needs n >= 10 d.
+        higher_is_better: Which way is good.
     """
 
     name: str
     version: int
     estimate: Callable[[Features, Features], Estimate]
     estimator: str
-    by_covariance: bool
+    options: JSON
+    by_covariance: bool = False
+    higher_is_better: bool = False
 
 
 METRICS: dict[str, Metric] = {
-    "fd": Metric("FD", 1, frechet, f"unbiased covariances, 1/n bias removed by a jackknife of {GROUPS} groups", True),
-    "kid": Metric("KID", 1, kid, f"unbiased over all images, error by a jackknife of {GROUPS} groups", False),
+    "fd": Metric("FD", 1, frechet, "unbiased covariances, 1/n bias removed by a delete-a-group jackknife",
+                 {"groups": GROUPS}, by_covariance=True),
+    "kid": Metric("KID", 1, kid, "unbiased over all images, error by a delete-a-group jackknife", {"groups": GROUPS}),
+    "precision": Metric("precision", 1, prdc.precision, "closed balls", {"k": 3}, higher_is_better=True),
+    "recall": Metric("recall", 1, prdc.recall, "closed balls", {"k": 3}, higher_is_better=True),
+    "density": Metric("density", 1, prdc.density, "open balls", {"k": 5}, higher_is_better=True),
+    "coverage": Metric("coverage", 1, prdc.coverage, "open balls", {"k": 5}, higher_is_better=True),
 }
+"""The metrics of two sets of features, by the name a command line takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +81,7 @@ class Score:
         protocol: How it was made.
         floor: The same score of real images at the same n and m.
         flags: What a reader must know.
+        left_out: The jackknife's values, with which two scores are compared in pairs; empty if it has none.
     """
 
     name: str
@@ -77,18 +94,20 @@ class Score:
     protocol: EvalProtocol
     floor: Score | None = None
     flags: tuple[str, ...] = field(default=())
+    left_out: tuple[float, ...] = ()
 
     def to_json(self) -> JSON:
         """Return the score as JSON values."""
         return {**{key: value for key, value in asdict(self).items() if key not in ("protocol", "floor")},
-                "interval": list(self.interval), "flags": list(self.flags), "protocol": self.protocol.to_json(),
-                "floor": self.floor.to_json() if self.floor else None}
+                "interval": list(self.interval), "flags": list(self.flags), "left_out": list(self.left_out),
+                "protocol": self.protocol.to_json(), "floor": self.floor.to_json() if self.floor else None}
 
     @classmethod
     def from_json(cls, values: JSON) -> Score:
         """Read a score that `to_json` wrote."""
         floor = values.get("floor")
         return cls(**{**values, "interval": tuple(values["interval"]), "flags": tuple(values["flags"]),
+                      "left_out": tuple(values.get("left_out", ())),
                       "protocol": EvalProtocol.from_json(values["protocol"]),
                       "floor": cls.from_json(floor) if floor else None})
 
@@ -99,18 +118,19 @@ class Score:
                 f"m = {self.m}, protocol {self.protocol.protocol_id})")
 
 
-def name_of(metric: Metric, extractor: str) -> str:
-    """Name a score; only Inception results are called FID, sFID and KID.
+def name_of(metric: str, extractor: str) -> str:
+    """Name a score; only Inception results are called FID, sFID, KID and IS.
 
-    >>> [name_of(METRICS["fd"], e) for e in ("inception", "inception-spatial", "digits")]
+    >>> [name_of("FD", e) for e in ("inception", "inception-spatial", "digits")]
     ['FID', 'sFID', 'FD[digits]']
     """
-    own = {("FD", "inception"): "FID", ("FD", "inception-spatial"): "sFID", ("KID", "inception"): "KID"}
-    return own.get((metric.name, extractor), f"{metric.name}[{extractor}]")
+    own = {("FD", "inception"): "FID", ("FD", "inception-spatial"): "sFID", ("KID", "inception"): "KID",
+           ("IS", "inception"): "IS"}
+    return own.get((metric, extractor), f"{metric}[{extractor}]")
 
 
 def find_metric(name: str) -> Metric:
-    """Return a metric by name, "fd" or "kid"."""
+    """Return a metric of `METRICS` by name."""
     if name not in METRICS:
         raise ValueError(nearest("metric", name, METRICS))
     return METRICS[name]
@@ -122,7 +142,7 @@ def measure(metric: str, generated: Features, reference_features: Features, extr
     """Score generated images against real ones.
 
     Arguments:
-        metric: "fd" or "kid".
+        metric: A name of `METRICS`.
         generated: Features (n, d) of the generated images.
         reference_features: Features (m, d) of the real images, by the same extractor.
         extract: The extractor that made both.
@@ -148,10 +168,37 @@ def measure(metric: str, generated: Features, reference_features: Features, extr
     protocol = EvalProtocol(
         metric=chosen.name, version=chosen.version, extractor=extract.name, weights_hash=extract.weights_hash,
         features=extract.describe(), reference=reference, n=n, class_prior=class_prior, estimator=chosen.estimator,
-        quantisation=quantisation, codec=codec, options={"groups": estimate.groups}, provenance=facts)
+        quantisation=quantisation, codec=codec, options=chosen.options, provenance=facts)
     found = rules.flags(n, extract.dimension, reference, facts, by_covariance=chosen.by_covariance)
-    return Score(name_of(chosen, extract.name), estimate.value, estimate.interval, estimate.se, estimate.plain, n, m,
-                 protocol, floor, found + notes)
+    return Score(name_of(chosen.name, extract.name), estimate.value, estimate.interval, estimate.se, estimate.plain, n,
+                 m, protocol, floor, found + notes, estimate.left_out)
+
+
+def measure_logits(logits: Features, extract: Extractor, *, splits: int = 10, class_prior: str = "unconditional",
+                   quantisation: str = "round", codec: str = "none", provenance: JSON | None = None) -> Score:
+    """Score generated images by their class predictions alone: the Inception Score, which knows no reference.
+
+    Arguments:
+        logits: (n, K) of the generated images, by `extract.logits`.
+        extract: The network that made them.
+        splits: Parts the score is averaged over.
+        class_prior: Which labels the images were asked for.
+        quantisation: How floats became uint8.
+        codec: File format the images went through.
+        provenance: What else made the number.
+
+    Returns:
+        The score; m = 0.
+    """
+    n, estimate = len(logits), inception_score(logits, splits).estimate
+    nothing = Reference("none", "", "", "", "", 0)
+    protocol = EvalProtocol(
+        metric="IS", version=1, extractor=extract.name, weights_hash=extract.weights_hash, features=extract.describe(),
+        reference=nothing, n=n, class_prior=class_prior, estimator="mean over parts after a seeded shuffle",
+        quantisation=quantisation, codec=codec, options={"splits": splits}, provenance=provenance or {})
+    few = (f"few images: n = {n} < 5000",) if n < 5000 else ()
+    return Score(name_of("IS", extract.name), estimate.value, estimate.interval, estimate.se, estimate.plain, n, 0,
+                 protocol, None, few)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +207,16 @@ class Comparison:
 
     Arguments:
         difference: Second value minus the first.
-        distinguishable: False where the intervals overlap: no rank is given.
+        interval: 95% interval of the difference if the scores pair up, else None.
+        distinguishable: False where the interval of the difference holds 0, or the scores' intervals overlap.
+        higher_is_better: Which way is good.
         provenance: (field, first, second) of everything recorded that differs.
     """
 
     difference: float
+    interval: tuple[float, float] | None
     distinguishable: bool
+    higher_is_better: bool
     provenance: list[tuple[str, Any, Any]]
 
     @property
@@ -173,7 +224,7 @@ class Comparison:
         """The comparison in words."""
         if not self.distinguishable:
             return "not distinguishable"
-        return "the second is lower" if self.difference < 0 else "the first is lower"
+        return "the second is better" if (self.difference > 0) == self.higher_is_better else "the first is better"
 
 
 def compare(a: Score, b: Score) -> Comparison:
@@ -183,8 +234,15 @@ def compare(a: Score, b: Score) -> Comparison:
         IncomparableError: If the identities of their protocols differ; there is no difference to print.
     """
     provenance = check_comparable(a.protocol, b.protocol)
+    upwards = a.protocol.metric == "IS" or find_metric(a.protocol.metric.lower()).higher_is_better
+    seeds = a.protocol.provenance.get("seeds")
+    if seeds is not None and seeds == b.protocol.provenance.get("seeds") and a.left_out and b.left_out:
+        left_out = np.subtract(b.left_out, a.left_out)
+        paired = jackknife(b.plain - a.plain, left_out, unbiased=a.plain == a.value)
+        apart = not paired.interval[0] <= 0 <= paired.interval[1]
+        return Comparison(b.value - a.value, paired.interval, apart, upwards, provenance)
     apart = a.interval[1] < b.interval[0] or b.interval[1] < a.interval[0]
-    return Comparison(b.value - a.value, apart, provenance)
+    return Comparison(b.value - a.value, None, apart, upwards, provenance)
 
 
 def save_scores(path: Path, scores: list[Score]) -> None:

@@ -50,19 +50,19 @@ class Plan:
     data: str
     shape: Shape
     epochs: int
-    batch: int = 250
-    rate: float = 0.25
+    batch: int = 125
+    rate: float = 0.15
     decay: float = 5e-4
-    shift: int = 2
+    shift: int = 1
     mirror: bool = False
 
 
 PLANS: dict[str, Plan] = {
     "fashion_mnist": Plan("fashion-mnist", Shape(28, 14, (32, 48, 112)), epochs=6, mirror=True),
-    "fashion_mnist14": Plan("fashion-mnist", Shape(14, 14, (32, 48, 112)), epochs=5, shift=1, mirror=True),
+    "fashion_mnist14": Plan("fashion-mnist", Shape(14, 14, (32, 48, 112)), epochs=5, mirror=True),
     "mnist": Plan("mnist", Shape(28, 14, (16, 32, 112)), epochs=3),
-    "mnist14": Plan("mnist", Shape(14, 14, (16, 32, 112)), epochs=3, shift=1),
-    "digits": Plan("digits", Shape(8, 8, (16, 32, 64)), epochs=40, batch=64, shift=1),
+    "mnist14": Plan("mnist", Shape(14, 14, (16, 32, 112)), epochs=3),
+    "digits": Plan("digits", Shape(8, 8, (16, 32, 64)), epochs=40, batch=64),
 }
 """The networks that are shipped, by the name of their extractor."""
 
@@ -240,7 +240,7 @@ def main(arguments: list[str] | None = None) -> None:
         net = train(plan, *parts["train"], seed=asked.seed)
         right = accuracy(net, *parts["test"])
         path = asked.out / f"{name}_features.safetensors"
-        save(path, net, {"data": plan.data, "epochs": plan.epochs, "seed": asked.seed, "test_accuracy": right})
+        save(path, net, {"plan": asdict(plan), "seed": asked.seed, "threads": asked.threads, "test_accuracy": right})
         size, count = path.stat().st_size, sum(p.numel() for p in net.parameters())
         print(f"{name}: test accuracy {right:.2%}, {count:,} parameters, {size:,} bytes, {path}")
 

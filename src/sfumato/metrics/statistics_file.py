@@ -1,0 +1,116 @@
+"""Statistics of features in a file, read with suspicion.
+
+A file holds `mean` (d,), `cov` (d, d), `n` and `about` (JSON: extractor, weights hash, content hash of the images).
+Files of other tools hold `mu` and `sigma` only; they are read too, but without a number of images and a content hash a
+score against them is flagged "unverified reference".
+
+What a file declares is checked before anything is unpacked: the kind and shape of each array, and its unpacked size,
+which may not exceed what d numbers need.  Object arrays are never unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sfumato.metrics.protocol import JSON, canonical
+from sfumato.metrics.statistics import Moments
+
+HEADER = 4096  # generous room for the header of one array
+ABOUT = 1 << 16  # bytes of facts
+
+
+class StatisticsError(ValueError):
+    """A statistics file is not what it should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Mean and covariance of features, and where they came from.
+
+    Arguments:
+        mean: float64 (d,).
+        cov: float64 (d, d), symmetric.
+        n: Number of images; 0 if the file does not say.
+        about: Facts recorded with them; {} if there are none.
+    """
+
+    mean: np.ndarray
+    cov: np.ndarray
+    n: int
+    about: JSON
+
+    @property
+    def verified(self) -> bool:
+        """Whether the number of images and their content are known."""
+        return self.n > 0 and bool(self.about.get("content_hash"))
+
+
+def save_statistics(path: Path, moments: Moments, about: JSON) -> None:
+    """Write the mean and covariance of `moments` with facts about them, replacing the file in one step."""
+    partial = path.with_suffix(".tmp")
+    with partial.open("wb") as file:
+        np.savez(file, mean=moments.mean, cov=moments.cov, n=np.int64(moments.n), about=np.array(canonical(about)))
+    partial.replace(path)
+
+
+def load_statistics(path: Path, dimension: int) -> Statistics:
+    """Read a statistics file for an extractor of `dimension` features.
+
+    Raises:
+        StatisticsError: If it is no such file, declares other arrays or too large ones, holds NaN or infinity, or a
+            covariance that is not symmetric or has a negative eigenvalue.
+    """
+    d = dimension
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {Path(info.filename).stem for info in archive.infolist()}
+            mean_name, cov_name = ("mean", "cov") if "mean" in names else ("mu", "sigma")
+            mean = _array(archive, mean_name, (d,), path)
+            cov = _array(archive, cov_name, (d, d), path)
+            n = int(_array(archive, "n", (), path)) if "n" in names else 0
+            about = json.loads(str(_array(archive, "about", (), path))) if "about" in names else {}
+    except (OSError, zipfile.BadZipFile, json.JSONDecodeError, EOFError) as error:
+        raise StatisticsError(f"{path} is not a readable statistics file (.npz): {error}.") from error
+    if not (np.isfinite(mean).all() and np.isfinite(cov).all()):
+        raise StatisticsError(f"The statistics in {path} hold NaN or infinity.")
+    if n < 0 or n == 1:
+        raise StatisticsError(f"The statistics in {path} say they are of n = {n} images; a covariance needs 2.")
+    size = float(np.abs(cov).max())
+    if np.abs(cov - cov.T).max() > 1e-6 * size:
+        raise StatisticsError(f"The covariance in {path} is not symmetric.")
+    cov = (cov + cov.T) / 2
+    lowest = float(np.linalg.eigvalsh(cov)[0])
+    if lowest < -1e-6 * size * d:
+        raise StatisticsError(f"The covariance in {path} has the negative eigenvalue {lowest:.3g}.")
+    return Statistics(mean, cov, n, about)
+
+
+def _array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], path: Path) -> np.ndarray:
+    member = f"{name}.npy"
+    if member not in archive.namelist():
+        raise StatisticsError(f"{path} holds no array '{name}'; it has {', '.join(sorted(archive.namelist()))}.")
+    limit = HEADER + (ABOUT if name == "about" else 8 * int(np.prod(shape)))
+    declared = archive.getinfo(member).file_size
+    if declared > limit:
+        raise StatisticsError(f"Array '{name}' in {path} unpacks to {declared:,} bytes; at most {limit:,} are needed "
+                              f"for shape {shape}. It was not unpacked.")
+    with archive.open(member) as file:
+        try:
+            major, _ = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+            found, _, kind = read(file)
+        except ValueError as error:
+            raise StatisticsError(f"Array '{name}' in {path} has a damaged header: {error}.") from error
+    wanted = {"n": "iu", "about": "U"}.get(name, "f")
+    if kind.kind not in wanted:
+        raise StatisticsError(f"Array '{name}' in {path} has dtype {kind}; object and other arrays are not read.")
+    if found != shape:
+        raise StatisticsError(f"Array '{name}' in {path} has shape {found}, the extractor needs {shape}.")
+    with archive.open(member) as file:
+        array = np.lib.format.read_array(file, allow_pickle=False)
+    return array.astype(np.float64) if wanted == "f" else array
