@@ -118,6 +118,37 @@ def unit_line() -> Callable[[Level], Tensor]:
     return lambda level: 1 / (level.alpha + level.sigma)
 
 
+def ask(
+    network: nn.Module,
+    x: Tensor,
+    level: Level,
+    *rest: Tensor | None,
+    c_noise: Callable[[Level], Tensor],
+    c_in: Callable[[Level], Tensor] | None = None,
+    table: Level | None = None,
+    autocast: torch.dtype | None = None,
+) -> Tensor:
+    """Call a network at a level: scale its input, tell it the level, compute in `autocast`, answer in x's dtype.
+
+    Arguments:
+        network: Called as network(c_in x, c_noise, *rest).
+        x: Noisy images, shape (B, C, H, W).
+        level: Shape () or (B,).
+        rest: What else the network is told: the label, then augmentation labels if it takes them.
+        c_noise, c_in, table, autocast: As in `Preconditioned`.
+
+    Raises:
+        ValueError: If the level is not in the table.
+    """
+    if table is not None:
+        index_in(table, level)  # refuses a level the network was not made for
+    told = c_noise(level).to(x.dtype).to(x.device, non_blocking=True).expand(len(x))
+    inputs = x if c_in is None else like(c_in(level), x) * x
+    with torch.autocast(x.device.type, autocast, enabled=autocast is not None):
+        out: Tensor = network(inputs, told, *rest)
+    return out.to(x.dtype)
+
+
 class Preconditioned(nn.Module):
     """Make a denoiser of a network and a target.
 
@@ -163,27 +194,35 @@ class Preconditioned(nn.Module):
         index = 1 + (angles - want.unsqueeze(-1)).abs().argmin(-1)
         return self.table[torch.where(level.sigma > 0, index, 0)]
 
-    def raw(self, x: Tensor, level: Level, label: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Return the raw output (F, v) at noisy images, both in x's dtype; v is None unless variance is learned."""
-        if self.table is not None:
-            index_in(self.table, level)  # refuses a level the network was not made for
-        c_noise = self.c_noise(level).to(x.dtype).to(x.device, non_blocking=True).expand(len(x))
-        if self.c_in is not None:
-            inputs = like(self.c_in(level), x) * x
-        else:
-            inputs = x
-        with torch.autocast(x.device.type, self.autocast, enabled=self.autocast is not None):
-            out = self.network(inputs, c_noise, label)
-        out = out.to(x.dtype)
+    def raw(
+        self, x: Tensor, level: Level, label: Tensor | None = None, augment: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the raw output (F, v) at noisy images, both in x's dtype; v is None unless variance is learned.
+
+        Arguments:
+            x: Noisy images, shape (B, C, H, W).
+            level: Shape () or (B,).
+            label: int64 (B,) or None.
+            augment: What was done to the images, (B, 9), for a network that takes such labels; None for nothing.
+        """
+        rest = (label,) if augment is None else (label, augment)
+        out = ask(
+            self.network, x, level, *rest,
+            c_noise=self.c_noise, c_in=self.c_in, table=self.table, autocast=self.autocast,
+        )  # fmt: skip
         if self.variance == "none":
             return out, None
         f, v = out.chunk(2, dim=1)
         return f, (v + 1) / 2 if self.variance == "range" else v
 
+    def denoised(self, f: Tensor, x: Tensor, level: Level) -> Tensor:
+        """Return D(x) = c_skip x + c_out F for a raw output F, all of shape (B, C, H, W)."""
+        c_skip, c_out = skip_and_out(self.target, level)
+        return like(c_skip, x) * x + like(c_out, x) * f
+
     def forward(self, x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
         f, v = self.raw(x, level, label)
-        c_skip, c_out = skip_and_out(self.target, level)
-        return Prediction(like(c_skip, x) * x + like(c_out, x) * f, v)
+        return Prediction(self.denoised(f, x, level), v)
 
 
 class Counted:

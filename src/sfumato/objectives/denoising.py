@@ -15,27 +15,22 @@ References:
     Karras et al. Elucidating the Design Space of Diffusion-Based Generative Models. 2022, eq. (8).
     https://arxiv.org/abs/2206.00364
     Ho, Salimans. Classifier-Free Diffusion Guidance. 2022, algorithm 1. https://arxiv.org/abs/2207.12598
+    Tong et al. Improving and Generalizing Flow-Based Generative Models with Minibatch Optimal Transport. 2024,
+    algorithm 3 (coupling "ot"). https://arxiv.org/abs/2302.00482
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import get_args
 
-import torch
 from torch import Tensor
 
-from sfumato.core import noise
-from sfumato.core.denoiser import NULL, Preconditioned, Target, skip_and_out
-from sfumato.core.level import Level, like
+from sfumato.core.denoiser import Preconditioned, Target
+from sfumato.core.level import Level
+from sfumato.objectives._noising import Coupling, Loss, Noising, Reduce, squared_error
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Loss:
-    """One loss per image (B,), differentiable, and the level each was taken at."""
-
-    each: Tensor
-    level: Level
+TRAINS = "denoiser"
 
 
 def denoising(
@@ -45,8 +40,9 @@ def denoising(
     batch: int,
     label_dropout: float = 0.1,
     stratified: bool = True,
-    reduce: str = "mean",
-) -> Callable[[Preconditioned, Tensor, Tensor | None, Tensor], Loss]:
+    reduce: Reduce = "mean",
+    coupling: Coupling = "independent",
+) -> Callable[..., Loss]:
     """Make the weighted denoising loss; it is called with (denoiser, x0, label, positions).
 
     Arguments:
@@ -56,34 +52,26 @@ def denoising(
         batch: Global batch size, for stratification.
         label_dropout: Probability that an image is shown without its label.
         stratified: Spread the batch's levels evenly over the quantiles of the draw.
-        reduce: Over pixels: "mean", or "sum" (EDM; it changes the size of the loss, hence Adam's eps and clipping).
+        reduce: Over pixels: "mean", "sum" (EDM) or "half-sum" (NCSN++); it changes the size of the loss, hence Adam's
+            eps and clipping.
+        coupling: Which noise meets which image: "independent", or "ot", the nearest assignment within the batch.
 
     Returns:
-        A function of denoiser, x0 (B, C, H, W), label int64 (B,) or None and positions int64 (B,), giving a `Loss`.
+        A function of denoiser, x0 (B, C, H, W), label int64 (B,) or None, positions int64 (B,) and augmentation labels
+        (B, 9) or None, giving a `Loss`.
 
     Raises:
-        ValueError: If `reduce` or `label_dropout` is out of range.
+        ValueError: If `reduce`, `coupling` or `label_dropout` is out of range.
     """
-    if reduce not in ("mean", "sum"):
-        raise ValueError(f"reduce must be 'mean' or 'sum'; got {reduce!r}.")
-    if not 0 <= label_dropout <= 1:
-        raise ValueError(f"label_dropout is a probability in [0, 1]; got {label_dropout}.")
+    if reduce not in get_args(Reduce):
+        raise ValueError(f"reduce must be one of {', '.join(get_args(Reduce))}; got {reduce!r}.")
+    noising = Noising(draw, seed, batch, label_dropout, stratified, coupling)
 
-    def loss(denoiser: Preconditioned, x0: Tensor, label: Tensor | None, positions: Tensor) -> Loss:
-        u = noise.uniform(positions, seed=seed, purpose="level")
-        if stratified:
-            u = ((positions % batch).to(u) + u) / batch
-        level = draw(u)
-        n = noise.normal(positions, x0.shape[1:], seed=seed, purpose="noise", device=x0.device, dtype=x0.dtype)
-        if label is not None and label_dropout > 0:
-            dropped = noise.uniform(positions, seed=seed, purpose="label-dropout") < label_dropout
-            label = torch.where(dropped.to(label.device), NULL, label)
-        f, _ = denoiser.raw(level.noisy(x0, n), level, label)
-        a, b = denoiser.target(level)
-        _, c_out = skip_and_out(denoiser.target, level)
-        error = (f - (like(a, x0) * x0 + like(b, x0) * n)).square().flatten(1)
-        per_image = error.mean(1) if reduce == "mean" else error.sum(1)
-        weight = weighting(level, denoiser.target) * c_out**2
-        return Loss(per_image * weight.to(per_image.dtype).to(per_image.device), level)
+    def loss(
+        denoiser: Preconditioned, x0: Tensor, label: Tensor | None, positions: Tensor, augment: Tensor | None = None
+    ) -> Loss:
+        level, n = noising.levels(positions), noising.noise(x0, positions)
+        f, _ = denoiser.raw(level.noisy(x0, n), level, noising.label(label, positions), augment)
+        return Loss(squared_error(denoiser, f, x0, n, level, weighting, reduce), level)
 
     return loss

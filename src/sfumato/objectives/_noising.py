@@ -1,0 +1,143 @@
+"""What every objective shares: the noisy example that an image becomes, and the loss it returns.
+
+Every random number is addressed by the sample's global position, so the loss of sample p does not depend on the batch
+it came in. Two options look at the batch and say so: a stratified draw divides the quantiles among a global batch,
+whose size is part of the recipe, and the coupling "ot" pairs the images and noises of one call.
+
+Coupling decides which noise meets which image. Independent pairs are those of diffusion. Optimal transport permutes
+the noises of a batch so that the sum of squared distances |x0 - n|^2 is the least; the marginals stay, and the
+straight lines of flow matching cross less.
+
+References:
+    Tong et al. Improving and Generalizing Flow-Based Generative Models with Minibatch Optimal Transport. 2024.
+    https://arxiv.org/abs/2302.00482
+    Ho, Salimans. Classifier-Free Diffusion Guidance. 2022, algorithm 1. https://arxiv.org/abs/2207.12598
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from sfumato.core import noise
+from sfumato.core.denoiser import NULL, Preconditioned, Target, skip_and_out
+from sfumato.core.level import Level, like
+
+Draw = Callable[[Tensor], Level]
+Weighting = Callable[[Level, Target], Tensor]
+Reduce = Literal["mean", "sum", "half-sum"]
+Coupling = Literal["independent", "ot"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Loss:
+    """What an objective returns for a batch.
+
+    Attributes:
+        each: One loss per image (B,), differentiable. A draw that is not uniform leaves its weight to the trainer.
+        level: The level each was taken at.
+        parts: Further numbers per image (B,), logged by noise level: the terms of a sum, an accuracy.
+    """
+
+    each: Tensor
+    level: Level
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Noising:
+    """Turn images into noisy examples: a level per image, its noise, and a label that is sometimes dropped.
+
+    Attributes:
+        draw: Quantile function of the training levels: u (B,) in (0, 1) -> Level (B,).
+        seed: The run's seed.
+        batch: Global batch size, for stratification.
+        label_dropout: Probability that an image is shown without its label.
+        stratified: Spread the batch's levels evenly over the quantiles of the draw.
+        coupling: Which noise meets which image: "independent", or "ot" within the batch.
+
+    Raises:
+        ValueError: If `label_dropout` is no probability or the coupling is unknown.
+    """
+
+    draw: Draw
+    seed: int
+    batch: int
+    label_dropout: float = 0.0
+    stratified: bool = True
+    coupling: Coupling = "independent"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_dropout <= 1:
+            raise ValueError(f"label_dropout is a probability in [0, 1]; got {self.label_dropout}.")
+        if self.coupling not in ("independent", "ot"):
+            raise ValueError(f"coupling must be 'independent' or 'ot'; got {self.coupling!r}.")
+
+    def levels(self, positions: Tensor) -> Level:
+        """Return the training level of each position, shape (B,)."""
+        u = noise.uniform(positions, seed=self.seed, purpose="level")
+        if self.stratified:
+            u = ((positions % self.batch).to(u) + u) / self.batch
+        return self.draw(u)
+
+    def noise(self, x0: Tensor, positions: Tensor) -> Tensor:
+        """Return the noise that each image meets, the shape, dtype and device of `x0`."""
+        n = noise.normal(positions, x0.shape[1:], seed=self.seed, purpose="noise", device=x0.device, dtype=x0.dtype)
+        return n[assign(x0, n)] if self.coupling == "ot" else n
+
+    def label(self, label: Tensor | None, positions: Tensor) -> Tensor | None:
+        """Return the labels, NULL where dropped."""
+        if label is None or self.label_dropout == 0:
+            return label
+        dropped = noise.uniform(positions, seed=self.seed, purpose="label-dropout") < self.label_dropout
+        return torch.where(dropped.to(label.device), NULL, label)
+
+
+def assign(x0: Tensor, n: Tensor) -> Tensor:
+    """Return the permutation of the noises that is nearest to the images in total squared distance.
+
+    Arguments:
+        x0: Images (B, ...).
+        n: Noises, the same shape.
+
+    Returns:
+        int64 (B,) on x0's device: image i meets noise n[i-th entry].
+
+    Raises:
+        ModuleNotFoundError: Without SciPy (the extra 'ode'), whose exact assignment solver is used.
+
+    >>> assign(torch.tensor([[1.0], [-1.0]]), torch.tensor([[-2.0], [2.0]])).tolist()
+    [1, 0]
+    """
+    from scipy.optimize import linear_sum_assignment  # optional, and only here
+
+    cost = torch.cdist(x0.detach().flatten(1).float(), n.flatten(1).float()).square().cpu().numpy()
+    return torch.as_tensor(linear_sum_assignment(cost)[1], dtype=torch.int64, device=x0.device)
+
+
+def squared_error(
+    denoiser: Preconditioned, f: Tensor, x0: Tensor, n: Tensor, level: Level, weighting: Weighting, reduce: Reduce
+) -> Tensor:
+    """Return w |D - x0|^2 per image, computed as w c_out^2 |F - (a x0 + b n)|^2.
+
+    Arguments:
+        denoiser: Says the target.
+        f: Its raw output at the noisy images, (B, C, H, W).
+        x0, n: Images and their noise, the same shape.
+        level: Shape (B,).
+        weighting: (level, target) -> w of |D - x0|^2, shape (B,).
+        reduce: Over pixels: mean, sum or half the sum.
+
+    Returns:
+        Shape (B,).
+    """
+    a, b = denoiser.target(level)
+    _, c_out = skip_and_out(denoiser.target, level)
+    error = (f - (like(a, x0) * x0 + like(b, x0) * n)).square().flatten(1)
+    per_image = error.mean(1) if reduce == "mean" else error.sum(1)
+    weight = weighting(level, denoiser.target) * c_out**2 * (0.5 if reduce == "half-sum" else 1.0)
+    return per_image * weight.to(per_image.dtype).to(per_image.device)
