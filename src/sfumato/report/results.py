@@ -81,7 +81,7 @@ def score_rows(results: Sequence[Result]) -> list[Row]:
         results: Any number of results.
 
     Returns:
-        Rows of run, score, value, plain, floor, n, m, reference, NFE, images/s, protocol and flags. `value` has the
+        Rows of run, score, value, floor, plain, n, m, protocol, reference, NFE, images/s and flags. `value` has the
         1/n bias removed, `plain` is the textbook number, and `floor` is the value of real images at the same sizes.
         A score with flags carries an asterisk.
     """
@@ -96,14 +96,14 @@ def score_rows(results: Sequence[Result]) -> list[Row]:
                     "run": result["run"],
                     "score": score["name"],
                     "value": cell({**score, "mark": "*" if flags else ""}),
-                    "plain": score.get("plain"),
                     "floor": cell(floor) if floor else None,
+                    "plain": score.get("plain"),
                     "n": score.get("n"),
                     "m": score.get("m"),
+                    "protocol": protocol.get("protocol_id"),
                     "reference": " ".join(filter(None, (reference.get("dataset"), reference.get("split")))) or None,
                     "NFE": facts.get("nfe"),
                     "images/s": facts.get("images_per_second"),
-                    "protocol": protocol.get("protocol_id"),
                     "flags": "; ".join(flags) or None,
                 }
             )
@@ -141,7 +141,7 @@ def compared(results: Sequence[Result]) -> list[list[Row]]:
                     "rank": 1 + better,
                     "run": run,
                     "score": score["name"],
-                    "value": cell(score),
+                    "value": cell({**score, "mark": "*" if score.get("flags") else ""}),
                     "n": score.get("n"),
                     "m": score.get("m"),
                     "NFE": facts.get("nfe"),

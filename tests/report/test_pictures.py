@@ -1,0 +1,141 @@
+"""Sheets that compare: each image stands in the cell that its labels say."""
+
+import pytest
+import torch
+from PIL import Image
+
+from sfumato import schedules
+from sfumato.core.exact import Gaussian, GaussianMixture
+from sfumato.core.images import to_float, to_uint8
+from sfumato.core.level import Level
+from sfumato.core.noise import normal
+from sfumato.guidance.cfg import cfg
+from sfumato.report import neighbours as neighbours_module
+from sfumato.report import noising as noising_module
+from sfumato.report import real_against_generated as real_module
+from sfumato.report import sweep as sweep_module
+from sfumato.report._canvas import draw
+from sfumato.report.neighbours import neighbours
+from sfumato.report.noising import noising
+from sfumato.report.real_against_generated import real_against_generated
+from sfumato.report.sweep import cfg_sheet, sweep
+from sfumato.samplers.euler import euler
+from sfumato.sources import Diffusion
+
+
+def noise_images(*shape: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Record what each picture hands to the canvas; that the canvas draws it unchanged is tested with the sheet."""
+    seen = {}
+
+    def spy(images, columns, frame, **options):
+        seen.update(images=images, columns=columns, frame=frame)
+        return draw(images, columns, frame, **options)
+
+    for module in (neighbours_module, noising_module, real_module, sweep_module):
+        monkeypatch.setattr(module, "draw", spy)
+    return seen
+
+
+def model() -> Diffusion:
+    """Two classes known exactly, dark and bright; a label selects one."""
+    dark, bright = (Gaussian(torch.full((16,), m), torch.full((16,), 0.02)) for m in (-0.5, 0.5))
+    mixture = GaussianMixture(torch.tensor([0.5, 0.5]), [dark, bright])
+    return Diffusion(mixture, euler, Level.of(1.0, [10.0, 1.0, 0.3, 0.0]), (1, 4, 4), classes=2)
+
+
+def test_a_sweep_shows_each_source_in_its_column(drawn) -> None:
+    sources = {"a": model(), "b": lambda seeds, labels: noise_images(len(seeds), 1, 4, 4)}
+    labels = torch.tensor([0, 1])
+    picture = sweep(sources, [5, 6], labels, row_labels=["dark", "bright"])
+    assert list(drawn["frame"].columns) == ["a", "b"] and drawn["columns"] == 2
+    for j, source in enumerate(sources.values()):
+        assert torch.equal(drawn["images"][j::2], source([5, 6], labels))
+    assert "seeds 5..6, the same in every column" in picture.info["Description"]
+
+
+def test_blocks_of_a_sweep_keep_the_order_of_seeds(drawn) -> None:
+    sources = {str(i): lambda seeds, labels, i=i: noise_images(len(seeds), 1, 4, 4, seed=i) for i in range(3)}
+    sweep(sources, range(8), across=4)
+    table = drawn["images"].reshape(2, 3, 4, 1, 4, 4)  # row, source, across
+    for i in range(3):
+        assert torch.equal(table[:, i].flatten(0, 1), noise_images(8, 1, 4, 4, seed=i))
+    with pytest.raises(ValueError, match="8 seeds for rows of 3"):
+        sweep(sources, range(8), across=3)
+
+
+def test_guidance_sheet_is_the_guided_model_and_weight_one_the_model_itself(drawn) -> None:
+    source, labels = model(), torch.tensor([0, 1, 0, 1])
+    original = source.denoiser
+    cfg_sheet(source, range(4), labels, weights=(1.0, 3.0))
+    assert source.denoiser is original  # the caller's source is left as it was
+    assert torch.equal(drawn["images"][0::2], source(range(4), labels))
+    source.denoiser = cfg(original, 3.0)
+    assert torch.equal(drawn["images"][1::2], source(range(4), labels))
+    assert list(drawn["frame"].columns) == ["w = 1", "w = 3"]
+
+
+def test_real_left_generated_right(drawn) -> None:
+    real, made = noise_images(6, 1, 8, 8, seed=1), noise_images(6, 1, 8, 8, seed=2)
+    picture = real_against_generated(real, made, 3, seeds=range(6), row_labels=["a", "b"])
+    table = drawn["images"].reshape(2, 2, 3, 1, 8, 8)
+    assert torch.equal(table[:, 0].flatten(0, 1), real) and torch.equal(table[:, 1].flatten(0, 1), made)
+    assert picture.info["Description"] == "Generated: uncurated, seeds 0..5."
+    curated = real_against_generated(real, made, 3, seeds=range(6), curated=True)
+    assert curated.info["Description"].startswith("Generated: CURATED")
+    with pytest.raises(ValueError, match="one shape"):
+        real_against_generated(real, made[:3], 3)
+    with pytest.raises(ValueError, match="rows of 4"):
+        real_against_generated(real, made, 4)
+
+
+def test_noising_is_the_forward_process_on_the_unit_circle(drawn) -> None:
+    images = noise_images(2, 1, 8, 8)
+    table = {"linear": schedules.linear(), "edm": schedules.edm(), "flow": schedules.flow()}
+    noising(images, table, 5, seed=3)
+    cells = drawn["images"].reshape(2, 3, 5, 1, 8, 8)
+    noise = normal([3, 4], (1, 8, 8), purpose="noising", dtype=torch.float32)
+    times = torch.linspace(0, 1, 5, dtype=torch.float64)
+    for i in range(2):
+        for j, schedule in enumerate(table.values()):
+            level = schedule(times)
+            h = torch.hypot(level.alpha, level.sigma)
+            for k in range(5):
+                x = level.alpha[k].float() * to_float(images)[i] + level.sigma[k].float() * noise[i]
+                assert (to_uint8(x / h[k].float()).int() - cells[i, j, k].int()).abs().max() <= 1
+    assert torch.equal(cells[:, 0, 0], images)  # t = 0 is the image itself
+    assert drawn["frame"].notes[0] == "0" and drawn["frame"].notes[14] == "∞"
+    with pytest.raises(ValueError, match="two times"):
+        noising(images, table, 1)
+
+
+def test_neighbours_stand_beside_their_sample_and_a_copy_says_so(drawn) -> None:
+    samples, nearest = noise_images(3, 1, 8, 8), noise_images(3, 2, 1, 8, 8, seed=1)
+    distances = torch.tensor([[0.0, 1.5], [2.0, 2.25], [0.5, 30.0]])
+    indices = torch.tensor([[7, 8], [9, 10], [11, 12]])
+    neighbours(samples, nearest, distances, indices, seeds=[4, 5, 6])
+    rows = drawn["images"].reshape(3, 3, 1, 8, 8)
+    assert torch.equal(rows[:, 0], samples) and torch.equal(rows[:, 1:], nearest)
+    notes = drawn["frame"].notes
+    assert notes == ["seed 4", "copy #7", "1.5 #8", "seed 5", "2 #9", "2.25 #10", "seed 6", "0.5 #11", "30 #12"]
+    with pytest.raises(ValueError, match="ascend"):
+        neighbours(samples, nearest, distances.flip(1))
+    with pytest.raises(ValueError, match="neighbours"):
+        neighbours(samples, nearest[:2], distances)
+
+
+def test_every_picture_is_rgb_and_says_what_it_is() -> None:
+    images = noise_images(4, 3, 8, 8)
+    pictures = [
+        noising(images[:1], {"flow": schedules.flow()}),
+        real_against_generated(images, images, 2, seeds=range(4)),
+        neighbours(images, images.unsqueeze(1), torch.zeros(4, 1)),
+        sweep({"a": lambda seeds, labels: images}, range(4)),
+    ]
+    for picture in pictures:
+        assert isinstance(picture, Image.Image) and picture.mode == "RGB" and picture.info["Description"]
