@@ -79,7 +79,7 @@ class Sinusoid(nn.Module):
         self.sin_first = sin_first
 
     def forward(self, c: Tensor) -> Tensor:
-        # the angles reach 1000 radians: always at least float32, whatever autocast or .half() did around
+        # the angles reach 1000 radians, where half precision has no digits left: never under autocast
         angle = c[:, None] * self.frequencies.to(c.dtype)
         cos, sin = angle.cos(), angle.sin()
         return torch.cat((sin, cos) if self.sin_first else (cos, sin), dim=1)

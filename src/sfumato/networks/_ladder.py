@@ -144,12 +144,37 @@ class Step(nn.Module):
         return self.attention(self.block(x, e))
 
 
-class Level(nn.Module):
-    """The steps of one resolution, and the resampling before (down) or after (up) them."""
+class DownLevel(nn.Module):
+    """Halve, let the image join, take the steps of one resolution; remember every output."""
 
-    def __init__(self, steps: Sequence[Step], resample: nn.Module | None, path: ImagePath | None = None) -> None:
+    def __init__(self, steps: Sequence[Step], resample: nn.Module | None, path: ImagePath | None) -> None:
         super().__init__()
         self.steps, self.resample, self.path = nn.ModuleList(steps), resample, path
+
+    def forward(self, h: Tensor, e: Tensor, image: Tensor, seen: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the output and the image path's new value; append to `seen`."""
+        if self.resample is not None:
+            h = self.resample(h, e)
+            if self.path is not None:
+                h = image = (h + self.path(image)) * 0.5**0.5
+            seen.append(h)
+        for step in self.steps:
+            h = step(h, e)
+            seen.append(h)
+        return h, image
+
+
+class UpLevel(nn.Module):
+    """Take the steps of one resolution, each with one remembered output, then double."""
+
+    def __init__(self, steps: Sequence[Step], resample: nn.Module | None) -> None:
+        super().__init__()
+        self.steps, self.resample = nn.ModuleList(steps), resample
+
+    def forward(self, h: Tensor, e: Tensor, seen: list[Tensor]) -> Tensor:
+        for step in self.steps:
+            h = step(torch.cat((h, seen.pop()), dim=1), e)
+        return h if self.resample is None else self.resample(h, e)
 
 
 class Encoder(nn.Module):
@@ -196,23 +221,15 @@ class Encoder(nn.Module):
                 steps.append(Step(width, target, embedding, style, attended[i]))
                 width = target
                 self.outputs.append(width)
-            self.levels.append(Level(steps, move, path))
+            self.levels.append(DownLevel(steps, move, path))
         self.middle = nn.ModuleList(Step(width, width, embedding, style, bridge and not k) for k in range(2))
 
     def forward(self, x: Tensor, e: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return the middle's output and everything remembered on the way, in order."""
-        image = x
-        h = self.conv_in(x)
+        h, image = self.conv_in(x), x
         seen = [h]
         for level in self.levels:
-            if level.resample is not None:
-                h = level.resample(h, e)
-                if level.path is not None:
-                    h = image = (h + level.path(image)) * 0.5**0.5
-                seen.append(h)
-            for step in level.steps:
-                h = step(h, e)
-                seen.append(h)
+            h, image = level(h, e, image, seen)
         for step in self.middle:
             h = step(h, e)
         return h, seen
@@ -240,22 +257,19 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         remembered, width = list(outputs), widths[-1]
-        levels: list[Level] = []
+        levels: list[UpLevel] = []
         for i in reversed(range(len(widths))):
             steps = []
             for k in range(blocks + 1):
                 here = attended[i] and (k == blocks or not last_only)
                 steps.append(Step(width + remembered.pop(), widths[i], embedding, style, here))
                 width = widths[i]
-            levels.append(Level(steps, double(width, embedding, style, resampling) if i else None))
+            levels.append(UpLevel(steps, double(width, embedding, style, resampling) if i else None))
         self.levels = nn.ModuleList(reversed(levels))  # index 0 = finest, as in the encoder
 
     def forward(self, h: Tensor, e: Tensor, seen: list[Tensor]) -> Tensor:
         for level in reversed(self.levels):
-            for step in level.steps:
-                h = step(torch.cat((h, seen.pop()), dim=1), e)
-            if level.resample is not None:
-                h = level.resample(h, e)
+            h = level(h, e, seen)
         return h
 
 

@@ -118,7 +118,7 @@ def cost(network: nn.Module, shape: tuple[int, ...]) -> Cost:
     for positions, size in meter.attention.items():
         side = next((s for s in sides if s[0] * s[1] == positions), (positions, 1))
         sides[side] = sides.get(side, 0) + size
-    levels = tuple(LevelCost(*side, meter.features.get(side, 0), size) for side, size in sides.items())
+    levels = tuple(LevelCost(h, w, meter.features.get((h, w), 0), size) for (h, w), size in sides.items())
     return Cost(parameter_count(network), flops.get_total_flops() // 2, levels)
 
 

@@ -105,7 +105,7 @@ class DiT(nn.Module):
         """Return the positions of height x width patches, (1, tokens, channels)."""
         if self.position is None:
             return sincos(height, width, self.width).to(like)
-        grid = self.position
+        grid: Tensor = self.position
         if grid.shape[-2:] != (height, width):
             grid = F.interpolate(grid, (height, width), mode="bicubic", align_corners=False)
         return grid.flatten(2).transpose(1, 2).to(like.dtype)

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from ._blocks import Attention, ResidualBlock, Style
 from ._embeddings import LabelTable, Sinusoid, log_spaced, noise_batch
-from ._layers import check_images, conv, linear
+from ._layers import check_images, conv, linear, start
 
 RESAMPLING = ("shuffle", "conv", "mean")
 
@@ -41,9 +41,7 @@ def halve(width_in: int, width_out: int, kind: str) -> nn.Module:
         return nn.Sequential(nn.PixelUnshuffle(2), conv(4 * width_in, width_out, 1))
     if kind == "mean":
         return nn.Sequential(nn.AvgPool2d(2), conv(width_in, width_out, 1))
-    layer = nn.Conv2d(width_in, width_out, 3, stride=2, padding=1)
-    nn.init.zeros_(layer.bias)
-    return layer
+    return start(nn.Conv2d(width_in, width_out, 3, stride=2, padding=1))
 
 
 def double(width_in: int, width_out: int, kind: str) -> nn.Module:
@@ -53,6 +51,37 @@ def double(width_in: int, width_out: int, kind: str) -> nn.Module:
     if kind == "mean":
         return nn.Sequential(conv(width_in, width_out, 1), nn.Upsample(scale_factor=2, mode="nearest"))
     return nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), conv(width_in, width_out))
+
+
+class Down(nn.Module):
+    """One level on the way down: (B, C, 2H, 2W) -> (B, width, H, W), remembering every block's output."""
+
+    def __init__(self, resample: nn.Module, blocks: list[ResidualBlock], attention: nn.Module) -> None:
+        super().__init__()
+        self.resample, self.blocks, self.attention = resample, nn.ModuleList(blocks), attention
+
+    def forward(self, h: Tensor, e: Tensor, seen: list[Tensor]) -> Tensor:
+        h = self.resample(h)
+        for i, block in enumerate(self.blocks, 1):
+            h = block(h, e)
+            if i == len(self.blocks):
+                h = self.attention(h)
+            seen.append(h)
+        return h
+
+
+class Up(nn.Module):
+    """One level on the way up: (B, width, H, W) -> (B, C, 2H, 2W), with a remembered output per block."""
+
+    def __init__(self, blocks: list[ResidualBlock], attention: nn.Module, resample: nn.Module, skips: bool) -> None:
+        super().__init__()
+        self.blocks, self.attention, self.resample, self.skips = nn.ModuleList(blocks), attention, resample, skips
+
+    def forward(self, h: Tensor, e: Tensor, seen: list[Tensor]) -> Tensor:
+        for block in self.blocks:
+            sibling = seen.pop()
+            h = block(torch.cat((h, sibling), dim=1) if self.skips else h, e)
+        return self.resample(self.attention(h))
 
 
 class UNet(nn.Module):
@@ -91,7 +120,7 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         self.channels, self.out_channels, self.classes = channels, out_channels, classes
-        self.patch, self.skips, self.multiple = patch, skips, patch * 2 ** (len(widths) - 1)
+        self.patch, self.multiple = patch, patch * 2 ** (len(widths) - 1)
 
         def block(width_in: int, width_out: int) -> ResidualBlock:
             return ResidualBlock(width_in, width_out, embedding, style)
@@ -106,19 +135,16 @@ class UNet(nn.Module):
         self.conv_in = conv(channels * patch**2, widths[0])
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for i, width in enumerate(widths):
-            level = nn.Module()
-            level.resample = halve(widths[i - 1], width, resample) if i else nn.Identity()
-            level.blocks = nn.ModuleList(block(width, width) for _ in range(blocks))
-            level.attention = attention(width, attended[i])
-            self.down.append(level)
+            move = halve(widths[i - 1], width, resample) if i else nn.Identity()
+            steps = [block(width, width) for _ in range(blocks)]
+            self.down.append(Down(move, steps, attention(width, attended[i])))
         self.middle = block(widths[-1], widths[-1])
         self.middle_attention = attention(widths[-1], bridge)
         for i, width in reversed(list(enumerate(widths))):
-            level = nn.Module()
-            level.blocks = nn.ModuleList(block((1 + skips) * width, width) for _ in range(blocks))
-            level.attention = attention(width, attended[i])
-            level.resample = double(width, widths[i - 1], resample) if i else nn.Identity()
-            self.up.append(level)
+            steps = [block((1 + skips) * width, width) for _ in range(blocks)]
+            look = attention(width, attended[i])
+            move = double(width, widths[i - 1], resample) if i else nn.Identity()
+            self.up.append(Up(steps, look, move, skips))
         self.norm_out = style.norm(widths[0])
         self.conv_out = conv(widths[0], out_channels * patch**2, gain=0)
 
@@ -131,18 +157,10 @@ class UNet(nn.Module):
         h = self.conv_in(F.pixel_unshuffle(x, self.patch))
         seen: list[Tensor] = []
         for level in self.down:
-            h = level.resample(h)
-            for i, block in enumerate(level.blocks, 1):
-                h = block(h, e)
-                if i == len(level.blocks):
-                    h = level.attention(h)
-                seen.append(h)
+            h = level(h, e, seen)
         h = self.middle_attention(self.middle(h, e))
         for level in self.up:
-            for block in level.blocks:
-                sibling = seen.pop()
-                h = block(torch.cat((h, sibling), dim=1) if self.skips else h, e)
-            h = level.resample(level.attention(h))
+            h = level(h, e, seen)
         h = self.conv_out(F.silu(self.norm_out(h)))
         return F.pixel_shuffle(h, self.patch).to(x.dtype)
 
