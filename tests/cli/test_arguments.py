@@ -30,7 +30,7 @@ def test_both_forms_of_a_field_in_any_order_say_the_same(words: list[str]) -> No
 def test_values_of_options_are_left_alone() -> None:
     assert arrange(TRAIN, ["r", "--out", "a=b"]) == ["r", "--out", "a=b"]
     allowed = arrange(TRAIN, ["--allow", "train.images", "train.batch", "train.batch=4", "--quiet", "r"])
-    assert allowed == ["train.batch=4", "r", "--allow", "train.images", "train.batch", "--quiet"]
+    assert allowed == ["r", "train.batch=4", "--allow", "train.images", "train.batch", "--quiet"]
     assert arrange(TRAIN, ["r", "--train.clip", "-1"]) == ["r", "train.clip=-1"]
 
 

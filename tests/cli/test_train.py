@@ -56,11 +56,15 @@ def test_allow_continues_with_a_changed_budget(tmp_path: Path, small: list[str],
         (["edm-digits", "network.mult=1,2,2,2,2,2"], "got 8x8"),
         (["edm-digits", "sample.grid=full"], "needs 'table', which this recipe does not have"),
         (["edm-digits", "ema.use=power-0.2", "--train.images", "64"], "power-0.2"),
-        (["edm-digits", "extra"], "extra"),
+        (["edm-digits", "sample.sampler.midpoint=2"], "midpoint is a share of the step in (0, 1]"),
+        (["edm-digits", "data.labels=false", "sample.guidance=2"], "Guidance needs a class-conditional model"),
+        (["edm-digits", "--evaluate.extractor", "pixel"], "Did you mean 'pixels'?"),
+        (["edm-digits", "--device", "tpu9"], "There is no device 'tpu9' here"),
+        (["edm-digits", "extra"], "An override reads field=value"),
     ],
 )
 def test_bad_input_is_one_clear_message_and_exit_code_2(words: list[str], message: str, tmp_path: Path, cli) -> None:
-    said = cli("train", *words, "--out", tmp_path / "run", "--device", "cpu")
+    said = cli("train", "--device", "cpu", *words, "--out", tmp_path / "run")
     assert said.code == 2, said
     assert message in said.err
     assert "Traceback" not in said.err

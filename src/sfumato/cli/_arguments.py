@@ -42,7 +42,8 @@ def arrange(command: Callable[..., Any], words: Sequence[str]) -> list[str]:
     hints = typing.get_type_hints(command)
     options = {k: hints[k] for k, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
     takes_fields = not {"overrides", "recipes"}.isdisjoint(parameters)
-    positional, flags = [], []
+    positional: list[str] = []
+    flags: list[str] = []
     rest = list(words)
     while rest:
         word = rest.pop(0)
@@ -140,6 +141,26 @@ def given(**fields: Any) -> list[str]:
     ['sampler=heun', 'grid.steps=9']
     """
     return [f"{name.replace('__', '.')}={value}" for name, value in fields.items() if value is not None]
+
+
+def device_named(name: str | None) -> str:
+    """Return a device that is there: the named one, or the best at hand.
+
+    Raises:
+        OptionError: If there is no such device.
+    """
+    import torch
+
+    from sfumato.training.machine import default_device
+
+    if name is None:
+        return str(default_device())
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # an unknown word; a device this build or machine does not have
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise _option_error(f"There is no device {name!r} here ({reason}). Give cpu, cuda, cuda:1 or mps.") from None
+    return name
 
 
 def seed_list(text: str | None, n: int | None, default: int) -> list[int]:

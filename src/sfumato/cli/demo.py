@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sfumato.cli._arguments import Folder, Name, Number, find_recipe, given
+from sfumato.cli._arguments import Folder, Name, Number, device_named, find_recipe, given
 from sfumato.cli.evaluate import score_table
 from sfumato.cli.sample import draw_sheet, draw_walk
 
@@ -33,9 +33,9 @@ def demo(*, out: Folder = "runs/demo", minutes: Number = None, device: Name = No
 
     from sfumato import evaluation
     from sfumato.training import loop
-    from sfumato.training.machine import default_device, peak_memory
+    from sfumato.training.machine import peak_memory
 
-    where = device or str(default_device())
+    where = device_named(device)
     folder = out or "runs/demo"
     recipe = find_recipe(RECIPE, given(train__minutes=minutes))
     _say(1, "Learning", "The network sees real 8x8 digits under noise of every strength and learns to remove it.")

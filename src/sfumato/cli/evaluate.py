@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Number, Overrides, given, resettle
+from sfumato.cli._arguments import Count, Folder, Name, Number, Overrides, device_named, given, resettle
 
 if TYPE_CHECKING:
     from sfumato.report.table import Row
@@ -71,7 +71,7 @@ def evaluate(
     opened = opened.with_recipe(resettle(opened.recipe, fields, ("sample", "evaluate")))
     result = evaluation.evaluate(
         opened, n=n, extract=extract, metrics=metrics, split=split, first_seed=first_seed, use=use, root=data_root,
-        device=device, quiet=quiet,
+        device=device_named(device), quiet=quiet,
     )  # fmt: skip
     chosen = {"n": n, "extract": extract, "split": split, "first-seed": first_seed, "use": use}
     words = ["sfumato", "evaluate", run, *fields, "--metrics", *metrics]

@@ -16,10 +16,6 @@ from tyro.conf import Positional, arg
 from sfumato.cli._arguments import Folder, Text, find_recipe
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from sfumato.core.denoiser import Prediction
-    from sfumato.core.level import Level
     from sfumato.training.recipe import Recipe
 
 # Rows of the table: what the row is called, and the fields it shows.
@@ -166,6 +162,7 @@ def cost_report(recipe: Recipe, data_root: str | None, shape: str | None, classe
         shape: "CxHxW" in place of the data's own.
         classes: How many classes that data has.
     """
+    from sfumato.cli._rehearsal import sampling_cost
     from sfumato.networks._report import cost
     from sfumato.training.assemble import build_network
 
@@ -202,6 +199,8 @@ def _with_shape(recipe: Recipe, data_root: str | None, shape: str | None, classe
         except ValueError:
             raise OptionError(f"A shape reads CxHxW, such as 1x28x28; got {shape!r}.") from None
         known = Shape(channels, height, width, tuple(map(str, range(classes if recipe.data.labels else 0))))
+    elif recipe.shape is not None:
+        known = recipe.shape
     else:
         entry = entries("data").get(recipe.data.name.replace("_", "-"))
         remote = entry is not None and "root" in options_of(entry)
@@ -210,34 +209,6 @@ def _with_shape(recipe: Recipe, data_root: str | None, shape: str | None, classe
         data = load_data(recipe, "train", data_root)
         known = Shape(*data.shape, tuple(data.classes) if recipe.data.labels else ())
     return dataclasses.replace(recipe, shape=known, sigma_data=recipe.sigma_data or 0.5)
-
-
-class _Calls:
-    """A denoiser that only counts how many images it is asked for."""
-
-    def __init__(self) -> None:
-        self.images = 0
-
-    def __call__(self, x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
-        from sfumato.core.denoiser import Prediction
-
-        self.images += len(x)
-        return Prediction(0 * x, None)
-
-
-def sampling_cost(recipe: Recipe) -> tuple[int, int]:
-    """Return (steps of the grid, network calls per image), counted by walking the grid once with an empty denoiser."""
-    from pathlib import Path
-
-    import torch
-
-    from sfumato.training.run import Run
-
-    calls = _Calls()
-    source = Run(Path(), recipe, {}).source(denoiser=calls)
-    for _ in source.states([0], torch.zeros(1, dtype=torch.int64) if source.classes else None):
-        pass
-    return len(source.grid) - 1, calls.images
 
 
 def fields_of(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
@@ -253,6 +224,8 @@ def _fields(node: Any, prefix: str) -> Iterator[tuple[str, str, str]]:
     hints = typing.get_type_hints(type(node))
     for field in dataclasses.fields(node):
         path, value = prefix + field.name, getattr(node, field.name)
+        if path in ("name", "shape"):
+            continue
         if isinstance(value, Part):
             yield path, f"entry of {value.room}", value.name
             kinds = typing.get_type_hints(value.entry())
@@ -261,7 +234,7 @@ def _fields(node: Any, prefix: str) -> Iterator[tuple[str, str, str]]:
                 yield f"{path}.{option.name}", _kind(kinds.get(option.name, Any)), _plain(current)
         elif dataclasses.is_dataclass(value):
             yield from _fields(value, f"{path}.")
-        elif path not in ("name", "shape"):
+        else:
             yield path, _kind(hints[field.name]), _plain(value)
 
 

@@ -15,6 +15,7 @@ from sfumato.cli._arguments import (
     Overrides,
     Text,
     class_list,
+    device_named,
     given,
     labels_of,
     resettle,
@@ -74,7 +75,6 @@ def sample(
     """
     print(f"sfumato sample {run}", flush=True)  # before torch is imported, which takes seconds
 
-    from sfumato.training.machine import default_device
     from sfumato.training.run import Run
 
     opened = Run.open(run)
@@ -82,7 +82,7 @@ def sample(
     opened = opened.with_recipe(resettle(opened.recipe, [*chosen, *overrides], ("sample",)))
     picked = class_list(classes, opened.classes)
     wanted = seed_list(seeds, n, COLUMNS * len(picked) if picked and len(picked) <= MOST_ROWS else SHEET)
-    where = device or str(default_device())
+    where = device_named(device)
     source = opened.source(use=use, device=where)
     if images is not None:
         _write_images(opened, source, wanted, picked, Path(images), use, where)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name, Number, Overrides, find_recipe, given
+from sfumato.cli._arguments import Folder, Name, Number, Overrides, device_named, find_recipe, given
 
 
 def train(
@@ -42,10 +42,13 @@ def train(
     if not quiet:
         print(f"sfumato train {recipe} -> {folder}", flush=True)  # before torch is imported, which takes seconds
 
+    from sfumato.cli._rehearsal import rehearse
     from sfumato.training import loop
 
     chosen = find_recipe(recipe, [*overrides, *given(train__minutes=minutes)])
-    run = loop.train(chosen, folder, root=data_root, device=device, allow=allow, quiet=quiet)
+    rehearse(chosen)
+    where = device_named(device)
+    run = loop.train(chosen, folder, root=data_root, device=where, allow=allow, quiet=quiet)
     if not quiet:
         print(f"{run.path}: done. Next: sfumato sample {run.path}, sfumato evaluate {run.path}")
     return 0
