@@ -69,7 +69,7 @@ def test_training_learns(tiny):
     def loss() -> float:
         x0, label, positions = trainer.loader.batch(0, 96)
         with torch.no_grad():
-            return float(trainer.objective(trainer.denoiser, x0, label, positions).each.mean())
+            return float(trainer.objective(trainer.model, x0, label, positions).each.mean())
 
     trainer.network.eval()
     before = loss()

@@ -5,3 +5,7 @@ asks for, and the constant ``TRAINS`` that says what is trained: a "denoiser" or
 loss is called as ``loss(model, x0, label, positions, augment)`` and returns a `Loss`. An objective that owns learned
 numbers is an nn.Module; they are trained and saved with the network.
 """
+
+from sfumato.objectives._noising import Loss
+
+__all__ = ["Loss"]

@@ -6,22 +6,30 @@ for and the recipe knows:
     table       levels of a discrete schedule, (1, 0) first       (grids.full, draws.uniform, conditioning.index)
     schedule    the schedule itself, t -> Level                   (grids.uniform, draws.uniform)
     sigma_data  standard deviation of the data                    (target edm, weighting edm)
-    channels, out_channels, classes, size                         (networks)
+    variance    the network's learned variance                    (objectives hybrid, vlb)
+    draw, weighting, seed, batch                                  (objectives)
+    channels, out_channels, classes, size, augments               (networks)
 
-Asking for a table under a continuous schedule is refused here, when the recipe is built, not after an hour.
+Asking for a table under a continuous schedule is refused here, when the recipe is built, not after an hour; so is
+every other combination that `training.check` knows cannot work.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
+from sfumato.core.classifier import NoisyClassifier
 from sfumato.core.denoiser import Preconditioned, unit_variance
 from sfumato.core.find import check_options
 from sfumato.core.level import Level
+from sfumato.data.augment import LABELS
 from sfumato.training.recipe import Part, Recipe, RecipeError
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
@@ -50,6 +58,23 @@ def make(part: Part, context: Mapping[str, Any]) -> Any:
     return entry(**known, **options)
 
 
+def asks(part: Part, name: str) -> bool:
+    """Return whether the entry of a part takes a parameter of this name."""
+    return name in inspect.signature(part.entry()).parameters
+
+
+def option(part: Part, name: str) -> Any:
+    """Return the value of a part's option, given or default; None if it has no such option."""
+    parameters = inspect.signature(part.entry()).parameters
+    return part.options.get(name, parameters[name].default) if name in parameters else None
+
+
+def trains(recipe: Recipe) -> str:
+    """Return what the recipe's objective trains: "denoiser" or "classifier" (the constant TRAINS of its file)."""
+    kind: str = sys.modules[recipe.objective.entry().__module__].TRAINS  # type: ignore[attr-defined]
+    return kind
+
+
 def context_of(recipe: Recipe) -> dict[str, Any]:
     """Return what a resolved recipe offers to its parts, by parameter name."""
     if recipe.shape is None or recipe.sigma_data is None:
@@ -58,10 +83,12 @@ def context_of(recipe: Recipe) -> dict[str, Any]:
     context: dict[str, Any] = {
         "schedule": schedule,
         "sigma_data": recipe.sigma_data,
+        "variance": recipe.variance,
         "channels": recipe.shape.channels,
         "out_channels": recipe.shape.channels * (1 if recipe.variance == "none" else 2),
         "classes": len(recipe.shape.classes) if recipe.data.labels else 0,
         "size": recipe.shape.height,
+        "augments": LABELS if recipe.data.augment else 0,
     }
     table = getattr(schedule, "levels", None)
     if isinstance(table, Level):
@@ -69,27 +96,76 @@ def context_of(recipe: Recipe) -> dict[str, Any]:
     return context
 
 
-def build_network(recipe: Recipe, device: torch.device | str = "cpu") -> torch.nn.Module:
-    """Make the recipe's network with weights initialised from its own seed, in channels_last."""
-    context = context_of(recipe)
-    with torch.random.fork_rng(devices=[]):  # layers initialise from the global generator; leave it as it was
+@contextmanager
+def _initialised(recipe: Recipe) -> Iterator[None]:
+    """Address torch's own generator, from which layers initialise, by the recipe's seed; leave it as it was."""
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.train.seed)
-        network: torch.nn.Module = make(recipe.network, context)
+        yield
+
+
+def build_network(recipe: Recipe, device: torch.device | str = "cpu") -> nn.Module:
+    """Make the recipe's network with weights initialised from its own seed, in channels_last.
+
+    Arguments:
+        recipe: Resolved.
+        device: Where it goes; on "meta" it has shapes and no weights, and costs no memory.
+    """
+    meta = torch.device(device).type == "meta"
+    with _initialised(recipe), torch.device("meta") if meta else nullcontext():
+        network: nn.Module = make(recipe.network, context_of(recipe))
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-def build_denoiser(recipe: Recipe, network: torch.nn.Module) -> Preconditioned:
-    """Make the recipe's denoiser around a network."""
+def _conditioning(recipe: Recipe) -> dict[str, Any]:
+    """Return how a network is asked at a level: the arguments shared by denoisers and classifiers."""
     context = context_of(recipe)
-    return Preconditioned(
-        network,
-        make(recipe.target, context),
-        c_noise=make(recipe.c_noise, context),
-        c_in=unit_variance(context["sigma_data"]) if recipe.c_in == "unit-variance" else None,
-        table=context.get("table") if "table" in inspect.signature(recipe.c_noise.entry()).parameters else None,
-        variance=recipe.variance,
-        autocast=PRECISIONS[recipe.train.precision],
-    )
+    return {
+        "c_noise": make(recipe.c_noise, context),
+        "c_in": unit_variance(context["sigma_data"]) if recipe.c_in == "unit-variance" else None,
+        "table": context.get("table") if asks(recipe.c_noise, "table") else None,
+        "autocast": PRECISIONS[recipe.train.precision],
+    }
+
+
+def build_denoiser(recipe: Recipe, network: nn.Module) -> Preconditioned:
+    """Make the recipe's denoiser around a network."""
+    target = make(recipe.target, context_of(recipe))
+    return Preconditioned(network, target, variance=recipe.variance, **_conditioning(recipe))
+
+
+def build_classifier(recipe: Recipe, network: nn.Module) -> NoisyClassifier:
+    """Make the recipe's noisy classifier around a network."""
+    return NoisyClassifier(network, **_conditioning(recipe))
+
+
+MODELS: dict[str, Callable[[Recipe, nn.Module], nn.Module]] = {
+    "denoiser": build_denoiser,
+    "classifier": build_classifier,
+}
+
+
+def build_model(recipe: Recipe, network: nn.Module) -> nn.Module:
+    """Make what the recipe's objective trains around a network."""
+    return MODELS[trains(recipe)](recipe, network)
+
+
+def build_objective(
+    recipe: Recipe, draw: Callable[[Tensor], Level], device: torch.device | str = "cpu"
+) -> Callable[..., Any]:
+    """Make the recipe's objective; one that owns learned numbers starts from the recipe's seed.
+
+    Arguments:
+        recipe: Resolved.
+        draw: The recipe's draw, made by the caller, who may have to update it.
+        device: Of the learned numbers.
+    """
+    context = context_of(recipe)
+    context |= {"draw": draw, "weighting": make(recipe.weighting, context)}
+    context |= {"seed": recipe.train.seed, "batch": recipe.train.batch}
+    with _initialised(recipe):
+        objective: Callable[..., Any] = make(recipe.objective, context)
+    return objective.to(device) if isinstance(objective, nn.Module) else objective
 
 
 def build_grid(recipe: Recipe) -> Level:
@@ -98,10 +174,10 @@ def build_grid(recipe: Recipe) -> Level:
     return grid
 
 
-def build_sampler(recipe: Recipe) -> Callable[..., Any]:
-    """Return the recipe's sampler with its options bound."""
+def build_sampler(recipe: Recipe, **bound: Any) -> Callable[..., Any]:
+    """Return the recipe's sampler with its options bound, and others that only code can give (a shift)."""
     chosen = recipe.sample.sampler
-    fixed = ("denoiser", "x", "grid", "noise", "label")
-    options = check_options(f"sampler '{chosen.name}'", chosen.entry(), chosen.options, fixed=fixed)
+    fixed = ("denoiser", "x", "grid", "noise", "label", *bound)
+    options = check_options(f"sampler '{chosen.name}'", chosen.entry(), chosen.options, fixed=fixed) | bound
     entry = chosen.entry()
     return lambda denoiser, x, grid, *, noise, label=None: entry(denoiser, x, grid, noise=noise, label=label, **options)

@@ -16,7 +16,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO, runtime_checkable
 
 import torch
 from PIL import Image as PILImage
@@ -26,62 +26,56 @@ from tqdm import tqdm
 
 from sfumato.core import noise
 from sfumato.core.images import NonFiniteError, tile
+from sfumato.core.level import Level
+from sfumato.data.augment import edm_augment
 from sfumato.data.dataset import Dataset
 from sfumato.data.loader import Loader
+from sfumato.objectives import Loss
 from sfumato.training import checkpoint
-from sfumato.training.assemble import build_denoiser, build_network, context_of, make
+from sfumato.training.assemble import (
+    build_denoiser,
+    build_model,
+    build_network,
+    build_objective,
+    context_of,
+    make,
+    trains,
+)
+from sfumato.training.check import check
 from sfumato.training.ema import Averages
 from sfumato.training.guard import Diverged, FiniteWatch, Signals
 from sfumato.training.machine import default_device, describe, keep_freed_memory
 from sfumato.training.recipe import Recipe, RecipeError, differences
 from sfumato.training.run import Run, load_data, resolve
+from sfumato.training.tally import Tally
 
 # Fields that say how a run is watched, not what it computes; they may differ on resume.
 FREE = ("train.log_every", "train.save_every", "train.keep", "train.sheet_every", "train.micro", "sample", "evaluate")
-BIN_EDGES = tuple(range(-12, 13, 2))  # of ln SNR, for the loss against the noise level
 
 
 class Interrupted(SystemExit):
     """The loop was asked to stop by a signal and has saved; the exit code is 128 + the signal's number."""
 
 
-class Tally:
-    """Sums since the last log record: loss by noise level, gradient norm. Saved with a run, so logs resume exactly."""
+@runtime_checkable
+class Memory(Protocol):
+    """A draw that remembers losses: it says the weight that its probabilities call for, and is saved with the run."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.edges = torch.tensor(BIN_EDGES, dtype=torch.float64)
-        self.sum = torch.zeros(len(BIN_EDGES) + 1, device=device)
-        self.count = torch.zeros(len(BIN_EDGES) + 1)
-        self.norm, self.steps = torch.zeros((), device=device), torch.zeros(())
+    def weight(self, level: Level) -> Tensor:
+        """Return the factor of each loss (B,) that leaves the expected loss as under a uniform draw."""
+        ...
 
-    def add(self, each: Tensor, log_snr: Tensor, norm: Tensor) -> None:
-        """Add one step: loss and ln SNR per image (B,), gradient norm ()."""
-        where = torch.bucketize(log_snr, self.edges)
-        self.sum.index_add_(0, where.to(self.sum.device, non_blocking=True), each.float())
-        self.count += torch.bincount(where, minlength=len(self.count))
-        self.norm += norm
-        self.steps += 1
+    def update(self, level: Level, loss: Tensor) -> None:
+        """Remember the unweighted losses (B,) of a step."""
+        ...
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the sums by name; they are the live tensors."""
-        return {"sum": self.sum, "count": self.count, "norm": self.norm, "steps": self.steps}
+    def state(self) -> dict[str, Tensor]:
+        """Return what is remembered, for a checkpoint."""
+        ...
 
-    def load(self, saved: Mapping[str, Tensor]) -> None:
-        """Take over saved sums."""
-        for name, value in self.tensors().items():
-            value.copy_(saved[name])
-
-    def take(self) -> dict[str, Any]:
-        """Return the means and start anew."""
-        total = self.sum.cpu()
-        means = {
-            "loss": float(total.sum() / self.count.sum().clamp(min=1)),
-            "loss_by_log_snr": [float(s / c) if c else None for s, c in zip(total, self.count)],
-            "grad_norm": float(self.norm.cpu() / self.steps.clamp(min=1)),
-        }
-        for value in self.tensors().values():
-            value.zero_()
-        return means
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `state` returned."""
+        ...
 
 
 @contextlib.contextmanager
@@ -104,16 +98,19 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, data: Dataset, device: torch.device) -> None:
         self.recipe, self.device = recipe, device
-        context = context_of(recipe)
         self.network: nn.Module = build_network(recipe, device)
-        self.denoiser = build_denoiser(recipe, self.network)
+        self.model = build_model(recipe, self.network)
+        draw = make(recipe.draw, context_of(recipe))
+        self.memory = draw if isinstance(draw, Memory) else None
+        self.objective = build_objective(recipe, draw, device)
+        self.trained = self.network  # with what the objective has learned numbers of, if any
+        if isinstance(self.objective, nn.Module):
+            self.trained = nn.ModuleList((self.network, self.objective))
         self.loader = Loader(data, recipe.train.seed, device, flip=recipe.data.flip)
-        self.optimizers: list[Optimizer] = make(recipe.train.optimizer, {"network": self.network})
+        self.optimizers: list[Optimizer] = make(recipe.train.optimizer, {"network": self.trained})
         self.base_rates = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
         self.rate = make(recipe.train.rate, {})
         self.averages = Averages(self.network, recipe.ema)
-        context |= {"draw": make(recipe.draw, context), "weighting": make(recipe.weighting, context)}
-        self.objective = make(recipe.objective, context | {"seed": recipe.train.seed, "batch": recipe.train.batch})
         self.watch = FiniteWatch(recipe.train.bad_in_a_row)
         self.tally = Tally(device)
         self.seen = 0  # images, counting skipped steps: the position of the next sample
@@ -131,19 +128,17 @@ class Trainer:
         """Take one step; return whether it was finite, hence taken."""
         batch = self.recipe.train.batch
         micro = min(batch, self.recipe.train.micro or batch)
-        losses, log_snr = [], []
-        self.network.train()
+        taken: list[Loss] = []
+        self.trained.train()
         for start in range(self.seen, self.seen + batch, micro):
-            x0, label, positions = self.loader.batch(start, min(micro, self.seen + batch - start))
-            label = label if self.recipe.data.labels else None
+            x0, label, positions, augment = self._examples(start, min(micro, self.seen + batch - start))
             with seeded(self.recipe.train.seed, start, self.device):
-                loss = self.objective(self.denoiser, x0, label, positions)
-            (loss.each.sum() / batch).backward()
-            losses.append(loss.each.detach())
-            log_snr.append(loss.level.log_snr)
+                loss = self.objective(self.model, x0, label, positions, augment)
+            (self._weighted(loss).sum() / batch).backward()
+            taken.append(loss)
         clip = self.recipe.train.clip
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), float("inf") if clip is None else clip)
-        each = torch.cat(losses)
+        norm = torch.nn.utils.clip_grad_norm_(self.trained.parameters(), float("inf") if clip is None else clip)
+        each = torch.cat([loss.each.detach() for loss in taken])
         good = bool(torch.isfinite(norm) & torch.isfinite(each).all())
         self.seen += batch
         self.step += 1
@@ -153,10 +148,32 @@ class Trainer:
             for optimizer in self.optimizers:
                 optimizer.step()
             self.averages.update(self.network, self.seen, batch)
-            self.tally.add(each, torch.cat(log_snr), norm)
+            self._note(taken, each, norm)
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         return good
+
+    def _examples(self, start: int, count: int) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+        """Return images, labels, positions and augmentation labels of a range of positions."""
+        x0, label, positions = self.loader.batch(start, count)
+        label = label if self.recipe.data.labels else None
+        if not self.recipe.data.augment:
+            return x0, label, positions, None
+        x0, augment = edm_augment(x0, positions, seed=self.recipe.train.seed, p=self.recipe.data.augment)
+        return x0, label, positions, augment
+
+    def _weighted(self, loss: Loss) -> Tensor:
+        """Return the loss to minimise per image: weighted where the draw is not uniform."""
+        return loss.each if self.memory is None else loss.each * self.memory.weight(loss.level).to(loss.each)
+
+    def _note(self, taken: list[Loss], each: Tensor, norm: Tensor) -> None:
+        """Log a step that was taken, and let the draw remember it."""
+        level = Level(torch.cat([v.level.alpha for v in taken]), torch.cat([v.level.sigma for v in taken]))
+        weighted = torch.cat([self._weighted(loss).detach() for loss in taken])
+        parts = {name: torch.cat([loss.parts[name] for loss in taken]) for name in taken[0].parts}
+        self.tally.add(each, level.log_snr, norm, weighted=weighted, parts=parts)
+        if self.memory is not None:
+            self.memory.update(level, each)
 
     def _set_rates(self, spent: float) -> None:
         factor = self.rate(self.seen - self.recipe.train.batch, spent)
@@ -186,6 +203,10 @@ class Trainer:
                 flat |= {f"{key}.{name}": torch.as_tensor(value) for name, value in entry.items()}
             groups[f"optimizer-{i}"] = flat
         groups["tally"] = self.tally.tensors()
+        if self.memory is not None:
+            groups["draw"] = self.memory.state()
+        if isinstance(self.objective, nn.Module):
+            groups["objective"] = dict(self.objective.state_dict())
         return groups
 
     def load(self, saved: checkpoint.Checkpoint) -> None:
@@ -201,6 +222,10 @@ class Trainer:
                 state.setdefault(int(number), {})[name] = value.clone()
             optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         self.tally.load(saved.tensors["tally"])
+        if self.memory is not None:
+            self.memory.load(saved.tensors["draw"])
+        if isinstance(self.objective, nn.Module):
+            self.objective.load_state_dict(saved.tensors["objective"])
         self.seen, self.step = saved.state["seen"], saved.state["step"]
         self.elapsed, self.watch.total = saved.state["elapsed"], saved.state["skipped"]
 
@@ -230,7 +255,8 @@ def train(
         The finished run.
 
     Raises:
-        RecipeError: If the directory holds a run of another recipe or dataset; the fields are listed.
+        RecipeError: If parts of the recipe cannot work together, or the directory holds a run of another recipe or
+            dataset; the fields are listed.
         Diverged: If training is not finite and a rollback did not help.
         Interrupted: After a signal, with everything saved.
     """
@@ -239,8 +265,11 @@ def train(
     device = torch.device(device) if device is not None else default_device()
     if device.type == "cpu":
         keep_freed_memory()
+    if recipe.shape is not None:
+        check(recipe)  # before the data is read, where the recipe knows its shape
     data = load_data(recipe, "train", root)
     recipe = resolve(recipe, data)
+    check(recipe)
     fingerprint = {"data": data.content_hash, "indices": data.index_hash, "rule": data.rule}
     _refuse_other_run(folder, recipe, fingerprint, allow)
     folder.mkdir(parents=True, exist_ok=True)
@@ -340,8 +369,10 @@ def _loop(
 
 
 def _sheet(trainer: Trainer, folder: Path, on_sheet: Callable[[Path], None] | None) -> None:
-    """Write a sheet of the averaged weights on fixed seeds, a row per class."""
+    """Write a sheet of the averaged weights on fixed seeds, a row per class; a classifier has none."""
     recipe = trainer.recipe
+    if trains(recipe) != "denoiser":
+        return
     network = trainer.averages.network(trainer.network, recipe.ema.use)
     run = Run(folder, recipe, {})
     source = run.source(device=trainer.device, denoiser=build_denoiser(recipe, network))

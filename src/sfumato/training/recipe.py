@@ -74,6 +74,8 @@ class Data:
         val: Share of the training part held out, by a hash of each image.
         labels: Whether the model is told the class.
         flip: Whether images are mirrored at random.
+        augment: Chance of each of EDM's non-leaky changes (`data.augment`, which mirrors too); 0 for none. The network
+            is told what was done.
     """
 
     name: str = "digits"
@@ -84,11 +86,16 @@ class Data:
     val: float = 0.0
     labels: bool = True
     flip: bool = False
+    augment: float = 0.0
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The image shape and classes of a model, filled in from the data when a run starts."""
+    """The image shape and classes of a model, filled in from the data when a run starts.
+
+    A recipe for data of a known shape states it, so that it can be explained and counted without the data; data of
+    another shape is then refused. Class names are taken from the data.
+    """
 
     channels: int
     height: int
@@ -158,12 +165,18 @@ class Sample:
         sampler: Entry of `samplers`.
         grid: Entry of `grids`.
         guidance: Classifier-free guidance weight; 1 means none.
+        interval: Guide only at nsr in [lo, hi]; None for every level.
+        classifier: Directory of a run of a noisy classifier that guides as well; None for none.
+        classifier_scale: Its strength; 1 is Bayes' rule.
         batch: Images per forward pass; it does not change the images beyond rounding.
     """
 
     sampler: Part = field(default_factory=lambda: part("samplers", "heun"))
     grid: Part = field(default_factory=lambda: part("grids", "karras"))
     guidance: float = 1.0
+    interval: tuple[float, float] | None = None
+    classifier: str | None = None
+    classifier_scale: float = 1.0
     batch: int = 128
 
 
@@ -198,7 +211,7 @@ class Recipe:
         objective: Entry of `objectives`.
         sigma_data: Standard deviation of the data in [-1, 1]; None to estimate it once, when the run starts.
         train, ema, sample, evaluate: See their types.
-        shape: Filled in when the run starts.
+        shape: Stated by a recipe for data of a known shape, else filled in when the run starts.
     """
 
     name: str
@@ -285,10 +298,10 @@ def _assign(node: Any, keys: list[str], value: str, path: str) -> Any:
         chosen = current.with_name(value.strip())
         chosen.entry()  # refuses an unknown name
         return dataclasses.replace(node, **{key: chosen})
-    if dataclasses.is_dataclass(current):
+    hint = typing.get_type_hints(type(node))[key]
+    if dataclasses.is_dataclass(current) and not (parse(value) is None and type(None) in typing.get_args(hint)):
         inner = ", ".join(f"{path}.{f.name}" for f in dataclasses.fields(current))
         raise RecipeError(f"{path} is a group of fields; set one of {inner}.")
-    hint = typing.get_type_hints(type(node))[key]
     parsed = value.strip() if hint is str else parse(value)
     if typing.get_origin(hint) is tuple and not isinstance(parsed, tuple):
         parsed = (parsed,)

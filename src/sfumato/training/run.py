@@ -10,21 +10,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from sfumato.core.classifier import NoisyClassifier
 from sfumato.core.denoiser import Denoiser, Preconditioned
 from sfumato.core.find import find, nearest
 from sfumato.data import load
 from sfumato.data.dataset import Dataset, sigma_data
+from sfumato.guidance.classifier import gradient
 from sfumato.sources import Diffusion
 from sfumato.training import checkpoint
-from sfumato.training.assemble import build_denoiser, build_grid, build_network, build_sampler
+from sfumato.training.assemble import (
+    asks,
+    build_classifier,
+    build_denoiser,
+    build_grid,
+    build_network,
+    build_sampler,
+    option,
+    trains,
+)
+from sfumato.training.check import check_guidance
 from sfumato.training.recipe import Recipe, RecipeError, Shape
 
 
@@ -44,13 +58,25 @@ def load_data(recipe: Recipe, split: str, root: Path | str | None = None) -> Dat
 
 
 def resolve(recipe: Recipe, data: Dataset) -> Recipe:
-    """Fill in what the data decides: the image shape, the class names, and sigma_data if it is to be estimated."""
-    channels, height, width = data.shape
-    classes = data.classes if recipe.data.labels else ()
+    """Fill in what the data decides: the image shape, the class names, and sigma_data if it is to be estimated.
+
+    Raises:
+        RecipeError: If the recipe is for images of another shape or another number of classes.
+    """
+    shape = Shape(*data.shape, tuple(data.classes) if recipe.data.labels else ())
+    stated = recipe.shape
+    if stated is not None and replace(stated, classes=shape.classes) != shape:
+        raise RecipeError(
+            f"{recipe.name} is for images of {stated.channels}x{stated.height}x{stated.width}, and {data.name} has "
+            f"{'x'.join(map(str, data.shape))}. Use data.size or data.pad, or shape=none to take the data's shape."
+        )
+    if stated is not None and len(stated.classes) != len(shape.classes):
+        raise RecipeError(
+            f"{recipe.name} is for {len(stated.classes)} classes, and {data.name} has {len(shape.classes)}. Use "
+            "data.labels or data.classes, or shape=none to take the data's classes."
+        )
     estimated = sigma_data(data) if recipe.sigma_data is None else recipe.sigma_data
-    return replace(
-        recipe, shape=Shape(channels, height, width, tuple(classes)), sigma_data=round(float(estimated), 4)
-    )
+    return replace(recipe, shape=shape, sigma_data=round(float(estimated), 4))
 
 
 @dataclass(frozen=True)
@@ -98,12 +124,11 @@ class Run:
             raise checkpoint.CheckpointError(f"{self.path} has no checkpoint yet; train it first.")
         return found
 
-    def denoiser(self, use: str | None = None, device: torch.device | str = "cpu") -> Preconditioned:
-        """Return the trained denoiser.
+    def network(self, use: str | None = None) -> nn.Module:
+        """Return the trained network, frozen.
 
         Arguments:
             use: Which average of the weights ("raw", "power-0.10", ...); None for the recipe's choice.
-            device: Where to put it.
 
         Raises:
             RecipeError: If that average was not kept.
@@ -115,35 +140,83 @@ class Run:
             raise RecipeError(nearest("average", use, kept))
         network = build_network(self.recipe)
         network.load_state_dict(self.checkpoint.tensors[stem])
-        return build_denoiser(self.recipe, network.eval().requires_grad_(False)).to(device)
+        return network.eval().requires_grad_(False)
+
+    def denoiser(self, use: str | None = None, device: torch.device | str = "cpu") -> Preconditioned:
+        """Return the trained denoiser.
+
+        Arguments:
+            use: Which average of the weights; None for the recipe's choice.
+            device: Where to put it.
+
+        Raises:
+            RecipeError: If that average was not kept, or the run trained a classifier.
+        """
+        self._must_train("denoiser", "It guides another run: sample that one with sample.classifier=" + str(self.path))
+        return build_denoiser(self.recipe, self.network(use)).to(device)
+
+    def classifier(self, use: str | None = None, device: torch.device | str = "cpu") -> NoisyClassifier:
+        """Return the trained classifier of noisy images. Arguments and errors as for `denoiser`."""
+        self._must_train("classifier", "Train one with objective=classifier.")
+        return build_classifier(self.recipe, self.network(use)).to(device)
+
+    def _must_train(self, kind: str, remedy: str) -> None:
+        if trains(self.recipe) != kind:
+            raise RecipeError(f"{self.path} trained a {trains(self.recipe)}, not a {kind}. {remedy}")
 
     def source(
         self, *, use: str | None = None, device: torch.device | str = "cpu", denoiser: Denoiser | None = None
     ) -> Diffusion:
-        """Return the run as an image source, sampled as its recipe says.
+        """Return the run as an image source, sampled and guided as its recipe says.
 
         Arguments:
             use: Which average of the weights.
             device: Where to compute.
             denoiser: A denoiser to use in place of the run's own (for counting, say); not guided yet.
+
+        Raises:
+            RecipeError: If the run trained a classifier, or the guidance does not fit the model, data or grid.
         """
         recipe, shape = self.recipe, self.recipe.shape
         if shape is None:
             raise RecipeError(f"The recipe of {self.path} is not resolved; it was not written by a run.")
         guided = denoiser or self.denoiser(use, device)
-        if recipe.sample.guidance != 1.0:
-            if not self.classes:
-                raise RecipeError("Guidance needs a class-conditional model; this one has no labels. Use guidance=1.")
-            guided = find("guidance", "cfg")(guided, recipe.sample.guidance)
+        check_guidance(recipe)
+        sample = recipe.sample
+        if sample.guidance != 1.0:
+            guided = find("guidance", "cfg")(guided, sample.guidance, sample.interval or (0.0, math.inf))
+        sampler = build_sampler(recipe)
+        if sample.classifier is not None:
+            guided, sampler = self._by_classifier(guided, sample.classifier, device)
         return Diffusion(
             guided,
-            build_sampler(recipe),
+            sampler,
             build_grid(recipe),
             (shape.channels, shape.height, shape.width),
             classes=len(shape.classes),
-            batch=recipe.sample.batch,
+            batch=sample.batch,
             device=device,
         )
+
+    def _by_classifier(
+        self, denoiser: Denoiser, folder: str, device: torch.device | str
+    ) -> tuple[Denoiser, Callable[..., Any]]:
+        """Return denoiser and sampler guided by a classifier: ADM's algorithm 1 where the sampler shifts, else 2.
+
+        Algorithm 2 adds to an x0 that is clipped already and not clipped again.
+        """
+        logits, sample = Run.open(folder).classifier(device=device), self.recipe.sample
+        if asks(sample.sampler, "shift"):
+            shift = gradient(logits, sample.classifier_scale)
+            return denoiser, build_sampler(self.recipe, shift=shift)
+        clip = option(sample.sampler, "clip")
+        if clip:
+            denoiser = find("guidance", "threshold")(denoiser, float(clip))
+            unclipped = replace(sample, sampler=sample.sampler.with_options(clip=False))
+            sampler = build_sampler(replace(self.recipe, sample=unclipped))
+        else:
+            sampler = build_sampler(self.recipe)
+        return find("guidance", "classifier")(denoiser, logits, sample.classifier_scale), sampler
 
     def with_recipe(self, recipe: Recipe) -> Run:
         """Return the run with another recipe: other sampling or evaluation settings for the same weights."""

@@ -1,0 +1,197 @@
+"""Check a recipe: combinations that cannot work are refused when it is built, each by a rule and with a remedy.
+
+    what is trained     an image network for a denoiser, logits for a classifier, at least two classes
+    levels              what the draw visits and the sampler walks must be levels the network knows
+    learned variance    a head, an objective that trains it, and a sampler that reads that kind of head
+    guidance            labels, a model that has learned to do without them, an interval inside the grid
+    classifier          trained on the model's own images and classes
+    augmentation        a network that can be told of it
+    coupling            a batch that is not cut into pieces
+
+An option that its own entry refuses is refused there: the parts are made, so their messages come through.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sfumato.core.denoiser import Prediction
+from sfumato.core.find import OptionError
+from sfumato.core.level import Level, index_in
+from sfumato.training.assemble import (
+    asks,
+    build_grid,
+    build_objective,
+    build_sampler,
+    context_of,
+    make,
+    option,
+    trains,
+)
+from sfumato.training.recipe import Recipe, RecipeError
+
+HEADS = {"learned": "range", "diagonal": "diagonal"}  # a sampler's variance -> the head it reads
+QUANTILES = 16  # of the draw, at which its levels are checked
+
+
+def check(recipe: Recipe) -> None:
+    """Refuse a recipe whose parts cannot work together, before any work is done.
+
+    The parts are made; then the levels that training visits are compared with those the network knows, and the sampler
+    walks its grid once on one pixel with a stand-in for the network.
+
+    Arguments:
+        recipe: With its shape; sigma_data may still be unknown.
+
+    Raises:
+        RecipeError: Naming the rule, what was found, and what to set instead.
+        OptionError, ValueError: From a part that refuses its own options.
+    """
+    recipe = replace(recipe, sigma_data=recipe.sigma_data or 0.5)
+    context = context_of(recipe)
+    kind = trains(recipe)
+    _check_network(recipe, kind)
+    draw = make(recipe.draw, context)
+    build_objective(recipe, draw)
+    discrete = [p for p in (recipe.c_noise, recipe.target, recipe.weighting, recipe.objective) if asks(p, "table")]
+    if discrete:
+        u = (torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES
+        what = f"{discrete[0].room}={discrete[0].name} knows the levels of schedule={recipe.schedule.name} only"
+        with _explained(f"{what}, and draw={recipe.draw} visits others; draw=uniform visits them"):
+            index_in(context["table"], draw(u))
+    if kind == "denoiser":
+        _check_variance(recipe)
+        check_guidance(recipe)
+        _walk(recipe)
+
+
+def _check_network(recipe: Recipe, kind: str) -> None:
+    images = asks(recipe.network, "out_channels")
+    if images != (kind == "denoiser"):
+        remedy = "network=unet, for example" if kind == "denoiser" else "network=adm-classifier"
+        made = "images" if images else "no images"
+        raise RecipeError(
+            f"objective={recipe.objective.name} trains a {kind}, and network={recipe.network.name} returns {made}. "
+            f"Use {remedy}."
+        )
+    if not 0 <= recipe.data.augment <= 1:
+        raise RecipeError(f"data.augment is a probability in [0, 1]; got {recipe.data.augment:g}.")
+    if recipe.data.augment and not asks(recipe.network, "augments"):
+        raise RecipeError(
+            f"data.augment={recipe.data.augment:g} tells the network what was done to its images, and "
+            f"network={recipe.network.name} cannot be told. Use network=songunet or network=adm, or data.augment=0."
+        )
+    if option(recipe.objective, "coupling") == "ot" and recipe.train.micro is not None:
+        raise RecipeError(
+            "objective.coupling=ot pairs images with noises over the whole batch, and "
+            f"train.micro={recipe.train.micro} cuts it. Set train.micro=none, or a smaller train.batch."
+        )
+
+
+def _check_variance(recipe: Recipe) -> None:
+    if recipe.variance != "none" and not asks(recipe.objective, "variance"):
+        raise RecipeError(
+            f"variance={recipe.variance} gives the network a second head, which objective={recipe.objective.name} does "
+            "not train. Set objective=hybrid or objective=vlb, or variance=none."
+        )
+    wanted = option(recipe.sample.sampler, "variance")
+    if HEADS.get(wanted, recipe.variance) != recipe.variance:
+        raise RecipeError(
+            f"sample.sampler.variance={wanted} reads a learned variance (variance={HEADS[wanted]}), and this recipe "
+            f"has variance={recipe.variance}. Set variance={HEADS[wanted]} with objective=hybrid, or "
+            "sample.sampler.variance=small or large."
+        )
+
+
+def check_guidance(recipe: Recipe) -> None:
+    """Refuse guidance that the model, its classes or its grid do not allow; part of `check`, and of sampling anew.
+
+    Arguments:
+        recipe: Resolved.
+
+    Raises:
+        RecipeError: Naming the rule, what was found, and what to set instead.
+    """
+    sample, classes = recipe.sample, len(recipe.shape.classes) if recipe.shape and recipe.data.labels else 0
+    if sample.guidance != 1 and not classes:
+        raise RecipeError("Guidance needs a class-conditional model; this one has no labels. Use guidance=1.")
+    if sample.guidance != 1 and option(recipe.objective, "label_dropout") == 0:
+        raise RecipeError(
+            f"sample.guidance={sample.guidance:g} mixes in the estimate without a label, which a model trained with "
+            "objective.label_dropout=0 has never learned. Train with objective.label_dropout=0.1, or use guidance=1."
+        )
+    if sample.interval is not None:
+        (low, high), nsr = sample.interval, build_grid(recipe).nsr[:-1]
+        if sample.guidance == 1:
+            raise RecipeError(
+                f"sample.interval={low:g},{high:g} limits guidance, and sample.guidance=1 is none. Set "
+                "sample.guidance, or sample.interval=none."
+            )
+        if not 0 <= low < high or not bool(((nsr >= low) & (nsr <= high)).any()):
+            raise RecipeError(
+                f"sample.interval={low:g},{high:g} must hold at least one level of the grid, which has sigma/alpha "
+                f"from {float(nsr.min()):.4g} to {float(nsr.max()):.4g}. Set sample.interval=LOW,HIGH inside it."
+            )
+    if sample.classifier is not None:
+        _check_classifier(recipe, sample.classifier)
+
+
+def _check_classifier(recipe: Recipe, folder: str) -> None:
+    file = Path(folder) / "recipe.json"
+    if not file.exists():
+        raise RecipeError(
+            f"sample.classifier={folder} is not a run (no recipe.json). Train one with objective=classifier."
+        )
+    other = Recipe.from_json(json.loads(file.read_text())["recipe"])
+    if trains(other) != "classifier":
+        raise RecipeError(f"sample.classifier={folder} is a run of {other.name}, which trained no classifier.")
+    if recipe.shape is None or other.shape is None or not recipe.data.labels or other.shape != recipe.shape:
+        mine, theirs = (_shape(r) for r in (recipe, other))
+        raise RecipeError(
+            f"A classifier guides a model of its own images and classes: {folder} knows {theirs}, and this model "
+            f"{mine}. Train the classifier on the model's data."
+        )
+    if asks(other.c_noise, "table"):
+        with _explained(f"The classifier of {folder} does not know the levels of sample.grid={recipe.sample.grid}"):
+            index_in(context_of(other)["table"], build_grid(recipe)[:-1])
+
+
+def _shape(recipe: Recipe) -> str:
+    shape = recipe.shape
+    if shape is None:
+        return "no shape yet"
+    names = ", ".join(shape.classes[:5]) + (", ..." if len(shape.classes) > 5 else "") or "none"
+    return f"{shape.channels}x{shape.height}x{shape.width} with {len(shape.classes)} classes ({names})"
+
+
+def _walk(recipe: Recipe) -> None:
+    """Let the sampler walk the grid on one pixel, with a stand-in that knows only the levels the network knows."""
+    table = context_of(recipe).get("table") if asks(recipe.c_noise, "table") else None
+
+    def stand_in(x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
+        if table is not None:
+            index_in(table, level)
+        return Prediction(0 * x, None if recipe.variance == "none" else 0 * x)
+
+    with _explained(f"sample.sampler={recipe.sample.sampler} cannot walk sample.grid={recipe.sample.grid}"):
+        grid, x = build_grid(recipe), torch.zeros(1, 1, 1, 1)
+        for _ in build_sampler(recipe)(stand_in, x, grid, noise=lambda step: x):
+            pass
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Put what a recipe asked for before the reason that a part gives."""
+    try:
+        yield
+    except (RecipeError, OptionError):
+        raise
+    except ValueError as error:
+        raise RecipeError(f"{what}: {error}") from None

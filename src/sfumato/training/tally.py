@@ -1,0 +1,93 @@
+"""What a run logs: sums since the last record, by noise level, kept on the device and saved with the run.
+
+The loss and the parts an objective names (the terms of a hybrid loss, a classifier's accuracy) are averaged in bins of
+ln SNR; an average over everything hides that levels differ by orders of magnitude. Where a draw is not uniform its
+weight is in the total, not in the bins, which are means over images of one level either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+BIN_EDGES = tuple(range(-12, 13, 2))  # of ln SNR
+BINS = len(BIN_EDGES) + 1
+PART = "part."
+
+
+class Tally:
+    """Sums since the last log record: loss and parts by noise level, gradient norm. Saved, so that logs resume exactly.
+
+    Arguments:
+        device: Where losses are.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.edges = torch.tensor(BIN_EDGES, dtype=torch.float64)
+        self.device = device
+        self.sum, self.count = torch.zeros(BINS, device=device), torch.zeros(BINS)
+        self.total, self.norm = torch.zeros((), device=device), torch.zeros((), device=device)
+        self.steps = torch.zeros(())
+        self.parts: dict[str, Tensor] = {}
+
+    def add(
+        self,
+        each: Tensor,
+        log_snr: Tensor,
+        norm: Tensor,
+        *,
+        weighted: Tensor | None = None,
+        parts: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Add one step.
+
+        Arguments:
+            each: Loss per image (B,).
+            log_snr: Where each was taken, (B,), on the CPU.
+            norm: Gradient norm ().
+            weighted: The loss that was minimised (B,), if a draw weighs it; None for `each`.
+            parts: Further numbers per image (B,).
+        """
+        where = torch.bucketize(log_snr, self.edges)
+        there = where.to(self.device, non_blocking=True)
+        self.sum.index_add_(0, there, each.float())
+        self.total += (each if weighted is None else weighted).float().sum()
+        for name, values in (parts or {}).items():
+            self.parts.setdefault(name, torch.zeros(BINS, device=self.device)).index_add_(0, there, values.float())
+        self.count += torch.bincount(where, minlength=BINS)
+        self.norm += norm
+        self.steps += 1
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the sums by name; they are the live tensors."""
+        own = {"sum": self.sum, "count": self.count, "total": self.total, "norm": self.norm, "steps": self.steps}
+        return own | {PART + name: value for name, value in self.parts.items()}
+
+    def load(self, saved: Mapping[str, Tensor]) -> None:
+        """Take over saved sums; those of older runs have no total of their own."""
+        self.parts = {
+            name.removeprefix(PART): torch.zeros(BINS, device=self.device) for name in saved if name.startswith(PART)
+        }
+        known = {"total": saved["sum"].sum(), **saved}
+        for name, value in self.tensors().items():
+            value.copy_(known[name])
+
+    def take(self) -> dict[str, Any]:
+        """Return the means and start anew."""
+        seen = self.count.sum().clamp(min=1)
+        means: dict[str, Any] = {
+            "loss": float(self.total.cpu() / seen),
+            "loss_by_log_snr": self._by_bin(self.sum),
+            "grad_norm": float(self.norm.cpu() / self.steps.clamp(min=1)),
+        }
+        for name, value in self.parts.items():
+            means |= {name: float(value.cpu().sum() / seen), f"{name}_by_log_snr": self._by_bin(value)}
+        for value in self.tensors().values():
+            value.zero_()
+        return means
+
+    def _by_bin(self, total: Tensor) -> list[float | None]:
+        return [float(s / c) if c else None for s, c in zip(total.cpu(), self.count)]
