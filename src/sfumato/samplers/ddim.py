@@ -6,7 +6,7 @@ With n = (x_t - alpha_t x0) / sigma_t from the denoiser's x0,
 
 with beta-tilde the posterior variance of the step (`Kernel.between`). eta = 0 is deterministic, the Euler step of the
 probability-flow ODE on a linear gauge; eta = 1 is ancestral sampling with the small variance. The paper's sigma-hat is
-eta = 1 with the larger std = sqrt(beta), which the mean does not account for.
+eta = 1 with the larger std = sqrt(beta), which the mean does not account for: ancestral sampling with the large one.
 
 References:
     Song, Meng, Ermon. Denoising Diffusion Implicit Models. 2021, eqs. (12), (16) and section 4.3.
