@@ -7,8 +7,8 @@ finish from x_t (`finish`): ancestral for a plausible picture, an ODE sampler fo
 
 Of every image and step a file holds
 
-    rate       the KL in quarter octaves, coded against the step before; it sets chunk size, search and index law
-    indices    one per chunk: its octave by `channel.index_law`, and raw bits within it
+    rate       the KL in half octaves, coded against the step before; it sets the chunks and the law of an index
+    indices    one per chunk: its octave by the law of the channel's rule, and raw bits within it
 
 and, if lossless, at the end the pixel codes under a discretised Gaussian around the last x0-hat whose scale is sent.
 
@@ -39,20 +39,23 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from sfumato.core import noise
 from sfumato.core.denoiser import Denoiser, Sampler, State
+from sfumato.core.find import nearest
 from sfumato.core.images import to_uint8
 from sfumato.core.kernel import Kernel
 from sfumato.core.level import Level, like
-from sfumato.likelihood.channel import MAX_SEARCH, Search, Shared, index_law, search_depth, smooth
+from sfumato.likelihood.channel import MAX_SEARCH, RULES, Search, Shared, hadamard, octaves, smooth
 from sfumato.likelihood.container import CorruptFileError, Header, Section, sections, stored
 from sfumato.likelihood.rate import CODES
 from sfumato.likelihood.vlb import BITS
 
-RATES = 128  # rate symbol r stands for 2^((r - 32) / 4) bits: 2^-8 .. 2^23.75
+RATES = 64  # rate symbol r > 0 stands for 2^(r / 2 - 8) bits: up to 2^23.5; 0 for none
+FIRST = 28  # the first rate is coded against 2^6 bits
 SCALES = 64  # scale symbol k stands for 2^(k / 4 - 6) codes
-_NEAR = np.rint(4096 * 0.6 ** np.abs(np.arange(-RATES, RATES + 1))).clip(1)  # frequencies of a change of rate
+_NEAR = np.rint(65536 * 0.35 ** np.abs(np.arange(-RATES, RATES + 1))).clip(1)  # frequencies of a change of rate
 
 
 class Cost(NamedTuple):
@@ -114,10 +117,10 @@ class _Writer:
         self.coder.encode(value, self.models.Categorical(frequencies / frequencies.sum(), perfect=False))
         return float(np.log2(frequencies.sum() / frequencies[value]))
 
-    def raw(self, value: int, bits: int) -> float:
-        if bits:
-            self.coder.encode(value, self.models.Uniform(1 << bits))
-        return float(bits)
+    def raw(self, value: int, size: int) -> float:
+        if size > 1:
+            self.coder.encode(value, self.models.Uniform(size))
+        return math.log2(size)
 
     def payload(self) -> bytes:
         return self.coder.get_compressed().astype("<u4").tobytes()
@@ -133,38 +136,46 @@ class _Reader:
     def symbol(self, frequencies: np.ndarray) -> int:
         return int(self.coder.decode(self.models.Categorical(frequencies / frequencies.sum(), perfect=False)))
 
-    def raw(self, bits: int) -> int:
-        return int(self.coder.decode(self.models.Uniform(1 << bits))) if bits else 0
+    def raw(self, size: int) -> int:
+        return int(self.coder.decode(self.models.Uniform(size))) if size > 1 else 0
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a rate symbol cuts an image of `size` elements: chunks of m elements, `nats` each, 2^depth - 1 candidates."""
+    """How a rate symbol cuts a rotated image of `size` elements: chunks of `part`, padded to m, `nats` of KL each."""
 
-    m: int
+    size: int
     chunks: int
+    part: int
+    m: int
     nats: float
-    depth: int
+    count: int
 
     @classmethod
     def of(cls, symbol: int, size: int, header: Header) -> _Layout:
-        bits = 2 ** ((symbol - 32) / 4) if symbol else 0.0
-        share = header.chunk_tenths / 10
-        m = size if bits <= share else smooth(max(1, int(size * share / bits)))
-        nats = bits * m / size / BITS
-        return cls(m, math.ceil(size / m), nats, search_depth(nats, header.search))
+        rule = RULES[header.rule]
+        total = 2 ** (symbol / 2 - 8) / BITS if symbol else 0.0
+        part = math.ceil(size / min(size, max(1, math.ceil(total / rule.capacity(header.search) - 1e-6))))
+        chunks = math.ceil(size / part)
+        return cls(size, chunks, part, smooth(part), total / chunks, rule.count(total / chunks, header.search))
 
-    def cut(self, flat: Tensor, order: Tensor, signs: Tensor) -> Tensor:
-        """Return an image's chunks, signs applied, padded with zeros: shape (chunks, m)."""
-        padded = torch.zeros(self.m * self.chunks, dtype=torch.float32, device=flat.device)
-        padded[: len(flat)] = flat.float()[order] * signs
-        return padded.reshape(self.chunks, self.m)
+    def cut(self, turned: Tensor) -> Tensor:
+        """Return the chunks of a rotated image, padded with zeros: shape (chunks, m)."""
+        whole = pad(turned, (0, self.chunks * self.part - self.size))
+        return pad(whole.reshape(self.chunks, self.part), (0, self.m - self.part))
 
-    def join(self, chunks: Tensor, order: Tensor, signs: Tensor) -> Tensor:
+    def join(self, chunks: Tensor) -> Tensor:
         """Undo `cut`, shape (size,)."""
-        flat = torch.empty(len(order), dtype=torch.float32, device=chunks.device)
-        flat[order] = chunks.flatten()[: len(order)] * signs
-        return flat
+        return chunks[:, : self.part].flatten()[: self.size]
+
+
+def _turn(flat: Tensor, signs: Tensor) -> Tensor:
+    """Rotate images (B, d), padded to the signs' power of two."""
+    return hadamard(pad(flat.float(), (0, signs.shape[1] - flat.shape[1])) * signs)
+
+
+def _power_of_two(d: int) -> int:
+    return 1 << (d - 1).bit_length()
 
 
 def _start(header: Header, device: torch.device) -> Tensor:
@@ -178,7 +189,7 @@ def _move(kernel: Kernel, x0: Tensor, x: Tensor, z: Tensor) -> Tensor:
     return like(kernel.x0, x) * x0 + like(kernel.xt, x) * x + like((0.5 * kernel.log_var_small).exp(), x) * z
 
 
-def _check(x0: Tensor, grid: Level, chunk_bits: float, search: int, section: int) -> None:
+def _check(x0: Tensor, grid: Level, rule: str, search: int, section: int) -> None:
     if x0.ndim != 4:
         raise ValueError(f"The codec takes images of shape (B, C, H, W); got {tuple(x0.shape)}.")
     if len(grid) < 3 or float(grid.sigma[-1]) != 0:
@@ -186,10 +197,12 @@ def _check(x0: Tensor, grid: Level, chunk_bits: float, search: int, section: int
             f"A coding grid has at least 3 levels and ends clean, (1, 0); got {len(grid)} ending at sigma = "
             f"{float(grid.sigma[-1]):.6g}."
         )
-    if not 1 <= chunk_bits <= 20 or not 4 <= search <= MAX_SEARCH or section < 1:
+    if rule not in RULES:
+        raise ValueError(nearest("rule", rule, RULES))
+    if not 4 <= search <= MAX_SEARCH or section < 1:
         raise ValueError(
-            "The codec needs 1 <= chunk_bits <= 20, "
-            f"4 <= search <= {MAX_SEARCH} and section >= 1 byte; got {chunk_bits}, {search} and {section}."
+            f"The codec needs 4 <= search <= {MAX_SEARCH} and section >= 1 byte; got search = {search} and "
+            f"section = {section}."
         )
 
 
@@ -202,7 +215,7 @@ def encode(
     seed: int = 0,
     label: Tensor | None = None,
     lossless: bool = False,
-    chunk_bits: float = 12.0,
+    rule: str = "greedy",
     search: int = 18,
     section: int = 256,
     watch: Callable[[Cost], None] | None = None,
@@ -217,8 +230,9 @@ def encode(
         seed: Of the shared randomness.
         label: int64 (B,), or None; stored in the file.
         lossless: Append the exact pixel codes.
-        chunk_bits: KL per chunk; more is cheaper and needs a deeper search.
-        search: log2 of the candidates a chunk may search; time grows with 2^search.
+        rule: "greedy", or "exact" for samples of the true posterior, see `channel`.
+        search: log2 of the candidates a chunk may search: more makes larger chunks, which cost less over their KL; time
+            grows with 2^search.
         section: Bytes after which a section is closed at the next step: the granularity of prefixes. Each costs 10
             bytes and the coder's flush of up to 4.
         watch: Called after every step, for progress.
@@ -231,13 +245,13 @@ def encode(
         ImportError: If the extra `coding` is not installed.
         ValueError: For images, a grid or options out of range.
     """
-    _check(x0, grid, chunk_bits, search, section)
+    _check(x0, grid, rule, search, section)
     _constriction()
     shape = (x0.shape[0], x0.shape[1], x0.shape[2], x0.shape[3])
-    header = Header(model, seed, shape, stored(grid), label, lossless, round(10 * chunk_bits), search)
+    header = Header(model, seed, shape, stored(grid), label, lossless, rule, search)
     kernels, steps = Kernel.chain(header.grid), len(grid) - 2
     data, costs = bytearray(header.pack()), []
-    x, rates = _start(header, x0.device), [32] * len(x0)
+    x, rates = _start(header, x0.device), [FIRST] * len(x0)
     writer, held = _Writer(), 0
     with torch.no_grad():
         for i in range(steps):
@@ -268,44 +282,47 @@ def _send(
     writer: _Writer, shared: Shared, delta: Tensor, header: Header, rates: list[int]
 ) -> tuple[Tensor, Tensor, Tensor, int, list[int]]:
     """Code one step of a batch; return (z, bits, KL in bits, chunks, rate symbols)."""
-    size, found, z, chunks = delta[0].numel(), [], torch.empty_like(delta), 0
+    d = delta[0].numel()
+    size, found, samples, chunks = _power_of_two(d), [], [], 0
     kl = 0.5 * delta.flatten(1).square().sum(1).to("cpu", torch.float64) * BITS
     bits = torch.zeros(len(delta), dtype=torch.float64)
-    searches: dict[tuple[int, int], Search] = {}
-    orders, signs = shared.order(len(delta), size), shared.signs(len(delta), size)
-    for image, shift in enumerate(delta.flatten(1)):
+    rule, searches = RULES[header.rule], dict[tuple[int, int], Search]()
+    signs = shared.signs(len(delta), size)
+    for image, turned in enumerate(_turn(delta.flatten(1), signs)):
         rate = float(kl[image])
-        symbol = 0 if rate < 2**-8 else min(RATES - 1, max(1, 32 + round(4 * math.log2(rate))))
+        symbol = min(RATES - 1, round(2 * math.log2(rate) + 16)) if rate > 2**-7.5 else 0
         layout = _Layout.of(symbol, size, header)
-        if (layout.m, layout.depth) not in searches:
-            searches[layout.m, layout.depth] = Search(shared, layout.m, layout.depth)
-        index = searches[layout.m, layout.depth].index(layout.cut(shift, orders[image], signs[image]))
+        if (layout.m, layout.count) not in searches:
+            searches[layout.m, layout.count] = Search(shared, rule, layout.m, layout.count)
+        index = searches[layout.m, layout.count].index(layout.cut(turned))
         bits[image] += writer.symbol(symbol, _NEAR[RATES - rates[image] :][:RATES])
-        law = index_law(layout.nats, layout.depth)
+        law, sizes = rule.law(layout.nats, layout.count), octaves(layout.count)
         for k in index.tolist():
             octave = k.bit_length() - 1
-            bits[image] += writer.symbol(octave, law) + writer.raw(k - (1 << octave), octave)
-        z[image] = layout.join(shared.candidates(index, layout.m), orders[image], signs[image]).reshape(z[image].shape)
+            bits[image] += writer.symbol(octave, law) + writer.raw(k - (1 << octave), sizes[octave])
+        samples.append(layout.join(shared.candidates(index, layout.m)))
         found.append(symbol)
         chunks += layout.chunks
+    z = (hadamard(torch.stack(samples)) * signs)[:, :d].reshape(delta.shape)
     return z, bits, kl, chunks, found
 
 
 def _receive(reader: _Reader, shared: Shared, header: Header, rates: list[int]) -> tuple[Tensor, list[int]]:
     """Decode one step of a batch; return (z, rate symbols)."""
-    size, found, images = math.prod(header.shape[1:]), [], []
-    orders, signs = shared.order(header.shape[0], size), shared.signs(header.shape[0], size)
+    d = math.prod(header.shape[1:])
+    size, found, samples = _power_of_two(d), [], []
     for image in range(header.shape[0]):
         symbol = reader.symbol(_NEAR[RATES - rates[image] :][:RATES])
         layout = _Layout.of(symbol, size, header)
-        law, index = index_law(layout.nats, layout.depth), []
+        law, sizes = RULES[header.rule].law(layout.nats, layout.count), octaves(layout.count)
+        index = []
         for _ in range(layout.chunks):
             octave = reader.symbol(law)
-            index.append((1 << octave) + reader.raw(octave))
-        candidates = shared.candidates(torch.tensor(index, device=shared.device), layout.m)
-        images.append(layout.join(candidates, orders[image], signs[image]).reshape(header.shape[1:]))
+            index.append((1 << octave) + reader.raw(sizes[octave]))
+        samples.append(layout.join(shared.candidates(torch.tensor(index, device=shared.device), layout.m)))
         found.append(symbol)
-    return torch.stack(images), found
+    z = hadamard(torch.stack(samples)) * shared.signs(header.shape[0], size)
+    return z[:, :d].reshape(header.shape), found
 
 
 def _expected(hat: Tensor) -> np.ndarray:
@@ -375,7 +392,7 @@ def _walk(data: bytes, start: int, header: Header, denoiser: Denoiser, device: t
     grid, kernels = header.grid, Kernel.chain(header.grid)
     label = None if header.label is None else header.label.to(device)
     steps = len(grid) - 2
-    x, rates, i = _start(header, device), [32] * header.shape[0], 0
+    x, rates, i = _start(header, device), [FIRST] * header.shape[0], 0
 
     def here(codes: Tensor | None = None) -> Decoded:
         complete = codes is not None or (i == steps and not header.lossless)

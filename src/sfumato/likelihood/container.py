@@ -28,8 +28,8 @@ from sfumato.likelihood.channel import MAX_SEARCH
 
 MAGIC = b"sfumato\x00"
 VERSION = 1
-LOSSLESS, LABELLED = 1, 2
-_FIXED = struct.Struct("<8sBB8sQIHIIHHB")
+LOSSLESS, LABELLED, EXACT = 1, 2, 4
+_FIXED = struct.Struct("<8sBB8sQIHIIHB")
 _SECTION = struct.Struct("<IBB")
 MAX_ELEMENTS = 1 << 30  # of a batch; a header that claims more is not believed
 
@@ -67,7 +67,7 @@ class Header:
         grid: As stored, noisy to clean, shape (N + 1,).
         label: int64 (B,), or None.
         lossless: Whether the pixel codes follow the last step.
-        chunk_tenths: KL per chunk, in tenths of a bit.
+        rule: Of the channel, "greedy" or "exact".
         search: Limit of log2 of the candidates.
     """
 
@@ -77,14 +77,14 @@ class Header:
     grid: Level
     label: Tensor | None
     lossless: bool
-    chunk_tenths: int
+    rule: str
     search: int
 
     def pack(self) -> bytes:
         """Return the header's bytes, checksum included."""
-        flags = LOSSLESS * self.lossless | LABELLED * (self.label is not None)
+        flags = LOSSLESS * self.lossless | LABELLED * (self.label is not None) | EXACT * (self.rule == "exact")
         fixed = (MAGIC, VERSION, flags, _short(self.model), self.seed, *self.shape)
-        body = _FIXED.pack(*fixed, len(self.grid), self.chunk_tenths, self.search)
+        body = _FIXED.pack(*fixed, len(self.grid), self.search)
         pairs = torch.stack((self.grid.alpha, self.grid.sigma), 1).float().numpy()
         body += pairs.astype("<f4").tobytes()
         if self.label is not None:
@@ -103,7 +103,7 @@ class Header:
             raise CorruptFileError(f"Not a sfumato image file: it starts with {data[:8]!r}, not {MAGIC!r}.")
         if len(data) < _FIXED.size:
             raise CorruptFileError(f"The file ends within its header ({len(data)} bytes); nothing can be decoded.")
-        magic, version, flags, short, seed, b, c, h, w, levels, chunk, search = _FIXED.unpack_from(data)
+        magic, version, flags, short, seed, b, c, h, w, levels, search = _FIXED.unpack_from(data)
         if version != VERSION:
             raise CorruptFileError(f"This is version {version} of the format and this program reads version {VERSION}.")
         end = _FIXED.size + 8 * levels + (4 * b if flags & LABELLED else 0)
@@ -113,8 +113,8 @@ class Header:
             raise CorruptFileError(f"The file ends within its header ({len(data)} of {end + 4} bytes).")
         if zlib.crc32(data[:end]) != struct.unpack_from("<I", data, end)[0]:
             raise CorruptFileError("The header's checksum is wrong: the file was changed or damaged.")
-        if not (levels >= 3 and chunk >= 10 and 1 <= search <= MAX_SEARCH):
-            raise CorruptFileError(f"The header holds {levels} levels, chunks of {chunk / 10} bits, search {search}.")
+        if levels < 3 or not 1 <= search <= MAX_SEARCH:
+            raise CorruptFileError(f"The header holds {levels} levels and search {search}; no encoder writes that.")
         if short != _short(model):
             raise WrongModelError(
                 f"The file was made with model {short.hex()} and this one is {_short(model).hex()}. "
@@ -125,8 +125,9 @@ class Header:
         label = None
         if flags & LABELLED:
             label = torch.frombuffer(bytearray(data[end - 4 * b : end]), dtype=torch.int32).long()
-        grid = Level(alpha, sigma)
-        return cls(model, seed, (b, c, h, w), grid, label, bool(flags & LOSSLESS), chunk, search), end + 4
+        rule = "exact" if flags & EXACT else "greedy"
+        header = cls(model, seed, (b, c, h, w), Level(alpha, sigma), label, bool(flags & LOSSLESS), rule, search)
+        return header, end + 4
 
     def __post_init__(self) -> None:
         if self.label is not None and not bool((self.label >= NULL).all()):
