@@ -53,7 +53,7 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
     return c0, c1, c2, c3
 
 
-def words(ids: Ids, count: int, *, seed: int = 0, purpose: str, step: int = 0, device: object = "cpu") -> Tensor:
+def words(ids: Ids, count: int, *, seed: int = 0, purpose: str, step: int = 0, device: torch.device | str = "cpu") -> Tensor:
     """Return addressed 32-bit words.
 
     Arguments:
@@ -72,12 +72,12 @@ def words(ids: Ids, count: int, *, seed: int = 0, purpose: str, step: int = 0, d
     """
     if not 0 <= step <= _MASK:
         raise ValueError(f"A noise step is a 32-bit counter in [0, 2^32); got {step}.")
-    ids = torch.as_tensor(ids, dtype=torch.int64).to(device)  # type: ignore[arg-type]
-    blocks = torch.arange(math.ceil(count / 4), device=ids.device).unsqueeze(0)
-    low, high = (ids & _MASK).unsqueeze(1), (ids >> 32 & _MASK).unsqueeze(1)
-    counter = torch.broadcast_tensors(blocks, torch.full_like(blocks, step), low, high)
+    image = torch.as_tensor(ids, dtype=torch.int64).to(device)
+    blocks = torch.arange(math.ceil(count / 4), device=image.device).unsqueeze(0)
+    low, high = (image & _MASK).unsqueeze(1), (image >> 32 & _MASK).unsqueeze(1)
+    c0, c1, c2, c3 = torch.broadcast_tensors(blocks, torch.full_like(blocks, step), low, high)
     key = (seed & _MASK, (seed >> 32 & _MASK) ^ zlib.crc32(purpose.encode()))
-    return torch.stack(philox(counter, key), dim=2).flatten(1)[:, :count]  # type: ignore[arg-type]
+    return torch.stack(philox((c0, c1, c2, c3), key), dim=2).flatten(1)[:, :count]
 
 
 def _unit(word: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ def uniform(
     seed: int = 0,
     purpose: str,
     step: int = 0,
-    device: object = "cpu",
+    device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float64,
 ) -> Tensor:
     """Return addressed uniform numbers in (0, 1), shape (B, *shape). Arguments as in `words`.
@@ -113,7 +113,7 @@ def normal(
     seed: int = 0,
     purpose: str,
     step: int = 0,
-    device: object = "cpu",
+    device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Return addressed unit normal noise, shape (B, *shape). Arguments as in `words`."""
@@ -163,7 +163,7 @@ class SamplingNoise:
     """
 
     def __init__(
-        self, seeds: Ids, shape: Sequence[int], *, device: object = "cpu", dtype: torch.dtype = torch.float32
+        self, seeds: Ids, shape: Sequence[int], *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> None:
         self.seeds, self.shape, self.device, self.dtype = seeds, tuple(shape), device, dtype
 

@@ -60,7 +60,7 @@ def euler(
     limit = float(grid.nsr[0]) if nsr_max is None else nsr_max
     churned = Churn(churn, s_min, s_max, s_noise, limit, len(grid) - 1)
     for i in range(len(grid) - 1):
-        x, t = churned(x, grid[i], lambda i=i: noise(i))
+        x, t = churned(x, grid[i], noise, i)
         s = grid[i + 1]
         x0 = denoiser(x, t, label).x0
         y, u = path.enter(x, t)

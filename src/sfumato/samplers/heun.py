@@ -74,7 +74,7 @@ def heun(
     churned = Churn(churn, s_min, s_max, s_noise, limit, len(grid) - 1)
     late = 1 / (2 * midpoint)
     for i in range(len(grid) - 1):
-        x, t = churned(x, grid[i], lambda i=i: noise(i))
+        x, t = churned(x, grid[i], noise, i)
         s = grid[i + 1]
         x0 = denoiser(x, t, label).x0
         y, u = path.enter(x, t)
