@@ -53,7 +53,9 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
     return c0, c1, c2, c3
 
 
-def words(ids: Ids, count: int, *, seed: int = 0, purpose: str, step: int = 0, device: torch.device | str = "cpu") -> Tensor:
+def words(
+    ids: Ids, count: int, *, seed: int = 0, purpose: str, step: int = 0, device: torch.device | str = "cpu"
+) -> Tensor:
     """Return addressed 32-bit words.
 
     Arguments:
@@ -163,7 +165,12 @@ class SamplingNoise:
     """
 
     def __init__(
-        self, seeds: Ids, shape: Sequence[int], *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+        self,
+        seeds: Ids,
+        shape: Sequence[int],
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self.seeds, self.shape, self.device, self.dtype = seeds, tuple(shape), device, dtype
 
