@@ -9,10 +9,11 @@ from matplotlib.figure import Figure
 
 from sfumato.report import curves
 from sfumato.report._plot import Series
+from sfumato.report.results import read_metrics
 from sfumato.report.save import encode
 from sfumato.report.table import Cell
-from sfumato.report.training import loss_by_level, read_metrics, training_curves
-from sfumato.training.loop import BIN_EDGES
+from sfumato.report.training import loss_by_level, training_curves
+from sfumato.training.tally import BIN_EDGES
 
 A = Series.of([5, 17, 35, 63], [20, 9, 5, 4], [19, 8, 4.5, 3.5], [21, 10, 5.5, 4.5])
 B = Series.of([5, 17, 35], [30, 12, 7])

@@ -36,6 +36,7 @@ def result(run: str = "edm", value: float = 12.5, **extra: Any) -> dict[str, Any
     return {"run": run, "recipe": "edm-digits", "scores": [s.to_json() for s in scores], "provenance": facts, **extra}
 
 
+RECORDS = [{"images": 100 * i, "loss": 1 / i, "grad_norm": 0.5, "lr": 0.1, "skipped": 0} for i in range(1, 5)]
 LINE = Series.of([5, 9, 35], [9, 5, 3], [8, 4, 2.5], [10, 6, 3.5]).to_json()
 FULL_CURVES = {
     "distances": {"groups": {"generated": [1.0, 2.0, 3.0], "test": [1.5, 2.5, 3.5]}, "space": "pixel"},
@@ -46,6 +47,7 @@ FULL_CURVES = {
     "precision_recall": {"series": {"cfg": LINE}, "labels": {"cfg": ["a", "b", "c"]}},
     "classes": {"score": "KID", "scores": {"edm": {"0": {"value": 0.1, "interval": [0.05, 0.2]}, "1": {"value": 0.2}}}},
     "rate_distortion": {"series": {"edm": LINE}, "by_time": {"edm": {"rate": LINE, "distortion": LINE}}},
+    "training": {"records": RECORDS},
 }
 TABLES = {
     "likelihood": [{"split": "test", "bits/dim": {"value": 3.75, "interval": [3.7, 3.8]}, "L_T": 1e-5}],
@@ -186,7 +188,13 @@ def test_results_are_read_from_runs_and_files(tmp_path) -> None:
     folder = tmp_path / "edm" / "results"
     folder.mkdir(parents=True)
     (folder / "a.json").write_text(json.dumps(result()))
-    assert [r["folder"] for r in read_results([tmp_path / "edm", folder / "a.json"])] == [str(folder)] * 2
+    (tmp_path / "edm" / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in RECORDS))
+    whole, alone = read_results([tmp_path / "edm", folder / "a.json"])
+    assert whole["folder"] == alone["folder"] == str(folder)
+    assert whole["curves"]["training"]["records"] == RECORDS and "curves" not in alone
+    assert command_of(whole) == (
+        f"sfumato evaluate {tmp_path / 'edm'} --n 1000 --extract pixels --split test --first-seed 0 --use power-0.10"
+    )
     with pytest.raises(ValueError, match="sfumato evaluate"):
         read_results([tmp_path])
     (folder / "b.json").write_text("{")

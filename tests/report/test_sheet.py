@@ -45,6 +45,8 @@ def test_cells_are_in_reading_order_and_never_overlap() -> None:
             assert box[0] > boxes[i - 1][2] and box[1] == boxes[i - 1][1]
         if i >= 4:
             assert box[1] > boxes[i - 4][3] and box[0] == boxes[i - 4][0]
+    assert boxes[2][0] - boxes[1][2] > boxes[1][0] - boxes[0][2]  # blocks of two columns stand apart
+    assert boxes[8][1] - boxes[4][3] > boxes[4][1] - boxes[0][3]  # and groups of two rows
 
 
 def test_words_leave_the_images_and_the_border_free() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, ScalarFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 # Okabe and Ito's palette, darkest first, without its yellow
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#1c1c20")
@@ -111,19 +111,26 @@ def lines(ax: Axes, series: Mapping[str, Series], *, markers: bool = True) -> No
         ax.legend(frameon=False, fontsize=9)
 
 
-def logarithmic(ax: Axes, axis: str, values: Sequence[float]) -> None:
-    """Make an axis logarithmic with the given values as plain numbers at its ticks, as many as stay apart."""
-    (ax.set_xscale if axis == "x" else ax.set_yscale)("log", base=2)
+def doublings(ax: Axes, values: Sequence[float]) -> None:
+    """Make the x axis logarithmic with the given values as plain numbers at its ticks, as many as stay apart."""
+    ax.set_xscale("log", base=2)
     chosen: list[float] = []
     for value in sorted(set(values)):
         if not chosen or value >= 1.35 * chosen[-1]:
             chosen.append(value)
-    scale = ax.xaxis if axis == "x" else ax.yaxis
-    scale.set_ticks(chosen)
+    ax.xaxis.set_ticks(chosen)
     form = ScalarFormatter()
     form.set_scientific(False)
-    scale.set_major_formatter(form)
-    scale.set_minor_formatter(NullFormatter())
+    ax.xaxis.set_major_formatter(form)
+    ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def decades(ax: Axes) -> None:
+    """Make the y axis logarithmic, with plain numbers at its ticks."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def level_line(ax: Axes, value: float, name: str) -> None:

@@ -19,9 +19,10 @@ from matplotlib.figure import Figure
 
 from sfumato.report import curves
 from sfumato.report._plot import Series
-from sfumato.report.results import Result, command_of, compared, rows_of, score_rows, size_matched
+from sfumato.report.results import Result, command_of, compared, path_of, rows_of, score_rows, size_matched
 from sfumato.report.save import description, encode
 from sfumato.report.table import Cell, Row, header, numeric, show
+from sfumato.report.training import training_curves
 
 # section -> names of the pictures it shows; pictures of other names are shown with the samples
 PICTURES = {
@@ -75,6 +76,10 @@ def _rate_distortion(c: Mapping[str, Any]) -> Figure:
     return curves.rate_distortion(_series(c["series"]), by_time or None)
 
 
+def _training(c: Mapping[str, Any]) -> Figure:
+    return training_curves({"": c["records"]})
+
+
 def _distances(c: Mapping[str, Any]) -> Figure:
     return curves.distances(c["groups"], space=c.get("space", "pixel"))
 
@@ -89,6 +94,7 @@ CURVES: dict[str, tuple[str, Callable[[Mapping[str, Any]], Figure]]] = {
     "precision_recall": ("guidance", _precision_recall),  # series: sweep -> precision at recall; labels
     "classes": ("classes", _classes),  # scores: model -> class -> {value, interval}; score
     "rate_distortion": ("likelihood", _rate_distortion),  # series: name -> RMSE at rate; by_time: {rate, distortion}
+    "training": ("health", _training),  # records: of metrics.jsonl
 }
 
 
@@ -134,8 +140,7 @@ class Section:
 
 def sections(results: Sequence[Result], folder: Path) -> list[Section]:
     """Return the eleven sections, filled with what the results hold."""
-    run = results[0]["run"]
-    made = {s.key: s for s in _outline(str(run))}
+    made = {s.key: s for s in _outline(path_of(results[0]))}
     if headline := score_rows(results):
         made["headline"].tables.append(_table(headline))
     if matched := size_matched(results):

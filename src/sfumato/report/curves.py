@@ -25,11 +25,12 @@ from sfumato.report._plot import (
     MUTED,
     Series,
     axes,
+    decades,
+    doublings,
     figure_of,
     finish,
     level_line,
     lines,
-    logarithmic,
     style,
 )
 from sfumato.report.results import HIGHER, LOWER, metric_of
@@ -57,10 +58,10 @@ def against_nfe(
     """
     figure, ax = axes(xlabel, score, title)
     lines(ax, series)
-    logarithmic(ax, "x", [x for s in series.values() for x in s.x])
+    doublings(ax, [x for s in series.values() for x in s.x])
     values = [y for s in series.values() for y in s.y]
     if min(values) > 0 and max(values) > 20 * min(values):
-        ax.set_yscale("log")
+        decades(ax)
     if floor is not None:
         level_line(ax, floor, f"floor {number(floor)}")
     return finish(figure, caption)

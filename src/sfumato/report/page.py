@@ -19,7 +19,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sfumato.report._sections import sections
-from sfumato.report.results import Result, command_of
+from sfumato.report.results import Result, command_of, path_of
 
 
 def write_report(results: Sequence[Result], path: Path | str, *, title: str = "", command: str = "") -> Path:
@@ -42,10 +42,11 @@ def write_report(results: Sequence[Result], path: Path | str, *, title: str = ""
         raise ValueError("A report shows at least one result; got none. `sfumato evaluate RUN` makes one.")
     path = Path(path)
     runs = list(dict.fromkeys(str(r["run"]) for r in results))
+    paths = list(dict.fromkeys(map(path_of, results)))
     page = _environment().get_template("page.html.j2").render(
         title=title or " · ".join(runs),
         recipes=list(dict.fromkeys(str(r["recipe"]) for r in results if r.get("recipe"))),
-        command=command or f"sfumato report {' '.join(runs)} -o {path.name}",
+        command=command or f"sfumato report {' '.join(paths)} -o {path.name}",
         sections=sections(results, path.parent),
         commands=[{"run": r["run"], "text": command_of(r)} for r in results],
         protocols=_protocols(results),

@@ -12,6 +12,7 @@ A result is one JSON object. All keys but `run` and `scores` may be missing; the
     tables      name -> rows, a row being column -> text, number, null, or {"value": v, "interval": [low, high]};
                 "likelihood", "splits", "memorization", "health"
     folder      where the file lies; set by `read_results`
+    path        the run as it was named to `read_results`, for commands
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def read_results(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
         paths: Files or run directories.
 
     Returns:
-        One result per file, with its `folder`.
+        One result per file, with its `folder` and `path`; the training curves of a run directory go with its last one.
 
     Raises:
         ValueError: If a path holds no result, or a file is not one.
@@ -46,14 +47,34 @@ def read_results(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
         if not files:
             raise ValueError(f"{path} holds no results. `sfumato evaluate {path}` makes some.")
         for file in files:
-            try:
-                result = json.loads(file.read_text())
-            except (json.JSONDecodeError, UnicodeDecodeError) as error:
-                raise ValueError(f"{file} is not JSON ({error}). Evaluate the run again.") from None
-            if not isinstance(result, dict) or not {"run", "scores"} <= set(result):
-                raise ValueError(f"{file} is not a result: it must be an object with `run` and `scores`.")
-            results.append({**result, "folder": str(file.parent)})
+            result = _read(file)
+            run = file.parent.parent if file.parent.name == "results" else Path(str(result["run"]))
+            results.append({**result, "folder": str(file.parent), "path": str(run)})
+        metrics = path / "metrics.jsonl"
+        if metrics.is_file() and (records := read_metrics(metrics)):
+            results[-1]["curves"] = {"training": {"records": records}, **(results[-1].get("curves") or {})}
     return results
+
+
+def read_metrics(path: Path | str) -> list[dict[str, Any]]:
+    """Read the records of a metrics.jsonl; a last line that is not whole yet is left out."""
+    text = Path(path).read_text()
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        result = json.loads(file.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is not JSON ({error}). Evaluate the run again.") from None
+    if not isinstance(result, dict) or not {"run", "scores"} <= set(result):
+        raise ValueError(f"{file} is not a result: it must be an object with `run` and `scores`.")
+    return result
+
+
+def path_of(result: Result) -> str:
+    """Return what a command calls the run of a result."""
+    return str(result.get("path") or result["run"])
 
 
 def cell(value: Any) -> Value:
@@ -181,7 +202,7 @@ def command_of(result: Result) -> str:
     """Return the command that makes a result again, from its own record or from its provenance."""
     if result.get("command"):
         return str(result["command"])
-    facts, parts = result.get("provenance") or {}, [f"sfumato evaluate {result['run']}"]
+    facts, parts = result.get("provenance") or {}, [f"sfumato evaluate {path_of(result)}"]
     if result["scores"]:
         protocol = result["scores"][0].get("protocol") or {}
         parts += [f"--n {result['scores'][0]['n']}"] if result["scores"][0].get("n") else []

@@ -1,4 +1,4 @@
-"""Curves of training, from the records of metrics.jsonl.
+"""Curves of training, from the records of metrics.jsonl (`results.read_metrics`).
 
 A loss averaged over noise levels hides where a model learns, so `loss_by_level` splits it by ln SNR, in the bins
 whose edges the loop uses; early and late training are lines of one plot.
@@ -6,24 +6,16 @@ whose edges the loop uses; early and late training are lines of one plot.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from sfumato.report._plot import Series, axes, figure_of, finish, lines, style
-from sfumato.training.loop import BIN_EDGES
+from sfumato.report._plot import Series, axes, decades, figure_of, finish, lines, style
+from sfumato.training.tally import BIN_EDGES
 
 Record = Mapping[str, Any]
-
-
-def read_metrics(path: Path | str) -> list[Record]:
-    """Read metrics.jsonl; a last line that is not whole yet is left out."""
-    text = Path(path).read_text()
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def training_curves(runs: Mapping[str, Sequence[Record]], *, title: str = "", caption: str = "") -> Figure:
@@ -49,7 +41,7 @@ def training_curves(runs: Mapping[str, Sequence[Record]], *, title: str = "", ca
         if key == "lr":
             ax.set_ylim(bottom=0)
         elif min(min(s.y) for s in series.values()) > 0:
-            ax.set_yscale("log")
+            decades(ax)
     skipped = sum(int(records[-1].get("skipped", 0)) for records in runs.values())
     return finish(figure, f"Steps skipped as not finite: {skipped}. {caption}", title)
 
@@ -80,7 +72,7 @@ def loss_by_level(records: Sequence[Record], moments: int = 4, *, title: str = "
     figure, ax = axes("ln SNR (left: noise, right: clean)", "training loss", title)
     lines(ax, series)
     if all(y > 0 for s in series.values() for y in s.y):
-        ax.set_yscale("log")
+        decades(ax)
     return finish(figure, f"Mean loss of each bin of ln SNR; the outer bins are open. {caption}")
 
 
