@@ -60,7 +60,7 @@ def test_scores_do_not_depend_on_batch_size_or_order_of_files(name: str, images:
     once = of(name, x)
     assert frechet_plain(of(name, x, batch=33), y) == pytest.approx(frechet_plain(once, y), rel=1e-4)
     mixed = torch.randperm(700, generator=torch.Generator().manual_seed(1)).numpy()
-    assert frechet_plain(once[mixed], y) == pytest.approx(frechet_plain(once, y), rel=1e-8)
+    assert frechet_plain(once[mixed], y) == pytest.approx(frechet_plain(once, y), rel=1e-6)  # constant pixels: rank < d
     assert kid(once[mixed], y).value == pytest.approx(kid(once, y).value, rel=1e-8)
 
 

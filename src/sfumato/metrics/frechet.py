@@ -5,7 +5,8 @@
 with unbiased covariances.  The last trace is the sum of square roots of the eigenvalues of S_1 S_2.  Two symmetric
 forms give it without the square root of a non-symmetric matrix:
 
-    eigenvalue form   R S_2 R has the same eigenvalues, where R = S_1^(1/2); any n, costs d^3
+    eigenvalue form   R^T S_2 R has the same eigenvalues for any R with R R^T = S_1; any n, costs d^3.  R is the
+                      Cholesky factor, or V sqrt(l) from S_1 = V l V^T where S_1 is singular
     nuclear norm      |Yc Xc^T|_* / sqrt((n-1)(m-1)), centred rows; exact where covariances are rank-deficient,
                       costs min(n, m)^2 max(n, m); used when min(n, m) <= d
 
@@ -56,11 +57,18 @@ def frechet_distance(mean_1: np.ndarray, cov_1: np.ndarray, mean_2: np.ndarray, 
     if not (len(mean_1) == len(mean_2) == len(cov_1) == len(cov_2)):
         raise ValueError(f"Dimensions differ: means of {len(mean_1)} and {len(mean_2)} numbers, "
                          f"covariances of {len(cov_1)} and {len(cov_2)} rows.")
-    values, vectors = np.linalg.eigh(cov_1)
-    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T  # rounding puts zero eigenvalues at +-1e-17
-    inner = root @ cov_2 @ root
+    root = _root(cov_1)
+    inner = root.T @ cov_2 @ root
     sqrt_trace = np.sqrt(np.maximum(np.linalg.eigvalsh((inner + inner.T) / 2), 0)).sum()
     return float(np.sum((mean_1 - mean_2) ** 2) + np.trace(cov_1) + np.trace(cov_2) - 2 * sqrt_trace)
+
+
+def _root(cov: np.ndarray) -> np.ndarray:
+    try:
+        return np.linalg.cholesky(cov)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(cov)
+        return vectors * np.sqrt(np.maximum(values, 0))  # rounding puts zero eigenvalues at +-1e-17
 
 
 def frechet_plain(x: Features, y: Features) -> float:
