@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 import torch
 
+from sfumato import grids
 from sfumato.core import exact, find
 from sfumato.core.denoiser import Counted
 from sfumato.core.level import Level
+
+from .measured import Error
 
 DATA = Path(__file__).parent / "data"
 MANIFEST = json.loads((DATA / "manifest_D.json").read_text())["cases"]
@@ -44,7 +47,7 @@ def denoiser(data: str) -> exact.Gaussian | exact.GaussianMixture:
 
 def error(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     assert ours.shape == theirs.shape
-    return float((ours - theirs).abs().max() / theirs.abs().max())
+    return Error((ours - theirs).abs().max() / theirs.abs().max())
 
 
 def run(name: str, data: str, x: torch.Tensor, grid: Level, noise=None, **options) -> tuple[torch.Tensor, int]:
@@ -77,6 +80,20 @@ def test_denoisers(data):
         assert error(D.log_density(d["probe_x"], level), d["probe_logp"]) < TOLERANCE
         score = (x0 - d["probe_x"]) / d["probe_sigma"].unsqueeze(1) ** 2
         assert error(score, d["probe_score"]) < TOLERANCE
+
+
+UNUSED = {"diffusers_gauss_10_pndm_prk", "diffusers_gmm_10_pndm_prk"}  # Runge-Kutta warm-up is not offered
+
+
+def test_every_case_is_used():
+    solvers = {*kdiff_cases(), *diffusers_cases(), *plms_cases(), *(c for c in MANIFEST if c.startswith("dpmsolver_"))}
+    assert set(MANIFEST) - solvers - UNUSED == {c for c in MANIFEST if c.startswith(("data_", "grid_"))}
+
+
+@pytest.mark.parametrize("case", [c for c in MANIFEST if c.startswith("grid_")])
+def test_grids(case):
+    grid = grids.karras(int(case.rsplit("_", 1)[1]))
+    assert error(grid.sigma, stored(case)["sigmas"]) < 1e-13
 
 
 def test_closed_form_endpoint():

@@ -8,7 +8,8 @@ integrated exactly over the step:
 With equal steps the c_j are the textbook's (order 2: 3/2, -1/2). The first steps have order 1, 2, ... One call a step.
 
     gauge "ve"     f = n, u = nsr: the linear multistep method (LMS) of k-diffusion, and rho-AB of DEIS
-    gauge "flow"   f = n - x0 in the time of flow matching; may start at alpha = 0
+    gauge "flow"   f = n - x0 in the time of flow matching; may start at alpha = 0; the smallest errors of all samplers
+                   on flow grids, and at fewer than 10 steps on the others
     gauge "vp"     f = the velocity on the circle; may start at alpha = 0
 
 No gauge is singular at the clean level, so the last step keeps its order; a step of order 1 is Euler.

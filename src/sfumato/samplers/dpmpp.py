@@ -3,16 +3,17 @@
 Interpolate the prediction P as a polynomial in lambda = ln(alpha / sigma) through its last values and integrate it
 exactly against the exponential of the linear part (`_multistep` derives the step). One network call a step:
 
-    order 1            DDIM
-    order 2  (2M)      x0_t + (x0_t - x0_{t-1}) / r_1 ...       with M_1 "exact" (also called heun) or "midpoint"
-    order 3  (3M)      the parabola through three values
+    order 1          DDIM
+    order 2  (2M)    the line through two values, its integral exact ("exact", elsewhere called heun) or half that of a
+                     constant ("midpoint", as published; it measures the smaller error)
+    order 3  (3M)    the parabola through three values
 
 P is x0 (DPM-Solver++, the stable choice under guidance) or the noise (DPM-Solver). The first steps have order 1, 2, ...
 as history grows. A step to the clean level is x0 itself.
 
-The published multistep formula of third order (DPM-Solver, DPM-Solver++, and their common implementations) takes the
-second divided difference, which is half the second derivative, for the derivative. It measures order 1.9 where the
-one with the factor 2 measures 3; `published=True` asks for it.
+The multistep formula of third order in the authors' and other implementations takes the second divided difference,
+which is half the second derivative, for the derivative. It measures order 1.9 where the one with the factor 2 measures
+3; `published=True` asks for it.
 
 References:
     Lu et al. DPM-Solver: A Fast ODE Solver for Diffusion Probabilistic Model Sampling. 2022.

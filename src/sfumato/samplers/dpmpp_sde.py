@@ -7,8 +7,8 @@ part integrated. With lambda = ln(alpha / sigma) and h = lambda_s - lambda_t
           + sigma_s sqrt(1 - e^{-2 eta h}) z
 
 so the multistep weights are those of the ODE at step (1 + eta) h, and the noise is exact. Equal to `dpmpp` at eta = 0
-and, at order 1 and eta = 1, to ancestral sampling with the small variance. The order is that of the deterministic part
-(and of the law of x as the x0 estimate becomes smooth); along one noise path the strong order is 1.
+and, at order 1 and eta = 1, to ancestral sampling with the small variance. ORDER is the weak order, that of the
+distribution of x.
 
 References:
     Lu et al. DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models. 2022, section 5.

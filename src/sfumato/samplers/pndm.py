@@ -13,9 +13,9 @@ The history starts by lower orders (`warmup` "euler", known as iPNDM) or by redo
 noise at both of its ends ("heun", PLMS as in Stable Diffusion), one call more.
 
 References:
-    Liu, Ren, Lin, Zhao. Pseudo Numerical Methods for Diffusion Models on Manifolds. 2022, eqs. (9)-(14).
+    Liu, Ren, Lin, Zhao. Pseudo Numerical Methods for Diffusion Models on Manifolds. 2022, section 3.
     https://arxiv.org/abs/2202.09778
-    Zhang, Chen. Fast Sampling of Diffusion Models with Exponential Integrator. 2023, appendix H.2 (iPNDM).
+    Zhang, Chen. Fast Sampling of Diffusion Models with Exponential Integrator. 2023, appendix (iPNDM).
     https://arxiv.org/abs/2204.13902
 """
 

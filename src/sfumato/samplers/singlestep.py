@@ -18,7 +18,7 @@ are the midpoints in log-SNR. eta > 0 ends every step at the cleaner level nsr_d
 is Euler ancestral sampling; with eta = 1, DDPM's with the small variance.
 
 References:
-    Lu et al. DPM-Solver: A Fast ODE Solver for Diffusion Probabilistic Model Sampling. 2022, algorithms 1, 2 and 4.
+    Lu et al. DPM-Solver: A Fast ODE Solver for Diffusion Probabilistic Model Sampling. 2022, algorithms 1 and 2.
     https://arxiv.org/abs/2206.00927
     Lu et al. DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models. 2022, algorithm 1.
     https://arxiv.org/abs/2211.01095
