@@ -104,7 +104,7 @@ def test_explain_never_downloads(tmp_path: Path, cli, monkeypatch: pytest.Monkey
         (["target=v"], "Name the recipe to explain"),
         (["edm-digit"], "Unknown recipe 'edm-digit'. Did you mean 'edm-digits'?"),
         (["edm-digits", "--shape", "28"], "A shape reads CxHxW"),
-        (["edm-digits", "--shape", "1x9x9"], "9x9"),
+        (["edm-digits", "--shape", "1x9x9"], "got 9. Nearest: 8 or 10"),
         (["edm-digits", "taget=v"], "Did you mean 'target'?"),
     ],
 )

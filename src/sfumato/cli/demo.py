@@ -49,13 +49,14 @@ def demo(*, out: Folder = "runs/demo", minutes: Number = None, device: Name = No
     for name, path in paths.items():
         print(f"  {name:<10} {path}")
     print(f"  {'numbers':<10} {result.path}")
-    print(
-        f"\nDone in {time.monotonic() - began:.0f} s, peak memory {peak_memory() / 2**30:.1f} GiB. Go on:\n"
-        f"  sfumato sample {folder} --classes 3,8 --strip     other digits, step by step\n"
-        f"  sfumato sample {folder} --sampler ddim --steps 5  another sampler, no retraining\n"
-        f"  sfumato explain {RECIPE}                    every part of the recipe, each one a choice\n"
-        f"  sfumato list                                  what else there is to choose"
-    )
+    print(f"\nDone in {time.monotonic() - began:.0f} s, peak memory {peak_memory() / 2**30:.1f} GiB. Go on:")
+    for command, purpose in (
+        (f"sfumato sample {folder} --classes 3,8 --strip", "other digits, step by step"),
+        (f"sfumato sample {folder} --sampler ddim --steps 5", "another sampler, no retraining"),
+        (f"sfumato explain {RECIPE}", "every part of the recipe, each one a choice"),
+        ("sfumato list", "what else there is to choose"),
+    ):
+        print(f"  {command:<52} {purpose}")
     return 0
 
 
