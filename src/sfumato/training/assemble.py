@@ -26,13 +26,19 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.core.classifier import NoisyClassifier
-from sfumato.core.denoiser import Preconditioned, unit_variance
+from sfumato.core.denoiser import Preconditioned, unit_circle, unit_line, unit_variance
 from sfumato.core.find import check_options
 from sfumato.core.level import Level
 from sfumato.data.augment import LABELS
 from sfumato.training.recipe import Part, Recipe, RecipeError
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
+SCALES: dict[str, Callable[[float], Callable[[Level], Tensor] | None]] = {  # sigma_data -> c_in
+    "one": lambda sigma_data: None,
+    "unit-variance": unit_variance,
+    "unit-circle": lambda sigma_data: unit_circle(),
+    "unit-line": lambda sigma_data: unit_line(),
+}
 
 
 def make(part: Part, context: Mapping[str, Any]) -> Any:
@@ -111,9 +117,9 @@ def build_network(recipe: Recipe, device: torch.device | str = "cpu") -> nn.Modu
         recipe: Resolved.
         device: Where it goes; on "meta" it has shapes and no weights, and costs no memory.
     """
-    meta = torch.device(device).type == "meta"
+    meta, context = torch.device(device).type == "meta", context_of(recipe)
     with _initialised(recipe), torch.device("meta") if meta else nullcontext():
-        network: nn.Module = make(recipe.network, context_of(recipe))
+        network: nn.Module = make(recipe.network, context)
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
@@ -122,7 +128,7 @@ def _conditioning(recipe: Recipe) -> dict[str, Any]:
     context = context_of(recipe)
     return {
         "c_noise": make(recipe.c_noise, context),
-        "c_in": unit_variance(context["sigma_data"]) if recipe.c_in == "unit-variance" else None,
+        "c_in": SCALES[recipe.c_in](context["sigma_data"]),
         "table": context.get("table") if asks(recipe.c_noise, "table") else None,
         "autocast": PRECISIONS[recipe.train.precision],
     }

@@ -1,7 +1,7 @@
 """Check a recipe: combinations that cannot work are refused when it is built, each by a rule and with a remedy.
 
     what is trained     an image network for a denoiser, logits for a classifier, at least two classes
-    levels              what the draw visits and the sampler walks must be levels the network knows
+    levels              what the draw visits and the sampler walks must be levels the network knows, at its scale
     learned variance    a head, an objective that trains it, and a sampler that reads that kind of head
     guidance            labels, a model that has learned to do without them, an interval inside the grid
     classifier          trained on the model's own images and classes
@@ -14,7 +14,7 @@ An option that its own entry refuses is refused there: the parts are made, so th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +35,7 @@ from sfumato.training.assemble import (
     option,
     trains,
 )
-from sfumato.training.recipe import Recipe, RecipeError
+from sfumato.training.recipe import Recipe, RecipeError, Shape
 
 HEADS = {"learned": "range", "diagonal": "diagonal"}  # a sampler's variance -> the head it reads
 QUANTILES = 16  # of the draw, at which its levels are checked
@@ -62,14 +62,20 @@ def check(recipe: Recipe) -> None:
     build_objective(recipe, draw)
     discrete = [p for p in (recipe.c_noise, recipe.target, recipe.weighting, recipe.objective) if asks(p, "table")]
     if discrete:
-        u = (torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES
         what = f"{discrete[0].room}={discrete[0].name} knows the levels of schedule={recipe.schedule.name} only"
         with _explained(f"{what}, and draw={recipe.draw} visits others; draw=uniform visits them"):
-            index_in(context["table"], draw(u))
+            index_in(context["table"], draw(_quantiles()))
     if kind == "denoiser":
-        _check_variance(recipe)
-        check_guidance(recipe)
-        _walk(recipe)
+        if recipe.variance != "none" and not asks(recipe.objective, "variance"):
+            raise RecipeError(
+                f"variance={recipe.variance} gives the network a second head, which objective={recipe.objective.name} "
+                "does not train. Set objective=hybrid or objective=vlb, or variance=none."
+            )
+        check_sampling(recipe)
+
+
+def _quantiles() -> Tensor:
+    return (torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES
 
 
 def _check_network(recipe: Recipe, kind: str) -> None:
@@ -95,23 +101,8 @@ def _check_network(recipe: Recipe, kind: str) -> None:
         )
 
 
-def _check_variance(recipe: Recipe) -> None:
-    if recipe.variance != "none" and not asks(recipe.objective, "variance"):
-        raise RecipeError(
-            f"variance={recipe.variance} gives the network a second head, which objective={recipe.objective.name} does "
-            "not train. Set objective=hybrid or objective=vlb, or variance=none."
-        )
-    wanted = option(recipe.sample.sampler, "variance")
-    if HEADS.get(wanted, recipe.variance) != recipe.variance:
-        raise RecipeError(
-            f"sample.sampler.variance={wanted} reads a learned variance (variance={HEADS[wanted]}), and this recipe "
-            f"has variance={recipe.variance}. Set variance={HEADS[wanted]} with objective=hybrid, or "
-            "sample.sampler.variance=small or large."
-        )
-
-
-def check_guidance(recipe: Recipe) -> None:
-    """Refuse guidance that the model, its classes or its grid do not allow; part of `check`, and of sampling anew.
+def check_sampling(recipe: Recipe) -> None:
+    """Refuse a sampler, grid or guidance that the trained network does not allow; part of `check`.
 
     Arguments:
         recipe: Resolved.
@@ -119,6 +110,18 @@ def check_guidance(recipe: Recipe) -> None:
     Raises:
         RecipeError: Naming the rule, what was found, and what to set instead.
     """
+    wanted = option(recipe.sample.sampler, "variance")
+    if HEADS.get(wanted, recipe.variance) != recipe.variance:
+        raise RecipeError(
+            f"sample.sampler.variance={wanted} reads a learned variance (variance={HEADS[wanted]}), and this recipe "
+            f"has variance={recipe.variance}. Set variance={HEADS[wanted]} with objective=hybrid, or "
+            "sample.sampler.variance=small or large."
+        )
+    _check_guidance(recipe)
+    _walk(recipe)
+
+
+def _check_guidance(recipe: Recipe) -> None:
     sample, classes = recipe.sample, len(recipe.shape.classes) if recipe.shape and recipe.data.labels else 0
     if sample.guidance != 1 and not classes:
         raise RecipeError("Guidance needs a class-conditional model; this one has no labels. Use guidance=1.")
@@ -152,38 +155,60 @@ def _check_classifier(recipe: Recipe, folder: str) -> None:
     other = Recipe.from_json(json.loads(file.read_text())["recipe"])
     if trains(other) != "classifier":
         raise RecipeError(f"sample.classifier={folder} is a run of {other.name}, which trained no classifier.")
-    if recipe.shape is None or other.shape is None or not recipe.data.labels or other.shape != recipe.shape:
-        mine, theirs = (_shape(r) for r in (recipe, other))
+    mine, theirs = recipe.shape, other.shape
+    # an unlabelled model takes any classes: it never hears of them
+    if mine is None or theirs is None or replace(mine, classes=mine.classes or theirs.classes) != theirs:
         raise RecipeError(
-            f"A classifier guides a model of its own images and classes: {folder} knows {theirs}, and this model "
-            f"{mine}. Train the classifier on the model's data."
+            f"A classifier guides a model of its own images and classes: {folder} knows {_text(theirs)}, and this "
+            f"model {_text(mine)}. Train the classifier on the model's data."
         )
     if asks(other.c_noise, "table"):
         with _explained(f"The classifier of {folder} does not know the levels of sample.grid={recipe.sample.grid}"):
             index_in(context_of(other)["table"], build_grid(recipe)[:-1])
 
 
-def _shape(recipe: Recipe) -> str:
-    shape = recipe.shape
+def _text(shape: Shape | None) -> str:
     if shape is None:
-        return "no shape yet"
-    names = ", ".join(shape.classes[:5]) + (", ..." if len(shape.classes) > 5 else "") or "none"
-    return f"{shape.channels}x{shape.height}x{shape.width} with {len(shape.classes)} classes ({names})"
+        return "no shape"
+    names = ", ".join(shape.classes[:5]) + (", ..." if len(shape.classes) > 5 else "")
+    return f"{shape.channels}x{shape.height}x{shape.width}, {len(shape.classes)} classes ({names})"
 
 
 def _walk(recipe: Recipe) -> None:
     """Let the sampler walk the grid on one pixel, with a stand-in that knows only the levels the network knows."""
-    table = context_of(recipe).get("table") if asks(recipe.c_noise, "table") else None
+    context = context_of(recipe)
+    table = context["table"] if asks(recipe.c_noise, "table") else None
+    scales = _scales(make(recipe.draw, context)(_quantiles())) if recipe.c_in == "one" else {}
 
     def stand_in(x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
         if table is not None:
             index_in(table, level)
+        if scales and not any(_close(scale(level)) for scale in scales.values()):
+            raise ValueError(
+                f"it asks for the level ({float(level.alpha):.4g}, {float(level.sigma):.4g}), and with c_in=one the "
+                f"network was trained where {' or '.join(scales)} = 1 only. Take a grid of the schedule (uniform, "
+                "flow), or set c_in=unit-circle, unit-line or unit-variance."
+            )
         return Prediction(0 * x, None if recipe.variance == "none" else 0 * x)
 
     with _explained(f"sample.sampler={recipe.sample.sampler} cannot walk sample.grid={recipe.sample.grid}"):
         grid, x = build_grid(recipe), torch.zeros(1, 1, 1, 1)
         for _ in build_sampler(recipe)(stand_in, x, grid, noise=lambda step: x):
             pass
+
+
+def _scales(levels: Level) -> dict[str, Callable[[Level], Tensor]]:
+    """Return those measures of a level's scale that are 1 at all of the levels."""
+    known: dict[str, Callable[[Level], Tensor]] = {
+        "alpha": lambda level: level.alpha,
+        "alpha^2 + sigma^2": lambda level: level.alpha**2 + level.sigma**2,
+        "alpha + sigma": lambda level: level.alpha + level.sigma,
+    }
+    return {name: scale for name, scale in known.items() if _close(scale(levels))}
+
+
+def _close(scale: Tensor) -> bool:
+    return bool(((scale - 1).abs() < 1e-6).all())
 
 
 @contextmanager

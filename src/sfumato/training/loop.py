@@ -265,8 +265,8 @@ def train(
     device = torch.device(device) if device is not None else default_device()
     if device.type == "cpu":
         keep_freed_memory()
-    if recipe.shape is not None:
-        check(recipe)  # before the data is read, where the recipe knows its shape
+    if recipe.shape is not None:  # then also before the data is read; class names are not known yet
+        check(dataclasses.replace(recipe, sample=dataclasses.replace(recipe.sample, classifier=None)))
     data = load_data(recipe, "train", root)
     recipe = resolve(recipe, data)
     check(recipe)

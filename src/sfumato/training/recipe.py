@@ -72,6 +72,7 @@ class Data:
         classes: Keep these classes only (names or numbers); () for all.
         first: Keep the first N training images; None for all.
         val: Share of the training part held out, by a hash of each image.
+        test: The same for testing, where the source has no test part of its own; None for the dataset's default.
         labels: Whether the model is told the class.
         flip: Whether images are mirrored at random.
         augment: Chance of each of EDM's non-leaky changes (`data.augment`, which mirrors too); 0 for none. The network
@@ -84,6 +85,7 @@ class Data:
     classes: tuple[str | int, ...] = ()
     first: int | None = None
     val: float = 0.0
+    test: float | None = None
     labels: bool = True
     flip: bool = False
     augment: float = 0.0
@@ -204,7 +206,8 @@ class Recipe:
         target: What the network is asked for (`core.target`).
         network: Entry of `networks`.
         c_noise: How the network is told its level (`conditioning`).
-        c_in: Scale of the network's input: "one" or "unit-variance".
+        c_in: Scale of the network's input: "one", for levels on the scale of training only; or what brings any level
+            there: "unit-variance" (EDM), "unit-circle" (variance-preserving chains), "unit-line" (flow matching).
         variance: "none", or the learned variance "range" or "diagonal".
         draw: Distribution of levels in training (`draws`).
         weighting: Loss weight (`weightings`).
@@ -220,7 +223,7 @@ class Recipe:
     target: Part = field(default_factory=lambda: part("core.target", "edm"))
     network: Part = field(default_factory=lambda: part("networks", "unet"))
     c_noise: Part = field(default_factory=lambda: part("conditioning", "quarter-log-nsr"))
-    c_in: typing.Literal["one", "unit-variance"] = "unit-variance"
+    c_in: typing.Literal["one", "unit-variance", "unit-circle", "unit-line"] = "unit-variance"
     variance: typing.Literal["none", "range", "diagonal"] = "none"
     draw: Part = field(default_factory=lambda: part("draws", "lognormal"))
     weighting: Part = field(default_factory=lambda: part("weightings", "edm"))

@@ -38,7 +38,7 @@ from sfumato.training.assemble import (
     option,
     trains,
 )
-from sfumato.training.check import check_guidance
+from sfumato.training.check import check_sampling
 from sfumato.training.recipe import Recipe, RecipeError, Shape
 
 
@@ -50,6 +50,7 @@ def load_data(recipe: Recipe, split: str, root: Path | str | None = None) -> Dat
         split=split,
         root=root,
         val=data.val,
+        test=data.test,
         classes=data.classes or None,
         first=data.first if split == "train" else None,
         size=data.size,
@@ -77,6 +78,11 @@ def resolve(recipe: Recipe, data: Dataset) -> Recipe:
         )
     estimated = sigma_data(data) if recipe.sigma_data is None else recipe.sigma_data
     return replace(recipe, shape=shape, sigma_data=round(float(estimated), 4))
+
+
+def _unlabelled(denoiser: Denoiser) -> Denoiser:
+    """Return a denoiser that never hears of labels, for a classifier to tell an unlabelled model of them."""
+    return lambda x, level, label=None: denoiser(x, level, None)
 
 
 @dataclass(frozen=True)
@@ -109,8 +115,10 @@ class Run:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The class names the model knows; () if unlabelled."""
-        return self.recipe.shape.classes if self.recipe.shape else ()
+        """The class names that can be asked for: the model's, or those of the classifier that guides it; () if none."""
+        own = self.recipe.shape.classes if self.recipe.shape else ()
+        guide = self.recipe.sample.classifier
+        return own if own or guide is None else Run.open(guide).classes
 
     @cached_property
     def checkpoint(self) -> checkpoint.Checkpoint:
@@ -181,7 +189,7 @@ class Run:
         if shape is None:
             raise RecipeError(f"The recipe of {self.path} is not resolved; it was not written by a run.")
         guided = denoiser or self.denoiser(use, device)
-        check_guidance(recipe)
+        check_sampling(recipe)
         sample = recipe.sample
         if sample.guidance != 1.0:
             guided = find("guidance", "cfg")(guided, sample.guidance, sample.interval or (0.0, math.inf))
@@ -193,7 +201,7 @@ class Run:
             sampler,
             build_grid(recipe),
             (shape.channels, shape.height, shape.width),
-            classes=len(shape.classes),
+            classes=len(self.classes),
             batch=sample.batch,
             device=device,
         )
@@ -206,6 +214,8 @@ class Run:
         Algorithm 2 adds to an x0 that is clipped already and not clipped again.
         """
         logits, sample = Run.open(folder).classifier(device=device), self.recipe.sample
+        if not self.recipe.data.labels:
+            denoiser = _unlabelled(denoiser)
         if asks(sample.sampler, "shift"):
             shift = gradient(logits, sample.classifier_scale)
             return denoiser, build_sampler(self.recipe, shift=shift)

@@ -1,0 +1,275 @@
+"""Every family on 8x8 digits, each in about a minute on two cores: the rows of one comparison.
+
+All see the images of `edm-digits` as often, in the same batches, with labels dropped at 10%, and are averaged and scored
+alike. The first group also shares its network (2.3 million parameters) and its optimiser, so that what differs is what
+defines the family: schedule, target, draw, weight, variance, sampler. The second group differs in the network too.
+
+Paper-scale siblings carry the same first word. What a small sibling cannot keep it says: networks made for c_noise of
+order 1 are told steps in thousandths, and NCSN++ is given inputs of unit variance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sfumato.recipes.digits import edm_digits
+from sfumato.training.recipe import Part, Recipe, Sample, part
+
+HUNDRED = part("grids", "respaced", steps=100)
+STEPS = part("conditioning", "index", scale=1e-3)
+
+
+def ddpm_digits() -> Recipe:
+    """DDPM on digits: linear chain of 1000, eps, L_simple; ancestral on 100 of the steps.
+
+    Paper: Ho et al., Denoising Diffusion Probabilistic Models, 2020 (network, optimiser and budget are ours).
+    Command: sfumato train ddpm-digits
+    Hardware and time: about a minute on two CPU cores.
+    Expected: no published score.
+    Measured here: see the table of families in the docs.
+    """
+    return _chain("ddpm-digits", part("schedules", "linear", steps=1000), part("objectives", "denoising"))
+
+
+def iddpm_digits() -> Recipe:
+    """iDDPM on digits: cosine chain of 1000, learned variance, L_hybrid; ancestral on 100 of the steps.
+
+    Paper: Nichol and Dhariwal, Improved Denoising Diffusion Probabilistic Models, 2021 (network, optimiser and budget
+    are ours).
+    Command: sfumato train iddpm-digits
+    Hardware and time: about a minute on two CPU cores.
+    Expected: no published score.
+    Measured here: see the table of families in the docs.
+    """
+    base = _chain("iddpm-digits", part("schedules", "cosine", steps=1000), part("objectives", "hybrid"))
+    return replace(base, variance="range", sample=_ancestral("learned"))
+
+
+def iddpm_vlb_digits() -> Recipe:
+    """iDDPM on digits, trained by the bound alone with t drawn by importance.
+
+    Paper: Nichol and Dhariwal, 2021, section 3.3 (network, optimiser, history of 3 and budget are ours: 10 losses of
+    each of 1000 steps are more than half of this budget would see).
+    Command: sfumato train iddpm-vlb-digits
+    Hardware and time: about a minute on two CPU cores.
+    Expected: no published score.
+    Measured here: see the table of families in the docs.
+    """
+    importance = part("draws", "importance", history=3)
+    return replace(iddpm_digits(), name="iddpm-vlb-digits", objective=part("objectives", "vlb"), draw=importance)
+
+
+def vp_digits() -> Recipe:
+    """Score SDE on digits, variance-preserving and continuous (DDPM++'s side of it).
+
+    Paper: Song et al., Score-Based Generative Modeling through SDEs, 2021 (network, optimiser and budget are ours).
+    Command: sfumato train vp-digits
+    Hardware and time: about a minute on two CPU cores.
+    Expected: no published score.
+    Measured here: see the table of families in the docs.
+    """
+    return _shared(
+        "vp-digits",
+        schedule=part("schedules", "vp"),
+        target=part("core.target", "eps"),
+        c_noise=part("conditioning", "vp-time", scale=1.0),
+        draw=part("draws", "uniform", t_min=1e-5),
+        weighting=part("weightings", "simple"),
+        sample=_ancestral("large", part("grids", "uniform", steps=100, t_min=1e-3)),
+    )
+
+
+def ve_digits() -> Recipe:
+    """Score SDE on digits, variance-exploding and continuous (NCSN++'s side of it), inputs of unit variance.
+
+    Paper: Song et al., 2021 (network, input scale, optimiser and budget are ours).
+    Command: sfumato train ve-digits
+    Hardware and time: about a minute on two CPU cores.
+    Expected: no published score.
+    Measured here: see the table of families in the docs.
+    """
+    base = _shared(
+        "ve-digits",
+        schedule=part("schedules", "ve"),
+        target=part("core.target", "score"),
+        c_noise=part("conditioning", "log-nsr", factor=0.5, scale=0.25),
+        draw=part("draws", "uniform"),
+        weighting=part("weightings", "simple"),
+        sample=_ancestral("large", part("grids", "logsnr", steps=100, sigma_min=0.02, sigma_max=100.0)),
+    )
+    return replace(base, c_in="unit-variance")
+
+
+def flow_digits() -> Recipe:
+    """Flow matching on digits, logit-normal times; Heun in 18 steps.
+
+    Paper: Lipman et al., Flow Matching for Generative Modeling, 2023, with the times of Esser et al. 2024 (network,
+    optimiser and budget are ours).
+    Command: sfumato train flow-digits
+    Hardware and time: about a minute on two CPU cores.
+    Expected: no published score.
+    Measured here: see the table of families in the docs.
+    """
+    return _shared(
+        "flow-digits",
+        schedule=part("schedules", "flow"),
+        target=part("core.target", "flow"),
+        c_noise=part("conditioning", "flow-time"),
+        draw=part("draws", "logit-normal"),
+        weighting=part("weightings", "flow"),
+        sample=Sample(part("samplers", "heun", gauge="flow"), part("grids", "flow", steps=18)),
+    )
+
+
+def otcfm_digits() -> Recipe:
+    """OT-CFM on digits: flow matching whose images meet the nearest noises of their batch. Needs SciPy.
+
+    Paper: Tong et al., Improving and Generalizing Flow-Based Generative Models with Minibatch Optimal Transport, 2024
+    (network, optimiser and budget are ours; pairs ignore the labels).
+    Command: sfumato train otcfm-digits
+    Hardware and time: about a minute on two CPU cores.
+    Expected: no published score.
+    Measured here: see the table of families in the docs.
+    """
+    objective = part("objectives", "denoising", coupling="ot")
+    return replace(flow_digits(), name="otcfm-digits", draw=part("draws", "uniform"), objective=objective)
+
+
+def v_digits() -> Recipe:
+    """Velocity prediction on the continuous cosine schedule, the teacher of progressive distillation, on digits.
+
+    Paper: Salimans and Ho, Progressive Distillation for Fast Sampling of Diffusion Models, 2022 (network, optimiser and
+    budget are ours).
+    Command: sfumato train v-digits
+    Hardware and time: about a minute on two CPU cores.
+    Expected: no published score.
+    Measured here: see the table of families in the docs.
+    """
+    return _shared(
+        "v-digits",
+        schedule=part("schedules", "trig", log_snr_min=-20.0, log_snr_max=20.0),
+        target=part("core.target", "v"),
+        c_noise=part("conditioning", "angle"),
+        draw=part("draws", "uniform"),
+        weighting=part("weightings", "snr", plus=1.0),
+        sample=Sample(part("samplers", "ddim", clip=True), part("grids", "uniform", steps=35)),
+    )
+
+
+def adm_digits() -> Recipe:
+    """ADM on digits: iDDPM's recipe with ADM's network, made small. `adm-digits-classifier` guides it.
+
+    Paper: Dhariwal and Nichol, Diffusion Models Beat GANs on Image Synthesis, 2021 (sizes and budget are ours).
+    Command: sfumato train adm-digits; sfumato sample RUN classifier=CLASSIFIER_RUN classifier_scale=1
+    Hardware and time: a few minutes on two CPU cores.
+    Expected: no published score.
+    Measured here: see the table of families in the docs.
+    """
+    network = part("networks", "adm", width=64, mult=(1, 2), blocks=1, attention=(4,))
+    return replace(iddpm_digits(), name="adm-digits", network=network, c_noise=part("conditioning", "index"))
+
+
+def adm_digits_classifier() -> Recipe:
+    """ADM's noisy classifier on digits, for the chain of adm-digits.
+
+    Paper: Dhariwal and Nichol, 2021, section 4 (sizes and budget are ours).
+    Command: sfumato train adm-digits-classifier
+    Hardware and time: about a minute on two CPU cores.
+    Expected: no published accuracy.
+    Measured here: accuracy by noise level is in the run's metrics.jsonl.
+    """
+    base = adm_digits()
+    adamw = part("training.optim", "adamw", lr=1e-3, weight_decay=0.05)
+    return replace(
+        base,
+        name="adm-digits-classifier",
+        network=part("networks", "adm-classifier", width=32, mult=(1, 2), blocks=1, attention=(4,)),
+        variance="none",
+        objective=part("objectives", "classifier"),
+        train=replace(base.train, optimizer=adamw, rate=part("training.rates", "linear", warmup=6400.0)),
+        sample=Sample(),
+    )
+
+
+def songunet_digits() -> Recipe:
+    """EDM with DDPM++ and non-leaky augmentation on digits (translations and scalings; digits must not be mirrored).
+
+    Paper: Karras et al., Elucidating the Design Space of Diffusion-Based Generative Models, 2022 (sizes and budget are
+    ours). The augmentation includes mirroring, which the network is told of, so samples are not mirrored.
+    Command: sfumato train songunet-digits
+    Hardware and time: a few minutes on two CPU cores.
+    Expected: no published score.
+    Measured here: see the table of families in the docs.
+    """
+    base = edm_digits()
+    network = part("networks", "songunet", width=32, mult=(2, 2), blocks=1, attention=(4,), dropout=0.1)
+    return replace(base, name="songunet-digits", network=network, data=replace(base.data, augment=0.12))
+
+
+def edm2_digits() -> Recipe:
+    """EDM2 on digits: magnitude-preserving layers and a learned weight per level.
+
+    Paper: Karras et al., Analyzing and Improving the Training Dynamics of Diffusion Models, 2024 (sizes and budget are
+    ours).
+    Command: sfumato train edm2-digits
+    Hardware and time: a few minutes on two CPU cores.
+    Expected: no published score.
+    Measured here: see the table of families in the docs.
+    """
+    base = edm_digits()
+    train = replace(
+        base.train,
+        optimizer=part("training.optim", "adam", lr=0.01, beta2=0.99),
+        rate=part("training.rates", "inverse-sqrt", warmup=6400.0, after=30_000.0, cooldown=0.2),
+    )
+    network = part("networks", "edm2", width=64, mult=(1, 2), blocks=1, attention=(4,))
+    return replace(base, name="edm2-digits", network=network, objective=part("objectives", "uncertainty"), train=train)
+
+
+def dit_digits() -> Recipe:
+    """A small DiT on digits, by EDM's objective: 16 tokens of 2x2 pixels.
+
+    Paper: Peebles and Xie, Scalable Diffusion Models with Transformers, 2023 (its network; the objective is EDM's).
+    Command: sfumato train dit-digits
+    Hardware and time: about a minute on two CPU cores.
+    Expected: no published score.
+    Measured here: see the table of families in the docs.
+    """
+    base = edm_digits()
+    train = replace(base.train, optimizer=part("training.optim", "adamw", lr=1e-3))
+    network = part("networks", "dit", patch=2, width=128, depth=6, heads=4)
+    return replace(base, name="dit-digits", network=network, train=train)
+
+
+def _shared(
+    name: str, schedule: Part, target: Part, c_noise: Part, draw: Part, weighting: Part, sample: Sample
+) -> Recipe:
+    """Return `edm-digits` with what defines a family replaced."""
+    return replace(
+        edm_digits(),
+        name=name,
+        schedule=schedule,
+        target=target,
+        c_noise=c_noise,
+        c_in="one",
+        draw=draw,
+        weighting=weighting,
+        sample=sample,
+    )
+
+
+def _chain(name: str, schedule: Part, objective: Part) -> Recipe:
+    base = _shared(
+        name,
+        schedule=schedule,
+        target=part("core.target", "eps"),
+        c_noise=STEPS,
+        draw=part("draws", "uniform"),
+        weighting=part("weightings", "simple"),
+        sample=_ancestral("small"),
+    )
+    return replace(base, objective=objective)
+
+
+def _ancestral(variance: str, grid: Part = HUNDRED) -> Sample:
+    return Sample(part("samplers", "ancestral", variance=variance, clip=True), grid)
