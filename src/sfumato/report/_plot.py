@@ -137,7 +137,7 @@ def level_line(ax: Axes, value: float, name: str) -> None:
     """Draw a horizontal dashed line with its name, such as the floor of a score."""
     ax.axhline(value, color=MUTED, linewidth=1.2, linestyle=(0, (5, 3)))
     ax.annotate(
-        name, (1, value), xycoords=("axes fraction", "data"), xytext=(-2, 3), textcoords="offset points", ha="right",
+        name, (0, value), xycoords=("axes fraction", "data"), xytext=(4, 3), textcoords="offset points", ha="left",
         fontsize=8, color=MUTED,
     )  # fmt: skip
 
