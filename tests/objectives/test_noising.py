@@ -1,0 +1,106 @@
+"""What objectives share: addressed examples, dropped labels, optimal coupling, reduction over pixels."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import sys
+
+import pytest
+import torch
+
+from sfumato import schedules, weightings
+from sfumato.core.denoiser import NULL, Preconditioned
+from sfumato.core.find import entries
+from sfumato.core.level import Level
+from sfumato.core.target import edm, eps
+from sfumato.draws import lognormal, uniform
+from sfumato.objectives._noising import Noising, assign
+from sfumato.objectives.denoising import denoising
+from sfumato.training.assemble import MODELS
+
+
+class Half(torch.nn.Module):
+    """A stand-in network: half its input, whatever it is told."""
+
+    def forward(self, x, c_noise, label=None, augment=None):
+        return 0.5 * x
+
+
+def batch(count=6, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(count, 2, 4, 4, generator=generator) * 2 - 1, torch.arange(100, 100 + count)
+
+
+@pytest.mark.parametrize("name", entries("objectives"))
+def test_every_objective_says_what_it_trains(name):
+    """An objective names a kind of model that assembly can build, and takes what the trainer passes."""
+    entry = entries("objectives")[name]
+    assert sys.modules[entry.__module__].TRAINS in MODELS
+    assert {"draw", "seed", "batch"} <= set(inspect.signature(entry).parameters)
+
+
+def test_an_example_does_not_depend_on_its_batch():
+    x0, positions = batch()
+    noising = Noising(lognormal(), seed=3, batch=6)
+    whole, part = noising.levels(positions), noising.levels(positions[2:4])
+    assert torch.equal(whole.sigma[2:4], part.sigma)
+    assert torch.equal(noising.noise(x0, positions)[2:4], noising.noise(x0[2:4], positions[2:4]))
+    assert not torch.equal(whole.sigma, Noising(lognormal(), seed=4, batch=6).levels(positions).sigma)
+
+
+def test_labels_are_dropped_as_often_as_asked():
+    label, positions = torch.zeros(4000, dtype=torch.int64), torch.arange(4000)
+    told = Noising(lognormal(), seed=0, batch=1, label_dropout=0.25).label(label, positions)
+    share = float((told == NULL).double().mean())
+    assert share == pytest.approx(0.25, abs=4 * (0.25 * 0.75 / 4000) ** 0.5)
+    assert Noising(lognormal(), seed=0, batch=1).label(label, positions) is label
+    assert Noising(lognormal(), seed=0, batch=1, label_dropout=1.0).label(None, positions) is None
+
+
+def test_coupling_is_the_nearest_of_all_pairings():
+    """The assignment has the least total squared distance of all 5! permutations, and pairs every noise once."""
+    generator = torch.Generator().manual_seed(1)
+    x0, n = torch.randn(5, 3, generator=generator), torch.randn(5, 3, generator=generator)
+    chosen = assign(x0, n)
+    best = min(float((x0 - n[list(p)]).square().sum()) for p in itertools.permutations(range(5)))
+    assert sorted(chosen.tolist()) == [0, 1, 2, 3, 4]
+    assert float((x0 - n[chosen]).square().sum()) == pytest.approx(best, rel=1e-6)
+
+
+def test_coupled_noise_is_the_same_noise_nearer():
+    x0, positions = batch(16)
+    free, near = (Noising(lognormal(), 0, 16, coupling=c).noise(x0, positions) for c in ("independent", "ot"))
+    assert torch.equal(free.flatten().sort().values, near.flatten().sort().values)
+    assert (x0 - near).square().sum() < (x0 - free).square().sum()
+
+
+def test_reductions_differ_by_the_number_of_pixels():
+    x0, positions = batch()
+    denoiser = Preconditioned(Half(), edm(0.5), c_noise=lambda level: level.nsr)
+    each = {
+        r: denoising(lognormal(), weightings.edm(0.5), 0, 6, reduce=r)(denoiser, x0, None, positions).each
+        for r in ("mean", "sum", "half-sum")
+    }
+    assert torch.allclose(each["sum"], 32 * each["mean"]) and torch.allclose(each["half-sum"], 16 * each["mean"])
+    with pytest.raises(ValueError, match="half-sum"):
+        denoising(lognormal(), weightings.edm(0.5), 0, 6, reduce="median")
+
+
+def test_the_loss_is_the_weighted_error_of_the_denoiser():
+    """F-space and x0-space agree: w c_out^2 |F - F*|^2 = w |D - x0|^2."""
+    x0, positions = (t.double() if t.is_floating_point() else t for t in batch())
+    denoiser = Preconditioned(Half(), eps(), c_noise=lambda level: level.nsr)
+    draw, weighting = uniform(schedules.linear(20, 1e-4, 0.01)), weightings.min_snr()
+    loss = denoising(draw, weighting, 0, 6)(denoiser, x0, None, positions)
+    noising = Noising(draw, 0, 6)
+    level, n = noising.levels(positions), noising.noise(x0, positions)
+    error = (denoiser(level.noisy(x0, n), level).x0 - x0).square().flatten(1).mean(1)
+    assert isinstance(loss.level, Level) and torch.equal(loss.level.sigma, level.sigma)
+    assert torch.allclose(loss.each, weighting(level, eps()) * error, rtol=1e-10)
+
+
+@pytest.mark.parametrize("options", [{"label_dropout": 1.5}, {"coupling": "nearest"}])
+def test_bad_options_are_refused(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        denoising(lognormal(), weightings.simple(), 0, 6, **options)
