@@ -11,7 +11,7 @@ from torch import Tensor
 from sfumato.core.level import like
 from sfumato.likelihood.dormand_prince import _A, _C, _E, Walk, walk
 
-RATES = torch.tensor([0.3, 40.0, 3.0], dtype=torch.float64)
+RATES = torch.tensor([0.3, 12.0, 3.0], dtype=torch.float64)
 
 
 def oscillators(u: Tensor, y: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -27,7 +27,7 @@ def finish(rows: Tensor, tolerance: float) -> Walk:
     return last
 
 
-@pytest.mark.parametrize("tolerance", [1e-4, 1e-7, 1e-10])
+@pytest.mark.parametrize("tolerance", [1e-4, 1e-6, 1e-9])
 def test_the_error_follows_the_tolerance(tolerance: float) -> None:
     last = finish(torch.arange(3), tolerance)
     exact = torch.stack((RATES.cos(), RATES.sin()), 1)
@@ -59,8 +59,8 @@ def test_the_pair_has_order_five_and_an_embedded_four() -> None:
 
 
 def test_backward_walks_return() -> None:
-    last = finish(torch.arange(3), 1e-9)
-    *_, back = walk(oscillators, last.y, 1.0, 0.0, rtol=1e-9, atol=1e-9)
+    last = finish(torch.arange(3), 1e-8)
+    *_, back = walk(oscillators, last.y, 1.0, 0.0, rtol=1e-8, atol=1e-8)
     torch.testing.assert_close(back.y, torch.tensor([[1.0, 0.0]]).double().expand(3, 2), atol=1e-6, rtol=0)
 
 

@@ -32,7 +32,7 @@ NEAR, FAR = Level.of(1.0, 0.01), Level.of(0.01, 1.0)
 @pytest.mark.parametrize("g", [gauge.ve, gauge.flow, gauge.vp], ids=lambda g: g.name)
 def test_a_gaussian_has_the_closed_form_in_every_gauge(g: Gauge) -> None:
     truth, x = rotated(4, 0), points(6, 4)
-    found = likelihood(truth, x, NEAR, FAR, gauge=g, probe=None, rtol=1e-10, atol=1e-10)
+    found = likelihood(truth, x, NEAR, FAR, gauge=g, probe=None, rtol=1e-8, atol=1e-8)
     (k, u_near), (_, u_far) = g.where(NEAR), g.where(FAR)
     near, far = g.at(u_near), g.at(u_far)
     latent = truth.ode(x / k, near, far)
@@ -40,9 +40,9 @@ def test_a_gaussian_has_the_closed_form_in_every_gauge(g: Gauge) -> None:
     log_det = 0.5 * (var_far / var_near).log().sum()
     prior = far.alpha**2 + far.sigma**2
     log_p = -0.5 * (latent**2 / prior + (2 * math.pi * prior).log()).sum(1) + log_det - 4 * k.log()
-    torch.testing.assert_close(found.latent, latent, rtol=1e-7, atol=1e-7)
-    torch.testing.assert_close(found.log_det, log_det.expand(6), rtol=1e-8, atol=1e-8)
-    torch.testing.assert_close(found.bits, -log_p * BITS / 4, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(found.latent, latent, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(found.log_det, log_det.expand(6), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(found.bits, -log_p * BITS / 4, rtol=1e-6, atol=1e-6)
 
 
 def test_a_mixture_has_its_true_density() -> None:

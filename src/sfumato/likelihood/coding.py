@@ -114,6 +114,8 @@ class _Writer:
         self.coder = _constriction().stream.queue.RangeEncoder()
 
     def symbol(self, value: int, frequencies: np.ndarray) -> float:
+        if len(frequencies) == 1:  # constriction has no alphabet of one
+            return 0.0
         self.coder.encode(value, self.models.Categorical(frequencies / frequencies.sum(), perfect=False))
         return float(np.log2(frequencies.sum() / frequencies[value]))
 
@@ -134,6 +136,8 @@ class _Reader:
         self.coder = _constriction().stream.queue.RangeDecoder(np.frombuffer(payload, "<u4").astype(np.uint32))
 
     def symbol(self, frequencies: np.ndarray) -> int:
+        if len(frequencies) == 1:
+            return 0
         return int(self.coder.decode(self.models.Categorical(frequencies / frequencies.sum(), perfect=False)))
 
     def raw(self, size: int) -> int:

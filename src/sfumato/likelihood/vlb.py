@@ -112,7 +112,7 @@ def term(
     bits = kl.flatten(1).mean(1) * BITS
     last = clean.expand(len(x0)).nonzero().flatten().to(x0.device)
     if len(last):
-        nll = -decoder(x0[last], prediction.x0[last], log_var.expand_as(x0)[last])
+        nll = -decoder(x0[last], prediction.x0[last], log_var.to(x0.device).expand_as(x0)[last])
         bits = bits.index_put((last,), nll.flatten(1).mean(1) * BITS)
     return bits
 
