@@ -17,7 +17,7 @@ from sfumato.metrics.inception_score import bounds, inception_score
 from sfumato.metrics.resize import clean, half_pixel, tf1
 
 
-@pytest.mark.parametrize("classes", [2, 10, 300])
+@pytest.mark.parametrize("classes", [2, 10, 100])
 def test_balanced_sharp_predictions_score_the_number_of_classes(classes: int) -> None:
     n = 20 * classes
     logits = 1e4 * np.eye(classes)[np.arange(n) % classes]
@@ -85,7 +85,7 @@ def test_code_in_a_weights_file_is_not_executed(tmp_path: Path) -> None:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return Path.touch, (mark,)  # type: ignore[return-value]
 
-    path.write_bytes(pickle.dumps({"a": Evil()}))
+    path.write_bytes(pickle.dumps({"a": Evil()}, protocol=2))
     with pytest.raises(pickle.UnpicklingError):
         read_weights(path, begins=file_hash(path))
     assert not mark.exists()
