@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from sfumato.cli._rehearsal import sampling_cost
-from sfumato.cli.explain import AXES
+from sfumato.cli.explain import AXES, cost_report, sampling_cost
 from sfumato.cli.list import ROOMS
 from sfumato.core.find import entries, find, summary
-from sfumato.training.assemble import build_network
+from sfumato.training.assemble import build_network, trains
 from sfumato.training.recipe import Recipe, override
 from sfumato.training.run import load_data, resolve
 
@@ -80,6 +79,17 @@ def test_explain_shows_the_docstring_every_axis_the_cost_and_every_field(cli) ->
 def test_sampling_cost_counts_network_calls_per_image(fields: list[str], steps: int, calls: int) -> None:
     recipe: Recipe = override(find("recipes", "edm-digits")(), fields)
     assert sampling_cost(resolve(recipe, load_data(recipe, "train"))) == (steps, calls)
+
+
+@pytest.mark.parametrize("name", sorted(entries("recipes")))
+def test_every_recipe_can_be_explained_without_its_data_or_says_why_not(name: str, tmp_path: Path) -> None:
+    recipe: Recipe = find("recipes", name)()
+    text = cost_report(recipe, str(tmp_path), None)
+    if recipe.shape is None and recipe.data.name != "digits":
+        assert "not counted" in text
+    else:
+        assert "GMAC" in text
+        assert ("sampling" in text) == (trains(recipe) == "denoiser")
 
 
 def test_recipes_side_by_side_mark_exactly_the_axes_that_differ(cli) -> None:

@@ -9,6 +9,7 @@ import textwrap
 import types
 import typing
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
@@ -16,6 +17,10 @@ from tyro.conf import Positional, arg
 from sfumato.cli._arguments import Folder, Text, find_recipe
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sfumato.core.denoiser import Prediction
+    from sfumato.core.level import Level
     from sfumato.training.recipe import Recipe
 
 # Rows of the table: what the row is called, and the fields it shows.
@@ -162,9 +167,8 @@ def cost_report(recipe: Recipe, data_root: str | None, shape: str | None, classe
         shape: "CxHxW" in place of the data's own.
         classes: How many classes that data has.
     """
-    from sfumato.cli._rehearsal import sampling_cost
     from sfumato.networks._report import cost
-    from sfumato.training.assemble import build_network
+    from sfumato.training.assemble import build_network, trains
 
     resolved = _with_shape(recipe, data_root, shape, classes)
     if resolved is None or resolved.shape is None:
@@ -173,17 +177,31 @@ def cost_report(recipe: Recipe, data_root: str | None, shape: str | None, classe
             f"Give --shape CxHxW, or --data-root."
         )
     size = (resolved.shape.channels, resolved.shape.height, resolved.shape.width)
-    found = cost(build_network(resolved), size)
-    grid, calls = sampling_cost(resolved)
+    found = cost(build_network(resolved, "meta"), size)
     lines = [f"image      {'x'.join(map(str, size))}", *found.table().splitlines()]
     if recipe.train.minutes is None:
         steps = -(-recipe.train.images // recipe.train.batch)
         flop = 3 * found.gflop * recipe.train.images  # the backward pass costs two forwards
-        lines.append(f"training   {recipe.train.images:,} images = {steps:,} steps = {flop / 1e6:.3g} PFLOP")
+        lines.append(f"training   {recipe.train.images:,} images = {steps:,} steps = {operations(flop)}")
     else:
         lines.append(f"training   {recipe.train.minutes:g} minutes")
-    lines.append(f"sampling   {grid} steps = {calls} network calls = {calls * found.gflop:.3g} GFLOP per image")
+    if trains(recipe) == "denoiser":
+        steps, calls = sampling_cost(resolved)
+        lines.append(f"sampling   {steps} steps = {calls} network calls = {operations(calls * found.gflop)} per image")
     return "\n".join(lines)
+
+
+def operations(gflop: float) -> str:
+    """Write a number of floating-point operations in its own unit.
+
+    >>> operations(1.03), operations(3530.0), operations(1.64e12)
+    ('1.03 GFLOP', '3.53 TFLOP', '1.64 ZFLOP')
+    """
+    for unit in "GTPE":
+        if gflop < 1000:
+            return f"{gflop:.3g} {unit}FLOP"
+        gflop /= 1000
+    return f"{gflop:.3g} ZFLOP"
 
 
 def _with_shape(recipe: Recipe, data_root: str | None, shape: str | None, classes: int) -> Recipe | None:
@@ -209,6 +227,38 @@ def _with_shape(recipe: Recipe, data_root: str | None, shape: str | None, classe
         data = load_data(recipe, "train", data_root)
         known = Shape(*data.shape, tuple(data.classes) if recipe.data.labels else ())
     return dataclasses.replace(recipe, shape=known, sigma_data=recipe.sigma_data or 0.5)
+
+
+class _Blank:
+    """A denoiser that sees a grey image everywhere and counts how many images it was asked for."""
+
+    def __init__(self, variance: bool) -> None:
+        self.variance = variance
+        self.images = 0
+
+    def __call__(self, x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
+        from sfumato.core.denoiser import Prediction
+
+        self.images += len(x)
+        return Prediction(0 * x, 0 * x if self.variance else None)
+
+
+def sampling_cost(recipe: Recipe) -> tuple[int, int]:
+    """Return (steps of the grid, network calls per image), counted by walking the grid once on one pixel.
+
+    Arguments:
+        recipe: With its shape and sigma_data.
+    """
+    import torch
+
+    from sfumato.training.run import Run
+
+    pixel = dataclasses.replace(recipe.shape, height=1, width=1) if recipe.shape else None
+    blank = _Blank(recipe.variance != "none")
+    source = Run(Path(), dataclasses.replace(recipe, shape=pixel), {}).source(denoiser=blank)
+    for _ in source.states([0], torch.zeros(1, dtype=torch.int64) if source.classes else None):
+        pass
+    return len(source.grid) - 1, blank.images
 
 
 def fields_of(recipe: Recipe) -> Iterator[tuple[str, str, str]]:

@@ -42,11 +42,11 @@ def train(
     if not quiet:
         print(f"sfumato train {recipe} -> {folder}", flush=True)  # before torch is imported, which takes seconds
 
-    from sfumato.cli._rehearsal import rehearse
+    from sfumato.core.find import find
     from sfumato.training import loop
 
     chosen = find_recipe(recipe, [*overrides, *given(train__minutes=minutes)])
-    rehearse(chosen)
+    find("metrics.extractors", chosen.evaluate.extractor)  # named wrongly, better now than after training
     where = device_named(device)
     run = loop.train(chosen, folder, root=data_root, device=where, allow=allow, quiet=quiet)
     if not quiet:

@@ -1,0 +1,43 @@
+"""``sfumato sweep``: blocks differ by the swept field alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from sfumato.report import sweep as pictures
+from sfumato.report.save import description
+
+
+def test_each_block_is_the_run_sampled_with_that_value(labelled: Path, tmp_path: Path, cli, monkeypatch) -> None:
+    """The images of a block are those of the run with the value set, on the same seeds and labels."""
+    seen = {}
+    draw = pictures.sweep
+
+    def spy(sources, seeds, labels, **options):
+        seen.update({name: source(seeds, labels) for name, source in sources.items()}, labels=labels)
+        return draw(sources, seeds, labels, **options)
+
+    monkeypatch.setattr(pictures, "sweep", spy)
+    out = tmp_path / "s.png"
+    said = cli("sweep", labelled, "guidance=1,30", "--classes", "0,7", "--n", 2, "--out", out, "--device", "cpu")
+    assert said.code == 0, said.err
+    assert seen["labels"].tolist() == [0, 0, 7, 7]
+    assert not torch.equal(seen["guidance 1"], seen["guidance 30"])
+    again = tmp_path / "t.png"
+    cli("sweep", labelled, "guidance=1,30", "--classes", "0,7", "--n", 2, "--out", again, "--device", "cpu")
+    assert Image.open(out).tobytes() == Image.open(again).tobytes()
+    assert "Uncurated, seeds 0..3" in description(out)
+
+
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [("guidance=2", "at least two values"), ("guidence=1,2", "guidance"), ("sampler=heun,eulr", "euler"),
+     ("train.batch=1,2", "belongs to training")],
+)  # fmt: skip
+def test_bad_sweeps_say_what_to_do(labelled: Path, cli, field: str, words: str) -> None:
+    said = cli("sweep", labelled, field, "--device", "cpu")
+    assert said.code == 2 and words in said.err
