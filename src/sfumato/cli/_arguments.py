@@ -118,6 +118,7 @@ def resettle(recipe: Recipe, overrides: Sequence[str], groups: Sequence[str]) ->
     Raises:
         RecipeError: For a field outside the groups.
     """
+    from sfumato.core.find import nearest
     from sfumato.training.recipe import Recipe, RecipeError, Sample, override
 
     full = []
@@ -125,7 +126,9 @@ def resettle(recipe: Recipe, overrides: Sequence[str], groups: Sequence[str]) ->
         head = re.split(r"[.=]", text)[0].replace("-", "_")
         if head in Sample.__dataclass_fields__:
             text = f"sample.{text}"
-        elif head in Recipe.__dataclass_fields__ and head not in groups:
+        elif head not in Recipe.__dataclass_fields__:
+            raise RecipeError(nearest("field", head, [*Sample.__dataclass_fields__, *groups]))
+        elif head not in groups:
             raise RecipeError(
                 f"{text.partition('=')[0]} belongs to training, and this run is trained. Only fields of "
                 f"{' and '.join(groups)} can change now; train another run with: sfumato train {recipe.name} {text}"
