@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-slow check clean
+.PHONY: demo test test-slow evidence check clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -20,6 +20,9 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+evidence: $(STAMP)
+	$(BIN)/python -m pytest -p tests.evidence --evidence docs/results tests/parity tests/laws -m ''
 
 check: $(STAMP)
 	$(BIN)/ruff check .

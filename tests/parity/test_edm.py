@@ -28,6 +28,8 @@ from sfumato.core.level import Level, like
 from sfumato.samplers.euler import euler
 from sfumato.samplers.heun import heun
 
+from .measured import Error
+
 DATA = Path(__file__).parent / "data"
 GOLD = np.load(DATA / "B_edm.npz", allow_pickle=False)
 CASES = json.loads((DATA / "manifest_AB.json").read_text())["sections"]["B_edm"]["cases"]
@@ -52,7 +54,7 @@ def close(record: Record, **pairs: tuple[Tensor, Tensor]) -> None:
     worst = 0.0
     for name, (mine, theirs) in pairs.items():
         assert mine.shape == theirs.shape, name
-        error = float((mine - theirs).abs().max() / (theirs.abs().max() or 1.0))
+        error = Error((mine - theirs).abs().max() / (theirs.abs().max() or 1.0))
         assert error <= TOLERANCE, f"{name}: relative error {error:.2e}"
         worst = max(worst, error)
     record("max_relative_error", worst)

@@ -20,6 +20,8 @@ from sfumato.metrics.prdc import coverage, density, precision, recall
 from sfumato.metrics.resize import tf1
 from sfumato.metrics.statistics import Moments
 
+from .measured import Error, Found, identical
+
 DATA = Path(__file__).parent / "data"
 GOLD = np.load(DATA / "E_metrics.npz", allow_pickle=False)
 CASES = json.loads((DATA / "manifest_E.json").read_text())["cases"]
@@ -34,24 +36,25 @@ def named(prefix: str) -> list[str]:
 @pytest.mark.parametrize("case", named("fid_"))
 def test_frechet_distance_matches_the_reference(case: str) -> None:
     x, y, truth = GOLD[f"{case}/X"], GOLD[f"{case}/Y"], float(GOLD[f"{case}/fid_reference"])
-    assert frechet_plain(x, y) == pytest.approx(truth, rel=1e-9)
+    assert Found(frechet_plain(x, y)) == pytest.approx(truth, rel=1e-9)
     a, b = Moments.of(x), Moments.of(y)
     full_rank = min(len(x), len(y)) > x.shape[1]
-    assert frechet_distance(a.mean, a.cov, b.mean, b.cov) == pytest.approx(truth, rel=1e-9 if full_rank else 1e-7)
+    found = Found(frechet_distance(a.mean, a.cov, b.mean, b.cov))
+    assert found == pytest.approx(truth, rel=1e-9 if full_rank else 1e-7)
     if CASES[case]["reference"].startswith("mpmath"):
-        assert np.trace(a.cov) == pytest.approx(float(GOLD[f"{case}/trace_1"]), rel=1e-11)
-        assert np.trace(b.cov) == pytest.approx(float(GOLD[f"{case}/trace_2"]), rel=1e-11)
+        assert Found(np.trace(a.cov)) == pytest.approx(float(GOLD[f"{case}/trace_1"]), rel=1e-11)
+        assert Found(np.trace(b.cov)) == pytest.approx(float(GOLD[f"{case}/trace_2"]), rel=1e-11)
 
 
 @pytest.mark.parametrize("case", named("kid_"))
 def test_kernel_distance_matches_the_reference(case: str) -> None:
     x, y = GOLD[f"{case}/X"], GOLD[f"{case}/Y"]
-    assert mmd2(x, y) == pytest.approx(float(GOLD[f"{case}/mmd2_unbiased"]), rel=1e-10)
-    assert mmd2(x, y, unbiased=False) == pytest.approx(float(GOLD[f"{case}/mmd2_biased"]), rel=1e-10)
-    assert kid(x, y).value == pytest.approx(float(GOLD[f"{case}/mmd2_unbiased"]), rel=1e-10)
+    assert Found(mmd2(x, y)) == pytest.approx(float(GOLD[f"{case}/mmd2_unbiased"]), rel=1e-10)
+    assert Found(mmd2(x, y, unbiased=False)) == pytest.approx(float(GOLD[f"{case}/mmd2_biased"]), rel=1e-10)
+    assert Found(kid(x, y).value) == pytest.approx(float(GOLD[f"{case}/mmd2_unbiased"]), rel=1e-10)
     subsets = kid_subsets(x, y, GOLD[f"{case}/subset_index_X"], GOLD[f"{case}/subset_index_Y"])
-    assert subsets.mean() == pytest.approx(float(GOLD[f"{case}/subset_mean"]), rel=1e-10)
-    assert subsets.std() == pytest.approx(float(GOLD[f"{case}/subset_std"]), rel=1e-10)
+    assert Found(subsets.mean()) == pytest.approx(float(GOLD[f"{case}/subset_mean"]), rel=1e-10)
+    assert Found(subsets.std()) == pytest.approx(float(GOLD[f"{case}/subset_std"]), rel=1e-10)
 
 
 def weights_by_rule(state: dict[str, torch.Tensor], seed: int, gain: float) -> dict[str, torch.Tensor]:
@@ -115,16 +118,16 @@ def test_the_inception_network_matches_the_reference(case: str, inception_state:
 
 
 def close(found: torch.Tensor, truth: np.ndarray) -> None:
-    error = np.abs(found.numpy() - truth).max() / np.abs(truth).max()
+    error = Error(np.abs(found.numpy() - truth).max() / np.abs(truth).max())
     assert found.shape == truth.shape and error < 1e-5
 
 
 @pytest.mark.parametrize("case", named("tf1_resize_"))
 def test_the_resize_is_exact(case: str) -> None:
     wide = tf1(torch.from_numpy(GOLD[f"{case}/image"]).float(), CASES[case]["out_size"]).numpy()
-    np.testing.assert_array_equal(wide[tuple(GOLD[f"{case}/pixels_nchw"].T)], GOLD[f"{case}/values"])
-    np.testing.assert_array_equal(wide[1, :, 150], GOLD[f"{case}/row_150"])
-    np.testing.assert_array_equal(wide[1, :, :, 298], GOLD[f"{case}/column_298"])
+    identical(wide[tuple(GOLD[f"{case}/pixels_nchw"].T)], GOLD[f"{case}/values"])
+    identical(wide[1, :, 150], GOLD[f"{case}/row_150"])
+    identical(wide[1, :, :, 298], GOLD[f"{case}/column_298"])
     np.testing.assert_allclose(wide.sum((2, 3), dtype=np.float64), GOLD[f"{case}/channel_sums"], rtol=1e-12)
 
 
@@ -132,25 +135,25 @@ def test_the_resize_is_exact(case: str) -> None:
 def test_precision_recall_density_coverage_match_the_references(case: str) -> None:
     gen, ref = GOLD[f"{case}/gen"], GOLD[f"{case}/ref"]
     for i, k in enumerate(CASES[case]["nhood_sizes"]):
-        assert precision(gen, ref, k).value == GOLD[f"{case}/adm_precision"][i]
-        assert recall(gen, ref, k).value == GOLD[f"{case}/adm_recall"][i]
+        assert Found(precision(gen, ref, k).value) == GOLD[f"{case}/adm_precision"][i]
+        assert Found(recall(gen, ref, k).value) == GOLD[f"{case}/adm_recall"][i]
     if f"{case}/prdc_k" in GOLD:
         k = int(GOLD[f"{case}/prdc_k"])
-        assert precision(gen, ref, k).value == GOLD[f"{case}/prdc_precision"]
-        assert recall(gen, ref, k).value == GOLD[f"{case}/prdc_recall"]
-        assert density(gen, ref, k).value == pytest.approx(float(GOLD[f"{case}/prdc_density"]), rel=1e-14)
-        assert coverage(gen, ref, k).value == GOLD[f"{case}/prdc_coverage"]
+        assert Found(precision(gen, ref, k).value) == GOLD[f"{case}/prdc_precision"]
+        assert Found(recall(gen, ref, k).value) == GOLD[f"{case}/prdc_recall"]
+        assert Found(density(gen, ref, k).value) == pytest.approx(float(GOLD[f"{case}/prdc_density"]), rel=1e-14)
+        assert Found(coverage(gen, ref, k).value) == GOLD[f"{case}/prdc_coverage"]
 
 
 @pytest.mark.parametrize("case", named("is_"))
 def test_the_inception_score_matches_the_references(case: str) -> None:
     logits, splits = GOLD[f"{case}/logits"], CASES[case]["tf_splits"]
     found = inception_score(logits, splits, seed=None)
-    assert found.estimate.value == pytest.approx(float(GOLD[f"{case}/tf_is_mean"]), rel=1e-10)
-    assert found.spread == pytest.approx(float(GOLD[f"{case}/tf_is_std"]), rel=1e-10)
+    assert Found(found.estimate.value) == pytest.approx(float(GOLD[f"{case}/tf_is_mean"]), rel=1e-10)
+    assert Found(found.spread) == pytest.approx(float(GOLD[f"{case}/tf_is_std"]), rel=1e-10)
     shuffled = inception_score(logits[GOLD[f"{case}/tf_permutation"]], splits, seed=None)
-    assert shuffled.estimate.value == pytest.approx(float(GOLD[f"{case}/tf_is_shuffled_mean"]), rel=1e-10)
-    assert shuffled.spread == pytest.approx(float(GOLD[f"{case}/tf_is_shuffled_std"]), rel=1e-10)
+    assert Found(shuffled.estimate.value) == pytest.approx(float(GOLD[f"{case}/tf_is_shuffled_mean"]), rel=1e-10)
+    assert Found(shuffled.spread) == pytest.approx(float(GOLD[f"{case}/tf_is_shuffled_std"]), rel=1e-10)
     log_p, size = log_softmax(logits), CASES[case]["adm_split_size"]
     parts = [score_of(log_p[start:start + size]) for start in range(0, len(log_p), size)]
-    assert np.mean(parts) == pytest.approx(float(GOLD[f"{case}/adm_is"]), rel=1e-10)
+    assert Found(np.mean(parts)) == pytest.approx(float(GOLD[f"{case}/adm_is"]), rel=1e-10)

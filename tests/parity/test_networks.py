@@ -30,6 +30,7 @@ from sfumato.networks.adm_classifier import adm_classifier
 from sfumato.networks.ddpm import ddpm
 from sfumato.networks.songunet import songunet
 
+from .measured import Error
 from .weights import raw, state_dict
 
 DATA = Path(__file__).parent / "data"
@@ -44,7 +45,7 @@ def gold(case: str, name: str) -> Tensor:
 
 def error(ours: Tensor, theirs: Tensor) -> float:
     assert ours.shape == theirs.shape
-    return float((ours.detach().double() - theirs.double()).abs().max() / theirs.double().abs().max())
+    return Error((ours.detach().double() - theirs.double()).abs().max() / theirs.double().abs().max())
 
 
 def build_adm(c: dict[str, Any], state: dict[str, Tensor]) -> nn.Module:
