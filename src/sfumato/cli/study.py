@@ -1,0 +1,60 @@
+"""``sfumato study``: a table of recipes that answers one question."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from sfumato.cli._arguments import Folder, Name, device_named
+
+
+def study(
+    name: Annotated[Positional[str], arg(metavar="NAME")],
+    *,
+    scale: Literal["tiny", "cpu", "paper"] = "cpu",
+    out: Folder = None,
+    runs: Folder = None,
+    estimate: bool = False,
+    device: Name = None,
+    data_root: Folder = None,
+    quiet: bool = False,
+) -> int:
+    """Run a study: train its runs, judge its rows, and write the table, the orderings and the pictures.
+
+    The estimated cost is printed first. Run again after an interruption, it goes on where it was; what is done is
+    skipped, and a row is judged anew only if something that it depends on has changed.
+
+    Arguments:
+        name: Name of a study: families, samplers, eta, learned-variance, guidance, conv-sampling.
+        scale: tiny (seconds, on digits), cpu (two cores, on Fashion-MNIST or digits) or paper.
+        out: The study's directory; runs/studies/NAME-SCALE unless given.
+        runs: Where trained runs lie, so that studies may share them; the study's directory unless given.
+        estimate: Print the cost and stop.
+        device: cpu, cuda, mps, ...; the best at hand unless given.
+        data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
+        quiet: Print nothing but the tables and errors.
+    """
+    print(f"sfumato study {name} --scale {scale}", flush=True)  # before torch is imported, which takes seconds
+
+    from sfumato.report.table import text_table
+    from sfumato.studies import _cost, _pages, _study, _verdict, _work
+
+    asked = _study.find_study(name, scale)
+    cost = _cost.estimate(asked, data_root)
+    print(f"{asked.question}\nCost: {cost}.", flush=True)
+    if estimate:
+        return 0
+    folder = Path(out or f"runs/studies/{asked.name}-{scale}")
+    outcomes = _work.carry_out(
+        asked, folder, runs=runs, root=data_root, device=device_named(device), quiet=quiet
+    )
+    command = shlex.join(["sfumato", "study", asked.name, "--scale", scale])
+    written = _pages.write(asked, outcomes, cost, folder, command)
+    print(text_table(_pages.lines(asked, outcomes, cost.parameters)))
+    for verdict in _verdict.verdicts(asked, outcomes):
+        print(f"{verdict.ordering.claim}: {verdict.words}")
+    print("Written: " + ", ".join(map(str, written)))
+    return 0

@@ -1,0 +1,83 @@
+"""Study: a convolutional network takes images of any size; what does it make of a size it never saw?
+
+Two runs at a small size, with and without attention, are sampled at that size and at twice the side. Each size has its
+own reference: real images at that size (Fashion-MNIST at 14 by box means and at its native 28; digits at 8 and, for
+want of larger ones, padded to 16). Scores of different sizes are different protocols and are not compared; with and
+without attention are. Features are those of the untrained network, the only ones that take any size.
+
+What to look for in the sheets: zero padding tells a network where the border is, and attention who else is there. At
+twice the side the object is expected to be multiplied or stretched, not enlarged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+
+from sfumato.report.sheet import sheet
+from sfumato.studies._bases import edm
+from sfumato.studies._pages import words
+from sfumato.studies._study import Ordering, Picture, Row, Study, at
+from sfumato.studies._work import Outcome
+from sfumato.training.recipe import Recipe, override
+
+# scale -> side of training, overrides of the data there, overrides at twice the side, images judged
+SIZES: dict[str, tuple[int, tuple[str, ...], tuple[str, ...], int]] = {
+    "tiny": (8, (), ("data.pad=16",), 200),
+    "cpu": (14, ("data.size=14", "network.patch=1"), ("data.size=none",), 2560),
+}
+COLUMNS, ROWS = 10, 3
+
+
+def _runs(scale: str, trained: Sequence[str]) -> dict[str, Recipe]:
+    """Return the runs with and without attention."""
+    base = override(edm(scale), [*trained, "evaluate.extractor=random"])
+    return {
+        "attention": replace(base, name=f"{base.name}-attention"),
+        "no attention": replace(override(base, ["network.attention=()"]), name=f"{base.name}-no-attention"),
+    }
+
+
+def conv_sampling(scale: str) -> Study:
+    """Sample runs with and without attention at the size they were trained at and at twice the side.
+
+    Arguments:
+        scale: "tiny" (digits) or "cpu" (Fashion-MNIST).
+    """
+    side, trained, doubled, n = at(scale, SIZES)
+    at_size = {side: (), 2 * side: (*doubled, f"shape.height={2 * side}", f"shape.width={2 * side}")}
+    rows = [
+        Row(f"{run}, {size}x{size}", recipe, settings, run=run, line=run, x=size)
+        for run, recipe in _runs(scale, trained).items() for size, settings in at_size.items()
+    ]  # fmt: skip
+    return Study(
+        name="conv-sampling",
+        scale=scale,
+        question="What does a network make of images twice the size of its training, and does attention help?",
+        varies="side of the sampled images; whether the network attends",
+        equal=f"data, training at {side}x{side}, every layer but attention, images seen, sampler, grid, n",
+        by="side",
+        rows=tuple(rows),
+        n=n,
+        orderings=tuple(
+            Ordering(f"at {size}x{size}, attention scores below none", (f"attention, {size}x{size}",
+                     f"no attention, {size}x{size}"))
+            for size in at_size
+        ),  # fmt: skip
+        pictures=_pictures,
+    )
+
+
+def _pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture]:
+    drawn = {}
+    for outcome in outcomes:
+        if outcome.run is None or outcome.seed != study.seeds[0]:
+            continue
+        seeds = range(COLUMNS * ROWS)
+        labels = torch.arange(len(seeds)) % len(outcome.run.classes) if outcome.run.classes else None
+        images = outcome.run.source()(seeds, labels)
+        name = outcome.row.name.replace(", ", "-").replace(" ", "-")
+        drawn[name] = sheet(images, COLUMNS, seeds=seeds, title=outcome.row.name, caption=words(study, outcomes))
+    return drawn

@@ -1,0 +1,57 @@
+"""Study: every method family on the same data, with the same network, images seen and evaluation.
+
+A family is a choice of schedule, target, draw, weight, variance and sampler. The rows are found, not listed: every
+recipe on the digits that trains a denoiser with the network of `edm-digits` is one, so a new family joins by standing
+in the recipes' room. Each is sampled as its own recipe says, which is part of the family; the calls that takes are in
+the table. The digits are 8x8 images: what is measured is how families compare when everything else is equal and small.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sfumato.core.find import entries
+from sfumato.recipes.digits import edm_digits
+from sfumato.studies._bases import tiny
+from sfumato.studies._study import Row, Study, at
+from sfumato.training.assemble import trains
+from sfumato.training.recipe import Recipe
+
+SIZES = {"tiny": (200, (0,)), "cpu": (1400, (0, 1))}  # scale -> images judged, training seeds
+
+
+def rivals() -> dict[str, Recipe]:
+    """Return the recipes that share data and network with `edm-digits`, by name."""
+    ours = edm_digits()
+    made = {name: entry() for name, entry in entries("recipes").items() if name.endswith("-digits")}
+    return {
+        name: recipe
+        for name, recipe in made.items()
+        if trains(recipe) == "denoiser" and (recipe.data, recipe.network) == (ours.data, ours.network)
+    }
+
+
+def families(scale: str) -> Study:
+    """Compare all method families on equal data, network, images seen and evaluation, best first.
+
+    Arguments:
+        scale: "tiny" or "cpu" (digits at both).
+    """
+    n, seeds = at(scale, SIZES)
+    shared, rows = edm_digits(), []
+    for name, recipe in rivals().items():
+        equal = replace(recipe, train=shared.train, ema=shared.ema, evaluate=shared.evaluate)
+        rows.append(Row(name.removesuffix("-digits"), tiny(equal) if scale == "tiny" else equal))
+    return Study(
+        name="families",
+        scale=scale,
+        question="Which family learns the digits best when data, network, images seen and evaluation are equal?",
+        varies="schedule, target, draw of levels, weight, learned variance, sampler and grid: what makes a family",
+        equal="digits 8x8, the network (a learned variance has a second head), optimiser, rate, batch, "
+        f"{rows[0].recipe.train.images:,} images seen, the average of the weights, extractor and n",
+        by="",
+        rows=tuple(rows),
+        n=n,
+        seeds=seeds,
+        ranked=True,
+    )

@@ -1,0 +1,102 @@
+"""Study: one trained EDM run, sampled by every sampler at 5 to 50 network calls.
+
+A sampler's grid is the longest that keeps within the budget of calls: methods that call twice a step take half the
+steps. All walk Karras' levels. `adaptive` is left out, since it chooses its own steps and so meets no budget; the table
+of errors on an exact mixture has it. Images of one seed start from the same noise with every sampler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from sfumato.core.find import entries
+from sfumato.report.curves import against_nfe
+from sfumato.studies._bases import edm
+from sfumato.studies._cost import calls
+from sfumato.studies._pages import floor_of, series, words
+from sfumato.studies._study import Ordering, Picture, Row, Study, StudyError, at
+from sfumato.studies._work import Outcome
+from sfumato.training.recipe import Recipe, Shape, override
+
+SIZES = {"tiny": ((5, 12), 100), "cpu": ((5, 8, 12, 20, 32, 50), 2000)}  # scale -> budgets of calls, images judged
+LEFT_OUT = ("adaptive",)
+MORE = {"heun, churn 20": ("heun", "sample.sampler.churn=20"), "ddim, eta 1": ("ddim", "sample.sampler.eta=1")}
+
+
+def entrants() -> dict[str, tuple[str, ...]]:
+    """Return the settings of every sampler with its defaults, and of a few with other options, by name."""
+    plain = {name: (f"sample.sampler={name}",) for name in entries("samplers") if name not in LEFT_OUT}
+    return plain | {name: (f"sample.sampler={sampler}", *options) for name, (sampler, *options) in MORE.items()}
+
+
+def longest(recipe: Recipe, settings: Sequence[str], budget: int) -> tuple[str, ...]:
+    """Return the settings with the longest grid that keeps within a budget of calls.
+
+    Arguments:
+        recipe: Of the run.
+        settings: That choose the sampler.
+        budget: Network calls per image.
+
+    Raises:
+        StudyError: If even one step takes more.
+    """
+    known = replace(recipe, shape=recipe.shape or Shape(1, 8, 8, ("any",)), sigma_data=recipe.sigma_data or 0.5)
+    for steps in range(budget, 0, -1):
+        chosen = ("sample.grid=karras", f"sample.grid.steps={steps}", *settings)
+        if steps > 1 and calls(override(known, chosen)) <= budget:
+            return chosen
+    raise StudyError(f"{' '.join(settings)} has no grid of two steps within {budget} calls.")
+
+
+def _rows(recipe: Recipe, budgets: Sequence[int]) -> Iterator[Row]:
+    for name, settings in entrants().items():
+        for budget in budgets:
+            chosen = longest(recipe, settings, budget)
+            yield Row(f"{name}, {budget} calls", recipe, chosen, run="edm", line=name)
+
+
+def samplers(scale: str) -> Study:
+    """Sample one trained EDM run by every sampler at 5 to 50 calls: a curve and a table.
+
+    Arguments:
+        scale: "tiny" (digits) or "cpu" (Fashion-MNIST).
+    """
+    budgets, n = at(scale, SIZES)
+    few, many = budgets[0], budgets[-1]
+    return Study(
+        name="samplers",
+        scale=scale,
+        question="How few network calls does each sampler need?",
+        varies="sampler, and the steps that its budget of calls allows",
+        equal="one trained run, Karras' levels, starting noise of every image, n",
+        by="NFE",
+        rows=tuple(_rows(edm(scale), budgets)),
+        n=n,
+        orderings=(
+            Ordering(f"at {few} calls, DPM-Solver++ scores lower than Euler", (f"dpmpp, {few} calls",
+                     f"euler, {few} calls"), source="Lu et al. 2022"),
+            Ordering(f"at {few} calls, DPM-Solver++ scores lower than Heun", (f"dpmpp, {few} calls",
+                     f"heun, {few} calls"), source="Lu et al. 2022"),
+            Ordering(f"at {many} calls, Heun scores lower than Euler", (f"heun, {many} calls",
+                     f"euler, {many} calls"), source="Karras et al. 2022"),
+            Ordering(f"DDIM improves with calls, {many} to {few}", tuple(f"ddim, {b} calls" for b in budgets[::-1]),
+                     source="Song et al. 2021"),
+        ),  # fmt: skip
+        pictures=_pictures,
+    )
+
+
+def _pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture]:
+    lines = series(outcomes, "fd")
+    groups = {
+        "deterministic": [n for n in lines if n not in ("ancestral", "dpmpp-sde", *MORE)],
+        "stochastic": [n for n in ("ancestral", "dpmpp-sde", *MORE, "euler") if n in lines],
+    }
+    name = next((o.scores["fd"].name for o in outcomes if "fd" in o.scores), "FD")
+    caption = words(study, outcomes)
+    return {
+        group: against_nfe({n: lines[n] for n in members}, score=name, floor=floor_of(outcomes, "fd"),
+                           title=f"{group.capitalize()} samplers", caption=caption)
+        for group, members in groups.items() if members
+    }  # fmt: skip
