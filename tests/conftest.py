@@ -33,7 +33,7 @@ TINY = (
 )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny() -> Recipe:
     """A recipe that trains in about a second: 20 steps with dropout, flips, warm-up, clipping and two averages."""
     return override(edm_digits(), TINY)

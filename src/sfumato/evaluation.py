@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +115,8 @@ def evaluate(
     if run.about.get("fingerprint", {}).get("data") not in (None, training.content_hash):
         notes.append("the training images are not the ones at hand: leakage could not be checked")
     reference_features = cached_features(features, real, quiet)
-    pool_size = min(len(training), FLOOR_REPEATS * n)
-    pool = cached_features(features, training.take(pool_size, seed=0), quiet)
+    others = load_data(replace(recipe, data=replace(recipe.data, first=None)), "train", root)
+    pool = cached_features(features, others.take(min(len(others), FLOOR_REPEATS * n), seed=0), quiet)
     made, hashes, facts = _generate(run, n, features, first_seed, use, device, quiet)
     copies = rules.check_self_comparison(hashes, real.image_hashes)
     provenance = facts | {
@@ -154,7 +154,6 @@ def _generate(
     labels = balanced_labels(n, len(run.classes))
     rows, hashes = [], []
     sampling = 0.0
-    batches = 0
     with tqdm(total=n, unit="img", desc="sampling", disable=quiet, dynamic_ncols=True) as bar:
         for start in range(0, n, source.batch):
             stop = min(n, start + source.batch)
@@ -163,7 +162,6 @@ def _generate(
                 range(first_seed + start, first_seed + stop), None if labels is None else labels[start:stop]
             )
             sampling += time.monotonic() - began
-            batches += 1
             rows.append(features_of(extract, images))
             hashes.append(hash_images(images))
             bar.update(stop - start)
@@ -177,7 +175,7 @@ def _generate(
         "training_data": run.about.get("fingerprint", {}),
         "sampler": str(recipe.sample.sampler),
         "grid": str(recipe.sample.grid),
-        "nfe": counted.nfe // batches,
+        "nfe": counted.rows // n if counted.rows % n == 0 else round(counted.rows / n, 2),
         "guidance": recipe.sample.guidance,
         "precision": recipe.train.precision,
         "seeds": [first_seed, first_seed + n],

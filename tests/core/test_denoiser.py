@@ -118,7 +118,7 @@ def test_counted_counts_calls() -> None:
     counted = Counted(Empirical(uniform(range(3), (1, 2, 2), purpose="data", dtype=torch.float32)))
     for _ in range(3):
         counted(images(), Level.of(1.0, 1.0))
-    assert counted.nfe == 3
+    assert counted.nfe == 3 and counted.rows == 3 * len(images())
 
 
 def test_clipped() -> None:

@@ -226,12 +226,19 @@ class Preconditioned(nn.Module):
 
 
 class Counted:
-    """Wrap a denoiser and count its calls: `nfe` is the number of function evaluations per image."""
+    """Wrap a denoiser and count what it is asked.
+
+    Attributes:
+        nfe: Calls. For one batch of an unguided sampler, the function evaluations per image.
+        rows: Images over all calls. Guidance may ask for several images in one call, so rows over images made is the
+            honest number of function evaluations per image.
+    """
 
     def __init__(self, denoiser: Denoiser) -> None:
         self.denoiser = denoiser
-        self.nfe = 0
+        self.nfe = self.rows = 0
 
     def __call__(self, x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
         self.nfe += 1
+        self.rows += len(x)
         return self.denoiser(x, level, label)
