@@ -39,14 +39,25 @@ class ConvBN(nn.Module):
                  padding: int | tuple[int, int] = 0):
         super().__init__()
         self.conv = nn.Conv2d(cin, cout, kernel, stride, padding, bias=False)
-        self.bn = nn.BatchNorm2d(cout, eps=1e-3)
+        self.bn: nn.Module = nn.BatchNorm2d(cout, eps=1e-3)
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.relu_(self.bn(self.conv(x)))
 
     def fold(self) -> None:
         """Put the normalisation of evaluation mode into the convolution, in place."""
-        self.conv, self.bn = fuse_conv_bn_eval(self.conv, self.bn), nn.Identity()
+        if isinstance(self.bn, nn.BatchNorm2d):
+            self.conv, self.bn = fuse_conv_bn_eval(self.conv, self.bn), nn.Identity()
+
+
+def wide(cin: int, cout: int, length: int) -> ConvBN:
+    """Return a convolution of 1 x length that keeps the size."""
+    return ConvBN(cin, cout, (1, length), padding=(0, length // 2))
+
+
+def tall(cin: int, cout: int, length: int) -> ConvBN:
+    """Return a convolution of length x 1 that keeps the size."""
+    return ConvBN(cin, cout, (length, 1), padding=(length // 2, 0))
 
 
 def mean3(x: Tensor) -> Tensor:
@@ -98,16 +109,15 @@ class MixedC(nn.Module):
 
     def __init__(self, cin: int, c7: int):
         super().__init__()
-        wide, tall = {"kernel": (1, 7), "padding": (0, 3)}, {"kernel": (7, 1), "padding": (3, 0)}
         self.branch1x1 = ConvBN(cin, 192, 1)
         self.branch7x7_1 = ConvBN(cin, c7, 1)
-        self.branch7x7_2 = ConvBN(c7, c7, **wide)
-        self.branch7x7_3 = ConvBN(c7, 192, **tall)
+        self.branch7x7_2 = wide(c7, c7, 7)
+        self.branch7x7_3 = tall(c7, 192, 7)
         self.branch7x7dbl_1 = ConvBN(cin, c7, 1)
-        self.branch7x7dbl_2 = ConvBN(c7, c7, **tall)
-        self.branch7x7dbl_3 = ConvBN(c7, c7, **wide)
-        self.branch7x7dbl_4 = ConvBN(c7, c7, **tall)
-        self.branch7x7dbl_5 = ConvBN(c7, 192, **wide)
+        self.branch7x7dbl_2 = tall(c7, c7, 7)
+        self.branch7x7dbl_3 = wide(c7, c7, 7)
+        self.branch7x7dbl_4 = tall(c7, c7, 7)
+        self.branch7x7dbl_5 = wide(c7, 192, 7)
         self.branch_pool = ConvBN(cin, 192, 1)
 
     def branches(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,8 +139,8 @@ class MixedD(nn.Module):
         self.branch3x3_1 = ConvBN(cin, 192, 1)
         self.branch3x3_2 = ConvBN(192, 320, 3, stride=2)
         self.branch7x7x3_1 = ConvBN(cin, 192, 1)
-        self.branch7x7x3_2 = ConvBN(192, 192, (1, 7), padding=(0, 3))
-        self.branch7x7x3_3 = ConvBN(192, 192, (7, 1), padding=(3, 0))
+        self.branch7x7x3_2 = wide(192, 192, 7)
+        self.branch7x7x3_3 = tall(192, 192, 7)
         self.branch7x7x3_4 = ConvBN(192, 192, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -144,15 +154,14 @@ class MixedE(nn.Module):
     def __init__(self, cin: int, maximum: bool):
         super().__init__()
         self.maximum = maximum
-        wide, tall = {"kernel": (1, 3), "padding": (0, 1)}, {"kernel": (3, 1), "padding": (1, 0)}
         self.branch1x1 = ConvBN(cin, 320, 1)
         self.branch3x3_1 = ConvBN(cin, 384, 1)
-        self.branch3x3_2a = ConvBN(384, 384, **wide)
-        self.branch3x3_2b = ConvBN(384, 384, **tall)
+        self.branch3x3_2a = wide(384, 384, 3)
+        self.branch3x3_2b = tall(384, 384, 3)
         self.branch3x3dbl_1 = ConvBN(cin, 448, 1)
         self.branch3x3dbl_2 = ConvBN(448, 384, 3, padding=1)
-        self.branch3x3dbl_3a = ConvBN(384, 384, **wide)
-        self.branch3x3dbl_3b = ConvBN(384, 384, **tall)
+        self.branch3x3dbl_3a = wide(384, 384, 3)
+        self.branch3x3dbl_3b = tall(384, 384, 3)
         self.branch_pool = ConvBN(cin, 192, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -223,7 +232,7 @@ class InceptionNet(nn.Module):
         for module in self.eval().modules():
             if isinstance(module, ConvBN):
                 module.fold()
-        return self.requires_grad_(False).to(memory_format=torch.channels_last)
+        return self.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def blank() -> InceptionNet:

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from safetensors.torch import save_file
@@ -106,20 +107,18 @@ def fresh(shape: Shape, generator: torch.Generator) -> FeatureNet:
         elif isinstance(module, nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="linear", generator=generator)
             nn.init.zeros_(module.bias)
-    return net.to(memory_format=torch.channels_last)
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def fold(net: FeatureNet) -> FeatureNet:
     """Fold every batch normalisation into its convolution; the function computed in evaluation mode is the same."""
-    folded = FeatureNet.__new__(FeatureNet)
     with torch.device("meta"):
-        folded.__init__(net.shape, learning=False)
-    state = {}
+        folded = FeatureNet(net.shape, learning=False)
+    state = {f"head.{key}": value for key, value in net.head.state_dict().items()}
     for name, module in net.eval().named_modules():
         if isinstance(module, Conv):
-            fused = fuse_conv_bn_eval(module[0], module[1])
-            state[f"{name}.0.weight"], state[f"{name}.0.bias"] = fused.weight.detach(), fused.bias.detach()
-    state |= {f"head.{key}": value.detach() for key, value in net.head.state_dict().items()}
+            fused = fuse_conv_bn_eval(cast(nn.Conv2d, module[0]), cast(nn.BatchNorm2d, module[1]))
+            state |= {f"{name}.0.{key}": value for key, value in fused.state_dict().items()}
     folded.load_state_dict(state, assign=True)
     return folded.eval()
 
@@ -127,19 +126,19 @@ def fold(net: FeatureNet) -> FeatureNet:
 def rescale(net: FeatureNet, images: Tensor) -> None:
     """Scale the features in place so that their mean square over `images` is 1; the logits do not change.
 
-    ReLU(s * x) = s * ReLU(x) for s > 0, so scaling both branches of the last block, the block before it and so on is
-    not needed: the last block's input, its two convolutions' outputs and the head absorb s exactly.
+    ReLU(s x) = s ReLU(x) for s > 0: if the last block receives s times its input and its biases are scaled by s, its
+    output is scaled by s too; the block before it makes that input by scaling its two outgoing convolutions.
     """
     with torch.inference_mode():
         square = torch.stack([net.features(to_float(part)).square().mean() * len(part) for part in images.split(1000)])
         scale = (square.sum() / len(images)).rsqrt().item()
-        source, last = net.blocks[1], net.blocks[2]
-        for conv in (source.second, source.skip):  # the input of the last block becomes scale * input
-            conv[0].weight *= scale
-            conv[0].bias *= scale
-        last.first[0].bias *= scale  # relu(W(s x) + s b) = s relu(W x + b)
-        last.second[0].bias *= scale
-        net.head.weight /= scale
+        layers = dict(net.named_parameters())
+        for name in ("blocks.1.second.0", "blocks.1.skip.0"):  # the last block receives scale * input
+            layers[f"{name}.weight"].mul_(scale)
+            layers[f"{name}.bias"].mul_(scale)
+        for name in ("blocks.2.first.0", "blocks.2.second.0"):  # relu(W(s x) + s b) = s relu(W x + b)
+            layers[f"{name}.bias"].mul_(scale)
+        layers["head.weight"].div_(scale)
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -174,8 +173,8 @@ def train(plan: Plan, images: Tensor, labels: Tensor, seed: int = 0,
     total = per_epoch * plan.epochs
     kernels = [p for p in net.parameters() if p.ndim > 1]
     others = [p for p in net.parameters() if p.ndim == 1]
-    optimiser = torch.optim.SGD([{"params": kernels, "weight_decay": plan.decay}, {"params": others}],
-                                lr=plan.rate, momentum=0.9, nesterov=True)
+    kinds: list[dict[str, Any]] = [{"params": kernels, "weight_decay": plan.decay}, {"params": others}]
+    optimiser = torch.optim.SGD(kinds, lr=plan.rate, momentum=0.9, nesterov=True)
     plan_rate = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: min((step + 1) / (0.2 * total), (total - step) / (0.8 * total)))
     start = time.monotonic()

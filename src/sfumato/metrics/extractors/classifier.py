@@ -128,7 +128,8 @@ class ClassifierFeatures:
         with torch.device("meta"):
             self.net = FeatureNet(made)
         self.net.load_state_dict(state, assign=True)
-        self.net.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.net.eval().requires_grad_(False)
+        self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.name, self.shape, self.dimension = name, shape, made.widths[-1]
         self.weights_hash = file_hash(path)
 
