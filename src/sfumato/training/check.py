@@ -59,6 +59,8 @@ def check(recipe: Recipe) -> None:
     kind = trains(recipe)
     _check_network(recipe, kind)
     draw = make(recipe.draw, context)
+    for made in (recipe.c_noise, recipe.target):
+        make(made, context)
     build_objective(recipe, draw)
     discrete = [p for p in (recipe.c_noise, recipe.target, recipe.weighting, recipe.objective) if asks(p, "table")]
     if discrete:

@@ -305,7 +305,8 @@ def _assign(node: Any, keys: list[str], value: str, path: str) -> Any:
     if dataclasses.is_dataclass(current) and not (parse(value) is None and type(None) in typing.get_args(hint)):
         inner = ", ".join(f"{path}.{f.name}" for f in dataclasses.fields(current))
         raise RecipeError(f"{path} is a group of fields; set one of {inner}.")
-    parsed = value.strip() if hint is str else parse(value)
+    literal = typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
+    parsed = value.strip() if hint is str or value.strip() in literal else parse(value)  # variance=none is a name
     if typing.get_origin(hint) is tuple and not isinstance(parsed, tuple):
         parsed = (parsed,)
     return dataclasses.replace(node, **{key: conform(path, parsed, hint)})

@@ -1,0 +1,65 @@
+"""Small siblings of every family: they build, they are comparable, and (slow) each trains and samples."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sfumato.core.find import entries
+from sfumato.training.assemble import build_network, trains
+from sfumato.training.check import check
+from sfumato.training.loop import train
+from sfumato.training.recipe import Recipe, override
+from sfumato.training.run import load_data, resolve
+
+DIGITS = [name for name, recipe in entries("recipes").items() if recipe().data.name == "digits"]
+SHARED = ("ddpm", "iddpm", "iddpm-vlb", "vp", "ve", "flow", "otcfm", "v")
+
+
+def recipe_of(name: str) -> Recipe:
+    return entries("recipes")[name]()
+
+
+@pytest.mark.parametrize("name", DIGITS)
+def test_it_builds(name: str) -> None:
+    recipe = recipe_of(name)
+    resolved = resolve(recipe, load_data(recipe, "train"))
+    check(resolved)
+    assert sum(p.numel() for p in build_network(resolved, "meta").parameters()) < 1_200_000
+
+
+def test_every_family_has_a_small_sibling() -> None:
+    assert {f"{family}-digits" for family in SHARED} <= set(DIGITS)
+    assert {"edm-digits", "adm-digits", "adm-digits-classifier", "edm2-digits", "dit-digits"} <= set(DIGITS)
+
+
+def test_the_comparison_is_fair() -> None:
+    """Same images, budget, averages and score in every row; the same network and optimiser in the first group."""
+    base = recipe_of("edm-digits")
+    for name in DIGITS:
+        recipe = recipe_of(name)
+        assert replace(recipe.data, augment=0.0) == base.data
+        for field in ("images", "minutes", "batch", "seed", "precision"):
+            assert getattr(recipe.train, field) == getattr(base.train, field)
+        assert (recipe.ema, recipe.evaluate) == (base.ema, base.evaluate)
+    for family in SHARED:
+        recipe = recipe_of(f"{family}-digits")
+        assert (recipe.network, recipe.train) == (base.network, base.train)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DIGITS)
+def test_it_learns_and_samples(name: str, tmp_path) -> None:
+    """Thirty steps: the loss falls, and a model's images are finite, not constant, and differ by seed."""
+    few = ["train.images=3840", "train.log_every=640", "train.sheet_every=1000000"]
+    run = train(override(recipe_of(name), few), tmp_path, quiet=True, device="cpu")
+    records = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    assert all(record["skipped"] == 0 for record in records)
+    assert records[-1]["loss"] < 0.9 * records[0]["loss"]
+    if trains(run.recipe) == "denoiser":
+        x = run.source(use="raw").floats([0, 1, 2, 3], torch.tensor([0, 3, -1, 9]))
+        assert bool(torch.isfinite(x).all()) and float(x.std()) > 0.05
+        assert not torch.equal(x[0], x[1])
