@@ -48,7 +48,7 @@ def eta(scale: str) -> Study:
     recipe = ddpm_cifar10() if scale == "paper" else ddpm(scale)
     rows = [
         Row(f"{kind}, {steps} steps", recipe,
-            ("sample.sampler=ddim", *options, "sample.grid=quadratic", f"sample.grid.steps={steps}"),
+            ("sample.sampler=ddim", *options, "sample.grid=respaced", f"sample.grid.steps={steps}"),
             run="ddpm", line=kind, x=steps, paper=PUBLISHED[kind].get(steps))
         for kind, options in KINDS.items() for steps in counts
     ]  # fmt: skip
@@ -66,7 +66,7 @@ def eta(scale: str) -> Study:
         name="eta",
         scale=scale,
         question="How much noise should a step renew, and does it depend on the number of steps?",
-        varies="eta (and sigma-hat), and the number of steps on a quadratic grid",
+        varies="eta (and sigma-hat), and the number of evenly spaced steps",
         equal="one trained run of 1000 levels, starting noise of every image, n; x0 is not clipped",
         by="steps",
         rows=tuple(rows),

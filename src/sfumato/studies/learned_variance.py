@@ -28,8 +28,8 @@ FEW = 25  # steps up to which the paper's gain is plain
 
 def without_head(recipe: Recipe) -> Recipe:
     """Return a hybrid recipe with L_simple and fixed small variance in place of the learned one."""
-    simple = ("sample.sampler.variance=small", "variance=none", "objective=denoising")
-    return replace(override(recipe, simple), name=recipe.name.replace("iddpm", "iddpm-simple"))
+    simple = override(recipe, ("sample.sampler.variance=small", "objective=denoising"))
+    return replace(simple, variance="none", name=recipe.name.replace("iddpm", "iddpm-simple"))
 
 
 def learned_variance(scale: str) -> Study:

@@ -42,10 +42,15 @@ def longest(recipe: Recipe, settings: Sequence[str], budget: int) -> tuple[str, 
         StudyError: If even one step takes more.
     """
     known = replace(recipe, shape=recipe.shape or Shape(1, 8, 8, ("any",)), sigma_data=recipe.sigma_data or 0.5)
-    for steps in range(budget, 0, -1):
-        chosen = ("sample.grid=karras", f"sample.grid.steps={steps}", *settings)
-        if steps > 1 and calls(override(known, chosen)) <= budget:
-            return chosen
+
+    def with_steps(steps: int) -> tuple[str, ...]:
+        return ("sample.grid=karras", f"sample.grid.steps={steps}", *settings)
+
+    two, three = (calls(override(known, with_steps(steps))) for steps in (2, 3))
+    most = 2 + (budget - two) // max(1, three - two)  # if every further step takes as many calls as the third
+    for steps in range(most, 1, -1):
+        if calls(override(known, with_steps(steps))) <= budget:
+            return with_steps(steps)
     raise StudyError(f"{' '.join(settings)} has no grid of two steps within {budget} calls.")
 
 

@@ -1,0 +1,89 @@
+"""What a study is: it cannot contradict itself, every one of the room builds, published orderings are true."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from sfumato.core.find import UnknownNameError
+from sfumato.studies import _study
+from sfumato.studies._study import Ordering, Row, Study, StudyError, find_study, studies
+from sfumato.studies.eta import KINDS, PUBLISHED
+from sfumato.studies.families import rivals
+from sfumato.training.recipe import Recipe, override
+
+BUILT = [
+    (name, scale)
+    for name, entry in studies().items()
+    for scale in _study.SCALES
+    if scale != "paper" or name == "eta"
+]
+
+
+def study_of(*rows: Row, **fields: object) -> Study:
+    words = {"name": "mine", "scale": "tiny", "question": "?", "varies": "-", "equal": "-", "by": ""}
+    return Study(**{**words, "rows": rows, **fields})
+
+
+def test_the_room_holds_the_studies_and_not_what_has_no_scale() -> None:
+    assert {"families", "samplers", "eta", "learned-variance", "guidance", "conv-sampling"} <= set(studies())
+    assert "solver-table" not in studies()
+
+
+@pytest.mark.parametrize(("name", "scale"), BUILT)
+def test_every_study_builds_at_its_scales(name: str, scale: str) -> None:
+    built = find_study(name, scale)
+    assert (built.name, built.scale) == (name, scale)
+    assert built.question.endswith("?") and built.varies and built.equal
+    assert all(override(recipe, ["train.seed=1"]).train.seed == 1 for recipe in built.runs.values())
+    if scale == "tiny":
+        assert sum(recipe.train.images for recipe in built.runs.values()) <= 10 * 1024
+
+
+def test_unknown_names_offer_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'samplers'"):
+        find_study("sampler", "tiny")
+    with pytest.raises(StudyError, match="Did you mean 'cpu'"):
+        find_study("eta", "cpus")
+    with pytest.raises(StudyError, match="Available: cpu, tiny"):
+        find_study("families", "paper")
+
+
+def test_rows_of_one_run_train_one_recipe(tiny: Recipe) -> None:
+    longer = override(tiny, ["train.images=640"])
+    with pytest.raises(StudyError, match="train.images"):
+        study_of(Row("a", tiny, run="r"), Row("b", longer, run="r"))
+    assert set(study_of(Row("a", tiny, run="r"), Row("b", tiny, run="r"), Row("c", longer)).runs) == {"r", "c"}
+
+
+def test_a_study_refuses_what_contradicts_itself(tiny: Recipe) -> None:
+    a, b = Row("a", tiny), Row("b", tiny)
+    with pytest.raises(StudyError, match="distinct names"):
+        study_of(a, a)
+    with pytest.raises(ValueError, match="Unknown metric 'fdd'. Did you mean 'fd'"):
+        study_of(a, metrics=("fdd",))
+    with pytest.raises(StudyError, match="Unknown row in an ordering of mine 'bb'. Did you mean 'b'"):
+        study_of(a, b, orderings=(Ordering("rises", ("a", "bb")),))
+    with pytest.raises(StudyError, match="metric"):
+        study_of(a, b, orderings=(Ordering("rises", ("a", "b"), "recall"),))
+
+
+def test_the_orderings_of_eta_are_those_of_the_published_numbers() -> None:
+    """Every claim attributed to DDIM's Table 1 is true of the numbers in DDIM's Table 1."""
+    study = find_study("eta", "paper")
+    paper = {row.name: row.paper for row in study.rows}
+    assert len(paper) == len(KINDS) * 5 == sum(len(by_steps) for by_steps in PUBLISHED.values())
+    assert len(study.orderings) == 8
+    for ordering in study.orderings:
+        numbers = [paper[name] for name in ordering.rows]
+        assert numbers == sorted(numbers) and None not in numbers, ordering.claim
+
+
+def test_families_differ_in_nothing_but_the_family() -> None:
+    rows = find_study("families", "cpu").rows
+    assert {"edm", "ddpm", "iddpm", "vp", "ve", "flow"} <= {row.name for row in rows}
+    for part in ("data", "network", "train", "ema", "evaluate"):
+        assert len({repr(getattr(row.recipe, part)) for row in rows}) == 1, part
+    family = {repr(dataclasses.replace(row.recipe, name="")) for row in rows}
+    assert len(family) == len(rows) == len(rivals())
