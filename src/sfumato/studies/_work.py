@@ -99,7 +99,7 @@ def carry_out(
     folder = Path(runs) if runs is not None else out / "runs"
     (out / "results").mkdir(parents=True, exist_ok=True)
     say: Callable[[str], None] = (lambda text: None) if quiet else tqdm.write
-    outcomes = []
+    outcomes: list[Outcome] = []
     for seed in study.seeds:
         for row in study.rows:
             say(f"[{len(outcomes) + 1}/{len(study.seeds) * len(study.rows)}] {row.name}, training seed {seed}")
@@ -183,8 +183,8 @@ def judged(
             found = evaluation.evaluate(
                 run, n=study.n, metrics=study.metrics, split=study.split, root=root, device=device, quiet=quiet
             )
-            scores = dict(zip(study.metrics, (score.to_json() for score in found.scores)))
-            stored |= {"scores": scores, "facts": found.provenance}
+            numbers = {metric: score.to_json() for metric, score in zip(study.metrics, found.scores)}
+            stored |= {"scores": numbers, "facts": found.provenance}
         except NonFiniteError as error:
             stored["failed"] = f"images not finite: {error}"
         replace_json(file, stored)
