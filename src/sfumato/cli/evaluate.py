@@ -61,11 +61,14 @@ def evaluate(
 
     from sfumato import evaluation
     from sfumato.core.find import OptionError
+    from sfumato.metrics.score import find_metric
     from sfumato.training.checkpoint import replace_json
     from sfumato.training.run import Run
 
     if n is not None and n < 1:
         raise OptionError(f"n must be at least 1; got {n}.")
+    for name in metrics:
+        find_metric(name)  # before any image is made
     opened = Run.open(run)
     fields = [*given(sampler=sampler, grid=grid, grid__steps=steps, guidance=guidance), *overrides]
     opened = opened.with_recipe(resettle(opened.recipe, fields, ("sample", "evaluate")))
