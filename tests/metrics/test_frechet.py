@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,8 @@ from sfumato.metrics.frechet import (
     frechet_infinity,
     frechet_plain,
 )
-from sfumato.metrics.jackknife import group_of, jackknife
+from sfumato.metrics.jackknife import Estimate, deal, group_of, jackknife
+from sfumato.metrics.kid import kid
 from sfumato.metrics.statistics import Groups, Moments
 
 
@@ -161,3 +164,34 @@ def test_infinity_extrapolates_the_generated_side() -> None:
 def test_bad_features_are_refused(x: np.ndarray, y: np.ndarray, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         frechet(x, y)
+
+
+def test_strata_spread_every_class_and_keep_the_sizes() -> None:
+    labels = np.random.default_rng(11).integers(0, 7, size=1003)
+    member = deal(1003, 20, labels)
+    assert np.ptp(np.bincount(member)) <= 1
+    for kind in range(7):
+        assert np.ptp(np.bincount(member[labels == kind], minlength=20)) <= 2
+    assert (deal(1003) == group_of(0, 1003)).all()
+    with pytest.raises(ValueError, match="one label for each of the 5 images, got 4"):
+        deal(5, 2, np.zeros(4))
+
+
+@pytest.mark.parametrize("metric", [frechet, kid])
+def test_balanced_classes_need_strata(metric: Callable[..., Estimate]) -> None:
+    """Two balanced samples of one mixture: with strata the value is 0 in the mean and the interval covers it."""
+    rng, n, runs = np.random.default_rng(12), 400, 30
+    centres, kinds = 3 * rng.normal(size=(5, 4)), (np.arange(n) % 5, rng.permutation(n) % 5)
+    pairs = [[centres[labels] + rng.normal(size=(n, 4)) for labels in kinds] for _ in range(runs)]
+    found, blind = [metric(x, y, kinds) for x, y in pairs], [metric(x, y) for x, y in pairs]
+    values = np.array([e.value for e in found])
+    error = values.std(ddof=1) / np.sqrt(runs)
+    assert abs(values.mean()) < 3 * error
+    assert np.mean([e.interval[0] <= 0 <= e.interval[1] for e in found]) >= 0.85
+    assert np.mean([e.value for e in blind]) < -8 * error  # chosen classes taken for random ones
+
+
+def test_strata_need_two_images_of_each_class() -> None:
+    x, labels = np.random.default_rng(13).normal(size=(100, 3)), np.arange(100) // 2
+    with pytest.raises(ValueError, match="at least 2 images of each class"):
+        kid(x, x + 1, (labels, None))

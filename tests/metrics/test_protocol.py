@@ -228,3 +228,23 @@ def test_class_predictions_make_a_score_without_a_reference() -> None:
     assert compare(a, b).verdict == "the first is better"
     with pytest.raises(IncomparableError):
         compare(a, measure_logits(logits, PIXELS, splits=5))
+
+
+def test_floors_of_balanced_classes_are_drawn_balanced() -> None:
+    labels = np.repeat(np.arange(4), (50, 60, 70, 80))
+    for rows in draws(260, 42, 3, 0, labels):
+        assert sorted(np.bincount(labels[rows]).tolist()) == [10, 10, 11, 11]
+        assert len(set(rows.tolist())) == 42
+    with pytest.raises(ValueError, match="needs 60 images of class 0, the pool has 50"):
+        draws(260, 240, 2, 0, labels)
+    centres = 4 * np.random.default_rng(1).normal(size=(4, D))
+    real, other = gaussian(2000, 20) + centres[np.arange(2000) % 4], gaussian(400, 21) + centres[np.arange(400) % 4]
+    kinds, sides = np.arange(2000) % 4, {"reference_features": other, "reference_labels": np.arange(400) % 4}
+    low = floor("fd", real, 200, PIXELS, reference(), labels=kinds, **sides)  # type: ignore[arg-type]
+    assert low.interval[0] < 0 < low.interval[1]
+    assert low.protocol.options["strata"] == [True, True]
+    score = measure("fd", real[:200], other, PIXELS, reference(), strata=(kinds[:200], kinds[:400]))
+    assert score.protocol.options["strata"] == [True, True]
+    assert "strata" not in measure("recall", real[:200], other, PIXELS, reference()).protocol.options
+    with pytest.raises(ValueError, match="give reference_features, not m"):
+        floor("fd", real, 200, PIXELS, reference(), m=200, labels=kinds)

@@ -35,7 +35,7 @@ import math
 import numpy as np
 
 from sfumato.core.noise import uniform
-from sfumato.metrics.jackknife import GROUPS, Estimate, check_groups, group_of, jackknife, student
+from sfumato.metrics.jackknife import GROUPS, Estimate, Strata, check_groups, deal, jackknife, student
 from sfumato.metrics.statistics import Features, Groups, Moments, blocks, check_pair
 
 
@@ -103,7 +103,8 @@ def _nuclear(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.sum((mean_x - mean_y) ** 2) + np.sum(x * x) + np.sum(y * y) - 2 * singular.sum())
 
 
-def frechet(x: Features | Groups, y: Features | Groups, groups: int = GROUPS, level: float = 0.95) -> Estimate:
+def frechet(x: Features | Groups, y: Features | Groups, strata: Strata = (None, None), groups: int = GROUPS,
+            level: float = 0.95) -> Estimate:
     """Estimate the Frechet distance without its 1/n bias, with an interval.
 
     Both sides leave out a share 1/G at a time, together, so that both biases go.  The interval covers the sampling
@@ -112,6 +113,7 @@ def frechet(x: Features | Groups, y: Features | Groups, groups: int = GROUPS, le
     Arguments:
         x: Generated features (n, d), or a stream of their moments.
         y: Reference features (m, d), or a stream of their moments.
+        strata: Labels of either side where the number of each class was chosen; a stream has dealt its groups already.
         groups: Groups G of the jackknife; min(n, m) >= 2 G.  A stream brings its own.
         level: Confidence of the interval.
 
@@ -123,21 +125,21 @@ def frechet(x: Features | Groups, y: Features | Groups, groups: int = GROUPS, le
             rank-deficient distance needs the features themselves).
     """
     if isinstance(x, Groups) or isinstance(y, Groups):
-        return _from_streams(_stream(x, y), _stream(y, x), level)
+        return _from_streams(_stream(x, y, strata[0]), _stream(y, x, strata[1]), level)
     x, y = check_pair(x, y)
     check_groups(len(x), len(y), groups)
     if min(len(x), len(y)) * (groups - 1) // groups > x.shape[1]:
-        return _from_streams(Groups.of(x, groups), Groups.of(y, groups), level)
+        return _from_streams(Groups.of(x, groups, strata[0]), Groups.of(y, groups, strata[1]), level)
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    in_x, in_y = group_of(0, len(x), groups), group_of(0, len(y), groups)
+    in_x, in_y = deal(len(x), groups, strata[0]), deal(len(y), groups, strata[1])
     return jackknife(frechet_plain(x, y),
                      np.array([_nuclear(x[in_x != k], y[in_y != k]) for k in range(groups)]), level=level)
 
 
-def _stream(side: Features | Groups, other: Features | Groups) -> Groups:
+def _stream(side: Features | Groups, other: Features | Groups, labels: np.ndarray | None) -> Groups:
     if isinstance(side, Groups):
         return side
-    return Groups.of(side, other.groups if isinstance(other, Groups) else GROUPS)
+    return Groups.of(side, other.groups if isinstance(other, Groups) else GROUPS, labels)
 
 
 def _from_streams(x: Groups, y: Groups, level: float) -> Estimate:

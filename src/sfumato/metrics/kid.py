@@ -8,6 +8,10 @@ hence sometimes negative; a negative value is reported as it is.  Its standard e
 which costs nothing extra: the sums of the kernel over each pair of groups give every leave-one-group-out value.
 (The spread of subset values, often printed beside KID, is not an error of the mean.)
 
+Strata.  Where the number of images n_a of each class was chosen, two different images are of one class less often than
+two independent ones, and the mean over i != j is too low.  Then each pair of classes is averaged by itself, its own
+pairs without the diagonal, and weighted by n_a n_b / n^2; that is unbiased for the mixture with those weights.
+
 References:
     Binkowski, Sutherland, Arbel, Gretton. Demystifying MMD GANs. 2018. https://arxiv.org/abs/1801.01401 (eq. 4)
     Gretton, Borgwardt, Rasch, Schoelkopf, Smola. A Kernel Two-Sample Test. 2012.
@@ -16,9 +20,11 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from sfumato.metrics.jackknife import GROUPS, Estimate, check_groups, group_of, jackknife
+from sfumato.metrics.jackknife import GROUPS, Estimate, Strata, check_groups, deal, jackknife
 from sfumato.metrics.statistics import Features, check_pair
 
 
@@ -70,12 +76,14 @@ def self_sums(x: Features, member: np.ndarray, groups: int, block: int = 2048) -
     return sums
 
 
-def kid(x: Features, y: Features, groups: int = GROUPS, level: float = 0.95) -> Estimate:
+def kid(x: Features, y: Features, strata: Strata = (None, None), groups: int = GROUPS,
+        level: float = 0.95) -> Estimate:
     """Estimate the kernel distance from all images, unbiased, with a jackknife interval.
 
     Arguments:
         x: Generated features (n, d), n >= 2 G.
         y: Reference features (m, d), m >= 2 G.
+        strata: Labels of either side where the number of each class was chosen (`jackknife.deal`).
         groups: Groups G of the jackknife.
         level: Confidence of the interval.
 
@@ -84,19 +92,41 @@ def kid(x: Features, y: Features, groups: int = GROUPS, level: float = 0.95) -> 
     """
     x, y = check_pair(x, y)
     check_groups(len(x), len(y), groups)
-    in_x, in_y = group_of(0, len(x), groups), group_of(0, len(y), groups)
+    in_x, in_y = deal(len(x), groups, strata[0]), deal(len(y), groups, strata[1])
     size_x, size_y = np.bincount(in_x, minlength=groups), np.bincount(in_y, minlength=groups)
-    xx, yy = self_sums(x, in_x, groups), self_sums(y, in_y, groups)
+    within_x, within_y = _within(x, in_x, strata[0], groups), _within(y, in_y, strata[1], groups)
     xy = group_sums(x, y, in_x, in_y, groups)
 
     def unbiased(keep: np.ndarray) -> float:
-        n, m = int(size_x[keep].sum()), int(size_y[keep].sum())
-        pick = np.ix_(keep, keep)
-        return float(xx[pick].sum() / (n * (n - 1)) + yy[pick].sum() / (m * (m - 1)) - 2 * xy[pick].sum() / (n * m))
+        across = xy[np.ix_(keep, keep)].sum() / (size_x[keep].sum() * size_y[keep].sum())
+        return float(within_x(keep) + within_y(keep) - 2 * across)
 
     everyone = np.arange(groups)
     left_out = np.array([unbiased(np.delete(everyone, k)) for k in range(groups)])
     return jackknife(unbiased(everyone), left_out, unbiased=True, level=level)
+
+
+def _within(x: Features, member: np.ndarray, labels: np.ndarray | None,
+            groups: int) -> Callable[[np.ndarray], float]:
+    """Return the mean kernel of two different images of one set as a function of the groups that are kept."""
+    whole, size = self_sums(x, member, groups), np.bincount(member, minlength=groups)
+    if labels is None:
+        return lambda keep: whole[np.ix_(keep, keep)].sum() / (size[keep].sum() * (size[keep].sum() - 1))
+    kinds = []
+    for kind in np.unique(labels):
+        rows = np.flatnonzero(labels == kind)
+        count = np.bincount(member[rows], minlength=groups)
+        if len(rows) - count.max() < 2:
+            raise ValueError(f"Strata need at least 2 images of each class when a group is left out; class {kind} has "
+                             f"{len(rows)} in all. Make more images, or leave the labels out.")
+        kinds.append((self_sums(x[rows], member[rows], groups), count))
+
+    def mean(keep: np.ndarray) -> float:
+        pick = np.ix_(keep, keep)  # n_a^2 times the mean over pairs of class a is its sum times 1 + 1/(n_a - 1)
+        own = sum(sums[pick].sum() / (count[keep].sum() - 1) for sums, count in kinds)
+        return (whole[pick].sum() + own) / size[keep].sum() ** 2
+
+    return mean
 
 
 def mmd2(x: Features, y: Features, *, unbiased: bool = True) -> float:

@@ -25,10 +25,12 @@ from sfumato.metrics import prdc, rules
 from sfumato.metrics.features import Extractor
 from sfumato.metrics.frechet import frechet
 from sfumato.metrics.inception_score import inception_score
-from sfumato.metrics.jackknife import GROUPS, Estimate, jackknife
+from sfumato.metrics.jackknife import GROUPS, Estimate, Strata, jackknife
 from sfumato.metrics.kid import kid
 from sfumato.metrics.protocol import JSON, EvalProtocol, Reference, check_comparable
 from sfumato.metrics.statistics import Features
+
+Estimator = Callable[[Features, Features, Strata], Estimate]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,30 +40,37 @@ class Metric:
     Arguments:
         name: Its name in a protocol.
         version: Version of its definition here.
-        estimate: (generated, reference) -> Estimate.
+        estimate: (generated, reference, strata) -> Estimate.
         estimator: How the number is estimated, in words.
         options: Its options, for the protocol.
+        groups: Whether its interval is a jackknife, which strata change.
         by_covariance: Whether it needs n >= 10 d.
         higher_is_better: Which way is good.
     """
 
     name: str
     version: int
-    estimate: Callable[[Features, Features], Estimate]
+    estimate: Estimator
     estimator: str
     options: JSON
+    groups: bool = False
     by_covariance: bool = False
     higher_is_better: bool = False
 
 
+def _unstratified(estimate: Callable[[Features, Features], Estimate]) -> Estimator:
+    return lambda x, y, strata: estimate(x, y)
+
+
 METRICS: dict[str, Metric] = {
     "fd": Metric("FD", 1, frechet, "unbiased covariances, 1/n bias removed by a delete-a-group jackknife",
-                 {"groups": GROUPS}, by_covariance=True),
-    "kid": Metric("KID", 1, kid, "unbiased over all images, error by a delete-a-group jackknife", {"groups": GROUPS}),
-    "precision": Metric("precision", 1, prdc.precision, "closed balls", {"k": 3}, higher_is_better=True),
-    "recall": Metric("recall", 1, prdc.recall, "closed balls", {"k": 3}, higher_is_better=True),
-    "density": Metric("density", 1, prdc.density, "open balls", {"k": 5}, higher_is_better=True),
-    "coverage": Metric("coverage", 1, prdc.coverage, "open balls", {"k": 5}, higher_is_better=True),
+                 {"groups": GROUPS}, groups=True, by_covariance=True),
+    "kid": Metric("KID", 1, kid, "unbiased over all images, error by a delete-a-group jackknife",
+                  {"groups": GROUPS}, groups=True),
+    "precision": Metric("precision", 1, _unstratified(prdc.precision), "closed balls", {"k": 3}, higher_is_better=True),
+    "recall": Metric("recall", 1, _unstratified(prdc.recall), "closed balls", {"k": 3}, higher_is_better=True),
+    "density": Metric("density", 1, _unstratified(prdc.density), "open balls", {"k": 5}, higher_is_better=True),
+    "coverage": Metric("coverage", 1, _unstratified(prdc.coverage), "open balls", {"k": 5}, higher_is_better=True),
 }
 """The metrics of two sets of features, by the name a command line takes."""
 
@@ -136,9 +145,15 @@ def find_metric(name: str) -> Metric:
     return METRICS[name]
 
 
+def options_of(metric: Metric, strata: Strata) -> JSON:
+    """Return the options of a metric for a protocol, strata included."""
+    return {**metric.options, "strata": [labels is not None for labels in strata]} if metric.groups else metric.options
+
+
 def measure(metric: str, generated: Features, reference_features: Features, extract: Extractor, reference: Reference,
-            *, class_prior: str = "unconditional", quantisation: str = "round", codec: str = "none",
-            provenance: JSON | None = None, floor: Score | None = None, notes: tuple[str, ...] = ()) -> Score:
+            *, strata: Strata = (None, None), class_prior: str = "unconditional", quantisation: str = "round",
+            codec: str = "none", provenance: JSON | None = None, floor: Score | None = None,
+            notes: tuple[str, ...] = ()) -> Score:
     """Score generated images against real ones.
 
     Arguments:
@@ -147,6 +162,8 @@ def measure(metric: str, generated: Features, reference_features: Features, extr
         reference_features: Features (m, d) of the real images, by the same extractor.
         extract: The extractor that made both.
         reference: Which real images; its n must be m.
+        strata: Labels of the generated and of the reference images, each where the number of each class was chosen and
+            is not random: labels asked of a conditional model, a split balanced by its makers.
         class_prior: Which labels the images were asked for.
         quantisation: How floats became uint8.
         codec: File format the images went through.
@@ -164,11 +181,11 @@ def measure(metric: str, generated: Features, reference_features: Features, extr
     n, m = len(generated), len(reference_features)
     if reference.n not in (0, m):
         raise ValueError(f"The reference says it has {reference.n} images, but {m} rows of features were given.")
-    estimate = chosen.estimate(generated, reference_features)
+    estimate = chosen.estimate(generated, reference_features, strata)
     protocol = EvalProtocol(
         metric=chosen.name, version=chosen.version, extractor=extract.name, weights_hash=extract.weights_hash,
         features=extract.describe(), reference=reference, n=n, class_prior=class_prior, estimator=chosen.estimator,
-        quantisation=quantisation, codec=codec, options=chosen.options, provenance=facts)
+        quantisation=quantisation, codec=codec, options=options_of(chosen, strata), provenance=facts)
     found = rules.flags(n, extract.dimension, reference, facts, by_covariance=chosen.by_covariance)
     return Score(name_of(chosen.name, extract.name), estimate.value, estimate.interval, estimate.se, estimate.plain, n,
                  m, protocol, floor, found + notes, estimate.left_out)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sfumato.metrics.jackknife import GROUPS, group_of
+from sfumato.metrics.jackknife import GROUPS, deal, group_of
 
 Features = np.ndarray
 
@@ -140,15 +140,20 @@ class Groups:
         self._seconds: list[np.ndarray] = []
 
     @classmethod
-    def of(cls, features: Features, groups: int = GROUPS) -> Groups:
-        """Sum an array (n, d), block by block."""
-        stream = cls(groups)
+    def of(cls, features: Features, groups: int = GROUPS, labels: np.ndarray | None = None) -> Groups:
+        """Sum an array (n, d), block by block; labels make strata (`jackknife.deal`)."""
+        stream, member = cls(groups), deal(len(features), groups, labels)
         for part in blocks(check_features(features)):
-            stream.add(part)
+            stream.add(part, member[stream.n:stream.n + len(part)])
         return stream
 
-    def add(self, features: Features) -> None:
-        """Add a batch of rows (b, d), b >= 1."""
+    def add(self, features: Features, member: np.ndarray | None = None) -> None:
+        """Add a batch of rows (b, d).
+
+        Arguments:
+            features: The rows.
+            member: int64 (b,), the group of each row; by default that of its position in the stream.
+        """
         x = check_features(features)
         if len(x) == 0:
             return
@@ -160,7 +165,7 @@ class Groups:
             self._seconds = [np.zeros(d * (d + 1) // 2) for _ in range(self.groups)]
         if x.shape[1] != len(self._shift):
             raise ValueError(f"The stream has {len(self._shift)} features, this batch {x.shape[1]}.")
-        member = group_of(self.n, self.n + len(x), self.groups)
+        member = group_of(self.n, self.n + len(x), self.groups) if member is None else member
         for k in np.unique(member):
             part = Moments.of(x[member == k], self._shift)
             self._counts[k] += part.n
