@@ -99,5 +99,5 @@ def test_a_trained_run_is_resettled_in_its_sampling_fields_only() -> None:
         resettle(recipe, ["train.batch=4"], ("sample",))
     with pytest.raises(RecipeError, match="evaluate.n belongs"):
         resettle(recipe, ["evaluate.n=4"], ("sample",))
-    with pytest.raises(RecipeError, match="Unknown field 'samler'. Did you mean 'sample'"):
+    with pytest.raises(RecipeError, match="Unknown field 'samler'. Did you mean 'sampler'"):
         resettle(recipe, ["samler.guidance=4"], ("sample",))

@@ -151,11 +151,23 @@ def _value(recipe: Recipe, paths: Sequence[str]) -> str:
 
 
 def _plain(value: Any) -> str:
+    """Write a value for a reader of the table."""
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else literal(value)
+
+
+def literal(value: Any) -> str:
+    """Write a value so that, given as FIELD=VALUE, it is that very value again.
+
+    >>> literal(400_000), literal(1 / 6), literal(0.5), literal((1, 2)), literal(None), literal(True)
+    ('400000', '0.16666666666666666', '0.5', '1,2', 'none', 'true')
+    """
     if value is None or isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return ",".join(_plain(v) for v in value) if value else "()"
-    return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)
+        return ",".join(map(literal, value)) if value else "()"
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return str(value)
 
 
 def cost_report(recipe: Recipe, data_root: str | None, shape: str | None, classes: int = 0) -> str:
@@ -281,11 +293,11 @@ def _fields(node: Any, prefix: str) -> Iterator[tuple[str, str, str]]:
             kinds = typing.get_type_hints(value.entry())
             for option in options_of(value.entry(), fixed=FILLED_IN).values():
                 current = value.options.get(option.name, option.default)
-                yield f"{path}.{option.name}", _kind(kinds.get(option.name, Any)), _plain(current)
+                yield f"{path}.{option.name}", _kind(kinds.get(option.name, Any)), literal(current)
         elif dataclasses.is_dataclass(value):
             yield from _fields(value, f"{path}.")
         else:
-            yield path, _kind(hints[field.name]), _plain(value)
+            yield path, _kind(hints[field.name]), literal(value)
 
 
 def _kind(hint: Any) -> str:
