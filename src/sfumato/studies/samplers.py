@@ -23,6 +23,11 @@ SIZES = {"tiny": ((5, 12), 100), "cpu": ((5, 8, 12, 20, 32, 50), 2000)}  # scale
 LEFT_OUT = ("adaptive",)
 MORE = {"heun, churn 20": ("heun", "sample.sampler.churn=20"), "ddim, eta 1": ("ddim", "sample.sampler.eta=1")}
 
+GROUPS = {  # of a figure each, beside DDIM (which is Euler here); the rest remember earlier steps
+    "one-step": ("ddim", "euler", "heun", "singlestep"),
+    "stochastic": ("ddim", "ancestral", "dpmpp-sde", *MORE),
+}
+
 
 def entrants() -> dict[str, tuple[str, ...]]:
     """Return the settings of every sampler with its defaults, and of a few with other options, by name."""
@@ -94,14 +99,12 @@ def samplers(scale: str) -> Study:
 
 def _pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture]:
     lines = series(outcomes, "fd")
-    groups = {
-        "deterministic": [n for n in lines if n not in ("ancestral", "dpmpp-sde", *MORE)],
-        "stochastic": [n for n in ("ancestral", "dpmpp-sde", *MORE, "euler") if n in lines],
-    }
+    known = [n for group in GROUPS.values() for n in group]
+    groups = GROUPS | {"multistep": ("ddim", *(n for n in lines if n not in known))}
     name = next((o.scores["fd"].name for o in outcomes if "fd" in o.scores), "FD")
     caption = words(study, outcomes)
     return {
         group: against_nfe({n: lines[n] for n in members}, score=name, floor=floor_of(outcomes, "fd"),
                            title=f"{group.capitalize()} samplers", caption=caption)
-        for group, members in groups.items() if members
+        for group, names in groups.items() if (members := [n for n in names if n in lines])
     }  # fmt: skip
