@@ -39,7 +39,8 @@ def imports(file: Path) -> list[tuple[int, str]]:
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
-            found += [(node.lineno, f"{module}.{alias.name}" if module == "sfumato" else module) for alias in node.names]
+            names = [f"{module}.{alias.name}" if module == "sfumato" else module for alias in node.names]
+            found += [(node.lineno, name) for name in names]
     return found
 
 

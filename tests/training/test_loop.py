@@ -62,7 +62,8 @@ def test_accumulation_keeps_the_gradient(tiny):
 
 def test_training_learns(tiny):
     """The loss on fixed noise falls by a fifth within 60 steps."""
-    recipe = override(tiny, ["train.rate=constant", "train.optimizer.lr=0.003", "network.dropout=0.0", "train.images=960"])
+    fields = ["train.rate=constant", "train.optimizer.lr=0.003", "network.dropout=0.0", "train.images=960"]
+    recipe = override(tiny, fields)
     data = load_data(recipe, "train")
     trainer = Trainer(resolve(recipe, data), data, CPU)
 
