@@ -58,7 +58,7 @@ def test_it_learns_and_samples(name: str, tmp_path) -> None:
     run = train(override(recipe_of(name), few), tmp_path, quiet=True, device="cpu")
     records = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
     assert all(record["skipped"] == 0 for record in records)
-    assert records[-1]["loss"] < 0.9 * records[0]["loss"]
+    assert records[-1]["loss"] < 0.97 * records[0]["loss"]
     if trains(run.recipe) == "denoiser":
         x = run.source(use="raw").floats([0, 1, 2, 3], torch.tensor([0, 3, -1, 9]))
         assert bool(torch.isfinite(x).all()) and float(x.std()) > 0.05

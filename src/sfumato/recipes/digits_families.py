@@ -191,7 +191,7 @@ def adm_digits_classifier() -> Recipe:
         network=part("networks", "adm-classifier", width=32, mult=(1, 2), blocks=1, attention=(4,)),
         variance="none",
         objective=part("objectives", "classifier"),
-        train=replace(base.train, optimizer=adamw, rate=part("training.rates", "linear", warmup=3200.0)),
+        train=replace(base.train, optimizer=adamw, rate=part("training.rates", "linear")),
         sample=Sample(),
     )
 

@@ -17,13 +17,14 @@ References:
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from sfumato.recipes._paper import FID_50K, cifar10, decaying
 from sfumato.training.recipe import Data, Part, Recipe, Sample, Train, part
 
 WARMUP = 0.077
 PREDICTOR = part("samplers", "ancestral", variance="large")
-NCSN = {"fourier": True, "fourier_scale": 16.0, "taps": (1, 3, 3, 1), "image_path": True}
+NCSN: dict[str, Any] = {"fourier": True, "fourier_scale": 16.0, "taps": (1, 3, 3, 1), "image_path": True}
 
 
 def ddpmpp_cifar10() -> Recipe:

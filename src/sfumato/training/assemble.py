@@ -77,7 +77,7 @@ def option(part: Part, name: str) -> Any:
 
 def trains(recipe: Recipe) -> str:
     """Return what the recipe's objective trains: "denoiser" or "classifier" (the constant TRAINS of its file)."""
-    kind: str = sys.modules[recipe.objective.entry().__module__].TRAINS  # type: ignore[attr-defined]
+    kind: str = sys.modules[recipe.objective.entry().__module__].TRAINS
     return kind
 
 
@@ -120,7 +120,7 @@ def build_network(recipe: Recipe, device: torch.device | str = "cpu") -> nn.Modu
     meta, context = torch.device(device).type == "meta", context_of(recipe)
     with _initialised(recipe), torch.device("meta") if meta else nullcontext():
         network: nn.Module = make(recipe.network, context)
-    return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _conditioning(recipe: Recipe) -> dict[str, Any]:

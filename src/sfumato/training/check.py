@@ -179,24 +179,33 @@ def _text(shape: Shape | None) -> str:
 def _walk(recipe: Recipe) -> None:
     """Let the sampler walk the grid on one pixel, with a stand-in that knows only the levels the network knows."""
     context = context_of(recipe)
-    table = context["table"] if asks(recipe.c_noise, "table") else None
-    scales = _scales(make(recipe.draw, context)(_quantiles())) if recipe.c_in == "one" else {}
+    seen: list[Level] = []
 
     def stand_in(x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
-        if table is not None:
-            index_in(table, level)
-        if scales and not any(_close(scale(level)) for scale in scales.values()):
-            raise ValueError(
-                f"it asks for the level ({float(level.alpha):.4g}, {float(level.sigma):.4g}), and with c_in=one the "
-                f"network was trained where {' or '.join(scales)} = 1 only. Take a grid of the schedule (uniform, "
-                "flow), or set c_in=unit-circle, unit-line or unit-variance."
-            )
+        seen.append(level)
         return Prediction(0 * x, None if recipe.variance == "none" else 0 * x)
 
     with _explained(f"sample.sampler={recipe.sample.sampler} cannot walk sample.grid={recipe.sample.grid}"):
         grid, x = build_grid(recipe), torch.zeros(1, 1, 1, 1)
         for _ in build_sampler(recipe)(stand_in, x, grid, noise=lambda step: x):
             pass
+        visited = Level(torch.cat([v.alpha.reshape(-1) for v in seen]), torch.cat([v.sigma.reshape(-1) for v in seen]))
+        if asks(recipe.c_noise, "table"):
+            index_in(context["table"], visited)
+        if recipe.c_in == "one":
+            _check_scale(visited, make(recipe.draw, context)(_quantiles()))
+
+
+def _check_scale(visited: Level, trained: Level) -> None:
+    """Refuse levels that are not on the scale of training, where the network's input is not rescaled."""
+    scales = _scales(trained)
+    if scales and not any(_close(scale(visited)) for scale in scales.values()):
+        off = (next(iter(scales.values()))(visited) - 1).abs().argmax()
+        raise ValueError(
+            f"it asks for the level ({float(visited.alpha[off]):.4g}, {float(visited.sigma[off]):.4g}), and with "
+            f"c_in=one the network was trained where {' or '.join(scales)} = 1 only. Take a grid of the schedule "
+            "(uniform, flow), or set c_in=unit-circle, unit-line or unit-variance."
+        )
 
 
 def _scales(levels: Level) -> dict[str, Callable[[Level], Tensor]]:

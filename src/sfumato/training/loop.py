@@ -198,7 +198,7 @@ class Trainer:
         groups = {"network": dict(self.network.state_dict())}
         groups |= {f"ema-{name}": weights for name, weights in self.averages.weights.items()}
         for i, optimizer in enumerate(self.optimizers):
-            flat = {}
+            flat: dict[str, Tensor] = {}
             for key, entry in optimizer.state_dict()["state"].items():
                 flat |= {f"{key}.{name}": torch.as_tensor(value) for name, value in entry.items()}
             groups[f"optimizer-{i}"] = flat
