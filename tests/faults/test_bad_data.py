@@ -200,7 +200,7 @@ def test_impossible_crops_and_filters_are_refused():
 
 def idx(array):
     header = b"\0\0\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
-    return gzip.compress(header + array.tobytes())
+    return gzip.compress(header + array.tobytes(), mtime=0)
 
 
 def test_an_idx_file_is_read_as_written(tmp_path):
@@ -219,9 +219,9 @@ GOOD_IDX = idx(np.arange(200, dtype=np.uint8))
         (b"text", "not a whole gzip file"),
         (GOOD_IDX[:-20], "not a whole gzip file"),
         (GOOD_IDX[:40] + b"\0\0" + GOOD_IDX[42:], "not a whole gzip file"),
-        (gzip.compress(b"\0\0\x0d\x01\0\0\0\x01a"), "begins with 000008; found 00000d01"),
-        (gzip.compress(b"\0\0\x08\x01\0\0\0\x05abc"), r"announces the shape \(5,\) but holds 3 values"),
-        (gzip.compress(b"\0\0\x08\x03\0\0"), r"announces the shape \(\)"),
+        (gzip.compress(b"\0\0\x0d\x01\0\0\0\x01a", mtime=0), "begins with 000008; found 00000d01"),
+        (gzip.compress(b"\0\0\x08\x01\0\0\0\x05abc", mtime=0), r"announces the shape \(5,\) but holds 3 values"),
+        (gzip.compress(b"\0\0\x08\x03\0\0", mtime=0), r"announces the shape \(\)"),
     ],
 )
 def test_a_broken_idx_file_is_refused(tmp_path, content, reason):
