@@ -68,10 +68,10 @@ def adm_imagenet256() -> Recipe:
 def adm_imagenet256_uncond() -> Recipe:
     """ADM on ImageNet at 256x256, unconditional: what a classifier alone can do.
 
-    Paper: Dhariwal and Nichol, 2021, Table 4.
+    Paper: Dhariwal and Nichol, 2021.
     Command: sfumato train adm-imagenet256-uncond data.name=folder:PATH
     Hardware and time: 3,410 EFLOP for 507 million images.
-    Expected: FID 26.21 unguided; guided with scale 1: 33.03; scale 10: 12.00 (n = 50,000, 250 steps).
+    Expected: guided with scale 1: FID 33.03; scale 10: 12.00 (n = 50,000, 250 steps).
     Measured here: not measured here.
     """
     base = adm_imagenet256()

@@ -4,7 +4,7 @@ They see what the diffusion model of their size sees: its chain, its steps, its 
 to 0.8 to 1 of the side, which is not done here. No average of the weights is kept.
 
 References:
-    Dhariwal, Nichol. Diffusion Models Beat GANs on Image Synthesis. 2021, section 4 and appendix K.
+    Dhariwal, Nichol. Diffusion Models Beat GANs on Image Synthesis. 2021, section 4.
     https://arxiv.org/abs/2105.05233
 """
 

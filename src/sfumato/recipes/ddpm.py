@@ -59,7 +59,7 @@ def ddpm_celebahq_256() -> Recipe:
 
     Paper: Ho et al., 2020.
     Command: sfumato train ddpm-celebahq-256 data.name=folder:PATH
-    Hardware and time: 48 EFLOP for 32 million images; the paper trained on a TPUv3-8.
+    Hardware and time: 48 EFLOP for 32 million images.
     Expected: the paper shows samples and gives no score.
     Measured here: not measured here.
     """

@@ -34,7 +34,7 @@ def ddpm_ablation_mu_bound_learned() -> Recipe:
     Paper: Ho et al., 2020, Table 2.
     Command: sfumato train ddpm-ablation-mu-bound-learned
     Hardware and time: as ddpm-cifar10.
-    Expected: FID 23.69, IS 7.28 +- 0.10 (n = 50,000).
+    Expected: FID 23.69 (n = 50,000).
     Measured here: not measured here.
     """
     return _row("mu-bound-learned", "mu-tilde", BOUND, "diagonal")

@@ -94,7 +94,7 @@ def iddpm_imagenet64_cond() -> Recipe:
     Paper: Nichol and Dhariwal, 2021, section 6. Here the bound's term is not scaled by T / 1000, and t is not rescaled.
     Command: sfumato train iddpm-imagenet64-cond data.name=folder:PATH
     Hardware and time: 274 EFLOP for 512 million images.
-    Expected: FID 2.92 at 250 steps in the paper's figure (not verified here).
+    Expected: no score is quoted here.
     Measured here: not measured here.
     """
     base = iddpm_imagenet64()
