@@ -61,8 +61,6 @@ class Plan:
 PLANS: dict[str, Plan] = {
     "fashion_mnist": Plan("fashion-mnist", Shape(28, 14, (32, 48, 112)), epochs=6, mirror=True),
     "fashion_mnist14": Plan("fashion-mnist", Shape(14, 14, (32, 48, 112)), epochs=5, mirror=True),
-    "mnist": Plan("mnist", Shape(28, 14, (16, 32, 112)), epochs=3),
-    "mnist14": Plan("mnist", Shape(14, 14, (16, 32, 112)), epochs=3),
     "digits": Plan("digits", Shape(8, 8, (16, 32, 64)), epochs=40, batch=64),
 }
 """The networks that are shipped, by the name of their extractor."""
