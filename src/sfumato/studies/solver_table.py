@@ -186,7 +186,8 @@ def measure(
         start = grid(budgets[0])[0]
         x = float(start.sigma) * n
         exact, _ = adaptive(denoiser, x, start, 1e-11, "DOP853")
-        result["grids"][name] = rows = {}
+        rows: dict[str, list[float | None]] = {}
+        result["grids"][name] = rows
         for entry in entries:
             if entry.options.get("gauge") == "ve" and start.alpha == 0:
                 rows[entry.label] = [None] * len(budgets)
