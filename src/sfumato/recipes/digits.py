@@ -11,6 +11,9 @@ def edm_digits() -> Recipe:
     Paper: Karras et al., Elucidating the Design Space of Diffusion-Based Generative Models, 2022 (network, optimiser
     and budget are ours).
     Command: sfumato train edm-digits   (or: sfumato demo)
+    Cost: 40,000 images; with evaluation and pictures 73 s on two cores of an AMD EPYC.
+    Measured here: FD[digits] 0.04 [-0.41, 0.50]; n = 1,000 against the 360 test digits, floor -0.18 [-0.24, -0.12], one
+    seed: too few real digits to tell the model from them.
     """
     return Recipe(
         name="edm-digits",
