@@ -71,8 +71,8 @@ def flow_fashion_mnist_cpu() -> Recipe:
     (network, optimiser and budget are ours).
     Command: sfumato train flow-fashion-mnist-cpu
     Cost: 300,000 images, about 50 minutes on one thread of an AMD EPYC at 100 images/s.
-    Measured here: at 100,000 images FD[fashion_mnist] 1.68 [1.35, 2.00]; n = 2,000 against the 10,000 test images, floor
-    -0.01 [-0.08, 0.05], one seed; the whole budget was not measured. See docs/results/fashion-mnist.md.
+    Measured here: at 100,000 images FD[fashion_mnist] 1.68 [1.35, 2.00]; n = 2,000 against the 10,000 test images,
+    floor -0.01 [-0.08, 0.05], one seed; the whole budget was not measured. See docs/results/fashion-mnist.md.
     """
     return Recipe(
         name="flow-fashion-mnist-cpu",
