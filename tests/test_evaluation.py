@@ -48,6 +48,15 @@ def test_a_score_carries_floor_protocol_and_provenance(run):
     assert json.loads(result.path.read_text())["scores"][0]["value"] == fd.value
 
 
+def test_jackknife_groups_are_dealt_within_chosen_classes(run):
+    """Labels asked for in equal numbers are no noise; digits' test classes are uneven, so its side is dealt blindly."""
+    fd = pixels(run).scores[0]
+    assert fd.protocol.options["strata"] == fd.floor.protocol.options["strata"] == [True, False]
+    even, uneven = load("digits", split="test"), load("digits", split="test")
+    rows = torch.cat([(even.labels == k).nonzero()[:20, 0] for k in range(10)])
+    assert evaluation._balanced(even.subset(rows.tolist())) and not evaluation._balanced(uneven)
+
+
 def test_the_same_seeds_give_the_same_score_in_any_batch(run):
     """Images differ by at most one level between batch sizes, so scores agree to the last percent."""
     smaller = run.with_recipe(override(run.recipe, ["sample.batch=7"]))

@@ -116,7 +116,13 @@ def evaluate(
         notes.append("the training images are not the ones at hand: leakage could not be checked")
     reference_features = cached_features(features, real, quiet)
     others = load_data(replace(recipe, data=replace(recipe.data, first=None)), "train", root)
-    pool = cached_features(features, others.take(min(len(others), FLOOR_REPEATS * n), seed=0), quiet)
+    drawn = others.take(min(len(others), FLOOR_REPEATS * n), seed=0)
+    pool = cached_features(features, drawn, quiet)
+    # where class counts were chosen, jackknife groups are dealt within classes: else class noise is counted twice
+    made_labels = balanced_labels(n, len(run.classes))
+    made_strata = None if made_labels is None else made_labels.numpy()
+    real_strata = real.labels.numpy() if real.labels is not None and _balanced(real) else None
+    pool_strata = drawn.labels.numpy() if made_labels is not None and drawn.labels is not None else None
     made, hashes, facts = _generate(run, n, features, first_seed, use, device, quiet)
     copies = rules.check_self_comparison(hashes, real.image_hashes)
     provenance = facts | {
@@ -127,13 +133,14 @@ def evaluate(
     scores = []
     for name in metrics:
         score = measure(
-            name, made, reference_features, features, reference,
+            name, made, reference_features, features, reference, strata=(made_strata, real_strata),
             class_prior=prior, quantisation="round", provenance=provenance, notes=tuple(notes),
         )  # fmt: skip
         if n <= len(pool):
             lowest = floor(
-                name, pool, n, features, reference, reference_features=reference_features, repeats=FLOOR_REPEATS
-            )
+                name, pool, n, features, reference, reference_features=reference_features, labels=pool_strata,
+                reference_labels=real_strata, repeats=FLOOR_REPEATS,
+            )  # fmt: skip
             score = with_floor(score, lowest)
         scores.append(score)
     key = hashlib.sha256(canonical([s.protocol.to_json() for s in scores]).encode()).hexdigest()[:8]
@@ -142,6 +149,12 @@ def evaluate(
     result = Result(run.path, recipe.name, tuple(scores), provenance, path)
     replace_json(path, result.to_json())
     return result
+
+
+def _balanced(data: Dataset) -> bool:
+    """Return whether a dataset holds equally many images of each class, which is then a choice and not chance."""
+    counts = torch.bincount(data.labels, minlength=len(data.classes)) if data.labels is not None else torch.zeros(0)
+    return len(counts) > 1 and bool((counts == counts[0]).all())
 
 
 def _generate(

@@ -12,7 +12,7 @@ def edm_digits() -> Recipe:
     and budget are ours).
     Command: sfumato train edm-digits   (or: sfumato demo)
     Cost: 40,000 images; with evaluation and pictures 73 s on two cores of an AMD EPYC.
-    Measured here: FD[digits] 0.04 [-0.41, 0.50]; n = 1,000 against the 360 test digits, floor -0.18 [-0.24, -0.12], one
+    Measured here: FD[digits] 0.14 [-0.24, 0.53]; n = 1,000 against the 360 test digits, floor -0.16 [-0.21, -0.11], one
     seed: too few real digits to tell the model from them.
     """
     return Recipe(

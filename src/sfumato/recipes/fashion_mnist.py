@@ -18,8 +18,8 @@ def edm_fashion_mnist_cpu() -> Recipe:
     Command: sfumato train edm-fashion-mnist-cpu
     Cost: 300,000 images; 55 minutes on one busy thread of an AMD EPYC (107 images/s while the core was free).
     Measured here: FD[fashion_mnist] 0.79 [0.65, 0.92], with guidance 1.5 0.20 [0.15, 0.25]; n = 5,000 against the
-    10,000 test images, floor -0.013 [-0.052, 0.025], one seed. Biased
-    low: see docs/results/fashion-mnist.md.
+    10,000 test images, floor -0.013 [-0.052, 0.025], one seed.
+    Biased low: see docs/results/fashion-mnist.md.
     """
     return Recipe(
         name="edm-fashion-mnist-cpu",
@@ -46,8 +46,8 @@ def ddpm_fashion_mnist_cpu() -> Recipe:
     Command: sfumato train ddpm-fashion-mnist-cpu
     Cost: 300,000 images, about 50 minutes on one thread of an AMD EPYC at 100 images/s.
     Measured here: at 100,000 images FD[fashion_mnist] 6.4 [5.6, 7.1]; n = 2,000 against the 10,000 test images, floor
-    -0.01 [-0.08, 0.05], one seed; the whole budget was not measured. Biased
-    low: see docs/results/fashion-mnist.md.
+    -0.01 [-0.08, 0.05], one seed; the whole budget was not measured.
+    Biased low: see docs/results/fashion-mnist.md.
     """
     return Recipe(
         name="ddpm-fashion-mnist-cpu",
@@ -74,8 +74,8 @@ def flow_fashion_mnist_cpu() -> Recipe:
     Command: sfumato train flow-fashion-mnist-cpu
     Cost: 300,000 images, about 50 minutes on one thread of an AMD EPYC at 100 images/s.
     Measured here: at 100,000 images FD[fashion_mnist] 1.68 [1.35, 2.00]; n = 2,000 against the 10,000 test images,
-    floor -0.01 [-0.08, 0.05], one seed; the whole budget was not measured. Biased
-    low: see docs/results/fashion-mnist.md.
+    floor -0.01 [-0.08, 0.05], one seed; the whole budget was not measured.
+    Biased low: see docs/results/fashion-mnist.md.
     """
     return Recipe(
         name="flow-fashion-mnist-cpu",
