@@ -96,3 +96,11 @@ def test_dropout_acts_in_training_only():
     assert torch.equal(network(x, c), network(x, c))
     network.train()
     assert not torch.equal(network(x, c), network(x, c))
+
+
+def test_a_size_below_the_smallest_offers_one_size():
+    """With patch 2 and two levels sizes are multiples of 4; below 4 there is one nearest size, not two."""
+    with pytest.raises(ValueError, match=r"Nearest: 4\."):
+        unet(size=3)
+    with pytest.raises(ValueError, match=r"Nearest: 28 or 32\."):
+        unet(size=30)

@@ -153,3 +153,10 @@ def test_checkpoints_kept(tiny, tmp_path):
     """At least two checkpoints stay, the newest last."""
     train(override(tiny, ["train.save_every=0.0"]), tmp_path, quiet=True)
     assert checkpoint.steps(tmp_path / "checkpoints") == [19, 20]
+
+
+@pytest.mark.parametrize("content", ["", "{not json", "[]", "{}", '"text"'])
+def test_a_damaged_recipe_is_named_with_the_remedy(tmp_path, content):
+    (tmp_path / "recipe.json").write_text(content)
+    with pytest.raises(RecipeError, match=r"recipe.json is damaged .*checkpoints"):
+        Run.open(tmp_path)

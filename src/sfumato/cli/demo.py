@@ -78,8 +78,9 @@ def reading(result: Result) -> str:
     )
     if score.floor is not None:
         text += (
-            f"\nThe floor, {score.floor.value:.3g}, is what as many real digits score against the same test digits: "
-            f"no model can be expected below it, and the distance to it is what is left to learn."
+            f"\nThe floor, {score.floor.value:.3g}, is what as many real digits score against the same {score.m} test "
+            f"digits: where the interval covers it, so few images cannot tell the model from real digits. (It may be "
+            f"negative: small-sample bias is subtracted, and its range leaves out the noise of the test digits.)"
         )
     return text
 

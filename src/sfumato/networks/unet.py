@@ -223,7 +223,8 @@ def unet(
     if unknown := [i for i in attention if not 0 <= i < levels]:
         raise ValueError(f"attention names levels 0..{levels - 1} (0 = finest); got {unknown[0]}.")
     if size % multiple:
-        near = f"{max(multiple, size // multiple * multiple)} or {-(-size // multiple) * multiple}"
+        sizes = {max(multiple, size // multiple * multiple), -(-size // multiple) * multiple}
+        near = " or ".join(map(str, sorted(sizes)))
         raise ValueError(
             f"size must be a multiple of {multiple} (patch {patch}, {levels} levels); got {size}. Nearest: {near}."
         )

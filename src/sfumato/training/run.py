@@ -110,8 +110,15 @@ class Run:
         file = path / "recipe.json"
         if not file.exists():
             raise RecipeError(f"{path} is not a run (no recipe.json). `sfumato train RECIPE --out {path}` makes one.")
-        tree = json.loads(file.read_text())
-        return cls(path, Recipe.from_json(tree.pop("recipe")), tree)
+        try:
+            tree = json.loads(file.read_text())
+            recipe = tree.pop("recipe")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RecipeError(
+                f"{file} is damaged ({type(error).__name__}: {error}). A copy of its recipe is in state.json of each "
+                f"folder in {path / 'checkpoints'}; restore it from there."
+            ) from None
+        return cls(path, Recipe.from_json(recipe), tree)
 
     @property
     def classes(self) -> tuple[str, ...]:
