@@ -28,11 +28,11 @@ from sfumato.core.images import to_float
 from sfumato.data.dataset import Dataset
 from sfumato.recipes.fashion_mnist import edm_fashion_mnist_cpu
 from sfumato.training.assemble import build_network
-from sfumato.training.loop import Trainer
 from sfumato.training.machine import describe, keep_freed_memory
 from sfumato.training.optim import muon
 from sfumato.training.recipe import Recipe, override
 from sfumato.training.run import resolve
+from sfumato.training.trainer import Trainer
 
 
 def toolkit(recipe: Recipe, data: Dataset, channels_last: bool) -> Callable[[], None]:

@@ -9,9 +9,10 @@ import torch
 
 from sfumato.training import checkpoint
 from sfumato.training.guard import Diverged
-from sfumato.training.loop import Trainer, train
+from sfumato.training.loop import train
 from sfumato.training.recipe import RecipeError, override
 from sfumato.training.run import Run, load_data, resolve
+from sfumato.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 
