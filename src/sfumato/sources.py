@@ -61,10 +61,35 @@ class Diffusion:
         Raises:
             ValueError: For labels out of range, or labels given to an unlabelled model.
         """
-        labels = check_labels(labels, len(seeds), self.classes)
         noise = SamplingNoise(torch.as_tensor(seeds, dtype=torch.int64), self.shape, device=self.device)
-        n = noise.start()
-        x = like(self.grid[0].sigma, n) * n
+        yield from self.walk(noise.start(), noise, labels)
+
+    def mixed(self, a: int, b: int, weights: Tensor, labels: Tensor | None = None) -> Iterator[State]:
+        """Yield the states of images whose starts lie `between` those of two seeds; steps take the noise of `a`.
+
+        Arguments:
+            a: Seed at weight 0.
+            b: Seed at weight 1.
+            weights: In [0, 1], shape (B,).
+            labels: int64 (B,) in [-1, classes), or None.
+        """
+        start, end = (SamplingNoise([seed], self.shape, device=self.device).start() for seed in (a, b))
+        noise = SamplingNoise([a] * len(weights), self.shape, device=self.device)
+        yield from self.walk(between(start, end, weights), noise, labels)
+
+    def walk(self, start: Tensor, noise: SamplingNoise, labels: Tensor | None = None) -> Iterator[State]:
+        """Yield the state after every step from a start of one's own, such as one `between` two seeds'.
+
+        Arguments:
+            start: Unit normal noise, shape (B, C, H, W).
+            noise: Of the steps; a deterministic sampler does not use it.
+            labels: int64 (B,) in [-1, classes), or None.
+
+        Raises:
+            ValueError: For labels out of range, or labels given to an unlabelled model.
+        """
+        labels = check_labels(labels, len(start), self.classes)
+        x = like(self.grid[0].sigma, start) * start
         label = None if labels is None else labels.to(self.device)
         generator = iter(self.sampler(self.denoiser, x, self.grid, noise=noise, label=label))
         while True:
@@ -122,6 +147,31 @@ class Real:
                 f"[0, {len(self.dataset)}); got {min(seeds)} to {max(seeds)}."
             )
         return self.dataset.images[self.order[torch.as_tensor(seeds, dtype=torch.int64)]]
+
+
+def between(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
+    """Return starts on the great circle between two: unit normal again, as a straight line would not be.
+
+    Arguments:
+        a: Start at weight 0, shape (1, C, H, W).
+        b: Start at weight 1, the same shape.
+        weight: In [0, 1], shape (B,).
+
+    Returns:
+        Shape (B, C, H, W); at weights 0 and 1 exactly a and b.
+
+    References:
+        Shoemake. Animating Rotation with Quaternion Curves. 1985. https://doi.org/10.1145/325165.325242
+        Song, Meng, Ermon. Denoising Diffusion Implicit Models. 2021, equation (67). https://arxiv.org/abs/2010.02502
+    """
+    x, y = a.flatten().double(), b.flatten().double()
+    angle = torch.acos((x @ y / (x.norm() * y.norm())).clamp(-1, 1))
+    w = weight.double().reshape(-1, 1, 1, 1).to(angle)
+    if angle.sin().abs() < 1e-6:  # the same start twice: no circle, no difference
+        mixed = torch.lerp(a.double(), b.double(), w)
+    else:
+        mixed = ((1 - w) * angle).sin() / angle.sin() * a.double() + (w * angle).sin() / angle.sin() * b.double()
+    return mixed.to(a.dtype)
 
 
 def check_labels(labels: Tensor | None, count: int, classes: int) -> Tensor | None:

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from sfumato.cli import _entries
 from sfumato.core.images import NonFiniteError
+from sfumato.report import signature
 from sfumato.report.save import description
 from sfumato.training.run import Run
 
@@ -110,7 +112,7 @@ def test_an_entry_carries_what_made_it_and_a_changed_pixel_is_noticed(labelled: 
     assert (carried["seed"], carried["label"]) == (1, 5)
     assert json.loads(carried["settings"])["sample"]["sampler"]["name"] == "heun"
     changed.putpixel((0, 0), 255 - changed.getpixel((0, 0)))  # type: ignore[operator]
-    words_of = _entries.PngImagePlugin.PngInfo()
+    words_of = PngInfo()
     words_of.add_text("sfumato", info)
     changed.save(path, pnginfo=words_of)
     assert "1 images written, 1 were there" in cli(*words).out
@@ -236,3 +238,47 @@ def test_a_truncated_checkpoint_is_passed_over_loudly(labelled: Path, tmp_path: 
     shutil.rmtree(run / "checkpoints/step-2")
     said = cli("sample", run, "--n", 2, "--device", "cpu")
     assert said.code == 2 and "Every checkpoint" in said.err
+
+
+# make a signed picture again
+
+
+@pytest.fixture
+def entry(labelled: Path, tmp_path: Path, cli) -> Path:
+    words = ["--seeds", "5", "--classes", "3", "--sampler", "ddim", "--device", "cpu"]
+    cli("sample", labelled, *words, "--images", tmp_path)
+    return tmp_path / "seed-000000005.png"
+
+
+def test_a_picture_is_made_again_pixel_for_pixel(labelled: Path, entry: Path, tmp_path: Path, cli) -> None:
+    said = cli("sample", labelled, "--like", entry, "--out", tmp_path / "x" / "again.png", "--device", "cpu")
+    assert (said.code, "the same, pixel for pixel" in said.out) == (0, True)
+    old, new = signature.read(entry), signature.read(tmp_path / "x" / "again.png")
+    assert old[0].tobytes() == new[0].tobytes() and old[1] == new[1]
+
+
+def test_a_picture_that_cannot_be_made_again_is_refused_with_the_reason(
+    labelled: Path, unlabelled: Path, entry: Path, tmp_path: Path, cli
+) -> None:
+    with Image.open(entry) as picture:
+        text = picture.info["sfumato"]
+        picture.save(tmp_path / "plain.png")
+        changed = picture.copy()
+    changed.putpixel((0, 0), 255 - changed.getpixel((0, 0)))  # type: ignore[operator]
+    info = PngInfo()
+    info.add_text("sfumato", text)
+    changed.save(tmp_path / "changed.png", pnginfo=info)
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "cut.png").write_bytes(entry.read_bytes()[:120])
+    for run, like, words in (
+        (unlabelled, entry, "Name the run that made it"),
+        (labelled, tmp_path / "plain.png", "does not say how it was made"),
+        (labelled, tmp_path / "changed.png", "changed after it was made"),
+        (labelled, tmp_path / "text.png", "is not a PNG"),
+        (labelled, tmp_path / "cut.png", "damaged"),
+        (labelled, tmp_path / "gone.png", "No such file"),
+    ):
+        said = cli("sample", run, "--like", like, "--device", "cpu")
+        assert said.code == 2 and words in said.err and "Traceback" not in said.err, said
+    said = cli("sample", labelled, "--like", entry, "--guidance", 2, "--device", "cpu")
+    assert said.code == 2 and "--like takes every setting from the picture" in said.err

@@ -1,7 +1,7 @@
 """Images as files, one verified entry a seed, so that a killed run loses nothing and a restart makes what is missing.
 
-An entry is ``seed-000000007.png``. Its text carries what made it (`ENTRY`: seed, label, settings) and the sha256 of its
-pixels. It is written under another name, flushed and renamed, so an entry is whole or absent; on a restart each entry
+An entry is ``seed-000000007.png``, signed with its seed, label and settings (`report.signature`).
+It is written under another name, flushed and renamed, so an entry is whole or absent; on a restart each entry
 is decoded and its hash compared, and one that does not match is made again.
 
 Seeds are computed in fixed blocks, those of the first run: a block with anything missing is computed whole and only
@@ -10,21 +10,17 @@ the missing entries are written, so the set equals an uninterrupted run's, bit f
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from sfumato.core.images import NonFiniteError, finite, to_uint8
+from sfumato.report.signature import SignatureError, picture_of, read, signed
 from sfumato.sources import Diffusion
-
-ENTRY = "sfumato"
 
 
 class SettingsError(ValueError):
@@ -93,11 +89,8 @@ def whole(path: Path, tag: Mapping[str, Any]) -> bool:
         tag: What should have made it.
     """
     try:
-        with Image.open(path) as picture:
-            picture.load()
-            carried = json.loads(picture.info[ENTRY])
-            return bool(carried.pop("pixels") == _digest(picture) and carried == tag)
-    except (OSError, KeyError, ValueError, SyntaxError, AttributeError):  # what Pillow raises for damaged PNGs
+        return read(path)[1] == tag
+    except (SignatureError, OSError):
         return False
 
 
@@ -119,10 +112,8 @@ def _claim(folder: Path, text: str) -> None:
 
 
 def _write(path: Path, image: Tensor, tag: Mapping[str, Any]) -> None:
-    array = image.permute(1, 2, 0).contiguous().numpy()
-    picture = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
-    info = PngImagePlugin.PngInfo()
-    info.add_text(ENTRY, json.dumps({**tag, "pixels": _digest(picture)}))
+    picture = picture_of(image)
+    info = signed(picture, tag)
     partial = path.with_suffix(".tmp")
     try:
         with open(partial, "wb") as file:
@@ -132,28 +123,3 @@ def _write(path: Path, image: Tensor, tag: Mapping[str, Any]) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _digest(picture: Image.Image) -> str:
-    shape = f"{picture.mode}{picture.size}".encode()
-    return hashlib.sha256(shape + picture.tobytes()).hexdigest()
-
-
-def settings_of(recipe: Mapping[str, Any], checkpoint: Path, use: str, device: str) -> dict[str, Any]:
-    """Return what decides the images of a run: its checkpoint by hash, average, sampling fields, device and torch.
-
-    Arguments:
-        recipe: The recipe as JSON.
-        checkpoint: Directory of the checkpoint.
-        use: Which average of the weights.
-        device: Where images are computed; kernels differ in rounding.
-    """
-    manifest = hashlib.sha256((checkpoint / "MANIFEST.json").read_bytes()).hexdigest()[:16]
-    return {
-        "recipe": recipe["name"],
-        "checkpoint": f"{checkpoint.name} {manifest}",
-        "use": use,
-        "sample": recipe["sample"],
-        "device": device,
-        "torch": torch.__version__,
-    }

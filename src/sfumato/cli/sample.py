@@ -49,12 +49,16 @@ def sample(
     strip: bool = False,
     gif: bool = False,
     images: Folder = None,
+    like: Annotated[str | None, arg(metavar="PICTURE")] = None,
     device: Name = None,
 ) -> int:
     """Sample a run: a sheet of images, a strip or animation of the denoising, or one PNG a seed.
 
     The image of a seed does not depend on how many are made with it. Sampling fields can be set by name, and no part
     is trained anew: sfumato sample RUN sampler=heun sampler.churn=40 grid.steps=50
+
+    A PNG made by --images or by the playground says how it was made: sfumato sample RUN --like PICTURE.png
+    makes it again and compares.
 
     Arguments:
         run: Directory of a run.
@@ -71,6 +75,7 @@ def sample(
         strip: Also draw how the first 4 seeds emerge (with --seeds or --n: up to 16).
         gif: Also animate it.
         images: Folder for one verified PNG a seed instead of a sheet; run again, it makes only what is missing.
+        like: A picture to make again with its own settings; only --out and --device may be given with it.
         device: cpu, cuda, mps, ...; the best at hand unless given.
     """
     print(f"sfumato sample {run}", flush=True)  # before torch is imported, which takes seconds
@@ -78,6 +83,15 @@ def sample(
     from sfumato.training.run import Run
 
     opened = Run.open(run)
+    if like is not None:
+        from sfumato.cli._like import again
+        from sfumato.core.find import OptionError
+
+        others = (n, seeds, classes, sampler, grid, steps, guidance, use, images)
+        if overrides or strip or gif or any(other is not None for other in others):
+            raise OptionError("--like takes every setting from the picture; only --out and --device go with it.")
+        print(f"  {again(opened, Path(like), Path(out) if out else None, device_named(device))}")
+        return 0
     chosen = given(sampler=sampler, grid=grid, grid__steps=steps, guidance=guidance)
     opened = opened.with_recipe(resettle(opened.recipe, [*chosen, *overrides], ("sample",)))
     picked = class_list(classes, opened.classes)
@@ -206,7 +220,8 @@ def _write_images(
 ) -> None:
     from tqdm import tqdm
 
-    from sfumato.cli._entries import fill, settings_of
+    from sfumato.cli._entries import fill
+    from sfumato.report.signature import settings_of
     from sfumato.sources import check_labels
 
     labels = check_labels(labels_of(seeds, picked), len(seeds), source.classes)

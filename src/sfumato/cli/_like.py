@@ -1,0 +1,94 @@
+"""Make a signed picture again: its own settings on the same run, then a comparison pixel by pixel."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sfumato.core.images import tile, to_uint8
+from sfumato.report.signature import SignatureError, picture_of, read, settings_of, signed
+from sfumato.sources import Diffusion
+from sfumato.training.recipe import Recipe
+from sfumato.training.run import Run
+
+COLUMNS = 8  # of a sheet
+GAP = 2  # pixels between its images
+
+
+def again(run: Run, like: Path, out: Path | None, device: str) -> Path:
+    """Make a signed picture again, write it, and say how far it is from the original.
+
+    Arguments:
+        run: That made it.
+        like: The picture.
+        out: Where the new one goes; RUN/samples/again-NAME.png unless given.
+        device: Where to compute.
+
+    Returns:
+        Where it went.
+
+    Raises:
+        SignatureError: If the picture does not say how it was made, or was made by another checkpoint.
+    """
+    picture, made = read(like)
+    settings = _settings(made, like)
+    tree = {**run.recipe.to_json(), "sample": settings["sample"]}
+    run, use = run.with_recipe(Recipe.from_json(tree)), settings["use"]
+    mine = settings_of(tree, run.checkpoint.path, use, device)
+    if mine["checkpoint"] != settings["checkpoint"]:
+        raise SignatureError(
+            f"{like} was made by {settings['recipe']}, checkpoint {settings['checkpoint']}, and the newest of "
+            f"{run.path} is {mine['recipe']}, {mine['checkpoint']}. Name the run that made it; one that was trained on "
+            "since makes other images."
+        )
+    images = _images(run.source(use=use, device=device), made, like)
+    new = picture_of(images[0]) if "seed" in made else Image.fromarray(tile(images, min(COLUMNS, len(images)), GAP))
+    target = out or run.path / "samples" / f"again-{like.stem}.png"
+    if target.suffix != ".png":
+        raise SignatureError(f"Pictures are written as PNG; got {target.name!r}. Name it {target.stem}.png.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    new.save(target, pnginfo=signed(new, {**made, "settings": json.dumps(mine, sort_keys=True)}))
+    print(f"  {_difference(picture, new)}")
+    for key in ("device", "torch"):
+        if mine[key] != settings[key]:
+            print(f"  made with {key} {settings[key]}, now {mine[key]}: rounding may differ")
+    return target
+
+
+def _settings(made: dict[str, Any], like: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads(made["settings"])
+        _ = [settings[key] for key in ("recipe", "checkpoint", "use", "sample", "device", "torch")]
+    except (ValueError, TypeError, KeyError) as error:
+        raise SignatureError(f"{like} holds settings that cannot be read ({type(error).__name__}: {error}).") from None
+    return dict(settings)
+
+
+def _images(source: Diffusion, made: dict[str, Any], like: Path) -> Tensor:
+    """Return the picture's images as uint8 (B, C, H, W)."""
+    try:
+        seeds = [int(s) for s in made.get("seeds", [made.get("seed")])]
+        given = made.get("labels", [made.get("label")]) or [None]
+        labels = None if None in given else torch.tensor([int(label) for label in given])
+        if "to" in made:
+            weights = torch.tensor(made["mix"], dtype=torch.float64).reshape(-1)
+            states = source.mixed(seeds[0], int(made["to"]), weights, labels)
+        else:
+            states = source.states(seeds, labels)
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise SignatureError(f"{like} names seeds that cannot be read ({type(error).__name__}: {error}).") from None
+    return to_uint8(deque(states, maxlen=1)[0].x, source.quantisation).cpu()
+
+
+def _difference(old: Image.Image, new: Image.Image) -> str:
+    if old.size != new.size or old.mode != new.mode:
+        return f"another size: {old.mode} {old.size} before, {new.mode} {new.size} now"
+    most = int(np.abs(np.asarray(old, dtype=int) - np.asarray(new, dtype=int)).max())
+    return "the same, pixel for pixel" if most == 0 else f"at most {most} of 255 levels from the original"

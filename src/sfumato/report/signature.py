@@ -1,0 +1,115 @@
+"""A picture that says how it was made, so that it can be made again.
+
+The PNG's text field `ENTRY` holds JSON:
+
+    seed, label          of one image, or  seeds, labels  of a sheet of them, row by row
+    mix                  of an image between two seeds, the weight of the second start (`sources.between`)
+    settings             the text of `settings_of`: checkpoint by hash, average, sampling fields, device, torch
+    pixels               sha256 of mode, size and pixels: whoever edits the picture breaks the signature
+
+`sfumato sample RUN --like PICTURE` makes it again and compares.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+from torch import __version__ as torch_version
+
+ENTRY = "sfumato"
+LARGEST = 64_000_000  # pixels of a picture that is read: a small file can claim any size
+
+
+class SignatureError(ValueError):
+    """A picture that does not say how it was made, or not truly."""
+
+
+def picture_of(image: Tensor) -> Image.Image:
+    """Return a uint8 image (C, H, W), C = 1 or 3, as a picture."""
+    array: np.ndarray = image.permute(1, 2, 0).contiguous().numpy()
+    return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+
+
+def digest(picture: Image.Image) -> str:
+    """Return the sha256 of a picture's mode, size and pixels."""
+    shape = f"{picture.mode}{picture.size}".encode()
+    return hashlib.sha256(shape + picture.tobytes()).hexdigest()
+
+
+def signed(picture: Image.Image, made: Mapping[str, Any]) -> PngInfo:
+    """Return the text fields of a PNG that says how it was made.
+
+    Arguments:
+        picture: Whose pixels are signed.
+        made: JSON values: seed, label, settings.
+    """
+    info = PngInfo()
+    info.add_text(ENTRY, json.dumps({**made, "pixels": digest(picture)}))
+    return info
+
+
+def read(file: Path | IO[bytes], name: str = "") -> tuple[Image.Image, dict[str, Any]]:
+    """Return a picture and how it was made, without its hash.
+
+    Arguments:
+        file: A PNG, as a path or opened.
+        name: For messages; the path unless given.
+
+    Raises:
+        SignatureError: If it is no such picture, is too large, or was changed since.
+        FileNotFoundError: If there is no such file.
+    """
+    name = name or str(file)
+    try:
+        with Image.open(file, formats=["PNG"]) as picture:
+            if picture.width * picture.height > LARGEST:
+                raise SignatureError(
+                    f"{name} claims {picture.width} x {picture.height} pixels; at most {LARGEST:,} are read."
+                )
+            picture.load()
+            carried = json.loads(picture.info[ENTRY])
+            hashed = carried.pop("pixels")
+    except FileNotFoundError:
+        raise
+    except SignatureError:
+        raise
+    except UnidentifiedImageError:
+        raise SignatureError(f"{name} is not a PNG picture.") from None
+    except KeyError:
+        raise SignatureError(
+            f"{name} does not say how it was made. Give a PNG that `sfumato sample --images` or `sfumato app` made; "
+            "other programs often drop the text inside a picture."
+        ) from None
+    except (OSError, ValueError, SyntaxError, AttributeError, Image.DecompressionBombError) as error:
+        raise SignatureError(f"{name} is damaged ({type(error).__name__}: {error}).") from None
+    if hashed != digest(picture):
+        raise SignatureError(f"{name} was changed after it was made: its pixels are not those it was signed for.")
+    return picture, carried
+
+
+def settings_of(recipe: Mapping[str, Any], checkpoint: Path, use: str, device: str) -> dict[str, Any]:
+    """Return what decides the images of a run: its checkpoint by hash, average, sampling fields, device and torch.
+
+    Arguments:
+        recipe: The recipe as JSON.
+        checkpoint: Directory of the checkpoint.
+        use: Which average of the weights.
+        device: Where images are computed; kernels differ in rounding.
+    """
+    manifest = hashlib.sha256((checkpoint / "MANIFEST.json").read_bytes()).hexdigest()[:16]
+    return {
+        "recipe": recipe["name"],
+        "checkpoint": f"{checkpoint.name} {manifest}",
+        "use": use,
+        "sample": recipe["sample"],
+        "device": device,
+        "torch": torch_version,
+    }
