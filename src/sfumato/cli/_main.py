@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import os
 import pkgutil
 import sys
@@ -18,7 +20,7 @@ DESCRIPTION = (
     "`sfumato COMMAND --help` explains a command; `--debug` shows the stack trace of an error."
 )
 BAD_INPUT, INTERRUPTED = 2, 130
-CODES = {"IncomparableError": 3, "Diverged": 4}  # by name: importing these classes would import torch
+CODES = {"IncomparableError": 3, "Diverged": 4, "RankLost": 5}  # by name: importing these classes would import torch
 Command = Callable[..., int | None]
 
 
@@ -40,10 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    silent = io.StringIO() if _rank() else sys.stdout  # of several processes the first one speaks
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stdout(silent):
             warnings.showwarning = _show_warning
-            return _run(words)
+            done = _run(words)
+            _leave()
+            return done
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KeyboardInterrupt:
@@ -57,8 +62,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug or code is None:
             traceback.print_exc()
         if code is not None:
-            print(f"error: {_message(error)}", file=sys.stderr)
+            who = f"process {_rank()}: " if _rank() else ""
+            print(f"error: {who}{_message(error)}", file=sys.stderr)
         return 1 if code is None else code
+
+
+def _rank() -> int:
+    """Return which of several processes this is, as `torchrun` says; 0 if there is one."""
+    rank = os.environ.get("RANK", "0")
+    return int(rank) if rank.isdigit() else 0
+
+
+def _leave() -> None:
+    """Tell the other processes of a run, if any, that this one has done its part."""
+    joined = sys.modules.get("sfumato.training.distributed")
+    if joined is not None:
+        joined.leave()
 
 
 def _run(words: list[str]) -> int:

@@ -24,6 +24,8 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from sfumato.training.distributed import Ranks
+
 SCHEMA = 1
 
 
@@ -141,6 +143,19 @@ def latest(folder: Path, groups: tuple[str, ...] | None = None) -> Checkpoint | 
     if trouble:
         raise CheckpointError(f"Every checkpoint in {folder} is damaged: " + " ".join(trouble))
     return None
+
+
+def latest_of(ranks: Ranks, folder: Path) -> Checkpoint | None:
+    """Return the newest whole checkpoint on every rank; the first alone reads it, so all have the same one.
+
+    Arguments:
+        ranks: Of the run; all of them call this.
+        folder: As the first rank sees it.
+    """
+    found = latest(folder) if ranks.first else None
+    path, state = ranks.from_first((None, {}) if found is None else (found.path, dict(found.state)))
+    tensors = ranks.tensors_from_first(None if found is None else found.tensors)
+    return None if path is None or tensors is None else Checkpoint(path, tensors, state)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,10 +23,13 @@ from sfumato.core.images import NonFiniteError, tile
 from sfumato.training import checkpoint
 from sfumato.training.assemble import build_denoiser, trains
 from sfumato.training.check import check
+from sfumato.training.distributed import join, others_may_end
 from sfumato.training.guard import Diverged, Signals
 from sfumato.training.machine import default_device, describe, keep_freed_memory
 from sfumato.training.recipe import Recipe, RecipeError, differences
+from sfumato.training.replicas import check_shared
 from sfumato.training.run import Run, load_data, resolve
+from sfumato.training.sharing import images_of_all
 from sfumato.training.trainer import Trainer
 
 # Fields that say how a run is watched, not what it computes; they may differ on resume.
@@ -48,6 +52,8 @@ def train(
 ) -> Run:
     """Train a recipe into a run directory, continuing what is there.
 
+    Started by `torchrun` it runs in every process; they divide each batch among them, and the first writes the files.
+
     Arguments:
         recipe: What to train.
         folder: The run's directory. If it holds checkpoints of the same recipe and data, training resumes.
@@ -63,40 +69,51 @@ def train(
     Raises:
         RecipeError: If parts of the recipe cannot work together, or the directory holds a run of another recipe or
             dataset; the fields are listed.
+        LaunchError: If the processes cannot share this run.
+        RankLost: If another process of the run has ended.
         Diverged: If training is not finite and a rollback did not help.
-        Interrupted: After a signal, with everything saved.
+        Interrupted: After a signal to any process, with everything saved.
     """
     began = time.monotonic()
     folder = Path(folder)
-    device = torch.device(device) if device is not None else default_device()
+    ranks, device = join(device if device is not None else default_device())
+    quiet = quiet or not ranks.first
+    check_shared(recipe, ranks)
     if device.type == "cpu":
         keep_freed_memory()
     if recipe.shape is not None:  # then also before the data is read; class names are not known yet
         check(dataclasses.replace(recipe, sample=dataclasses.replace(recipe.sample, classifier=None)))
-    data = load_data(recipe, "train", root)
+    with ranks.in_turn():
+        data = load_data(recipe, "train", root)
     recipe = resolve(recipe, data)
     check(recipe)
     fingerprint = {"data": data.content_hash, "indices": data.index_hash, "rule": data.rule}
-    _refuse_other_run(folder, recipe, fingerprint, allow)
-    folder.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(recipe, data, device)
-    about = {"recipe": recipe.to_json(), "fingerprint": fingerprint, "machine": describe(device)}
-    checkpoint.replace_json(folder / "recipe.json", about)
-    saved = checkpoint.latest(folder / "checkpoints")
+    with ranks.in_turn():
+        if ranks.first:
+            _refuse_other_run(folder, recipe, fingerprint, allow)
+            folder.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(recipe, data, device, ranks)
+    about = {"fingerprint": fingerprint, "machine": describe(device) | {"processes": ranks.world}}
+    if ranks.first:
+        checkpoint.replace_json(folder / "recipe.json", {"recipe": recipe.to_json(), **about})
+    saved = checkpoint.latest_of(ranks, folder / "checkpoints")
     if saved is not None:
         trainer.load(saved)
-    _trim(folder / "metrics.jsonl", trainer.step)
+    if ranks.first:
+        _trim(folder / "metrics.jsonl", trainer.step)
     if not quiet:
         parameters = sum(p.numel() for p in trainer.network.parameters())
         verb = f"resuming at {trainer.seen:,} images" if saved else "starting"
         tqdm.write(
             f"{recipe.name}: {verb}; {len(data):,} images of {'x'.join(map(str, data.shape))}, {parameters:,} "
-            f"parameters, batch {recipe.train.batch}, {recipe.train.precision} on {device} "
+            f"parameters, batch {recipe.train.batch}, {recipe.train.precision} on "
+            f"{device if ranks.world == 1 else f'{ranks.world} x {device.type}'} "
             f"({time.monotonic() - began:.1f} s to get ready)"
         )
-    with Signals() as signals, open(folder / "metrics.jsonl", "a") as log:
+    metrics = folder / "metrics.jsonl" if ranks.first else os.devnull
+    with Signals() as signals, others_may_end(), open(metrics, "a") as log:
         _loop(trainer, folder, log, signals, fingerprint, quiet, on_sheet)
-    return Run.open(folder)
+    return Run(folder, recipe, about)
 
 
 def _loop(
@@ -108,7 +125,7 @@ def _loop(
     quiet: bool,
     on_sheet: Callable[[Path], None] | None,
 ) -> None:
-    train = trainer.recipe.train
+    train, ranks = trainer.recipe.train, trainer.ranks
     sheet_every = train.sheet_every or max(train.batch, train.images // 10)
     start = time.monotonic()
     saved_at = start
@@ -134,49 +151,59 @@ def _loop(
             "recipe": trainer.recipe.to_json(),
         }
         folder_ = folder / "checkpoints"
-        checkpoint.save(folder_, trainer.step, trainer.tensors(), state, keep=train.keep, fingerprint=fingerprint)
+        tensors = trainer.tensors()  # of all ranks, so all call it
+        if ranks.first:
+            checkpoint.save(folder_, trainer.step, tensors, state, keep=train.keep, fingerprint=fingerprint)
+        ranks.meet()  # nobody leaves before it is written
         saved_at = time.monotonic()
 
     with bar:
         bar.refresh()
-        while (spent := trainer.spent(time.monotonic() - start)) < 1:
+        (spent,) = ranks.largest(trainer.spent(0.0))
+        while spent < 1:
             first = trainer.seen
             good = trainer.advance(spent)
             if not good and trainer.watch.hopeless:
                 where = f"step {trainer.step}, samples {first} to {trainer.seen - 1}"
-                found = checkpoint.latest(folder / "checkpoints")
+                found = checkpoint.latest_of(ranks, folder / "checkpoints")
                 if rolled_back or found is None:
                     raise Diverged(
                         f"Loss or gradient was not finite at {where}, {trainer.watch.run} steps in a row "
                         f"({trainer.watch.total} in all). Lower the learning rate, clip gradients, or use fp32."
                     )
                 rolled_back = True
-                tqdm.write(f"Not finite at {where}: going back to {found.path.name}.")
+                if ranks.first:
+                    tqdm.write(f"Not finite at {where}: going back to {found.path.name}.")
                 position = trainer.seen
                 trainer.load(found)
                 trainer.seen = position  # the same weights meet other samples
                 trainer.watch.forgive()
             bar.update(trainer.seen - first)
             now = time.monotonic()
-            finished = trainer.spent(now - start) >= 1
+            due = now - saved_at >= 60 * train.save_every
+            # clocks and signals differ between ranks: what one says, all do
+            before = spent
+            spent, signal, save_now = ranks.largest(trainer.spent(now - start), signals.received or 0, due)
+            finished = spent >= 1
             if first // train.log_every != trainer.seen // train.log_every or finished:
-                record = trainer.record(now - start, spent)
+                record = trainer.record(now - start, before)
                 log.write(json.dumps(record) + "\n")
                 log.flush()
                 bar.set_postfix(loss=f"{record['loss']:.4f}", refresh=False)
             if first // sheet_every != trainer.seen // sheet_every and not finished:
                 _sheet(trainer, folder, on_sheet)
-            if signals.received is not None or finished or now - saved_at >= 60 * train.save_every:
+            if signal or finished or save_now:
                 save()
-            if signals.received is not None and not finished:
-                tqdm.write(f"Signal {signals.received}: saved at {trainer.seen:,} images; the same command resumes.")
-                raise Interrupted(128 + signals.received)
+            if signal and not finished:
+                if ranks.first:
+                    tqdm.write(f"Signal {signal:.0f}: saved at {trainer.seen:,} images; the same command resumes.")
+                raise Interrupted(128 + int(signal))
     _sheet(trainer, folder, on_sheet)
 
 
 def _sheet(trainer: Trainer, folder: Path, on_sheet: Callable[[Path], None] | None) -> None:
     """Write a sheet of the averaged weights on fixed seeds, a row per class; a classifier has none."""
-    recipe = trainer.recipe
+    recipe, ranks = trainer.recipe, trainer.ranks
     if trains(recipe) != "denoiser":
         return
     network = trainer.averages.network(trainer.network, recipe.ema.use)
@@ -185,12 +212,15 @@ def _sheet(trainer: Trainer, folder: Path, on_sheet: Callable[[Path], None] | No
     rows, columns = min(len(run.classes), 10) or 4, 8
     labels = torch.arange(rows).repeat_interleave(columns) if run.classes else None
     target = folder / "sheets" / f"{trainer.seen:09d}.png"
-    target.parent.mkdir(exist_ok=True)
     try:
-        images = source(range(rows * columns), labels)
+        images = images_of_all(ranks, source, range(rows * columns), labels)
     except NonFiniteError as error:
-        tqdm.write(f"No sheet at {trainer.seen:,} images: {error}")
+        if ranks.first:
+            tqdm.write(f"No sheet at {trainer.seen:,} images: {error}")
         return
+    if not ranks.first:
+        return
+    target.parent.mkdir(exist_ok=True)
     PILImage.fromarray(tile(images, columns)).save(target)
     if on_sheet is not None:
         on_sheet(target)

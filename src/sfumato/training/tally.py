@@ -66,6 +66,10 @@ class Tally:
         own = {"sum": self.sum, "count": self.count, "total": self.total, "norm": self.norm, "steps": self.steps}
         return own | {PART + name: value for name, value in self.parts.items()}
 
+    def summed(self) -> dict[str, Tensor]:
+        """Return the live tensors that add up over ranks: those of images; gradient norm and steps are of all."""
+        return {name: value for name, value in self.tensors().items() if name not in ("norm", "steps")}
+
     def load(self, saved: Mapping[str, Tensor]) -> None:
         """Take over saved sums; those of older runs have no total of their own."""
         self.parts = {

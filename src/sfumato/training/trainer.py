@@ -1,8 +1,9 @@
 """A trainer holds everything that a run's next step depends on, and takes that step.
 
 A step takes positions p .. p + batch, in rounds of `micro` images whose gradients add up: the batch is part of the
-recipe and never an accident of the machine. Then the gradient norm is checked and clipped, the learning rate set, the
-optimisers and the averages moved. A step that is not finite changes nothing (`training.guard`).
+recipe and never an accident of the machine. Several ranks divide it among them (`training.distributed`). Then the
+gradient norm is checked and clipped, the learning rate set, the optimisers and the averages moved. A step that is not
+finite changes nothing (`training.guard`).
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from sfumato.data.loader import Loader
 from sfumato.objectives import Loss
 from sfumato.training import checkpoint
 from sfumato.training.assemble import build_model, build_network, build_objective, context_of, make
+from sfumato.training.distributed import Ranks
 from sfumato.training.ema import Averages
 from sfumato.training.guard import FiniteWatch
 from sfumato.training.recipe import Recipe
+from sfumato.training.replicas import quiet, replicate, running_statistics
 from sfumato.training.tally import Tally
 
 
@@ -66,10 +69,11 @@ class Trainer:
         recipe: Resolved.
         data: The training split.
         device: Where to train.
+        ranks: The processes that train together; one unless given.
     """
 
-    def __init__(self, recipe: Recipe, data: Dataset, device: torch.device) -> None:
-        self.recipe, self.device = recipe, device
+    def __init__(self, recipe: Recipe, data: Dataset, device: torch.device, ranks: Ranks = Ranks()) -> None:
+        self.recipe, self.device, self.ranks = recipe, device, ranks
         self.network: nn.Module = build_network(recipe, device)
         self.model = build_model(recipe, self.network)
         draw = make(recipe.draw, context_of(recipe))
@@ -78,6 +82,8 @@ class Trainer:
         self.trained = self.network  # with what the objective has learned numbers of, if any
         if isinstance(self.objective, nn.Module):
             self.trained = nn.ModuleList((self.network, self.objective))
+        self.replicas = replicate(self.model, self.objective, ranks)
+        self.statistics = running_statistics(self.network) if ranks.world > 1 else []
         self.loader = Loader(data, recipe.train.seed, device, flip=recipe.data.flip)
         self.optimizers: list[Optimizer] = make(recipe.train.optimizer, {"network": self.trained})
         self.base_rates = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
@@ -99,19 +105,20 @@ class Trainer:
     def advance(self, spent: float) -> bool:
         """Take one step; return whether it was finite, hence taken."""
         batch = self.recipe.train.batch
-        micro = min(batch, self.recipe.train.micro or batch)
+        rounds = self.ranks.rounds(self.seen, batch, self.recipe.train.micro)
         taken: list[Loss] = []
         self.trained.train()
-        for start in range(self.seen, self.seen + batch, micro):
-            x0, label, positions, augment = self._examples(start, min(micro, self.seen + batch - start))
-            with seeded(self.recipe.train.seed, start, self.device):
-                loss = self.objective(self.model, x0, label, positions, augment)
-            (self._weighted(loss).sum() / batch).backward()
+        for start, count in rounds:
+            x0, label, positions, augment = self._examples(start, count)
+            with quiet(self.replicas, last=start == rounds[-1][0]):
+                with seeded(self.recipe.train.seed, start, self.device):
+                    loss = self.replicas(self.objective, x0, label, positions, augment)
+                (self._weighted(loss).sum() * (self.ranks.world / batch)).backward()
             taken.append(loss)
         clip = self.recipe.train.clip
         norm = torch.nn.utils.clip_grad_norm_(self.trained.parameters(), float("inf") if clip is None else clip)
         each = torch.cat([loss.each.detach() for loss in taken])
-        good = bool(torch.isfinite(norm) & torch.isfinite(each).all())
+        good = bool(self.ranks.everywhere(torch.isfinite(norm) & torch.isfinite(each).all()))
         self.seen += batch
         self.step += 1
         self.watch.record(good)
@@ -119,6 +126,7 @@ class Trainer:
             self._set_rates(spent)
             for optimizer in self.optimizers:
                 optimizer.step()
+            self.ranks.average(self.statistics)
             self.averages.update(self.network, self.seen, batch)
             self._note(taken, each, norm)
         for optimizer in self.optimizers:
@@ -144,8 +152,9 @@ class Trainer:
         weighted = torch.cat([self._weighted(loss).detach() for loss in taken])
         parts = {name: torch.cat([loss.parts[name] for loss in taken]) for name in taken[0].parts}
         self.tally.add(each, level.log_snr, norm, weighted=weighted, parts=parts)
-        if self.memory is not None:
-            self.memory.update(level, each)
+        if self.memory is not None:  # every rank remembers the losses of all
+            alpha, sigma = self.ranks.in_order(level.alpha), self.ranks.in_order(level.sigma)
+            self.memory.update(Level(alpha, sigma), self.ranks.in_order(each))
 
     def _set_rates(self, spent: float) -> None:
         factor = self.rate(self.seen - self.recipe.train.batch, spent)
@@ -154,7 +163,11 @@ class Trainer:
                 group["lr"] = base * factor
 
     def record(self, now: float, spent: float) -> dict[str, Any]:
-        """Return a log record of everything since the last one; `now` in seconds of this process."""
+        """Return the first rank's log record of everything since the last one; `now` in seconds of this process.
+
+        All ranks call it, since it adds up what they saw.
+        """
+        self.ranks.sum_to_first(self.tally.summed())
         return {
             "step": self.step,
             "images": self.seen,
@@ -167,6 +180,7 @@ class Trainer:
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Return every tensor of the state, grouped by file."""
+        self.ranks.sum_to_first(self.tally.summed())
         groups = {"network": dict(self.network.state_dict())}
         groups |= {f"ema-{name}": weights for name, weights in self.averages.weights.items()}
         for i, optimizer in enumerate(self.optimizers):
@@ -194,6 +208,8 @@ class Trainer:
                 state.setdefault(int(number), {})[name] = value.clone()
             optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         self.tally.load(saved.tensors["tally"])
+        for value in self.tally.summed().values():
+            value *= self.ranks.first
         if self.memory is not None:
             self.memory.load(saved.tensors["draw"])
         if isinstance(self.objective, nn.Module):
