@@ -67,12 +67,12 @@ def explain(
         shape: Image shape CxHxW, such as 1x28x28, to count the cost without the data.
         classes: How many classes the images of that shape have, if the recipe uses labels.
     """
-    columns = _columns(recipes)
-    chosen = [find_recipe(name, fields) for name, fields in columns]
-    titles = [" ".join([name, *fields]) for name, fields in columns]
+    asked = columns(recipes, "the recipe to explain; `sfumato list recipes` shows all of them")
+    chosen = [find_recipe(name, fields) for name, fields in asked]
+    titles = [" ".join([name, *fields]) for name, fields in asked]
     if len(chosen) == 1:
         print(chosen[0].name + "\n" + "=" * len(chosen[0].name))
-        print(_docstring(columns[0][0]) + "\n")
+        print(_docstring(asked[0][0]) + "\n")
     print(table(titles, chosen) + "\n")
     for title, recipe in zip(titles, chosen):
         print(f"Cost of {title}")
@@ -84,21 +84,32 @@ def explain(
     return 0
 
 
-def _columns(words: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Split words into recipes, each with the fields that follow it.
+def columns(words: Sequence[str], what: str) -> list[tuple[str, list[str]]]:
+    """Split words into names, each with the fields that follow it.
 
-    >>> _columns(["a", "b", "target=v"])
+    Arguments:
+        words: Names and FIELD=VALUE.
+        what: Should be named, for the message.
+
+    Raises:
+        OptionError: If no name comes first.
+
+    >>> columns(["a", "b", "target=v"], "a letter")
     [('a', []), ('b', ['target=v'])]
     """
-    columns: list[tuple[str, list[str]]] = []
+    from sfumato.core.find import OptionError
+
+    found: list[tuple[str, list[str]]] = []
     for word in words:
         if "=" not in word:
-            columns.append((word, []))
-        elif columns:
-            columns[-1][1].append(word)
-    if not columns:
-        raise ValueError("Name the recipe to explain; `sfumato list recipes` shows all of them.")
-    return columns
+            found.append((word, []))
+        elif found:
+            found[-1][1].append(word)
+        else:
+            break
+    if not found:
+        raise OptionError(f"Name {what}.")
+    return found
 
 
 def _docstring(name: str) -> str:

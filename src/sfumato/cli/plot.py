@@ -1,0 +1,150 @@
+"""``sfumato plot``: choices on one axis side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+from sfumato.cli._arguments import Folder, Name
+
+if TYPE_CHECKING:
+    from sfumato.report.axes_of_noise import Drawn
+    from sfumato.training.recipe import Recipe
+
+AXES = {"schedules": "schedule", "grids": "sample.grid", "draws": "draw", "weightings": "weighting"}  # room -> field
+STEPS = 18  # of a grid that is not told how many
+# What is drawn if nothing is named: an entry made of a schedule is drawn on several.
+EVERY_DRAW = (
+    *("uniform", "schedule=linear", "uniform", "schedule=cosine", "uniform", "schedule=flow"),
+    *("lognormal", "logit-normal"),
+)
+
+
+def plot(
+    room: Annotated[Positional[Literal["schedules", "grids", "draws", "weightings"]], arg(metavar="ROOM")],
+    names: Annotated[Positional[tuple[str, ...]], arg(metavar="[NAME [OPTION=VALUE ...]] ...")] = (),
+    *,
+    schedule: Name = None,
+    power: float = 0.25,
+    out: Folder = None,
+) -> int:
+    """Plot schedules, grids, draws or weightings side by side, with a table of their numbers.
+
+    Options set after a name belong to it, and so does the schedule that it is made from. A recipe may stand in place
+    of a name:
+
+        sfumato plot schedules linear linear steps=4000 cosine
+        sfumato plot grids karras karras rho=3 respaced steps=18 schedule=cosine
+        sfumato plot draws edm-cifar10 flow-digits
+        sfumato plot weightings simple min-snr gamma=5 sigmoid bias=2
+
+    The table of schedules has abar_T, the signal left at the noisy end, and L_T, the bits per dimension by which the
+    end differs from pure noise.
+
+    Arguments:
+        room: schedules, grids, draws or weightings.
+        names: Entries of that room (see `sfumato list ROOM`) or recipes; every entry unless given.
+        schedule: Schedule that grids and draws are made from, unless one stands after the name; linear unless given.
+        power: Mean square of an image, for L_T: 0.25 for photographs in [-1, 1], 1 for data of unit variance.
+        out: Path of the PNG; ROOM.png unless given.
+    """
+    from sfumato.report.save import save
+    from sfumato.report.table import text_table
+
+    figure, rows = draw(room, names, schedule, power)
+    print(text_table(rows))
+    print(f"  {save(figure, out or f'{room}.png')}")
+    return 0
+
+
+def draw(room: str, words: Sequence[str] = (), schedule: str | None = None, power: float = 0.25) -> Drawn:
+    """Return the figure and the table of `plot`.
+
+    Arguments:
+        room: One of `AXES`.
+        words: Names, each followed by its options; () for every entry.
+        schedule: The one that names without their own are made from.
+        power: Mean square of an image, for L_T.
+
+    Raises:
+        UnknownNameError, OptionError, RecipeError: For a name or option that does not exist, or parts that do not fit.
+    """
+    from sfumato.report import axes_of_noise
+    from sfumato.training.assemble import context_of, make
+
+    chosen = {title: column(room, name, fields, schedule) for title, name, fields in _columns(room, words)}
+    if room == "weightings":
+        return axes_of_noise.weightings({title: _weights(recipe) for title, recipe in chosen.items()})
+    if room == "schedules":
+        return axes_of_noise.schedules({t: make(r.schedule, {}) for t, r in chosen.items()}, power=power)
+    parts = {t: make(r.sample.grid if room == "grids" else r.draw, context_of(r)) for t, r in chosen.items()}
+    return (axes_of_noise.grids if room == "grids" else axes_of_noise.draws)(parts)
+
+
+def _columns(room: str, words: Sequence[str]) -> list[tuple[str, str, list[str]]]:
+    """Return (title, name, options) of what is asked; titles are distinct."""
+    from sfumato.cli.explain import columns
+    from sfumato.core.find import entries
+
+    if not words:
+        words = EVERY_DRAW if room == "draws" else tuple(entries(room))
+    return [(" ".join([name, *fields]), name, fields) for name, fields in columns(words, f"one of the {room}")]
+
+
+def column(room: str, name: str, fields: Sequence[str], schedule: str | None = None) -> Recipe:
+    """Return a recipe whose part of a room is the one asked for.
+
+    Arguments:
+        room: One of `AXES`.
+        name: Of an entry, or of a recipe that has one.
+        fields: Its options, and fields of a recipe such as "schedule=cosine".
+        schedule: Schedule unless the fields name one.
+    """
+    from sfumato.cli._arguments import find_recipe
+    from sfumato.core.find import UnknownNameError, entries, nearest
+    from sfumato.training.assemble import asks
+    from sfumato.training.recipe import Recipe, Shape, override, part
+
+    known, path = entries(room), AXES[room]
+    own = [text for text in fields if _head(text) in Recipe.__dataclass_fields__]
+    options = [f"{path}.{text}" for text in fields if text not in own]
+    shape = Shape(1, 8, 8, ("any",))
+    if (key := name.replace("_", "-")) in known:
+        entry = part(room, key)
+        base = Recipe("plot", schedule=part("schedules", schedule or "linear"))
+        more = [f"{path}.steps={STEPS}"] if asks(entry, "steps") and room == "grids" and not _sets(fields) else []
+        chosen = override(override(base, [f"{path}={key}", *more]), [*own, *options])
+    elif key in entries("recipes"):
+        chosen = override(find_recipe(key), [*own, *options])
+    else:
+        raise UnknownNameError(nearest(f"entry of {room}", name, known))
+    return replace(chosen, shape=chosen.shape or shape, sigma_data=chosen.sigma_data or 0.5)
+
+
+def _head(text: str) -> str:
+    return text.partition("=")[0].partition(".")[0].replace("-", "_")
+
+
+def _sets(fields: Sequence[str]) -> bool:
+    """Return whether options say how long a grid is."""
+    return any(_head(text) in ("steps", "spec") for text in fields)
+
+
+def _weights(recipe: Recipe) -> tuple[Any, Any]:
+    """Return the levels that a recipe's weighting can be asked at, and its weight of |D - x0|^2 there."""
+    import torch
+
+    from sfumato.core.level import Level
+    from sfumato.training.assemble import asks, context_of, make
+
+    context = context_of(recipe)
+    if asks(recipe.weighting, "table") or asks(recipe.target, "table"):
+        level = context["table"][1:] if "table" in context else None
+    else:
+        angle = torch.atan((-torch.linspace(-16, 16, 321, dtype=torch.float64) / 2).exp())
+        level = Level(angle.cos(), angle.sin())
+    weighting, target = make(recipe.weighting, context), make(recipe.target, context)
+    return level, weighting(level, target)
