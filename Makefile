@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 # two processes of one thread each: small tensors gain nothing from threads
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-slow evidence check clean
+.PHONY: demo test test-slow evidence design-space check clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -23,8 +23,13 @@ test: $(STAMP)
 test-slow: $(STAMP)
 	$(PYTEST) -m slow
 
-evidence: $(STAMP)
+evidence: $(STAMP) design-space
 	$(BIN)/python -m pytest -p tests.evidence --evidence docs/results tests/parity tests/laws -m ''
+
+# the pictures and the table of docs/design-space.md
+design-space: $(STAMP)
+	for room in schedules grids draws weightings; do $(BIN)/sfumato plot $$room --out docs/images/$$room.png; done
+	$(BIN)/sfumato explain all --out docs/recipes.md
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from sfumato.cli.explain import AXES, cost_report, sampling_cost
+from sfumato.cli._design import AXES, distance, neighbours
+from sfumato.cli.explain import cost_report, sampling_cost
 from sfumato.cli.list import ROOMS
 from sfumato.core.find import entries, find, summary
 from sfumato.training.assemble import build_network, trains
@@ -59,7 +61,7 @@ def test_explain_shows_the_docstring_every_axis_the_cost_and_every_field(cli) ->
     assert f"parameters {parameters:,}" in said.out
     assert (find("recipes", "edm-digits").__doc__ or "").strip().splitlines()[0] in said.out
     for axis in AXES:
-        assert f"\n  {axis}" in said.out
+        assert re.search(rf"^[* ] {axis}\b", said.out, re.MULTILINE), axis
     assert f"{recipe.train.images:,} images = {-(-recipe.train.images // 32):,} steps" in said.out
     fields = {line.split()[0]: line.split() for line in said.out.split("Fields (")[1].splitlines()[1:]}
     assert fields["train.batch"] == ["train.batch", "int", "32"]
@@ -148,3 +150,29 @@ def test_explaining_leaves_the_global_generator_alone(cli) -> None:
     before = torch.random.get_rng_state()
     cli("explain", "edm-digits")
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_one_recipe_stands_beside_its_nearest(cli) -> None:
+    said = cli("explain", "otcfm-digits")
+    (near, *_) = neighbours(find("recipes", "otcfm-digits")(), 1)
+    assert near.name == "flow-digits"  # it differs in the coupling and the draw
+    heads = next(line for line in said.out.splitlines() if line.split()[:1] == ["otcfm-digits"] and "flow" in line)
+    assert heads.split()[:2] == ["otcfm-digits", "flow-digits"]
+    marked = {line[2:13].strip() for line in said.out.splitlines() if line.startswith("* ")}
+    assert {"objective", "draw"} <= marked
+    alone = cli("explain", "otcfm-digits", "--beside", 0).out
+    assert "as in the first column" not in alone
+
+
+def test_a_default_written_out_is_no_difference() -> None:
+    recipe: Recipe = find("recipes", "edm-digits")()
+    assert distance(recipe, override(recipe, ["draw.mean=-1.2", "sample.sampler.churn=0"])) == (0, 0)
+    assert distance(recipe, override(recipe, ["draw.mean=-0.8", "train.batch=3"])) == (1, 2)
+
+
+def test_all_recipes_are_rows_of_one_table(tmp_path: Path, cli) -> None:
+    target = tmp_path / "recipes.md"
+    assert cli("explain", "all", "--out", target).code == 0
+    lines = [line for line in target.read_text().splitlines() if line.startswith("| ")][2:]
+    assert [line.split(" | ")[0].strip("| ") for line in lines] == list(entries("recipes"))
+    assert "cosine(steps=4000)" in target.read_text()

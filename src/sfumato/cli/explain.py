@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import shutil
 import textwrap
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
 from sfumato.cli._arguments import Folder, Text, find_recipe
+from sfumato.cli._design import columns, literal, neighbours, table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,57 +23,46 @@ if TYPE_CHECKING:
     from sfumato.core.level import Level
     from sfumato.training.recipe import Recipe
 
-# Rows of the table: what the row is called, and the fields it shows.
-AXES = {
-    "data": ("data",),
-    "schedule": ("schedule",),
-    "target": ("target",),
-    "network": ("network",),
-    "c_in": ("c_in",),
-    "c_noise": ("c_noise",),
-    "variance": ("variance",),
-    "draw": ("draw",),
-    "weighting": ("weighting",),
-    "objective": ("objective",),
-    "budget": ("train.images", "train.minutes"),
-    "batch": ("train.batch",),
-    "precision": ("train.precision",),
-    "optimizer": ("train.optimizer",),
-    "rate": ("train.rate",),
-    "average": ("ema.use",),
-    "sampler": ("sample.sampler",),
-    "grid": ("sample.grid",),
-    "guidance": ("sample.guidance",),
-    "scored by": ("evaluate.extractor", "evaluate.n"),
-}
+EVERY = "all"
 
 
 def explain(
     recipes: Annotated[Positional[tuple[str, ...]], arg(metavar="RECIPE [FIELD=VALUE ...] [RECIPE ...]")],
     *,
+    beside: int = 2,
     data_root: Folder = None,
     shape: Text = None,
     classes: int = 0,
+    out: Folder = None,
 ) -> int:
-    """Explain a recipe: its place in the design space, its cost, its fields; several recipes side by side.
+    """Explain a recipe: its column of the design-space table beside its neighbours, its cost, its fields.
 
     Fields set after a recipe belong to it, so a recipe can stand beside its own variant:
 
         sfumato explain edm-digits edm-digits target=v weighting=snr
 
+    `sfumato explain all` is the whole table, a row per recipe.
+
     Arguments:
-        recipes: Names of recipes (see `sfumato list recipes`), each followed by the fields set in it.
+        recipes: Names of recipes (see `sfumato list recipes`), each followed by the fields set in it; or all.
+        beside: How many neighbours stand beside a single recipe: those that differ from it on the fewest axes.
         data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
         shape: Image shape CxHxW, such as 1x28x28, to count the cost without the data.
         classes: How many classes the images of that shape have, if the recipe uses labels.
+        out: Write the table of all recipes to this Markdown file instead.
     """
+    if recipes == (EVERY,):
+        return _every(out)
     asked = columns(recipes, "the recipe to explain; `sfumato list recipes` shows all of them")
     chosen = [find_recipe(name, fields) for name, fields in asked]
     titles = [" ".join([name, *fields]) for name, fields in asked]
-    if len(chosen) == 1:
+    if len(chosen) > 1:
+        print(table(titles, chosen) + "\n")
+    else:
         print(chosen[0].name + "\n" + "=" * len(chosen[0].name))
         print(_docstring(asked[0][0]) + "\n")
-    print(table(titles, chosen) + "\n")
+        near = neighbours(chosen[0], beside)
+        print(table([*titles, *(recipe.name for recipe in near)], [*chosen, *near]) + "\n")
     for title, recipe in zip(titles, chosen):
         print(f"Cost of {title}")
         print(textwrap.indent(cost_report(recipe, data_root, shape, classes), "  ") + "\n")
@@ -84,101 +73,30 @@ def explain(
     return 0
 
 
-def columns(words: Sequence[str], what: str) -> list[tuple[str, list[str]]]:
-    """Split words into names, each with the fields that follow it.
+def _every(out: str | None) -> int:
+    """Print every recipe as a row of the design-space table, or write it as Markdown."""
+    from sfumato.cli._design import row
+    from sfumato.core.find import entries
+    from sfumato.report.table import markdown_table, text_table
 
-    Arguments:
-        words: Names and FIELD=VALUE.
-        what: Should be named, for the message.
-
-    Raises:
-        OptionError: If no name comes first.
-
-    >>> columns(["a", "b", "target=v"], "a letter")
-    [('a', []), ('b', ['target=v'])]
-    """
-    from sfumato.core.find import OptionError
-
-    found: list[tuple[str, list[str]]] = []
-    for word in words:
-        if "=" not in word:
-            found.append((word, []))
-        elif found:
-            found[-1][1].append(word)
-        else:
-            break
-    if not found:
-        raise OptionError(f"Name {what}.")
-    return found
+    rows = [row(entry()) for entry in entries("recipes").values()]
+    if out is None:
+        print(text_table(rows))
+        return 0
+    text = (
+        "# Every recipe as a row of the design space\n\n"
+        f"Written by `sfumato explain all --out {out}`. A method is a row, never a branch: each column is an axis, "
+        "each cell an entry of that room with the options that differ from its defaults.\n\n"
+    )
+    Path(out).write_text(text + markdown_table(rows) + "\n")
+    print(f"{out}: {len(rows)} recipes")
+    return 0
 
 
 def _docstring(name: str) -> str:
     from sfumato.core.find import find
 
     return inspect.getdoc(find("recipes", name)) or "(undocumented)"
-
-
-def table(titles: Sequence[str], recipes: Sequence[Recipe]) -> str:
-    """Return recipes as columns of the design-space table; rows in which they differ are marked with *.
-
-    Arguments:
-        titles: Of the columns.
-        recipes: As many.
-    """
-    width = min(160, max(80, shutil.get_terminal_size().columns))
-    room = max(20, (width - 14) // len(recipes) - 2)
-    rows = [("", list(titles)), *((axis, [_value(r, paths) for r in recipes]) for axis, paths in AXES.items())]
-    lines = []
-    for axis, values in rows:
-        mark = "*" if axis and len(set(values)) > 1 else " "
-        cells = [textwrap.wrap(value, room, break_on_hyphens=False) or [""] for value in values]
-        for i in range(max(map(len, cells))):
-            texts = (cell[i] if i < len(cell) else "" for cell in cells)
-            head = f"{mark} {axis:<11}" if i == 0 else " " * 13
-            lines.append((head + " ".join(f"{text:<{room + 1}}" for text in texts)).rstrip())
-    if len(recipes) > 1:
-        lines.append("* the recipes differ here")
-    return "\n".join(lines)
-
-
-def _value(recipe: Recipe, paths: Sequence[str]) -> str:
-    from sfumato.training.recipe import Data
-
-    values = []
-    for path in paths:
-        node: Any = recipe
-        for key in path.split("."):
-            node = getattr(node, key)
-        if isinstance(node, Data):
-            plain = Data(node.name)
-            changed = [f.name for f in dataclasses.fields(node) if getattr(node, f.name) != getattr(plain, f.name)]
-            node = ", ".join([node.name, *(f"{name}={_plain(getattr(node, name))}" for name in changed)])
-        values.append(_plain(node))
-    if paths == AXES["budget"]:
-        return f"{values[0]} images" if values[1] == "none" else f"{values[1]} minutes"
-    if paths == AXES["scored by"]:
-        return f"FD[{values[0]}], n = {values[1]}"
-    return ", ".join(values)
-
-
-def _plain(value: Any) -> str:
-    """Write a value for a reader of the table."""
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else literal(value)
-
-
-def literal(value: Any) -> str:
-    """Write a value so that, given as FIELD=VALUE, it is that very value again.
-
-    >>> literal(400_000), literal(1 / 6), literal(0.5), literal((1, 2)), literal(None), literal(True)
-    ('400000', '0.16666666666666666', '0.5', '1,2', 'none', 'true')
-    """
-    if value is None or isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return ",".join(map(literal, value)) if value else "()"
-    if isinstance(value, float):
-        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-    return str(value)
 
 
 def cost_report(recipe: Recipe, data_root: str | None, shape: str | None, classes: int = 0) -> str:

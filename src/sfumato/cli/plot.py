@@ -86,7 +86,7 @@ def draw(room: str, words: Sequence[str] = (), schedule: str | None = None, powe
 
 def _columns(room: str, words: Sequence[str]) -> list[tuple[str, str, list[str]]]:
     """Return (title, name, options) of what is asked; titles are distinct."""
-    from sfumato.cli.explain import columns
+    from sfumato.cli._design import columns
     from sfumato.core.find import entries
 
     if not words:

@@ -59,7 +59,7 @@ class Cost:
         lines = [
             f"parameters {self.parameters:,}",
             f"forward    {self.gmac:.3f} GMAC = {self.gflop:.3f} GFLOP per image",
-            f"{'level':>9}  {'features':>12}  {'attention':>12}",
+            f"{'level':>9}  {'features':>12}  {'attention':>12}   (~ pixels; ~ pixels squared)",
         ]
         lines += [
             f"{f'{v.height}x{v.width}':>9}  {v.features / 2**20:>8.2f} MiB  {v.attention / 2**20:>8.2f} MiB"
@@ -106,7 +106,7 @@ def cost(network: nn.Module, shape: tuple[int, ...]) -> Cost:
     >>> print(cost(unet(width=16, head_width=16), (1, 28, 28)).table())
     parameters 351,476
     forward    0.012 GMAC = 0.023 GFLOP per image
-        level      features     attention
+        level      features     attention   (~ pixels; ~ pixels squared)
         14x14      0.13 MiB      0.00 MiB
           7x7      0.14 MiB      0.04 MiB
     """

@@ -112,8 +112,8 @@ def grids(chosen: Mapping[str, Level]) -> Drawn:
             }
         )
     caption = (
-        "A dot is a level that the sampler asks for; after the last one every grid steps to the clean image. Dots on the "
-        "left edge lie beyond it: pure noise has log SNR -∞."
+        "A dot is a level that the sampler asks for; after the last one every grid steps to the clean image. Dots on "
+        "the left edge lie beyond it: pure noise has log SNR -∞."
     )
     return finish(figure, caption, "Grids"), rows
 

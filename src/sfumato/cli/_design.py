@@ -1,0 +1,179 @@
+"""Recipes as columns of the design-space table, and which recipes stand next to each other in it.
+
+Two recipes are neighbours if they make the same choice on many axes; how much later fields such as a budget differ
+does not count. The distance between two recipes is the number of axes on which they differ.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sfumato.training.recipe import Part, Recipe
+
+# Rows of the table: what the row is called, and the fields it shows.
+AXES = {
+    "data": ("data",),
+    "schedule": ("schedule",),
+    "target": ("target",),
+    "network": ("network",),
+    "c_in": ("c_in",),
+    "c_noise": ("c_noise",),
+    "variance": ("variance",),
+    "draw": ("draw",),
+    "weighting": ("weighting",),
+    "objective": ("objective",),
+    "budget": ("train.images", "train.minutes"),
+    "batch": ("train.batch",),
+    "precision": ("train.precision",),
+    "optimizer": ("train.optimizer",),
+    "rate": ("train.rate",),
+    "average": ("ema.use",),
+    "sampler": ("sample.sampler",),
+    "grid": ("sample.grid",),
+    "guidance": ("sample.guidance",),
+    "scored by": ("evaluate.extractor", "evaluate.n"),
+}
+SAME = '"'
+# Rows that tell methods apart; the rest are budgets and habits.
+METHOD = (
+    *("schedule", "target", "network", "c_in", "c_noise", "variance", "draw", "weighting", "objective", "sampler"),
+    *("grid", "guidance"),
+)
+
+
+def columns(words: Sequence[str], what: str) -> list[tuple[str, list[str]]]:
+    """Split words into names, each with the fields that follow it.
+
+    Arguments:
+        words: Names and FIELD=VALUE.
+        what: Should be named, for the message.
+
+    Raises:
+        OptionError: If no name comes first.
+
+    >>> columns(["a", "b", "target=v"], "a letter")
+    [('a', []), ('b', ['target=v'])]
+    """
+    from sfumato.core.find import OptionError
+
+    found: list[tuple[str, list[str]]] = []
+    for word in words:
+        if "=" not in word:
+            found.append((word, []))
+        elif found:
+            found[-1][1].append(word)
+        else:
+            break
+    if not found:
+        raise OptionError(f"Name {what}.")
+    return found
+
+
+def table(titles: Sequence[str], recipes: Sequence[Recipe]) -> str:
+    """Return recipes as columns of the design-space table; rows in which they differ are marked with *.
+
+    A cell that says what the first column says is written as a quotation mark.
+
+    Arguments:
+        titles: Of the columns.
+        recipes: As many.
+    """
+    width = min(160, max(80, shutil.get_terminal_size().columns))
+    room = max(20, (width - 14) // len(recipes) - 2)
+    rows = [("", list(titles)), *((axis, [_value(r, paths) for r in recipes]) for axis, paths in AXES.items())]
+    lines = []
+    for axis, values in rows:
+        mark = "*" if axis and len(set(values)) > 1 else " "
+        shown = [values[0], *(SAME if axis and value == values[0] else value for value in values[1:])]
+        cells = [textwrap.wrap(value, room, break_on_hyphens=False) or [""] for value in shown]
+        for i in range(max(map(len, cells))):
+            texts = (cell[i] if i < len(cell) else "" for cell in cells)
+            head = f"{mark} {axis:<11}" if i == 0 else " " * 13
+            lines.append((head + " ".join(f"{text:<{room + 1}}" for text in texts)).rstrip())
+    if len(recipes) > 1:
+        lines.append(f"* the recipes differ here; {SAME} as in the first column")
+    return "\n".join(lines)
+
+
+def _value(recipe: Recipe, paths: Sequence[str]) -> str:
+    from sfumato.training.recipe import Data, Part
+
+    values = []
+    for path in paths:
+        node: Any = recipe
+        for key in path.split("."):
+            node = getattr(node, key)
+        if isinstance(node, Data):
+            plain = Data(node.name)
+            changed = [f.name for f in dataclasses.fields(node) if getattr(node, f.name) != getattr(plain, f.name)]
+            node = ", ".join([node.name, *(f"{name}={_plain(getattr(node, name))}" for name in changed)])
+        if isinstance(node, Part):
+            node = _distinct(node)
+        values.append(_plain(node))
+    if paths == AXES["budget"]:
+        return f"{values[0]} images" if values[1] == "none" else f"{values[1]} minutes"
+    if paths == AXES["scored by"]:
+        return f"FD[{values[0]}], n = {values[1]}"
+    return ", ".join(values)
+
+
+def _distinct(part: Part) -> Part:
+    """Return a part without the options that its entry has by default."""
+    from sfumato.core.find import options_of
+
+    known = options_of(part.entry())
+    told = {name: value for name, value in part.options.items() if name in known and known[name].default == value}
+    return dataclasses.replace(part, options={k: v for k, v in part.options.items() if k not in told})
+
+
+def _plain(value: Any) -> str:
+    """Write a value for a reader of the table."""
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else literal(value)
+
+
+def literal(value: Any) -> str:
+    """Write a value so that, given as FIELD=VALUE, it is that very value again.
+
+    >>> literal(400_000), literal(1 / 6), literal(0.5), literal((1, 2)), literal(None), literal(True)
+    ('400000', '0.16666666666666666', '0.5', '1,2', 'none', 'true')
+    """
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(map(literal, value)) if value else "()"
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return str(value)
+
+
+def neighbours(recipe: Recipe, count: int = 2) -> list[Recipe]:
+    """Return the recipes that differ from a recipe on the fewest axes of the method, nearest first.
+
+    Arguments:
+        recipe: Any recipe; one of its own name is no neighbour of it.
+        count: How many.
+    """
+    from sfumato.core.find import entries
+
+    others = [entry() for name, entry in entries("recipes").items() if name != recipe.name]
+    return sorted(others, key=lambda other: distance(recipe, other))[:count]
+
+
+def distance(a: Recipe, b: Recipe) -> tuple[int, int]:
+    """Return on how many axes of the method two recipes differ, and on how many axes in all."""
+    differ = {axis for axis, paths in AXES.items() if _value(a, paths) != _value(b, paths)}
+    return len(differ.intersection(METHOD)), len(differ)
+
+
+def row(recipe: Recipe) -> dict[str, str]:
+    """Return a recipe as a row of the table of all recipes: its choice on every axis of the method.
+
+    Arguments:
+        recipe: Any.
+    """
+    return {"recipe": recipe.name} | {axis: _value(recipe, AXES[axis]) for axis in ("data", *METHOD)}
