@@ -34,7 +34,7 @@ def test_the_table_is_the_result_file_and_carries_interval_floor_sizes_and_proto
         line = next(line for line in said.out.splitlines() if line.startswith(score["name"]))
         assert score["protocol"]["protocol_id"] in line
         assert " 64  360 " in line and score["floor"]["n"] == 64
-        assert line.count("[") == 3  # the name's, the interval's and the floor's
+        assert line.count("[") == 4  # the name's, and the intervals of score, floor and difference
         assert f"* {score['name']}: " in said.out and "too few images" in said.out  # n < 10 d is flagged
     assert tree["provenance"]["nfe"] == 3  # Heun on 2 steps: 2 N - 1
     assert tree["command"].startswith(f"sfumato evaluate {labelled} grid.steps=2 --metrics fd kid --n 64")
@@ -112,7 +112,7 @@ def test_the_demo_goes_from_data_to_pictures_and_numbers(
     for path in ("samples/sheet.png", "samples/sheet-strip.png", "samples/sheet.gif"):
         assert (tmp_path / "demo" / path).stat().st_size > 0
         assert str(tmp_path / "demo" / path) in said.out
-    assert "FD[pixels]" in said.out and "KID[pixels]" in said.out and "NFE" in said.out and "images/s" in said.out
+    assert "FD[pixels]" in said.out and "KID[pixels]" in said.out and "NFE" in said.out and "above floor" in said.out
     assert "The interval says" in said.out and "The floor, " in said.out
     assert said.out.startswith("sfumato demo: ")
     for line in said.out.splitlines():

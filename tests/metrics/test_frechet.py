@@ -14,7 +14,7 @@ from sfumato.metrics.frechet import (
     frechet_infinity,
     frechet_plain,
 )
-from sfumato.metrics.jackknife import Estimate, deal, group_of, jackknife
+from sfumato.metrics.jackknife import Estimate, deal, even, group_of, jackknife, weights
 from sfumato.metrics.kid import kid
 from sfumato.metrics.statistics import Groups, Moments
 
@@ -189,6 +189,39 @@ def test_balanced_classes_need_strata(metric: Callable[..., Estimate]) -> None:
     assert abs(values.mean()) < 3 * error
     assert np.mean([e.interval[0] <= 0 <= e.interval[1] for e in found]) >= 0.85
     assert np.mean([e.value for e in blind]) < -8 * error  # chosen classes taken for random ones
+
+
+@pytest.mark.parametrize("metric", [frechet, kid])
+def test_classes_that_do_not_divide_into_the_groups_keep_their_shares(metric: Callable[..., Estimate]) -> None:
+    """33 images a class and 20 groups: what stays is weighted, else the class noise comes back."""
+    rng, n, runs = np.random.default_rng(14), 165, 40
+    centres, kinds = 3 * rng.normal(size=(5, 4)), np.arange(n) % 5
+    found = [metric(*(centres[kinds] + rng.normal(size=(n, 4)) for _ in "xy"), (kinds, kinds)) for _ in range(runs)]
+    values = np.array([e.value for e in found])
+    assert abs(values.mean()) < 3 * values.std(ddof=1) / np.sqrt(runs)
+    assert np.mean([e.interval[0] <= 0 <= e.interval[1] for e in found]) >= 0.9
+    assert np.mean([e.se for e in found]) < 2 * values.std(ddof=1)
+
+
+@pytest.mark.parametrize("d", [4, 300])
+def test_weights_equal_dropping_rows_where_classes_are_even(d: int) -> None:
+    """Classes of 40 divide into 20 groups: weighted sums, sums of groups and singular values agree."""
+    rng, kinds = np.random.default_rng(15), np.arange(200) % 5
+    x, y, member = rng.normal(size=(200, d)), rng.normal(size=(200, d)), deal(200, 20, kinds)
+    assert even(member, kinds) and not even(deal(200, 20, np.arange(200) % 3), np.arange(200) % 3)
+    for k in (0, 7):
+        w = weights(member, kinds, k)
+        assert set(np.round(w, 12).tolist()) == {0.0, 1.0}
+        kept = Moments.weighted(x, w, x.mean(0))
+        np.testing.assert_allclose(kept.cov, np.cov(x[member != k].T), rtol=1e-9, atol=1e-12)
+    uneven = np.repeat(np.arange(3), (101, 66, 33))
+    w = weights(deal(200, 20, uneven), uneven, 3)
+    share = np.bincount(uneven, w) / w.sum()
+    np.testing.assert_allclose(share, np.bincount(uneven) / 200, rtol=1e-12)
+    estimate = frechet(x, y, (uneven, None))  # both forms of the distance take weights
+    assert estimate.interval[0] < estimate.value < estimate.plain
+    with pytest.raises(ValueError, match="at least 2 images of each class"):
+        frechet(x, y, (np.arange(200), None))
 
 
 def test_strata_need_two_images_of_each_class() -> None:

@@ -13,9 +13,20 @@ import pytest
 from sfumato.metrics.calibration import draws, floor
 from sfumato.metrics.extractors.pixels import pixels
 from sfumato.metrics.frechet import expected_bias
+from sfumato.metrics.jackknife import deal
 from sfumato.metrics.protocol import EvalProtocol, IncomparableError, Reference, canonical, differences
 from sfumato.metrics.rules import LeakageError, SelfComparisonError, check_leakage, check_self_comparison, flags
-from sfumato.metrics.score import METRICS, Score, compare, load_scores, measure, measure_logits, save_scores, with_floor
+from sfumato.metrics.score import (
+    METRICS,
+    Score,
+    compare,
+    excess,
+    load_scores,
+    measure,
+    measure_logits,
+    save_scores,
+    with_floor,
+)
 
 PIXELS = pixels((1, 2, 3))
 D = PIXELS.dimension
@@ -177,6 +188,9 @@ def test_a_set_is_not_compared_with_itself() -> None:
 def test_draws_are_disjoint_while_the_pool_lasts() -> None:
     rows = np.concatenate(draws(100, 24, 4, 0))
     assert len(set(rows.tolist())) == 96
+    member = deal(103, 20)
+    for rows in draws(103, 50, 4, 0, member=member):
+        assert np.ptp(np.bincount(member[rows], minlength=20)) <= 1
     many = draws(100, 60, 3, 0)
     assert all(len(set(part.tolist())) == 60 for part in many)
     assert not np.array_equal(many[0], many[1])
@@ -188,18 +202,59 @@ def test_the_floor_is_the_bias_in_plain_and_zero_when_corrected() -> None:
     low = floor("fd", real, 500, PIXELS, reference(), m=500, repeats=25)
     bias = expected_bias(np.ones(D), 500, 500)
     assert low.plain == pytest.approx(bias, rel=0.1)
-    assert abs(low.value) < 3 * low.se / np.sqrt(25)
+    assert abs(low.value) < 0.1 * bias
     assert low.interval[0] < 0 < low.interval[1]
     assert low.protocol.provenance["disjoint"]
 
 
-def test_the_floor_holds_a_fresh_real_set_as_often_as_it_says() -> None:
-    real, held_out = gaussian(3000, 6), gaussian(300, 7)
-    low = floor("kid", real, 300, PIXELS, reference(), reference_features=held_out)
-    inside = [low.interval[0] <= measure("kid", gaussian(300, 100 + s), held_out, PIXELS, reference()).value
+@pytest.mark.parametrize(("metric", "pool", "kinds"), [("fd", 280, 0), ("kid", 900, 0), ("fd", 280, 5)])
+def test_the_interval_of_a_floor_holds_the_noise_of_its_reference(metric: str, pool: int, kinds: int) -> None:
+    """Draws of one pool against one reference are related: their spread says little, the interval holds the truth, 0.
+
+    With a model that makes real images, its excess over the floor holds 0 too.
+    """
+    n, m, held, above, spread, values = 200, 80, [], [], [], []
+    for s in range(25):
+        rng = np.random.default_rng(s)
+        centres = 3 * np.random.default_rng(99).normal(size=(max(kinds, 1), D)) * (kinds > 0)
+        labels = [rng.integers(0, max(kinds, 1), size) for size in (pool, m)]
+        real, other = (centres[part] + rng.normal(size=(len(part), D)) for part in labels)
+        classes = labels[0] if kinds else None
+        low = floor(metric, real, n, PIXELS, reference(), reference_features=other, labels=classes, repeats=3)
+        asked = np.arange(n) % max(kinds, 1)
+        made = centres[asked] + rng.normal(size=(n, D))
+        score = measure(metric, made, other, PIXELS, reference(), strata=(asked if kinds else None, None))
+        found = excess(with_floor(score, low))
+        assert found is not None
+        held.append(low.interval[0] <= 0 <= low.interval[1])
+        above.append(found.interval[0] <= 0 <= found.interval[1])
+        values.append(low.value)
+        spread.append(low.se)
+    assert np.mean(held) >= 0.88
+    assert np.mean(above) >= 0.88
+    assert abs(np.mean(values)) < 3 * np.std(values) / 5
+    assert np.std(values) < 1.3 * np.mean(spread)  # the interval is no narrower than the floor's own scatter
+
+
+def test_excess_sets_a_score_beside_its_floor() -> None:
+    real, other = gaussian(2000, 6), gaussian(200, 7)
+    low = floor("fd", real, 300, PIXELS, reference(), reference_features=other)
+    score = with_floor(measure("fd", gaussian(300, 8, shift=0.3), other, PIXELS, reference()), low)
+    found = excess(score)
+    assert found is not None
+    assert found.value == pytest.approx(score.value - low.value, rel=1e-9)
+    assert found.interval[0] > 0  # a shifted model is seen
+    assert found.se < np.hypot(score.se, low.se)  # the noise of the reference they share is gone
+    assert excess(measure("fd", real[:300], other, PIXELS, reference())) is None
+
+
+def test_the_floor_of_a_score_without_a_jackknife_is_a_range() -> None:
+    """Overlapping draws vary too little; the range is widened, and holds a fresh set as often as it says."""
+    real, held_out = gaussian(400, 6), gaussian(200, 7)
+    low = floor("coverage", real, 300, PIXELS, reference(), reference_features=held_out)
+    inside = [low.interval[0] <= measure("coverage", gaussian(300, 100 + s), held_out, PIXELS, reference()).value
               <= low.interval[1] for s in range(40)]
     assert np.mean(inside) >= 0.85
-    assert low.m == 300
 
 
 def test_a_floor_needs_enough_images_and_one_kind_of_reference() -> None:
@@ -235,6 +290,10 @@ def test_floors_of_balanced_classes_are_drawn_balanced() -> None:
     for rows in draws(260, 42, 3, 0, labels):
         assert sorted(np.bincount(labels[rows]).tolist()) == [10, 10, 11, 11]
         assert len(set(rows.tolist())) == 42
+    member = deal(260, 20, labels)
+    for rows in draws(260, 42, 6, 0, labels, member):
+        assert sorted(np.bincount(labels[rows]).tolist()) == [10, 10, 11, 11]
+        assert np.ptp(np.bincount(member[rows], minlength=20)) <= 2
     with pytest.raises(ValueError, match="needs 60 images of class 0, the pool has 50"):
         draws(260, 240, 2, 0, labels)
     centres = 4 * np.random.default_rng(1).normal(size=(4, D))

@@ -65,22 +65,28 @@ def _say(number: int, title: str, text: str) -> None:
 
 
 def reading(result: Result) -> str:
-    """Return two sentences on how to read the interval and the floor, with the numbers just measured.
+    """Return a few sentences on how to read the interval and the floor, with the numbers just measured.
 
     Arguments:
         result: Of the evaluation.
     """
+    from sfumato.metrics.score import excess
+
     score = result.scores[0]
     low, high = score.interval
     text = (
-        f"The interval says how much {score.name} would change with other seeds: the limit of many images lies within "
-        f"[{low:.3g}, {high:.3g}] with 95% confidence."
+        f"The interval says how much {score.name} would change with other seeds and other test digits: the limit of "
+        f"many images lies within [{low:.3g}, {high:.3g}] with 95% confidence."
     )
-    if score.floor is not None:
+    above = excess(score)
+    if score.floor is not None and above is not None:
+        verdict = "so few images cannot tell the model from real digits"
+        if above.interval[0] > 0:
+            verdict = "so the model can be told from real digits"
         text += (
             f"\nThe floor, {score.floor.value:.3g}, is what as many real digits score against the same {score.m} test "
-            f"digits: where the interval covers it, so few images cannot tell the model from real digits. (It may be "
-            f"negative: small-sample bias is subtracted, and its range leaves out the noise of the test digits.)"
+            f"digits. It is 0 up to its interval (small-sample bias is subtracted, so it may be negative). The model "
+            f"lies {above.value:.3g} [{above.interval[0]:.3g}, {above.interval[1]:.3g}] above it, {verdict}."
         )
     return text
 

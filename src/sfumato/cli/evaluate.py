@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sfumato.report.table import Row
 
 # Columns of `report.results.score_rows` that a terminal has room for; the rest is in the result's file.
-COLUMNS = ("score", "value", "floor", "n", "m", "NFE", "images/s", "protocol")
+COLUMNS = ("score", "value", "floor", "above floor", "n", "m", "NFE", "protocol")
 
 
 def evaluate(
@@ -38,7 +38,8 @@ def evaluate(
     """Score a run against real images and write RUN/results/*.json.
 
     Every score is printed with its 95% interval of sampling noise, beside its floor: the same score of real training
-    images in as large a number. A score with an asterisk carries flags, printed below the table.
+    images in as large a number. The difference has an interval of its own: where it holds 0, these images cannot be
+    told from real ones. A score with an asterisk carries flags, printed below the table.
 
     Arguments:
         run: Directory of a run.

@@ -2,18 +2,28 @@
 
 A distance between two finite sets of real images is not 0; its plain value is the finite-sample bias, about
 c (1/n + 1/m).  So a score means something only beside the score of real images at the same n and m, by the same
-extractor and estimator.  A model whose score lies inside the floor's range cannot be told from real images by this
-metric at this size.
+extractor and estimator.
 
     one pool       n + m real images are drawn, the first n play the generated set, the other m the reference
     two pools      n real images are drawn from one split and judged against the whole of another (the reference itself)
 
-Draws are repeated.  They are disjoint as long as the pool lasts (`repeats (n + m) <= N`); otherwise each repeat
-shuffles the pool anew, and the repeats are then related, so the range is a little too narrow.
+Draws are repeated, disjoint as long as the pool lasts (`repeats (n + m) <= N`); otherwise each repeat shuffles the
+pool anew.  The floor is the mean over repeats.  Its interval must hold all the noise there is: that of the pool, which
+related repeats share, and that of the reference, which all of them share.  So the jackknife groups are dealt to the
+*pool* and to the reference once, every draw takes evenly from the groups of the pool, and leaving group k out leaves it
+out of every draw at a time:
 
     value      mean over repeats
-    interval   mean +- t s sqrt(1 + 1/repeats): where one more set of real images would fall, 95%
+    interval   delete-a-group jackknife over pool and reference: where the limit of the floor lies, 95%; 0 if both
+               pools hold images of one kind.  The spread of repeats alone would leave the reference out: against 360
+               digits it was [-0.20, -0.11] where the truth is 0
     plain      mean of the plain values: the level of the finite-sample bias
+
+`score.excess` sets a score beside its floor, group by group, so that the noise of the reference they share cancels.
+
+Scores without a jackknife (precision, coverage, ...) have no limit to speak of: their floor is the expectation at n and
+m, and its interval the range of one more set of real images, mean +- t s sqrt(1 + 1/repeats), the reference held fixed.
+Sets of n out of N without replacement vary less by the factor 1 - n/N, which is divided out.
 """
 
 from __future__ import annotations
@@ -24,13 +34,14 @@ import numpy as np
 
 from sfumato.core.noise import uniform
 from sfumato.metrics.features import Extractor
-from sfumato.metrics.jackknife import student
+from sfumato.metrics.jackknife import GROUPS, Estimate, average, deal, student
 from sfumato.metrics.protocol import EvalProtocol, Reference
 from sfumato.metrics.score import Score, find_metric, name_of, options_of
 from sfumato.metrics.statistics import Features
 
 
-def draws(pool: int, size: int, repeats: int, seed: int, labels: np.ndarray | None = None) -> list[np.ndarray]:
+def draws(pool: int, size: int, repeats: int, seed: int, labels: np.ndarray | None = None,
+          member: np.ndarray | None = None, turn: int = 0) -> list[np.ndarray]:
     """Draw `repeats` sets of `size` rows out of `pool`, disjoint while the pool lasts.
 
     With labels the sets are balanced: equal numbers of each class (the first classes one more if it does not divide),
@@ -42,6 +53,8 @@ def draws(pool: int, size: int, repeats: int, seed: int, labels: np.ndarray | No
         repeats: Number of sets.
         seed: Seed of the shuffles.
         labels: int (pool,); None draws classes at random.
+        member: int (pool,), jackknife groups that every set takes from in turn, so evenly; None draws at random.
+        turn: Whose turn it is first.
 
     Returns:
         int64 arrays (size,), in random order.
@@ -52,13 +65,16 @@ def draws(pool: int, size: int, repeats: int, seed: int, labels: np.ndarray | No
     if labels is not None:
         kinds = np.unique(labels)
         shares = [size // len(kinds) + (i < size % len(kinds)) for i in range(len(kinds))]
-        by_kind = []
+        by_kind, turn = [], 0
         for kind, share in zip(kinds, shares):
             rows = np.flatnonzero(labels == kind)
             if share > len(rows):
                 raise ValueError(f"A balanced set of {size} needs {share} images of class {kind}, the pool has "
                                  f"{len(rows)}. Use a smaller n.")
-            by_kind.append([rows[part] for part in draws(len(rows), share, repeats, seed)] if share else [])
+            groups = None if member is None else member[rows]
+            by_kind.append([rows[part] for part in draws(len(rows), share, repeats, seed, None, groups, turn)]
+                           if share else [])
+            turn += share  # the next class goes on where this one stopped: sets are even over groups in all
         sets = [np.concatenate([parts[i] for parts in by_kind if parts]) for i in range(repeats)]
         return [part[np.argsort(uniform(range(size), seed=seed, purpose="mix").numpy())] for part in sets]
     whole = pool // size
@@ -66,8 +82,19 @@ def draws(pool: int, size: int, repeats: int, seed: int, labels: np.ndarray | No
     for i in range(repeats):
         shuffle, place = divmod(i, whole)
         order = np.argsort(uniform(range(pool), seed=seed, purpose="floor", step=shuffle).numpy(), kind="stable")
+        if member is not None:
+            order = order[_in_turn(member[order], turn)]
         found.append(order[place * size:(place + 1) * size])
     return found
+
+
+def _in_turn(member: np.ndarray, turn: int) -> np.ndarray:
+    """Return an order in which the groups take turns: the first row of each, then the second of each, and so on."""
+    by_group = np.argsort(member, kind="stable")
+    count = np.bincount(member)
+    rank = np.empty(len(member), np.int64)
+    rank[by_group] = np.arange(len(member)) - np.repeat(np.cumsum(count) - count, count)
+    return np.lexsort(((member - turn) % len(count), rank))
 
 
 def floor(metric: str, real: Features, n: int, extract: Extractor, reference: Reference, *,
@@ -89,7 +116,7 @@ def floor(metric: str, real: Features, n: int, extract: Extractor, reference: Re
         seed: Seed of the draws.
 
     Returns:
-        A score whose interval is the range of one more set of real images.
+        A score; its interval holds the limit of the floor, or is the range of one more set (see the module).
 
     Raises:
         ValueError: If the real images are too few for n and m, repeats < 2, or neither or both of `m` and
@@ -106,14 +133,14 @@ def floor(metric: str, real: Features, n: int, extract: Extractor, reference: Re
     if size > len(real):
         raise ValueError(f"A floor at n = {n}" + (f", m = {m}" if m else "") + f" needs {size} real images, got "
                          f"{len(real)}. Use smaller sizes, or judge one split against another.")
+    member = deal(len(real), GROUPS, labels) if chosen.groups else None
     estimates = []
-    for rows in draws(len(real), size, repeats, seed, labels):
-        against = real[rows[n:]] if reference_features is None else reference_features
-        estimates.append(chosen.estimate(real[rows[:n]], against, (None if labels is None else labels[rows[:n]],
-                                                                   reference_labels)))
-    values = np.array([estimate.value for estimate in estimates])
-    spread, mean = float(values.std(ddof=1)), float(values.mean())
-    reach = student(0.975, repeats - 1) * spread * math.sqrt(1 + 1 / repeats)
+    for rows in draws(len(real), size, repeats, seed, labels, member):
+        x, y = real[rows[:n]], real[rows[n:]] if reference_features is None else reference_features
+        strata = (None if labels is None else labels[rows[:n]], reference_labels)
+        groups = (None, None) if member is None else (member[rows[:n]], member[rows[n:]] if m is not None else None)
+        estimates.append(chosen.estimate(x, y, strata, groups))
+    low = average(estimates) if chosen.groups else _range(estimates, size / len(real))
     whole = len(real) >= repeats * size
     m_used = len(reference_features) if reference_features is not None else size - n
     protocol = EvalProtocol(
@@ -122,5 +149,16 @@ def floor(metric: str, real: Features, n: int, extract: Extractor, reference: Re
         options={**options_of(chosen, (labels, reference_labels)), "m": m_used},
         provenance={"floor": "one pool" if reference_features is None else "two pools", "repeats": repeats,
                     "disjoint": whole, "pool": len(real), "seed": seed})
-    return Score(name_of(chosen.name, extract.name), mean, (mean - reach, mean + reach), spread,
-                 float(np.mean([estimate.plain for estimate in estimates])), n, m_used, protocol)
+    return Score(name_of(chosen.name, extract.name), low.value, low.interval, low.se, low.plain, n, m_used, protocol,
+                 left_out=low.left_out)
+
+
+def _range(estimates: list[Estimate], share: float) -> Estimate:
+    """Return the mean of estimates and where one more would fall, from sets that were each `share` of the pool."""
+    values, repeats = np.array([estimate.value for estimate in estimates]), len(estimates)
+    related = 1 - share if repeats * share > 1 else 1.0
+    own = float(np.mean([estimate.se**2 for estimate in estimates]))  # all there is where a set is the whole pool
+    se = math.sqrt(max(float(values.var(ddof=1)) / related, own) if related > 0 else own)
+    mean, reach = float(values.mean()), student(0.975, repeats - 1) * se * math.sqrt(1 + 1 / repeats)
+    return Estimate(mean, (mean - reach, mean + reach), se, float(np.mean([e.plain for e in estimates])), groups=0)
+

@@ -31,12 +31,25 @@ References:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from sfumato.core.noise import uniform
-from sfumato.metrics.jackknife import GROUPS, Estimate, Strata, check_groups, deal, jackknife, student
-from sfumato.metrics.statistics import Features, Groups, Moments, blocks, check_pair
+from sfumato.metrics.jackknife import (
+    GROUPS,
+    Estimate,
+    Members,
+    Strata,
+    check_groups,
+    deal,
+    even,
+    jackknife,
+    student,
+    weights,
+)
+from sfumato.metrics.statistics import Features, Groups, Moments, blocks, check_features, check_pair
 
 
 def frechet_distance(mean_1: np.ndarray, cov_1: np.ndarray, mean_2: np.ndarray, cov_2: np.ndarray) -> float:
@@ -96,15 +109,24 @@ def _moments(features: Features) -> Moments:
     return total
 
 
-def _nuclear(x: np.ndarray, y: np.ndarray) -> float:
-    mean_x, mean_y = x.mean(0), y.mean(0)
-    x, y = (x - mean_x) / math.sqrt(len(x) - 1), (y - mean_y) / math.sqrt(len(y) - 1)
+def _nuclear(x: np.ndarray, y: np.ndarray, wx: np.ndarray | None = None, wy: np.ndarray | None = None) -> float:
+    (mean_x, x), (mean_y, y) = _rows(x, wx), _rows(y, wy)
     singular = np.linalg.svd(x @ y.T, compute_uv=False)
     return float(np.sum((mean_x - mean_y) ** 2) + np.sum(x * x) + np.sum(y * y) - 2 * singular.sum())
 
 
+def _rows(x: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean, and centred rows whose Gram matrix is the covariance; rows of weight 0 are dropped."""
+    if weights is None:
+        mean = x.mean(0)
+        return mean, (x - mean) / math.sqrt(len(x) - 1)
+    x, w = x[weights > 0], weights[weights > 0, None]
+    mean = (w * x).sum(0) / w.sum()
+    return mean, (x - mean) * np.sqrt(w / (len(x) - 1))
+
+
 def frechet(x: Features | Groups, y: Features | Groups, strata: Strata = (None, None), groups: int = GROUPS,
-            level: float = 0.95) -> Estimate:
+            level: float = 0.95, members: Members = (None, None)) -> Estimate:
     """Estimate the Frechet distance without its 1/n bias, with an interval.
 
     Both sides leave out a share 1/G at a time, together, so that both biases go.  The interval covers the sampling
@@ -116,6 +138,7 @@ def frechet(x: Features | Groups, y: Features | Groups, strata: Strata = (None, 
         strata: Labels of either side where the number of each class was chosen; a stream has dealt its groups already.
         groups: Groups G of the jackknife; min(n, m) >= 2 G.  A stream brings its own.
         level: Confidence of the interval.
+        members: Groups of either side's images if they were dealt elsewhere; else `jackknife.deal` deals them.
 
     Returns:
         The estimate; `plain` is the textbook value.
@@ -125,38 +148,55 @@ def frechet(x: Features | Groups, y: Features | Groups, strata: Strata = (None, 
             rank-deficient distance needs the features themselves).
     """
     if isinstance(x, Groups) or isinstance(y, Groups):
-        return _from_streams(_stream(x, y, strata[0]), _stream(y, x, strata[1]), level)
+        brought = x.groups if isinstance(x, Groups) else y.groups if isinstance(y, Groups) else groups
+        a, b = _side(x, strata[0], brought, members[0]), _side(y, strata[1], brought, members[1])
+        if a.groups != b.groups:
+            raise ValueError(f"Both streams must have the same number of groups, got {a.groups} and {b.groups}.")
+        if min(a.total.n, b.total.n) * (brought - 1) // brought <= a.total.dimension == b.total.dimension:
+            raise ValueError(f"A stream keeps covariances only, and n = {a.total.n}, m = {b.total.n} are too few for "
+                             f"d = {a.total.dimension}. Pass the features themselves: their distance is taken by "
+                             "singular values.")
+        return _by_moments(a, b, level)
     x, y = check_pair(x, y)
     check_groups(len(x), len(y), groups)
     if min(len(x), len(y)) * (groups - 1) // groups > x.shape[1]:
-        return _from_streams(Groups.of(x, groups, strata[0]), Groups.of(y, groups, strata[1]), level)
+        return _by_moments(_side(x, strata[0], groups, members[0]), _side(y, strata[1], groups, members[1]), level)
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    in_x, in_y = deal(len(x), groups, strata[0]), deal(len(y), groups, strata[1])
-    return jackknife(frechet_plain(x, y),
-                     np.array([_nuclear(x[in_x != k], y[in_y != k]) for k in range(groups)]), level=level)
+    in_x, in_y = (deal(len(side), groups, labels) if member is None else member
+                  for side, labels, member in zip((x, y), strata, members))
+    left_out = [_nuclear(x, y, weights(in_x, strata[0], k), weights(in_y, strata[1], k)) for k in range(groups)]
+    return jackknife(frechet_plain(x, y), np.array(left_out), level=level)
 
 
-def _stream(side: Features | Groups, other: Features | Groups, labels: np.ndarray | None) -> Groups:
-    if isinstance(side, Groups):
-        return side
-    return Groups.of(side, other.groups if isinstance(other, Groups) else GROUPS, labels)
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """Moments of one side: of all images, and of all but group k."""
+
+    total: Moments
+    leaving_out: Callable[[int], Moments]
+    groups: int
 
 
-def _from_streams(x: Groups, y: Groups, level: float) -> Estimate:
-    if x.groups != y.groups:
-        raise ValueError(f"Both streams must have the same number of groups, got {x.groups} and {y.groups}.")
-    check_groups(x.n, y.n, x.groups)
-    a, b = x.total(), y.total()
+def _side(side: Features | Groups, labels: np.ndarray | None, groups: int, member: np.ndarray | None) -> _Side:
+    if not isinstance(side, Groups):
+        member = deal(len(side), groups, labels) if member is None else member
+        if not even(member, labels):  # sums of groups will not do: what stays is weighted class by class
+            features, total = side, _moments(check_features(side))
+            return _Side(total, lambda k: Moments.weighted(features, weights(member, labels, k), total.shift), groups)
+        side = Groups.of(side, groups, member)
+    stream, total = side, side.total()
+    return _Side(total, lambda k: total - stream.group(k), side.groups)
+
+
+def _by_moments(x: _Side, y: _Side, level: float) -> Estimate:
+    a, b = x.total, y.total
+    check_groups(a.n, b.n, x.groups)
     if a.dimension != b.dimension:
         raise ValueError(f"Generated features have {a.dimension} columns and reference features {b.dimension}; "
                          "both must come from one extractor.")
-    if min(a.n, b.n) * (x.groups - 1) // x.groups <= a.dimension:
-        raise ValueError(
-            f"A stream keeps covariances only, and n = {a.n}, m = {b.n} are too few for d = {a.dimension}. "
-            "Pass the features themselves: their distance is taken by singular values.")
     left_out = np.empty(x.groups)
     for k in range(x.groups):
-        p, q = a - x.group(k), b - y.group(k)
+        p, q = x.leaving_out(k), y.leaving_out(k)
         left_out[k] = frechet_distance(p.mean, p.cov, q.mean, q.cov)
     return jackknife(frechet_distance(a.mean, a.cov, b.mean, b.cov), left_out, level=level)
 

@@ -19,7 +19,12 @@ come sorted by class or that cycle through classes are spread over all groups.
 Strata.  Where the number of images of each class was *chosen* (equal numbers asked of a conditional model; a test set
 balanced by its makers), it is not random, and groups that differ in their classes would count a noise that is not
 there: for 2,000 balanced Fashion-MNIST images that put -0.07 into a value of 0 and doubled its interval.  Given the
-labels, `deal` gives each group its share of each class.
+labels, `deal` gives each group its share of each class.  Where a class does not divide evenly into the groups (36
+images, 20 groups) the images that stay are weighted so that each class keeps its share of the whole (`weights`).
+
+Coverage.  Where the two distributions differ, nominal 95% intervals covered 92 to 98% (docs/results/metrics.md).  Where
+they are equal, a distance is a quadratic form at its minimum: its linear term vanishes, the jackknife counts the
+quadratic one up to twice, and the interval is too wide (97 to 100%), never too narrow.
 
 References:
     Tukey. Bias and Confidence in Not-quite Large Samples. 1958. https://doi.org/10.1214/aoms/1177706647
@@ -29,6 +34,7 @@ References:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -39,6 +45,8 @@ from sfumato.core.noise import uniform
 GROUPS = 20
 Strata = tuple[np.ndarray | None, np.ndarray | None]
 """Labels of the generated and of the reference images, where the number of each class was chosen."""
+Members = tuple[np.ndarray | None, np.ndarray | None]
+"""Jackknife group of each generated and of each reference image, where they were dealt elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +114,47 @@ def deal(n: int, groups: int = GROUPS, labels: np.ndarray | None = None) -> np.n
     return dealt
 
 
+def weights(member: np.ndarray, labels: np.ndarray | None, k: int) -> np.ndarray:
+    """Return the weight of each image when group k is left out, so that each class keeps its share of the whole.
+
+    Arguments:
+        member: int64 (n,), the group of each image.
+        labels: int (n,), classes whose counts were chosen; None weights all that stay alike.
+        k: The group that is left out.
+
+    Returns:
+        float64 (n,): 0 in group k, elsewhere 1 up to how unevenly the group took from the classes; the sum is the
+        number of images that stay.
+
+    Raises:
+        ValueError: If the group holds all images of a class.
+
+    >>> weights(np.array([0, 1, 1, 0]), np.array([0, 0, 1, 1]), 0).tolist()
+    [0.0, 1.0, 1.0, 0.0]
+    """
+    stay = (member != k).astype(np.float64)
+    if labels is None:
+        return stay
+    kinds, kind = np.unique(labels, return_inverse=True)
+    whole, left = np.bincount(kind), np.bincount(kind, stay)
+    if (left == 0).any():
+        raise ValueError(f"Strata need at least 2 images of each class, in different groups; "
+                         f"class {kinds[left.argmin()]} has {whole[left.argmin()]}. Make more images, or leave the "
+                         "labels out.")
+    return stay * (whole / left * (stay.sum() / len(member)))[kind]
+
+
+def even(member: np.ndarray, labels: np.ndarray | None) -> bool:
+    """Return whether every group takes the same share of every class, so that what stays needs no weights."""
+    if labels is None:
+        return True
+    kind = np.unique(labels, return_inverse=True)[1]
+    table = np.zeros((kind.max() + 1, member.max() + 1))
+    np.add.at(table, (kind, member), 1)
+    share = table / table.sum(axis=1, keepdims=True)
+    return bool((np.ptp(share, axis=0) < 1e-12).all())
+
+
 def check_groups(n: int, m: int, groups: int) -> None:
     """Refuse a sample that is too small to be cut into groups of two.
 
@@ -138,6 +187,18 @@ def jackknife(full: float, left_out: np.ndarray, *, unbiased: bool = False, leve
     se = math.sqrt((groups - 1) / groups * float(np.sum((left_out - mean) ** 2)))
     reach = student(0.5 + level / 2, groups - 1) * se
     return Estimate(value, (value - reach, value + reach), se, full, groups, tuple(left_out.tolist()))
+
+
+def average(estimates: Sequence[Estimate], level: float = 0.95) -> Estimate:
+    """Return the mean of estimates that left the same groups out, with the interval of that mean.
+
+    Arguments:
+        estimates: Each with its `left_out`; group k of one is related to group k of another only.
+        level: Confidence of the interval.
+    """
+    left_out = np.mean([estimate.left_out for estimate in estimates], axis=0)
+    unbiased = all(estimate.value == estimate.plain for estimate in estimates)
+    return jackknife(float(np.mean([e.plain for e in estimates])), left_out, unbiased=unbiased, level=level)
 
 
 @cache

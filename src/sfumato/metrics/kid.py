@@ -5,7 +5,7 @@
 
 All images enter at once (no random subsets), in blocks, so memory does not grow with n.  The estimate is unbiased,
 hence sometimes negative; a negative value is reported as it is.  Its standard error is a delete-a-group jackknife,
-which costs nothing extra: the sums of the kernel over each pair of groups give every leave-one-group-out value.
+which costs little extra: each block of the kernel is summed once for every group that is left out.
 (The spread of subset values, often printed beside KID, is not an error of the mean.)
 
 Strata.  Where the number of images n_a of each class was chosen, two different images are of one class less often than
@@ -20,11 +20,9 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
-from sfumato.metrics.jackknife import GROUPS, Estimate, Strata, check_groups, deal, jackknife
+from sfumato.metrics.jackknife import GROUPS, Estimate, Members, Strata, check_groups, deal, jackknife, weights
 from sfumato.metrics.statistics import Features, check_pair
 
 
@@ -36,48 +34,44 @@ def cubic(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return base * base * base
 
 
-def group_sums(x: Features, y: Features, in_x: np.ndarray, in_y: np.ndarray, groups: int,
-               block: int = 2048) -> np.ndarray:
-    """Sum the kernel over every pair of groups.
+def sums(x: Features, y: Features, wx: np.ndarray, wy: np.ndarray, block: int = 2048) -> np.ndarray:
+    """Sum the kernel over all pairs, once for each column of weights.
 
     Arguments:
         x: (n, d).
         y: (m, d).
-        in_x: int64 (n,), the group of each row of x.
-        in_y: int64 (m,), the group of each row of y.
-        groups: Number of groups G.
+        wx: float64 (n, w), weights of the rows of x.
+        wy: float64 (m, w), weights of the rows of y.
         block: Rows of a block; memory is a few times block^2 numbers.
 
     Returns:
-        float64 (G, G); entry (a, b) sums k(x_i, y_j) over i in group a and j in group b.
+        float64 (w,); entry c is sum_ij wx[i, c] wy[j, c] k(x_i, y_j).
     """
-    sums = np.zeros((groups, groups))
-    one_hot = np.eye(groups)
+    total = np.zeros(wx.shape[1])
     for i in range(0, len(x), block):
-        left, rows = np.asarray(x[i:i + block], np.float64), one_hot[in_x[i:i + block]]
+        left = np.asarray(x[i:i + block], np.float64)
         for j in range(0, len(y), block):
-            right, columns = np.asarray(y[j:j + block], np.float64), one_hot[in_y[j:j + block]]
-            sums += rows.T @ cubic(left, right) @ columns
-    return sums
+            kernel = cubic(left, np.asarray(y[j:j + block], np.float64))
+            total += np.sum(wx[i:i + block] * (kernel @ wy[j:j + block]), axis=0)
+    return total
 
 
-def self_sums(x: Features, member: np.ndarray, groups: int, block: int = 2048) -> np.ndarray:
-    """Sum the kernel over every pair of groups of one set, without pairing an image with itself."""
-    sums = np.zeros((groups, groups))
-    one_hot = np.eye(groups)
+def self_sums(x: Features, weight: np.ndarray, block: int = 2048) -> np.ndarray:
+    """Sum the kernel over all pairs of different images of one set, once for each column of weights (n, w)."""
+    total = np.zeros(weight.shape[1])
     for i in range(0, len(x), block):
-        left, rows = np.asarray(x[i:i + block], np.float64), one_hot[member[i:i + block]]
+        left, rows = np.asarray(x[i:i + block], np.float64), weight[i:i + block]
         kernel = cubic(left, left)
         np.fill_diagonal(kernel, 0)
-        sums += rows.T @ kernel @ rows
+        total += np.sum(rows * (kernel @ rows), axis=0)
         for j in range(i + block, len(x), block):
-            part = rows.T @ cubic(left, np.asarray(x[j:j + block], np.float64)) @ one_hot[member[j:j + block]]
-            sums += part + part.T
-    return sums
+            kernel = cubic(left, np.asarray(x[j:j + block], np.float64))
+            total += 2 * np.sum(rows * (kernel @ weight[j:j + block]), axis=0)
+    return total
 
 
 def kid(x: Features, y: Features, strata: Strata = (None, None), groups: int = GROUPS,
-        level: float = 0.95) -> Estimate:
+        level: float = 0.95, members: Members = (None, None)) -> Estimate:
     """Estimate the kernel distance from all images, unbiased, with a jackknife interval.
 
     Arguments:
@@ -86,47 +80,39 @@ def kid(x: Features, y: Features, strata: Strata = (None, None), groups: int = G
         strata: Labels of either side where the number of each class was chosen (`jackknife.deal`).
         groups: Groups G of the jackknife.
         level: Confidence of the interval.
+        members: Groups of either side's images if they were dealt elsewhere; else `jackknife.deal` deals them.
 
     Returns:
         The estimate; `value` and `plain` are the same unbiased number.
     """
     x, y = check_pair(x, y)
     check_groups(len(x), len(y), groups)
-    in_x, in_y = deal(len(x), groups, strata[0]), deal(len(y), groups, strata[1])
-    size_x, size_y = np.bincount(in_x, minlength=groups), np.bincount(in_y, minlength=groups)
-    within_x, within_y = _within(x, in_x, strata[0], groups), _within(y, in_y, strata[1], groups)
-    xy = group_sums(x, y, in_x, in_y, groups)
-
-    def unbiased(keep: np.ndarray) -> float:
-        across = xy[np.ix_(keep, keep)].sum() / (size_x[keep].sum() * size_y[keep].sum())
-        return float(within_x(keep) + within_y(keep) - 2 * across)
-
-    everyone = np.arange(groups)
-    left_out = np.array([unbiased(np.delete(everyone, k)) for k in range(groups)])
-    return jackknife(unbiased(everyone), left_out, unbiased=True, level=level)
+    wx, wy = (_columns(len(side), groups, labels, member) for side, labels, member in zip((x, y), strata, members))
+    across = sums(x, y, wx, wy) / (wx.sum(0) * wy.sum(0))
+    values = _within(x, wx, strata[0]) + _within(y, wy, strata[1]) - 2 * across
+    return jackknife(float(values[0]), values[1:], unbiased=True, level=level)
 
 
-def _within(x: Features, member: np.ndarray, labels: np.ndarray | None,
-            groups: int) -> Callable[[np.ndarray], float]:
-    """Return the mean kernel of two different images of one set as a function of the groups that are kept."""
-    whole, size = self_sums(x, member, groups), np.bincount(member, minlength=groups)
+def _columns(n: int, groups: int, labels: np.ndarray | None, member: np.ndarray | None) -> np.ndarray:
+    """Return weights (n, 1 + G): of all images, then of all but group k."""
+    member = deal(n, groups, labels) if member is None else member
+    return np.stack([np.ones(n), *(weights(member, labels, k) for k in range(groups))], axis=1)
+
+
+def _within(x: Features, weight: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+    """Return the mean kernel of two different images of one set (w,), one for each column of weights (n, w)."""
+    whole, size = self_sums(x, weight), np.count_nonzero(weight, axis=0)
     if labels is None:
-        return lambda keep: whole[np.ix_(keep, keep)].sum() / (size[keep].sum() * (size[keep].sum() - 1))
-    kinds = []
+        return whole / (size * (size - 1))
     for kind in np.unique(labels):
         rows = np.flatnonzero(labels == kind)
-        count = np.bincount(member[rows], minlength=groups)
-        if len(rows) - count.max() < 2:
+        count = np.count_nonzero(weight[rows], axis=0)
+        if count.min() < 2:
             raise ValueError(f"Strata need at least 2 images of each class when a group is left out; class {kind} has "
                              f"{len(rows)} in all. Make more images, or leave the labels out.")
-        kinds.append((self_sums(x[rows], member[rows], groups), count))
-
-    def mean(keep: np.ndarray) -> float:
-        pick = np.ix_(keep, keep)  # n_a^2 times the mean over pairs of class a is its sum times 1 + 1/(n_a - 1)
-        own = sum(sums[pick].sum() / (count[keep].sum() - 1) for sums, count in kinds)
-        return (whole[pick].sum() + own) / size[keep].sum() ** 2
-
-    return mean
+        # n_a^2 times the mean over pairs of class a is its sum times 1 + 1/(n_a - 1)
+        whole = whole + self_sums(x[rows], weight[rows]) / (count - 1)
+    return whole / weight.sum(0) ** 2
 
 
 def mmd2(x: Features, y: Features, *, unbiased: bool = True) -> float:
@@ -142,13 +128,13 @@ def mmd2(x: Features, y: Features, *, unbiased: bool = True) -> float:
     """
     x, y = check_pair(x, y)
     n, m = len(x), len(y)
-    in_x, in_y = np.zeros(n, np.int64), np.zeros(m, np.int64)
-    cross = float(group_sums(x, y, in_x, in_y, 1)[0, 0]) / (n * m)
+    wx, wy = np.ones((n, 1)), np.ones((m, 1))
+    cross = float(sums(x, y, wx, wy)[0]) / (n * m)
     if unbiased:
-        within_x, within_y = self_sums(x, in_x, 1) / (n * (n - 1)), self_sums(y, in_y, 1) / (m * (m - 1))
+        within_x, within_y = self_sums(x, wx) / (n * (n - 1)), self_sums(y, wy) / (m * (m - 1))
     else:
-        within_x, within_y = group_sums(x, x, in_x, in_x, 1) / n**2, group_sums(y, y, in_y, in_y, 1) / m**2
-    return float(within_x[0, 0] + within_y[0, 0] - 2 * cross)
+        within_x, within_y = sums(x, x, wx, wx) / n**2, sums(y, y, wy, wy) / m**2
+    return float(within_x[0] + within_y[0] - 2 * cross)
 
 
 def kid_subsets(x: Features, y: Features, rows_x: np.ndarray, rows_y: np.ndarray) -> np.ndarray:

@@ -25,12 +25,12 @@ from sfumato.metrics import prdc, rules
 from sfumato.metrics.features import Extractor
 from sfumato.metrics.frechet import frechet
 from sfumato.metrics.inception_score import inception_score
-from sfumato.metrics.jackknife import GROUPS, Estimate, Strata, jackknife
+from sfumato.metrics.jackknife import GROUPS, Estimate, Members, Strata, jackknife
 from sfumato.metrics.kid import kid
 from sfumato.metrics.protocol import JSON, EvalProtocol, Reference, check_comparable
 from sfumato.metrics.statistics import Features
 
-Estimator = Callable[[Features, Features, Strata], Estimate]
+Estimator = Callable[[Features, Features, Strata, Members], Estimate]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Metric:
     Arguments:
         name: Its name in a protocol.
         version: Version of its definition here.
-        estimate: (generated, reference, strata) -> Estimate.
+        estimate: (generated, reference, strata, members) -> Estimate.
         estimator: How the number is estimated, in words.
         options: Its options, for the protocol.
         groups: Whether its interval is a jackknife, which strata change.
@@ -59,13 +59,15 @@ class Metric:
 
 
 def _unstratified(estimate: Callable[[Features, Features], Estimate]) -> Estimator:
-    return lambda x, y, strata: estimate(x, y)
+    return lambda x, y, strata, members: estimate(x, y)
 
 
 METRICS: dict[str, Metric] = {
-    "fd": Metric("FD", 1, frechet, "unbiased covariances, 1/n bias removed by a delete-a-group jackknife",
-                 {"groups": GROUPS}, groups=True, by_covariance=True),
-    "kid": Metric("KID", 1, kid, "unbiased over all images, error by a delete-a-group jackknife",
+    "fd": Metric("FD", 2, lambda x, y, strata, members: frechet(x, y, strata, members=members),
+                 "unbiased covariances, 1/n bias removed by a delete-a-group jackknife that keeps the share of each "
+                 "stratum", {"groups": GROUPS}, groups=True, by_covariance=True),
+    "kid": Metric("KID", 2, lambda x, y, strata, members: kid(x, y, strata, members=members),
+                  "unbiased over all images, error by a delete-a-group jackknife that keeps the share of each stratum",
                   {"groups": GROUPS}, groups=True),
     "precision": Metric("precision", 1, _unstratified(prdc.precision), "closed balls", {"k": 3}, higher_is_better=True),
     "recall": Metric("recall", 1, _unstratified(prdc.recall), "closed balls", {"k": 3}, higher_is_better=True),
@@ -107,7 +109,9 @@ class Score:
 
     def to_json(self) -> JSON:
         """Return the score as JSON values."""
+        above = excess(self)
         return {**{key: value for key, value in asdict(self).items() if key not in ("protocol", "floor")},
+                "above_floor": {"value": above.value, "interval": list(above.interval)} if above else None,
                 "interval": list(self.interval), "flags": list(self.flags), "left_out": list(self.left_out),
                 "protocol": self.protocol.to_json(), "floor": self.floor.to_json() if self.floor else None}
 
@@ -115,6 +119,7 @@ class Score:
     def from_json(cls, values: JSON) -> Score:
         """Read a score that `to_json` wrote."""
         floor = values.get("floor")
+        values = {key: value for key, value in values.items() if key != "above_floor"}  # follows from the others
         return cls(**{**values, "interval": tuple(values["interval"]), "flags": tuple(values["flags"]),
                       "left_out": tuple(values.get("left_out", ())),
                       "protocol": EvalProtocol.from_json(values["protocol"]),
@@ -181,7 +186,7 @@ def measure(metric: str, generated: Features, reference_features: Features, extr
     n, m = len(generated), len(reference_features)
     if reference.n not in (0, m):
         raise ValueError(f"The reference says it has {reference.n} images, but {m} rows of features were given.")
-    estimate = chosen.estimate(generated, reference_features, strata)
+    estimate = chosen.estimate(generated, reference_features, strata, (None, None))
     protocol = EvalProtocol(
         metric=chosen.name, version=chosen.version, extractor=extract.name, weights_hash=extract.weights_hash,
         features=extract.describe(), reference=reference, n=n, class_prior=class_prior, estimator=chosen.estimator,
@@ -260,6 +265,21 @@ def compare(a: Score, b: Score) -> Comparison:
         return Comparison(b.value - a.value, paired.interval, apart, upwards, provenance)
     apart = a.interval[1] < b.interval[0] or b.interval[1] < a.interval[0]
     return Comparison(b.value - a.value, None, apart, upwards, provenance)
+
+
+def excess(score: Score) -> Estimate | None:
+    """Return how far a score lies above its floor: an interval that holds 0 cannot tell the images from real ones.
+
+    Both leave the same groups of the reference out, so the noise of the reference they share cancels.
+
+    Returns:
+        The difference with its 95% interval; None without a floor or a jackknife.
+    """
+    floor = score.floor
+    if floor is None or len(floor.left_out) != len(score.left_out) or not score.left_out:
+        return None
+    left_out = np.subtract(score.left_out, floor.left_out)
+    return jackknife(score.plain - floor.plain, left_out, unbiased=score.plain == score.value)
 
 
 def save_scores(path: Path, scores: list[Score]) -> None:

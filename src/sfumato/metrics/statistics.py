@@ -84,6 +84,21 @@ class Moments:
         x = x - shift
         return cls(len(x), shift, x.sum(0), x.T @ x)
 
+    @classmethod
+    def weighted(cls, features: Features, weights: np.ndarray, shift: np.ndarray) -> Moments:
+        """Sum the rows of an array (n, d) with weights (n,), 0 for the rows that are left out, block by block.
+
+        The weights add up to the number of rows that count; `cov` treats them as that many rows.
+        """
+        first, second = np.zeros(len(shift)), np.zeros((len(shift), len(shift)))
+        for start in range(0, len(features), 4096):
+            w = weights[start:start + 4096, None]
+            x = np.asarray(features[start:start + 4096], np.float64) - shift
+            wx = w * x
+            first += wx.sum(0)
+            second += wx.T @ x
+        return cls(int(np.count_nonzero(weights)), shift, first, second)
+
     def about(self, shift: np.ndarray) -> Moments:
         """Return the same moments about another shift."""
         e = self.shift - shift
@@ -140,9 +155,9 @@ class Groups:
         self._seconds: list[np.ndarray] = []
 
     @classmethod
-    def of(cls, features: Features, groups: int = GROUPS, labels: np.ndarray | None = None) -> Groups:
-        """Sum an array (n, d), block by block; labels make strata (`jackknife.deal`)."""
-        stream, member = cls(groups), deal(len(features), groups, labels)
+    def of(cls, features: Features, groups: int = GROUPS, member: np.ndarray | None = None) -> Groups:
+        """Sum an array (n, d), block by block; `member` (n,) deals its rows to groups (`jackknife.deal`)."""
+        stream, member = cls(groups), deal(len(features), groups) if member is None else member
         for part in blocks(check_features(features)):
             stream.add(part, member[stream.n:stream.n + len(part)])
         return stream

@@ -102,8 +102,9 @@ def score_rows(results: Sequence[Result]) -> list[Row]:
         results: Any number of results.
 
     Returns:
-        Rows of run, score, value, floor, plain, n, m, protocol, reference, NFE, images/s and flags. `value` has the
-        1/n bias removed, `plain` is the textbook number, and `floor` is the value of real images at the same sizes.
+        Rows of run, score, value, floor, above floor, plain, n, m, protocol, reference, NFE, images/s and flags.
+        `value` has the 1/n bias removed, `plain` is the textbook number, and `floor` is the value of real images at the
+        same sizes; `above floor` is the difference with its own interval, in which the reference they share cancels.
         A score with flags carries an asterisk.
     """
     rows: list[Row] = []
@@ -118,6 +119,7 @@ def score_rows(results: Sequence[Result]) -> list[Row]:
                     "score": score["name"],
                     "value": cell({**score, "mark": "*" if flags else ""}),
                     "floor": cell(floor) if floor else None,
+                    "above floor": cell(score.get("above_floor")),
                     "plain": score.get("plain"),
                     "n": score.get("n"),
                     "m": score.get("m"),
