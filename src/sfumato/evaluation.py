@@ -114,6 +114,8 @@ def evaluate(
     notes = list(rules.check_leakage(reference, real.image_hashes, training.image_hashes))
     if run.about.get("fingerprint", {}).get("data") not in (None, training.content_hash):
         notes.append("the training images are not the ones at hand: leakage could not be checked")
+    if "imported" in run.about:
+        notes.append("imported weights, whose training images are not known: leakage could not be checked")
     reference_features = cached_features(features, real, quiet)
     others = load_data(replace(recipe, data=replace(recipe.data, first=None)), "train", root)
     drawn = others.take(min(len(others), FLOOR_REPEATS * n), seed=0)

@@ -25,9 +25,10 @@ Command = Callable[..., int | None]
 
 
 def commands() -> dict[str, Command]:
-    """Return every command by name: function ``train`` of train.py, and so on."""
+    """Return every command by name: function ``train`` of train.py, and so on; ``import_``, as Python has the word."""
     names = [info.name for info in pkgutil.iter_modules(cli.__path__) if not info.name.startswith("_")]
-    return {name: getattr(importlib.import_module(f"{cli.__name__}.{name}"), name) for name in sorted(names)}
+    found = {name: getattr(importlib.import_module(f"{cli.__name__}.{name}"), name) for name in sorted(names)}
+    return {name.removesuffix("_"): command for name, command in found.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,49 @@
+"""What the families of discrete chains share: DDPM, iDDPM, ADM and diffusers know the steps of one table."""
+
+from __future__ import annotations
+
+from sfumato.recipes._paper import FID_50K, RAW, ancestral
+from sfumato.training.recipe import Data, Part, Recipe, Sample, Shape, part
+
+
+def chain_recipe(
+    name: str,
+    data: Data,
+    shape: Shape,
+    network: Part,
+    schedule: Part,
+    *,
+    target: str = "eps",
+    variance: str = "none",
+    sample: Sample | None = None,
+) -> Recipe:
+    """Return the recipe of a network that is told the step of a discrete chain.
+
+    Arguments:
+        name: Of the recipe.
+        data, shape: Its images.
+        network, schedule: Its parts.
+        target: What the network says.
+        variance: "none" or "range".
+        sample: How images are made; ancestral on the full chain unless given.
+    """
+    learned = variance == "range"
+    objective = "hybrid" if learned else "denoising"
+    return Recipe(
+        name=name,
+        data=data,
+        schedule=schedule,
+        target=part("core.target", target),
+        network=network,
+        c_noise=part("conditioning", "index"),
+        c_in="one",
+        variance="range" if learned else "none",
+        draw=part("draws", "uniform"),
+        weighting=part("weightings", "simple"),
+        objective=part("objectives", objective, label_dropout=0.0),
+        sigma_data=0.5,
+        ema=RAW,
+        sample=sample or ancestral("learned" if learned else "large"),
+        evaluate=FID_50K,
+        shape=shape,
+    )

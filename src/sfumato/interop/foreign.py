@@ -1,0 +1,186 @@
+"""A foreign checkpoint, opened but not yet understood, and what a family makes of it.
+
+A family of checkpoints is a file of `sfumato.interop.families` with a function of its own name, ``(Foreign) -> Imported
+or None``: it recognises its own by the names of tensors, of classes or of configuration keys, and says which recipe
+they belong to. What the file does not say and a family had to assume is listed in `Imported.assumed`, to be printed;
+each assumption names the field that changes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from sfumato.interop.pickles import ForeignError
+from sfumato.interop.tensors import Module, read_file
+from sfumato.training.recipe import Data, Recipe, Shape
+
+Rename = Callable[[Mapping[str, Tensor], nn.Module], dict[str, Tensor]]
+SUFFIXES = (".pt", ".pth", ".pkl", ".ckpt", ".bin", ".th", ".safetensors")
+CONFIG_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """Hold a foreign checkpoint.
+
+    Attributes:
+        path: File or folder, as the user named it.
+        content: What the file holds: tensors by name, `Module`, or anything a pickle may hold.
+        configs: Name -> JSON of the configuration files of a folder.
+        size: Side of the images, where the user told it.
+        order: Order of ADM's attention channels, "legacy" or "new", where the user told it.
+        raw: Whether the trained weights are wanted where the file also has their average.
+    """
+
+    path: Path
+    content: Any
+    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    size: int | None = None
+    order: str | None = None
+    raw: bool = False
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors by name, if the content is a state dict or holds one under a usual name; {} if not."""
+        content = self.content
+        for key in ("state_dict", "model", "ema", "netG"):
+            inner = content.get(key) if isinstance(content, dict) else None
+            if isinstance(inner, dict) and any(isinstance(v, Tensor) for v in inner.values()):
+                content = inner
+                break
+        if not isinstance(content, dict):
+            return {}
+        found = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
+        return {k.removeprefix("module."): v for k, v in found.items()} if len(found) == len(content) else {}
+
+    @property
+    def module(self) -> Module | None:
+        """The network, if the content is a snapshot by NVIDIA's code: its average, if there is one."""
+        content = self.content
+        if isinstance(content, dict):
+            content = next((content[k] for k in ("ema", "net") if isinstance(content.get(k), Module)), None)
+        return content if isinstance(content, Module) else None
+
+    def data(self, shape: Shape) -> tuple[Data, str]:
+        """Return the data that the file's name speaks of, and the assumption to print."""
+        text = self.path.name.lower()
+        known = (("cifar10", "cifar10"), ("cifar-10", "cifar10"), ("celeba", "celeba"), ("fashion", "fashion-mnist"))
+        name = next((ours for word, ours in known if word in text), "folder:images")
+        official = name in ("cifar10", "fashion-mnist")
+        data = Data(
+            name, size=None if official else shape.height, test=None if official else 0.0, labels=bool(shape.classes)
+        )
+        return data, f"data.name={name}: the file does not say what it was trained on (needed to evaluate only)"
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Say what a foreign checkpoint is.
+
+    Attributes:
+        family: Name of the family.
+        recipe: What it is in our parts, resolved.
+        tensors: The original's.
+        rename: (tensors, our network) -> our state dict; raises ValueError for what is missing or left over.
+        assumed: What the file does not say, one line each.
+        notes: What else a reader should know, one line each.
+    """
+
+    family: str
+    recipe: Recipe
+    tensors: Mapping[str, Tensor]
+    rename: Rename
+    assumed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def open_foreign(path: Path, *, size: int | None = None, order: str | None = None, raw: bool = False) -> Foreign:
+    """Open a file or a folder without executing anything in it.
+
+    Arguments:
+        path: A .pt, .pth, .ckpt, .pkl or .safetensors file, or a folder in diffusers' layout.
+        size: Side of the images, if known.
+        order: Order of ADM's attention channels, "legacy" or "new", if known.
+        raw: Whether to prefer the trained weights to their average.
+
+    Raises:
+        ForeignError: If it is missing, unsafe or damaged.
+    """
+    if path.is_dir():
+        files = [p for p in (path, path / "unet") if (p / "config.json").is_file()]
+        if not files:
+            raise ForeignError(f"{path} has neither config.json nor unet/config.json; it is no folder of diffusers.")
+        configs = {"unet": _json(files[-1] / "config.json")}
+        scheduler = path / "scheduler" / "scheduler_config.json"
+        scheduler = scheduler if scheduler.is_file() else path / "scheduler_config.json"
+        if scheduler.is_file():
+            configs["scheduler"] = _json(scheduler)
+        names = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+        weights = next((files[-1] / name for name in names if (files[-1] / name).is_file()), None)
+        if weights is None:
+            raise ForeignError(f"{files[-1]} has no {' or '.join(names)}.")
+        return Foreign(path, _weights(weights), configs, size, order, raw)
+    if not path.is_file():
+        raise ForeignError(f"There is no file or folder {path}.")
+    if path.suffix not in SUFFIXES:
+        raise ForeignError(f"{path} is none of {', '.join(SUFFIXES)} nor a folder in diffusers' layout.")
+    return Foreign(path, _weights(path), {}, size, order, raw)
+
+
+def _weights(path: Path) -> Any:
+    if path.suffix != ".safetensors":
+        return read_file(path)
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ForeignError(f"{path} is not a readable safetensors file: {error}.") from None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > CONFIG_BYTES:
+        raise ForeignError(f"{path} is larger than a configuration should be.")
+    try:
+        tree = json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise ForeignError(f"{path} is not JSON: {error}.") from None
+    if not isinstance(tree, dict):
+        raise ForeignError(f"{path} must hold one JSON object.")
+    return tree
+
+
+def numbered(count: int) -> tuple[str, ...]:
+    """Return class names where a file knows only their number."""
+    return tuple(map(str, range(count)))
+
+
+def side_in(name: str) -> int | None:
+    """Return the image side that a file's name tells, as in 64x64 or imagenet64.
+
+    >>> side_in("64x64_diffusion.pt"), side_in("imagenet64_uncond_100M_1500K.pt"), side_in("model.pt")
+    (64, 64, None)
+    """
+    found = re.search(r"(\d+)x\1", name) or re.search(r"(?:imagenet|cifar|lsun|ffhq|celeba)[-_]?(\d+)", name)
+    return int(found[1]) if found and found[1] in ("16", "32", "64", "128", "256", "512") else None
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file, or of the weights of a folder."""
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    digest = hashlib.sha256()
+    for file in files:
+        with open(file, "rb") as handle:
+            digest.update(hashlib.file_digest(handle, "sha256").digest() if len(files) > 1 else b"")
+            if len(files) == 1:
+                return hashlib.file_digest(handle, "sha256").hexdigest()
+    return digest.hexdigest()

@@ -1,0 +1,124 @@
+"""Import: from another project's checkpoint to an ordinary run.
+
+The file is opened without executing anything in it, a family recognises it and says what it is in our parts, the
+network is built and every tensor is placed. A tensor that is left over, missing or of another shape is an error, and
+then nothing is written. What the file does not say is listed, with the field that changes it. The run holds the
+weights as "raw"; it is sampled, evaluated and exported like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sfumato.core.find import entries, find
+from sfumato.interop.foreign import Foreign, Imported, open_foreign, sha256_of
+from sfumato.interop.pickles import ForeignError
+from sfumato.training import checkpoint
+from sfumato.training.assemble import build_network, context_of
+from sfumato.training.check import check
+from sfumato.training.machine import describe
+from sfumato.training.recipe import Recipe, RecipeError, override
+from sfumato.training.run import Run
+
+
+@dataclass(frozen=True)
+class Import:
+    """Say what an import made.
+
+    Attributes:
+        run: The run.
+        found: What the checkpoint was taken for.
+        parameters: Learned values placed.
+    """
+
+    run: Run
+    found: Imported
+    parameters: int
+
+
+def recognise(found: Foreign) -> Imported:
+    """Return what a checkpoint is.
+
+    Raises:
+        ForeignError: If no family knows it.
+    """
+    families = entries("interop.families")
+    for name, family in families.items():
+        try:
+            made: Imported | None = family(found)
+        except (KeyError, IndexError, TypeError, AttributeError) as error:  # a name or shape that its family must have
+            raise ForeignError(f"{found.path} looks like {name}, but its tensors do not fit: {error!r}.") from None
+        if made is not None:
+            return made
+    names = ", ".join(list(found.tensors)[:3]) or type(found.content).__name__
+    raise ForeignError(
+        f"{found.path} is of no family that is known ({', '.join(families)}). It begins with {names}. "
+        "--recipe NAME helps only if its tensors are named as in one of them."
+    )
+
+
+def import_run(
+    path: Path | str,
+    out: Path | str,
+    *,
+    recipe: str | None = None,
+    overrides: Sequence[str] = (),
+    size: int | None = None,
+    order: str | None = None,
+    raw: bool = False,
+) -> Import:
+    """Make a run of another project's checkpoint.
+
+    Arguments:
+        path: File, or folder in diffusers' layout.
+        out: Directory of the run; must not hold one.
+        recipe: Recipe whose fields are taken instead of those inferred.
+        overrides: Fields to set, in the order given.
+        size: Side of the images, where the file does not say it.
+        order: Order of ADM's attention channels, "legacy" or "new".
+        raw: Take the trained weights where the file also has their average.
+
+    Returns:
+        The run and what it was taken for.
+
+    Raises:
+        ForeignError: If the file is unsafe, damaged, unknown, or its tensors do not fit; nothing is written.
+        RecipeError: If `out` holds a run, or the fields do not fit together.
+    """
+    path, out = Path(path).expanduser(), Path(out)
+    if (out / "recipe.json").exists():
+        raise RecipeError(f"{out} holds a run already. Give another --out.")
+    found = recognise(open_foreign(path, size=size, order=order, raw=raw))
+    chosen = found.recipe
+    if recipe is not None:
+        named: Recipe = find("recipes", recipe)()
+        chosen = replace(named, shape=named.shape or chosen.shape, sigma_data=named.sigma_data or 0.5, ema=chosen.ema)
+    chosen = override(chosen, overrides)
+    context_of(chosen)  # refuses what cannot be built
+    check(chosen)
+    network = build_network(chosen)
+    try:
+        network.load_state_dict(found.rename(found.tensors, network))
+    except (ValueError, KeyError, IndexError) as error:
+        told = error.args[0] if error.args else error
+        raise ForeignError(f"{path} was taken for {found.family}, but its tensors do not fit: {told}") from None
+    fields = [text.partition("=")[0].strip() for text in overrides]
+    found = replace(found, recipe=chosen, assumed=tuple(a for a in found.assumed if not any(f in a for f in fields)))
+    about = {
+        "recipe": chosen.to_json(),
+        "fingerprint": {},
+        "machine": describe("cpu"),
+        "imported": {
+            "file": path.name, "sha256": sha256_of(path), "family": found.family,
+            "assumed": list(found.assumed), "notes": list(found.notes),
+        },
+    }  # fmt: skip
+    out.mkdir(parents=True, exist_ok=True)
+    state = {"seen": 0, "step": 0, "elapsed": 0.0, "skipped": 0, "recipe": chosen.to_json()}
+    checkpoint.save(out / "checkpoints", 0, {"network": dict(network.state_dict())}, state)
+    checkpoint.replace_json(out / "recipe.json", about)
+    return Import(Run.open(out), found, sum(p.numel() for p in network.parameters()))
+
+

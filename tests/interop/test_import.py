@@ -1,0 +1,246 @@
+"""Every family of checkpoints becomes a run that gives the original's output, to the golden numbers' tolerance."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sfumato.core.level import Level
+from sfumato.interop.foreign import open_foreign
+from sfumato.interop.importing import Import, import_run, recognise
+from sfumato.interop.pickles import ForeignError
+from sfumato.training.recipe import RecipeError
+
+from ..parity.weights import state_dict
+from .snapshots import edm2_snapshot, edm_snapshot
+
+PARITY = Path(__file__).parent.parent / "parity" / "data"
+GOLD = dict(np.load(PARITY / "C_networks.npz", allow_pickle=False))
+CASES: dict[str, dict[str, Any]] = json.loads((PARITY / "manifest_C.json").read_text())["cases"]
+OWN = Path(__file__).parent / "data"
+EDM2: dict[str, dict[str, Any]] = json.loads((OWN / "edm2.json").read_text())["cases"]
+GOLD |= dict(np.load(OWN / "edm2.npz", allow_pickle=False))
+TOLERANCE = 1e-5
+
+
+def gold(case: str, name: str) -> Tensor:
+    return torch.from_numpy(GOLD[f"{case}/{name}"])
+
+
+def weights(case: str) -> dict[str, Tensor]:
+    described = (CASES | EDM2)[case]
+    return state_dict(described["state_dict"], **described["weights_rule"])
+
+
+def write(case: str, folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Write a case as its project stores it; return the file and what an importer must be told beside it."""
+    config = (CASES | EDM2)[case]["config"]
+    if case in EDM2:
+        return edm2_snapshot(folder / f"{case}.pkl", config, weights(case), "StandardRGBEncoder"), {}
+    if "precond" in config:
+        return edm_snapshot(folder / f"{case}.pkl", config, weights(case)), {}
+    if "down_block_types" in config:
+        save_file(weights(case), folder / "diffusion_pytorch_model.safetensors")
+        (folder / "config.json").write_text(json.dumps({"_class_name": "UNet2DModel", **config}))
+        return folder, {}
+    file = folder / f"{case}.pt"
+    torch.save(weights(case), file)
+    told: dict[str, Any] = {"size": 16}
+    if "num_heads" in config:
+        heads = (f"network.heads={config['num_heads']}", f"network.head_width={max(0, config['num_head_channels'])}")
+        told |= {"overrides": heads, "order": "new" if config["use_new_attention_order"] else None}
+    return file, told
+
+
+def imported(case: str, folder: Path) -> Import:
+    (folder / "original").mkdir()
+    file, told = write(case, folder / "original")
+    return import_run(file, folder / "run", **told)
+
+
+def error(ours: Tensor, theirs: Tensor) -> float:
+    return float((ours - theirs).abs().max() / theirs.abs().max())
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if "precond" not in CASES[c]["config"]])
+def test_networks_of_discrete_chains_keep_their_output(case: str, tmp_path: Path) -> None:
+    network = imported(case, tmp_path).run.network()
+    label = (gold(case, "y"),) if f"{case}/y" in GOLD else ()
+    assert error(network(gold(case, "x"), gold(case, "t"), *label), gold(case, "out")) < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    "case", [*(c for c in CASES if "precond" in CASES[c]["config"] and "iDDPM" not in c), *EDM2]
+)
+def test_snapshots_keep_their_denoiser_and_their_code_stays_unread(case: str, tmp_path: Path) -> None:
+    run = imported(case, tmp_path).run
+    sigma = gold(case, "sigma").double()
+    label = gold(case, "class_labels").argmax(1) if f"{case}/class_labels" in GOLD else None
+    label = gold(case, "label") if f"{case}/label" in GOLD else label
+    out = run.denoiser()(gold(case, "x"), Level(torch.ones_like(sigma), sigma), label).x0
+    wanted = "out_no_augment" if f"{case}/out_no_augment" in GOLD else "out"
+    assert error(out, gold(case, wanted)) < TOLERANCE
+    assert not list(tmp_path.rglob("*.trace"))
+
+
+def test_iddpm_snapshot_keeps_its_output_at_its_own_levels(tmp_path: Path) -> None:
+    """The original rounds only what it tells the network; here a level is one of the chain, so F is compared."""
+    case = "edm_iDDPMPrecond"
+    denoiser = imported(case, tmp_path).run.denoiser()
+    asked = gold(case, "sigma").double()
+    near = denoiser.snap(Level(torch.ones_like(asked), asked))
+    c_in, x = 1 / (asked**2 + 1).sqrt(), gold(case, "x")
+    f = denoiser.network((c_in[:, None, None, None] * x).float(), denoiser.c_noise(near).float())[:, :3]
+    assert error(x - asked[:, None, None, None].float() * f, gold(case, "out")) < TOLERANCE
+
+
+def score_sde_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Write EDM's NCSN++ of two levels with one block each in score_sde_pytorch's numbers, by a table made by hand."""
+    numbers = {
+        "enc.16x16_conv": 3, "enc.16x16_block0": 4, "enc.8x8_down": 5, "enc.8x8_aux_residual": 6, "enc.8x8_block0": 7,
+        "dec.8x8_in0": 9, "dec.8x8_in1": 11, "dec.8x8_block0": 12, "dec.8x8_block1": 13, "dec.16x16_up": 15,
+        "dec.16x16_block0": 16, "dec.16x16_block1": 17, "dec.16x16_aux_norm": 18, "dec.16x16_aux_conv": 19,
+    }  # fmt: skip
+    attention = {"enc.8x8_block0": 8, "dec.8x8_in0": 10, "dec.8x8_block1": 14}
+    layers = {
+        "norm0": "GroupNorm_0", "conv0": "Conv_0", "affine": "Dense_0", "norm1": "GroupNorm_1", "conv1": "Conv_1",
+        "skip": "Conv_2",
+    }  # fmt: skip
+    made = {"module.all_modules.0.W": tensors["model.map_noise.freqs"]}
+    for name, tensor in tensors.items():
+        _, head, *rest = name.split(".")
+        if head in ("map_layer0", "map_layer1"):
+            made[f"module.all_modules.{1 + int(head[-1])}.{rest[-1]}"] = tensor
+        elif head in ("enc", "dec") and not name.endswith("resample_filter"):
+            block, leaf = f"{head}.{rest[0]}", rest[-1]
+            layer = rest[1] if len(rest) == 3 else ""
+            if layer == "qkv":
+                channels = tensor.shape[0] // 3
+                for i in range(3):
+                    rows = tensor.reshape(channels, 3, -1)[:, i]
+                    value = rows.T.contiguous() if leaf == "weight" else rows.flatten()
+                    made[f"module.all_modules.{attention[block]}.NIN_{i}.{'W' if leaf == 'weight' else 'b'}"] = value
+            elif layer == "proj":
+                value = tensor.flatten(1).T.contiguous() if leaf == "weight" else tensor
+                made[f"module.all_modules.{attention[block]}.NIN_3.{'W' if leaf == 'weight' else 'b'}"] = value
+            elif layer == "norm2":
+                made[f"module.all_modules.{attention[block]}.GroupNorm_0.{leaf}"] = tensor
+            elif block.endswith("aux_residual"):
+                made[f"module.all_modules.{numbers[block]}.Conv2d_0.{leaf}"] = tensor
+            else:
+                inside = f"{layers[layer]}." if layer else ""
+                made[f"module.all_modules.{numbers[block]}.{inside}{leaf}"] = tensor
+    return dict(sorted(made.items(), key=lambda pair: int(pair[0].split(".")[2])))
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+def test_score_sde_checkpoint_keeps_its_denoiser(averaged: bool, tmp_path: Path) -> None:
+    case = "edm_VEPrecond"
+    model = score_sde_names(weights(case))
+    learned = [name for name in model if not name.endswith(".W") or "all_modules.0." not in name]
+    checkpoint: dict[str, Any] = {"optimizer": {"state": {0: {"step": 3}}, "param_groups": []}, "step": 7}
+    model["module.sigmas"] = torch.linspace(50, 0.01, 1000)
+    if averaged:  # the weights proper are then of no use
+        shadow = [model[name].clone() for name in learned]
+        model |= {name: torch.full_like(model[name], 9.0) for name in learned}
+        checkpoint |= {"ema": {"decay": 0.999, "num_updates": 7, "shadow_params": shadow}}
+    file = tmp_path / "checkpoint_24.pth"
+    torch.save({**checkpoint, "model": model}, file)
+    made = import_run(file, tmp_path / "run", size=16)
+    assert made.run.recipe.schedule.options == {"sigma_min": pytest.approx(0.02), "sigma_max": 100.0}
+    sigma = gold(case, "sigma").double()
+    out = made.run.denoiser()(gold(case, "x"), Level(torch.ones_like(sigma), sigma)).x0
+    assert error(out, gold(case, "out")) < TOLERANCE
+    if averaged:
+        with pytest.raises(AssertionError):
+            raw = import_run(file, tmp_path / "raw", size=16, raw=True).run.network()
+            assert torch.equal(raw.state_dict()["conv_out.bias"], made.run.network().state_dict()["conv_out.bias"])
+
+
+@pytest.mark.parametrize("change", ["left over", "missing", "another shape"])
+@pytest.mark.parametrize("case", ["adm_full", "edm_ddpmpp", "ddpm_model", "edm2_cond"])
+def test_what_does_not_fit_is_refused_and_nothing_is_written(case: str, change: str, tmp_path: Path) -> None:
+    tensors = weights(case)
+    name = next(n for n in reversed(list(tensors)) if n.endswith("weight") and "logvar" not in n)
+    if change == "left over":
+        tensors[f"{name.rsplit('.', 1)[0]}.spare"] = torch.zeros(3)
+    elif change == "missing":
+        del tensors[name]
+    else:
+        tensors[name] = torch.zeros(*tensors[name].shape, 2)
+    config = (CASES | EDM2)[case]["config"]
+    file = tmp_path / "changed.pkl"
+    if case in EDM2:
+        edm2_snapshot(file, config, tensors)
+    elif "precond" in config:
+        edm_snapshot(file, config, tensors)
+    else:
+        torch.save(tensors, file)
+    with pytest.raises(ForeignError, match="do not fit|cannot be told apart"):
+        import_run(file, tmp_path / "run", size=16, overrides=["network.heads=2"] if case == "adm_full" else [])
+    assert not (tmp_path / "run").exists()
+
+
+def test_assumptions_are_told_until_they_are_settled(tmp_path: Path) -> None:
+    file, told = write("adm_legacy_heads4", tmp_path)
+    said = " ".join(import_run(file, tmp_path / "a", size=16).found.assumed)
+    assert "4 heads" in said and "schedule=linear" in said and "legacy order" in said and "data.name=" in said
+    settled = ["network.heads=4", "schedule=cosine", "schedule.steps=4000", "data.name=cifar10"]
+    run = import_run(file, tmp_path / "b", size=16, order="legacy", overrides=settled)
+    assert run.found.assumed == ()
+    assert run.run.recipe.schedule.options["steps"] == 4000
+    assert json.loads((tmp_path / "b" / "recipe.json").read_text())["imported"]["family"] == "adm"
+
+
+def test_a_run_is_not_overwritten_and_a_stranger_is_named(tmp_path: Path) -> None:
+    file, told = write("ddpm_model", tmp_path)
+    import_run(file, tmp_path / "run", **told)
+    with pytest.raises(RecipeError, match="holds a run already"):
+        import_run(file, tmp_path / "run", **told)
+    save_file({"layer.weight": torch.zeros(2, 2)}, tmp_path / "other.safetensors")
+    with pytest.raises(ForeignError, match=r"of no family that is known \(adm, .*begins with layer.weight"):
+        import_run(tmp_path / "other.safetensors", tmp_path / "x")
+    with pytest.raises(ForeignError, match="There is no file"):
+        import_run(tmp_path / "nowhere.pt", tmp_path / "x")
+
+
+def test_published_files_are_known_by_name(tmp_path: Path) -> None:
+    """Only the first tensors are needed to see which recipe a published file belongs to."""
+    tensors = weights("adm_cond_headch")
+    torch.save(tensors, tmp_path / "64x64_diffusion.pt")
+    found = recognise(open_foreign(tmp_path / "64x64_diffusion.pt"))
+    assert found.recipe.name == "adm-imagenet64" and found.assumed == ()
+    torch.save(tensors, tmp_path / "cifar10_uncond_50M_500K.pt")
+    assert recognise(open_foreign(tmp_path / "cifar10_uncond_50M_500K.pt")).recipe.schedule.options["steps"] == 4000
+
+
+def test_models_of_latents_and_upsamplers_are_refused(tmp_path: Path) -> None:
+    config = EDM2["edm2_uncond"]["config"]
+    file = edm2_snapshot(tmp_path / "latent.pkl", config, weights("edm2_uncond"), "StabilityVAEEncoder")
+    with pytest.raises(ForeignError, match="makes latents for StabilityVAEEncoder"):
+        import_run(file, tmp_path / "run")
+    tensors = weights("adm_full")
+    tensors["input_blocks.0.0.weight"] = torch.zeros(32, 6, 3, 3)
+    torch.save(tensors, tmp_path / "up.pt")
+    with pytest.raises(ForeignError, match="upsampler"):
+        import_run(tmp_path / "up.pt", tmp_path / "run")
+
+
+def test_the_command_prints_recipe_and_assumptions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from sfumato.cli import main
+
+    file, _ = write("edm_ddpmpp", tmp_path)
+    assert main(["import", str(file), "--out", str(tmp_path / "run"), "sample.grid.steps=3"]) == 0
+    out = capsys.readouterr().out
+    assert "songunet" in out and "assumed: data.name=" in out and "189,347 parameters, all placed" in out
+    picture = tmp_path / "sheet.png"
+    assert main(["sample", str(tmp_path / "run"), "--n", "2", "--out", str(picture)]) == 0
+    assert picture.stat().st_size > 500
+    assert main(["import", str(tmp_path / "no.pt")]) == 2
