@@ -17,7 +17,7 @@ FLOORS = {
          "data", "metrics"), 1,
     ),
     **dict.fromkeys(("objectives", "sources"), 2),
-    **dict.fromkeys(("training", "evaluation"), 3),
+    **dict.fromkeys(("training", "evaluation", "codelength"), 3),
     **dict.fromkeys(("recipes", "interop", "studies", "report"), 4),
     **dict.fromkeys(("app", "cli", "__main__"), 5),
 }  # fmt: skip

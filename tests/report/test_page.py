@@ -47,6 +47,7 @@ FULL_CURVES = {
     "precision_recall": {"series": {"cfg": LINE}, "labels": {"cfg": ["a", "b", "c"]}},
     "classes": {"score": "KID", "scores": {"edm": {"0": {"value": 0.1, "interval": [0.05, 0.2]}, "1": {"value": 0.2}}}},
     "rate_distortion": {"series": {"edm": LINE}, "by_time": {"edm": {"rate": LINE, "distortion": LINE}}},
+    "bits_by_level": {"series": {"edm": LINE}},
     "training": {"records": RECORDS},
 }
 TABLES = {

@@ -31,6 +31,14 @@ PICTURES = {
     "guidance": ("cfg",),
     "likelihood": ("reconstruction", "shared_latent", "interpolation"),
 }
+# table in a result -> section; tables of other names are shown with the health
+TABLES = {
+    "splits": "splits",
+    "memorization": "neighbours",
+    "likelihood": "likelihood",
+    "likelihood along the ODE": "likelihood",
+    "likelihood gap": "likelihood",
+}
 TYPES = {".png": "image/png", ".gif": "image/gif"}
 
 
@@ -73,7 +81,11 @@ def _rate_distortion(c: Mapping[str, Any]) -> Figure:
         name: (Series.from_json(pair["rate"]), Series.from_json(pair["distortion"]))
         for name, pair in (c.get("by_time") or {}).items()
     }
-    return curves.rate_distortion(_series(c["series"]), by_time or None)
+    return curves.rate_distortion(_series(c["series"]), by_time or None, caption=c.get("caption", ""))
+
+
+def _bits_by_level(c: Mapping[str, Any]) -> Figure:
+    return curves.bits_by_level(_series(c["series"]), caption=c.get("caption", ""))
 
 
 def _training(c: Mapping[str, Any]) -> Figure:
@@ -94,6 +106,7 @@ CURVES: dict[str, tuple[str, Callable[[Mapping[str, Any]], Figure]]] = {
     "precision_recall": ("guidance", _precision_recall),  # series: sweep -> precision at recall; labels
     "classes": ("classes", _classes),  # scores: model -> class -> {value, interval}; score
     "rate_distortion": ("likelihood", _rate_distortion),  # series: name -> RMSE at rate; by_time: {rate, distortion}
+    "bits_by_level": ("likelihood", _bits_by_level),  # series: name -> bits/dim per unit of ln SNR
     "training": ("health", _training),  # records: of metrics.jsonl
 }
 
@@ -150,10 +163,9 @@ def sections(results: Sequence[Result], folder: Path) -> list[Section]:
     several = len({r["run"] for r in results}) > 1
     for result in results:
         prefix = f"{result['run']}: " if several else ""
-        for name, key in (("splits", "splits"), ("memorization", "neighbours"), ("likelihood", "likelihood"),
-                          ("health", "health")):  # fmt: skip
+        for name in result.get("tables") or {}:
             if rows := rows_of(result, name):
-                made[key].tables.append(_table(rows, f"{prefix}{name}"))
+                made[TABLES.get(name, "health")].tables.append(_table(rows, f"{prefix}{name}"))
         for name, where in (result.get("pictures") or {}).items():
             key = next((k for k, names in PICTURES.items() if name in names), "samples")
             _place_picture(made[key], result, name, where, folder, prefix)

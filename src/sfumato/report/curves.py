@@ -219,6 +219,20 @@ def rate_distortion(
     return finish(figure, caption, title)
 
 
+def bits_by_level(curves: Mapping[str, Series], *, title: str = "", caption: str = "") -> Figure:
+    """Plot where the bits of a bound are spent, against the noise level.
+
+    Arguments:
+        curves: Name -> bits/dim per unit of ln SNR (y) at ln SNR (x).
+        title: Above the plot.
+        caption: Below it.
+    """
+    figure, ax = axes("ln SNR (left: noise, right: clean)", "bits/dim per unit of ln SNR", title)
+    lines(ax, curves, markers=False)
+    ax.set_ylim(bottom=0)
+    return finish(figure, caption)
+
+
 def distances(
     groups: Mapping[str, Sequence[float]], *, space: str = "pixel", title: str = "", caption: str = ""
 ) -> Figure:

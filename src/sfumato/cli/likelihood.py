@@ -1,0 +1,97 @@
+"""``sfumato likelihood``: bits per dimension of a run, term by term."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from sfumato.cli._arguments import Count, Folder, Name, Number, Text, device_named, seed_list
+
+
+def likelihood(
+    run: Annotated[Positional[str], arg(metavar="RUN")],
+    *,
+    n: int = 200,
+    seeds: Text = None,
+    splits: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = ("test", "train"),
+    parts: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = ("vlb", "ode"),
+    steps: Count = None,
+    near: Number = None,
+    variance: Name = None,
+    unlabelled: bool = False,
+    tolerance: float = 1e-4,
+    gauge: Name = None,
+    use: Name = None,
+    device: Name = None,
+    data_root: Folder = None,
+    quiet: bool = False,
+) -> int:
+    """Measure bits per dimension: the variational bound term by term, and the likelihood along the ODE.
+
+    The bound is counted on the run's own table of levels; a continuous run (EDM, flow matching) has none, and a chain
+    is chosen and named. Both numbers are for equally many test and training images, with intervals over images. Written
+    to RUN/results as JSON and pictures. Killed and started again, it goes on.
+
+    Arguments:
+        run: Directory of a run.
+        n: Images of each split.
+        seeds: Seeds of the noise, 0:4 or a list; each image is measured with every one and averaged; 0 unless given.
+        splits: Which real images: test, train, val; images are the same for every run.
+        parts: vlb, ode or both.
+        steps: Steps of the chain: fewer of a table, or how many are chosen; the whole table, or 200.
+        near: Noise sigma/alpha at the cleanest level of a chosen chain; 0.01, where DDPM's ends.
+        variance: Of the reverse steps: small, large, learned, diagonal, small-own; the run's own unless given.
+        unlabelled: Do not tell a conditional model the classes.
+        tolerance: Of the ODE, per image, relative and absolute.
+        gauge: Coordinate of the ODE: ve, flow or vp; the run's own unless given.
+        use: Average of the weights, e.g. power-0.05, or raw; the recipe's choice unless given.
+        device: cpu, cuda, mps, ...; the best at hand unless given.
+        data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
+        quiet: No progress bar.
+    """
+    print(f"sfumato likelihood {run}", flush=True)  # before torch is imported, which takes seconds
+
+    from sfumato.codelength.result import Asked
+    from sfumato.codelength.result import likelihood as measure
+    from sfumato.report.results import rows_of
+    from sfumato.report.table import text_table
+    from sfumato.training.run import Run
+
+    chosen = tuple(seed_list(seeds, None, 1))
+    asked = Asked(n, splits, parts, chosen, steps, near, variance, not unlabelled, tolerance, gauge)
+    given = {"n": n, "seeds": seeds, "steps": steps, "near": near, "variance": variance, "tolerance": tolerance,
+             "gauge": gauge, "use": use}  # fmt: skip
+    words = ["sfumato", "likelihood", run]
+    words += [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
+    words += ["--splits", *splits, "--parts", *parts, *(["--unlabelled"] if unlabelled else [])]
+    tree, path = measure(
+        Run.open(run), asked, use=use, root=data_root, device=device_named(device), command=shlex.join(words),
+        quiet=quiet,
+    )  # fmt: skip
+    for title in tree["tables"]:
+        print(f"\n{title}\n{text_table(rows_of(tree, title))}")
+    if "chain" in tree["provenance"]:
+        print(f"\nThe bound's chain: {tree['provenance']['chain']}; variance {tree['provenance']['variance']}.")
+    if "ode" in tree["provenance"]:
+        print(f"The ODE: {tree['provenance']['ode']}.")
+    print("Written: " + ", ".join(map(str, [path, *draw(tree, path)])))
+    return 0
+
+
+def draw(tree: dict[str, object], path: Path) -> list[Path]:
+    """Draw the curves of a result beside it and return their paths.
+
+    Arguments:
+        tree: The result.
+        path: Its file; pictures are named after it.
+    """
+    from sfumato.report._sections import CURVES
+    from sfumato.report.save import save
+
+    curves = tree.get("curves") or {}
+    assert isinstance(curves, dict)
+    return [save(CURVES[name][1](numbers), path.with_name(f"{path.stem}-{name.replace('_', '-')}.png"))
+            for name, numbers in curves.items()]  # fmt: skip

@@ -1,0 +1,405 @@
+"""From a run to bits per dimension: what is measured, and what is written down.
+
+Two numbers that never share a column:
+
+    bits/dim[VLB]   the variational bound on the code length of the exact pixels, L_T + sum of KL + L_0
+    bits/dim[ODE]   the density of dequantised images along the probability-flow ODE
+
+each on equally many test and training images, so that the gap between the splits means something. A value is a mean
+over images and its interval is Student's, over images; the 20 leave-one-group-out means travel along, so that two runs
+measured on the same images are compared in pairs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from sfumato.codelength.chain import Chain, chain_of, continuous, on_path, own_gauge, span
+from sfumato.codelength.measure import Flow, Images, Way, measure_bound, measure_ode
+from sfumato.core.find import nearest
+from sfumato.core.gauge import named
+from sfumato.data.dataset import Dataset
+from sfumato.evaluation import reference_of
+from sfumato.likelihood.rate import rate_distortion
+from sfumato.likelihood.vlb import Bound, mean_and_error
+from sfumato.metrics import rules
+from sfumato.metrics.jackknife import GROUPS, student
+from sfumato.metrics.protocol import EvalProtocol, canonical
+from sfumato.metrics.score import Score
+from sfumato.training.checkpoint import replace_json
+from sfumato.training.machine import default_device, describe, keep_freed_memory
+from sfumato.training.run import Run, load_data
+
+PARTS = ("vlb", "ode")
+SPLITS = ("test", "train")
+POINTS = 100  # of a curve in a result
+IDENTITY = 1e-3  # bits/dim by which rate + L_0 may miss the total
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What to measure.
+
+    Attributes:
+        n: Images per split.
+        splits: Names of splits.
+        parts: Of `PARTS`.
+        seeds: Of the noise; each image is measured with every one and averaged.
+        steps: Of the chain; None for the run's own.
+        near: sigma / alpha at the cleanest level of a chosen chain; None for the default.
+        variance: Of p; None for the run's own.
+        labels: Whether a conditional model is told each image's class.
+        rtol: Of the ODE, per image.
+        gauge: Of the ODE, by name; None for the run's own.
+    """
+
+    n: int
+    splits: tuple[str, ...] = SPLITS
+    parts: tuple[str, ...] = PARTS
+    seeds: tuple[int, ...] = (0,)
+    steps: int | None = None
+    near: float | None = None
+    variance: str | None = None
+    labels: bool = True
+    rtol: float = 1e-4
+    gauge: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.n < 2:
+            raise ValueError(f"A standard error over images needs n >= 2; got {self.n}.")
+        for name in self.parts:
+            if name not in PARTS:
+                raise ValueError(nearest("part", name, PARTS))
+        if not self.parts or not self.splits:
+            raise ValueError("Name at least one part and one split to measure.")
+        if not 1e-8 <= self.rtol <= 0.1:
+            raise ValueError(f"The tolerance of the ODE lies in [1e-8, 0.1]; got {self.rtol:g}.")
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What one split cost; None for a part that was not asked for."""
+
+    data: Dataset
+    bound: Bound | None
+    flow: Flow | None
+
+
+def likelihood(
+    run: Run,
+    asked: Asked,
+    *,
+    use: str | None = None,
+    root: Path | str | None = None,
+    device: torch.device | str | None = None,
+    command: str = "",
+    quiet: bool = False,
+) -> tuple[dict[str, Any], Path]:
+    """Measure the bits per dimension of real images under a run and write RUN/results/likelihood-*.json.
+
+    Arguments:
+        run: The run, any family of denoiser.
+        asked: What to measure.
+        use: Which average of the weights; None for the recipe's choice.
+        root: Data root.
+        device: None for the best at hand.
+        command: That makes the result again, for the result.
+        quiet: No progress bar.
+
+    Returns:
+        The result and its path. Killed and started again, it goes on after the last finished block.
+
+    Raises:
+        ValueError: For a split with fewer images than asked for, or options that do not fit the run.
+        LeakageError: If the model was trained on images of a held-out split.
+    """
+    device = torch.device(device) if device is not None else default_device()
+    if device.type == "cpu":
+        keep_freed_memory()
+    recipe = run.recipe
+    denoiser = run.denoiser(use, device)
+    denoiser.autocast = None  # a low precision would be a noise of its own
+    chain = chain_of(recipe, asked.steps, asked.near, asked.variance)
+    splits = {name: _drawn(run, name, asked.n, root) for name in asked.splits}
+    training = load_data(recipe, "train", root)
+    flags = {name: _flags(run, data, training) for name, data in splits.items()}
+    told = asked.labels and bool(recipe.shape and recipe.shape.classes)
+    facts = _facts(run, asked, chain, use, told, device)
+    key = hashlib.sha256(canonical([facts, {n: d.index_hash for n, d in splits.items()}]).encode()).hexdigest()[:8]
+    name = f"likelihood-{'-'.join(splits)}-n{asked.n}-{key}"
+    folder = run.path / "results" / f".{name}"
+    measured = {}
+    for split, data in splits.items():
+        images = Images(data.images, data.labels if told else None)
+        measured[split] = _measure(run, denoiser, images, data, asked, chain, folder / split, device, quiet)
+    tree = result(run.path.name, recipe.name, measured, facts, flags, command)
+    path = run.path / "results" / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    replace_json(path, tree)
+    _sweep_up(folder)
+    return tree, path
+
+
+def _drawn(run: Run, split: str, n: int, root: Path | str | None) -> Dataset:
+    data = load_data(replace(run.recipe, data=replace(run.recipe.data, flip=False)), split, root)
+    if n > len(data):
+        raise ValueError(
+            f"Split {split!r} of {data.name} has {len(data)} images and {n} were asked for. Both splits are measured "
+            f"on equally many: give n <= {len(data)}, or one split that is larger."
+        )
+    return data.take(n, seed=0)
+
+
+def _flags(run: Run, data: Dataset, training: Dataset) -> tuple[str, ...]:
+    found = list(rules.check_leakage(reference_of(data), data.image_hashes, training.image_hashes))
+    if run.about.get("fingerprint", {}).get("data") not in (None, training.content_hash):
+        found.append("the training images are not the ones at hand: leakage could not be checked")
+    return tuple(found)
+
+
+def _facts(
+    run: Run, asked: Asked, chain: Chain, use: str | None, told: bool, device: torch.device
+) -> dict[str, Any]:
+    """Return the provenance of a result."""
+    saved = run.checkpoint
+    facts: dict[str, Any] = {
+        "checkpoint": saved.path.name,
+        "images_seen": saved.state["seen"],
+        "weights": use or run.recipe.ema.use,
+        "recipe": run.recipe.hash,
+        "precision": "fp32",
+        "labels": "each image's own" if told else "none",
+        "seeds": list(asked.seeds),
+        "machine": describe(device),
+    }
+    if "vlb" in asked.parts:
+        facts |= {"chain": chain.words, "nfe": len(chain.grid) - 1, "variance": chain.variance}
+    if "ode" in asked.parts:
+        way = way_of(run, asked)
+        reach = f"sigma/alpha {float(way.near.nsr):g} to {float(way.far.nsr):g}"
+        facts["ode"] = f"{reach} in gauge {way.gauge.name}, tolerance {way.rtol:g} per image"
+    return facts
+
+
+def way_of(run: Run, asked: Asked) -> Way:
+    """Return where the ODE of a run is walked: over all levels it was trained on."""
+    gauge = own_gauge(run.recipe) if asked.gauge is None else named(asked.gauge)
+    near, far = (on_path(gauge, torch.tensor(nsr, dtype=torch.float64)) for nsr in span(run.recipe))
+    return Way(gauge, near, far, asked.rtol)
+
+
+def _measure(
+    run: Run,
+    denoiser: Any,
+    images: Images,
+    data: Dataset,
+    asked: Asked,
+    chain: Chain,
+    folder: Path,
+    device: torch.device,
+    quiet: bool,
+) -> Measured:
+    bound, flow, times = None, None, len(images) * len(asked.seeds)
+    batch = min(64, run.recipe.sample.batch)
+    options: dict[str, Any] = {"seeds": asked.seeds, "device": device, "folder": folder}
+    if "vlb" in asked.parts:
+        total = times * (len(chain.grid) - 1)
+        with tqdm(total=total, unit="eval", desc=f"bound, {data.split}", disable=quiet or None, unit_scale=True,
+                  dynamic_ncols=True) as bar:  # fmt: skip
+            bound = measure_bound(denoiser, images, chain, batch=batch, progress=bar.update, **options)
+    if "ode" in asked.parts:
+        with tqdm(total=times, unit="img", desc=f"ODE, {data.split}", disable=quiet or None, dynamic_ncols=True) as bar:
+            everywhere = continuous(denoiser)
+            flow = measure_ode(
+                everywhere, images, way_of(run, asked), batch=min(16, batch), progress=bar.update, **options
+            )
+    return Measured(data, bound, flow)
+
+
+def _sweep_up(folder: Path) -> None:
+    """Remove the blocks of a finished measurement."""
+    for file in folder.glob("*/*.npz"):
+        file.unlink()
+    for place in [*folder.glob("*"), folder]:
+        if place.is_dir() and not any(place.iterdir()):
+            place.rmdir()
+
+
+def result(
+    run: str,
+    recipe: str,
+    measured: Mapping[str, Measured],
+    facts: Mapping[str, Any],
+    flags: Mapping[str, tuple[str, ...]],
+    command: str = "",
+) -> dict[str, Any]:
+    """Return what was measured as a result: scores, tables and curves of `report.results`.
+
+    Arguments:
+        run: Its name.
+        recipe: Name of its recipe.
+        measured: By split.
+        facts: Provenance.
+        flags: By split, what to know about its numbers.
+        command: That makes it again.
+
+    Raises:
+        ArithmeticError: If rate and L_0 do not add up to the bound.
+    """
+    scores: list[Score] = []
+    tables: dict[str, list[dict[str, Any]]] = {"likelihood": [], "likelihood along the ODE": []}
+    curves: dict[str, Any] = {}
+    kept: dict[str, dict[str, list[float]]] = {}
+    for split, found in measured.items():
+        kept[split] = {}
+        if found.bound is not None:
+            scores.append(_score("VLB", found.bound.total, found.data, facts, flags[split]))
+            tables["likelihood"].append(_terms(split, found.bound))
+            kept[split]["vlb"] = [round(v, 5) for v in found.bound.total.tolist()]
+        if found.flow is not None:
+            scores.append(_score("ODE", found.flow.bits, found.data, facts, flags[split]))
+            tables["likelihood along the ODE"].append(_along(split, found.flow))
+            kept[split]["ode"] = [round(v, 5) for v in found.flow.bits.tolist()]
+    bounds = {split: found.bound for split, found in measured.items() if found.bound is not None}
+    if bounds:
+        curves = {"rate_distortion": _rate_curve(bounds), "bits_by_level": _level_curve(bounds)}
+    gap = _gap({split: {"VLB": f.bound.total if f.bound else None, "ODE": f.flow.bits if f.flow else None}
+                for split, f in measured.items()})  # fmt: skip
+    if gap:
+        tables["likelihood gap"] = gap
+    tree: dict[str, Any] = {
+        "run": run,
+        "recipe": recipe,
+        "scores": [s.to_json() for s in scores],
+        "provenance": dict(facts),
+        "tables": {name: rows for name, rows in tables.items() if rows},
+        "curves": curves,
+        "per_image": kept,
+    }
+    return tree | ({"command": command} if command else {})
+
+
+def _score(kind: str, bits: Tensor, data: Dataset, facts: Mapping[str, Any], flags: tuple[str, ...]) -> Score:
+    """Return the mean over images as a score with its protocol."""
+    how = {
+        "VLB": ("mean over images of L_T + sum of KL + L_0, discretised Gaussian decoder", {"bins": "codes"}),
+        "ODE": ("mean over images of -log2 p along the probability-flow ODE, Hutchinson's trace, uniform "
+                "dequantisation, offset included", {"bins": "centred"}),
+    }  # fmt: skip
+    mean, error = mean_and_error(bits)
+    n = len(bits)
+    group = torch.arange(n) % min(GROUPS, n)
+    left_out = tuple(float(bits[group != g].mean()) for g in range(int(group.max()) + 1))
+    reach = student(0.975, n - 1) * error
+    protocol = EvalProtocol(
+        metric=f"bits/dim {kind}", version=1, extractor="none", weights_hash="", features={},
+        reference=reference_of(data), n=n, class_prior=f"labels: {facts['labels']}", estimator=how[kind][0],
+        quantisation="none", options=how[kind][1], provenance=dict(facts),
+    )  # fmt: skip
+    name = f"bits/dim[{kind}]"
+    return Score(name, mean, (mean - reach, mean + reach), error, mean, n, n, protocol, None, flags, left_out)
+
+
+def _cell(values: Tensor) -> dict[str, Any]:
+    mean, error = mean_and_error(values)
+    reach = student(0.975, len(values) - 1) * error
+    return {"value": mean, "interval": [mean - reach, mean + reach]}
+
+
+def _terms(split: str, bound: Bound) -> dict[str, Any]:
+    missed = float((bound.rate + bound.decoder - bound.total).abs().max())
+    curve = rate_distortion(bound)
+    missed = max(missed, abs(float(curve.rate[-1] + bound.decoder.mean() - bound.total.mean())))
+    if not missed < IDENTITY:
+        raise ArithmeticError(f"Rate and L_0 miss the bound by {missed:g} bits/dim, more than {IDENTITY:g}.")
+    return {
+        "split": split,
+        "n": len(bound.total),
+        "bits/dim (VLB)": _cell(bound.total),
+        "L_T": float(bound.prior.mean()),
+        "KL terms": _cell(bound.terms[:, :-1].sum(1)),
+        "L_0": _cell(bound.decoder),
+        "L_0 share %": round(100 * float(bound.decoder.mean() / bound.total.mean()), 1),
+        "RMSE at L_0 (0..255)": float(curve.rmse[-1]),
+        "steps": bound.terms.shape[1],
+        "|rate + L_0 - total|": missed,
+    }
+
+
+def _along(split: str, flow: Flow) -> dict[str, Any]:
+    return {
+        "split": split,
+        "n": len(flow.bits),
+        "bits/dim (ODE)": _cell(flow.bits),
+        "offset": flow.offset,
+        "NFE mean": float(flow.nfe.double().mean()),
+        "NFE least": int(flow.nfe.min()),
+        "NFE most": int(flow.nfe.max()),
+    }
+
+
+def _gap(bits: Mapping[str, Mapping[str, Tensor | None]]) -> list[dict[str, Any]]:
+    """Return test minus train, whose images differ: errors add in squares."""
+    rows = []
+    for kind in ("VLB", "ODE"):
+        test, train = (bits.get(split, {}).get(kind) for split in ("test", "train"))
+        if test is not None and train is not None:
+            (a, ea), (b, eb) = mean_and_error(test), mean_and_error(train)
+            reach = 1.96 * float(np.hypot(ea, eb))
+            rows.append({"gap": f"test - train ({kind})", "n": len(test),
+                         "bits/dim": {"value": a - b, "interval": [a - b - reach, a - b + reach]}})  # fmt: skip
+    return rows
+
+
+def _thin(count: int) -> list[int]:
+    return sorted({round(i) for i in np.linspace(0, count - 1, min(count, POINTS)).tolist()})
+
+
+def _band(x: Tensor, y: Tensor, error: Tensor, at: Sequence[int]) -> dict[str, list[float]]:
+    rows = list(at)
+    named_ = {"x": x[rows], "y": y[rows], "low": (y - 1.96 * error)[rows], "high": (y + 1.96 * error)[rows]}
+    return {key: [round(v, 6) for v in values.tolist()] for key, values in named_.items()}
+
+
+def _rate_curve(bounds: Mapping[str, Bound]) -> dict[str, Any]:
+    series, by_time, words = {}, {}, []
+    for split, bound in bounds.items():
+        curve = rate_distortion(bound)
+        at = _thin(len(curve.rate))
+        done = torch.arange(len(curve.rate), dtype=torch.float64)
+        series[split] = _band(curve.rate, curve.rmse, curve.rmse_error, at)
+        by_time[split] = {"rate": _band(done, curve.rate, curve.rate_error, at),
+                          "distortion": _band(done, curve.rmse, curve.rmse_error, at)}  # fmt: skip
+        half = int((curve.rate >= curve.rate[-1] / 2).nonzero()[0])
+        words.append(
+            f"{split}: rate {float(curve.rate[-1]):.2f} at RMSE {float(curve.rmse[-1]):.2f}, half of it by RMSE "
+            f"{float(curve.rmse[half]):.1f}; L_0 {float(bound.decoder.mean()):.2f}"
+        )
+    n = len(next(iter(bounds.values())).total)
+    return {"series": series, "by_time": by_time,
+            "caption": f"Bits sent against the distortion of x0-hat, {n} images a split ({'; '.join(words)} bits/dim). "
+                       "Bands: 95% over images."}  # fmt: skip
+
+
+def _level_curve(bounds: Mapping[str, Bound]) -> dict[str, Any]:
+    """Return where the bits are spent: bits/dim per unit of ln SNR."""
+    series = {}
+    for split, bound in bounds.items():
+        log_snr = bound.grid.log_snr[:-1]
+        gain = (log_snr[1:] - log_snr[:-1]).unsqueeze(0)
+        density = bound.terms[:, :-1] / gain
+        error = density.std(0, correction=1) / len(density) ** 0.5
+        at = _thin(len(log_snr) - 1)
+        series[split] = _band((log_snr[1:] + log_snr[:-1]) / 2, density.mean(0), error, at)
+    last = {split: round(float(bound.decoder.mean()), 3) for split, bound in bounds.items()}
+    return {"series": series, "caption": "Where the bits are spent; the area under a line is the rate. What is left "
+            f"after the last level, L_0, is {', '.join(f'{v} ({k})' for k, v in last.items())} bits/dim."}  # fmt: skip
