@@ -20,7 +20,7 @@ def compare(
     Different protocols are refused with exit code 3: the fields that differ are listed, and no difference is printed.
 
     Arguments:
-        first: A result file, or a run, whose newest result is taken.
+        first: A result file, or a run, whose newest score of each metric is taken.
         second: The same.
     """
     from sfumato.core.find import OptionError
@@ -51,7 +51,7 @@ def compare(
 
 
 def newest_scores(place: str) -> dict[str, Score]:
-    """Return the scores of a result file, or of a run's newest one, by metric.
+    """Return the scores of a result file, or the newest of each metric of a run, by metric.
 
     Arguments:
         place: Path of either.
@@ -62,6 +62,6 @@ def newest_scores(place: str) -> dict[str, Score]:
     from sfumato.metrics.score import Score
     from sfumato.report.results import read_results
 
-    tree: dict[str, Any] = read_results([Path(place)])[-1]
-    scores = [Score.from_json(values) for values in tree["scores"]]
+    trees: list[dict[str, Any]] = read_results([Path(place)])
+    scores = [Score.from_json(values) for tree in trees for values in tree["scores"]]
     return {score.protocol.metric: score for score in scores}

@@ -127,9 +127,9 @@ def chain_of(
         raise ValueError("This run's chain is its table, which has a cleanest level of its own. Leave `near` out.")
     size = len(table) - 1
     grid = respaced(table, steps or size)
-    words = f"all {size} levels of its table" if len(grid) == len(table) else f"{steps} of the {size} levels of its table"
+    words = f"all {size}" if len(grid) == len(table) else f"{steps} of the {size}"
     said = LEARNED.get(recipe.variance) or option(recipe.sample.sampler, "variance") or "small"
-    return Chain(grid, check_variance(variance or said), words)
+    return Chain(grid, check_variance(variance or said), f"{words} levels of its table")
 
 
 def _between(table: Level, c_noise: Callable[[Level], Tensor]) -> Callable[[Level], Tensor]:

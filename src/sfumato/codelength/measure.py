@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sfumato.codelength.chain import Chain
 from sfumato.core.denoiser import Denoiser
 from sfumato.core.gauge import Gauge
 from sfumato.core.images import to_float
@@ -25,7 +26,6 @@ from sfumato.core.level import Level
 from sfumato.core.noise import SamplingNoise
 from sfumato.likelihood.ode import dequantise, likelihood, probes
 from sfumato.likelihood.vlb import Bound, vlb
-from sfumato.codelength.chain import Chain
 
 Progress = Callable[[int], object]  # told how many image-evaluations have been done since it was told last
 
@@ -199,5 +199,5 @@ def _store(folder: Path | None, name: str, values: Mapping[str, np.ndarray]) -> 
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f"{name}.{os.getpid()}.tmp"
     with open(partial, "wb") as file:
-        np.savez(file, **values)
+        np.savez(file, allow_pickle=False, **values)
     partial.replace(folder / f"{name}.npz")

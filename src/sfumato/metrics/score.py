@@ -256,7 +256,8 @@ def compare(a: Score, b: Score) -> Comparison:
         IncomparableError: If the identities of their protocols differ; there is no difference to print.
     """
     provenance = check_comparable(a.protocol, b.protocol)
-    upwards = a.protocol.metric == "IS" or find_metric(a.protocol.metric.lower()).higher_is_better
+    metric = METRICS.get(a.protocol.metric.lower())  # none for what is no distance, such as bits/dim
+    upwards = a.protocol.metric == "IS" or (metric is not None and metric.higher_is_better)
     seeds = a.protocol.provenance.get("seeds")
     if seeds is not None and seeds == b.protocol.provenance.get("seeds") and a.left_out and b.left_out:
         left_out = np.subtract(b.left_out, a.left_out)
