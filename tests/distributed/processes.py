@@ -17,7 +17,7 @@ CONTEXT.set_forkserver_preload(["sfumato.training.loop", "sfumato.evaluation"])
 
 
 def start(work: Callable[..., None], world: int, *arguments: Any) -> list[Any]:
-    """Start `world` processes that call ``work(*arguments)``, a function at the top of a module; return them by rank."""
+    """Start `world` processes that call ``work(*arguments)``, a function of a module's top; return them by rank."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

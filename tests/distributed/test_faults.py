@@ -8,13 +8,13 @@ import sys
 import time
 
 import pytest
+from tests.distributed.processes import codes, start, until
 
 from sfumato.training import checkpoint, pulse
 from sfumato.training.loop import train
 from sfumato.training.pulse import LOST_EXIT
 from sfumato.training.recipe import Recipe, override
 from sfumato.training.run import Run
-from tests.distributed.processes import codes, start, until
 
 
 def train_here(tree, folder, silence=pulse.SILENCE) -> None:

@@ -6,12 +6,12 @@ import json
 
 import pytest
 import torch
+from tests.distributed.processes import codes, start
 
 from sfumato.training import checkpoint
 from sfumato.training.loop import train
 from sfumato.training.recipe import Recipe, override
 from sfumato.training.trainer import Trainer
-from tests.distributed.processes import codes, start
 
 
 def train_here(tree, folder, allow=()) -> None:

@@ -5,7 +5,8 @@ It is written under another name, flushed and renamed, so an entry is whole or a
 is decoded and its hash compared, and one that does not match is made again.
 
 Seeds are computed in fixed blocks, those of the first run: a block with anything missing is computed whole and only
-the missing entries are written, so the set equals an uninterrupted run's, bit for bit.
+the missing entries are written, so the set equals an uninterrupted run's, bit for bit. Several processes share a folder
+of one file system: each looks at its own blocks, then the incomplete ones are dealt anew.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch import Tensor
 from sfumato.core.images import NonFiniteError, finite, to_uint8
 from sfumato.report.signature import SignatureError, picture_of, read, signed
 from sfumato.sources import Diffusion
+from sfumato.training.distributed import Ranks
 
 
 class SettingsError(ValueError):
@@ -34,6 +36,7 @@ def fill(
     labels: Tensor | None,
     settings: Mapping[str, Any],
     progress: Callable[[int], None] | None = None,
+    ranks: Ranks = Ranks(),
 ) -> int:
     """Write the images of the seeds that are missing.
 
@@ -43,36 +46,48 @@ def fill(
         seeds: Distinct.
         labels: int64 (B,) or None.
         settings: JSON values that decide the images (checkpoint, sampler, grid, guidance, batch).
-        progress: Told the number of images done after every block.
+        progress: Told the number of images done by all processes after every block of this one.
+        ranks: The processes that share the work.
 
     Returns:
-        How many entries were written; the others were there.
+        How many entries were written by all processes; the others were there.
 
     Raises:
         SettingsError: If the folder holds images of other settings.
         NonFiniteError: After everything else is written, if any image holds NaN or infinity; none of those is.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(settings, sort_keys=True)
-    _claim(folder, text)
+    with ranks.in_turn():
+        if ranks.first:
+            folder.mkdir(parents=True, exist_ok=True)
+            _claim(folder, text)
     names = {seed: folder / f"seed-{seed:09d}.png" for seed in seeds}
     tags = {s: {"seed": s, "label": None if labels is None else int(labels[i]), "settings": text}
             for i, s in enumerate(seeds)}  # fmt: skip
+    lacking = [
+        (part, missing)
+        for part in ranks.deal(len(seeds), source.batch)
+        if (missing := [seed for seed in seeds[part] if not whole(names[seed], tags[seed])])
+    ]
+    lacking = sorted((found for own in ranks.gather(lacking) for found in own), key=lambda found: found[0].start)
+    sizes = [len(seeds[part]) for part, _ in lacking]
+    if progress is not None:
+        progress(len(seeds) - sum(sizes))
     written, bad = 0, []
-    for start in range(0, len(seeds), source.batch):
-        block = list(seeds[start : start + source.batch])
-        missing = [seed for seed in block if not whole(names[seed], tags[seed])]
-        if missing:
-            floats = source.floats(block, None if labels is None else labels[start : start + len(block)])
-            good = finite(floats)
-            for i, seed in enumerate(block):
-                if seed in missing and bool(good[i]):
-                    image = to_uint8(floats[i : i + 1], source.quantisation)[0].cpu()
-                    _write(names[seed], image, tags[seed])
-                    written += 1
-            bad += [seed for i, seed in enumerate(block) if not bool(good[i])]
-        if progress is not None:
-            progress(len(block))
+    for k in range(ranks.rank, len(lacking), ranks.world):
+        part, missing = lacking[k]
+        floats = source.floats(seeds[part], None if labels is None else labels[part])
+        good = finite(floats)
+        for i, seed in enumerate(seeds[part]):
+            if seed in missing and bool(good[i]):
+                image = to_uint8(floats[i : i + 1], source.quantisation)[0].cpu()
+                _write(names[seed], image, tags[seed])
+                written += 1
+        bad += [seed for i, seed in enumerate(seeds[part]) if not bool(good[i])]
+        if progress is not None:  # while this process made a block, so did the others
+            progress(sum(sizes[k - ranks.rank : k - ranks.rank + ranks.world]))
+    found_by_all = ranks.gather((written, bad))
+    written, bad = sum(n for n, _ in found_by_all), sorted(seed for _, seeds_ in found_by_all for seed in seeds_)
     if bad:
         raise NonFiniteError(
             f"{len(bad)} of {len(seeds)} images hold NaN or infinity and were not written (seeds {bad[:8]}); the other "

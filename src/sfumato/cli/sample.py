@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sfumato.sources import Diffusion
+    from sfumato.training.distributed import Ranks
     from sfumato.training.run import Run
 
 COLUMNS = 8  # images in a row of a sheet
@@ -54,8 +55,9 @@ def sample(
 ) -> int:
     """Sample a run: a sheet of images, a strip or animation of the denoising, or one PNG a seed.
 
-    The image of a seed does not depend on how many are made with it. Sampling fields can be set by name, and no part
-    is trained anew: sfumato sample RUN sampler=heun sampler.churn=40 grid.steps=50
+    The image of a seed does not depend on how many are made with it; processes started by torchrun share the
+    seeds. Sampling fields can be set by name, and no part is trained anew:
+    sfumato sample RUN sampler=heun sampler.churn=40 grid.steps=50
 
     A PNG made by --images or by the playground says how it was made: sfumato sample RUN --like PICTURE.png
     makes it again and compares.
@@ -80,6 +82,7 @@ def sample(
     """
     print(f"sfumato sample {run}", flush=True)  # before torch is imported, which takes seconds
 
+    from sfumato.training.distributed import join
     from sfumato.training.run import Run
 
     opened = Run.open(run)
@@ -97,20 +100,23 @@ def sample(
     picked = class_list(classes, opened.classes)
     wanted = seed_list(seeds, n, COLUMNS * len(picked) if picked and len(picked) <= MOST_ROWS else SHEET)
     where = device_named(device)
-    source = opened.source(use=use, device=where)
+    ranks, own = join(where)
+    source = opened.source(use=use, device=own)
     if images is not None:
-        _write_images(opened, source, wanted, picked, Path(images), use, where)
+        _write_images(opened, source, wanted, picked, Path(images), use, where, ranks)
         return 0
     target = Path(out) if out else opened.path / "samples" / f"{_stem(opened, use)}.png"
-    print(f"  {draw_sheet(opened, source, wanted, picked, target)}")
-    if strip or gif:
+    print(f"  {draw_sheet(opened, source, wanted, picked, target, ranks)}")
+    if ranks.first and (strip or gif):
         shown = wanted[:MOST_ROWS] if seeds or n else wanted[:STRIP]
         for path in draw_walk(opened, source, shown, picked, target, strip=strip, gif=gif):
             print(f"  {path}")
     return 0
 
 
-def draw_sheet(run: Run, source: Diffusion, seeds: list[int], picked: list[int] | None, target: Path) -> Path:
+def draw_sheet(
+    run: Run, source: Diffusion, seeds: list[int], picked: list[int] | None, target: Path, ranks: Ranks | None = None
+) -> Path:
     """Draw a sheet with a row per class, or rows of eight without classes, and return its path.
 
     Arguments:
@@ -119,6 +125,7 @@ def draw_sheet(run: Run, source: Diffusion, seeds: list[int], picked: list[int] 
         seeds: One per image.
         picked: Classes taken in turn; None for none.
         target: Path of the PNG.
+        ranks: The processes that make the images; the first draws. One unless given.
 
     Raises:
         NonFiniteError: If any image holds NaN or infinity; nothing is written.
@@ -128,10 +135,16 @@ def draw_sheet(run: Run, source: Diffusion, seeds: list[int], picked: list[int] 
     from sfumato.report.save import save
     from sfumato.report.sheet import sheet
     from sfumato.sources import check_labels
+    from sfumato.training.distributed import Ranks
+    from sfumato.training.sharing import images_of_all
 
+    ranks = ranks or Ranks()
     labels = check_labels(labels_of(seeds, picked), len(seeds), source.classes)
-    with tqdm(total=len(seeds), unit="img", desc="  sampling", leave=False, disable=None) as bar:
-        made = source(seeds, labels, progress=bar.update)
+    hidden = None if ranks.first else True
+    with tqdm(total=len(seeds), unit="img", desc="  sampling", leave=False, disable=hidden) as bar:
+        made = images_of_all(ranks, source, seeds, labels, progress=bar.update)
+    if not ranks.first:
+        return target
     order, columns, names = _by_class(run, len(seeds), labels)
     picture = sheet(
         made[order],
@@ -217,6 +230,7 @@ def _write_images(
     folder: Path,
     use: str | None,
     device: str,
+    ranks: Ranks,
 ) -> None:
     from tqdm import tqdm
 
@@ -226,6 +240,7 @@ def _write_images(
 
     labels = check_labels(labels_of(seeds, picked), len(seeds), source.classes)
     settings = settings_of(run.recipe.to_json(), run.checkpoint.path, use or run.recipe.ema.use, device)
-    with tqdm(total=len(seeds), unit="img", desc="  sampling", leave=False, disable=None) as bar:
-        written = fill(folder, source, seeds, labels, settings, bar.update)
+    hidden = None if ranks.first else True
+    with tqdm(total=len(seeds), unit="img", desc="  sampling", leave=False, disable=hidden) as bar:
+        written = fill(folder, source, seeds, labels, settings, bar.update, ranks)
     print(f"  {folder}: {written} images written, {len(seeds) - written} were there.")

@@ -32,7 +32,7 @@ from torch import Tensor
 from sfumato.training.pulse import Pulse
 
 T = TypeVar("T")
-TIMEOUT = "SFUMATO_TIMEOUT"  # minutes that a rank waits for another, 30 unless set
+TIMEOUT = "SFUMATO_TIMEOUT"  # minutes that a rank waits for a living one, 60 unless set
 _pulse: list[Pulse] = []  # of this process, once it has joined others
 
 
@@ -243,7 +243,7 @@ def _own(device: torch.device, world: int) -> torch.device:
 
 
 def _meet(device: torch.device) -> None:
-    minutes = float(os.environ.get(TIMEOUT, "30"))
+    minutes = float(os.environ.get(TIMEOUT, "60"))
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     timeout = datetime.timedelta(minutes=minutes)
     store, rank, world = next(dist.rendezvous("env://", timeout=timeout))
