@@ -33,6 +33,7 @@ from sfumato.metrics.protocol import Reference, canonical
 from sfumato.metrics.score import Score, measure, with_floor
 from sfumato.sources import balanced_labels
 from sfumato.training.checkpoint import replace_json
+from sfumato.training.guiding import words
 from sfumato.training.machine import default_device, describe, keep_freed_memory
 from sfumato.training.run import Run, load_data
 
@@ -181,6 +182,8 @@ def _generate(
             hashes.append(hash_images(images))
             bar.update(stop - start)
     saved = run.checkpoint
+    weaker = 0 if source.weak is None else source.weak.rows
+    asked = counted.rows + weaker
     facts = {
         "checkpoint": saved.path.name,
         "images_seen": saved.state["seen"],
@@ -190,8 +193,10 @@ def _generate(
         "training_data": run.about.get("fingerprint", {}),
         "sampler": str(recipe.sample.sampler),
         "grid": str(recipe.sample.grid),
-        "nfe": counted.rows // n if counted.rows % n == 0 else round(counted.rows / n, 2),
+        "nfe": asked // n if asked % n == 0 else round(asked / n, 2),
+        "nfe_weak": weaker // n if weaker % n == 0 else round(weaker / n, 2),
         "guidance": recipe.sample.guidance,
+        "guided": words(recipe.sample),
         "precision": recipe.train.precision,
         "seeds": [first_seed, first_seed + n],
         "batch": source.batch,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from sfumato.core.denoiser import NULL, Denoiser, Sampler, State
+from sfumato.core.denoiser import NULL, Counted, Denoiser, Sampler, State
 from sfumato.core.images import to_uint8
 from sfumato.core.level import Level, like
 from sfumato.core.noise import SamplingNoise
@@ -33,6 +33,7 @@ class Diffusion:
         batch: Images per forward pass.
         device: Where to compute.
         quantisation: See `core.images.to_uint8`.
+        weak: The weaker model that guides within `denoiser`, so that its calls can be counted; None for none.
     """
 
     def __init__(
@@ -46,8 +47,9 @@ class Diffusion:
         batch: int = 128,
         device: torch.device | str = "cpu",
         quantisation: str = "round",
+        weak: Counted | None = None,
     ) -> None:
-        self.denoiser, self.sampler, self.grid = denoiser, sampler, grid
+        self.denoiser, self.sampler, self.grid, self.weak = denoiser, sampler, grid, weak
         self.shape, self.classes, self.batch = shape, classes, batch
         self.device, self.quantisation = torch.device(device), quantisation
 

@@ -88,7 +88,7 @@ def test_dashes_and_underscores_name_the_same_field_and_entry(recipe: Recipe) ->
         ("data.labels=1", "data.labels must be bool; got 1"),
         ("data.val=some", "data.val must be float; got 'some'"),
         ("ema.power=0.1,x", "ema.power must be"),
-        ("variance=both", "must be Literal['none', 'range', 'diagonal']; got 'both'"),
+        ("variance=both", "must be one of none, range, diagonal; got 'both'"),
         ("sample=3", "sample is a group of fields; set one of sample.sampler"),
         ("network.width=wide", "networks.unet: width must be int; got 'wide'"),
         ("network.width.x=3", "has no fields of its own"),

@@ -35,7 +35,7 @@ AXES = {
     "average": ("ema.use",),
     "sampler": ("sample.sampler",),
     "grid": ("sample.grid",),
-    "guidance": ("sample.guidance",),
+    "guidance": ("sample",),
     "scored by": ("evaluate.extractor", "evaluate.n"),
 }
 SAME = '"'
@@ -101,7 +101,8 @@ def table(titles: Sequence[str], recipes: Sequence[Recipe]) -> str:
 
 
 def _value(recipe: Recipe, paths: Sequence[str]) -> str:
-    from sfumato.training.recipe import Data, Part
+    from sfumato.training.guiding import words
+    from sfumato.training.recipe import Data, Part, Sample
 
     values = []
     for path in paths:
@@ -112,6 +113,8 @@ def _value(recipe: Recipe, paths: Sequence[str]) -> str:
             plain = Data(node.name)
             changed = [f.name for f in dataclasses.fields(node) if getattr(node, f.name) != getattr(plain, f.name)]
             node = ", ".join([node.name, *(f"{name}={_plain(getattr(node, name))}" for name in changed)])
+        if isinstance(node, Sample):
+            node = words(node) or "none"
         if isinstance(node, Part):
             node = _distinct(node)
         values.append(_plain(node))

@@ -196,7 +196,7 @@ def sampling_cost(recipe: Recipe) -> tuple[int, int]:
 
     pixel = dataclasses.replace(recipe.shape, height=1, width=1) if recipe.shape else None
     blank = _Blank(recipe.variance != "none")
-    source = Run(Path(), dataclasses.replace(recipe, shape=pixel), {}).source(denoiser=blank)
+    source = Run(Path(), dataclasses.replace(recipe, shape=pixel), {}).source(denoiser=blank, weak=blank)
     for _ in source.states([0], torch.zeros(1, dtype=torch.int64) if source.classes else None):
         pass
     return len(source.grid) - 1, blank.images

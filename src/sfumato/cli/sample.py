@@ -59,6 +59,9 @@ def sample(
     seeds. Sampling fields can be set by name, and no part is trained anew:
     sfumato sample RUN sampler=heun sampler.churn=40 grid.steps=50
 
+    Guidance composes: --guidance, --guidance-by-class, --guidance-ramp, --interval, --autoguidance RUN or @STEP,
+    --threshold dynamic, --classifier RUN. --size 56 samples a convolutional network at another size.
+
     A PNG made by --images or by the playground says how it was made: sfumato sample RUN --like PICTURE.png
     makes it again and compares.
 
@@ -205,8 +208,10 @@ def draw_walk(
 
 def caption(run: Run) -> str:
     """Say how a run's images are made."""
+    from sfumato.training.guiding import words
+
     settings = run.recipe.sample
-    guided = f", guidance {settings.guidance:g}" if settings.guidance != 1 else ""
+    guided = f", {words(settings)}" if words(settings) else ""
     return f"{settings.sampler} on {settings.grid}{guided}, {run.checkpoint.state['seen']:,} training images."
 
 
@@ -219,6 +224,10 @@ def _stem(run: Run, use: str | None) -> str:
     steps = settings.grid.options.get("steps")
     words = [f"{run.checkpoint.state['seen']:09d}", settings.sampler.name, settings.grid.name]
     words += [f"{steps}"] * (steps is not None) + [f"w{settings.guidance:g}"] * (settings.guidance != 1)
+    words += ["by-class"] * bool(settings.guidance_by_class)
+    words += [f"auto{settings.autoguidance_weight:g}"] * (settings.autoguidance is not None)
+    words += [settings.threshold] * (settings.threshold != "none")
+    words += [f"s{settings.classifier_scale:g}"] * (settings.classifier is not None)
     return "-".join(words + ([use] if use else []))
 
 

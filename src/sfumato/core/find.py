@@ -135,6 +135,8 @@ def conform(what: str, value: Any, hint: Any) -> Any:
         return _conform(value, hint)
     except (TypeError, ValueError):
         name = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+        if typing.get_origin(hint) is typing.Literal:
+            name = "one of " + ", ".join(map(str, typing.get_args(hint)))
         raise OptionError(f"{what} must be {name.replace('typing.', '')}; got {value!r}.") from None
 
 

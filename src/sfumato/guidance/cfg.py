@@ -7,18 +7,20 @@ trades variety for fidelity. Ho and Salimans' weight is omega = w - 1. Because D
 outputs at one x, guiding D, the noise or the velocity is the same. Both branches run as one batch of 2 B.
 
 w may be a number, one per image, or a function of the level and label: guidance confined to an interval of noise,
-a schedule, or a weight per class (`by_class`). A weight of 1 on the whole batch always costs one forward.
+a schedule (`ramp`), or a weight per class (`by_class`). A weight of 1 on the whole batch always costs one forward.
 
 References:
     Ho, Salimans. Classifier-Free Diffusion Guidance. 2022, eq. (6). https://arxiv.org/abs/2207.12598
     Kynkaanniemi et al. Applying Guidance in a Limited Interval Improves Sample and Distribution Quality. 2024.
     https://arxiv.org/abs/2404.07724
+    Wang et al. Analysis of Classifier-Free Guidance Weight Schedulers. 2024. https://arxiv.org/abs/2404.13040
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -27,6 +29,7 @@ from sfumato.core.denoiser import NULL, Denoiser, Prediction
 from sfumato.core.level import Level, like
 
 Weight = float | Tensor | Callable[[Level, Tensor], float | Tensor]
+Ramp = Literal["constant", "linear", "cosine"]
 
 
 def cfg(denoiser: Denoiser, w: Weight = 1.0, interval: tuple[float, float] = (0.0, math.inf)) -> Denoiser:
@@ -80,3 +83,45 @@ def by_class(weights: Sequence[float]) -> Callable[[Level, Tensor], Tensor]:
     """
     table = torch.tensor([*weights, 1.0], dtype=torch.float64)  # NULL = -1 finds the last entry
     return lambda level, label: table[label.cpu()]
+
+
+def ramp(level: Level, kind: Ramp) -> Tensor:
+    """Return the share of the guidance that is applied at a level: little in the noise, most near the image.
+
+    With t = (2 / pi) atan2(sigma, alpha), 1 for pure noise and 0 for a clean image, it is 2 (1 - t) for "linear" and
+    1 + cos(pi t) for "cosine"; the mean over t is 1 for all three.
+
+    Arguments:
+        level: Any shape.
+        kind: "constant", "linear" or "cosine".
+
+    Raises:
+        ValueError: For an unknown kind.
+
+    >>> [round(float(ramp(Level.of(1.0, 1.0), kind)), 6) for kind in ("constant", "linear", "cosine")]
+    [1.0, 1.0, 1.0]
+    """
+    t = 2 / math.pi * torch.atan2(level.sigma, level.alpha)
+    shares = {"constant": torch.ones_like(t), "linear": 2 * (1 - t), "cosine": 1 + torch.cos(math.pi * t)}
+    if kind not in shares:
+        raise ValueError(f"A guidance ramp is one of {', '.join(shares)}; got {kind!r}.")
+    return shares[kind]
+
+
+def weight_of(w: float = 1.0, by_classes: Sequence[float] = (), kind: Ramp = "constant") -> Weight:
+    """Return the guidance weight that depends on class and level as asked, 1 + (w - 1) ramp.
+
+    Arguments:
+        w: For every class, unless they have their own.
+        by_classes: One per class; () for `w`.
+        kind: Of the ramp over noise levels.
+    """
+    if not by_classes and kind == "constant":
+        return w
+    each = by_class(by_classes) if by_classes else None
+
+    def weight(level: Level, label: Tensor) -> Tensor:
+        base = torch.as_tensor(w, dtype=torch.float64) if each is None else each(level, label)
+        return 1 + (base - 1) * ramp(level, kind)
+
+    return weight

@@ -84,7 +84,7 @@ def calls(recipe: Recipe) -> int:
         recipe: Resolved.
     """
     blank = Blank(recipe.variance)
-    source = Run(Path(), recipe, {}).source(denoiser=blank)
+    source = Run(Path(), recipe, {}).source(denoiser=blank, weak=blank)
     for _ in source.states([0], torch.zeros(1, dtype=torch.int64) if source.classes else None):
         pass
     return blank.images

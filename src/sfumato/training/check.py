@@ -4,7 +4,7 @@
     levels              what the draw visits and the sampler walks must be levels the network knows, at its scale
     learned variance    a head, an objective that trains it, and a sampler that reads that kind of head
     guidance            labels, a model that has learned to do without them, an interval inside the grid
-    classifier          trained on the model's own images and classes
+    guides              weak models and classifiers: trained on the model's own images and classes, at its levels
     augmentation        a network that can be told of it
     coupling            a batch that is not cut into pieces
 
@@ -13,21 +13,19 @@ An option that its own entry refuses is refused there: the parts are made, so th
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from sfumato.core.denoiser import Prediction
-from sfumato.core.find import OptionError
 from sfumato.core.level import Level, index_in
+from sfumato.networks._report import cost
 from sfumato.training.assemble import (
     asks,
     build_grid,
+    build_network,
     build_objective,
     build_sampler,
     context_of,
@@ -35,7 +33,8 @@ from sfumato.training.assemble import (
     option,
     trains,
 )
-from sfumato.training.recipe import Recipe, RecipeError, Shape
+from sfumato.training.check_guidance import check_guidance, check_guides, explained
+from sfumato.training.recipe import Recipe, RecipeError
 
 HEADS = {"learned": "range", "diagonal": "diagonal"}  # a sampler's variance -> the head it reads
 QUANTILES = 16  # of the draw, at which its levels are checked
@@ -65,7 +64,7 @@ def check(recipe: Recipe) -> None:
     discrete = [p for p in (recipe.c_noise, recipe.target, recipe.weighting, recipe.objective) if asks(p, "table")]
     if discrete:
         what = f"{discrete[0].room}={discrete[0].name} knows the levels of schedule={recipe.schedule.name} only"
-        with _explained(f"{what}, and draw={recipe.draw} visits others; draw=uniform visits them"):
+        with explained(f"{what}, and draw={recipe.draw} visits others; draw=uniform visits them"):
             index_in(context["table"], draw(_quantiles()))
     if kind == "denoiser":
         if recipe.variance != "none" and not asks(recipe.objective, "variance"):
@@ -119,65 +118,39 @@ def check_sampling(recipe: Recipe) -> None:
             f"has variance={recipe.variance}. Set variance={HEADS[wanted]} with objective=hybrid, or "
             "sample.sampler.variance=small or large."
         )
-    _check_guidance(recipe)
-    _walk(recipe)
+    sampled_shape(recipe)
+    check_guidance(recipe)
+    check_guides(recipe, _walk(recipe))
 
 
-def _check_guidance(recipe: Recipe) -> None:
-    sample, classes = recipe.sample, len(recipe.shape.classes) if recipe.shape and recipe.data.labels else 0
-    if sample.guidance != 1 and not classes:
-        raise RecipeError("Guidance needs a class-conditional model; this one has no labels. Use guidance=1.")
-    if sample.guidance != 1 and option(recipe.objective, "label_dropout") == 0:
-        raise RecipeError(
-            f"sample.guidance={sample.guidance:g} mixes in the estimate without a label, which a model trained with "
-            "objective.label_dropout=0 has never learned. Train with objective.label_dropout=0.1, or use guidance=1."
-        )
-    if sample.interval is not None:
-        (low, high), nsr = sample.interval, build_grid(recipe).nsr[:-1]
-        if sample.guidance == 1:
-            raise RecipeError(
-                f"sample.interval={low:g},{high:g} limits guidance, and sample.guidance=1 is none. Set "
-                "sample.guidance, or sample.interval=none."
-            )
-        if not 0 <= low < high or not bool(((nsr >= low) & (nsr <= high)).any()):
-            raise RecipeError(
-                f"sample.interval={low:g},{high:g} must hold at least one level of the grid, which has sigma/alpha "
-                f"from {float(nsr.min()):.4g} to {float(nsr.max()):.4g}. Set sample.interval=LOW,HIGH inside it."
-            )
-    if sample.classifier is not None:
-        _check_classifier(recipe, sample.classifier)
+def sampled_shape(recipe: Recipe) -> tuple[int, int, int]:
+    """Return the shape (C, H, W) of sampled images, refusing a size that the network cannot take.
 
+    Arguments:
+        recipe: Resolved.
 
-def _check_classifier(recipe: Recipe, folder: str) -> None:
-    file = Path(folder) / "recipe.json"
-    if not file.exists():
-        raise RecipeError(
-            f"sample.classifier={folder} is not a run (no recipe.json). Train one with objective=classifier."
-        )
-    other = Recipe.from_json(json.loads(file.read_text())["recipe"])
-    if trains(other) != "classifier":
-        raise RecipeError(f"sample.classifier={folder} is a run of {other.name}, which trained no classifier.")
-    mine, theirs = recipe.shape, other.shape
-    # an unlabelled model takes any classes: it never hears of them
-    if mine is None or theirs is None or replace(mine, classes=mine.classes or theirs.classes) != theirs:
-        raise RecipeError(
-            f"A classifier guides a model of its own images and classes: {folder} knows {_text(theirs)}, and this "
-            f"model {_text(mine)}. Train the classifier on the model's data."
-        )
-    if asks(other.c_noise, "table"):
-        with _explained(f"The classifier of {folder} does not know the levels of sample.grid={recipe.sample.grid}"):
-            index_in(context_of(other)["table"], build_grid(recipe)[:-1])
-
-
-def _text(shape: Shape | None) -> str:
+    Raises:
+        RecipeError: Naming the nearest sizes.
+    """
+    shape, size = recipe.shape, recipe.sample.size
     if shape is None:
-        return "no shape"
-    names = ", ".join(shape.classes[:5]) + (", ..." if len(shape.classes) > 5 else "")
-    return f"{shape.channels}x{shape.height}x{shape.width}, {len(shape.classes)} classes ({names})"
+        raise RecipeError(f"{recipe.name} has no image shape yet; it comes from the data.")
+    trained = (shape.channels, shape.height, shape.width)
+    if not size:
+        return trained
+    if len(size) > 2 or min(size) < 1:
+        raise RecipeError(f"sample.size is one number, or height and width, in pixels; got {size}.")
+    sampled = (shape.channels, size[0], size[-1])
+    with explained(f"sample.size={','.join(map(str, size))}"):
+        cost(build_network(recipe, "meta"), sampled)  # called without values: the network says what it cannot take
+    return sampled
 
 
-def _walk(recipe: Recipe) -> None:
-    """Let the sampler walk the grid on one pixel, with a stand-in that knows only the levels the network knows."""
+def _walk(recipe: Recipe) -> Level:
+    """Let the sampler walk the grid on one pixel, with a stand-in for the network; return the levels it asked for.
+
+    They must be levels that the network knows.
+    """
     context = context_of(recipe)
     seen: list[Level] = []
 
@@ -185,7 +158,7 @@ def _walk(recipe: Recipe) -> None:
         seen.append(level)
         return Prediction(0 * x, None if recipe.variance == "none" else 0 * x)
 
-    with _explained(f"sample.sampler={recipe.sample.sampler} cannot walk sample.grid={recipe.sample.grid}"):
+    with explained(f"sample.sampler={recipe.sample.sampler} cannot walk sample.grid={recipe.sample.grid}"):
         grid, x = build_grid(recipe), torch.zeros(1, 1, 1, 1)
         for _ in build_sampler(recipe)(stand_in, x, grid, noise=lambda step: x):
             pass
@@ -194,6 +167,7 @@ def _walk(recipe: Recipe) -> None:
             index_in(context["table"], visited)
         if recipe.c_in == "one":
             _check_scale(visited, make(recipe.draw, context)(_quantiles()))
+    return visited
 
 
 def _check_scale(visited: Level, trained: Level) -> None:
@@ -220,14 +194,3 @@ def _scales(levels: Level) -> dict[str, Callable[[Level], Tensor]]:
 
 def _close(scale: Tensor) -> bool:
     return bool(((scale - 1).abs() < 1e-6).all())
-
-
-@contextmanager
-def _explained(what: str) -> Iterator[None]:
-    """Put what a recipe asked for before the reason that a part gives."""
-    try:
-        yield
-    except (RecipeError, OptionError):
-        raise
-    except ValueError as error:
-        raise RecipeError(f"{what}: {error}") from None

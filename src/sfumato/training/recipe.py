@@ -167,18 +167,33 @@ class Sample:
         sampler: Entry of `samplers`.
         grid: Entry of `grids`.
         guidance: Classifier-free guidance weight; 1 means none.
+        guidance_by_class: A weight per class in its place; () for the same for all.
+        guidance_ramp: How that weight's surplus over 1 is spread over noise levels (`guidance.cfg.ramp`).
         interval: Guide only at nsr in [lo, hi]; None for every level.
+        autoguidance: A weaker model to guide away from: RUN, RUN@STEP, RUN@AVERAGE or RUN@STEP@AVERAGE; without RUN, a
+            checkpoint or average of the run itself; None for none.
+        autoguidance_weight: Its weight; 1 means none.
+        threshold: "static" clips the guided estimate of x0 to [-1, 1], "dynamic" shrinks it back by its quantile.
+        threshold_quantile: Of |x0| over an image, for the dynamic form.
         classifier: Directory of a run of a noisy classifier that guides as well; None for none.
         classifier_scale: Its strength; 1 is Bayes' rule.
+        size: Height and width in pixels, or one number for both; () for the size of training.
         batch: Images per forward pass; it does not change the images beyond rounding.
     """
 
     sampler: Part = field(default_factory=lambda: part("samplers", "heun"))
     grid: Part = field(default_factory=lambda: part("grids", "karras"))
     guidance: float = 1.0
+    guidance_by_class: tuple[float, ...] = ()
+    guidance_ramp: typing.Literal["constant", "linear", "cosine"] = "constant"
     interval: tuple[float, float] | None = None
+    autoguidance: str | None = None
+    autoguidance_weight: float = 2.0
+    threshold: typing.Literal["none", "static", "dynamic"] = "none"
+    threshold_quantile: float = 0.995
     classifier: str | None = None
     classifier_scale: float = 1.0
+    size: tuple[int, ...] = ()
     batch: int = 128
 
 

@@ -10,8 +10,7 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,24 +20,15 @@ import torch
 from torch import nn
 
 from sfumato.core.classifier import NoisyClassifier
-from sfumato.core.denoiser import Denoiser, Preconditioned
-from sfumato.core.find import find, nearest
+from sfumato.core.denoiser import Counted, Denoiser, Preconditioned
+from sfumato.core.find import nearest
 from sfumato.data import load
 from sfumato.data.dataset import Dataset, sigma_data
-from sfumato.guidance.classifier import gradient
 from sfumato.sources import Diffusion
 from sfumato.training import checkpoint
-from sfumato.training.assemble import (
-    asks,
-    build_classifier,
-    build_denoiser,
-    build_grid,
-    build_network,
-    build_sampler,
-    option,
-    trains,
-)
-from sfumato.training.check import check_sampling
+from sfumato.training.assemble import build_classifier, build_denoiser, build_grid, build_network, trains
+from sfumato.training.check import check_sampling, sampled_shape
+from sfumato.training.guiding import guide, weak_of
 from sfumato.training.recipe import Recipe, RecipeError, Shape
 
 
@@ -80,11 +70,6 @@ def resolve(recipe: Recipe, data: Dataset) -> Recipe:
     return replace(recipe, shape=shape, sigma_data=round(float(estimated), 4))
 
 
-def _unlabelled(denoiser: Denoiser) -> Denoiser:
-    """Return a denoiser that never hears of labels, for a classifier to tell an unlabelled model of them."""
-    return lambda x, level, label=None: denoiser(x, level, None)
-
-
 @dataclass(frozen=True)
 class Run:
     """An opened run.
@@ -93,11 +78,13 @@ class Run:
         path: Its directory.
         recipe: Resolved.
         about: The rest of recipe.json: fingerprint, hardware.
+        step: Of the checkpoint to take; None for the newest whole one.
     """
 
     path: Path
     recipe: Recipe
     about: Mapping[str, Any]
+    step: int | None = None
 
     @classmethod
     def open(cls, path: Path | str) -> Run:
@@ -129,11 +116,19 @@ class Run:
 
     @cached_property
     def checkpoint(self) -> checkpoint.Checkpoint:
-        """The newest whole checkpoint.
+        """The newest whole checkpoint, or the one of the step asked for.
 
         Raises:
             CheckpointError: If there is none.
         """
+        if self.step is not None:
+            kept = checkpoint.steps(self.path / "checkpoints")
+            if self.step not in kept:
+                has = ", ".join(map(str, kept)) or "none"
+                raise checkpoint.CheckpointError(
+                    f"{self.path} keeps no checkpoint of step {self.step}; it has {has}. train.keep says how many stay."
+                )
+            return checkpoint.load(self.path / "checkpoints" / f"step-{self.step}")
         found = checkpoint.latest(self.path / "checkpoints")
         if found is None:
             raise checkpoint.CheckpointError(f"{self.path} has no checkpoint yet; train it first.")
@@ -153,7 +148,8 @@ class Run:
         if stem not in self.checkpoint.tensors:
             kept = ["raw", *(s.removeprefix("ema-") for s in self.checkpoint.tensors if s.startswith("ema-"))]
             raise RecipeError(nearest("average", use, kept))
-        network = build_network(self.recipe)
+        trained = Recipe.from_json(self.checkpoint.state["recipe"]).shape  # images may be sampled at another size
+        network = build_network(replace(self.recipe, shape=trained or self.recipe.shape))
         network.load_state_dict(self.checkpoint.tensors[stem])
         return network.eval().requires_grad_(False)
 
@@ -170,6 +166,19 @@ class Run:
         self._must_train("denoiser", "It guides another run: sample that one with sample.classifier=" + str(self.path))
         return build_denoiser(self.recipe, self.network(use)).to(device)
 
+    def weak(self, device: torch.device | str = "cpu") -> Preconditioned:
+        """Return the weak model that `sample.autoguidance` names.
+
+        Arguments:
+            device: Where to put it.
+
+        Raises:
+            RecipeError, CheckpointError: If there is no such run, checkpoint or average.
+        """
+        where = weak_of(self.recipe.sample.autoguidance or "")
+        run = Run.open(where.folder) if where.folder else self
+        return replace(run, step=where.step).denoiser(where.use, device)
+
     def classifier(self, use: str | None = None, device: torch.device | str = "cpu") -> NoisyClassifier:
         """Return the trained classifier of noisy images. Arguments and errors as for `denoiser`."""
         self._must_train("classifier", "Train one with objective=classifier.")
@@ -180,7 +189,12 @@ class Run:
             raise RecipeError(f"{self.path} trained a {trains(self.recipe)}, not a {kind}. {remedy}")
 
     def source(
-        self, *, use: str | None = None, device: torch.device | str = "cpu", denoiser: Denoiser | None = None
+        self,
+        *,
+        use: str | None = None,
+        device: torch.device | str = "cpu",
+        denoiser: Denoiser | None = None,
+        weak: Denoiser | None = None,
     ) -> Diffusion:
         """Return the run as an image source, sampled and guided as its recipe says.
 
@@ -188,53 +202,31 @@ class Run:
             use: Which average of the weights.
             device: Where to compute.
             denoiser: A denoiser to use in place of the run's own (for counting, say); not guided yet.
+            weak: The same in place of the weak model that autoguidance names.
 
         Raises:
             RecipeError: If the run trained a classifier, or the guidance does not fit the model, data or grid.
         """
-        recipe, shape = self.recipe, self.recipe.shape
-        if shape is None:
+        recipe = self.recipe
+        if recipe.shape is None:
             raise RecipeError(f"The recipe of {self.path} is not resolved; it was not written by a run.")
         guided = denoiser or self.denoiser(use, device)
         check_sampling(recipe)
         sample = recipe.sample
-        if sample.guidance != 1.0:
-            guided = find("guidance", "cfg")(guided, sample.guidance, sample.interval or (0.0, math.inf))
-        sampler = build_sampler(recipe)
-        if sample.classifier is not None:
-            guided, sampler = self._by_classifier(guided, sample.classifier, device)
+        helper = Counted(weak or self.weak(device)) if sample.autoguidance is not None else None
+        logits = None if sample.classifier is None else Run.open(sample.classifier).classifier(device=device)
+        guided, sampler = guide(recipe, guided, weak=helper, logits=logits)
         return Diffusion(
             guided,
             sampler,
             build_grid(recipe),
-            (shape.channels, shape.height, shape.width),
+            sampled_shape(recipe),
             classes=len(self.classes),
             batch=sample.batch,
             device=device,
+            weak=helper,
         )
-
-    def _by_classifier(
-        self, denoiser: Denoiser, folder: str, device: torch.device | str
-    ) -> tuple[Denoiser, Callable[..., Any]]:
-        """Return denoiser and sampler guided by a classifier: ADM's algorithm 1 where the sampler shifts, else 2.
-
-        Algorithm 2 adds to an x0 that is clipped already and not clipped again.
-        """
-        logits, sample = Run.open(folder).classifier(device=device), self.recipe.sample
-        if not self.recipe.data.labels:
-            denoiser = _unlabelled(denoiser)
-        if asks(sample.sampler, "shift"):
-            shift = gradient(logits, sample.classifier_scale)
-            return denoiser, build_sampler(self.recipe, shift=shift)
-        clip = option(sample.sampler, "clip")
-        if clip:
-            denoiser = find("guidance", "threshold")(denoiser, float(clip))
-            unclipped = replace(sample, sampler=sample.sampler.with_options(clip=False))
-            sampler = build_sampler(replace(self.recipe, sample=unclipped))
-        else:
-            sampler = build_sampler(self.recipe)
-        return find("guidance", "classifier")(denoiser, logits, sample.classifier_scale), sampler
 
     def with_recipe(self, recipe: Recipe) -> Run:
         """Return the run with another recipe: other sampling or evaluation settings for the same weights."""
-        return Run(self.path, recipe, self.about)
+        return replace(self, recipe=recipe)

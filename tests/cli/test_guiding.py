@@ -1,0 +1,152 @@
+"""Every form of guidance, other sizes and encoding are reached by a flag, and refused where they cannot be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from sfumato.training.guiding import guide, weak_of, words
+from sfumato.training.recipe import RecipeError, Sample, override
+from sfumato.training.run import Run
+
+LABEL = torch.tensor([3, 0, 7])
+
+
+def made(run: Run, *fields: str) -> tuple[torch.Tensor, Run]:
+    chosen = run.with_recipe(override(run.recipe, [f"sample.{field}" for field in fields]))
+    return chosen.source().floats([0, 1, 2], LABEL), chosen
+
+
+@pytest.fixture
+def run(labelled: Path) -> Run:
+    return Run.open(labelled)
+
+
+def test_no_guidance_is_bitwise_the_model(run: Run) -> None:
+    plain, _ = made(run)
+    for fields in (["guidance_by_class=" + ",".join("1" * 10)], ["autoguidance=@raw", "autoguidance_weight=1"]):
+        assert torch.equal(made(run, *fields)[0], plain)
+
+
+def test_forms_compose_as_their_formulas_say(run: Run) -> None:
+    """One call of the composed denoiser against the sum written out."""
+    fields = ["guidance=3", "guidance_ramp=linear", "autoguidance=@raw", "autoguidance_weight=2", "threshold=static"]
+    chosen = run.with_recipe(override(run.recipe, [f"sample.{field}" for field in fields]))
+    strong, weak = run.denoiser(), run.denoiser("raw")
+    guided, _ = guide(chosen.recipe, strong, weak=chosen.weak())
+    level = chosen.source().grid[1]
+    x = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * float(level.sigma)
+
+    def auto(label: torch.Tensor) -> torch.Tensor:
+        a, b = strong(x, level, label).x0, weak(x, level, label).x0
+        return b + 2 * (a - b)
+
+    t = 2 / torch.pi * torch.atan2(level.sigma, level.alpha)
+    w = 1 + (3 - 1) * 2 * (1 - t)
+    null = torch.full_like(LABEL, -1)
+    expected = (auto(null) + float(w) * (auto(LABEL) - auto(null))).clamp(-1, 1)
+    torch.testing.assert_close(guided(x, level, LABEL).x0, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_each_class_has_its_own_weight(run: Run) -> None:
+    weights = ",".join("4" if c == 0 else "1" for c in range(10))
+    plain, all_four = made(run)[0], made(run, "guidance=4")[0]
+    mixed, _ = made(run, f"guidance_by_class={weights}")
+    assert torch.allclose(mixed[1], all_four[1], atol=1e-5) and torch.allclose(mixed[[0, 2]], plain[[0, 2]], atol=1e-5)
+    assert not torch.allclose(plain[1], all_four[1], atol=1e-3)
+
+
+def test_evaluation_counts_the_weak_model_too(labelled: Path, cli) -> None:
+    said = cli("evaluate", labelled, "--autoguidance", "@raw", "--interval", "1,5", "--device", "cpu", "--quiet")
+    assert said.code == 0, said.err
+    facts = json.loads(Path(said.out.split("Written to ")[1].strip()).read_text())["provenance"]
+    grid = Run.open(labelled).source().grid
+    count = int(((grid.nsr[:-1] >= 1) & (grid.nsr[:-1] <= 5)).sum())
+    assert facts["nfe_weak"] >= count > 0 and facts["nfe"] == 5 + facts["nfe_weak"]
+    assert facts["guided"] == "autoguidance 2 by @raw at nsr 1..5"
+
+
+def test_a_smaller_run_guides_a_larger_one(labelled: Path, tmp_path: Path, cli, small) -> None:
+    weak = tmp_path / "weak"
+    sizes = ("network.width=8", "network.head_width=8", "train.images=64")
+    assert cli("train", "edm-digits", *small, *sizes, "--out", weak, "--device", "cpu", "--quiet").code == 0
+    said = cli("sample", labelled, "--autoguidance", weak, "--guidance", 2, "--threshold", "dynamic", "--n", 4,
+               "--out", tmp_path / "a.png", "--device", "cpu")  # fmt: skip
+    assert said.code == 0, said.err
+    assert cli("sample", labelled, "--autoguidance", f"{weak}@1", "--n", 2, "--out", tmp_path / "b.png").code == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (["--autoguidance", "nowhere"], "is not a run"),
+        (["--autoguidance", "@7"], "keeps no checkpoint of step 7; it has 2"),
+        (["--autoguidance", "@power-0.5"], "Unknown average 'power-0.5'"),
+        (["--autoguidance", "a@b@c"], "RUN@STEP@AVERAGE"),
+        (["--guidance-by-class", "1,2"], "one weight per class, 10 for this model; got 2"),
+        (["--guidance-by-class", "1,1,1,1,1,1,1,1,1,2", "--guidance", "2"], "would not be used"),
+        (["--guidance-ramp", "linear"], "guidance=1 is none"),
+        (["--guidance", "2", "--guidance-ramp", "steep"], "must be one of constant, linear, cosine"),
+        (["--threshold", "soft"], "must be one of none, static, dynamic"),
+        (["--threshold", "dynamic", "--threshold-quantile", "1"], "lies in (0, 1)"),
+        (["--interval", "0.1,1"], "Set sample.guidance or sample.autoguidance"),
+        (["--size", "9"], "sample.size=9: Height and width must be positive multiples of 2"),
+        (["--size", "8,8,8"], "one number, or height and width"),
+    ],
+)
+def test_bad_guidance_is_one_clear_message(fields: list[str], message: str, labelled: Path, cli) -> None:
+    said = cli("sample", labelled, "--n", 2, "--device", "cpu", *fields)
+    assert said.code == 2 and message in said.err and "Traceback" not in said.err
+
+
+def test_an_unlabelled_model_takes_autoguidance_but_no_weak_model_of_other_classes(
+    labelled: Path, unlabelled: Path, tmp_path: Path, cli
+) -> None:
+    words = ["sample", unlabelled, "--n", 2, "--out", tmp_path / "a.png", "--device", "cpu"]
+    assert cli(*words, "--autoguidance", "@raw").code == 0
+    said = cli(*words, "--autoguidance", labelled)
+    assert said.code == 2 and "10 classes" in said.err and "Train the weak model on the model's data" in said.err
+
+
+def test_images_of_another_size(labelled: Path, tmp_path: Path, cli, run: Run) -> None:
+    said = cli("sample", labelled, "--size", "16", "--n", 2, "--images", tmp_path / "big", "--device", "cpu")
+    assert said.code == 0, said.err
+    from PIL import Image
+
+    with Image.open(tmp_path / "big" / "seed-000000000.png") as picture:
+        assert picture.size == (16, 16)
+    assert made(run, "size=12,16")[0].shape == (3, 1, 12, 16)
+    assert torch.equal(made(run, "size=8")[0], made(run)[0])
+
+
+def test_encoding_comes_back_closer_with_more_steps(labelled: Path, tmp_path: Path, cli) -> None:
+    said = cli("encode", labelled, "--steps", "3,40", "--n", 3, "--out", tmp_path / "a.png", "--device", "cpu")
+    assert said.code == 0, said.err
+    few, many = (line.split() for line in said.out.splitlines() if line.split()[:1] in (["3"], ["40"]))
+    assert few[1] == "5" and many[1] == "79"
+    assert float(many[2]) < 0.5 * float(few[2])
+    assert (tmp_path / "a.png").exists()
+
+
+def test_encoding_refuses_what_it_cannot_walk(labelled: Path, cli) -> None:
+    cases: dict[str, Callable[[], object]] = {
+        "at least 2": lambda: cli("encode", labelled, "--steps", "1"),
+        "has 360 images": lambda: cli("encode", labelled, "--n", "400"),
+        "needs 'table'": lambda: cli("encode", labelled, "--grid", "respaced"),
+    }
+    for message, ask in cases.items():
+        said = ask()
+        assert said.code == 2 and message in said.err, said  # type: ignore[attr-defined]
+
+
+def test_words_and_places() -> None:
+    assert words(Sample()) == ""
+    assert "dynamic threshold 0.995" in words(Sample(threshold="dynamic"))
+    assert weak_of("a/b@10@raw") == ("a/b", 10, "raw")
+    for text in ("", "a@1@2", "a@@raw", "a@x@y"):
+        with pytest.raises(RecipeError, match="sample.autoguidance reads"):
+            weak_of(text)
