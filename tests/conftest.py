@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.browser import CHROMIUM, Browser
 
 from sfumato.recipes.digits import edm_digits
 from sfumato.training.recipe import Recipe, override
@@ -46,3 +49,16 @@ def real_data() -> Path:
     if not root or not (Path(root) / "fashion-mnist").is_dir():
         pytest.skip("real data is not at hand: set SFUMATO_DATA to a folder that holds fashion-mnist/")
     return Path(root)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One headless Chromium for all tests; skips where there is none."""
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine (Debian: apt-get install chromium)")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        driver = Browser(profile)
+        try:
+            yield driver
+        finally:
+            driver.close()

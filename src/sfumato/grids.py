@@ -200,7 +200,13 @@ def karras(steps: int = 18, sigma_min: float = 0.002, sigma_max: float = 80.0, r
 
 
 def logsnr(steps: int = 18, sigma_min: float = 0.002, sigma_max: float = 80.0) -> Level:
-    """Log-SNR evenly spaced: a geometric sequence of nsr from sigma_max to sigma_min, then 0."""
+    """Log-SNR evenly spaced: a geometric sequence of nsr from sigma_max to sigma_min, then 0.
+
+    Arguments:
+        steps: N.
+        sigma_min: Smallest nsr.
+        sigma_max: Largest nsr.
+    """
     _check_steps(steps)
     _check_sigmas(sigma_min, sigma_max)
     return _at_sigmas(torch.linspace(math.log(sigma_max), math.log(sigma_min), steps, dtype=torch.float64).exp())

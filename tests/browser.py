@@ -1,16 +1,14 @@
-"""A real browser for the report page, driven over its own debugging pipe: no driver, no dependency."""
+"""A real browser for the pages, driven over its own debugging pipe: no driver, no dependency."""
 
+import base64
 import json
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
+import time
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -22,6 +20,17 @@ os.dup2(commands, 3)
 os.dup2(answers, 4)
 os.execv(sys.argv[3], sys.argv[3:])
 """
+
+CONTRAST = """(() => {
+  const light = c => { const [r, g, b] = c.match(/[\\d.]+/g).slice(0, 3).map(v => (v /= 255) <= .04045 ? v / 12.92
+    : ((v + .055) / 1.055) ** 2.4); return .2126 * r + .7152 * g + .0722 * b; };
+  const back = e => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor;
+    if (!/, 0\\)$/.test(c)) return c; } return 'rgb(255, 255, 255)'; };
+  const texts = 'p, td, th button, code, h1, h2, h3, a, figcaption, span, legend, button';
+  return Math.min(...[...document.querySelectorAll(texts)]
+    .filter(e => e.checkVisibility({opacityProperty: true}) && !e.disabled && e.innerText.trim()).map(e => {
+      const [a, b] = [light(getComputedStyle(e).color), light(back(e))].sort((x, y) => y - x);
+      return (a + .05) / (b + .05); })); })()"""
 
 
 class Browser:
@@ -88,12 +97,12 @@ class Browser:
         elif method:
             self._events.append({"method": method})
 
-    def open(self, path: Path) -> None:
-        """Open a file and wait until it is loaded with all its images."""
+    def open(self, place: Path | str) -> None:
+        """Open a file or an address and wait until it is loaded with all its images."""
         self.complaints.clear()
         self.requests.clear()
         self._events.clear()
-        self.call("Page.navigate", url=path.resolve().as_uri())
+        self.call("Page.navigate", url=place if isinstance(place, str) else place.resolve().as_uri())
         while {"method": "Page.loadEventFired"} not in self._events:
             self._read()
 
@@ -112,22 +121,41 @@ class Browser:
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
+    def wait(self, script: str, seconds: float = 60) -> None:
+        """Wait until a JavaScript expression is true."""
+        end = time.monotonic() + seconds
+        while not self.run(f"Boolean({script})"):
+            assert time.monotonic() < end, f"not true within {seconds:g} s: {script}"
+            time.sleep(0.05)
+
+    def choose(self, selector: str, value: object) -> None:
+        """Set a field's value as a hand does, with the events that follow."""
+        place = f"document.querySelector({json.dumps(selector)})"
+        events = "['input', 'change'].forEach(e => node.dispatchEvent(new Event(e, {bubbles: true})))"
+        self.run(f"(node => {{ node.value = {json.dumps(value)}; {events}; }})({place})")
+
+    def attach(self, selector: str, file: Path) -> None:
+        """Choose a file in a file field."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(file)])
+
+    def contrast(self) -> float:
+        """Return the smallest contrast of a text that is seen to what is behind it, as WCAG counts it."""
+        return self.run(CONTRAST)
+
+    def screenshot(self, path: Path, width: int, height: int, scheme: str = "light") -> None:
+        """Write what a screen of this size shows as a PNG."""
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+        self.call("Emulation.clearDeviceMetricsOverride")
+        self.call("Emulation.setEmulatedMedia", features=[])
+
     def close(self) -> None:
         """End the process."""
         os.close(self._out)
         os.close(self._in)
         self._process.terminate()
         self._process.wait(20)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """One headless Chromium for all tests; skips where there is none."""
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine (Debian: apt-get install chromium)")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        driver = Browser(profile)
-        try:
-            yield driver
-        finally:
-            driver.close()

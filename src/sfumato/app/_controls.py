@@ -1,0 +1,154 @@
+"""Controls for an entry's options, from its signature and docstring alone: a new sampler needs no line here."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sfumato.core.find import OptionError, entries, nearest, options_of, summary
+
+FIXED = {  # by room: what the playground gives itself, or cannot
+    "samplers": ("denoiser", "x", "grid", "noise", "label", "shift"),
+    "grids": ("table", "schedule"),
+}
+LARGEST = 1e6  # absolute value of a number
+LONGEST = 100  # characters of a text
+
+
+@dataclass(frozen=True)
+class Control:
+    """One option.
+
+    Attributes:
+        name: Of the option.
+        kind: "number", "integer", "switch", "choice" or "text".
+        default: Of the option; None if it has none to show (no value, or infinity).
+        choices: Of a choice.
+        optional: Whether it may be left empty.
+        about: From the docstring.
+    """
+
+    name: str
+    kind: str
+    default: Any
+    choices: tuple[Any, ...]
+    optional: bool
+    about: str
+
+
+def controls(entry: Callable[..., Any], fixed: tuple[str, ...]) -> dict[str, Control]:
+    """Return a control for every option of an entry that a page can show.
+
+    Arguments:
+        entry: A sampler or a grid.
+        fixed: Parameters that the caller gives.
+    """
+    hints = typing.get_type_hints(entry)
+    abouts = _abouts(inspect.getdoc(entry) or "")
+    found = {}
+    for name, parameter in options_of(entry, fixed=fixed).items():
+        kind, choices, optional = _kind(hints.get(name, Any))
+        if kind:
+            default = parameter.default
+            if isinstance(default, float) and not math.isfinite(default):
+                default, optional = None, True
+            default = 0.0 if kind == "number" and default is False else default
+            found[name] = Control(name, kind, default, choices, optional, abouts.get(name, ""))
+    return found
+
+
+def _kind(hint: Any) -> tuple[str, tuple[Any, ...], bool]:
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    arms = typing.get_args(hint) if union else (hint,)
+    optional = type(None) in arms
+    literal = next((arm for arm in arms if typing.get_origin(arm) is typing.Literal), None)
+    if literal is not None:
+        return "choice", typing.get_args(literal), optional
+    for kind, name in ((float, "number"), (int, "integer"), (bool, "switch"), (str, "text")):
+        if kind in arms:
+            return name, (), optional
+    return "", (), optional
+
+
+def _abouts(doc: str) -> dict[str, str]:
+    """Return what a docstring says of each argument.
+
+    >>> _abouts("Do.\\n\\nArguments:\\n    a: First,\\n        in words.\\n    b: Second.\\n\\nReturns:\\n    c: No.")
+    {'a': 'First, in words.', 'b': 'Second.'}
+    """
+    section = re.search(r"^Arguments:\n((?:    .*\n?|\n)+)", doc, re.MULTILINE)
+    found = re.findall(r"^    (\w[\w, ]*): (.*(?:\n        .*)*)", section[1] if section else "", re.MULTILINE)
+    return {name: re.sub(r"\s+", " ", text) for names, text in found for name in names.split(", ")}
+
+
+def checked(room: str, name: str, options: Mapping[str, Any], most: int) -> dict[str, Any]:
+    """Return the options of an entry if each has a control and a bounded value.
+
+    Arguments:
+        room: "samplers" or "grids".
+        name: Of the entry.
+        options: name -> value, as JSON has it; null for the default.
+        most: The largest integer allowed.
+
+    Raises:
+        UnknownNameError: For an unknown entry.
+        OptionError: For an unknown option or a value that is not allowed.
+    """
+    known = _all(room)
+    if name not in known:
+        raise OptionError(nearest(room.removesuffix("s"), name, known))
+    what, found = f"{room.removesuffix('s')} {name}", {}
+    for key, value in options.items():
+        if key not in known[name]:
+            offered = ", ".join(known[name]) or "none"
+            raise OptionError(f"The {what} has no option {key!r}. Options: {offered}.")
+        if value is not None:
+            found[key] = _value(f"{what}: {key}", known[name][key], value, most)
+    return found
+
+
+def _value(what: str, control: Control, value: Any, most: int) -> Any:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if control.kind == "number":
+        if not number or not math.isfinite(value) or abs(value) > LARGEST:
+            raise OptionError(f"{what} is a number from {-LARGEST:,.0f} to {LARGEST:,.0f}; got {_short(value)}.")
+        return float(value)
+    if control.kind == "integer":
+        if not number or value != int(value) or not 0 <= value <= most:
+            raise OptionError(f"{what} is a whole number from 0 to {most:,}; got {_short(value)}.")
+        return int(value)
+    if control.kind == "choice" and value not in control.choices:
+        raise OptionError(f"{what} is one of {', '.join(map(str, control.choices))}; got {_short(value)}.")
+    if control.kind == "switch" and not isinstance(value, bool):
+        raise OptionError(f"{what} is true or false; got {_short(value)}.")
+    if control.kind == "text" and not (isinstance(value, str) and len(value) <= LONGEST):
+        raise OptionError(f"{what} is a text of at most {LONGEST} characters; got {_short(value)}.")
+    return value
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _all(room: str) -> dict[str, dict[str, Control]]:
+    return {name: controls(entry, FIXED[room]) for name, entry in entries(room).items()}
+
+
+def described(room: str) -> list[dict[str, Any]]:
+    """Return a room's entries for the page: name, first docstring line, controls."""
+    known = _all(room)
+    return [
+        {"name": name, "about": summary(entry), "controls": [_json(control) for control in known[name].values()]}
+        for name, entry in entries(room).items()
+    ]
+
+
+def _json(control: Control) -> dict[str, Any]:
+    return {key: getattr(control, key) for key in Control.__dataclass_fields__}

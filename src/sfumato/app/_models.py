@@ -1,0 +1,110 @@
+"""The runs of a playground: their weights, loaded once, and what the page must know of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sfumato.core.denoiser import Preconditioned
+from sfumato.report.signature import settings_of
+from sfumato.training.assemble import build_grid, option
+from sfumato.training.check import check_sampling
+from sfumato.training.recipe import Part, Recipe, RecipeError, Sample, Shape
+from sfumato.training.run import Run
+
+STEPS = 18  # of a grid that has no number of steps of its own, when its fitness is tried
+
+
+class Model:
+    """One run on one device.
+
+    Arguments:
+        path: Directory of the run.
+        device: Where to compute.
+
+    Raises:
+        RecipeError: If it is no run that makes images of 1 or 3 channels.
+        CheckpointError: If it has no checkpoint yet.
+    """
+
+    def __init__(self, path: Path | str, device: str) -> None:
+        self.run, self.device = Run.open(path), device
+        shape = self.run.recipe.shape
+        if shape is None or shape.channels not in (1, 3):
+            made = "no images yet" if shape is None else f"images of {shape.channels} channels"
+            raise RecipeError(f"The playground shows images of 1 or 3 channels; {path} makes {made}.")
+        self.shape: Shape = shape
+        # read once: training may go on and take the checkpoint's folder away
+        self._settings = settings_of(self.run.recipe.to_json(), self.run.checkpoint.path, "", device)
+        self._loaded: dict[str, Preconditioned] = {}
+        self.denoiser(None)  # refuses a classifier or damaged weights now, not at the first click
+
+    def denoiser(self, use: str | None) -> Preconditioned:
+        """Return the denoiser with an average of the weights; None for the recipe's choice."""
+        use = use or self.run.recipe.ema.use
+        if use not in self._loaded:
+            self._loaded[use] = self.run.denoiser(use, self.device)
+        return self._loaded[use]
+
+    @property
+    def uses(self) -> list[str]:
+        """The averages that were kept, and "raw"."""
+        return ["raw", *(s.removeprefix("ema-") for s in self.run.checkpoint.tensors if s.startswith("ema-"))]
+
+    def recipe(self, sample: Sample) -> Recipe:
+        """Return the run's recipe with other sampling settings."""
+        return dataclasses.replace(self.run.recipe, sample=sample)
+
+    def settings(self, sample: Sample, use: str | None) -> dict[str, Any]:
+        """Return what decides the images, for their signature (`report.signature.settings_of`)."""
+        tree = self.recipe(sample).to_json()
+        return {**self._settings, "sample": tree["sample"], "use": use or self.run.recipe.ema.use}
+
+    def described(self) -> dict[str, Any]:
+        """Return what the page must know, as JSON values."""
+        recipe, sample, shape = self.run.recipe, self.run.recipe.sample, self.shape
+        return {
+            "name": self.run.path.name if self.run.path.name else str(self.run.path),
+            "recipe": recipe.name,
+            "shape": [shape.channels, shape.height, shape.width],
+            "classes": list(self.run.classes),
+            "seen": self.run.checkpoint.state["seen"],
+            "uses": self.uses,
+            "use": recipe.ema.use,
+            "sampler": _part(sample.sampler),
+            "grid": _part(sample.grid),
+            "guidance": sample.guidance,
+            "unguided": self._refusal(dataclasses.replace(sample, guidance=2.0, interval=None)),
+            "grids": {name: self._grid_refusal(name) for name in _grids()},
+        }
+
+    def _refusal(self, sample: Sample) -> str | None:
+        try:
+            check_sampling(self.recipe(sample))
+        except ValueError as error:
+            return str(error)
+        return None
+
+    def _grid_refusal(self, name: str) -> str | None:
+        part = Part("grids", name)
+        try:
+            if option(part, "steps") is not None:
+                part = part.with_options(steps=STEPS)
+            build_grid(self.recipe(dataclasses.replace(self.run.recipe.sample, grid=part)))
+        except ValueError as error:
+            return str(error)
+        return None
+
+
+def _grids() -> list[str]:
+    from sfumato.core.find import entries
+
+    return list(entries("grids"))
+
+
+def _part(part: Part) -> Mapping[str, Any]:
+    finite = {k: v for k, v in part.options.items() if not isinstance(v, float) or math.isfinite(v)}  # as JSON must be
+    return {"name": part.name, "options": finite}

@@ -1,0 +1,191 @@
+"""From a request to pictures, step by step: what the page draws while images emerge.
+
+A walk's events, as JSON values:
+
+    frame   x and x0 = D(x) of all images after a step, each as one PNG of `COLUMNS` tiles a row; its noise level
+    done    every image as a signed PNG, all of them as a signed sheet, seconds, calls of the network, the command
+
+Two ways go on in step, the one that is less far first, so both panels emerge together.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import shlex
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from sfumato.app._models import Model
+from sfumato.app._request import Request, Way
+from sfumato.core.denoiser import Counted, Denoiser, Prediction, State
+from sfumato.core.images import finite, tile, to_uint8
+from sfumato.core.level import Level, like
+from sfumato.report.signature import picture_of, signed
+from sfumato.training.recipe import Part, Sample
+
+COLUMNS, GAP = 8, 2  # of a sheet; a frame has no gaps
+FRAMES = 40  # of a walk, at most
+
+Event = dict[str, Any]
+
+
+class StoppedError(Exception):
+    """Work that was told to stop; the message says why."""
+
+
+def walk(request: Request, stop: Callable[[], str | None]) -> Iterator[Event]:
+    """Yield the events of a request.
+
+    Arguments:
+        request: Allowed.
+        stop: Asked before every call of a network; a text stops the work and says why.
+
+    Raises:
+        StoppedError: When told to.
+        ValueError: If sampler, grid and guidance do not fit the model.
+    """
+    walks = [_Walk(number, way, request, stop) for number, way in enumerate(request.ways)]
+    while going := [each for each in walks if not each.over]:
+        yield from min(going, key=lambda each: each.step / each.steps).go()
+
+
+class _Walk:
+    """One way's images on their way."""
+
+    def __init__(self, number: int, way: Way, request: Request, stop: Callable[[], str | None]) -> None:
+        self.number, self.way, self.request = number, way, request
+        self.counted = Counted(_stoppable(way.model.denoiser(way.use), stop))
+        run = way.model.run.with_recipe(way.model.recipe(way.sample))
+        self.source = run.source(use=way.use, device=way.model.device, denoiser=self.counted)
+        labels = None if request.labels is None else torch.tensor(request.labels)
+        if request.to is None:
+            self.states = self.source.states(request.seeds, labels)
+        else:
+            self.states = self.source.mixed(request.seeds[0], request.to, torch.tensor(request.mix), labels)
+        self.step, self.steps, self.seconds = 0, len(self.source.grid) - 1, 0.0
+        self.last: State | None = None
+        self.over = False
+
+    def go(self) -> Iterator[Event]:
+        began = time.perf_counter()
+        state = next(self.states, None)
+        if state is not None:
+            shown = {"x0": _frame(state.x0), "x": _frame(state.x / _radius(state))}  # waits for the device, too
+        self.seconds += time.perf_counter() - began
+        if state is None:
+            self.over = True
+            yield self._done()
+            return
+        before, self.step, self.last = self.step, self.step + 1, state
+        share = min(FRAMES, self.steps)
+        final = self.step >= self.steps
+        if final or before * share // self.steps != self.step * share // self.steps:
+            shown = {"x0": shown["x"], "x": shown["x"]} if final else shown  # the sample itself
+            nsr = float(state.level.nsr.reshape(-1)[0])
+            facts = {"step": self.step, "steps": self.steps, "nsr": nsr if math.isfinite(nsr) else None}
+            yield {"event": "frame", "way": self.number, **facts, **shown}
+
+    def _done(self) -> Event:
+        assert self.last is not None
+        good = finite(self.last.x)
+        images = to_uint8(torch.nan_to_num(self.last.x), self.source.quantisation).cpu()
+        count = len(images)
+        return {
+            "event": "done",
+            "way": self.number,
+            "images": [self._entry(i, images[i]) if bool(good[i]) else None for i in range(count)],
+            "sheet": self._sheet(images) if bool(good.all()) else None,
+            "bad": int((~good).sum()),
+            "seconds": self.seconds,
+            "nfe": self.counted.rows / count,
+            "command": command(self.way, self.request),
+        }
+
+    def _entry(self, i: int, image: Tensor) -> Event:
+        request = self.request
+        made = {"seed": request.seeds[i], "label": None if request.labels is None else request.labels[i]}
+        ends = {} if request.to is None else {"to": request.to, "mix": request.mix[i]}
+        picture = picture_of(image)
+        return {**made, **ends, "png": _png(picture, signed(picture, {**made, **ends, **self._settings()}))}
+
+    def _sheet(self, images: Tensor) -> str:
+        request = self.request
+        made: dict[str, Any] = {"seeds": request.seeds, "labels": request.labels}
+        made |= {} if request.to is None else {"to": request.to, "mix": request.mix}
+        picture = Image.fromarray(tile(images, min(COLUMNS, len(images)), GAP))
+        return _png(picture, signed(picture, {**made, **self._settings()}))
+
+    def _settings(self) -> Mapping[str, Any]:
+        return {"settings": json.dumps(self.way.model.settings(self.way.sample, self.way.use), sort_keys=True)}
+
+
+def _stoppable(denoiser: Denoiser, stop: Callable[[], str | None]) -> Denoiser:
+    """Return a denoiser that asks before every call whether to go on: also inside a step that takes many calls."""
+
+    def ask(x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
+        if (reason := stop()) is not None:
+            raise StoppedError(reason)
+        return denoiser(x, level, label)
+
+    return ask
+
+
+def _radius(state: State) -> Tensor:
+    """Return what brings a noisy image onto the unit circle, where it can be seen; 1 at the clean end."""
+    return like(torch.hypot(state.level.alpha, state.level.sigma), state.x)
+
+
+def _frame(images: Tensor) -> str:
+    codes = to_uint8(torch.nan_to_num(images)).cpu()
+    return _png(Image.fromarray(tile(codes, min(COLUMNS, len(codes)), 0)), None)
+
+
+def _png(picture: Image.Image, info: PngInfo | None) -> str:
+    out = io.BytesIO()
+    picture.save(out, format="PNG", pnginfo=info, compress_level=1 if info is None else 6)
+    return base64.b64encode(out.getvalue()).decode()
+
+
+def command(way: Way, request: Request) -> str:
+    """Return the command that makes the same images without the page."""
+    run = str(way.model.run.path)
+    if request.to is not None:
+        return shlex.join(["sfumato", "sample", run, "--like", "PICTURE.png"])
+    words = ["sfumato", "sample", run, *_fields(way.model, way.sample)]
+    words += ["--seeds", f"{request.seeds[0]}:{request.seeds[-1] + 1}"]
+    use = None if way.use == way.model.run.recipe.ema.use else way.use
+    classes = way.model.run.classes
+    if classes and request.labels is None:
+        words += ["--classes", "none"]
+    elif request.labels is not None and request.labels != tuple(s % len(classes) for s in request.seeds):
+        words += ["--classes", str(request.labels[0])]
+    return shlex.join(words + (["--use", use] if use else []))
+
+
+def _fields(model: Model, sample: Sample) -> Iterator[str]:
+    """Yield the fields of `sample` that differ from the run's own."""
+    mine = model.run.recipe.sample
+    pairs: list[tuple[str, Part, Part]] = [("sampler", sample.sampler, mine.sampler), ("grid", sample.grid, mine.grid)]
+    for name, part, own in pairs:
+        if part.name != own.name:
+            yield f"{name}={part.name}"
+        before = own.options if part.name == own.name else {}
+        if set(before) - set(part.options):  # naming the part again puts its options back to their defaults
+            yield f"{name}={part.name}"
+            before = {}
+        for key, value in part.options.items():
+            if key not in before or before[key] != value:
+                yield f"{name}.{key}={str(value).lower() if isinstance(value, bool) else value}"
+    if sample.guidance != mine.guidance:
+        yield f"guidance={sample.guidance:g}"
+    if sample.interval != mine.interval:
+        yield "interval=none"

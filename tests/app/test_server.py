@@ -1,0 +1,374 @@
+"""The playground makes what `sfumato sample` makes, and no request can take it down (P20)."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shlex
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from tests.app.conftest import LIMITS, Served
+
+from sfumato.app import _walks
+from sfumato.app._controls import controls, described
+from sfumato.app._models import Model
+from sfumato.app._request import Limits
+from sfumato.cli import main
+from sfumato.core.find import entries
+from sfumato.report.signature import read
+
+
+def done(events: list[dict[str, Any]], way: int = 0) -> dict[str, Any]:
+    assert events[-1] == {"event": "end"}, events[-1]
+    return next(event for event in events if event["event"] == "done" and event["way"] == way)
+
+
+def picture(png: str) -> tuple[Image.Image, dict[str, Any]]:
+    return read(io.BytesIO(base64.b64decode(png)), "it")
+
+
+def pixels(png: str) -> torch.Tensor:
+    image = picture(png)[0]
+    return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).reshape(image.height, image.width, -1)
+
+
+# it makes images
+
+
+def test_images_are_those_of_the_library(served: Served, models: list[Model]) -> None:
+    ways = [{"sampler": "ddim", "grid": "karras", "grid_options": {"steps": 4}, "guidance": 2}]
+    status, events = served.images(seed=3, count=5, label=7, ways=ways)
+    made = done(events)
+    assert status == 200 and made["bad"] == 0 and made["nfe"] == 8  # 4 steps, guided: two networks a step
+    request = json.dumps({"seed": 3, "count": 5, "label": 7, "ways": ways}).encode()
+    way = _walks.Way(models[0], None, _request(request, models).ways[0].sample)
+    run = models[0].run.with_recipe(models[0].recipe(way.sample))
+    own = run.source()(range(3, 8), torch.full((5,), 7))
+    for i, entry in enumerate(made["images"]):
+        assert (entry["seed"], entry["label"]) == (3 + i, 7)
+        assert torch.equal(pixels(entry["png"]).permute(2, 0, 1), own[i])
+
+
+def _request(body: bytes, models: list[Model]) -> Any:
+    from sfumato.app._request import read_request
+
+    return read_request(body, models[:1], LIMITS)
+
+
+def test_every_step_is_shown_and_the_last_one_is_the_sample(served: Served) -> None:
+    _, events = served.images(count=3, ways=[{"grid_options": {"steps": 7}}])
+    frames = [event for event in events if event["event"] == "frame"]
+    assert [(frame["step"], frame["steps"]) for frame in frames] == [(i, 7) for i in range(1, 8)]
+    levels = [frame["nsr"] for frame in frames]
+    assert levels == sorted(levels, reverse=True) and levels[-1] == 0
+    last = Image.open(io.BytesIO(base64.b64decode(frames[-1]["x"])))
+    assert frames[-1]["x"] == frames[-1]["x0"] and frames[0]["x"] != frames[0]["x0"]
+    first = picture(done(events)["images"][0]["png"])[0]
+    assert last.crop((0, 0, *first.size)).tobytes() == first.tobytes()
+
+
+def test_long_walks_show_at_most_forty_steps(served: Served) -> None:
+    _, events = served.images(count=1, ways=[{"sampler": "euler", "grid_options": {"steps": 97}}])
+    steps = [event["step"] for event in events if event["event"] == "frame"]
+    assert len(steps) == _walks.FRAMES and steps[-1] == 97
+
+
+def test_two_ways_share_seeds_and_classes_and_emerge_together(served: Served) -> None:
+    ways = [{"sampler": "euler", "grid_options": {"steps": 6}}, {"sampler": "heun", "grid_options": {"steps": 12}}]
+    _, events = served.images(count=4, ways=ways)
+    first, second = done(events, 0), done(events, 1)
+    for a, b in zip(first["images"], second["images"]):
+        assert (a["seed"], a["label"]) == (b["seed"], b["label"]) and a["png"] != b["png"]
+    assert (first["nfe"], second["nfe"]) == (6, 23)
+    order = [event["way"] for event in events if event["event"] == "frame"]
+    halfway = order[: len(order) // 2]
+    assert halfway.count(0) == 3 and halfway.count(1) == 6
+
+
+def test_interpolation_ends_at_the_two_seeds(served: Served) -> None:
+    ways = [{"sampler": "ddim"}]
+    mixed = done(served.images(seed=4, to=9, count=5, label=2, ways=ways)[1])["images"]
+    for i, seed in ((0, 4), (-1, 9)):
+        alone = done(served.images(seed=seed, count=1, label=2, ways=ways)[1])["images"][0]
+        difference = pixels(alone["png"]).int() - pixels(mixed[i]["png"]).int()
+        assert int(difference.abs().max()) <= 1  # another batch rounds otherwise
+    assert [entry["mix"] for entry in mixed] == [0, 0.25, 0.5, 0.75, 1]
+    assert mixed[2]["png"] not in (mixed[0]["png"], mixed[-1]["png"])
+
+
+@pytest.mark.parametrize("fields", [{"seed": 5, "count": 4}, {"seed": 5, "to": 8, "count": 3}, {"seed": 2, "count": 1}])
+def test_a_downloaded_picture_is_made_again_by_the_command_line(
+    fields: dict[str, Any], served: Served, runs: tuple[Path, Path], tmp_path: Path, capfd
+) -> None:
+    ways = [{"sampler": "heun", "sampler_options": {"churn": 20}, "use": "raw", "guidance": 1.5}]
+    made = done(served.images(**fields, ways=ways)[1])
+    (tmp_path / "sheet.png").write_bytes(base64.b64decode(made["sheet"]))
+    words = ["sample", str(runs[0]), "--like", str(tmp_path / "sheet.png"), "--out", str(tmp_path / "b.png")]
+    assert main([*words, "--device", "cpu"]) == 0
+    assert "the same, pixel for pixel" in capfd.readouterr().out
+    (tmp_path / "one.png").write_bytes(base64.b64decode(made["images"][-1]["png"]))
+    words = ["sample", str(runs[0]), "--like", str(tmp_path / "one.png"), "--out", str(tmp_path / "c.png")]
+    assert main([*words, "--device", "cpu"]) == 0
+    said = capfd.readouterr().out
+    assert "the same" in said or "at most 1 of 255" in said
+
+
+@pytest.mark.parametrize(
+    ("fields", "way"),
+    [
+        ({"seed": 10, "count": 5}, {"sampler": "ddim", "sampler_options": {"eta": 0.5}}),
+        ({"seed": 1, "count": 2, "label": 3}, {"guidance": 2.5, "grid": "logsnr", "grid_options": {"steps": 5}}),
+        ({"seed": 0, "count": 3, "label": "none"}, {"use": "raw"}),
+        ({"seed": 7, "count": 1, "label": 2}, {}),
+    ],
+)
+def test_the_command_shown_makes_the_same_images(
+    fields: dict[str, Any], way: dict[str, Any], served: Served, tmp_path: Path
+) -> None:
+    made = done(served.images(**fields, ways=[way])[1])
+    words = shlex.split(made["command"])[1:]
+    assert main([*words, "--images", str(tmp_path / "made"), "--device", "cpu"]) == 0
+    for entry in made["images"]:
+        image, carried = read(tmp_path / "made" / f"seed-{entry['seed']:09d}.png")
+        assert carried["label"] == entry["label"] and image.tobytes() == picture(entry["png"])[0].tobytes()
+
+
+def test_a_picture_gives_its_settings_back(served: Served) -> None:
+    made = done(served.images(seed=6, ways=[{"sampler": "euler", "guidance": 3}])[1])
+    status, back, _ = served.call("POST", "/settings", base64.b64decode(made["images"][1]["png"]))
+    assert status == 200 and (back["seed"], back["run"]) == (7, 0)
+    assert (back["sample"]["sampler"]["name"], back["sample"]["guidance"]) == ("euler", 3)
+    other = base64.b64decode(next(event["x"] for event in served.images()[1] if event["event"] == "frame"))
+    for content, words in ((other, "does not say how it was made"), (b"text", "is not a PNG"), (b"", "is not a PNG")):
+        status, back, _ = served.call("POST", "/settings", content)
+        assert status == 422 and words in back["message"]
+
+
+def test_images_with_nan_are_left_out_and_counted(models: list[Model], monkeypatch) -> None:
+    network = models[0].denoiser(None)
+
+    class Broken:
+        def __call__(self, x, level, label=None):
+            made = network(x, level, label)
+            made.x0[1] = torch.nan
+            return made
+
+    monkeypatch.setattr(models[0], "denoiser", lambda use: Broken())
+    request = _request(b'{"count": 3, "ways": [{"sampler": "ddim"}]}', models)
+    made = [event for event in _walks.walk(request, lambda: None) if event["event"] == "done"][0]
+    assert made["bad"] == 1 and made["images"][1] is None and made["sheet"] is None
+    assert made["images"][0] and made["images"][2]
+
+
+# what is refused, with a message
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"count": 10**6}, "count is a whole number from 1 to 16; got 1000000"),
+    ({"count": 0}, "from 1 to 16; got 0"),
+    ({"count": 2.5}, "count is a whole number; got 2.5"),
+    ({"count": "all"}, "count is a whole number; got 'all'"),
+    ({"count": True}, "count is a whole number; got True"),
+    ({"seed": -1}, "seed is a whole number from 0"),
+    ({"seed": 2**60}, "seed is a whole number from 0"),
+    ({"seed": 10**400}, "seed is a whole number from 0"),
+    ({"to": 5, "count": 1}, "from 2 to 16; got 1"),
+    ({"size": 16384}, "Unknown field 'size'"),
+    ({"label": 99}, "Labels lie in [0, 10)"),
+    ({"label": 10**30}, "a class or its number"),
+    ({"label": "zebra"}, "Unknown class 'zebra'"),
+    ({"label": [1]}, "a class or its number; got [1]"),
+    ({"ways": []}, "one or two ways"),
+    ({"ways": [{}] * 3}, "one or two ways"),
+    ({"ways": ["heun"]}, "A way is a JSON object; got 'heun'"),
+    ({"ways": [{"run": 1}]}, "run is a whole number from 0 to 0; got 1"),
+    ({"ways": [{"use": "power-9"}]}, "Unknown average 'power-9'"),
+    ({"ways": [{"classifier": "/etc"}]}, "Unknown field 'classifier'"),
+    ({"ways": [{"sampler": "huen"}]}, "Did you mean 'heun'?"),
+    ({"ways": [{"sampler": "../../etc"}]}, "Unknown sampler"),
+    ({"ways": [{"sampler": 3}]}, "sampler is a name; got 3"),
+    ({"ways": [{"sampler": "heun", "sampler_options": {"denoiser": 1}}]}, "has no option 'denoiser'"),
+    ({"ways": [{"sampler": "heun", "sampler_options": {"churn": "x"}}]}, "heun: churn is a number"),
+    ({"ways": [{"sampler": "heun", "sampler_options": {"churn": 1e300}}]}, "heun: churn is a number"),
+    ({"ways": [{"sampler": "heun", "sampler_options": {"gauge": "sideways"}}]}, "gauge is one of ve, flow, vp"),
+    ({"ways": [{"sampler": "heun", "sampler_options": 7}]}, "sampler_options is a JSON object"),
+    ({"ways": [{"grid": "full"}]}, "needs 'table'"),
+    ({"ways": [{"grid_options": {"steps": 10**9}}]}, "steps is a whole number from 0 to 100; got 1000000000"),
+    ({"ways": [{"grid_options": {"steps": -3}}]}, "steps is a whole number from 0 to 100"),
+    ({"ways": [{"guidance": 1e9}]}, "guidance is a number from -100 to 100"),
+    ({"ways": [{"guidance": "strong"}]}, "guidance is a number from -100 to 100; got 'strong'"),
+    ({"ways": [{"guidance": None}]}, "guidance is a number"),
+]
+
+
+@pytest.mark.parametrize(("fields", "words"), REFUSED, ids=[words for _, words in REFUSED])
+def test_what_is_not_allowed_is_refused_in_words(fields: dict[str, Any], words: str, served: Served) -> None:
+    status, message = served.images(**fields)
+    assert status == 422 and words in message and "Traceback" not in message
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"ways": [{"guidance": NaN}]}', "Numbers are finite; got NaN"),
+        (b'{"ways": [{"guidance": -Infinity}]}', "Numbers are finite; got -Infinity"),
+        (b'{"ways": [{"guidance": 1e999}]}', "guidance is a number from -100 to 100; got inf"),
+        (b'{"seed": 1e999, "ways": [{}]}', "seed is a whole number; got inf"),
+        (b"", "A request is JSON"),
+        (b"\xff\xfe", "A request is JSON"),
+        (b"[" * 60_000, "A request is JSON"),
+        (b"null", "A request is a JSON object; got None"),
+        (b'{"seed": ' + b"9" * 6000 + b"}", "A request is JSON"),
+    ],
+)
+def test_bodies_that_are_no_request_are_refused(body: bytes, words: str, served: Served) -> None:
+    status, answer, _ = served.call("POST", "/images", body)
+    assert status == 422 and words in answer["message"]
+
+
+def test_what_does_not_fit_the_model_is_said_in_the_stream(served: Served) -> None:
+    _, events = served.images(ways=[{"sampler": "ancestral", "sampler_options": {"variance": "learned"}}])
+    assert events[-1] == {"event": "end"}
+    assert "reads a learned variance" in events[-2]["message"]
+
+
+def test_a_huge_upload_is_refused_and_a_bomb_is_not_unpacked(served: Served) -> None:
+    for path in ("/images", "/settings"):
+        try:
+            status, answer, _ = served.call("POST", path, b"x" * 5_000_000)
+            assert status == 413 and "bytes are taken here" in answer["message"]
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # the server stops reading before the client has stopped writing
+    bomb = io.BytesIO()
+    Image.new("1", (12_000, 12_000)).save(bomb, "PNG")
+    status, answer, _ = served.call("POST", "/settings", bomb.getvalue())
+    assert status == 422 and "claims 12000 x 12000 pixels" in answer["message"]
+    assert served.images()[0] == 200
+
+
+def test_other_sites_and_names_are_refused(served: Served) -> None:
+    body = b'{"ways": [{}]}'
+    for headers in ({"Origin": "https://evil.example"}, {"Host": "evil.example"}, {"Origin": "null"}):
+        status, answer, _ = served.call("POST", "/images", body, **headers)
+        assert status == 403 and "answer" in answer["message"]
+    own = f"127.0.0.1:{served.port}"
+    assert served.call("POST", "/images", body, Host=own, Origin=f"http://{own}")[0] == 200
+    assert served.call("GET", "/", None, Host=f"localhost:{served.port}")[0] == 200
+
+
+def test_the_page_may_load_from_here_only_and_names_nobody_else(served: Served) -> None:
+    for path in ("/", "/page.css", "/page.js"):
+        status, content, headers = served.call("GET", path)
+        assert status == 200 and headers["content-security-policy"].startswith("default-src 'none'")
+        assert b"http://" not in content and b"https://" not in content and b"@import" not in content
+    assert served.call("GET", "/nowhere")[0] == 404 and served.call("GET", "/images")[0] == 405
+
+
+# load
+
+
+@pytest.mark.parametrize("count", [60, pytest.param(1000, marks=pytest.mark.slow)])
+def test_requests_at_once_are_served_or_turned_away_and_the_process_stays_up(count: int, served: Served) -> None:
+    answers: list[tuple[int, Any]] = []
+
+    def ask() -> None:
+        answers.append(served.images(ways=[{"sampler": "ddim", "grid_options": {"steps": 20}}]))
+
+    threads = [threading.Thread(target=ask) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    codes = [status for status, _ in answers]
+    assert len(codes) == count and set(codes) == {200, 429}
+    assert all("as many as this playground lets wait" in answer for status, answer in answers if status == 429)
+    assert all(done(answer)["bad"] == 0 for status, answer in answers if status == 200)
+    assert served.images()[0] == 200
+
+
+def test_a_request_that_takes_too_long_is_stopped_and_the_next_one_is_served(models: list[Model]) -> None:
+    one = Served(models[:1], Limits(images=16, steps=1000, seconds=1))
+    try:
+        began = time.monotonic()
+        status, events = one.images(count=16, ways=[{"sampler": "heun", "grid_options": {"steps": 1000}}] * 2)
+        assert status == 200 and "Stopped after 1 s of computing" in events[-2]["message"]
+        assert time.monotonic() - began < 30
+        assert done(one.images(count=1)[1])["bad"] == 0
+    finally:
+        one.close()
+
+
+def test_work_for_a_client_that_left_is_dropped(models: list[Model], monkeypatch) -> None:
+    network, calls = models[0].denoiser(None), []
+
+    def slow(x, level, label=None):
+        calls.append(1)
+        time.sleep(0.05)
+        return network(x, level, label)
+
+    monkeypatch.setattr(models[0], "denoiser", lambda use: slow)
+    one = Served(models[:1], Limits(seconds=60))
+    try:
+        from http.client import HTTPConnection
+
+        connection = HTTPConnection("127.0.0.1", one.port)
+        connection.request("POST", "/images", b'{"ways": [{"sampler": "ddim", "grid_options": {"steps": 900}}]}')
+        connection.getresponse().read(100)
+        connection.sock.close() if connection.sock else None
+        connection.close()
+        assert done(one.images(count=1)[1])["bad"] == 0  # not after 900 steps of 0.05 s
+        assert len(calls) < 400
+    finally:
+        one.close()
+
+
+def test_an_error_of_ours_costs_one_request(models: list[Model], monkeypatch, capfd) -> None:
+    monkeypatch.setattr(models[0], "denoiser", lambda use: 1 / 0)
+    one = Served(models[:1])
+    try:
+        _, events = one.images()
+        assert "could not be made (ZeroDivisionError" in events[-2]["message"]
+        monkeypatch.undo()
+        assert done(one.images()[1])["bad"] == 0
+    finally:
+        one.close()
+    assert "ZeroDivisionError" in capfd.readouterr().err
+
+
+# controls
+
+
+@pytest.mark.parametrize("room", ["samplers", "grids"])
+def test_every_option_of_every_entry_has_a_control_with_words(room: str) -> None:
+    for entry in described(room):
+        for control in entry["controls"]:
+            assert control["about"], (entry["name"], control["name"])
+        json.dumps(entry, allow_nan=False)
+    assert [entry["name"] for entry in described(room)] == list(entries(room))
+
+
+def test_kinds_follow_the_signature() -> None:
+    found = controls(entries("samplers")["heun"], ("denoiser", "x", "grid", "noise", "label"))
+    kinds = {name: (control.kind, control.default) for name, control in found.items()}
+    assert kinds["gauge"] == ("choice", "ve") and kinds["churn"] == ("number", 0.0)
+    assert kinds["s_max"] == ("number", None) and found["s_max"].optional
+
+
+def test_models_of_other_classes_are_compared_without_a_class_only(models: list[Model]) -> None:
+    one = Served(models)
+    try:
+        status, message = one.images(label=3, ways=[{"run": 0}, {"run": 1}])
+        assert status == 422 and "different classes" in message
+        _, events = one.images(label="none", ways=[{"run": 0}, {"run": 1}])
+        assert done(events, 1)["images"][0]["label"] is None
+        _, events = one.images(label="none", ways=[{"run": 1, "guidance": 2}])
+        assert "Guidance needs a class-conditional model" in events[-2]["message"]
+    finally:
+        one.close()
