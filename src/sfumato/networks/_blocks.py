@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -102,14 +101,12 @@ class ResidualBlock(nn.Module):
         self.shortcut = conv(width_in, width_out, 1, law=style.law) if projected else nn.Identity()
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
-        h = self.conv1(self.resample(F.silu(self.norm1(x))))
-        modulation = self.modulation(e)[:, :, None, None].to(h.dtype)
+        h = self.conv1(self.resample(self.norm1(x, silu=True)))
+        modulation = self.modulation(e)
         if self.adaptive:
-            scale, shift = modulation.chunk(2, dim=1)
-            h = torch.addcmul(shift, self.norm2(h), 1 + scale)
+            h = self.norm2(h, *modulation.chunk(2, dim=1), silu=True)
         else:
-            h = self.norm2(h + modulation)
-        h = F.silu(h)
+            h = self.norm2(h + modulation[:, :, None, None].to(h.dtype), silu=True)
         if self.dropout:
             h = F.dropout(h, self.dropout, self.training)
         y = self.shortcut(self.resample(x)) + self.conv2(h)

@@ -298,7 +298,7 @@ class LadderUNet(nn.Module):
         e = self.embedder(x, c_noise, label, augment)
         h, seen = self.encoder(x, e)
         h = self.decoder(h, e, seen)
-        return self.conv_out(F.silu(self.norm_out(h))).to(x.dtype)
+        return self.conv_out(self.norm_out(h, silu=True)).to(x.dtype)
 
 
 def ladder(

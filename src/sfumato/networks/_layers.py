@@ -20,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import _fused
+
 HALF = (torch.float16, torch.bfloat16)
 Layer = TypeVar("Layer", nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
@@ -66,11 +68,39 @@ class GroupNorm(nn.Module):
         super().__init__()
         if width % groups:
             raise ValueError(f"GroupNorm needs a number of groups that divides the {width} channels; got {groups}.")
-        self.groups, self.eps = groups, eps
+        self.width, self.groups, self.eps = width, groups, eps
         self.weight = nn.Parameter(torch.ones(width)) if affine else None
         self.bias = nn.Parameter(torch.zeros(width)) if affine else None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None, silu: bool = False
+    ) -> Tensor:
+        """Return GN(x), or SiLU(GN(x) * (1 + scale) + shift): what follows a normalisation, in the same pass.
+
+        Arguments:
+            x: Features (B, width, H, W).
+            scale, shift: Modulation per image and channel (B, width); None for none.
+            silu: Whether SiLU follows.
+        """
+        if _fused.usable(x):
+            gain, bias = self._modulated(scale, shift, x.device)
+            return _fused.norm_act(x, self.groups, self.eps, gain, bias, silu)
+        h = self._normalised(x)
+        if scale is not None and shift is not None:
+            h = torch.addcmul(shift.to(h.dtype)[:, :, None, None], h, 1 + scale.to(h.dtype)[:, :, None, None])
+        return F.silu(h) if silu else h
+
+    def _modulated(self, scale: Tensor | None, shift: Tensor | None, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return gain and shift of the normalised values, float32, (width,) or (B, width)."""
+        width = self.width
+        gain = torch.ones(width, device=device) if self.weight is None else self.weight.float()
+        bias = torch.zeros(width, device=device) if self.bias is None else self.bias.float()
+        if scale is None or shift is None:
+            return gain, bias
+        factor = 1 + scale.float()
+        return gain * factor, bias * factor + shift.float()
+
+    def _normalised(self, x: Tensor) -> Tensor:
         if x.dtype not in HALF:
             return F.group_norm(x, self.groups, self.weight, self.bias, self.eps)
         weight = None if self.weight is None else self.weight.float()

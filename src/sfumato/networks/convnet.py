@@ -30,7 +30,7 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
         h = self.move(x)
-        return F.silu(self.norm(h + self.shift(e)[:, :, None, None].to(h.dtype)))
+        return self.norm(h + self.shift(e)[:, :, None, None].to(h.dtype), silu=True)
 
 
 class ConvNet(nn.Module):

@@ -161,7 +161,7 @@ class UNet(nn.Module):
         h = self.middle_attention(self.middle(h, e))
         for level in self.up:
             h = level(h, e, seen)
-        h = self.conv_out(F.silu(self.norm_out(h)))
+        h = self.conv_out(self.norm_out(h, silu=True))
         return F.pixel_shuffle(h, self.patch).to(x.dtype)
 
 

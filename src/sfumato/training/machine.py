@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from sfumato.networks._fused import library
+
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
@@ -46,6 +48,7 @@ def describe(device: torch.device | str) -> dict[str, Any]:
     return {
         "device": name,
         "cores": os.cpu_count(),
+        "kernels": "native" if device.type == "cpu" and library(torch.bfloat16) is not None else "torch",
         "torch": torch.__version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",

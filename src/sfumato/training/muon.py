@@ -37,35 +37,60 @@ class Muon(Optimizer):
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                state = self.state[p]
-                if not state:
-                    state["momentum"] = torch.zeros_like(p)
-                average = state["momentum"]
-                average.lerp_(p.grad, 1 - group["momentum"])
-                update = p.grad.lerp(average, group["momentum"])
-                matrix = update.reshape(len(p), -1)
-                matrix = orthogonalise(matrix) * max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
-                if group["weight_decay"]:
-                    p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(matrix.reshape(p.shape).to(p.dtype), alpha=-group["lr"])
+            params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
+            for p in params:
+                if not self.state[p]:
+                    self.state[p]["momentum"] = torch.zeros_like(p)
+            grads = [p.grad for p in params if p.grad is not None]
+            averages = [self.state[p]["momentum"] for p in params]
+            torch._foreach_lerp_(averages, grads, 1 - group["momentum"])
+            updates = torch._foreach_lerp(grads, averages, group["momentum"])
+            if group["weight_decay"]:
+                torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+            for shape, alike in _by_shape(params).items():
+                matrices = orthogonalise(torch.stack([_rows(updates[i]) for i in alike]))
+                rows, columns = shape[0], matrices.shape[-1]
+                for i, matrix in zip(alike, matrices):
+                    step = _unrows(matrix, params[i])
+                    params[i].add_(step, alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
+
+
+def _by_shape(params: list[Tensor]) -> dict[torch.Size, list[int]]:
+    """Return the places of the parameters of each shape: one batched product serves them all."""
+    places: dict[torch.Size, list[int]] = {}
+    for i, p in enumerate(params):
+        places.setdefault(p.shape, []).append(i)
+    return places
+
+
+def _rows(weight: Tensor) -> Tensor:
+    """Return a weight as a matrix, out x rest, in half precision; the order of the rest is free: U V^T follows it."""
+    half = weight.to(torch.bfloat16)  # keeps channels_last, of which the next line is a view
+    return half.movedim(1, -1).reshape(len(weight), -1)
+
+
+def _unrows(matrix: Tensor, like: Tensor) -> Tensor:
+    """Undo `_rows`."""
+    return matrix.reshape(like.movedim(1, -1).shape).movedim(-1, 1)
 
 
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
     """Return an approximation of U V^T of the matrix's SVD by Newton-Schulz iterations in bfloat16.
 
     Arguments:
-        matrix: Shape (m, n).
+        matrix: One or a batch, shape (..., m, n).
         steps: Iterations; five bring singular values into about [0.7, 1.2].
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     x = matrix.to(torch.bfloat16)
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
-    x = x / (x.norm() + 1e-7)
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if tall else x
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
     for _ in range(steps):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * (gram @ gram)) @ x
-    return (x.T if tall else x).to(matrix.dtype)
+        gram = x @ x.mT
+        polynomial = (gram @ gram).mul_(c).add_(gram, alpha=b)
+        polynomial.diagonal(dim1=-2, dim2=-1).add_(a)
+        x = polynomial @ x
+    return (x.mT if tall else x).to(matrix.dtype)
