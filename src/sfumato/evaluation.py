@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from sfumato.core.denoiser import Counted
 from sfumato.data.dataset import Dataset
 from sfumato.data.hashing import hash_images
 from sfumato.metrics import rules
@@ -33,7 +32,6 @@ from sfumato.metrics.protocol import Reference, canonical
 from sfumato.metrics.score import Score, measure, with_floor
 from sfumato.sources import balanced_labels
 from sfumato.training.checkpoint import replace_json
-from sfumato.training.guiding import words
 from sfumato.training.machine import default_device, describe, keep_freed_memory
 from sfumato.training.run import Run, load_data
 
@@ -165,8 +163,7 @@ def _generate(
 ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """Return (features (n, d), image hashes (n, 32), how they were made)."""
     recipe = run.recipe
-    counted = Counted(run.denoiser(use, device))
-    source = run.source(device=device, denoiser=counted)
+    source, asked_of = run.counted(use, device)
     labels = balanced_labels(n, len(run.classes))
     rows, hashes = [], []
     sampling = 0.0
@@ -182,8 +179,8 @@ def _generate(
             hashes.append(hash_images(images))
             bar.update(stop - start)
     saved = run.checkpoint
-    weaker = 0 if source.weak is None else source.weak.rows
-    asked = counted.rows + weaker
+    own, weaker = asked_of()
+    asked = own + weaker
     facts = {
         "checkpoint": saved.path.name,
         "images_seen": saved.state["seen"],
@@ -191,12 +188,9 @@ def _generate(
         "weights": use or recipe.ema.use,
         "recipe": recipe.hash,
         "training_data": run.about.get("fingerprint", {}),
-        "sampler": str(recipe.sample.sampler),
-        "grid": str(recipe.sample.grid),
+        **run.making,
         "nfe": asked // n if asked % n == 0 else round(asked / n, 2),
         "nfe_weak": weaker // n if weaker % n == 0 else round(weaker / n, 2),
-        "guidance": recipe.sample.guidance,
-        "guided": words(recipe.sample),
         "precision": recipe.train.precision,
         "seeds": [first_seed, first_seed + n],
         "batch": source.batch,

@@ -1,17 +1,18 @@
 """Makers of images: everything that can be judged is an `ImageSource`, (seeds, labels) -> uint8 images.
 
-`Diffusion` walks a grid with a sampler, `Real` hands out the images of a dataset split in a seeded order. Image i is
-a function of (seed_i, label_i) alone, up to the rounding of the batch's matrix products; with the micro-batch fixed it
-is exact.
+`Diffusion` walks a grid with a sampler, `Generated` asks a GAN's generator once, `Real` hands out the images of a
+dataset split in a seeded order. Image i is a function of (seed_i, label_i) alone, up to the rounding of the batch's
+matrix products; with the micro-batch fixed it is exact.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sfumato.core.denoiser import NULL, Counted, Denoiser, Sampler, State
 from sfumato.core.images import to_uint8
@@ -19,6 +20,32 @@ from sfumato.core.level import Level, like
 from sfumato.core.noise import SamplingNoise
 from sfumato.data.dataset import Dataset
 from sfumato.data.order import ranking
+
+
+class Maker(Protocol):
+    """A model that makes images: what commands ask of one, beyond `ImageSource`.
+
+    Attributes:
+        shape: Of one image, (C, H, W).
+        classes: Number of classes the model knows; 0 if it is unlabelled.
+        batch: Images per forward pass.
+        quantisation: See `core.images.to_uint8`.
+    """
+
+    shape: tuple[int, int, int]
+    classes: int
+    batch: int
+    quantisation: str
+
+    def floats(self, seeds: Sequence[int], labels: Tensor | None = None) -> Tensor: ...
+
+    def __call__(
+        self,
+        seeds: Sequence[int],
+        labels: Tensor | None = None,
+        *,
+        progress: Callable[[int], None] | None = None,
+    ) -> Tensor: ...
 
 
 class Diffusion:
@@ -113,14 +140,82 @@ class Diffusion:
         progress: Callable[[int], None] | None = None,
     ) -> Tensor:
         """Return uint8 images (B, C, H, W) on the CPU; `progress` is told of every finished micro-batch."""
-        done = []
-        for i in range(0, len(seeds), self.batch):
-            part = slice(i, i + self.batch)
-            images = self.floats(seeds[part], None if labels is None else labels[part])
-            done.append(to_uint8(images, self.quantisation).cpu())
-            if progress is not None:
-                progress(len(done[-1]))
-        return torch.cat(done) if done else torch.empty((0, *self.shape), dtype=torch.uint8)
+        return _in_batches(self, seeds, labels, progress)
+
+
+class Generated:
+    """Make images with a generator: one pass each.
+
+    Arguments:
+        generator: Called as generator(z, label); its `latents(ids)` gives z.
+        shape: Of one image, (C, H, W).
+        classes: Number of classes the generator knows; 0 if it is unlabelled.
+        batch: Images per forward pass.
+        device: Where to compute.
+        quantisation: See `core.images.to_uint8`.
+
+    Attributes:
+        rows: Images asked of the generator so far.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        shape: tuple[int, int, int],
+        *,
+        classes: int = 0,
+        batch: int = 128,
+        device: torch.device | str = "cpu",
+        quantisation: str = "round",
+    ) -> None:
+        self.generator, self.shape, self.classes, self.batch = generator, shape, classes, batch
+        self.device, self.quantisation = torch.device(device), quantisation
+        self.rows = 0
+
+    @torch.no_grad()
+    def floats(self, seeds: Sequence[int], labels: Tensor | None = None) -> Tensor:
+        """Return the images of one batch as floats, shape (B, C, H, W).
+
+        Arguments:
+            seeds: One per image.
+            labels: int64 (B,) in [0, classes), or None for an unlabelled generator.
+
+        Raises:
+            ValueError: For labels out of range, or missing: a labelled generator has never been without one.
+        """
+        labels = check_labels(labels, len(seeds), self.classes)
+        if self.classes and (labels is None or bool((labels == NULL).any())):
+            raise ValueError(
+                f"This generator was trained with a label for every image, so it needs one in [0, {self.classes})."
+            )
+        self.rows += len(seeds)
+        z = self.generator.latents(torch.as_tensor(seeds, dtype=torch.int64), device=self.device)  # type: ignore[operator]
+        images: Tensor = self.generator(z, None if labels is None else labels.to(self.device))
+        return images
+
+    def __call__(
+        self,
+        seeds: Sequence[int],
+        labels: Tensor | None = None,
+        *,
+        progress: Callable[[int], None] | None = None,
+    ) -> Tensor:
+        """Return uint8 images (B, C, H, W) on the CPU; `progress` is told of every finished micro-batch."""
+        return _in_batches(self, seeds, labels, progress)
+
+
+def _in_batches(
+    maker: Maker, seeds: Sequence[int], labels: Tensor | None, progress: Callable[[int], None] | None
+) -> Tensor:
+    """Return a maker's images as uint8 (B, C, H, W) on the CPU, one micro-batch after the other."""
+    done = []
+    for i in range(0, len(seeds), maker.batch):
+        part = slice(i, i + maker.batch)
+        images = maker.floats(seeds[part], None if labels is None else labels[part])
+        done.append(to_uint8(images, maker.quantisation).cpu())
+        if progress is not None:
+            progress(len(done[-1]))
+    return torch.cat(done) if done else torch.empty((0, *maker.shape), dtype=torch.uint8)
 
 
 class Real:

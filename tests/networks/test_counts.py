@@ -187,6 +187,8 @@ def test_plain_network_of_source_002_within_a_percent():
         ({"up": (512, 128, 64)}, 2_232_704, 663_296),
         # ten classes: an embedding of ten numbers, and one row more for the null label
         ({"up": (256, 256, 64), "classes": 10}, 1_880_192 + 110, 673_536 + 110),
+        # 28 pixels: z -> 128 at 7x7 -> 64 at 14 -> 1 at 28, kernels of 7 at the ends
+        ({"size": 28, "channels": 1, "up": (128, 64), "down": (64, 128)}, 935_296, 138_624),
         ({"size": 64, "latent": 100, "up": (512, 256, 128, 64), "down": (64, 128, 256, 512)}, 3_576_704, 2_765_568),
     ],
 )

@@ -34,7 +34,10 @@ GAN = {"size": 16, "latent": 8, "up": (8, 8), "down": (8, 8)}
         (dit, {"size": 27}, "multiple of patch"),
         (dit, {"width": 190}, "multiple of 4"),
         (dit, {"position": "none"}, "Available: sincos, learned"),
-        (dcgan, GAN | {"size": 32}, "layers up make images of 16"),
+        (dcgan, GAN | {"size": 36}, r"2 layers up leave size=36 a coarsest map of side 9.* Layers that fit: none"),
+        (dcgan, GAN | {"size": 64}, "Layers that fit: 3, 4, 5"),
+        (dcgan, GAN | {"size": 32, "down": (8, 8, 8)}, "2 up and 3 down"),
+        (dcgan, GAN | {"prior": "cauchy"}, "normal, uniform"),
     ],
 )
 def test_impossible_options_are_refused(build, options, message):

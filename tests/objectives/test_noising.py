@@ -18,6 +18,7 @@ from sfumato.draws import lognormal, uniform
 from sfumato.objectives._noising import Noising, assign
 from sfumato.objectives.denoising import denoising
 from sfumato.training.assemble import MODELS
+from sfumato.training.trainers import TRAINERS
 
 
 class Half(torch.nn.Module):
@@ -34,10 +35,12 @@ def batch(count=6, seed=0):
 
 @pytest.mark.parametrize("name", entries("objectives"))
 def test_every_objective_says_what_it_trains(name):
-    """An objective names a kind of model that assembly can build, and takes what the trainer passes."""
+    """An objective names a kind of model that assembly can build and a trainer trains, and takes what it is passed."""
     entry = entries("objectives")[name]
-    assert sys.modules[entry.__module__].TRAINS in MODELS
-    assert {"draw", "seed", "batch"} <= set(inspect.signature(entry).parameters)
+    kind = sys.modules[entry.__module__].TRAINS
+    assert kind in MODELS and kind in TRAINERS
+    needed = {"seed"} if kind == "generator" else {"draw", "seed", "batch"}
+    assert needed <= set(inspect.signature(entry).parameters)
 
 
 def test_an_example_does_not_depend_on_its_batch():

@@ -86,7 +86,7 @@ REFUSED = {
         adm_digits_classifier, ["network=unet"], "returns images", "network=adm-classifier",
     ),
     "a denoiser made of a classifier": (
-        edm_digits, ["network=adm-classifier"], "returns no images", "network=unet",
+        edm_digits, ["network=adm-classifier"], "returns logits", "network=unet",
     ),
     "a classifier that is not there": (
         edm_digits, ["sample.classifier=nowhere"], "is not a run", "objective=classifier",

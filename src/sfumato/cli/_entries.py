@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sfumato.core.images import NonFiniteError, finite, to_uint8
 from sfumato.report.signature import SignatureError, picture_of, read, signed
-from sfumato.sources import Diffusion
+from sfumato.sources import Maker
 from sfumato.training.distributed import Ranks
 
 
@@ -31,7 +31,7 @@ class SettingsError(ValueError):
 
 def fill(
     folder: Path,
-    source: Diffusion,
+    source: Maker,
     seeds: Sequence[int],
     labels: Tensor | None,
     settings: Mapping[str, Any],

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sfumato.core.images import tile, to_uint8
 from sfumato.report.signature import SignatureError, picture_of, read, settings_of, signed
-from sfumato.sources import Diffusion
+from sfumato.sources import Maker
 from sfumato.training.recipe import Recipe
 from sfumato.training.run import Run
 
@@ -71,7 +71,7 @@ def _settings(made: dict[str, Any], like: Path) -> dict[str, Any]:
     return dict(settings)
 
 
-def _images(source: Diffusion, made: dict[str, Any], like: Path) -> Tensor:
+def _images(source: Maker, made: dict[str, Any], like: Path) -> Tensor:
     """Return the picture's images as uint8 (B, C, H, W)."""
     try:
         seeds = [int(s) for s in made.get("seeds", [made.get("seed")])]

@@ -98,7 +98,7 @@ def draw(run: Run, device: str) -> dict[str, Path]:
         run: Trained.
         device: Where to compute.
     """
-    source = run.source(device=device)
+    source = run.diffusion(device=device)
     picked = list(range(len(run.classes)))
     target = run.path / "samples" / "sheet.png"
     sheet = draw_sheet(run, source, list(range(PER_CLASS * len(picked))), picked, target)

@@ -108,8 +108,8 @@ def cost_report(recipe: Recipe, data_root: str | None, shape: str | None, classe
         shape: "CxHxW" in place of the data's own.
         classes: How many classes that data has.
     """
-    from sfumato.networks._report import cost
-    from sfumato.training.assemble import build_network, trains
+    from sfumato.training.assemble import trains
+    from sfumato.training.costs import recipe_cost
 
     resolved = _with_shape(recipe, data_root, shape, classes)
     if resolved is None or resolved.shape is None:
@@ -118,17 +118,22 @@ def cost_report(recipe: Recipe, data_root: str | None, shape: str | None, classe
             f"Give --shape CxHxW, or --data-root."
         )
     size = (resolved.shape.channels, resolved.shape.height, resolved.shape.width)
-    found = cost(build_network(resolved, "meta"), size)
+    counted = recipe_cost(resolved)
+    found = counted.network
     lines = [f"image      {'x'.join(map(str, size))}", *found.table().splitlines()]
+    if counted.parameters != found.parameters:
+        lines.insert(1, f"trained    {counted.parameters:,} parameters; of those, what makes images:")
     if recipe.train.minutes is None:
         steps = -(-recipe.train.images // recipe.train.batch)
-        flop = 3 * found.gflop * recipe.train.images  # the backward pass costs two forwards
+        flop = counted.training * recipe.train.images
         lines.append(f"training   {recipe.train.images:,} images = {steps:,} steps = {operations(flop)}")
     else:
         lines.append(f"training   {recipe.train.minutes:g} minutes")
     if trains(recipe) == "denoiser":
         steps, calls = sampling_cost(resolved)
         lines.append(f"sampling   {steps} steps = {calls} network calls = {operations(calls * found.gflop)} per image")
+    elif trains(recipe) == "generator":
+        lines.append(f"sampling   1 network call = {operations(found.gflop)} per image")
     return "\n".join(lines)
 
 
@@ -196,7 +201,7 @@ def sampling_cost(recipe: Recipe) -> tuple[int, int]:
 
     pixel = dataclasses.replace(recipe.shape, height=1, width=1) if recipe.shape else None
     blank = _Blank(recipe.variance != "none")
-    source = Run(Path(), dataclasses.replace(recipe, shape=pixel), {}).source(denoiser=blank, weak=blank)
+    source = Run(Path(), dataclasses.replace(recipe, shape=pixel), {}).diffusion(denoiser=blank, weak=blank)
     for _ in source.states([0], torch.zeros(1, dtype=torch.int64) if source.classes else None):
         pass
     return len(source.grid) - 1, blank.images

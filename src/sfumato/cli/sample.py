@@ -25,7 +25,7 @@ from sfumato.cli._arguments import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sfumato.sources import Diffusion
+    from sfumato.sources import Diffusion, Maker
     from sfumato.training.distributed import Ranks
     from sfumato.training.run import Run
 
@@ -104,21 +104,22 @@ def sample(
     wanted = seed_list(seeds, n, COLUMNS * len(picked) if picked and len(picked) <= MOST_ROWS else SHEET)
     where = device_named(device)
     ranks, own = join(where)
-    source = opened.source(use=use, device=own)
+    walk = opened.diffusion(use=use, device=own) if strip or gif else None
+    source = walk or opened.source(use=use, device=own)
     if images is not None:
         _write_images(opened, source, wanted, picked, Path(images), use, where, ranks)
         return 0
     target = Path(out) if out else opened.path / "samples" / f"{_stem(opened, use)}.png"
     print(f"  {draw_sheet(opened, source, wanted, picked, target, ranks)}")
-    if ranks.first and (strip or gif):
+    if ranks.first and walk is not None:
         shown = wanted[:MOST_ROWS] if seeds or n else wanted[:STRIP]
-        for path in draw_walk(opened, source, shown, picked, target, strip=strip, gif=gif):
+        for path in draw_walk(opened, walk, shown, picked, target, strip=strip, gif=gif):
             print(f"  {path}")
     return 0
 
 
 def draw_sheet(
-    run: Run, source: Diffusion, seeds: list[int], picked: list[int] | None, target: Path, ranks: Ranks | None = None
+    run: Run, source: Maker, seeds: list[int], picked: list[int] | None, target: Path, ranks: Ranks | None = None
 ) -> Path:
     """Draw a sheet with a row per class, or rows of eight without classes, and return its path.
 
@@ -208,11 +209,10 @@ def draw_walk(
 
 def caption(run: Run) -> str:
     """Say how a run's images are made."""
-    from sfumato.training.guiding import words
-
-    settings = run.recipe.sample
-    guided = f", {words(settings)}" if words(settings) else ""
-    return f"{settings.sampler} on {settings.grid}{guided}, {run.checkpoint.state['seen']:,} training images."
+    made = run.making
+    on = f" on {made['grid']}" if made["grid"] else ""
+    guided = f", {made['guided']}" if made["guided"] else ""
+    return f"{made['sampler']}{on}{guided}, {run.checkpoint.state['seen']:,} training images."
 
 
 def _class_name(run: Run, label: int) -> str:
@@ -222,7 +222,8 @@ def _class_name(run: Run, label: int) -> str:
 def _stem(run: Run, use: str | None) -> str:
     settings = run.recipe.sample
     steps = settings.grid.options.get("steps")
-    words = [f"{run.checkpoint.state['seen']:09d}", settings.sampler.name, settings.grid.name]
+    words = [f"{run.checkpoint.state['seen']:09d}"]
+    words += [settings.sampler.name, settings.grid.name] if run.making["grid"] else ["generator"]
     words += [f"{steps}"] * (steps is not None) + [f"w{settings.guidance:g}"] * (settings.guidance != 1)
     words += ["by-class"] * bool(settings.guidance_by_class)
     words += [f"auto{settings.autoguidance_weight:g}"] * (settings.autoguidance is not None)
@@ -233,7 +234,7 @@ def _stem(run: Run, use: str | None) -> str:
 
 def _write_images(
     run: Run,
-    source: Diffusion,
+    source: Maker,
     seeds: list[int],
     picked: list[int] | None,
     folder: Path,

@@ -91,12 +91,13 @@ def parameter_count(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-def cost(network: nn.Module, shape: tuple[int, ...]) -> Cost:
+def cost(network: nn.Module, shape: tuple[int, ...], *, level: bool = True) -> Cost:
     """Measure a network on one image without computing anything.
 
     Arguments:
         network: Called as network(x, c_noise, label); its weights and its mode stay as they are.
-        shape: Shape of one image, (C, H, W).
+        shape: Shape of one input, (C, H, W), or (latent,) for a generator.
+        level: Whether the network is told a noise level; without, it is called as network(x, label).
 
     Returns:
         Parameters, multiply-adds and memory per level, finest level first. A network without convolutions reports
@@ -113,7 +114,8 @@ def cost(network: nn.Module, shape: tuple[int, ...]) -> Cost:
     meta = {name: torch.empty_like(t, device="meta") for name, t in _tensors(network)}
     x = torch.empty(1, *shape, device="meta")
     with _Meter() as meter, FlopCounterMode(display=False) as flops:
-        torch.func.functional_call(network, meta, (x, torch.zeros((), device="meta"), None))
+        told = (torch.zeros((), device="meta"),) if level else ()
+        torch.func.functional_call(network, meta, (x, *told, None))
     sides = dict.fromkeys(sorted(meter.features, reverse=True), 0)
     for positions, size in meter.attention.items():
         side = next((s for s in sides if s[0] * s[1] == positions), (positions, 1))

@@ -3,15 +3,17 @@
     G: z -> 4x4 -> 8x8 -> ... -> size     transposed 4x4 convolutions, BatchNorm, ReLU; tanh at the end
     D: size -> ... -> 4x4 -> one logit    4x4 convolutions, BatchNorm (not on the input), LeakyReLU 0.2
 
-No layer has a bias except the BatchNorms; weights start as N(0, 0.02), gains as N(1, 0.02). A labelled pair embeds
-the class: appended to z in G, and repeated over all pixels as extra channels in D. The pair is one module, so that it
-is saved, loaded and averaged together.
+The coarsest map has the side that halving leaves: 4 for 32 and 64 pixels, 7 for 28, and the layers that meet it have
+kernels of that side. No layer has a bias except the BatchNorms; weights start as N(0, 0.02), gains as N(1, 0.02). A
+labelled pair embeds the class: appended to z in G, and repeated over all pixels as extra channels in D. The pair is
+one module, so that it is saved, loaded and averaged together.
 
 | images | up | down | latent | G | D |
 |---|---|---|---|---|---|
 | 64x64 | 512,256,128,64 | 64,128,256,512 | 100 | 3,576,704 | 2,765,568 |
 | 32x32 | 256,128,64 | 64,128,256 | 128 | 1,183,616 | 663,296 |
 | 32x32, early channels kept | 256,256,64 | 128,128,256 | 128 | 1,839,232 | 797,440 |
+| 28x28, one channel | 128,64 | 64,128 | 128 | 935,296 | 138,624 |
 
 References:
     "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks", Radford et al.,
@@ -21,14 +23,20 @@ References:
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from sfumato.core import noise
 
 from ._embeddings import LabelTable
 from ._layers import check_images
 
 STD = 0.02
+SIDES = range(2, 9)  # of the coarsest map: smaller holds no layout, larger needs another layer
+Prior = Literal["normal", "uniform"]
 
 
 def _normal(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Conv2d | nn.ConvTranspose2d:
@@ -47,19 +55,22 @@ class Generator(nn.Module):
 
     Arguments:
         latent: Length of z.
-        up: Channels at 4x4, 8x8, ...
+        up: Channels at the coarsest map, at twice its side, ...
         out_channels: Image channels.
+        side: Of the coarsest map.
         classes: Number of classes, 0 = unlabelled.
         embedding: Length of the class embedding appended to z.
     """
 
-    def __init__(self, latent: int, up: tuple[int, ...], out_channels: int, classes: int, embedding: int) -> None:
+    def __init__(
+        self, latent: int, up: tuple[int, ...], out_channels: int, side: int, classes: int, embedding: int
+    ) -> None:
         super().__init__()
         self.latent = latent
         self.label = LabelTable(classes, embedding)
         widths = (latent + (embedding if classes else 0), *up, out_channels)
         self.convs = nn.ModuleList(
-            _normal(nn.ConvTranspose2d(a, b, 4, stride=2 if i else 1, padding=1 if i else 0, bias=False))
+            _normal(nn.ConvTranspose2d(a, b, 4 if i else side, stride=2 if i else 1, padding=1 if i else 0, bias=False))
             for i, (a, b) in enumerate(zip(widths, widths[1:]))
         )
         self.norms = nn.ModuleList(_batch_norm(width) for width in up)
@@ -79,21 +90,22 @@ class Discriminator(nn.Module):
 
     Arguments:
         channels: Image channels.
-        down: Channels at size / 2, size / 4, ..., 4.
+        down: Channels at size / 2, size / 4, ..., the coarsest map.
+        side: Of the coarsest map.
         classes: Number of classes, 0 = unlabelled.
         embedding: Number of channels that carry the class embedding.
     """
 
-    def __init__(self, channels: int, down: tuple[int, ...], classes: int, embedding: int) -> None:
+    def __init__(self, channels: int, down: tuple[int, ...], side: int, classes: int, embedding: int) -> None:
         super().__init__()
-        self.channels, self.side = channels, 4 * 2 ** len(down)
+        self.channels, self.side = channels, side * 2 ** len(down)
         self.label = LabelTable(classes, embedding)
         widths = (channels + (embedding if classes else 0), *down)
         self.convs = nn.ModuleList(
             _normal(nn.Conv2d(a, b, 4, stride=2, padding=1, bias=False)) for a, b in zip(widths, down)
         )
         self.norms = nn.ModuleList([nn.Identity(), *(_batch_norm(width) for width in down[1:])])
-        self.last = _normal(nn.Conv2d(down[-1], 1, 4, bias=False))
+        self.last = _normal(nn.Conv2d(down[-1], 1, side, bias=False))
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         check_images(x, self.channels, self.side, "the discriminator's size")
@@ -109,11 +121,24 @@ class Discriminator(nn.Module):
 
 
 class DCGAN(nn.Module):
-    """A generator and a discriminator; called as network(z, label) it generates."""
+    """A generator and a discriminator; called as network(z, label) it generates.
 
-    def __init__(self, generator: Generator, discriminator: Discriminator) -> None:
+    Arguments:
+        generator: Makes images.
+        discriminator: Judges them.
+        prior: Of z: "normal", or "uniform" on (-1, 1).
+    """
+
+    def __init__(self, generator: Generator, discriminator: Discriminator, prior: Prior = "normal") -> None:
         super().__init__()
-        self.generator, self.discriminator = generator, discriminator
+        self.generator, self.discriminator, self.prior = generator, discriminator, prior
+
+    def latents(self, ids: noise.Ids, *, seed: int = 0, device: torch.device | str = "cpu") -> Tensor:
+        """Return z of the prior for every id, (B, latent) float32: a function of (seed, id) alone."""
+        shape = (self.generator.latent,)
+        if self.prior == "normal":
+            return noise.normal(ids, shape, seed=seed, purpose="latent", device=device)
+        return 2 * noise.uniform(ids, shape, seed=seed, purpose="latent", device=device, dtype=torch.float32) - 1
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         return self.generator(z, label)
@@ -127,22 +152,38 @@ def dcgan(
     up: tuple[int, ...] = (256, 128, 64),
     down: tuple[int, ...] = (64, 128, 256),
     embedding: int = 10,
+    prior: Prior = "normal",
 ) -> DCGAN:
     """DCGAN's generator and discriminator, with labels if asked.
 
     Arguments:
         channels: Image channels, made and judged.
         classes: Number of classes, 0 = unlabelled.
-        size: Side of the images, 4 * 2^len(up) = 4 * 2^len(down).
+        size: Side of the images: that of the coarsest map, 2 to 8, times 2^len(up) = 2^len(down).
         latent: Length of z.
-        up: Channels of the generator at 4x4, 8x8, ...
-        down: Channels of the discriminator at size / 2, ..., 4.
+        up: Channels of the generator at the coarsest map, at twice its side, ...
+        down: Channels of the discriminator at size / 2, ..., the coarsest map.
         embedding: Length of the class embedding.
+        prior: Of z: "normal", or "uniform" on (-1, 1).
 
     Raises:
-        ValueError: If the layers do not lead from 4x4 to the size.
+        ValueError: If the layers do not lead to a coarsest map of 2 to 8 pixels, or the prior is unknown.
     """
+    if prior not in get_args(Prior):
+        raise ValueError(f"prior must be one of {', '.join(get_args(Prior))}; got {prior!r}.")
     for name, layers in (("up", up), ("down", down)):
-        if not layers or 4 * 2 ** len(layers) != size:
-            raise ValueError(f"{len(layers)} layers {name} make images of {4 * 2 ** len(layers)}; got size={size}.")
-    return DCGAN(Generator(latent, up, channels, classes, embedding), Discriminator(channels, down, classes, embedding))
+        side = size / 2 ** len(layers)
+        if not layers or side not in SIDES:
+            fitting = [n for n in range(1, 10) if size / 2**n in SIDES]
+            raise ValueError(
+                f"{len(layers)} layers {name} leave size={size} a coarsest map of side {side:g}, which must be a whole "
+                f"number from {SIDES[0]} to {SIDES[-1]}. Layers that fit: {', '.join(map(str, fitting)) or 'none'}."
+            )
+    if len(up) != len(down):
+        raise ValueError(f"G and D take as many layers; got {len(up)} up and {len(down)} down.")
+    side = size // 2 ** len(up)
+    return DCGAN(
+        Generator(latent, up, channels, side, classes, embedding),
+        Discriminator(channels, down, side, classes, embedding),
+        prior,
+    )

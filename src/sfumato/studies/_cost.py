@@ -12,17 +12,18 @@ images (features, floors, neighbours) comes on top.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sfumato.core.denoiser import Prediction
 from sfumato.core.level import Level
-from sfumato.networks._report import cost as network_cost
-from sfumato.studies._study import Row, Study, StudyError
-from sfumato.training.assemble import build_denoiser, build_network
+from sfumato.studies._study import Row, Study
+from sfumato.training.assemble import build_denoiser, build_network, trains
+from sfumato.training.costs import RecipeCost, recipe_cost
 from sfumato.training.recipe import Data, Recipe, Shape, override
 from sfumato.training.run import Run, load_data, resolve
 
@@ -83,8 +84,10 @@ def calls(recipe: Recipe) -> int:
     Arguments:
         recipe: Resolved.
     """
+    if trains(recipe) == "generator":
+        return 1
     blank = Blank(recipe.variance)
-    source = Run(Path(), recipe, {}).source(denoiser=blank, weak=blank)
+    source = Run(Path(), recipe, {}).diffusion(denoiser=blank, weak=blank)
     for _ in source.states([0], torch.zeros(1, dtype=torch.int64) if source.classes else None):
         pass
     return blank.images
@@ -117,17 +120,15 @@ def estimate(study: Study, root: Path | str | None = None) -> Estimate:
         if shape is None:
             shape = shapes[recipe.data] = resolve(recipe, load_data(recipe, "train", root)).shape
         resolved[name] = replace(recipe, shape=shape, sigma_data=recipe.sigma_data or 0.5)  # its value costs nothing
-    parameters, trained_gflop = {}, 0.0
-    for name, recipe in resolved.items():
-        found = _network_cost(recipe)
-        parameters[name] = found[0]
-        trained_gflop += 3 * found[1] * recipe.train.images
+    found: dict[str, RecipeCost] = {name: recipe_cost(recipe) for name, recipe in resolved.items()}
+    parameters = {name: cost.parameters for name, cost in found.items()}
+    trained_gflop = sum(cost.training * resolved[name].train.images for name, cost in found.items())
     nfe: dict[str, int] = {}
     sampled_gflop = 0.0
     for row in study.rows:
         recipe = as_sampled(row, resolved[row.trained])
         nfe[row.name] = calls(recipe)
-        sampled_gflop += nfe[row.name] * study.n * _network_cost(recipe)[1]
+        sampled_gflop += nfe[row.name] * study.n * recipe_cost(recipe).network.gflop
     seeds = len(study.seeds)
     return Estimate(
         runs=len(resolved) * seeds,
@@ -136,39 +137,41 @@ def estimate(study: Study, root: Path | str | None = None) -> Estimate:
         sampled=len(study.rows) * study.n * seeds,
         calls=sum(nfe.values()) * study.n * seeds,
         gflop=(trained_gflop + sampled_gflop) * seeds,
-        speed=speed(next(iter(resolved.values()))),
+        speed=speed(next(recipe for recipe in resolved.values() if trains(recipe) in PASS)),
         parameters=parameters,
         nfe=nfe,
     )
 
 
-def _image(recipe: Recipe) -> tuple[int, int, int]:
-    """Return (C, H, W) of a resolved recipe's images."""
-    if recipe.shape is None:
-        raise StudyError(f"{recipe.name} has no image shape yet; resolve it with its data.")
-    return recipe.shape.channels, recipe.shape.height, recipe.shape.width
-
-
-def _network_cost(recipe: Recipe) -> tuple[int, float]:
-    """Return (parameters, GFLOP per image and call) of a resolved recipe's network."""
-    found = network_cost(build_network(recipe, "meta"), _image(recipe))
-    return found.parameters, found.gflop
-
-
 def speed(recipe: Recipe) -> float:
-    """Return the GFLOP a second that a recipe's denoiser reaches in a forward pass on the CPU; the best of a few.
+    """Return the GFLOP a second that a recipe's network reaches in a forward pass on the CPU; the best of a few.
 
     Arguments:
         recipe: Resolved.
     """
-    each = _network_cost(recipe)[1]
+    each = recipe_cost(recipe).network.gflop
     batch = max(1, min(LARGEST, int(ENOUGH / each)))
-    denoiser = build_denoiser(recipe, build_network(recipe).eval())
-    x, level = torch.zeros(batch, *_image(recipe)), denoiser.snap(Level.of(0.6, 0.8))
+    ask = PASS[trains(recipe)](recipe, build_network(recipe).eval(), batch)
     best = float("inf")
     with torch.no_grad():
         for _ in range(PASSES):
             began = time.monotonic()
-            denoiser(x, level)
+            ask()
             best = min(best, time.monotonic() - began)
     return batch * each / best
+
+
+def _denoise(recipe: Recipe, network: nn.Module, batch: int) -> Callable[[], object]:
+    denoiser = build_denoiser(recipe, network)
+    level = denoiser.snap(Level.of(0.6, 0.8))
+    shape = recipe.shape or Shape(1, 1, 1)
+    x = torch.zeros(batch, shape.channels, shape.height, shape.width)
+    return lambda: denoiser(x, level)
+
+
+def _generate(recipe: Recipe, network: nn.Module, batch: int) -> Callable[[], object]:
+    z = network.latents(range(batch))  # type: ignore[operator]
+    return lambda: network(z, None)
+
+
+PASS = {"denoiser": _denoise, "generator": _generate}

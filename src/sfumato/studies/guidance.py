@@ -91,5 +91,5 @@ def _sheet(study: Study, run: Run | None, caption: str) -> Mapping[str, Picture]
     if run is None:
         return {}
     weights, labels = [cast(float, row.x) for row in study.rows], torch.arange(len(run.classes))
-    return {"sheet": cfg_sheet(run.source(), range(len(labels)), labels, weights, row_labels=run.classes,
+    return {"sheet": cfg_sheet(run.diffusion(), range(len(labels)), labels, weights, row_labels=run.classes,
                                title="Guidance", caption=caption)}  # fmt: skip

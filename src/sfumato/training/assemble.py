@@ -76,7 +76,7 @@ def option(part: Part, name: str) -> Any:
 
 
 def trains(recipe: Recipe) -> str:
-    """Return what the recipe's objective trains: "denoiser" or "classifier" (the constant TRAINS of its file)."""
+    """Return what the recipe's objective trains, the constant TRAINS of its file: a key of `MODELS`."""
     kind: str = sys.modules[recipe.objective.entry().__module__].TRAINS
     return kind
 
@@ -145,9 +145,15 @@ def build_classifier(recipe: Recipe, network: nn.Module) -> NoisyClassifier:
     return NoisyClassifier(network, **_conditioning(recipe))
 
 
+def build_generator(recipe: Recipe, network: nn.Module) -> nn.Module:
+    """Return the network itself: it is asked for images with latents, not at a noise level."""
+    return network
+
+
 MODELS: dict[str, Callable[[Recipe, nn.Module], nn.Module]] = {
     "denoiser": build_denoiser,
     "classifier": build_classifier,
+    "generator": build_generator,
 }
 
 

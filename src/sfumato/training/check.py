@@ -1,6 +1,7 @@
 """Check a recipe: combinations that cannot work are refused when it is built, each by a rule and with a remedy.
 
-    what is trained     an image network for a denoiser, logits for a classifier, at least two classes
+    what is trained     an image network for a denoiser, logits for a classifier, at least two classes; a generator has
+                        no noise levels, so no field may speak of them
     levels              what the draw visits and the sampler walks must be levels the network knows, at its scale
     learned variance    a head, an objective that trains it, and a sampler that reads that kind of head
     guidance            labels, a model that has learned to do without them, an interval inside the grid
@@ -14,7 +15,7 @@ An option that its own entry refuses is refused there: the parts are made, so th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ from sfumato.training.assemble import (
     trains,
 )
 from sfumato.training.check_guidance import check_guidance, check_guides, explained
-from sfumato.training.recipe import Recipe, RecipeError
+from sfumato.training.recipe import Part, Recipe, RecipeError, Sample
 
 HEADS = {"learned": "range", "diagonal": "diagonal"}  # a sampler's variance -> the head it reads
 QUANTILES = 16  # of the draw, at which its levels are checked
@@ -57,6 +58,8 @@ def check(recipe: Recipe) -> None:
     context = context_of(recipe)
     kind = trains(recipe)
     _check_network(recipe, kind)
+    if kind == "generator":
+        check_generator(recipe)
     draw = make(recipe.draw, context)
     for made in (recipe.c_noise, recipe.target):
         make(made, context)
@@ -79,14 +82,24 @@ def _quantiles() -> Tensor:
     return (torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES
 
 
+RETURNS = {  # kind of network -> what it returns, and one of the kind
+    "denoiser": ("images at a noise level", "unet"),
+    "classifier": ("logits", "adm-classifier"),
+    "generator": ("images of latents", "dcgan"),
+}
+
+
+def _kind_of(network: Part) -> str:
+    """Return what can be trained with a network, by what its entry takes."""
+    return "generator" if asks(network, "latent") else "denoiser" if asks(network, "out_channels") else "classifier"
+
+
 def _check_network(recipe: Recipe, kind: str) -> None:
-    images = asks(recipe.network, "out_channels")
-    if images != (kind == "denoiser"):
-        remedy = "network=unet, for example" if kind == "denoiser" else "network=adm-classifier"
-        made = "images" if images else "no images"
+    found = _kind_of(recipe.network)
+    if found != kind:
         raise RecipeError(
-            f"objective={recipe.objective.name} trains a {kind}, and network={recipe.network.name} returns {made}. "
-            f"Use {remedy}."
+            f"objective={recipe.objective.name} trains a {kind}, which returns {RETURNS[kind][0]}, and network="
+            f"{recipe.network.name} returns {RETURNS[found][0]}. Use network={RETURNS[kind][1]}, for example."
         )
     if not 0 <= recipe.data.augment <= 1:
         raise RecipeError(f"data.augment is a probability in [0, 1]; got {recipe.data.augment:g}.")
@@ -99,6 +112,34 @@ def _check_network(recipe: Recipe, kind: str) -> None:
         raise RecipeError(
             "objective.coupling=ot pairs images with noises over the whole batch, and "
             f"train.micro={recipe.train.micro} cuts it. Set train.micro=none, or a smaller train.batch."
+        )
+
+
+LEVELS = ("schedule", "target", "c_noise", "c_in", "variance", "draw", "weighting")  # fields that speak of noise levels
+
+
+def check_generator(recipe: Recipe) -> None:
+    """Refuse fields that speak of noise levels or of a walk, which a generator has not; part of `check`.
+
+    Arguments:
+        recipe: Resolved.
+
+    Raises:
+        RecipeError: Naming the field.
+    """
+    blank, sample = Recipe(recipe.name), Sample(batch=recipe.sample.batch)
+    set_here = [name for name in LEVELS if getattr(recipe, name) != getattr(blank, name)]
+    names = [f.name for f in fields(sample)]
+    set_here += [f"sample.{name}" for name in names if getattr(recipe.sample, name) != getattr(sample, name)]
+    if set_here:
+        raise RecipeError(
+            f"{set_here[0]} speaks of noise levels, and objective={recipe.objective.name} trains a generator, which "
+            "makes an image in one pass and has none. Leave it out."
+        )
+    if recipe.train.micro is not None:
+        raise RecipeError(
+            f"BatchNorm looks at the whole batch, and train.micro={recipe.train.micro} cuts it. Set train.micro=none, "
+            "or a smaller train.batch."
         )
 
 

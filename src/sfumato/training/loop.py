@@ -2,7 +2,8 @@
 
 Position p counts training images. Every random number of a run is addressed by (seed, p), so a run is described by
 its weights, its optimiser and one integer; resuming continues it bit for bit on a CPU, at any moment of an epoch. The
-step itself is `training.trainer`'s; here are budget, log, sheets, checkpoints, signals and going back after NaN.
+step itself is the trainer's (`training.trainers`); here are budget, log, sheets, checkpoints, signals and going back
+after NaN.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tqdm import tqdm
 
 from sfumato.core.images import NonFiniteError, tile
 from sfumato.training import checkpoint
-from sfumato.training.assemble import build_denoiser, trains
+from sfumato.training.assemble import trains
 from sfumato.training.check import check
 from sfumato.training.distributed import join, others_may_end
 from sfumato.training.guard import Diverged, Signals
@@ -30,7 +31,7 @@ from sfumato.training.recipe import Recipe, RecipeError, differences
 from sfumato.training.replicas import check_shared
 from sfumato.training.run import Run, load_data, resolve
 from sfumato.training.sharing import images_of_all
-from sfumato.training.trainer import Trainer
+from sfumato.training.trainers import Steps, trainer_of
 
 # Fields that say how a run is watched, not what it computes; they may differ on resume.
 FREE = ("train.log_every", "train.save_every", "train.keep", "train.sheet_every", "train.micro", "sample", "evaluate")
@@ -92,7 +93,7 @@ def train(
         if ranks.first:
             _refuse_other_run(folder, recipe, fingerprint, allow)
             folder.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(recipe, data, device, ranks)
+    trainer = trainer_of(recipe, data, device, ranks)
     about = {"fingerprint": fingerprint, "machine": describe(device) | {"processes": ranks.world}}
     if ranks.first:
         checkpoint.replace_json(folder / "recipe.json", {"recipe": recipe.to_json(), **about})
@@ -117,7 +118,7 @@ def train(
 
 
 def _loop(
-    trainer: Trainer,
+    trainer: Steps,
     folder: Path,
     log: TextIO,
     signals: Signals,
@@ -201,14 +202,14 @@ def _loop(
     _sheet(trainer, folder, on_sheet)
 
 
-def _sheet(trainer: Trainer, folder: Path, on_sheet: Callable[[Path], None] | None) -> None:
+def _sheet(trainer: Steps, folder: Path, on_sheet: Callable[[Path], None] | None) -> None:
     """Write a sheet of the averaged weights on fixed seeds, a row per class; a classifier has none."""
     recipe, ranks = trainer.recipe, trainer.ranks
-    if trains(recipe) != "denoiser":
+    if trains(recipe) == "classifier":
         return
     network = trainer.averages.network(trainer.network, recipe.ema.use)
     run = Run(folder, recipe, {})
-    source = run.source(device=trainer.device, denoiser=build_denoiser(recipe, network))
+    source = run.source(device=trainer.device, network=network)
     rows, columns = min(len(run.classes), 10) or 4, 8
     labels = torch.arange(rows).repeat_interleave(columns) if run.classes else None
     target = folder / "sheets" / f"{trainer.seen:09d}.png"

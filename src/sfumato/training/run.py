@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,11 +24,11 @@ from sfumato.core.denoiser import Counted, Denoiser, Preconditioned
 from sfumato.core.find import nearest
 from sfumato.data import load
 from sfumato.data.dataset import Dataset, sigma_data
-from sfumato.sources import Diffusion
+from sfumato.sources import Diffusion, Generated, Maker
 from sfumato.training import checkpoint
 from sfumato.training.assemble import build_classifier, build_denoiser, build_grid, build_network, trains
-from sfumato.training.check import check_sampling, sampled_shape
-from sfumato.training.guiding import guide, weak_of
+from sfumato.training.check import check_generator, check_sampling, sampled_shape
+from sfumato.training.guiding import guide, weak_of, words
 from sfumato.training.recipe import Recipe, RecipeError, Shape
 
 
@@ -68,6 +68,12 @@ def resolve(recipe: Recipe, data: Dataset) -> Recipe:
         )
     estimated = sigma_data(data) if recipe.sigma_data is None else recipe.sigma_data
     return replace(recipe, shape=shape, sigma_data=round(float(estimated), 4))
+
+
+WITHOUT_WALK = {  # what to do with a run that trained something else
+    "classifier": "It guides another run: sample that one with sample.classifier={}",
+    "generator": "It makes an image in one pass, so there are no steps to show: sfumato sample {} draws its sheet.",
+}
 
 
 @dataclass(frozen=True)
@@ -163,7 +169,7 @@ class Run:
         Raises:
             RecipeError: If that average was not kept, or the run trained a classifier.
         """
-        self._must_train("denoiser", "It guides another run: sample that one with sample.classifier=" + str(self.path))
+        self._must_train("denoiser", WITHOUT_WALK.get(trains(self.recipe), "").format(self.path))
         return build_denoiser(self.recipe, self.network(use)).to(device)
 
     def weak(self, device: torch.device | str = "cpu") -> Preconditioned:
@@ -195,21 +201,43 @@ class Run:
         device: torch.device | str = "cpu",
         denoiser: Denoiser | None = None,
         weak: Denoiser | None = None,
-    ) -> Diffusion:
-        """Return the run as an image source, sampled and guided as its recipe says.
+        network: nn.Module | None = None,
+    ) -> Maker:
+        """Return the run as an image source, made and guided as its recipe says.
 
         Arguments:
             use: Which average of the weights.
             device: Where to compute.
             denoiser: A denoiser to use in place of the run's own (for counting, say); not guided yet.
             weak: The same in place of the weak model that autoguidance names.
+            network: A network to use in place of the run's own.
 
         Raises:
-            RecipeError: If the run trained a classifier, or the guidance does not fit the model, data or grid.
+            RecipeError: If the run trained a classifier, or the settings do not fit the model, data or grid.
+        """
+        if denoiser is None and trains(self.recipe) == "generator":
+            return self._generated(network or self.network(use), device)
+        return self.diffusion(use=use, device=device, denoiser=denoiser, weak=weak, network=network)
+
+    def diffusion(
+        self,
+        *,
+        use: str | None = None,
+        device: torch.device | str = "cpu",
+        denoiser: Denoiser | None = None,
+        weak: Denoiser | None = None,
+        network: nn.Module | None = None,
+    ) -> Diffusion:
+        """Return the run as a walk from noise to images, state by state. Arguments as for `source`.
+
+        Raises:
+            RecipeError: If the run trained no denoiser, or the settings do not fit the model, data or grid.
         """
         recipe = self.recipe
         if recipe.shape is None:
             raise RecipeError(f"The recipe of {self.path} is not resolved; it was not written by a run.")
+        if denoiser is None and network is not None:
+            denoiser = build_denoiser(recipe, network).to(device)
         guided = denoiser or self.denoiser(use, device)
         check_sampling(recipe)
         sample = recipe.sample
@@ -226,6 +254,48 @@ class Run:
             device=device,
             weak=helper,
         )
+
+    def _generated(self, network: nn.Module, device: torch.device | str) -> Generated:
+        recipe = self.recipe
+        if recipe.shape is None:
+            raise RecipeError(f"The recipe of {self.path} is not resolved; it was not written by a run.")
+        check_generator(recipe)
+        size = (recipe.shape.channels, recipe.shape.height, recipe.shape.width)
+        batch = recipe.sample.batch
+        return Generated(network.to(device), size, classes=len(self.classes), batch=batch, device=device)
+
+    def counted(
+        self, use: str | None = None, device: torch.device | str = "cpu"
+    ) -> tuple[Maker, Callable[[], tuple[int, int]]]:
+        """Return the run's image source, and a function that says how many images its networks were asked about.
+
+        Arguments:
+            use: Which average of the weights.
+            device: Where to compute.
+
+        Returns:
+            The source, and a function that returns the images asked of the run's own network and of the weak model
+            that autoguidance names (0 without one).
+        """
+        if trains(self.recipe) == "generator":
+            generated = self._generated(self.network(use), device)
+            return generated, lambda: (generated.rows, 0)
+        counted = Counted(self.denoiser(use, device))
+        source = self.diffusion(device=device, denoiser=counted)
+        return source, lambda: (counted.rows, 0 if source.weak is None else source.weak.rows)
+
+    @property
+    def making(self) -> dict[str, Any]:
+        """How images are made, for records and captions; a generator has no grid and no guidance."""
+        sample = self.recipe.sample
+        if trains(self.recipe) == "generator":
+            return {"sampler": "one pass of the generator", "grid": "", "guidance": 1.0, "guided": ""}
+        return {
+            "sampler": str(sample.sampler),
+            "grid": str(sample.grid),
+            "guidance": sample.guidance,
+            "guided": words(sample),
+        }
 
     def with_recipe(self, recipe: Recipe) -> Run:
         """Return the run with another recipe: other sampling or evaluation settings for the same weights."""

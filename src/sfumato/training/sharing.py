@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from sfumato.core.images import NonFiniteError
-from sfumato.sources import Diffusion
+from sfumato.sources import Maker
 from sfumato.training.distributed import Ranks
 
 
 def images_of_all(
     ranks: Ranks,
-    source: Diffusion,
+    source: Maker,
     seeds: Sequence[int],
     labels: Tensor | None = None,
     *,

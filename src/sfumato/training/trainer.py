@@ -27,6 +27,7 @@ from sfumato.training.assemble import build_model, build_network, build_objectiv
 from sfumato.training.distributed import Ranks
 from sfumato.training.ema import Averages
 from sfumato.training.guard import FiniteWatch
+from sfumato.training.progress import Rates, load_optimizer, optimizer_tensors, share_spent
 from sfumato.training.recipe import Recipe
 from sfumato.training.replicas import quiet, replicate, running_statistics
 from sfumato.training.tally import Tally
@@ -86,7 +87,7 @@ class Trainer:
         self.statistics = running_statistics(self.network) if ranks.world > 1 else []
         self.loader = Loader(data, recipe.train.seed, device, flip=recipe.data.flip)
         self.optimizers: list[Optimizer] = make(recipe.train.optimizer, {"network": self.trained})
-        self.base_rates = [[group["lr"] for group in o.param_groups] for o in self.optimizers]
+        self.rates = Rates(self.optimizers)
         self.rate = make(recipe.train.rate, {})
         self.averages = Averages(self.network, recipe.ema)
         self.watch = FiniteWatch(recipe.train.bad_in_a_row)
@@ -97,10 +98,7 @@ class Trainer:
 
     def spent(self, now: float) -> float:
         """Return the share of the budget spent after `now` seconds of training in this process."""
-        train = self.recipe.train
-        if train.minutes is not None:
-            return (self.elapsed + now) / (60 * train.minutes)
-        return self.seen / train.images
+        return share_spent(self.recipe.train, self.seen, self.elapsed + now)
 
     def advance(self, spent: float) -> bool:
         """Take one step; return whether it was finite, hence taken."""
@@ -123,7 +121,7 @@ class Trainer:
         self.step += 1
         self.watch.record(good)
         if good:
-            self._set_rates(spent)
+            self.rates.set(self.rate(self.seen - batch, spent))
             for optimizer in self.optimizers:
                 optimizer.step()
             self.ranks.average(self.statistics)
@@ -156,12 +154,6 @@ class Trainer:
             alpha, sigma = self.ranks.in_order(level.alpha), self.ranks.in_order(level.sigma)
             self.memory.update(Level(alpha, sigma), self.ranks.in_order(each))
 
-    def _set_rates(self, spent: float) -> None:
-        factor = self.rate(self.seen - self.recipe.train.batch, spent)
-        for optimizer, bases in zip(self.optimizers, self.base_rates):
-            for group, base in zip(optimizer.param_groups, bases):
-                group["lr"] = base * factor
-
     def record(self, now: float, spent: float) -> dict[str, Any]:
         """Return the first rank's log record of everything since the last one; `now` in seconds of this process.
 
@@ -183,11 +175,7 @@ class Trainer:
         self.ranks.sum_to_first(self.tally.summed())
         groups = {"network": dict(self.network.state_dict())}
         groups |= {f"ema-{name}": weights for name, weights in self.averages.weights.items()}
-        for i, optimizer in enumerate(self.optimizers):
-            flat: dict[str, Tensor] = {}
-            for key, entry in optimizer.state_dict()["state"].items():
-                flat |= {f"{key}.{name}": torch.as_tensor(value) for name, value in entry.items()}
-            groups[f"optimizer-{i}"] = flat
+        groups |= {f"optimizer-{i}": optimizer_tensors(o) for i, o in enumerate(self.optimizers)}
         groups["tally"] = self.tally.tensors()
         if self.memory is not None:
             groups["draw"] = self.memory.state()
@@ -202,11 +190,7 @@ class Trainer:
             for key, value in saved.tensors[f"ema-{name}"].items():
                 weights[key].copy_(value)
         for i, optimizer in enumerate(self.optimizers):
-            state: dict[int, dict[str, Tensor]] = {}
-            for key, value in saved.tensors[f"optimizer-{i}"].items():
-                number, name = key.split(".", 1)
-                state.setdefault(int(number), {})[name] = value.clone()
-            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+            load_optimizer(optimizer, saved.tensors[f"optimizer-{i}"])
         self.tally.load(saved.tensors["tally"])
         for value in self.tally.summed().values():
             value *= self.ranks.first

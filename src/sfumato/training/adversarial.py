@@ -1,0 +1,197 @@
+"""The trainer of a generator and its discriminator: two optimisers, one step of each side per batch.
+
+    1. real images of positions p .. p + batch and as many made ones, of the same labels
+    2. one step of D on both, G held fixed
+    3. one step of G against the D of step 2, on the same made images
+
+A half whose loss or gradient is not finite changes nothing, and a step with such a half moves neither the averages nor
+the running statistics of BatchNorm; G's half is left out if D's fails. BatchNorm sees the whole batch at once, so a
+batch is never cut into pieces.
+
+References:
+    Goodfellow et al. Generative Adversarial Nets. 2014, algorithm 1. https://arxiv.org/abs/1406.2661
+    Radford, Metz, Chintala. Unsupervised Representation Learning with DCGAN. 2016. https://arxiv.org/abs/1511.06434
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sfumato.data.dataset import Dataset
+from sfumato.data.loader import Loader
+from sfumato.objectives.gan import Half
+from sfumato.training import checkpoint
+from sfumato.training.assemble import PRECISIONS, build_network, build_objective, context_of, make
+from sfumato.training.distributed import Ranks
+from sfumato.training.ema import Averages
+from sfumato.training.guard import FiniteWatch
+from sfumato.training.progress import Rates, load_optimizer, optimizer_tensors, share_spent
+from sfumato.training.recipe import Recipe
+
+SIDES = ("generator", "discriminator")
+
+
+class AdversarialTrainer:
+    """Hold everything that the next step of a generator and its discriminator depends on.
+
+    Arguments:
+        recipe: Resolved.
+        data: The training split.
+        device: Where to train.
+        ranks: One process: a batch is not shared (`replicas.check_shared` refuses more).
+    """
+
+    def __init__(self, recipe: Recipe, data: Dataset, device: torch.device, ranks: Ranks = Ranks()) -> None:
+        self.recipe, self.device, self.ranks = recipe, device, ranks
+        self.network: nn.Module = build_network(recipe, device)
+        self.objective = build_objective(recipe, make(recipe.draw, context_of(recipe)), device)
+        self.loader = Loader(data, recipe.train.seed, device, flip=recipe.data.flip)
+        self.sides: dict[str, nn.Module] = {side: self.network.get_submodule(side) for side in SIDES}
+        self.optimizers: dict[str, list[Optimizer]] = {
+            side: make(recipe.train.optimizer, {"network": module}) for side, module in self.sides.items()
+        }
+        self.rates = Rates([o for optimizers in self.optimizers.values() for o in optimizers])
+        self.rate = make(recipe.train.rate, {})
+        self.averages = Averages(self.network, recipe.ema)
+        self.watch = FiniteWatch(recipe.train.bad_in_a_row)
+        self.sums = Sums(device)
+        self.seen = 0
+        self.step = 0
+        self.elapsed = 0.0
+
+    def spent(self, now: float) -> float:
+        """Return the share of the budget spent after `now` seconds of training in this process."""
+        return share_spent(self.recipe.train, self.seen, self.elapsed + now)
+
+    def advance(self, spent: float) -> bool:
+        """Take one step of each side; return whether both were finite, hence taken."""
+        train = self.recipe.train
+        x0, label, positions = self.loader.batch(self.seen, train.batch)
+        label = label if self.recipe.data.labels else None
+        z = self.network.latents(positions, seed=train.seed, device=self.device)  # type: ignore[operator]
+        buffers = {name: b.clone() for name, b in self.network.named_buffers()}
+        factor = self.rate(self.seen, spent)
+        self.network.train()
+        with self._autocast():
+            made = self.network(z, label)
+            judged = self.objective.discriminator(self.network, x0, made.detach(), label, positions, spent)  # type: ignore[attr-defined]
+        good = self._take("discriminator", judged, factor, {"loss": judged.each, **judged.parts})
+        if good:
+            with _fixed(self.sides["discriminator"]):
+                with self._autocast():
+                    fooled = self.objective.generator(self.network, made, label, positions, spent)  # type: ignore[attr-defined]
+                good = self._take("generator", fooled, factor, {"loss_generator": fooled.each})
+        self.seen += train.batch
+        self.step += 1
+        self.watch.record(good)
+        if good:
+            self.averages.update(self.network, self.seen, train.batch)
+        else:
+            for name, buffer in self.network.named_buffers():
+                buffer.copy_(buffers[name])
+        return good
+
+    def _autocast(self) -> contextlib.AbstractContextManager[object]:
+        dtype = PRECISIONS[self.recipe.train.precision]
+        return contextlib.nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
+
+    def _take(self, side: str, half: Half, factor: float, logged: Mapping[str, Tensor]) -> bool:
+        """Step one side down its loss if that is finite; return whether it was."""
+        clip = self.recipe.train.clip
+        parameters = list(self.sides[side].parameters())
+        half.each.mean().backward()
+        norm = torch.nn.utils.clip_grad_norm_(parameters, float("inf") if clip is None else clip)
+        good = bool(torch.isfinite(norm) & torch.isfinite(half.each).all())
+        if good:
+            self.rates.set(factor)
+            for optimizer in self.optimizers[side]:
+                optimizer.step()
+            which = "grad_norm" if side == "discriminator" else "grad_norm_generator"
+            self.sums.add({name: value.detach().mean() for name, value in logged.items()} | {which: norm})
+        self.network.zero_grad(set_to_none=True)
+        return good
+
+    def record(self, now: float, spent: float) -> dict[str, Any]:
+        """Return a log record of everything since the last one; `now` in seconds of this process."""
+        return {
+            "step": self.step,
+            "images": self.seen,
+            **self.sums.take(),
+            "lr": self.optimizers["generator"][0].param_groups[0]["lr"],
+            "skipped": self.watch.total,
+            "seconds": round(self.elapsed + now, 2),
+            "spent": round(spent, 6),
+        }
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """Return every tensor of the state, grouped by file."""
+        groups = {"network": dict(self.network.state_dict())}
+        groups |= {f"ema-{name}": weights for name, weights in self.averages.weights.items()}
+        for side, optimizers in self.optimizers.items():
+            groups |= {f"optimizer-{side}-{i}": optimizer_tensors(o) for i, o in enumerate(optimizers)}
+        return groups | {"sums": self.sums.tensors()}
+
+    def load(self, saved: checkpoint.Checkpoint) -> None:
+        """Take over the state of a checkpoint."""
+        self.network.load_state_dict(saved.tensors["network"])
+        for name, weights in self.averages.weights.items():
+            for key, value in saved.tensors[f"ema-{name}"].items():
+                weights[key].copy_(value)
+        for side, optimizers in self.optimizers.items():
+            for i, optimizer in enumerate(optimizers):
+                load_optimizer(optimizer, saved.tensors[f"optimizer-{side}-{i}"])
+        self.sums.load(saved.tensors["sums"])
+        self.seen, self.step = saved.state["seen"], saved.state["step"]
+        self.elapsed, self.watch.total = saved.state["elapsed"], saved.state["skipped"]
+
+
+class Sums:
+    """Means of named numbers since the last record, kept on the device and saved with the run.
+
+    Arguments:
+        device: Where the numbers are.
+    """
+
+    NAMES = ("loss", "loss_generator", "real", "fake", "grad_norm", "grad_norm_generator")
+
+    def __init__(self, device: torch.device) -> None:
+        self.sums = torch.zeros(len(self.NAMES), device=device)
+        self.counts = torch.zeros(len(self.NAMES))
+
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        """Add numbers of a step, by name."""
+        for name, value in values.items():
+            self.sums[self.NAMES.index(name)] += value.float()
+            self.counts[self.NAMES.index(name)] += 1
+
+    def take(self) -> dict[str, float]:
+        """Return the means by name and start anew."""
+        means = (self.sums.cpu() / self.counts.clamp(min=1)).tolist()
+        self.sums.zero_()
+        self.counts.zero_()
+        return dict(zip(self.NAMES, means))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the sums; they are the live tensors."""
+        return {"sums": self.sums, "counts": self.counts}
+
+    def load(self, saved: Mapping[str, Tensor]) -> None:
+        """Take over saved sums."""
+        self.sums.copy_(saved["sums"])
+        self.counts.copy_(saved["counts"])
+
+
+@contextlib.contextmanager
+def _fixed(side: nn.Module) -> Iterator[None]:
+    """Hold a side's weights fixed inside the block; gradients still flow through it."""
+    side.requires_grad_(False)
+    try:
+        yield
+    finally:
+        side.requires_grad_(True)
