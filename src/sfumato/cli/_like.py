@@ -14,7 +14,6 @@ from torch import Tensor
 
 from sfumato.core.images import tile, to_uint8
 from sfumato.report.signature import SignatureError, picture_of, read, settings_of, signed
-from sfumato.sources import Maker
 from sfumato.training.recipe import Recipe
 from sfumato.training.run import Run
 
@@ -48,7 +47,7 @@ def again(run: Run, like: Path, out: Path | None, device: str) -> Path:
             f"{run.path} is {mine['recipe']}, {mine['checkpoint']}. Name the run that made it; one that was trained on "
             "since makes other images."
         )
-    images = _images(run.source(use=use, device=device), made, like)
+    images = _images(run, use, device, made, like)
     new = picture_of(images[0]) if "seed" in made else Image.fromarray(tile(images, min(COLUMNS, len(images)), GAP))
     target = out or run.path / "samples" / f"again-{like.stem}.png"
     if target.suffix != ".png":
@@ -71,7 +70,7 @@ def _settings(made: dict[str, Any], like: Path) -> dict[str, Any]:
     return dict(settings)
 
 
-def _images(source: Maker, made: dict[str, Any], like: Path) -> Tensor:
+def _images(run: Run, use: str, device: str, made: dict[str, Any], like: Path) -> Tensor:
     """Return the picture's images as uint8 (B, C, H, W)."""
     try:
         seeds = [int(s) for s in made.get("seeds", [made.get("seed")])]
@@ -79,12 +78,12 @@ def _images(source: Maker, made: dict[str, Any], like: Path) -> Tensor:
         labels = None if None in given else torch.tensor([int(label) for label in given])
         if "to" in made:
             weights = torch.tensor(made["mix"], dtype=torch.float64).reshape(-1)
-            states = source.mixed(seeds[0], int(made["to"]), weights, labels)
-        else:
-            states = source.states(seeds, labels)
+            states = run.diffusion(use=use, device=device).mixed(seeds[0], int(made["to"]), weights, labels)
+            return to_uint8(deque(states, maxlen=1)[0].x).cpu()
+        source = run.source(use=use, device=device)
+        return to_uint8(source.floats(seeds, labels), source.quantisation).cpu()
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise SignatureError(f"{like} names seeds that cannot be read ({type(error).__name__}: {error}).") from None
-    return to_uint8(deque(states, maxlen=1)[0].x, source.quantisation).cpu()
 
 
 def _difference(old: Image.Image, new: Image.Image) -> str:
