@@ -4,20 +4,22 @@
     generated   seeds first .. first + n, classes in equal numbers if the model has classes
     floor       n real training images judged against the same reference, several times over
 
-Images stream from the sampler into features; only features are kept. Features of real images are cached under the hash
+Images stream from the sampler into features; only features are kept. Several processes share the seeds in whole blocks,
+so features, hence scores, are those of one. Features of real images are cached under the hash
 of their pixels and of the extractor, never under a name. Every score records what made it; `sfumato compare` refuses
 scores of different protocols.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -32,8 +34,10 @@ from sfumato.metrics.protocol import Reference, canonical
 from sfumato.metrics.score import Score, measure, with_floor
 from sfumato.sources import balanced_labels
 from sfumato.training.checkpoint import replace_json
+from sfumato.training.distributed import Ranks, join
 from sfumato.training.machine import default_device, describe, keep_freed_memory
 from sfumato.training.run import Run, load_data
+from sfumato.training.sharing import blocks_of_all
 
 FLOOR_REPEATS = 8
 
@@ -81,6 +85,8 @@ def evaluate(
 ) -> Result:
     """Score a run against real images.
 
+    Started by `torchrun` it runs in every process; they share the seeds, and the first computes and writes the scores.
+
     Arguments:
         run: The run; its recipe says how it is sampled.
         n: Generated images; None for the recipe's choice.
@@ -104,10 +110,12 @@ def evaluate(
     """
     recipe = run.recipe
     n = n or recipe.evaluate.n
-    device = torch.device(device) if device is not None else default_device()
+    ranks, device = join(device if device is not None else default_device())
+    quiet = quiet or not ranks.first
     if device.type == "cpu":
         keep_freed_memory()
-    real, training = load_data(recipe, split, root), load_data(recipe, "train", root)
+    with ranks.in_turn():
+        real, training = load_data(recipe, split, root), load_data(recipe, "train", root)
     features = extractor(extract or recipe.evaluate.extractor, real.shape)
     reference = reference_of(real)
     notes = list(rules.check_leakage(reference, real.image_hashes, training.image_hashes))
@@ -115,16 +123,18 @@ def evaluate(
         notes.append("the training images are not the ones at hand: leakage could not be checked")
     if "imported" in run.about:
         notes.append("imported weights, whose training images are not known: leakage could not be checked")
-    reference_features = cached_features(features, real, quiet)
+    reference_features = cached_features(features, real, quiet, ranks)
     others = load_data(replace(recipe, data=replace(recipe.data, first=None)), "train", root)
     drawn = others.take(min(len(others), FLOOR_REPEATS * n), seed=0)
-    pool = cached_features(features, drawn, quiet)
+    pool = cached_features(features, drawn, quiet, ranks)
     # where class counts were chosen, jackknife groups are dealt within classes: else class noise is counted twice
     made_labels = balanced_labels(n, len(run.classes))
     made_strata = None if made_labels is None else made_labels.numpy()
     real_strata = real.labels.numpy() if real.labels is not None and _balanced(real) else None
     pool_strata = drawn.labels.numpy() if made_labels is not None and drawn.labels is not None else None
-    made, hashes, facts = _generate(run, n, features, first_seed, use, device, quiet)
+    made, hashes, facts = _generate(run, n, features, first_seed, use, device, ranks, quiet)
+    if not ranks.first:
+        return cast(Result, ranks.from_first(None))
     copies = rules.check_self_comparison(hashes, real.image_hashes)
     provenance = facts | {
         "exact_copies_of_reference": copies,
@@ -149,7 +159,7 @@ def evaluate(
     path.parent.mkdir(exist_ok=True)
     result = Result(run.path, recipe.name, tuple(scores), provenance, path)
     replace_json(path, result.to_json())
-    return result
+    return ranks.from_first(result)
 
 
 def _balanced(data: Dataset) -> bool:
@@ -159,28 +169,35 @@ def _balanced(data: Dataset) -> bool:
 
 
 def _generate(
-    run: Run, n: int, extract: Extractor, first_seed: int, use: str | None, device: torch.device, quiet: bool
+    run: Run,
+    n: int,
+    extract: Extractor,
+    first_seed: int,
+    use: str | None,
+    device: torch.device,
+    ranks: Ranks,
+    quiet: bool,
 ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """Return (features (n, d), image hashes (n, 32), how they were made)."""
+    """Return (features (n, d), image hashes (n, 32), how they were made), the same on every rank."""
     recipe = run.recipe
     source, asked_of = run.counted(use, device)
     labels = balanced_labels(n, len(run.classes))
-    rows, hashes = [], []
+    seeds = range(first_seed, first_seed + n)
     sampling = 0.0
+
+    def judge(part: slice) -> tuple[np.ndarray, np.ndarray]:
+        nonlocal sampling
+        began = time.monotonic()
+        images = source(seeds[part], None if labels is None else labels[part])
+        sampling += time.monotonic() - began
+        return features_of(extract, images), hash_images(images)
+
     with tqdm(total=n, unit="img", desc="sampling", disable=quiet, dynamic_ncols=True) as bar:
-        for start in range(0, n, source.batch):
-            stop = min(n, start + source.batch)
-            began = time.monotonic()
-            images = source(
-                range(first_seed + start, first_seed + stop), None if labels is None else labels[start:stop]
-            )
-            sampling += time.monotonic() - began
-            rows.append(features_of(extract, images))
-            hashes.append(hash_images(images))
-            bar.update(stop - start)
-    saved = run.checkpoint
-    own, weaker = asked_of()
+        blocks = blocks_of_all(ranks, n, source.batch, judge, bar.update)
+    own, weaker = (sum(rows) for rows in zip(*ranks.gather(asked_of())))
     asked = own + weaker
+    slowest = max(ranks.gather(sampling))
+    saved = run.checkpoint
     facts = {
         "checkpoint": saved.path.name,
         "images_seen": saved.state["seen"],
@@ -194,10 +211,10 @@ def _generate(
         "precision": recipe.train.precision,
         "seeds": [first_seed, first_seed + n],
         "batch": source.batch,
-        "images_per_second": round(n / sampling, 2),
-        "machine": describe(device),
+        "images_per_second": round(n / slowest, 2),
+        "machine": describe(device) | {"processes": ranks.world},
     }
-    return np.concatenate(rows), np.concatenate(hashes), facts
+    return np.concatenate([rows for rows, _ in blocks]), np.concatenate([own for _, own in blocks]), facts
 
 
 def reference_of(data: Dataset) -> Reference:
@@ -213,8 +230,8 @@ def reference_of(data: Dataset) -> Reference:
     )
 
 
-def cached_features(extract: Extractor, data: Dataset, quiet: bool = True) -> np.ndarray:
-    """Return the features (N, d) of real images, computed once per content and extractor.
+def cached_features(extract: Extractor, data: Dataset, quiet: bool = True, ranks: Ranks = Ranks()) -> np.ndarray:
+    """Return the features (N, d) of real images, computed once per content and extractor, by all ranks together.
 
     The cache lies under ``$XDG_CACHE_HOME/sfumato/features`` (``~/.cache``) and is keyed by the hashes of the pixels in
     their order, of the weights, and of everything the extractor says about itself.
@@ -224,19 +241,22 @@ def cached_features(extract: Extractor, data: Dataset, quiet: bool = True) -> np
     key = hashlib.sha256(canonical(facts).encode()).hexdigest()[:32]
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sfumato" / "features"
     file = root / f"{key}.npy"
-    if file.exists():
-        try:
+    stored = None
+    if ranks.first and file.exists():
+        with contextlib.suppress(ValueError, OSError, EOFError):  # a damaged file is made again
             stored = np.load(file, allow_pickle=False)
-        except (ValueError, OSError, EOFError):
+        if stored is not None and stored.shape != (len(data), extract.dimension):
             stored = None
-        if stored is not None and stored.shape == (len(data), extract.dimension):
-            return stored
-    parts = []
+    stored = ranks.from_first(stored)
+    if stored is not None:
+        return stored
     with tqdm(total=len(data), unit="img", desc=f"features of {data.name} {data.split}", disable=quiet) as bar:
-        for images in data.images.split(500):
-            parts.append(features_of(extract, images))
-            bar.update(len(images))
+        parts = blocks_of_all(
+            ranks, len(data), 500, lambda part: features_of(extract, data.images[part]), bar.update
+        )  # fmt: skip
     features = np.concatenate(parts)
+    if not ranks.first:
+        return features
     root.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(f".{os.getpid()}.tmp")
     with open(partial, "wb") as handle:

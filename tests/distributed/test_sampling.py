@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from tests.distributed.processes import codes, start
 from sfumato.cli import _entries
 from sfumato.core.images import NonFiniteError
 from sfumato.core.noise import SamplingNoise
+from sfumato.evaluation import evaluate
 from sfumato.sources import balanced_labels
 from sfumato.training.distributed import join
 from sfumato.training.loop import train
@@ -112,3 +115,26 @@ def test_two_processes_write_one_set_and_make_only_what_is_missing(run, tmp_path
     assert json.loads((both / "told-1.json").read_text()) == 3
     assert all((both / n).stat().st_mtime_ns == when for n, when in kept.items())
     assert all(Image.open(both / n).tobytes() == Image.open(alone / n).tobytes() for n in names)
+
+
+def judge(folder, cache) -> None:
+    """Work of a process: evaluate a run, and check that every process is told the result."""
+    os.environ["XDG_CACHE_HOME"] = str(cache)
+    result = evaluate(Run.open(folder), n=70, metrics=("fd", "kid"), device="cpu", quiet=True)
+    assert [score.n for score in result.scores] == [70, 70]
+
+
+def test_scores_are_those_of_one_process(run, tmp_path):
+    """Features are taken block by block in the order of the seeds, so scores, intervals and floors are identical."""
+    results = []
+    for world in (1, 2):
+        folder = tmp_path / f"run-{world}"
+        shutil.copytree(run, folder)
+        file = folder / "recipe.json"
+        file.write_text(file.read_text().replace('"batch": 128', '"batch": 16'))
+        assert codes(start(judge, world, folder, tmp_path / f"cache-{world}")) == [0] * world
+        results += [json.loads(path.read_text()) for path in (folder / "results").glob("*.json")]
+    one, two = results
+    assert one["provenance"]["batch"] == 16 and one["provenance"]["nfe"] == two["provenance"]["nfe"]
+    for a, b in zip(one["scores"], two["scores"]):
+        assert (a["value"], a["interval"], a["floor"]["value"]) == (b["value"], b["interval"], b["floor"]["value"])

@@ -35,7 +35,7 @@ def evaluate(
     data_root: Folder = None,
     quiet: bool = False,
 ) -> int:
-    """Score a run against real images and write RUN/results/*.json.
+    """Score a run against real images and write RUN/results/*.json; processes started by torchrun share the work.
 
     Every score is printed with its 95% interval of sampling noise, beside its floor: the same score of real training
     images in as large a number. The difference has an interval of its own: where it holds 0, these images cannot be
@@ -64,6 +64,7 @@ def evaluate(
     from sfumato.core.find import OptionError
     from sfumato.metrics.score import find_metric
     from sfumato.training.checkpoint import replace_json
+    from sfumato.training.distributed import join
     from sfumato.training.run import Run
 
     if n is not None and n < 1:
@@ -73,15 +74,17 @@ def evaluate(
     opened = Run.open(run)
     fields = [*given(sampler=sampler, grid=grid, grid__steps=steps, guidance=guidance), *overrides]
     opened = opened.with_recipe(resettle(opened.recipe, fields, ("sample", "evaluate")))
+    ranks, own = join(device_named(device))
     result = evaluation.evaluate(
         opened, n=n, extract=extract, metrics=metrics, split=split, first_seed=first_seed, use=use, root=data_root,
-        device=device_named(device), quiet=quiet,
+        device=own, quiet=quiet,
     )  # fmt: skip
     chosen = {"n": n, "extract": extract, "split": split, "first-seed": first_seed, "use": use}
     words = ["sfumato", "evaluate", run, *fields, "--metrics", *metrics]
     words += [word for name, value in chosen.items() if value is not None for word in (f"--{name}", str(value))]
     tree = {**result.to_json(), "command": shlex.join(words)}
-    replace_json(result.path, tree)
+    if ranks.first:
+        replace_json(result.path, tree)
     print(score_table([tree]))
     print(f"Written to {result.path}")
     return 0
