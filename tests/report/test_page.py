@@ -48,6 +48,7 @@ FULL_CURVES = {
     "classes": {"score": "KID", "scores": {"edm": {"0": {"value": 0.1, "interval": [0.05, 0.2]}, "1": {"value": 0.2}}}},
     "rate_distortion": {"series": {"edm": LINE}, "by_time": {"edm": {"rate": LINE, "distortion": LINE}}},
     "bits_by_level": {"series": {"edm": LINE}},
+    "coding": {"series": {"spent": LINE}},
     "training": {"records": RECORDS},
 }
 TABLES = {

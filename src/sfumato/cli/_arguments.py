@@ -47,6 +47,7 @@ def arrange(command: Callable[..., Any], words: Sequence[str]) -> list[str]:
     rest = list(words)
     while rest:
         word = rest.pop(0)
+        word = "--out" if word == "-o" and "out" in options else word
         name, equals, value = word.removeprefix("--").partition("=")
         key = name.replace("-", "_")
         if not word.startswith("--") or key == "help":

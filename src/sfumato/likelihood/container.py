@@ -7,7 +7,8 @@ A section covers whole steps, so a file cut anywhere decodes up to its last whol
 error. A file that was changed is an error: its checksum says so. A file made with another model is refused before
 anything runs, for the header carries 64 bits of the model's identity.
 
-Grids are stored as float32 pairs and the sender walks the stored ones, so both sides walk the same levels.
+A grid whose levels stand on a `ladder`, sigma / alpha = 2^(k / 8) on one of three paths, is stored as the steps of k, a
+byte a level; any other as float32 pairs. The sender walks the stored grid, so both sides walk the same levels.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,13 +24,17 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.core.denoiser import NULL
+from sfumato.core.gauge import Gauge, flow, ve, vp
 from sfumato.core.level import Level
 from sfumato.likelihood.channel import MAX_SEARCH
 
 MAGIC = b"sfumato\x00"
 VERSION = 1
-LOSSLESS, LABELLED, EXACT = 1, 2, 4
+LOSSLESS, LABELLED, EXACT, LADDER = 1, 2, 4, 8
+RUNGS = 8  # of a ladder, per octave of sigma / alpha
+PATHS: tuple[Gauge, ...] = (ve, flow, vp)  # in the order of their number in a file
 _FIXED = struct.Struct("<8sBB8sQIHIIHB")
+_FIRST = struct.Struct("<Bh")  # path and first rung of a ladder
 _SECTION = struct.Struct("<IBB")
 MAX_ELEMENTS = 1 << 30  # of a batch; a header that claims more is not believed
 
@@ -51,8 +56,34 @@ def fingerprint(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def ladder(path: Gauge, rungs: Sequence[int]) -> Level:
+    """Return the grid with sigma / alpha = 2^(k / 8) at rungs k on a path, then clean; shape (len(rungs) + 1,).
+
+    >>> ladder(ve, [16, 0, -8]).nsr.tolist()
+    [4.0, 1.0, 0.5, 0.0]
+    """
+    nsr = torch.exp2(torch.tensor(list(rungs), dtype=torch.float64) / RUNGS)
+    noisy = path.at(path.where(Level(torch.ones_like(nsr), nsr))[1])
+    return Level(torch.cat((noisy.alpha, torch.ones(1))), torch.cat((noisy.sigma, torch.zeros(1))))
+
+
+def _rungs(grid: Level) -> tuple[int, list[int]] | None:
+    """Return (number of the path, rungs) of a grid on a ladder, or None."""
+    if float(grid.sigma[-1]) != 0 or not bool((grid.alpha[:-1] > 0).all() and (grid.sigma[:-1] > 0).all()):
+        return None
+    rungs = (RUNGS * torch.log2(grid.nsr[:-1])).round().long().tolist()
+    fits = abs(rungs[0]) < 1 << 15 and all(0 < a - b < 256 for a, b in zip(rungs, rungs[1:]))
+    for number, path in enumerate(PATHS if fits else ()):
+        own = ladder(path, rungs)
+        if torch.allclose(own.alpha, grid.alpha, 1e-12, 0) and torch.allclose(own.sigma, grid.sigma, 1e-12, 0):
+            return number, rungs
+    return None
+
+
 def stored(grid: Level) -> Level:
-    """Return the grid as a file holds it: rounded to float32."""
+    """Return the grid as a file holds it: a ladder as it is, any other rounded to float32."""
+    if (found := _rungs(grid)) is not None:
+        return ladder(PATHS[found[0]], found[1])
     return Level(grid.alpha.float().double(), grid.sigma.float().double())
 
 
@@ -83,10 +114,15 @@ class Header:
     def pack(self) -> bytes:
         """Return the header's bytes, checksum included."""
         flags = LOSSLESS * self.lossless | LABELLED * (self.label is not None) | EXACT * (self.rule == "exact")
+        rungs = _rungs(self.grid)
+        flags |= LADDER * (rungs is not None)
         fixed = (MAGIC, VERSION, flags, _short(self.model), self.seed, *self.shape)
         body = _FIXED.pack(*fixed, len(self.grid), self.search)
-        pairs = torch.stack((self.grid.alpha, self.grid.sigma), 1).float().numpy()
-        body += pairs.astype("<f4").tobytes()
+        if rungs is not None:
+            number, steps = rungs
+            body += _FIRST.pack(number, steps[0]) + bytes(a - b for a, b in zip(steps, steps[1:]))
+        else:
+            body += torch.stack((self.grid.alpha, self.grid.sigma), 1).float().numpy().astype("<f4").tobytes()
         if self.label is not None:
             body += self.label.cpu().numpy().astype("<i4").tobytes()
         return body + struct.pack("<I", zlib.crc32(body))
@@ -106,7 +142,8 @@ class Header:
         magic, version, flags, short, seed, b, c, h, w, levels, search = _FIXED.unpack_from(data)
         if version != VERSION:
             raise CorruptFileError(f"This is version {version} of the format and this program reads version {VERSION}.")
-        end = _FIXED.size + 8 * levels + (4 * b if flags & LABELLED else 0)
+        size = _FIRST.size + max(0, levels - 2) if flags & LADDER else 8 * levels
+        end = _FIXED.size + size + (4 * b if flags & LABELLED else 0)
         if b * c * h * w > MAX_ELEMENTS:
             raise CorruptFileError(f"The header claims {b} images of {c} x {h} x {w}: over {MAX_ELEMENTS} numbers.")
         if len(data) < end + 4:
@@ -120,18 +157,35 @@ class Header:
                 f"The file was made with model {short.hex()} and this one is {_short(model).hex()}. "
                 "Decode it with the checkpoint that encoded it."
             )
-        pairs = torch.frombuffer(bytearray(data[_FIXED.size : _FIXED.size + 8 * levels]), dtype=torch.float32)
-        alpha, sigma = pairs.reshape(levels, 2).double().unbind(1)
+        grid = _read_grid(data[_FIXED.size : _FIXED.size + size], bool(flags & LADDER))
         label = None
         if flags & LABELLED:
             label = torch.frombuffer(bytearray(data[end - 4 * b : end]), dtype=torch.int32).long()
         rule = "exact" if flags & EXACT else "greedy"
-        header = cls(model, seed, (b, c, h, w), Level(alpha, sigma), label, bool(flags & LOSSLESS), rule, search)
+        header = cls(model, seed, (b, c, h, w), grid, label, bool(flags & LOSSLESS), rule, search)
         return header, end + 4
 
     def __post_init__(self) -> None:
         if self.label is not None and not bool((self.label >= NULL).all()):
             raise ValueError(f"Labels are classes >= 0 or {NULL} for none; got {int(self.label.min())}.")
+
+
+def _read_grid(data: bytes, on_ladder: bool) -> Level:
+    if not on_ladder:
+        alpha, sigma = torch.frombuffer(bytearray(data), dtype=torch.float32).reshape(-1, 2).double().unbind(1)
+        grid = Level(alpha, sigma)
+    else:
+        number, rung = _FIRST.unpack_from(data)
+        if number >= len(PATHS):
+            raise CorruptFileError(f"The header names path {number}; no encoder writes that.")
+        rungs = [rung]
+        for step in data[_FIRST.size :]:
+            rungs.append(rungs[-1] - step)
+        grid = ladder(PATHS[number], rungs)
+    descends = bool((grid.nsr.diff() < 0).all()) and float(grid.sigma[-1]) == 0
+    if not (descends and bool(grid.alpha.isfinite().all() and grid.sigma.isfinite().all())):
+        raise CorruptFileError("The header's levels do not run from noisy to clean; no encoder writes that.")
+    return grid
 
 
 def _short(model: str) -> bytes:

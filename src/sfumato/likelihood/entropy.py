@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import zlib
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,19 +62,31 @@ class Writer:
 
 
 class Reader:
-    """The mirror image of `Writer`."""
+    """The mirror image of `Writer`; of bytes that no writer made it makes a `CorruptFileError` or other symbols."""
 
     def __init__(self, payload: bytes) -> None:
+        if len(payload) % 4:
+            raise CorruptFileError(f"A section of {len(payload)} bytes is no whole number of words.")
         self.models = entropy_coder().stream.model
         self.coder = entropy_coder().stream.queue.RangeDecoder(np.frombuffer(payload, "<u4").astype(np.uint32))
 
     def symbol(self, frequencies: np.ndarray) -> int:
         if len(frequencies) == 1:
             return 0
-        return int(self.coder.decode(self.models.Categorical(frequencies / frequencies.sum(), perfect=False)))
+        return self._read(self.models.Categorical(frequencies / frequencies.sum(), perfect=False))
 
     def raw(self, size: int) -> int:
-        return int(self.coder.decode(self.models.Uniform(size))) if size > 1 else 0
+        return self._read(self.models.Uniform(size)) if size > 1 else 0
+
+    def _read(self, law: Any) -> int:
+        return int(self.read(law))
+
+    def read(self, law: Any, *parameters: np.ndarray) -> Any:
+        """Decode a symbol under a law, or an array of them under a family of laws with its parameters."""
+        try:
+            return self.coder.decode(law, *parameters)
+        except AssertionError as error:  # the coder's word for data that none of its encoders can have made
+            raise CorruptFileError(f"A section holds no symbols of this format: {error}") from None
 
 
 def _expected(hat: Tensor) -> np.ndarray:
@@ -110,7 +123,7 @@ def receive_pixels(payload: bytes, hat: Tensor) -> Tensor:
     family = reader.models.QuantizedGaussian(0, 255)
     for row in mean:
         scale = _scale(reader.symbol(np.ones(SCALES)))
-        images.append(reader.coder.decode(family, row, np.full(len(row), scale)))
+        images.append(reader.read(family, row, np.full(len(row), scale)))
     codes = np.stack(images).astype(np.uint8).reshape(hat.shape)
     if _digest(codes) != payload[:4]:
         raise CorruptFileError(

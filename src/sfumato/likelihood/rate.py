@@ -72,6 +72,43 @@ def rate_distortion(bound: Bound) -> Curve:
     )
 
 
+def cheapest(levels: Level, x0_mse: Tensor, steps: int) -> list[int]:
+    """Choose the sub-grid of a given number of steps whose total rate is least.
+
+    A step from level i straight to level j costs ``(snr_j - snr_i) mse_i / 2`` nats per dimension, so long steps pay
+    for what x0-hat did not know at their start. The least total is found by dynamic programming.
+
+    Arguments:
+        levels: Noisy to clean, all noisy, shape (L,).
+        x0_mse: Mean squared error of x0-hat at each, shape (L,).
+        steps: In 1 .. L - 1.
+
+    Returns:
+        steps + 1 indices, from 0 to L - 1.
+
+    Raises:
+        ValueError: If there are not so many levels.
+
+    >>> nsr = Level.of(1.0, [8.0, 4.0, 2.0, 1.0, 0.5])
+    >>> cheapest(nsr, torch.tensor([1.0, 1.0, 1.0, 0.1, 0.1]), 2)  # x0-hat learns something at the fourth level
+    [0, 3, 4]
+    """
+    count = len(levels)
+    if not 1 <= steps < count:
+        raise ValueError(f"{count} levels make 1 to {count - 1} steps; got {steps}.")
+    snr = levels.log_snr.exp()
+    cost = 0.5 * (snr.unsqueeze(0) - snr.unsqueeze(1)) * x0_mse.double().unsqueeze(1)
+    cost = torch.where(torch.ones_like(cost).triu(1).bool(), cost, torch.inf)
+    least, came = cost[0], []
+    for _ in range(steps - 1):
+        least, back = (least.unsqueeze(1) + cost).min(0)
+        came.append(back)
+    path = [count - 1]
+    for back in reversed(came):
+        path.append(int(back[path[-1]]))
+    return [0, *reversed(path)]
+
+
 def equal_rate(bound: Bound, steps: int) -> Level:
     """Choose a sub-grid whose steps carry equal shares of the rate.
 

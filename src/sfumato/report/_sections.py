@@ -38,6 +38,7 @@ TABLES = {
     "likelihood": "likelihood",
     "likelihood along the ODE": "likelihood",
     "likelihood gap": "likelihood",
+    "coding": "likelihood",
 }
 TYPES = {".png": "image/png", ".gif": "image/gif"}
 
@@ -88,6 +89,10 @@ def _bits_by_level(c: Mapping[str, Any]) -> Figure:
     return curves.bits_by_level(_series(c["series"]), caption=c.get("caption", ""))
 
 
+def _coding(c: Mapping[str, Any]) -> Figure:
+    return curves.rate_distortion(_series(c["series"]), caption=c.get("caption", ""))
+
+
 def _training(c: Mapping[str, Any]) -> Figure:
     return training_curves({"": c["records"]})
 
@@ -107,6 +112,7 @@ CURVES: dict[str, tuple[str, Callable[[Mapping[str, Any]], Figure]]] = {
     "classes": ("classes", _classes),  # scores: model -> class -> {value, interval}; score
     "rate_distortion": ("likelihood", _rate_distortion),  # series: name -> RMSE at rate; by_time: {rate, distortion}
     "bits_by_level": ("likelihood", _bits_by_level),  # series: name -> bits/dim per unit of ln SNR
+    "coding": ("likelihood", _coding),  # series: kind of rate -> RMSE at rate
     "training": ("health", _training),  # records: of metrics.jsonl
 }
 

@@ -1,0 +1,342 @@
+"""Files of images under a run: `sfumato compress` and `sfumato decompress` without the words.
+
+The receiver needs the run, and nothing else: the levels of the walk, the classes and the seed of the shared randomness
+are in the file. The levels are those of the cheapest walk in so many steps, by the errors of x0-hat that a few training
+images had once (`calibrate`; kept in RUN/coding.json). They stand on the ladder that a file stores in a byte a level.
+Networks of a discrete table are asked between its levels, as along the ODE.
+
+Before a file is believed its header is held against the run: model, size of the images, number of images, classes.
+
+Three rates of one file, in bits per dimension:
+
+    formula     sum of KL along the forward process of each image: what the bound promises
+    predicted   sum of KL along the coded walk: what its indices should cost
+    spent       information of the symbols; the file adds the header and the sections' frames
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sfumato.codelength.chain import NEAREST, Chain, continuous, own_gauge, span
+from sfumato.codelength.measure import Images, measure_bound
+from sfumato.core.denoiser import Denoiser, Preconditioned
+from sfumato.core.find import find
+from sfumato.core.images import to_float, to_uint8
+from sfumato.core.level import Level
+from sfumato.core.noise import SamplingNoise
+from sfumato.likelihood import coding
+from sfumato.likelihood.coding import Cost, Decoded
+from sfumato.likelihood.container import RUNGS, CorruptFileError, Header, fingerprint, ladder, sections
+from sfumato.likelihood.rate import CODES, cheapest, rates
+from sfumato.likelihood.vlb import Bound
+from sfumato.metrics.protocol import canonical
+from sfumato.training.checkpoint import replace_json
+from sfumato.training.recipe import RecipeError
+from sfumato.training.run import Run, load_data
+
+CALIBRATION = 32  # training images whose rate decides the levels
+EVERY = 2  # rungs between the levels of the calibration
+MOST = 4096  # images of a file
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A run as the codec sees it.
+
+    Attributes:
+        denoiser: At every level, in fp32.
+        identity: Of its weights and of how they are asked.
+        run: Where it comes from.
+        device: Where it computes.
+    """
+
+    denoiser: Preconditioned
+    identity: str
+    run: Run
+    device: torch.device
+
+    @classmethod
+    def of(cls, run: Run, use: str | None = None, device: torch.device | str = "cpu") -> Model:
+        """Open a run's denoiser. Arguments as `Run.denoiser`."""
+        denoiser = continuous(run.denoiser(use, device))
+        denoiser.autocast = None
+        recipe = run.recipe
+        asked = [str(part) for part in (recipe.schedule, recipe.target, recipe.c_noise)] + [recipe.c_in]
+        words = canonical([fingerprint(denoiser.network), asked, recipe.sigma_data])
+        return cls(denoiser, hashlib.sha256(words.encode()).hexdigest(), run, torch.device(device))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one image."""
+        shape = self.run.recipe.shape
+        if shape is None:
+            raise RecipeError(f"The recipe of {self.run.path} is not resolved; it was not written by a run.")
+        return shape.channels, shape.height, shape.width
+
+
+def read_images(paths: Sequence[Path | str], shape: tuple[int, int, int]) -> Tensor:
+    """Read image files of exactly a run's size as uint8, shape (B, C, H, W).
+
+    Raises:
+        ValueError: If a file is no image, or of another size.
+    """
+    images = []
+    channels, height, width = shape
+    for path in paths:
+        try:
+            with Image.open(path) as picture:
+                found = picture.convert("L" if channels == 1 else "RGB")
+                size = picture.size
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            if isinstance(error, FileNotFoundError | IsADirectoryError | PermissionError):
+                raise
+            raise ValueError(f"{path} is not an image that can be read: {error}") from None
+        if size != (width, height):
+            raise ValueError(
+                f"{path} is {size[0]} x {size[1]} and this run knows images of {width} x {height}. "
+                "Crop or scale it first."
+            )
+        images.append(torch.from_numpy(np.array(found)).reshape(height, width, channels).permute(2, 0, 1))
+    return torch.stack(images)
+
+
+def calibrate(
+    model: Model, near: float | None = None, root: Path | str | None = None,
+    progress: Callable[[int], object] = lambda count: None,
+) -> tuple[list[int], list[float]]:
+    """Return (rungs, mean squared error of x0-hat at each) over a few training images; measured once per run.
+
+    Arguments:
+        model: The run.
+        near: sigma / alpha where the walk ends; None for `NEAREST`.
+        root: Data root.
+        progress: Told the evaluations done.
+    """
+    low, high = span(model.run.recipe)
+    low = max(low, NEAREST if near is None else near)
+    if not low < high / 2:
+        raise ValueError(f"The walk ends at a level below {high / 2:g} of sigma/alpha; got {near}.")
+    first, last = int(np.floor(RUNGS * np.log2(high))), int(np.ceil(RUNGS * np.log2(low)))
+    rungs = list(range(first, last - 1, -EVERY))
+    file = model.run.path / "coding.json"
+    known: dict[str, Any] = _read_json(file)
+    key = f"{model.identity[:16]} {rungs[0]}:{rungs[-1]}"
+    if key not in known:
+        data = load_data(model.run.recipe, "train", root)
+        data = data.take(min(CALIBRATION, len(data)), seed=1)
+        labels = data.labels if model.run.recipe.shape and model.run.recipe.shape.classes else None
+        chain = Chain(ladder(own_gauge(model.run.recipe), rungs), "small-own", "ladder")
+        bound = measure_bound(
+            model.denoiser, Images(data.images, labels), chain, device=model.device, progress=progress
+        )
+        known[key] = {"x0_mse": bound.x0_mse.mean(0).tolist()}
+        replace_json(file, known)
+    return rungs, list(known[key]["x0_mse"])
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    import json
+
+    try:
+        return dict(json.loads(file.read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def grid_of(model: Model, steps: int, near: float | None = None, root: Path | str | None = None,
+            progress: Callable[[int], object] = lambda count: None) -> Level:  # fmt: skip
+    """Return the levels of the codec's walk: the cheapest one of `steps` steps, on the ladder, then clean.
+
+    Arguments:
+        model: The run.
+        steps: So many before the last one, or as many as there are levels.
+        near, root, progress: As in `calibrate`.
+
+    Raises:
+        ValueError: If steps is below 2.
+    """
+    if steps < 2:
+        raise ValueError(f"The codec walks at least 2 steps; got {steps}.")
+    rungs, x0_mse = calibrate(model, near, root, progress)
+    gauge = own_gauge(model.run.recipe)
+    index = cheapest(ladder(gauge, rungs)[:-1], torch.tensor(x0_mse), min(steps, len(rungs) - 1))
+    return ladder(gauge, [rungs[i] for i in index])
+
+
+@dataclass(frozen=True, eq=False)
+class Coded:
+    """A coded batch with what is known about its cost, per step; bits are sums over the batch.
+
+    Attributes:
+        data: The file.
+        costs: Of every step, the exact pixels' last if there are any.
+        formula: Bits of the bound before each level of the walk, prior included, float64 (N,).
+        rmse: Of x0-hat on 0..255 after so many steps, as decoded again, float64 (steps + 1,).
+        dimensions: Numbers in the batch: B C H W.
+        header: Bytes of the header.
+        frames: Bytes of the sections' frames.
+    """
+
+    data: bytes
+    costs: list[Cost]
+    formula: np.ndarray
+    rmse: np.ndarray
+    dimensions: int
+    header: int
+    frames: int
+
+    def rows(self) -> list[dict[str, float | int | str | None]]:
+        """Return a table: a row per step."""
+        rows: list[dict[str, float | int | str | None]] = []
+        predicted = spent = 0.0
+        d = self.dimensions
+        for i, cost in enumerate(self.costs):
+            exact = i >= len(self.rmse) - 1
+            kl, bits = float(cost.kl.sum()), float(cost.bits.sum())
+            predicted, spent = predicted + kl, spent + bits
+            rows.append(
+                {
+                    "step": "pixels" if exact else cost.step + 1,
+                    "KL bits": round(kl, 1),
+                    "spent bits": round(bits, 1),
+                    "formula b/d": None if exact else float(self.formula[i + 1]) / d,
+                    "predicted b/d": predicted / d,
+                    "spent b/d": spent / d,
+                    "over %": round(100 * (spent / predicted - 1), 1) if predicted > 0 else None,
+                    "file bytes": cost.bytes,
+                    "RMSE": 0.0 if exact else float(self.rmse[i + 1]),
+                }
+            )
+        return rows
+
+    def overhead(self, above: float = 0.1) -> float | None:
+        """Return the largest share of bits spent over those predicted, at any prefix of more than `above` bits/dim."""
+        steps = len(self.rmse) - 1
+        predicted = np.cumsum([float(c.kl.sum()) for c in self.costs[:steps]])
+        spent = np.cumsum([float(c.bits.sum()) for c in self.costs[:steps]])
+        counts = predicted / self.dimensions > above
+        return float((spent / np.maximum(predicted, 1e-9) - 1)[counts].max()) if counts.any() else None
+
+
+def encode_images(
+    model: Model,
+    images: Tensor,
+    grid: Level,
+    *,
+    labels: Tensor | None = None,
+    seed: int = 0,
+    lossless: bool = False,
+    rule: str = "greedy",
+    search: int = 16,
+    section: int = 64,
+    progress: Callable[[int], object] = lambda count: None,
+) -> Coded:
+    """Code images into one file and decode it again, which proves it and measures every prefix.
+
+    Arguments:
+        model: The run.
+        images: uint8, shape (B, C, H, W) of the run.
+        grid: From `grid_of`.
+        labels: int64 (B,) or None.
+        seed, lossless, rule, search, section: As in `likelihood.coding.encode`.
+        progress: Told 1 after every step of the three walks: coding, decoding and the formula.
+
+    Raises:
+        ValueError: If the images or labels do not fit the run.
+        ArithmeticError: If the file does not decode to what was sent.
+    """
+    if tuple(images.shape[1:]) != model.shape or not 0 < len(images) <= MOST:
+        raise ValueError(
+            f"A file of this run holds 1 to {MOST} images of {model.shape}; got {tuple(images.shape)}."
+        )
+    def stepped(cost: Cost) -> None:
+        progress(1)
+
+    x0 = to_float(images).to(model.device)
+    label = None if labels is None else labels.to(model.device)
+    encoded = coding.encode(
+        model.denoiser, x0, grid, model=model.identity, seed=seed, label=label, lossless=lossless, rule=rule,
+        search=search, section=section, watch=stepped,
+    )  # fmt: skip
+    rmse, last = [], None
+    for last in decode_file(model, encoded.data):
+        if last.codes is None:
+            rmse.append(CODES * float((last.state.x0.clamp(-1, 1) - x0).square().mean().sqrt()))
+        progress(1)
+    if last is None or not last.complete or (last.codes is not None and not torch.equal(last.codes, images.cpu())):
+        raise ArithmeticError("The file does not decode to the images that were coded; nothing was written.")
+    bound = measure_bound(
+        model.denoiser, Images(images.cpu(), labels), Chain(grid, "small-own", ""), batch=len(images),
+        device=model.device, progress=lambda count: progress(1),
+    )  # fmt: skip
+    dimensions = images.numel()
+    _, start = Header.unpack(encoded.data, model.identity)
+    frames = len(encoded.data) - start - sum(len(s.payload) for s in sections(encoded.data, start))
+    return Coded(encoded.data, encoded.costs, _sums(bound, dimensions), np.array(rmse), dimensions, start, frames)
+
+
+def _sums(bound: Bound, dimensions: int) -> np.ndarray:
+    return np.asarray(rates(bound).mean(0).numpy() * dimensions)
+
+
+def walks(steps: int, lossless: bool) -> int:
+    """Return how often `encode_images` reports progress on a grid of `steps` + 1 steps."""
+    return 3 * steps + 2 + 2 * lossless
+
+
+def check_header(model: Model, data: bytes) -> Header:
+    """Read a file's header and hold it against the run, before anything is computed.
+
+    Raises:
+        CorruptFileError: If it is no header, or claims what the run cannot have coded.
+        WrongModelError: If another model coded the file.
+    """
+    header, _ = Header.unpack(data, model.identity)
+    classes = len(model.run.classes)
+    if header.shape[1:] != model.shape or not 0 < header.shape[0] <= MOST:
+        raise CorruptFileError(
+            f"The header claims {header.shape[0]} images of {header.shape[1:]}; this run codes 1 to {MOST} images of "
+            f"{model.shape}."
+        )
+    if header.label is not None and bool((header.label >= classes).any()):
+        raise CorruptFileError(
+            f"The header names class {int(header.label.max())} and this run has {classes} classes: the file was not "
+            "made with it."
+        )
+    return header
+
+
+def decode_file(model: Model, data: bytes) -> Iterator[Decoded]:
+    """Decode a file or any prefix of one, yielding after every step; errors as in `check_header`."""
+    check_header(model, data)
+    return coding.decode(data, model.denoiser, model=model.identity, device=model.device)
+
+
+def picture_of(model: Model, found: Decoded, header: Header, finish: str = "none") -> Tensor:
+    """Return what a receiver shows: uint8 images, shape (B, C, H, W).
+
+    Arguments:
+        model: The run.
+        found: From `decode_file`.
+        header: Of the file.
+        finish: "none" for the exact pixels or x0-hat, or a sampler that walks the rest: "ancestral" for a plausible
+            picture, "ddim" or another ODE sampler for the most likely path.
+    """
+    if found.codes is not None:
+        return found.codes
+    if finish == "none":
+        return to_uint8(found.state.x0.cpu())
+    noise = SamplingNoise(torch.arange(header.shape[0]) + header.seed, model.shape, device=model.device)
+    label = None if header.label is None else header.label.to(model.device)
+    denoiser: Denoiser = model.denoiser
+    return to_uint8(coding.finish(found, denoiser, find("samplers", finish), noise=noise, label=label).cpu())
