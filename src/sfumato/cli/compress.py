@@ -89,8 +89,8 @@ def compress(
     print(text_table([row for i, row in enumerate(rows) if (len(rows) - 1 - i) % every == 0]))
     print("\n" + "\n".join(summary(coded, len(codes))))
     if n is not None:
-        words = ["sfumato", "compress", run, "--n", str(n), "--split", split, "--steps", str(steps), "--seed", str(seed),
-                 "--search", str(search), "--rule", rule, "--section", str(section),
+        words = ["sfumato", "compress", run, "--n", str(n), "--split", split, "--steps", str(steps), "--seed",
+                 str(seed), "--search", str(search), "--rule", rule, "--section", str(section),
                  *(["--lossless"] if lossless else []),
                  *(["--near", str(near)] if near is not None else [])]  # fmt: skip
         print(f"Rates: {record(model, coded, names, shlex.join(words))}")
