@@ -58,7 +58,8 @@ def test_the_recorded_command_makes_the_same_scores_again(labelled: Path, cli) -
     [
         (["--extract", "pixel"], "Did you mean 'pixels'?"),
         (["--extract", "fashion-mnist"], "8"),
-        (["--metrics", "fid"], "Did you mean 'fd'?"),
+        (["--metrics", "fid"], "--metrics fd --extract inception"),
+        (["--metrics", "kld"], "Did you mean 'kid'?"),
         (["--split", "tset"], "tset"),
         (["--n", "0"], "n must be at least 1"),
         (["--n", "1"], "1"),

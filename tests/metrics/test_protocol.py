@@ -134,6 +134,8 @@ def test_the_paired_interval_covers_the_difference() -> None:
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_score_survives_a_file(metric: str, tmp_path: Path) -> None:
+    if METRICS[metric].least > 100:
+        pytest.skip("needs thousands of images; test_frechet has it")
     x, y = gaussian(100, 0), gaussian(120, 1)
     low = floor(metric, gaussian(500, 2), 100, PIXELS, reference(n=120), m=120)
     score = with_floor(measure(metric, x, y, PIXELS, reference(n=120), notes=("* seen",)), low)
@@ -149,7 +151,7 @@ def test_a_score_survives_a_file(metric: str, tmp_path: Path) -> None:
 def test_measure_refuses_a_reference_of_another_size_and_unknown_metrics() -> None:
     with pytest.raises(ValueError, match="says it has 10000 images, but 50"):
         measure("fd", gaussian(50, 0), gaussian(50, 1), PIXELS, reference(n=10_000))
-    with pytest.raises(ValueError, match="Did you mean 'fd'"):
+    with pytest.raises(ValueError, match="--metrics fd --extract inception"):
         measure("fid", gaussian(50, 0), gaussian(50, 1), PIXELS, reference())
 
 

@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg
 from sfumato.cli._arguments import Count, Folder, Name, Number, Overrides, device_named, given, resettle
 
 if TYPE_CHECKING:
+    from sfumato.evaluation import Result
     from sfumato.report.table import Row
 
 # Columns of `report.results.score_rows` that a terminal has room for; the rest is in the result's file.
@@ -22,7 +23,10 @@ def evaluate(
     overrides: Overrides = (),
     *,
     n: Count = None,
+    m: Count = None,
     extract: Name = None,
+    weights: Folder = None,
+    resize: Name = None,
     metrics: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = ("fd", "kid"),
     split: str = "test",
     first_seed: int = 0,
@@ -39,15 +43,20 @@ def evaluate(
 
     Every score is printed with its 95% interval of sampling noise, beside its floor: the same score of real training
     images in as large a number. The difference has an interval of its own: where it holds 0, these images cannot be
-    told from real ones. A score with an asterisk carries flags, printed below the table.
+    told from real ones. A score with an asterisk carries flags, printed below the table. A run that was stopped goes on
+    where it was, and another metric costs no new images.
 
     Arguments:
         run: Directory of a run.
         overrides: Fields of `sample` or `evaluate` to set, e.g. sampler.churn=40.
         n: How many images to generate; the recipe's choice unless given.
+        m: How many real images to compare with; all of the split unless given.
         extract: Feature extractor; see `sfumato list extractors`; the recipe's choice unless given.
-        metrics: Which distances: fd, kid.
-        split: Real images to compare with: test, val or train.
+        weights: Weights file of the extractor (inception, dinov2), or "download" for inception.
+        resize: How inception resizes images: tf1, half_pixel or clean.
+        metrics: Which of: fd (FID if over inception), kid, sfid, is, prdc (precision, recall, density, coverage),
+            fd-infinity, 1nn, per-class, memorization. Commas may stand between them.
+        split: Real images to compare with: test, val or train; several (train,test) are compared at equal m.
         first_seed: Images are made of the seeds from this one on; disjoint ranges give independent scores.
         sampler: Sampler with its default options; see `sfumato list samplers`.
         grid: Grid with its default options; see `sfumato list grids`.
@@ -62,44 +71,90 @@ def evaluate(
 
     from sfumato import evaluation
     from sfumato.core.find import OptionError
-    from sfumato.metrics.score import find_metric
+    from sfumato.evaluation.measures import expand
     from sfumato.training.checkpoint import replace_json
     from sfumato.training.distributed import join
-    from sfumato.training.run import Run
+    from sfumato.training.run import Run, load_data
 
-    if n is not None and n < 1:
-        raise OptionError(f"n must be at least 1; got {n}.")
-    for name in metrics:
-        find_metric(name)  # before any image is made
+    for name, count in {"n": n, "m": m}.items():
+        if count is not None and count < 1:
+            raise OptionError(f"{name} must be at least 1; got {count}.")
+    names = words_of(metrics)
+    expand(names)  # before any image is made
     opened = Run.open(run)
     fields = [*given(sampler=sampler, grid=grid, grid__steps=steps, guidance=guidance), *overrides]
     opened = opened.with_recipe(resettle(opened.recipe, fields, ("sample", "evaluate")))
-    ranks, own = join(device_named(device))
-    result = evaluation.evaluate(
-        opened, n=n, extract=extract, metrics=metrics, split=split, first_seed=first_seed, use=use, root=data_root,
-        device=own, quiet=quiet,
-    )  # fmt: skip
-    chosen = {"n": n, "extract": extract, "split": split, "first-seed": first_seed, "use": use}
-    words = ["sfumato", "evaluate", run, *fields, "--metrics", *metrics]
-    words += [word for name, value in chosen.items() if value is not None for word in (f"--{name}", str(value))]
-    tree = {**result.to_json(), "command": shlex.join(words)}
-    if ranks.first:
-        replace_json(result.path, tree)
-    print(score_table([tree]))
-    print(f"Written to {result.path}")
+    ranks, where = join(device_named(device))
+    splits = words_of((split,))
+    if len(splits) > 1 and m is None:
+        m = min(len(load_data(opened.recipe, one, data_root)) for one in splits)
+    options = {name: value for name, value in {"weights": weights, "resize": resize}.items() if value is not None}
+    trees, written = [], []
+    for one in splits:
+        result = evaluation.evaluate(
+            opened, n=n, m=m, extract=extract, options=options, metrics=tuple(names), split=one, first_seed=first_seed,
+            use=use, root=data_root, device=where, quiet=quiet,
+        )  # fmt: skip
+        chosen = {"n": n, "m": m, "extract": extract, "weights": weights, "resize": resize, "split": one,
+                  "first-seed": first_seed, "use": use}  # fmt: skip
+        words = ["sfumato", "evaluate", run, *fields, "--metrics", *names]
+        words += [word for name, value in chosen.items() if value is not None for word in (f"--{name}", str(value))]
+        tree = {**result.to_json(), "command": shlex.join(words)}
+        if ranks.first:
+            tree |= {"pictures": draw_panels(result, tree["command"])} if result.panels else {}
+            replace_json(result.path, tree)
+        trees.append(tree)
+        for name, rows in result.tables.items():
+            print(f"{name}\n{row_table(rows)}")
+        written.append(f"Written to {result.path}")
+    if any(tree["scores"] for tree in trees):
+        print(score_table(trees, reference=len(splits) > 1))
+    print("\n".join(written))
     return 0
 
 
-def score_table(results: Sequence[Mapping[str, Any]]) -> str:
+def words_of(texts: Sequence[str]) -> list[str]:
+    """Return words that stand apart or between commas.
+
+    >>> words_of(("fd,kid", "prdc"))
+    ['fd', 'kid', 'prdc']
+    """
+    return [word.strip() for text in texts for word in text.split(",") if word.strip()]
+
+
+def draw_panels(result: Result, command: str) -> dict[str, Any]:
+    """Draw the pictures of a result beside its file; return where they are, by name."""
+    from sfumato.report.neighbours import neighbours
+    from sfumato.report.save import save
+
+    drawn = {}
+    for name, panel in result.panels.items():
+        path = save(neighbours(**panel), result.path.with_name(f"{result.path.stem}-{name}.png"))
+        drawn[name] = {"path": path.name, "command": command}
+        print(f"Picture {path}")
+    return drawn
+
+
+def row_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rows of a result's table as text."""
+    from sfumato.report.results import cell
+    from sfumato.report.table import text_table
+
+    return text_table([{name: cell(value) for name, value in row.items()} for row in rows])
+
+
+def score_table(results: Sequence[Mapping[str, Any]], *, reference: bool = False) -> str:
     """Return the scores of results as text, with their flags below.
 
     Arguments:
         results: JSON of one or more evaluations.
+        reference: Whether to say which real images each score is against.
     """
     from sfumato.report.results import score_rows
     from sfumato.report.table import text_table
 
     rows = score_rows(results)
-    shown: list[Row] = [{name: row[name] for name in COLUMNS} for row in rows]
+    names = ("reference", *COLUMNS) if reference else COLUMNS
+    shown: list[Row] = [{name: row[name] for name in names} for row in rows]
     flags = [f"* {row['score']}: {row['flags']}" for row in rows if row["flags"]]
     return "\n".join([text_table(shown), *flags])

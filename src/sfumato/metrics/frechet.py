@@ -217,7 +217,10 @@ def expected_bias(eigenvalues: np.ndarray, n: int, m: int) -> float:
     return float((1 / n + 1 / m) * (l.sum() + 0.5 * (pairs.sum() + np.trace(pairs))))
 
 
-def frechet_infinity(x: Features, y: Features, sizes: int = 15, smallest: int = 5000, seed: int = 0) -> Estimate:
+LEAST = 5000  # images below which the distance does not lie on a line in 1/n
+
+
+def frechet_infinity(x: Features, y: Features, sizes: int = 15, smallest: int = LEAST, seed: int = 0) -> Estimate:
     """Extrapolate the plain distance to infinitely many generated images.
 
     Random subsets of the generated images, of `sizes` evenly spaced sizes from `smallest` to n, give distances that
@@ -238,7 +241,7 @@ def frechet_infinity(x: Features, y: Features, sizes: int = 15, smallest: int = 
         ValueError: If n or `smallest` is below 5000, or sizes < 3.
     """
     x, y = check_pair(x, y)
-    if smallest < 5000 or len(x) <= smallest:
+    if smallest < LEAST or len(x) <= smallest:
         raise ValueError(f"Extrapolating to infinity needs subsets of at least 5000 images and more than that in all, "
                          f"got smallest = {smallest} and n = {len(x)}. Make more images, or use the jackknife value.")
     if sizes < 3:

@@ -13,7 +13,7 @@ over any other network it is "FD[extractor]".  Every other metric is "metric[ext
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,11 @@ import numpy as np
 from sfumato.core.find import nearest
 from sfumato.metrics import prdc, rules
 from sfumato.metrics.features import Extractor
-from sfumato.metrics.frechet import frechet
+from sfumato.metrics.frechet import LEAST, frechet, frechet_infinity
 from sfumato.metrics.inception_score import inception_score
 from sfumato.metrics.jackknife import GROUPS, Estimate, Members, Strata, jackknife
 from sfumato.metrics.kid import kid
+from sfumato.metrics.memorization import two_sample
 from sfumato.metrics.protocol import JSON, EvalProtocol, Reference, check_comparable
 from sfumato.metrics.statistics import Features
 
@@ -43,6 +44,9 @@ class Metric:
         estimate: (generated, reference, strata, members) -> Estimate.
         estimator: How the number is estimated, in words.
         options: Its options, for the protocol.
+        least: Fewest images on each side.
+        view: Which numbers it compares: "features", or the "spatial" ones of sFID.
+        alarm: Says what is alarming about an estimate; "" if nothing is.
         groups: Whether its interval is a jackknife, which strata change.
         by_covariance: Whether it needs n >= 10 d.
         higher_is_better: Which way is good.
@@ -53,6 +57,9 @@ class Metric:
     estimate: Estimator
     estimator: str
     options: JSON
+    least: int = 2
+    view: str = "features"
+    alarm: Callable[[Estimate], str] = lambda estimate: ""
     groups: bool = False
     by_covariance: bool = False
     higher_is_better: bool = False
@@ -62,19 +69,46 @@ def _unstratified(estimate: Callable[[Features, Features], Estimate]) -> Estimat
     return lambda x, y, strata, members: estimate(x, y)
 
 
+def _one_nearest(x: Features, y: Features) -> Estimate:
+    """Compare the first images of each side, as many of both."""
+    size = min(len(x), len(y))
+    return two_sample(x[:size], y[:size])
+
+
+def _copying(estimate: Estimate) -> str:
+    low, high = estimate.interval
+    return "below 0.5: generated images lie nearer to real ones than chance allows" if high < 0.5 else ""
+
+
+_FRECHET = Metric("FD", 2, lambda x, y, strata, members: frechet(x, y, strata, members=members),
+                  "unbiased covariances, 1/n bias removed by a delete-a-group jackknife that keeps the share of each "
+                  "stratum", {"groups": GROUPS}, 2 * GROUPS, groups=True, by_covariance=True)
+
 METRICS: dict[str, Metric] = {
-    "fd": Metric("FD", 2, lambda x, y, strata, members: frechet(x, y, strata, members=members),
-                 "unbiased covariances, 1/n bias removed by a delete-a-group jackknife that keeps the share of each "
-                 "stratum", {"groups": GROUPS}, groups=True, by_covariance=True),
+    "fd": _FRECHET,
+    "sfid": replace(_FRECHET, view="spatial"),
+    "fd-infinity": Metric("FD_infinity", 1, _unstratified(frechet_infinity), "plain values at 15 sizes from 5000 to n "
+                          "on a line in 1/n, n infinite and m not", {"sizes": 15, "smallest": LEAST}, LEAST + 1,
+                          by_covariance=True),
     "kid": Metric("KID", 2, lambda x, y, strata, members: kid(x, y, strata, members=members),
                   "unbiased over all images, error by a delete-a-group jackknife that keeps the share of each stratum",
-                  {"groups": GROUPS}, groups=True),
-    "precision": Metric("precision", 1, _unstratified(prdc.precision), "closed balls", {"k": 3}, higher_is_better=True),
-    "recall": Metric("recall", 1, _unstratified(prdc.recall), "closed balls", {"k": 3}, higher_is_better=True),
-    "density": Metric("density", 1, _unstratified(prdc.density), "open balls", {"k": 5}, higher_is_better=True),
-    "coverage": Metric("coverage", 1, _unstratified(prdc.coverage), "open balls", {"k": 5}, higher_is_better=True),
+                  {"groups": GROUPS}, 2 * GROUPS, groups=True),
+    "precision": Metric("precision", 1, _unstratified(prdc.precision), "closed balls", {"k": 3}, 4,
+                        higher_is_better=True),
+    "recall": Metric("recall", 1, _unstratified(prdc.recall), "closed balls", {"k": 3}, 4, higher_is_better=True),
+    "density": Metric("density", 1, _unstratified(prdc.density), "open balls", {"k": 5}, 6, higher_is_better=True),
+    "coverage": Metric("coverage", 1, _unstratified(prdc.coverage), "open balls", {"k": 5}, 6, higher_is_better=True),
+    "1nn": Metric("1-NN", 1, _unstratified(_one_nearest), "leave-one-out accuracy of telling generated from real "
+                  "by the nearest neighbour, as many of each; 0.5 if alike", {}, alarm=_copying),
 }
 """The metrics of two sets of features, by the name a command line takes."""
+
+HINTS = {"fid": "Unknown metric 'fid'. FID is the Frechet distance over Inception features: --metrics fd --extract "
+                "inception. Over any other features it is called FD."}
+"""What to say to names that belong to one choice of features."""
+
+SETS = {"prdc": ("precision", "recall", "density", "coverage"), "pr": ("precision", "recall")}
+"""Names that stand for several metrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,15 +173,34 @@ def name_of(metric: str, extractor: str) -> str:
     ['FID', 'sFID', 'FD[digits]']
     """
     own = {("FD", "inception"): "FID", ("FD", "inception-spatial"): "sFID", ("KID", "inception"): "KID",
-           ("IS", "inception"): "IS"}
+           ("IS", "inception"): "IS", ("FD_infinity", "inception"): "FID_infinity"}
     return own.get((metric, extractor), f"{metric}[{extractor}]")
 
 
 def find_metric(name: str) -> Metric:
     """Return a metric of `METRICS` by name."""
     if name not in METRICS:
-        raise ValueError(nearest("metric", name, METRICS))
+        raise ValueError(HINTS.get(name) or nearest("metric", name, METRICS))
     return METRICS[name]
+
+
+def named(metric: str) -> Metric | None:
+    """Return a metric by its name in a protocol; None for what is no distance."""
+    return {known.name: known for known in METRICS.values()}.get(metric)
+
+
+def check_sizes(names: Sequence[str], n: int, m: int) -> None:
+    """Refuse metrics that need more images, before any image is made.
+
+    Raises:
+        ValueError: If a name is unknown, or n or m is too small for its metric.
+    """
+    for name in names:
+        metric = find_metric(name)
+        made, real = (n, metric.least if metric.name == "FD_infinity" else m)
+        if min(made, real) < metric.least:
+            raise ValueError(f"{metric.name} needs at least {metric.least} images on each side, got n = {n} generated "
+                             f"and m = {m} real ones. Make more images, or leave out --metrics {name}.")
 
 
 def options_of(metric: Metric, strata: Strata) -> JSON:
@@ -192,6 +245,7 @@ def measure(metric: str, generated: Features, reference_features: Features, extr
         features=extract.describe(), reference=reference, n=n, class_prior=class_prior, estimator=chosen.estimator,
         quantisation=quantisation, codec=codec, options=options_of(chosen, strata), provenance=facts)
     found = rules.flags(n, extract.dimension, reference, facts, by_covariance=chosen.by_covariance)
+    found += (alarm,) if (alarm := chosen.alarm(estimate)) else ()
     return Score(name_of(chosen.name, extract.name), estimate.value, estimate.interval, estimate.se, estimate.plain, n,
                  m, protocol, floor, found + notes, estimate.left_out)
 
@@ -256,7 +310,7 @@ def compare(a: Score, b: Score) -> Comparison:
         IncomparableError: If the identities of their protocols differ; there is no difference to print.
     """
     provenance = check_comparable(a.protocol, b.protocol)
-    metric = METRICS.get(a.protocol.metric.lower())  # none for what is no distance, such as bits/dim
+    metric = named(a.protocol.metric)  # none for what is no distance, such as bits/dim
     upwards = a.protocol.metric == "IS" or (metric is not None and metric.higher_is_better)
     seeds = a.protocol.provenance.get("seeds")
     if seeds is not None and seeds == b.protocol.provenance.get("seeds") and a.left_out and b.left_out:

@@ -130,7 +130,7 @@ class ClassifierFeatures:
         self.net.load_state_dict(state, assign=True)
         self.net.eval().requires_grad_(False)
         self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.name, self.shape, self.dimension = name, shape, made.widths[-1]
+        self.name, self.shape, self.dimension, self.classes = name, shape, made.widths[-1], made.classes
         self.weights_hash = file_hash(path)
 
     def _prepared(self, images: Tensor) -> Tensor:

@@ -123,10 +123,24 @@ class InceptionFeatures:
         self.net, self.weights_hash, self.shape, self.resize, self.spatial = net, weights_hash, shape, resize, spatial
         self.name = "inception-spatial" if spatial else "inception"
         self.dimension = 2023 if spatial else 2048
+        self.classes = 1008
+        self._last: list[tuple[Tensor, Outputs]] = []  # shared with the twin: one pass serves both
+
+    def spatial_twin(self) -> InceptionFeatures:
+        """Return the extractor of sFID's features over the same network; a batch both are asked for costs one pass."""
+        twin = InceptionFeatures(self.net, self.weights_hash, self.shape, self.resize, spatial=True)
+        twin._last = self._last
+        return twin
 
     def outputs(self, images: Tensor) -> Outputs:
-        """Map uint8 images (B, C, H, W) to pooled and spatial features."""
+        """Map uint8 images (B, C, H, W) to pooled and spatial features; the last batch is remembered."""
         check_images(self.name, images, self.shape)
+        if self._last and self._last[0][0] is images:
+            return self._last[0][1]
+        self._last[:] = [(images, self._pass(images))]
+        return self._last[0][1]
+
+    def _pass(self, images: Tensor) -> Outputs:
         self.net.to(images.device)
         with exact_float32(images.device):
             x = RESIZES[self.resize](images.to(torch.float32), SIZE).sub_(128).div_(128)

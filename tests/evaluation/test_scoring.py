@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from sfumato import evaluation
 from sfumato.core.denoiser import Prediction
 from sfumato.core.images import NonFiniteError, to_float
 from sfumato.data import load
-from sfumato.evaluation import cached_features, evaluate
+from sfumato.evaluation import balanced, cached_features, evaluate, scoring
 from sfumato.metrics.features import extractor, features_of
 from sfumato.metrics.rules import LeakageError, SelfComparisonError
 from sfumato.training.loop import train
@@ -54,7 +53,7 @@ def test_jackknife_groups_are_dealt_within_chosen_classes(run):
     assert fd.protocol.options["strata"] == fd.floor.protocol.options["strata"] == [True, False]
     even, uneven = load("digits", split="test"), load("digits", split="test")
     rows = torch.cat([(even.labels == k).nonzero()[:20, 0] for k in range(10)])
-    assert evaluation._balanced(even.subset(rows.tolist())) and not evaluation._balanced(uneven)
+    assert balanced(even.subset(rows.tolist())) and not balanced(uneven)
 
 
 def test_the_same_seeds_give_the_same_score_in_any_batch(run):
@@ -73,7 +72,7 @@ def test_guidance_counts_both_branches(run):
 def test_training_images_as_held_out_reference_are_refused(run, monkeypatch):
     """A run that saw the test images may not be scored on them as a test."""
     both = load("digits", split="all")
-    monkeypatch.setattr(evaluation, "load_data", lambda recipe, split, root=None: both if split == "train" else load(
+    monkeypatch.setattr(scoring, "load_data", lambda recipe, split, root=None: both if split == "train" else load(
         "digits", split=split))  # fmt: skip
     with pytest.raises(LeakageError, match="were in the training set"):
         pixels(run)

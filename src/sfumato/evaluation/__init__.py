@@ -1,0 +1,17 @@
+"""Evaluate: from weights, or from files, to a score with its interval, its floor and its protocol.
+
+    reference   real images of a split the model was not trained on, all of them (m)
+    generated   seeds first .. first + n, classes in equal numbers if the model has classes
+    floor       n real training images judged against the same reference, several times over
+
+Images stream from the sampler into features (`generated`); features are the only thing kept, on disk, so memory does
+not grow with n and a killed evaluation goes on where it was.  What is known of real images is cached under their
+content (`real`, `cache`).  `measures` says what can be measured; `scoring` does it for a run, `sides` for any two sets
+of images or features, `calibrating` for real images alone.  Every score records what made it; `sfumato compare`
+refuses scores of different protocols.
+"""
+
+from sfumato.evaluation.real import balanced, cached_features, reference_of
+from sfumato.evaluation.scoring import Result, evaluate, load_results
+
+__all__ = ["Result", "balanced", "cached_features", "evaluate", "load_results", "reference_of"]

@@ -1,0 +1,189 @@
+"""Generated images as features: they stream from the sampler into numbers and never touch the disk.
+
+Rows are kept on disk (`rows.Rows`) under the hash of everything that decides them: weights, sampling settings, seeds,
+device, versions and this program's source.  So a killed evaluation goes on where it was, another metric costs no new
+images, and memory does not grow with n.  Images are made in the blocks of the recipe's batch, dealt over processes, so
+image i is the same for any number of them; the first process keeps what all of them make.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from sfumato.data.hashing import hash_images
+from sfumato.evaluation.cache import place, source_hash
+from sfumato.evaluation.rows import Rows
+from sfumato.sources import balanced_labels
+from sfumato.training.distributed import Ranks
+from sfumato.training.guiding import weak_of
+from sfumato.training.machine import describe
+from sfumato.training.run import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Numbers that an image becomes.
+
+    Arguments:
+        compute: uint8 images (B, C, H, W) -> (B, width).
+        width: Numbers of an image.
+        facts: JSON values that decide them: extractor, weights, layer.
+        dtype: "float32" or "uint8".
+    """
+
+    compute: Callable[[Tensor], np.ndarray]
+    width: int
+    facts: Any
+    dtype: str = "float32"
+
+
+HASHES = Output(hash_images, 32, "sha256", "uint8")
+
+
+def pixels_of(shape: tuple[int, int, int]) -> Output:
+    """Return the output that keeps the pixels themselves, for pictures and pixel distances."""
+    return Output(lambda images: images.flatten(1).numpy(), int(np.prod(shape)), ["pixels", *shape], "uint8")
+
+
+def generate(
+    run: Run,
+    n: int,
+    outputs: Mapping[str, Output],
+    *,
+    first_seed: int = 0,
+    use: str | None = None,
+    device: torch.device,
+    quiet: bool = False,
+    ranks: Ranks = Ranks(),
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Make n images and keep what they become.
+
+    Arguments:
+        run: The run; its recipe says how it is sampled.
+        n: Number of images.
+        outputs: What to keep of them, by name.
+        first_seed: Seeds are first_seed .. first_seed + n.
+        use: Which average of the weights; None for the recipe's choice.
+        device: Where to sample.
+        quiet: No progress bar.
+        ranks: The processes that share the work, block by block; the first keeps what all of them make.
+
+    Returns:
+        Arrays (n, width) by name, read from disk where they are used, and facts about how the images were made;
+        empty but on the first process.
+
+    Raises:
+        NonFiniteError: On every process, if an image holds NaN or infinity; its block is not kept.
+    """
+    recipe, saved, batch = run.recipe, run.checkpoint, run.recipe.sample.batch
+    decides = [_weights(run), use or recipe.ema.use, recipe.to_json()["sample"], len(run.classes), first_seed, n,
+               describe(device), source_hash()]  # fmt: skip
+    wanted = {"hashes": HASHES, **outputs}
+    stores = {
+        name: Rows(place("generated", [decides, out.facts]), n, out.width, out.dtype) for name, out in wanted.items()
+    } if ranks.first else {}  # fmt: skip
+    blocks = [(start, min(n, start + batch)) for start in range(0, n, batch)]
+    missing = {span: [name for name, rows in stores.items() if span not in rows.blocks] for span in blocks}
+    left = ranks.from_first([(span, names) for span, names in missing.items() if names])
+    for entry in _made(run, wanted, left, n, first_seed, use, device, quiet, ranks):
+        for name, rows in entry.rows.items() if ranks.first else ():
+            stores[name].write(entry.start, rows, seconds=entry.seconds, calls=entry.calls, weak=entry.weak)
+    if not ranks.first:
+        return {}, {}
+    made = list(stores["hashes"].blocks.values())
+    calls, weaker, seconds = (sum(b[key] for b in made) for key in ("calls", "weak", "seconds"))
+    facts = {
+        "checkpoint": saved.path.name,
+        "images_seen": saved.state["seen"],
+        "training_seconds": round(saved.state["elapsed"], 1),
+        "weights": use or recipe.ema.use,
+        "recipe": recipe.hash,
+        "training_data": run.about.get("fingerprint", {}),
+        **run.making,
+        "nfe": calls // n if calls % n == 0 else round(calls / n, 2),
+        "nfe_weak": weaker // n if weaker % n == 0 else round(weaker / n, 2),
+        "precision": recipe.train.precision,
+        "seeds": [first_seed, first_seed + n],
+        "batch": batch,
+        "images_per_second": round(ranks.world * n / max(seconds, 1e-9), 2),
+        "machine": describe(device) | {"processes": ranks.world},
+    }
+    return {name: store.array() for name, store in stores.items()}, facts
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """What one block of images became, and what it cost."""
+
+    start: int
+    rows: dict[str, np.ndarray]
+    seconds: float
+    calls: int
+    weak: int
+
+
+def _made(
+    run: Run,
+    wanted: Mapping[str, Output],
+    left: list[tuple[tuple[int, int], list[str]]],
+    n: int,
+    first_seed: int,
+    use: str | None,
+    device: torch.device,
+    quiet: bool,
+    ranks: Ranks,
+) -> Iterator[_Block]:
+    """Yield the blocks that are left, one a process at a time, on every process."""
+    if not left:
+        return
+    source, asked = run.counted(use, device)
+    labels = balanced_labels(n, len(run.classes))
+
+    def compute(start: int, stop: int, names: list[str]) -> _Block:
+        began, before = time.monotonic(), asked()
+        images = source(range(first_seed + start, first_seed + stop), None if labels is None else labels[start:stop])
+        seconds = time.monotonic() - began
+        own, weak = (after - then for after, then in zip(asked(), before))
+        rows = {name: np.asarray(wanted[name].compute(images)) for name in names}
+        return _Block(start, rows, seconds, own + weak, weak)
+
+    done = n - sum(stop - start for (start, stop), _ in left)
+    with tqdm(total=n, initial=done, unit="img", desc="sampling", disable=quiet, dynamic_ncols=True) as bar:
+        for turn in range(0, len(left), ranks.world):
+            mine = left[turn + ranks.rank:turn + ranks.rank + 1]
+            try:
+                result: _Block | ValueError | None = compute(*mine[0][0], mine[0][1]) if mine else None
+            except ValueError as error:  # the others must hear of it, or they wait
+                result = error
+            found = ranks.gather(result)
+            for block in found:
+                if isinstance(block, ValueError):
+                    raise block
+            for block in found:
+                if isinstance(block, _Block):
+                    yield block
+            bar.update(sum(stop - start for (start, stop), _ in left[turn:turn + ranks.world]))
+
+
+def _weights(run: Run) -> list[str | None]:
+    """Return hashes of the checkpoints that images depend on: the run's, its classifier's, its weak model's."""
+    found, sample = [_manifest(run)], run.recipe.sample
+    found += [] if sample.classifier is None else [_manifest(Run.open(sample.classifier))]
+    if sample.autoguidance is not None:
+        weak = weak_of(sample.autoguidance)
+        found.append(_manifest(replace(Run.open(weak.folder) if weak.folder else run, step=weak.step)))
+    return [*found, sample.classifier, sample.autoguidance]
+
+
+def _manifest(run: Run) -> str:
+    """Return a hash of what a run's checkpoint holds."""
+    return hashlib.sha256((run.checkpoint.path / "MANIFEST.json").read_bytes()).hexdigest()

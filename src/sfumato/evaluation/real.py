@@ -1,0 +1,147 @@
+"""Real images as features: computed once, and kept under the hash of their pixels and of all that made them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from sfumato.data.dataset import Dataset
+from sfumato.evaluation.cache import place
+from sfumato.metrics.calibration import floor
+from sfumato.metrics.features import Extractor, stream
+from sfumato.metrics.protocol import Reference
+from sfumato.metrics.score import Score, find_metric, options_of
+from sfumato.metrics.statistics import Features
+from sfumato.training.distributed import Ranks
+
+
+def reference_of(data: Dataset) -> Reference:
+    """Describe real images as the reference of a protocol."""
+    return Reference(
+        dataset=data.name,
+        content_hash=data.content_hash,
+        split=data.split,
+        rule=data.rule,
+        index_hash=data.index_hash,
+        n=len(data),
+        channels=data.shape[0],
+    )
+
+
+def balanced(data: Dataset) -> bool:
+    """Return whether a dataset holds equally many images of each class, which is then a choice and not chance."""
+    counts = torch.bincount(data.labels, minlength=len(data.classes)) if data.labels is not None else torch.zeros(0)
+    return len(counts) > 1 and bool((counts == counts[0]).all())
+
+
+def order_of(data: Dataset) -> str:
+    """Return a hash of a dataset's images in their order."""
+    return hashlib.sha256(np.ascontiguousarray(data.image_hashes).tobytes()).hexdigest()
+
+
+def cached_features(
+    extract: Extractor,
+    data: Dataset,
+    quiet: bool = True,
+    ranks: Ranks = Ranks(),
+    *,
+    compute: Callable[[Tensor], Tensor] | None = None,
+    width: int | None = None,
+    view: str = "features",
+) -> Features:
+    """Return the features (N, d) of real images, computed once per content and extractor, read from disk where used.
+
+    Processes other than the first help to compute and get an empty array.
+
+    Arguments:
+        extract: The extractor.
+        data: The images.
+        quiet: No progress bar.
+        ranks: The processes that share the work; what they compute is kept by the first.
+        compute: What to compute of a batch instead of features: `extract.logits`, say.
+        width: Numbers that `compute` gives for an image.
+        view: Name of what it computes.
+    """
+    facts = [order_of(data), extract.name, extract.weights_hash, extract.describe(), view]
+    file, width = place("features", facts).with_suffix(".npy"), width or extract.dimension
+    stored = _whole(file, (len(data), width)) if ranks.first else None
+    if ranks.from_first(stored is not None):
+        return np.empty((0, width), np.float32) if stored is None else stored
+    partial = file.with_suffix(f".{os.getpid()}.tmp")
+    rows = np.lib.format.open_memmap(partial, "w+", np.float32, (len(data), width)) if ranks.first else None
+    crc, batch = 0, 250
+    with tqdm(total=len(data), unit="img", desc=f"{view} of {data.name} {data.split}", disable=quiet) as bar:
+        for turn in range(0, len(data), batch * ranks.world):
+            images = data.images[turn + batch * ranks.rank:][:batch]
+            part = np.empty((0, width), np.float32)
+            if len(images):
+                part = compute(images).cpu().numpy() if compute else next(stream(extract, [images]))
+            whole = np.concatenate(ranks.gather(part))
+            if rows is not None:
+                rows[turn:turn + len(whole)] = whole
+                crc = zlib.crc32(np.ascontiguousarray(whole, np.float32).tobytes(), crc)
+            bar.update(len(whole))
+    if rows is None:
+        return np.empty((0, width), np.float32)
+    rows.flush()
+    del rows
+    file.with_suffix(".json").write_text(json.dumps({"crc32": crc, "facts": facts}))
+    os.replace(partial, file)
+    return np.load(file, mmap_mode="r", allow_pickle=False)
+
+
+def _whole(file: os.PathLike[str], shape: tuple[int, int]) -> Features | None:
+    """Return cached features if they are there, of the right shape, and as they were written."""
+    try:
+        stored = np.load(file, mmap_mode="r", allow_pickle=False)
+        if stored.shape != shape or stored.dtype != np.float32:
+            return None
+        with open(os.path.splitext(file)[0] + ".json") as about:
+            wanted = json.load(about)["crc32"]
+        crc = 0
+        for start in range(0, len(stored), 4096):
+            crc = zlib.crc32(np.ascontiguousarray(stored[start:start + 4096]).tobytes(), crc)
+        return stored if crc == wanted else None
+    except (ValueError, OSError, EOFError, KeyError):
+        return None
+
+
+def cached_floor(
+    metric: str,
+    extract: Extractor,
+    pool: Dataset,
+    pool_features: Features,
+    n: int,
+    real: Dataset,
+    real_features: Features,
+    *,
+    labels: np.ndarray | None,
+    reference_labels: np.ndarray | None,
+    repeats: int,
+) -> Score:
+    """Return the floor of a metric, computed once: it knows nothing of any model. Arguments as `calibration.floor`."""
+    chosen = find_metric(metric)
+    facts = ["floor 2", order_of(pool), order_of(real), extract.name, extract.weights_hash, extract.describe(),
+             chosen.name, chosen.version, options_of(chosen, (labels, reference_labels)), n, repeats,
+             reference_of(real).split]  # fmt: skip
+    file = place("floors", facts).with_suffix(".json")
+    try:
+        return Score.from_json(json.loads(file.read_text()))
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    found = floor(
+        metric, pool_features, n, extract, reference_of(real), reference_features=real_features, labels=labels,
+        reference_labels=reference_labels, repeats=repeats,
+    )  # fmt: skip
+    partial = file.with_suffix(f".{os.getpid()}.tmp")
+    partial.write_text(json.dumps(found.to_json()))
+    os.replace(partial, file)
+    return found
