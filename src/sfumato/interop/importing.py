@@ -95,6 +95,7 @@ def import_run(
     if recipe is not None:
         named: Recipe = find("recipes", recipe)()
         chosen = replace(named, shape=named.shape or chosen.shape, sigma_data=named.sigma_data or 0.5, ema=chosen.ema)
+    chosen = replace(chosen, train=replace(chosen.train, precision="fp32"))  # the weights as they are
     chosen = override(chosen, overrides)
     context_of(chosen)  # refuses what cannot be built
     check(chosen)

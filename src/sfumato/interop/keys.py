@@ -180,6 +180,7 @@ def rename_ddpm(state: State, network: nn.Module) -> dict[str, Tensor]:
 DIFFUSERS_TOP = {
     "embedder.dense1": "time_embedding.linear_1",
     "embedder.dense2": "time_embedding.linear_2",
+    "embedder.label.table": "class_embedding",
     "encoder.conv_in": "conv_in",
     "norm_out": "conv_norm_out",
     "conv_out": "conv_out",
@@ -188,16 +189,8 @@ DIFFUSERS_BLOCK = {"modulation": "time_emb_proj", "shortcut": "conv_shortcut"}
 DIFFUSERS_ATTENTION = {"norm": "group_norm", "out": "to_out.0"}
 
 
-def rename_diffusers(state: State, network: nn.Module) -> dict[str, Tensor]:
-    """Translate a UNet2DModel of diffusers with DDPM's blocks (freq_shift 1, downsample_padding 0).
-
-    Arguments:
-        state: The original state dict.
-        network: `networks.ddpm` of the same configuration, unlabelled.
-
-    Raises:
-        ValueError: If a tensor is missing, left over or of another shape.
-    """
+def diffusers_names(network: nn.Module) -> Callable[[str, str], tuple[str, ...]]:
+    """Return (our module, our parameter's name in it) -> the names in a UNet2DModel, for a `ddpm` or `adm` network."""
     levels = len(network.get_submodule("encoder.levels"))  # type: ignore[arg-type]
 
     def names(module: str, leaf: str) -> tuple[str, ...]:
@@ -215,7 +208,24 @@ def rename_diffusers(state: State, network: nn.Module) -> dict[str, Tensor]:
         layers = ("to_q", "to_k", "to_v") if layer == "qkv" else (DIFFUSERS_ATTENTION[layer],)
         return tuple(f"{stage}.attentions.{step}.{name}.{leaf}" for name in layers)
 
-    return rename(state, network, names, lambda name, tensors: torch.cat(tensors))
+    return names
+
+
+def rename_diffusers(state: State, network: nn.Module) -> dict[str, Tensor]:
+    """Translate a UNet2DModel of diffusers.
+
+    Arguments:
+        state: The original state dict.
+        network: `networks.ddpm`, or `networks.adm` with resample="conv", of the same configuration.
+
+    Raises:
+        ValueError: If a tensor is missing, left over or of another shape.
+    """
+
+    def convert(name: str, tensors: tuple[Tensor, ...]) -> Tensor:
+        return null_row(tensors[0]) if name == "embedder.label.table.weight" else torch.cat(tensors)
+
+    return rename(state, network, diffusers_names(network), convert)
 
 
 # ADM and iDDPM: https://github.com/openai/guided-diffusion, https://github.com/openai/improved-diffusion

@@ -26,7 +26,6 @@ FIXED: dict[str, tuple[Any, Any]] = {  # key -> (the library's default, the only
     "upsample_type": ("conv", "conv"),
     "center_input_sample": (False, False),
     "add_attention": (True, True),
-    "attn_norm_num_groups": (None, None),
     "class_embed_type": (None, None),
     "mid_block_type": ("UNetMidBlock2D", "UNetMidBlock2D"),
     "time_embedding_dim": (None, None),
@@ -101,6 +100,9 @@ def read_unet(config: Mapping[str, Any]) -> tuple[Part, Shape, str]:
     sines = not config.get("flip_sin_to_cos", True)
     corner, eps = config.get("downsample_padding", 1) == 0, config.get("norm_eps", 1e-5)
     adaptive = config.get("resnet_time_scale_shift", "default") == "scale_shift"
+    groups = config.get("attn_norm_num_groups") or (None if adaptive else common["groups"])
+    if groups != common["groups"]:  # diffusers then leaves the middle's attention without a normalisation
+        raise ForeignError(f"A UNet2DModel with attn_norm_num_groups={groups} in its middle has no network here.")
     classes = config.get("num_class_embeds") or 0
     shape = Shape(channels, size, size, numbered(classes))
     variance = "range" if out == 2 * channels else "none"

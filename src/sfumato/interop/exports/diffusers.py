@@ -1,0 +1,198 @@
+"""diffusers: a pipeline folder that DDPMPipeline or DDIMPipeline loads.
+
+What can leave is what those pipelines can hold: an unlabelled network `ddpm`, or `adm` with plain convolutions, on a
+discrete variance-preserving chain, told the step 0..T-1. The chain's betas are written by name where diffusers has the
+same, else as numbers. A run sampled by `ancestral` becomes a DDPMPipeline, any other a DDIMPipeline.
+
+    images of DDPMPipeline         those of ancestral, if its noise were ours
+    images of DDIMPipeline         those of ddim; a run that clips x0 needs use_clipped_model_output=True
+
+The noise differs: diffusers draws it from torch's generator, we address it by seed and step.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from sfumato.core.table import Table
+from sfumato.interop.card import card
+from sfumato.interop.keys import diffusers_names
+from sfumato.interop.pickles import ForeignError
+from sfumato.training.assemble import build_grid, make, option
+from sfumato.training.recipe import Recipe
+from sfumato.training.run import Run
+
+VERSION = "0.42.1"  # of diffusers, whose configuration keys these are
+TARGETS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
+NAMED = {"linear": "linear", "quadratic": "scaled_linear"}
+
+
+def diffusers(run: Run, folder: Path, use: str | None = None) -> list[str]:
+    """A pipeline folder for DDPMPipeline or DDIMPipeline.
+
+    Arguments:
+        run: The run.
+        folder: An empty folder.
+        use: Which average of the weights; None for the recipe's choice.
+
+    Returns:
+        What was written, in lines to print.
+
+    Raises:
+        ForeignError: For a run that a pipeline of diffusers cannot hold, with the reason.
+    """
+    recipe = run.recipe
+    unet, scheduler = unet_config(recipe), scheduler_config(recipe)
+    network = run.network(use)
+    pipeline = scheduler["_class_name"].replace("Scheduler", "Pipeline")
+    parts = {"scheduler": ["diffusers", scheduler["_class_name"]], "unet": ["diffusers", "UNet2DModel"]}
+    (folder / "unet").mkdir()
+    (folder / "scheduler").mkdir()
+    _write(folder / "model_index.json", {"_class_name": pipeline, "_diffusers_version": VERSION, **parts})
+    _write(folder / "unet" / "config.json", unet)
+    _write(folder / "scheduler" / "scheduler_config.json", scheduler)
+    tensors = {name: tensor.contiguous() for name, tensor in foreign_state(network).items()}
+    save_file(tensors, folder / "unet" / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+    (folder / "README.md").write_text(card(run, use))
+    steps = len(build_grid(recipe)) - 1
+    extra = ", use_clipped_model_output=True" if pipeline == "DDIMPipeline" and scheduler["clip_sample"] else ""
+    call = f"{pipeline}.from_pretrained({json.dumps(str(folder))})(batch_size=8, num_inference_steps={steps}{extra})"
+    return [f"{pipeline}: {call}"]
+
+
+def unet_config(recipe: Recipe) -> dict[str, Any]:
+    """Return the configuration of the UNet2DModel that is the run's network."""
+    network, shape = recipe.network, recipe.shape
+    assert shape is not None
+
+    def of(name: str) -> Any:
+        return option(network, name)
+
+    if network.name not in ("ddpm", "adm"):
+        raise _refused(f"network={network.name}: only ddpm, and adm with resample=conv, are UNet2DModels")
+    ours = network.name == "ddpm"
+    reasons: dict[str, Callable[[], bool]] = {
+        "a model with labels (these pipelines pass none)": lambda: bool(shape.classes) and recipe.data.labels,
+        "data.augment (its labels have no place)": lambda: recipe.data.augment > 0,
+        f"network.resample={of('resample')} (only conv)": lambda: not ours and of("resample") != "conv",
+        "network.bridge=false": lambda: not ours and not of("bridge"),
+        "network.rescale=true": lambda: not ours and of("rescale"),
+        f"network.group_width={of('group_width')}": lambda: not ours and of("group_width") != 1,
+        "a first level of another width than network.width": lambda: ours and of("mult")[0] != 1,
+        "images that are not square": lambda: shape.height != shape.width,
+    }
+    for reason, here in reasons.items():
+        if here():
+            raise _refused(reason)
+    size, mult = shape.height, of("mult")
+    widths = [round(of("width") * m) for m in mult]
+    if any(w % of("groups") for w in widths):
+        raise _refused(f"widths {widths} that {of('groups')} groups do not divide")
+    attended = [size >> i in of("attention") for i in range(len(mult))]
+    return {
+        "_class_name": "UNet2DModel",
+        "_diffusers_version": VERSION,
+        "sample_size": size,
+        "in_channels": shape.channels,
+        "out_channels": shape.channels * (1 if recipe.variance == "none" else 2),
+        "down_block_types": ["AttnDownBlock2D" if here else "DownBlock2D" for here in attended],
+        "up_block_types": ["AttnUpBlock2D" if here else "UpBlock2D" for here in reversed(attended)],
+        "block_out_channels": widths,
+        "layers_per_block": of("blocks"),
+        "dropout": of("dropout"),
+        "norm_num_groups": of("groups"),
+        "norm_eps": 1e-6 if ours else 1e-5,
+        "downsample_padding": 0 if ours else 1,
+        "attention_head_dim": None if ours else _head_width(widths, attended, of("heads"), of("head_width")),
+        "freq_shift": 1 if ours or of("endpoint") else 0,
+        "flip_sin_to_cos": not (ours or of("sin_first")),
+        "attn_norm_num_groups": of("groups"),
+        "resnet_time_scale_shift": "scale_shift" if not ours and of("adaptive") else "default",
+        "act_fn": "silu",
+        "time_embedding_type": "positional",
+        "mid_block_scale_factor": 1,
+        "center_input_sample": False,
+        "add_attention": True,
+    }
+
+
+def _head_width(widths: list[int], attended: list[bool], heads: int, head_width: int) -> int | None:
+    if head_width:
+        return head_width
+    found = {w // heads for w, here in zip(widths, attended) if here} | {widths[-1] // heads}
+    if heads == 1:
+        return None
+    if len(found) > 1:
+        raise _refused(f"network.heads={heads} at levels of different widths (diffusers counts channels per head)")
+    return found.pop()
+
+
+def scheduler_config(recipe: Recipe) -> dict[str, Any]:
+    """Return the configuration of the scheduler that walks the run's chain as its sampler does."""
+    table = make(recipe.schedule, {})
+    plain = dict(recipe.c_noise.options) in ({}, {"scale": 1.0}, {"scale": 1.0, "offset": -1.0})
+    if not isinstance(table, Table) or recipe.c_noise.name != "index" or not plain:
+        what = f"schedule={recipe.schedule.name} with c_noise={recipe.c_noise}"
+        raise _refused(f"{what}: only discrete chains told as step 0..T-1")
+    if recipe.target.name not in TARGETS:
+        raise _refused(f"target={recipe.target.name}: only {', '.join(TARGETS)}")
+    if recipe.variance == "diagonal":
+        raise _refused("variance=diagonal, which no pipeline samples as we do")
+    sampler, steps = recipe.sample.sampler, table.steps
+    clip = option(sampler, "clip") or False
+    config: dict[str, Any] = {
+        "_diffusers_version": VERSION,
+        "num_train_timesteps": steps,
+        "prediction_type": TARGETS[recipe.target.name],
+        "clip_sample": bool(clip),
+        "clip_sample_range": float(clip) if clip else 1.0,
+        "timestep_spacing": "leading",
+        "steps_offset": 0,
+        **_betas(recipe, table),
+    }
+    if sampler.name == "ancestral":
+        variance = {"small": "fixed_small", "large": "fixed_large", "learned": "learned_range"}
+        return {"_class_name": "DDPMScheduler", "variance_type": variance[option(sampler, "variance")], **config}
+    if recipe.variance != "none":
+        raise _refused("a learned variance with a sampler that does not read it; set sample.sampler=ancestral")
+    return {"_class_name": "DDIMScheduler", "set_alpha_to_one": True, **config}
+
+
+def _betas(recipe: Recipe, table: Table) -> dict[str, Any]:
+    """Return the chain by diffusers' name for it where there is one, else as numbers."""
+    name = recipe.schedule.name
+    if name in NAMED:
+        scale = 1000 / table.steps
+        low, high = option(recipe.schedule, "beta_min") * scale, option(recipe.schedule, "beta_max") * scale
+        return {"beta_schedule": NAMED[name], "beta_start": low, "beta_end": high}
+    if name == "cosine" and set(recipe.schedule.options) <= {"steps"}:
+        return {"beta_schedule": "squaredcos_cap_v2"}
+    abar = table.levels.alpha.to(torch.float64) ** 2
+    return {"beta_schedule": "linear", "trained_betas": (1 - abar[1:] / abar[:-1]).tolist()}
+
+
+def foreign_state(network: nn.Module) -> dict[str, Tensor]:
+    """Return the state dict of a `ddpm` or `adm` network in diffusers' names."""
+    names, found = diffusers_names(network), {}
+    for name, tensor in network.state_dict().items():
+        module, leaf = name.rpartition(".")[::2]
+        targets = names(module, leaf)
+        for target, rows in zip(targets, tensor.chunk(len(targets))):
+            flat = ".attentions." in target and leaf == "weight" and rows.ndim == 4
+            found[target] = rows.flatten(1) if flat else rows
+    return found
+
+
+def _refused(reason: str) -> ForeignError:
+    return ForeignError(f"diffusers' pipelines cannot hold {reason}. Export to safetensors or onnx instead.")
+
+
+def _write(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n")

@@ -1,0 +1,46 @@
+"""safetensors: an ordinary run that holds one average of the weights and the scores, and nothing else.
+
+Optimiser state, other averages and sample sheets stay behind. What is written is opened, sampled and evaluated as any
+run, and is what `sfumato export --push` puts on the Hub.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from sfumato.interop.card import card
+from sfumato.training import checkpoint
+from sfumato.training.recipe import Ema
+from sfumato.training.run import Run
+
+
+def safetensors(run: Run, folder: Path, use: str | None = None) -> list[str]:
+    """A run directory with one average of the weights, its recipe and its scores.
+
+    Arguments:
+        run: The run.
+        folder: An empty folder.
+        use: Which average; None for the recipe's choice.
+
+    Returns:
+        What was written, in lines to print.
+    """
+    weights = dict(run.network(use).state_dict())
+    recipe = replace(run.recipe, ema=Ema(power=(), half_life=(), use="raw"))
+    saved = run.checkpoint
+    facts = {k: saved.state[k] for k in ("seen", "step", "elapsed", "skipped")}
+    about = {**run.about, "exported": {"average": use or run.recipe.ema.use}}
+    checkpoint.save(
+        folder / "checkpoints", facts["step"], {"network": weights}, {**facts, "recipe": recipe.to_json()},
+        fingerprint=saved.state.get("belongs"),
+    )  # fmt: skip
+    checkpoint.replace_json(folder / "recipe.json", {**about, "recipe": recipe.to_json()})
+    for file in sorted((run.path / "results").glob("*.json")):
+        (folder / "results").mkdir(exist_ok=True)
+        shutil.copyfile(file, folder / "results" / file.name)
+    (folder / "README.md").write_text(card(run, use))
+    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    return [f"{size / 2**20:.1f} MiB, a run: sfumato sample {folder}, or sfumato.load({json.dumps(str(folder))})"]
