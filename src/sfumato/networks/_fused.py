@@ -50,7 +50,7 @@ def usable(x: Tensor) -> bool:
         and x.ndim == 4
         and x.numel() > 0
         and x.is_contiguous(memory_format=torch.channels_last)
-        and not torch.compiler.is_compiling()
+        and not (torch.compiler.is_compiling() or torch.jit.is_tracing())  # a graph would hold numbers, not the kernel
         and library(x.dtype) is not None
     )
 
