@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from sfumato.core.find import entries
+from sfumato.studies.families import rivals
 from sfumato.training.assemble import build_network, trains
 from sfumato.training.check import check
 from sfumato.training.loop import train
@@ -16,7 +18,8 @@ from sfumato.training.recipe import Recipe, override
 from sfumato.training.run import load_data, resolve
 
 DIGITS = [name for name, recipe in entries("recipes").items() if recipe().data.name == "digits"]
-SHARED = ("ddpm", "iddpm", "iddpm-vlb", "vp", "ve", "flow", "otcfm", "v")
+STARTED = {name: recipe() for name, recipe in entries("recipes").items() if name in DIGITS and recipe().train.start}
+SHARED = ("ddpm", "iddpm", "iddpm-vlb", "vp", "ve", "ve-corrected", "flow", "otcfm", "v", "cfg")
 
 
 def recipe_of(name: str) -> Recipe:
@@ -48,13 +51,14 @@ def test_the_comparison_is_fair() -> None:
         for field in ("images", "minutes", "seed") + (() if gan else ("batch", "precision")):
             assert getattr(recipe.train, field) == getattr(base.train, field)
         assert gan or recipe.ema == base.ema
+    assert not set(STARTED) & set(rivals())
     for family in SHARED:
         recipe = recipe_of(f"{family}-digits")
         assert (recipe.network, recipe.train) == (base.network, base.train)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", DIGITS)
+@pytest.mark.parametrize("name", [name for name in DIGITS if name not in STARTED])
 def test_it_learns_and_samples(name: str, tmp_path) -> None:
     """Thirty steps: the loss falls, and a model's images are finite, not constant, and differ by seed."""
     few = ["train.images=3840", "train.log_every=640", "train.sheet_every=1000000"]
@@ -68,3 +72,22 @@ def test_it_learns_and_samples(name: str, tmp_path) -> None:
         x = run.source(use="raw").floats([0, 1, 2, 3], torch.tensor([0, 3, -1, 9]))
         assert bool(torch.isfinite(x).all()) and float(x.std()) > 0.05
         assert not torch.equal(x[0], x[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STARTED)
+def test_it_goes_on_from_a_trained_model(name: str, tmp_path) -> None:
+    """Distillation and consistency tuning: few steps come nearer to what many steps of the teacher make."""
+    recipe = STARTED[name]
+    few = ["train.images=3840", "train.log_every=640", "train.sheet_every=1000000"]
+    teacher = Path(recipe.train.start or "").name
+    taught = train(override(recipe_of(teacher), few), tmp_path / teacher, quiet=True, device="cpu")
+    more = [f"train.start={taught.path}@raw", "train.images=7680", "train.precision=fp32"]
+    run = train(override(recipe, [*few, *more]), tmp_path / name, quiet=True, device="cpu")
+    label = torch.arange(32) % 10
+    many = taught.with_recipe(override(taught.recipe, ["sample.sampler=ddim", "sample.grid.steps=200"]))
+    goal = many.source(use="raw").floats(range(32), label)
+    before = run.with_recipe(run.recipe).source(denoiser=taught.denoiser("raw")).floats(range(32), label)
+    after = run.source(use="raw").floats(range(32), label)
+    assert bool(torch.isfinite(after).all())
+    assert float((after - goal).square().mean()) < float((before - goal).square().mean())

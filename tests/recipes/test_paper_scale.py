@@ -77,6 +77,8 @@ PARAMETERS = {
     "otcfm-cifar10": (35_746_307, 0),
     "flow-cifar10-meta": (55_676_419, 0),
     "progressive-teacher-cifar10": (60_004_099, 0),
+    "progressive-student-cifar10": (60_004_099, 0),
+    "ect-cifar10": (55_733_891 - 9 * 128, 0),  # without labels of augmentation
     "course-edm-fashion-mnist": (5_031_081, 0),
     "course-edm-cifar10": (5_033_387, 0),
     "course-edm-celeba-big": (81_317_715, 0),

@@ -79,10 +79,12 @@ class Noising:
 
     def levels(self, positions: Tensor) -> Level:
         """Return the training level of each position, shape (B,)."""
+        return self.draw(self.quantiles(positions))
+
+    def quantiles(self, positions: Tensor) -> Tensor:
+        """Return where in the draw each position lies, u in (0, 1), shape (B,)."""
         u = noise.uniform(positions, seed=self.seed, purpose="level")
-        if self.stratified:
-            u = ((positions % self.batch).to(u) + u) / self.batch
-        return self.draw(u)
+        return ((positions % self.batch).to(u) + u) / self.batch if self.stratified else u
 
     def noise(self, x0: Tensor, positions: Tensor) -> Tensor:
         """Return the noise that each image meets, the shape, dtype and device of `x0`."""

@@ -161,6 +161,86 @@ def v_digits() -> Recipe:
     )
 
 
+def distill_digits() -> Recipe:
+    """Progressive distillation on digits: v-digits taken from 32 steps to 4 in 3 halvings.
+
+    Paper: Salimans and Ho, 2022 (network, optimiser and budget are ours).
+    Command: sfumato train v-digits; sfumato train distill-digits train.start=runs/v-digits
+    Hardware and time: two minutes on two CPU cores, after the teacher.
+    Expected: no published score.
+    Measured here: see docs/design-space.md.
+    """
+    base, halvings, last = v_digits(), 3, 4
+    return replace(
+        base,
+        name="distill-digits",
+        objective=part("objectives", "distill", steps=last * 2**halvings, halvings=halvings, label_dropout=0.1),
+        train=replace(
+            base.train,
+            start="runs/v-digits",
+            optimizer=part("training.optim", "adam", lr=5e-4),
+            rate=part("training.rates", "stages", count=halvings),
+        ),
+        sample=Sample(part("samplers", "ddim", clip=True), part("grids", "uniform", steps=last, t_min=1 / last)),
+    )
+
+
+def ect_digits() -> Recipe:
+    """Consistency tuning on digits: edm-digits taken to two calls (grid.steps=1 for one).
+
+    Paper: Geng et al., Consistency Models Made Easy, 2024 (network, optimiser and budget are ours).
+    Command: sfumato train edm-digits; sfumato train ect-digits train.start=runs/edm-digits
+    Hardware and time: two minutes on two CPU cores, after edm-digits.
+    Expected: no published score.
+    Measured here: see docs/design-space.md.
+    """
+    base = edm_digits()
+    return replace(
+        base,
+        name="ect-digits",
+        draw=part("draws", "lognormal", mean=-1.1, std=2.0),
+        objective=part("objectives", "consistency", stages=8, label_dropout=0.1),
+        train=replace(base.train, start="runs/edm-digits", optimizer=part("training.optim", "radam", lr=5e-4)),
+        sample=Sample(
+            part("samplers", "ddim", fresh=True), part("grids", "karras", steps=2, sigma_min=0.821, sigma_max=80.0)
+        ),
+    )
+
+
+def cfg_digits() -> Recipe:
+    """Classifier-free guidance as it was published, on digits: eps on the continuous cosine schedule, guided at 1.5.
+
+    Paper: Ho and Salimans, Classifier-Free Diffusion Guidance, 2022 (network, optimiser and budget are ours).
+    Command: sfumato train cfg-digits; sfumato sweep runs/cfg-digits guidance=1,1.5,2.5,5
+    Hardware and time: about a minute on two CPU cores.
+    Expected: no published score.
+    Measured here: see the table of families in the docs.
+    """
+    return _shared(
+        "cfg-digits",
+        schedule=part("schedules", "trig", log_snr_min=-20.0, log_snr_max=20.0),
+        target=part("core.target", "eps"),
+        c_noise=part("conditioning", "angle"),
+        draw=part("draws", "uniform"),
+        weighting=part("weightings", "simple"),
+        sample=replace(_ancestral("small", part("grids", "uniform", steps=50)), guidance=1.5),
+    )
+
+
+def ve_corrected_digits() -> Recipe:
+    """ve-digits sampled by predictor and corrector, as NCSN++'s published scores are.
+
+    Paper: Song et al., 2021, algorithm 2 (network, input scale, optimiser and budget are ours).
+    Command: sfumato train ve-corrected-digits
+    Hardware and time: about a minute on two CPU cores.
+    Expected: no published score.
+    Measured here: see the table of families in the docs.
+    """
+    base = ve_digits()
+    sampler = part("samplers", "predictor-corrector", snr=0.16, clip=True)
+    return replace(base, name="ve-corrected-digits", sample=replace(base.sample, sampler=sampler))
+
+
 def adm_digits() -> Recipe:
     """ADM on digits: iDDPM's recipe with ADM's network, made small. `adm-digits-classifier` guides it.
 

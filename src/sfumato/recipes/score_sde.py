@@ -4,9 +4,9 @@ The networks divide residual sums by sqrt(2) and resample inside blocks; NCSN++ 
 features and a second path for the image. Images lie in [-1, 1] here and in [0, 1] in the original VE code, so sigma is
 twice the published one, and c_noise is ln(sigma / 2).
 
-Sampling is ancestral with the large variance: on VE it is the paper's reverse-diffusion predictor exactly, on VP it
-differs from Euler-Maruyama by the exact integration of each step. The Langevin corrector of the published VE scores
-(signal-to-noise 0.16, one correction per step, 2000 evaluations) is not part of it. The average of the weights warms up
+Sampling on VP is ancestral with the large variance, which differs from Euler-Maruyama by the exact integration of each
+step; on VE that is the paper's reverse-diffusion predictor, and the Langevin corrector goes before it (signal-to-noise
+0.16, one correction per step, 2000 evaluations). The average of the weights warms up
 as (1 + n) / (10 + n), a half-life of 0.077 of the images seen.
 
 References:
@@ -24,6 +24,7 @@ from sfumato.training.recipe import Data, Part, Recipe, Sample, Train, part
 
 WARMUP = 0.077
 PREDICTOR = part("samplers", "ancestral", variance="large")
+CORRECTED = part("samplers", "predictor-corrector", snr=0.16)
 NCSN: dict[str, Any] = {"fourier": True, "fourier_scale": 16.0, "taps": (1, 3, 3, 1), "image_path": True}
 
 
@@ -111,7 +112,7 @@ def ncsnpp_cifar10() -> Recipe:
         draw=part("draws", "uniform"),
         objective=part("objectives", "denoising", stratified=False, reduce="half-sum"),
         ema=decaying(128, 0.999, WARMUP),
-        sample=Sample(PREDICTOR, part("grids", "logsnr", steps=1000, sigma_min=0.02, sigma_max=100.0)),
+        sample=Sample(CORRECTED, part("grids", "logsnr", steps=1000, sigma_min=0.02, sigma_max=100.0)),
     )
 
 

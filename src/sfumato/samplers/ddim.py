@@ -37,6 +37,7 @@ def ddim(
     label: Tensor | None = None,
     eta: float = 0.0,
     sigma_hat: bool = False,
+    fresh: bool = False,
     clip: bool | float = False,
 ) -> Iterator[State]:
     """Keep the predicted noise and move the level; first order, one call of the denoiser per step.
@@ -49,21 +50,28 @@ def ddim(
         label: int64 (B,) or None.
         eta: Share of the posterior standard deviation that is renewed, in [0, 1].
         sigma_hat: Add noise of variance beta instead of beta-tilde (needs eta = 1).
+        fresh: Renew all of the noise instead, x_s = alpha_s x0 + sigma_s z: how consistency models take further steps.
         clip: Clip x0 to [-1, 1] (True) or [-clip, clip].
 
     Yields:
         The state after every step.
 
     Raises:
-        ValueError: If eta is outside [0, 1], or sigma_hat is set without eta = 1.
+        ValueError: If eta is outside [0, 1], sigma_hat is set without eta = 1, or fresh with either.
     """
     if not 0 <= eta <= 1:
         raise ValueError(f"eta lies in [0, 1] (0 deterministic, 1 ancestral); got {eta}.")
     if sigma_hat and eta != 1:
         raise ValueError(f"sigma_hat replaces the noise of eta = 1; got eta = {eta}.")
+    if fresh and (eta or sigma_hat):
+        raise ValueError(f"fresh renews all of the noise, so eta = 0 and sigma_hat = False; got {eta} and {sigma_hat}.")
     for i in range(len(grid) - 1):
         t, s = grid[i], grid[i + 1]
         x0 = clipped(denoiser(x, t, label).x0, clip)
+        if fresh:
+            x = s.noisy(x0, noise(i)) if s.sigma > 0 else x0
+            yield State(x, s, x0)
+            continue
         k = Kernel.between(s, t)
         var = eta**2 * k.log_var_small.exp()
         x = _move(x, x0, t, s, (s.sigma**2 - var).clamp(min=0).sqrt())

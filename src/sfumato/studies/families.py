@@ -27,7 +27,9 @@ def rivals() -> dict[str, Recipe]:
     return {
         name: recipe
         for name, recipe in made.items()
-        if trains(recipe) == "denoiser" and (recipe.data, recipe.network) == (ours.data, ours.network)
+        if trains(recipe) == "denoiser"
+        and recipe.train.start is None  # what was trained before would count as well
+        and (recipe.data, recipe.network) == (ours.data, ours.network)
     }
 
 

@@ -7,7 +7,7 @@ for and the recipe knows:
     schedule    the schedule itself, t -> Level                   (grids.uniform, draws.uniform)
     sigma_data  standard deviation of the data                    (target edm, weighting edm)
     variance    the network's learned variance                    (objectives hybrid, vlb)
-    draw, weighting, seed, batch                                  (objectives)
+    draw, weighting, seed, batch, images, teacher                 (objectives)
     channels, out_channels, classes, size, augments               (networks)
 
 Asking for a table under a continuous schedule is refused here, when the recipe is built, not after an hour; so is
@@ -174,7 +174,9 @@ def build_objective(
     """
     context = context_of(recipe)
     context |= {"draw": draw, "weighting": make(recipe.weighting, context)}
-    context |= {"seed": recipe.train.seed, "batch": recipe.train.batch}
+    context |= {"seed": recipe.train.seed, "batch": recipe.train.batch, "images": recipe.train.images}
+    if asks(recipe.objective, "teacher"):
+        context["teacher"] = build_denoiser(recipe, build_network(recipe, device))
     with _initialised(recipe):
         objective: Callable[..., Any] = make(recipe.objective, context)
     return objective.to(device) if isinstance(objective, nn.Module) else objective

@@ -63,7 +63,8 @@ def check(recipe: Recipe) -> None:
     draw = make(recipe.draw, context)
     for made in (recipe.c_noise, recipe.target):
         make(made, context)
-    build_objective(recipe, draw)
+    build_objective(recipe, draw, "meta")
+    _check_budget(recipe)
     discrete = [p for p in (recipe.c_noise, recipe.target, recipe.weighting, recipe.objective) if asks(p, "table")]
     if discrete:
         what = f"{discrete[0].room}={discrete[0].name} knows the levels of schedule={recipe.schedule.name} only"
@@ -76,6 +77,20 @@ def check(recipe: Recipe) -> None:
                 "does not train. Set objective=hybrid or objective=vlb, or variance=none."
             )
         check_sampling(recipe)
+
+
+def _check_budget(recipe: Recipe) -> None:
+    """Refuse an objective without what it must be given beyond the recipe's parts."""
+    if asks(recipe.objective, "images") and recipe.train.minutes is not None:
+        raise RecipeError(
+            f"objective={recipe.objective.name} divides a budget of images into stages, and train.minutes="
+            f"{recipe.train.minutes:g} leaves it open. Set train.minutes=none and train.images."
+        )
+    if asks(recipe.objective, "teacher") and recipe.train.start is None:
+        raise RecipeError(
+            f"objective={recipe.objective.name} halves the steps of a trained model, and train.start names none. Set "
+            "train.start=RUN, a run of the same network, target and conditioning."
+        )
 
 
 def _quantiles() -> Tensor:

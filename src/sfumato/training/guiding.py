@@ -38,11 +38,12 @@ class Weak(NamedTuple):
     use: str | None
 
 
-def weak_of(text: str) -> Weak:
+def weak_of(text: str, field: str = "sample.autoguidance") -> Weak:
     """Read where a weak model is found.
 
     Arguments:
         text: RUN, RUN@STEP, RUN@AVERAGE or RUN@STEP@AVERAGE; without RUN, the run that is guided.
+        field: Of the recipe that says so, for the message.
 
     Raises:
         RecipeError: If it does not read so.
@@ -55,7 +56,7 @@ def weak_of(text: str) -> Weak:
     names = [word for word in rest if word and not word.isdigit()]
     if len(numbers) > 1 or len(names) > 1 or len(numbers) + len(names) < len(rest) or not (folder or rest):
         raise RecipeError(
-            f"sample.autoguidance reads RUN, RUN@STEP, RUN@AVERAGE or RUN@STEP@AVERAGE, and @... for a checkpoint or "
+            f"{field} reads RUN, RUN@STEP, RUN@AVERAGE or RUN@STEP@AVERAGE, and @... for a checkpoint or "
             f"average of the run itself; got {text!r}."
         )
     return Weak(folder, int(numbers[0]) if numbers else None, names[0] if names else None)

@@ -25,12 +25,14 @@ from sfumato.training import checkpoint
 from sfumato.training.assemble import trains
 from sfumato.training.check import check
 from sfumato.training.distributed import join, others_may_end
+from sfumato.training.ema import Averages
 from sfumato.training.guard import Diverged, Signals
 from sfumato.training.machine import default_device, describe, keep_freed_memory
 from sfumato.training.recipe import Recipe, RecipeError, differences
 from sfumato.training.replicas import check_shared
 from sfumato.training.run import Run, load_data, resolve
 from sfumato.training.sharing import images_of_all
+from sfumato.training.starting import starting_weights
 from sfumato.training.trainers import Steps, trainer_of
 
 # Fields that say how a run is watched, not what it computes; they may differ on resume.
@@ -88,6 +90,8 @@ def train(
         data = load_data(recipe, "train", root)
     recipe = resolve(recipe, data)
     check(recipe)
+    begun = bool(checkpoint.steps(folder / "checkpoints"))
+    start = None if recipe.train.start is None or begun else starting_weights(recipe, recipe.train.start)
     fingerprint = {"data": data.content_hash, "indices": data.index_hash, "rule": data.rule}
     with ranks.in_turn():
         if ranks.first:
@@ -100,6 +104,9 @@ def train(
     saved = checkpoint.latest_of(ranks, folder / "checkpoints")
     if saved is not None:
         trainer.load(saved)
+    elif start is not None:
+        trainer.network.load_state_dict(start)
+        trainer.averages = Averages(trainer.network, recipe.ema)
     if ranks.first:
         _trim(folder / "metrics.jsonl", trainer.step)
     if not quiet:

@@ -33,6 +33,13 @@ def linear(warmup: float = 0.0, hold: float = 0.0) -> Rate:
     return lambda seen, spent: _ramp(seen, warmup) * min(1.0, max(0.0, 1 - spent) / (1 - hold))
 
 
+def stages(count: int = 1, warmup: float = 0.0) -> Rate:
+    """Fall linearly to zero in each of `count` equal stages of the budget (progressive distillation)."""
+    if count < 1:
+        raise ValueError(f"stages counts at least 1 stage; got {count}.")
+    return lambda seen, spent: _ramp(seen, warmup) * (1 - min(spent, 1.0) * count % 1)
+
+
 def cosine(warmup: float = 0.0) -> Rate:
     """Fall along half a cosine to zero at the end of the budget."""
     return lambda seen, spent: _ramp(seen, warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, spent)))

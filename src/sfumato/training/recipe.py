@@ -115,6 +115,7 @@ class Train:
         batch: Global batch size: images per optimiser step over all devices and accumulation rounds.
         micro: Images per device in one forward pass; None for as many as the batch asks.
         seed: Addresses every random number of the run.
+        start: Weights to begin from: RUN, RUN@STEP, RUN@AVERAGE or RUN@STEP@AVERAGE; None for the network's own.
         optimizer: Entry of `training.optim`.
         rate: Entry of `training.rates`: the learning-rate schedule.
         clip: Largest gradient norm; None for no clipping.
@@ -131,6 +132,7 @@ class Train:
     batch: int = 64
     micro: int | None = None
     seed: int = 0
+    start: str | None = None
     optimizer: Part = field(default_factory=lambda: part("training.optim", "adam"))
     rate: Part = field(default_factory=lambda: part("training.rates", "constant"))
     clip: float | None = None
