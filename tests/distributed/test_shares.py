@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from sfumato.training.distributed import LaunchError, Ranks, join
 from sfumato.training.recipe import override
@@ -60,3 +61,19 @@ def test_a_device_that_cannot_be_shared_is_refused(monkeypatch):
         join("cuda:0")
     with pytest.raises(LaunchError, match=r"process 1 .* 1 GPU\. .*--nproc-per-node 1"):
         join("cuda")
+
+
+def test_what_cannot_be_divided_is_refused(tiny, monkeypatch):
+    from sfumato.networks.edm2 import Layer
+    from sfumato.training.optim import muon
+    from sfumato.training.shards import Shards
+
+    check_shared(override(tiny, ["train.shard=true"]), Ranks(0, 2))
+    with pytest.raises(LaunchError, match="as many rounds"):
+        check_shared(override(tiny, ["train.shard=true", "train.batch=9", "train.micro=4"]), Ranks(0, 2))
+    monkeypatch.setattr("sfumato.training.shards.init_device_mesh", lambda kind, shape: None)
+    shards = Shards(Ranks(0, 2), torch.device("cpu"), torch.nn.Identity)
+    with pytest.raises(LaunchError, match="edm2"):
+        shards.divide([Layer(2, 2, 3)])
+    with pytest.raises(LaunchError, match="muon steps whole matrices"):
+        shards.check(muon(torch.nn.Sequential(*(torch.nn.Conv2d(2, 2, 1) for _ in range(3)))))

@@ -42,6 +42,18 @@ def same(a, b):
     )
 
 
+def distance(a, b):
+    """The Euclidean distance of two groups of tensors."""
+    return sum(float((a[k].double() - b[k].double()).square().sum()) for k in a) ** 0.5
+
+
+def same_format(a, b):
+    """Whether two checkpoints hold tensors of the same names, shapes and types."""
+    return {g: {k: (v.shape, v.dtype) for k, v in a[g].items()} for g in a} == {
+        g: {k: (v.shape, v.dtype) for k, v in b[g].items()} for g in b
+    }
+
+
 @pytest.fixture
 def steady(tiny):
     """The tiny recipe with rounds of half a batch and a rate that does not know the end."""
@@ -69,6 +81,24 @@ def test_one_two_one_is_one_run(steady, tmp_path, one_thread):
     assert [r["images"] for r in mixed] == [r["images"] for r in whole]
     for a, b in zip(mixed, whole):  # sums over images are added in another order
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-5) and a["grad_norm"] == b["grad_norm"]
+
+
+def test_divided_weights_give_the_same_run(steady, tmp_path, one_thread):
+    """One process -> two that divide the weights -> one: checkpoints of the same format, and the same weights."""
+    straight = train(steady, tmp_path / "straight", quiet=True, device="cpu")
+    folder, end = tmp_path / "mixed", ("train.images",)
+    train(override(steady, ["train.images=32"]), folder, quiet=True, device="cpu")
+    before = state(folder)
+    together(override(steady, ["train.images=64", "train.shard=true"]), folder, allow=end)
+    assert same_format(state(folder), state(straight.path))
+    assert (folder / "sheets" / "000000064.png").exists()
+    train(steady, folder, quiet=True, device="cpu", allow=end)
+    mixed, whole = state(folder), state(straight.path)
+    for group in ("network", "ema-power-0.10", "ema-half-0.001", "optimizer-0"):
+        apart, moved = distance(mixed[group], whole[group]), distance(before[group], whole[group])
+        assert apart < 1e-3 * moved, (group, apart, moved)  # the gradient's norm is added up in another order
+    for a, b in zip(log(folder), log(straight.path)):
+        assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-4)
 
 
 def test_an_indivisible_batch_is_shared(steady, tmp_path, one_thread):

@@ -18,14 +18,15 @@ References:
 
 from __future__ import annotations
 
-import copy
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sfumato.training.distributed import Ranks
 from sfumato.training.recipe import Ema, RecipeError
+from sfumato.training.replicas import Copies
 
 
 class Profile(Protocol):
@@ -68,9 +69,11 @@ class Averages:
     Arguments:
         network: The network being trained.
         spec: Which averages (see `recipe.Ema`).
+        held: How the processes of the run hold weights; whole unless given.
     """
 
-    def __init__(self, network: nn.Module, spec: Ema) -> None:
+    def __init__(self, network: nn.Module, spec: Ema, held: Copies | None = None) -> None:
+        self.held = held or Copies(Ranks())
         self.profiles: dict[str, Profile] = {f"power-{w:.2f}": power(w) for w in spec.power}
         self.profiles |= {f"half-{h:g}": half_life(h, spec.warmup) for h in spec.half_life}
         if spec.use not in ("raw", *self.profiles):
@@ -82,19 +85,18 @@ class Averages:
         """Move every average towards the network after a step that ended at `seen` images."""
         state = network.state_dict()
         floating = [k for k, v in state.items() if v.is_floating_point()]
-        fresh = [state[k] for k in floating]
+        own = self.held.own
+        fresh = [own(state[k]) for k in floating]
         for name, profile in self.profiles.items():
             average = self.weights[name]
-            torch._foreach_lerp_([average[k] for k in floating], fresh, 1 - profile(seen, batch))
+            torch._foreach_lerp_([own(average[k]) for k in floating], fresh, 1 - profile(seen, batch))
             for k, v in state.items():
                 if not v.is_floating_point():
                     average[k].copy_(v)
 
     def network(self, network: nn.Module, use: str) -> nn.Module:
         """Return a copy of the network that carries the average `use` ("raw" for the network's own weights)."""
-        twin = copy.deepcopy(network)
-        if use != "raw":
-            twin.load_state_dict(self.weights[use])
+        twin = self.held.twin(network, network.state_dict() if use == "raw" else self.weights[use])
         return twin.eval().requires_grad_(False)
 
 

@@ -36,7 +36,10 @@ from sfumato.training.starting import starting_weights
 from sfumato.training.trainers import Steps, trainer_of
 
 # Fields that say how a run is watched, not what it computes; they may differ on resume.
-FREE = ("train.log_every", "train.save_every", "train.keep", "train.sheet_every", "train.micro", "sample", "evaluate")
+FREE = (
+    "train.log_every", "train.save_every", "train.keep", "train.sheet_every", "train.micro", "train.shard", "sample",
+    "evaluate",
+)  # fmt: skip
 
 
 class Interrupted(SystemExit):

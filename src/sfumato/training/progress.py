@@ -5,7 +5,7 @@ Optimiser states are kept as flat groups of tensors, so that a checkpoint holds 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -51,10 +51,21 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
     return flat
 
 
-def load_optimizer(optimizer: Optimizer, saved: Mapping[str, Tensor]) -> None:
-    """Take over what `optimizer_tensors` returned."""
+def load_optimizer(
+    optimizer: Optimizer,
+    saved: Mapping[str, Tensor],
+    divided: Callable[[Tensor, Tensor], Tensor] = lambda value, like: value,
+) -> None:
+    """Take over what `optimizer_tensors` returned.
+
+    Arguments:
+        optimizer: Of the same parameters.
+        saved: Whole tensors.
+        divided: (value, parameter) -> what this process keeps of it, where several divide the parameters.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in saved.items():
         number, name = key.split(".", 1)
-        state.setdefault(int(number), {})[name] = value.clone()
+        state.setdefault(int(number), {})[name] = divided(value, parameters[int(number)]).clone()
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

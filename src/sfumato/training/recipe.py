@@ -124,6 +124,8 @@ class Train:
         save_every: Minutes between checkpoints.
         keep: Checkpoints kept, at least 2.
         sheet_every: Images between sample sheets; None for ten over the run.
+        shard: Whether several processes divide weights, averages and optimiser among them (`training.shards`), for a
+            network that outgrows one device; they hold copies otherwise. The result is the same but for rounding.
         bad_in_a_row: Non-finite steps in a row after which the run rolls back, then stops.
     """
 
@@ -141,6 +143,7 @@ class Train:
     save_every: float = 5.0
     keep: int = 2
     sheet_every: int | None = None
+    shard: bool = False
     bad_in_a_row: int = 20
 
 

@@ -14,13 +14,15 @@ References:
 
 from __future__ import annotations
 
+import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 
 from sfumato.objectives import Loss
 from sfumato.training.assemble import option, trains
@@ -45,20 +47,52 @@ class Step(nn.Module):
         return objective(self.model, *batch)
 
 
-def replicate(model: nn.Module, objective: Callable[..., Loss], ranks: Ranks) -> nn.Module:
-    """Return the step of a model and an objective, with its gradients summed over ranks.
+class Copies:
+    """Where a run's weights are: whole, on every rank. `training.shards` divides them instead.
 
     Arguments:
-        model: On its device.
-        objective: As `Step` takes it.
         ranks: Of the run.
     """
-    step = Step(model, objective)
-    if ranks.world == 1:
-        return step
-    with warnings.catch_warnings():  # the option has another name in newer versions of torch, and both names work
-        warnings.filterwarnings("ignore", message=".*broadcast_buffers")
-        return DistributedDataParallel(step, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+    def __init__(self, ranks: Ranks) -> None:
+        self.ranks = ranks
+
+    def divide(self, modules: Sequence[nn.Module]) -> None:
+        """Divide modules over the ranks, in place, before an optimiser takes their parameters."""
+
+    def check(self, optimizers: Sequence[Optimizer]) -> None:
+        """Refuse optimisers that cannot step what a rank has of the weights."""
+
+    def step(self, model: nn.Module, objective: Callable[..., Loss]) -> nn.Module:
+        """Return the step of a model and an objective, with its gradients averaged over ranks."""
+        step = Step(model, objective)
+        if self.ranks.world == 1:
+            return step
+        with warnings.catch_warnings():  # the option has another name in newer versions of torch; both names work
+            warnings.filterwarnings("ignore", message=".*broadcast_buffers")
+            return DistributedDataParallel(step, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+    def own(self, tensor: Tensor) -> Tensor:
+        """Return what this rank has of a tensor, sharing its memory: for elementwise work."""
+        return tensor
+
+    def whole(self, tensor: Tensor) -> Tensor:
+        """Return a tensor gathered from all ranks, which all call this."""
+        return tensor
+
+    def divided(self, value: Tensor, like: Tensor) -> Tensor:
+        """Return a whole tensor divided as another one of its shape is."""
+        return value
+
+    def gathered(self, groups: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+        """Return the first rank's groups of whole tensors, for a checkpoint; all ranks call this."""
+        return {stem: dict(group) for stem, group in groups.items()}
+
+    def twin(self, network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+        """Return a copy of a network, whole, with other weights; all ranks call this."""
+        made = copy.deepcopy(network)
+        made.load_state_dict(weights)
+        return made
 
 
 def quiet(step: nn.Module, last: bool) -> AbstractContextManager[object]:
@@ -81,6 +115,13 @@ def check_shared(recipe: Recipe, ranks: Ranks) -> None:
     if ranks.world == 1:
         return
     ranks.rounds(0, recipe.train.batch, recipe.train.micro)  # refuses a batch of fewer images than ranks
+    if recipe.train.shard:
+        batch, micro = recipe.train.batch, recipe.train.micro
+        if len({len(Ranks(r, ranks.world).rounds(0, batch, micro)) for r in range(ranks.world)}) > 1:
+            raise LaunchError(
+                f"train.shard=true needs as many rounds on every process, and train.batch={batch} in rounds of "
+                f"train.micro={micro} does not give {ranks.world} processes that. Set a train.batch that they divide."
+            )
     whole = {
         f"objective={recipe.objective.name} trains a generator against a discriminator, which": trains(recipe)
         not in ("denoiser", "classifier"),

@@ -29,7 +29,7 @@ from sfumato.training.ema import Averages
 from sfumato.training.guard import FiniteWatch
 from sfumato.training.progress import Rates, load_optimizer, optimizer_tensors, share_spent
 from sfumato.training.recipe import Recipe
-from sfumato.training.replicas import quiet, replicate, running_statistics
+from sfumato.training.replicas import Copies, quiet, running_statistics
 from sfumato.training.tally import Tally
 
 
@@ -83,13 +83,16 @@ class Trainer:
         self.trained = self.network  # with what the objective has learned numbers of, if any
         if isinstance(self.objective, nn.Module):
             self.trained = nn.ModuleList((self.network, self.objective))
-        self.replicas = replicate(self.model, self.objective, ranks)
+        self.weights = _weights(recipe, ranks, device)
+        self.weights.divide([m for m in (self.network, self.objective) if isinstance(m, nn.Module)])
+        self.replicas = self.weights.step(self.model, self.objective)
         self.statistics = running_statistics(self.network) if ranks.world > 1 else []
         self.loader = Loader(data, recipe.train.seed, device, flip=recipe.data.flip)
         self.optimizers: list[Optimizer] = make(recipe.train.optimizer, {"network": self.trained})
+        self.weights.check(self.optimizers)
         self.rates = Rates(self.optimizers)
         self.rate = make(recipe.train.rate, {})
-        self.averages = Averages(self.network, recipe.ema)
+        self.averages = Averages(self.network, recipe.ema, self.weights)
         self.watch = FiniteWatch(recipe.train.bad_in_a_row)
         self.tally = Tally(device)
         self.seen = 0  # images, counting skipped steps: the position of the next sample
@@ -115,6 +118,7 @@ class Trainer:
             taken.append(loss)
         clip = self.recipe.train.clip
         norm = torch.nn.utils.clip_grad_norm_(self.trained.parameters(), float("inf") if clip is None else clip)
+        norm = self.weights.whole(norm)
         each = torch.cat([loss.each.detach() for loss in taken])
         good = bool(self.ranks.everywhere(torch.isfinite(norm) & torch.isfinite(each).all()))
         self.seen += batch
@@ -171,7 +175,7 @@ class Trainer:
         }
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """Return every tensor of the state, grouped by file."""
+        """Return every tensor of the state, grouped by file, on the first rank; all ranks call it."""
         self.ranks.sum_to_first(self.tally.summed())
         groups = {"network": dict(self.network.state_dict())}
         groups |= {f"ema-{name}": weights for name, weights in self.averages.weights.items()}
@@ -181,22 +185,35 @@ class Trainer:
             groups["draw"] = self.memory.state()
         if isinstance(self.objective, nn.Module):
             groups["objective"] = dict(self.objective.state_dict())
-        return groups
+        return self.weights.gathered(groups)
 
     def load(self, saved: checkpoint.Checkpoint) -> None:
         """Take over the state of a checkpoint."""
-        self.network.load_state_dict(saved.tensors["network"])
+        self._load(self.network, saved.tensors["network"])
         for name, weights in self.averages.weights.items():
             for key, value in saved.tensors[f"ema-{name}"].items():
-                weights[key].copy_(value)
+                weights[key].copy_(self.weights.divided(value, weights[key]))
         for i, optimizer in enumerate(self.optimizers):
-            load_optimizer(optimizer, saved.tensors[f"optimizer-{i}"])
+            load_optimizer(optimizer, saved.tensors[f"optimizer-{i}"], self.weights.divided)
         self.tally.load(saved.tensors["tally"])
         for value in self.tally.summed().values():
             value *= self.ranks.first
         if self.memory is not None:
             self.memory.load(saved.tensors["draw"])
         if isinstance(self.objective, nn.Module):
-            self.objective.load_state_dict(saved.tensors["objective"])
+            self._load(self.objective, saved.tensors["objective"])
         self.seen, self.step = saved.state["seen"], saved.state["step"]
         self.elapsed, self.watch.total = saved.state["elapsed"], saved.state["skipped"]
+
+    def _load(self, module: nn.Module, saved: Mapping[str, Tensor]) -> None:
+        state = module.state_dict()
+        module.load_state_dict({name: self.weights.divided(value, state[name]) for name, value in saved.items()})
+
+
+def _weights(recipe: Recipe, ranks: Ranks, device: torch.device) -> Copies:
+    """Return how the ranks hold the weights: whole, or divided if the recipe says so and there are several."""
+    if not recipe.train.shard or ranks.world == 1:
+        return Copies(ranks)
+    from sfumato.training.shards import Shards  # what it imports takes a second
+
+    return Shards(ranks, device, lambda: build_network(recipe, device))
