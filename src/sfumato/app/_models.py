@@ -40,7 +40,8 @@ class Model:
         # read once: training may go on and take the checkpoint's folder away
         self._settings = settings_of(self.run.recipe.to_json(), self.run.checkpoint.path, "", device)
         self._loaded: dict[str, Preconditioned] = {}
-        self.denoiser(None)  # refuses a classifier or damaged weights now, not at the first click
+        self.denoiser(None)  # refuses a classifier or damaged weights now, not at the first click,
+        check_sampling(self.run.recipe)  # and a recipe that cannot be sampled
 
     def denoiser(self, use: str | None) -> Preconditioned:
         """Return the denoiser with an average of the weights; None for the recipe's choice."""

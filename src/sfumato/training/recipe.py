@@ -348,8 +348,10 @@ def _to_json(value: Any) -> Any:
     return value
 
 
-def _from_json(cls: Any, tree: Mapping[str, Any], path: str) -> Any:
+def _from_json(cls: Any, tree: Any, path: str) -> Any:
     hints = typing.get_type_hints(cls)
+    if not isinstance(tree, Mapping):
+        raise RecipeError(f"{path} must be a JSON object; got {tree!r:.60}.")
     unknown = set(tree) - set(hints)
     if unknown:
         raise RecipeError(f"{path}: " + nearest("field", sorted(unknown)[0], hints))
@@ -358,10 +360,20 @@ def _from_json(cls: Any, tree: Mapping[str, Any], path: str) -> Any:
         hint = hints[key]
         inner = next((a for a in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(a)), None)
         if inner is Part and isinstance(value, Mapping):
-            options = {k: tuple(v) if isinstance(v, list) else v for k, v in value["options"].items()}
-            values[key] = Part(value["room"], value["name"], options)
+            values[key] = _part_from_json(value, f"{path}.{key}")
         elif inner is not None and isinstance(value, Mapping):
             values[key] = _from_json(inner, value, f"{path}.{key}")
         else:
             values[key] = conform(f"{path}.{key}", value, hint)
+    fields = dataclasses.fields(cls)
+    required = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
+    if missing := [name for name in required if name not in values]:
+        raise RecipeError(f"{path} must have the field {missing[0]!r}; got {', '.join(tree) or 'none'}.")
     return cls(**values)
+
+
+def _part_from_json(tree: Mapping[str, Any], path: str) -> Part:
+    room, name, options = (tree.get(key) for key in ("room", "name", "options"))
+    if not (isinstance(room, str) and isinstance(name, str) and isinstance(options, Mapping)):
+        raise RecipeError(f"{path} must have a room, a name and options; got {dict(tree)!r:.60}.")
+    return Part(room, name, {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})

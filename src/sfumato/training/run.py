@@ -156,8 +156,21 @@ class Run:
             raise RecipeError(nearest("average", use, kept))
         trained = Recipe.from_json(self.checkpoint.state["recipe"]).shape  # images may be sampled at another size
         network = build_network(replace(self.recipe, shape=trained or self.recipe.shape))
-        network.load_state_dict(self.checkpoint.tensors[stem])
+        self._fill(network, stem)
         return network.eval().requires_grad_(False)
+
+    def _fill(self, network: nn.Module, stem: str) -> None:
+        """Give a network its weights, or say the first that does not fit: a recipe changed by hand, mostly."""
+        saved, own = self.checkpoint.tensors[stem], network.state_dict()
+        for name in sorted({*saved, *own}):
+            have, want = ("none" if name not in each else str(tuple(each[name].shape)) for each in (saved, own))
+            if have != want:
+                raise RecipeError(
+                    f"The weights in {self.checkpoint.path} are not those of the network in {self.path}/recipe.json: "
+                    f"{name} has shape {have}, and the recipe's has {want}. Restore recipe.json; a copy of its recipe is "
+                    "in the checkpoint's state.json."
+                )
+        network.load_state_dict(saved)
 
     def denoiser(self, use: str | None = None, device: torch.device | str = "cpu") -> Preconditioned:
         """Return the trained denoiser.
