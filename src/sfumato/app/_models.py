@@ -10,7 +10,7 @@ from typing import Any
 
 from sfumato.core.denoiser import Preconditioned
 from sfumato.report.signature import settings_of
-from sfumato.training.assemble import build_grid, option
+from sfumato.training.assemble import build_grid, option, trains
 from sfumato.training.check import check_sampling
 from sfumato.training.recipe import Part, Recipe, RecipeError, Sample, Shape
 from sfumato.training.run import Run
@@ -33,6 +33,11 @@ class Model:
     def __init__(self, path: Path | str, device: str) -> None:
         self.run, self.device = Run.open(path), device
         shape = self.run.recipe.shape
+        if trains(self.run.recipe) != "denoiser":
+            raise RecipeError(
+                f"The playground shows how images emerge step by step, and {path} trained a {trains(self.run.recipe)}. "
+                f"Name a diffusion run; see `sfumato runs`."
+            )
         if shape is None or shape.channels not in (1, 3):
             made = "no images yet" if shape is None else f"images of {shape.channels} channels"
             raise RecipeError(f"The playground shows images of 1 or 3 channels; {path} makes {made}.")

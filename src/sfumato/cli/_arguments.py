@@ -26,6 +26,7 @@ Text = Annotated[str | None, arg(metavar="TEXT")]
 Number = Annotated[float | None, arg(metavar="NUMBER")]
 Count = Annotated[int | None, arg(metavar="N")]
 Folder = Annotated[str | None, arg(metavar="PATH")]
+MOST = 10_000_000  # images of one command
 
 
 def arrange(command: Callable[..., Any], words: Sequence[str]) -> list[str]:
@@ -176,7 +177,8 @@ def seed_list(text: str | None, n: int | None, default: int) -> list[int]:
         default: How many if neither says.
 
     Raises:
-        OptionError: If the text does not read so, a range is empty, a seed repeats, or n is not the number of seeds.
+        OptionError: If the text does not read so, a range is empty, a seed repeats, n is not the number of seeds, or
+            they are more than one command makes.
 
     >>> seed_list("0:3,9", None, 64), seed_list(None, 2, 64)
     ([0, 1, 2, 9], [0, 1])
@@ -185,18 +187,28 @@ def seed_list(text: str | None, n: int | None, default: int) -> list[int]:
         count = default if n is None else n
         if count < 1:
             raise _option_error(f"n must be at least 1; got {count}.")
-        return list(range(count))
+        return list(range(_allowed(count)))
     seeds: list[int] = []
     for piece in text.split(","):
         match = re.fullmatch(r"(\d+)(?::(\d+))?", piece.strip())
         if match is None or (match[2] and int(match[2]) <= int(match[1])):
             raise _option_error(f"Seeds read 0:64 (64 left out), 7, or a list such as 0:8,100:108; got {text!r}.")
-        seeds += range(int(match[1]), int(match[2] or int(match[1]) + 1))
+        first, end = int(match[1]), int(match[2] or int(match[1]) + 1)
+        if end > 2**63:
+            raise _option_error(f"A seed lies below 2^63; got {text!r}.")
+        _allowed(end - first + len(seeds))
+        seeds += range(first, end)
     if len(set(seeds)) != len(seeds):
         raise _option_error(f"Seeds must be distinct, or images repeat; got {text!r}.")
     if n is not None and n != len(seeds):
         raise _option_error(f"--seeds {text} are {len(seeds)} seeds, but --n asks for {n}. Give one of them.")
     return seeds
+
+
+def _allowed(count: int) -> int:
+    if count > MOST:
+        raise _option_error(f"One command makes at most {MOST:,} images; got {count:,}. Make them in several ranges.")
+    return count
 
 
 def class_list(text: str | None, classes: Sequence[str]) -> list[int] | None:

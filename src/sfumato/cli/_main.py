@@ -21,6 +21,13 @@ DESCRIPTION = (
 )
 BAD_INPUT, INTERRUPTED = 2, 130
 CODES = {"IncomparableError": 3, "Diverged": 4, "RankLost": 5}  # by name: importing these classes would import torch
+REMEDIES = {
+    FileNotFoundError: "Check the path.",
+    FileExistsError: "A folder is needed there; name another path.",
+    NotADirectoryError: "A folder is needed there; name another path.",
+    IsADirectoryError: "A file is needed there; name one.",
+    PermissionError: "Name a place that you may read and write.",
+}
 Command = Callable[..., int | None]
 
 
@@ -134,7 +141,8 @@ def _raised_by_us(trace: TracebackType | None) -> bool:
 
 def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        remedy = next((words for kind, words in REMEDIES.items() if isinstance(error, kind)), "")
+        return f"{error.strerror}: {error.filename}. {remedy}".strip() if error.filename else error.strerror
     return str(error)
 
 

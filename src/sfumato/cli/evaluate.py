@@ -79,6 +79,8 @@ def evaluate(
     for name, count in {"n": n, "m": m}.items():
         if count is not None and count < 1:
             raise OptionError(f"{name} must be at least 1; got {count}.")
+    if first_seed < 0:
+        raise OptionError(f"--first-seed is at least 0; got {first_seed}.")
     names = words_of(metrics)
     expand(names)  # before any image is made
     opened = Run.open(run)

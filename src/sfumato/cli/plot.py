@@ -51,9 +51,12 @@ def plot(
         power: Mean square of an image, for L_T: 0.25 for photographs in [-1, 1], 1 for data of unit variance.
         out: Path of the PNG; ROOM.png unless given.
     """
+    from sfumato.core.find import OptionError
     from sfumato.report.save import save
     from sfumato.report.table import text_table
 
+    if not 0 < power < float("inf"):
+        raise OptionError(f"--power is a positive mean square; got {power:g}.")
     figure, rows = draw(room, names, schedule, power)
     print(text_table(rows))
     print(f"  {save(figure, out or f'{room}.png')}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import time
 from pathlib import Path
@@ -12,8 +13,10 @@ from tyro.conf import Positional, arg
 if TYPE_CHECKING:
     from sfumato.report.table import Value
 
+DEFAULT = "runs"
 
-def runs(folder: Annotated[Positional[str], arg(metavar="[DIR]")] = "runs") -> int:
+
+def runs(folder: Annotated[Positional[str], arg(metavar="[DIR]")] = DEFAULT) -> int:
     """List the runs below a folder: recipe, images seen, loss, last score, age.
 
     Arguments:
@@ -21,6 +24,8 @@ def runs(folder: Annotated[Positional[str], arg(metavar="[DIR]")] = "runs") -> i
     """
     from sfumato.report.table import text_table
 
+    if folder != DEFAULT and not Path(folder).is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "There is no such folder", folder)
     rows = [row(path.parent) for path in sorted(Path(folder).rglob("recipe.json"))]
     print(text_table(rows) if rows else f"No runs below {folder}. `sfumato train RECIPE` makes one.")
     return 0
@@ -85,5 +90,5 @@ def _last_score(folder: Path) -> str | None:
 def _read(file: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(file.read_text()))
-    except ValueError:
+    except (ValueError, TypeError):
         return {}

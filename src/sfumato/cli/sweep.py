@@ -44,6 +44,7 @@ def sweep(
     from sfumato.core.find import OptionError
     from sfumato.report import sweep as pictures
     from sfumato.report.save import save
+    from sfumato.sources import check_labels
     from sfumato.training.run import Run
 
     opened = Run.open(run)
@@ -57,11 +58,14 @@ def sweep(
         recipe = resettle(opened.recipe, [*overrides, f"{path}={value}"], ("sample",))
         sources[f"{path.split('.')[-1]} {value}"] = opened.with_recipe(recipe).source(use=use, device=where)
     across = PER_CLASS if n is None else n
+    if across < 1:
+        raise OptionError(f"--n is at least 1 image of a class in each block; got {across}.")
     picked = class_list(classes, opened.classes)
     picked = picked if classes or picked is None else picked[:CLASSES]
     rows = len(picked) if picked else 8
     seeds = list(range(rows * across))
     labels = None if picked is None else labels_of(seeds, [label for label in picked for _ in range(across)])
+    labels = check_labels(labels, len(seeds), len(opened.classes))
     names = [opened.classes[label] if label >= 0 else "no class" for label in picked or []]
     shared = opened.with_recipe(resettle(opened.recipe, overrides, ("sample",)))
     picture = pictures.sweep(

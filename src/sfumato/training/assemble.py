@@ -116,10 +116,19 @@ def build_network(recipe: Recipe, device: torch.device | str = "cpu") -> nn.Modu
     Arguments:
         recipe: Resolved.
         device: Where it goes; on "meta" it has shapes and no weights, and costs no memory.
+
+    Raises:
+        RecipeError: If its options make no network, such as a width of 0.
     """
     meta, context = torch.device(device).type == "meta", context_of(recipe)
-    with _initialised(recipe), torch.device("meta") if meta else nullcontext():
-        network: nn.Module = make(recipe.network, context)
+    try:
+        with _initialised(recipe), torch.device("meta") if meta else nullcontext():
+            network: nn.Module = make(recipe.network, context)
+    except (ArithmeticError, LookupError, RuntimeError, AssertionError) as error:
+        raise RecipeError(
+            f"network={recipe.network} cannot be built ({type(error).__name__}: {error}). Its sizes are counts of at "
+            f"least 1; see `sfumato explain {recipe.name}`."
+        ) from error
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

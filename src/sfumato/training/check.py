@@ -1,5 +1,6 @@
 """Check a recipe: combinations that cannot work are refused when it is built, each by a rule and with a remedy.
 
+    numbers             none is NaN, and counts count something (`training.ranges`)
     what is trained     an image network for a denoiser, logits for a classifier, at least two classes; a generator has
                         no noise levels, so no field may speak of them
     levels              what the draw visits and the sampler walks must be levels the network knows, at its scale
@@ -35,6 +36,7 @@ from sfumato.training.assemble import (
     trains,
 )
 from sfumato.training.check_guidance import check_guidance, check_guides, explained
+from sfumato.training.ranges import check_numbers
 from sfumato.training.recipe import Part, Recipe, RecipeError, Sample
 
 HEADS = {"learned": "range", "diagonal": "diagonal"}  # a sampler's variance -> the head it reads
@@ -54,6 +56,7 @@ def check(recipe: Recipe) -> None:
         RecipeError: Naming the rule, what was found, and what to set instead.
         OptionError, ValueError: From a part that refuses its own options.
     """
+    check_numbers(recipe)
     recipe = replace(recipe, sigma_data=recipe.sigma_data or 0.5)
     context = context_of(recipe)
     kind = trains(recipe)
@@ -167,6 +170,7 @@ def check_sampling(recipe: Recipe) -> None:
     Raises:
         RecipeError: Naming the rule, what was found, and what to set instead.
     """
+    check_numbers(recipe)
     wanted = option(recipe.sample.sampler, "variance")
     if HEADS.get(wanted, recipe.variance) != recipe.variance:
         raise RecipeError(

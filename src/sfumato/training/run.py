@@ -167,8 +167,8 @@ class Run:
             if have != want:
                 raise RecipeError(
                     f"The weights in {self.checkpoint.path} are not those of the network in {self.path}/recipe.json: "
-                    f"{name} has shape {have}, and the recipe's has {want}. Restore recipe.json; a copy of its recipe is "
-                    "in the checkpoint's state.json."
+                    f"{name} has shape {have}, and the recipe's has {want}. Restore recipe.json; a copy of its recipe "
+                    "is in the checkpoint's state.json."
                 )
         network.load_state_dict(saved)
 

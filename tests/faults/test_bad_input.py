@@ -1,0 +1,140 @@
+"""A tired user at the command line: whatever is given, the answer is a rule, a value, a remedy and exit code 2."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cli.conftest import SMALL, Said
+
+from sfumato.cli import main
+from sfumato.training.ranges import ABOVE_ZERO, LEAST
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bad") / "run"
+    words = ["--out", str(folder), "--device", "cpu", "--quiet"]
+    assert main(["train", "edm-digits", *SMALL, *words]) == 0
+    return folder
+
+
+@pytest.fixture
+def refused(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., str]:
+    """Run a command that must be refused, and return what it said."""
+    monkeypatch.chdir(tmp_path)
+
+    def ask(*words: object) -> str:
+        capfd.readouterr()
+        said = Said(main([str(word) for word in words]), *capfd.readouterr())
+        assert said.code == 2, said
+        assert "Traceback" not in said.err and said.err.strip(), said
+        return said.err
+
+    return ask
+
+
+# places
+
+
+COMMANDS = [
+    ("sample", "{}"), ("evaluate", "{}"), ("sweep", "{}", "guidance=1,2"), ("likelihood", "{}"), ("encode", "{}"),
+    ("compare", "{}", "{}"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
+def test_a_place_that_is_no_run_is_refused(words: tuple[str, ...], refused, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file.txt").write_text("hello")
+    for place in ("nowhere", "empty", "file.txt"):
+        assert place in refused(*(word.format(place) for word in words))
+
+
+def damaged(run: Path, to: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
+    shutil.copytree(run, to)
+    tree = json.loads((to / "recipe.json").read_text())
+    answer = change(tree)
+    (to / "recipe.json").write_text(answer if isinstance(answer, str) else json.dumps(tree))
+    return to
+
+
+DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "cut": (lambda tree: json.dumps(tree)[:99], "recipe.json is damaged"),
+    "empty": (lambda tree: "", "recipe.json is damaged"),
+    "a list": (lambda tree: "[]", "recipe.json is damaged"),
+    "a number": (lambda tree: '{"recipe": 3}', "recipe must be a JSON object; got 3"),
+    "a field too many": (lambda tree: tree["recipe"].update(foo=1), "Unknown field 'foo'"),
+    "a field too few": (lambda tree: tree["recipe"].__delitem__("name"), "must have the field 'name'"),
+    "a bare part": (lambda tree: tree["recipe"]["sample"].update(sampler={"name": "heun"}), "a room, a name and"),
+    "a wrong type": (lambda tree: tree["recipe"]["train"].update(batch="x"), "recipe.train.batch must be int; got 'x'"),
+    "no such part": (lambda tree: tree["recipe"]["sample"]["sampler"].update(name="huen"), "Did you mean 'heun'?"),
+    "another network": (
+        lambda tree: tree["recipe"]["network"]["options"].update(width=32),
+        "has shape (16,), and the recipe's has (32,)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_recipe_is_named_with_what_is_wrong(name: str, run: Path, refused, tmp_path: Path) -> None:
+    change, words = DAMAGES[name]
+    assert words in refused("sample", damaged(run, tmp_path / "damaged", change), "--device", "cpu")
+
+
+def test_places_that_cannot_be_written_are_refused_with_a_remedy(run: Path, refused, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("hello")
+    for words in (("--out", "file/x.png"), ("--images", "file"), ("--out", "x.jpg"), ("--out", "/proc/x.png")):
+        said = refused("sample", run, "--n", 1, "--device", "cpu", *words)
+        assert "Name it x.png" in said or "another path" in said or "Check the path" in said
+    assert "another path" in refused("train", "edm-digits", "--out", "file")
+    assert (tmp_path / "file").read_text() == "hello"
+
+
+# values
+
+
+VALUES = [
+    (("sample", "{}", "--classes", "99"), "Labels lie in [0, 10)"),
+    (("sweep", "{}", "guidance=1,2", "--classes", "99"), "Labels lie in [0, 10)"),
+    (("sample", "{}", "--classes", "zebra"), "Unknown class 'zebra'"),
+    (("sample", "{}", "--guidance", "nan"), "sample.guidance must be a number; got nan"),
+    (("sample", "{}", "--guidance", "inf"), "sample.guidance must be finite"),
+    (("sample", "{}", "sampler.churn=nan"), "sample.sampler.churn must be a number; got nan"),
+    (("sample", "{}", "batch=0"), "sample.batch must be at least 1; got 0"),
+    (("sample", "{}", "--n", "1000000000"), "at most 10,000,000 images"),
+    (("sample", "{}", "--seeds", "0:99999999999"), "at most 10,000,000 images"),
+    (("sample", "{}", "--seeds", "99999999999999999999"), "below 2^63"),
+    (("sample", "{}", "--n", "x"), "--n"),
+    (("sample", "{}", "--steps", "-1"), "at least 1 step"),
+    (("sample", "{}", "--device", "tpu"), "There is no device 'tpu'"),
+    (("sweep", "{}", "guidance=1,nan"), "must be a number; got nan"),
+    (("sweep", "{}", "guidance=1,2", "--n", "0"), "at least 1 image"),
+    (("evaluate", "{}", "--first-seed", "-1"), "--first-seed is at least 0; got -1"),
+    (("evaluate", "{}", "--split", "foo"), "foo"),
+    (("runs", "nowhere"), "There is no such folder: nowhere"),
+    (("plot", "schedules", "--power", "nan"), "--power is a positive mean square"),
+    (("train", "edm-digits", "train.minutes=nan"), "train.minutes must be a number; got nan"),
+    (("train", "edm-digits", "--minutes", "-1"), "train.minutes must be positive and finite; got -1"),
+    (("train", "edm-digits", "draw.mean=nan"), "draw.mean must be a number; got nan"),
+    (("train", "edm-digits", "train.optimizer.lr=nan"), "train.optimizer.lr must be a number; got nan"),
+    (("train", "edm-digits", "network.width=0"), "network="),
+    (("train", "edm-digits", "network.mult=0,1"), "cannot be built"),
+    (("demo", "--minutes", "nan"), "train.minutes must be a number"),
+]
+
+
+@pytest.mark.parametrize(("words", "expected"), VALUES, ids=[" ".join(words) for words, _ in VALUES])
+def test_a_value_that_means_nothing_is_refused(words: tuple[str, ...], expected: str, run: Path, refused) -> None:
+    assert expected in refused(*(word.format(run) for word in words))
+
+
+@pytest.mark.parametrize("field", [*LEAST, *ABOVE_ZERO])
+def test_numbers_below_their_least_are_refused_before_any_work(field: str, refused, tmp_path: Path) -> None:
+    value = LEAST.get(field, 1) - 1
+    assert field in refused("train", "edm-digits", *SMALL, f"{field}={value}")
+    assert not list(tmp_path.rglob("checkpoints"))
