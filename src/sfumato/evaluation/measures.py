@@ -191,7 +191,7 @@ def per_class(e: Evidence) -> Findings:
     rows, bars = [], {}
     for k, name in enumerate(e.real.classes):
         mine = np.flatnonzero(e.labels == k)
-        theirs, more = (torch.nonzero(d.labels == k)[:, 0] for d in (e.real, e.pool))
+        theirs, more = (torch.nonzero(torch.as_tensor(d.labels == k))[:, 0] for d in (e.real, e.pool))
         part = reference_of(e.real.subset(theirs.tolist(), note=f"class {name}"))
         score = measure("kid", e.made["features"][mine], real[theirs.numpy()], e.extract, part,
                         class_prior=f"class {name}", provenance=e.facts, notes=e.notes)  # fmt: skip
@@ -229,7 +229,7 @@ def memory(e: Evidence) -> Findings:
     found["pixels"] = near
     rows: list[dict[str, Any]] = [
         {"measure": "exact copies of training images", "generated": int((e.copies >= 0).sum()), "held out":
-         int(np.isin(*(_void(d.image_hashes) for d in (e.real, e.training))).sum()), "n": e.n}]  # fmt: skip
+         int(np.isin(_void(e.real.image_hashes), _void(e.training.image_hashes)).sum()), "n": e.n}]  # fmt: skip
     for space, m in found.items():
         rows += [
             {"measure": f"nearest distance, median ({space})", "generated": float(np.median(m.distance)),
