@@ -27,12 +27,14 @@ ROOMS = {
     "grids": "grids",
     "guidance": "guidance",
     "extractors": "metrics.extractors",
+    "pictures": "pictures",
 }
 # Parameters that a recipe or a sampler's caller fills in; the rest are a person's options.
 FILLED_IN = (
     *("table", "schedule", "sigma_data", "channels", "out_channels", "classes", "size"),
     *("label", "split", "root", "seed", "batch"),
 )
+OWN_FILLED_IN = {"pictures": ("run", "device", "root")}  # rooms whose entries a command calls itself
 
 
 def list(room: Annotated[Positional[str | None], arg(metavar="[ROOM]")] = None) -> int:
@@ -42,7 +44,7 @@ def list(room: Annotated[Positional[str | None], arg(metavar="[ROOM]")] = None) 
 
     Arguments:
         room: recipes, data, schedules, targets, networks, conditioning, draws, weightings, objectives, optimizers,
-            rates, samplers, grids, guidance or extractors; every room unless given.
+            rates, samplers, grids, guidance, extractors or pictures; every room unless given.
     """
     if room is None:
         for name, module in ROOMS.items():
@@ -82,7 +84,7 @@ def _print_entries(room: str) -> None:
     for name, entry in entries(module_of(room)).items():
         print(name)
         print(_wrapped(summary(entry), "    "))
-        if options := options_of(entry, fixed=FILLED_IN):
+        if options := options_of(entry, fixed=OWN_FILLED_IN.get(room, FILLED_IN)):
             shown = ", ".join(f"{p.name}={_default(p.default)}" for p in options.values())
             print(_wrapped(f"options: {shown}", "    ", hang="      "))
 

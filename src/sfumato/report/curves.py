@@ -219,6 +219,23 @@ def rate_distortion(
     return finish(figure, caption, title)
 
 
+def panels(shown: Mapping[str, Series], *, xlabel: str, title: str = "", caption: str = "") -> Figure:
+    """Plot several quantities against the same thing, a panel each.
+
+    Arguments:
+        shown: Name of the quantity -> its values.
+        xlabel: What x is.
+        title: Above the panels.
+        caption: Below them.
+    """
+    figure = figure_of(columns=len(shown), width=4.6, height=3.6)
+    for i, (name, s) in enumerate(shown.items()):
+        ax = figure.add_subplot(1, len(shown), i + 1)
+        style(ax, xlabel, name)
+        lines(ax, {"": s})
+    return finish(figure, caption, title)
+
+
 def bits_by_level(curves: Mapping[str, Series], *, title: str = "", caption: str = "") -> Figure:
     """Plot where the bits of a bound are spent, against the noise level.
 

@@ -213,3 +213,23 @@ def command_of(result: Result) -> str:
     parts += [f"--first-seed {facts['seeds'][0]}"] if facts.get("seeds") else []
     parts += [f"--use {facts['weights']}"] if facts.get("weights") else []
     return " ".join(parts)
+
+
+def curve_of(run: Path, name: str, command: str) -> dict[str, Any]:
+    """Return the newest curve of a name among a run's results, series of several results joined.
+
+    Arguments:
+        run: Directory.
+        name: Of the curve.
+        command: What makes one, for the message.
+
+    Raises:
+        ValueError: If no result has it.
+    """
+    files = sorted((run / "results").glob("*.json"), key=lambda f: f.stat().st_mtime)
+    found = [curve for file in files if (curve := (_read(file).get("curves") or {}).get(name))]
+    if not found:
+        raise ValueError(f"{run} has no {name.replace('_', ' ')} curve yet. Make one with: {command}")
+    merged = dict(found[-1])
+    merged["series"] = {k: v for curve in found for k, v in (curve.get("series") or {}).items()}
+    return merged

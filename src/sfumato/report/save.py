@@ -15,38 +15,47 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 DPI = 144  # of figures
+COMMAND = "Command"  # the text of a PNG that says what makes it again
 
 
-def encode(picture: Image.Image | Figure) -> bytes:
-    """Return a picture as the bytes of a PNG file with its caption."""
+def encode(picture: Image.Image | Figure, command: str = "") -> bytes:
+    """Return a picture as the bytes of a PNG file with its caption and command; an animation as a GIF."""
     out = io.BytesIO()
     if isinstance(picture, Figure):
-        words = {"Description": picture.get_label() or "", "Software": None}
+        words = {"Description": picture.get_label() or "", "Software": None} | ({COMMAND: command} if command else {})
         picture.savefig(out, format="png", dpi=DPI, metadata=words, facecolor="white")
+    elif getattr(picture, "n_frames", 1) > 1:
+        comment = command.encode() or picture.info.get("comment", b"")
+        picture.save(out, format="GIF", save_all=True, disposal=1, comment=comment)
     else:
         info = PngInfo()
+        if command:
+            info.add_itxt(COMMAND, command)
         info.add_itxt("Description", picture.info.get("Description", ""))
         picture.save(out, format="PNG", pnginfo=info, optimize=True)
     return out.getvalue()
 
 
-def save(picture: Image.Image | Figure, path: Path | str) -> Path:
-    """Write a picture as PNG.
+def save(picture: Image.Image | Figure, path: Path | str, *, command: str = "") -> Path:
+    """Write a picture as PNG, or an animation as GIF.
 
     Arguments:
         picture: What any function of this room returns.
-        path: Ends in .png; folders are made.
+        path: Ends in .png (.gif for an animation); folders are made.
+        command: What makes it again; kept in the file.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: If the path does not end in .png.
+        ValueError: If the path does not end so.
     """
     path = Path(path)
-    if path.suffix != ".png":
-        raise ValueError(f"Pictures are written as PNG; got {path.name!r}. Name it {path.stem}.png.")
-    content = encode(picture)
+    kind = "GIF" if getattr(picture, "n_frames", 1) > 1 else "PNG"
+    if path.suffix != f".{kind.lower()}":
+        what = "Animations" if kind == "GIF" else "Pictures"
+        raise ValueError(f"{what} are written as {kind}; got {path.name!r}. Name it {path.stem}.{kind.lower()}.")
+    content = encode(picture, command)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_bytes(content)
@@ -58,3 +67,10 @@ def description(path: Path | str) -> str:
     """Return the caption stored in a PNG, or an empty text."""
     with Image.open(path) as picture:
         return str(picture.info.get("Description", ""))
+
+
+def command_in(path: Path | str) -> str:
+    """Return the command stored in a PNG or GIF, or an empty text."""
+    with Image.open(path) as picture:
+        found = picture.info.get(COMMAND) or picture.info.get("comment") or ""
+    return found.decode(errors="replace") if isinstance(found, bytes) else str(found)

@@ -1,0 +1,38 @@
+"""The denoising as an animation."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+from sfumato.pictures._ask import labels_of, seeds_of
+from sfumato.report.strip import gif
+from sfumato.training.run import Run
+
+
+def animation(
+    run: Run, *, n: int = 16, first: int = 0, columns: int = 4, seconds: float = 4.0, classes: str = "",
+    device: str = "cpu",
+) -> Image.Image:  # fmt: skip
+    """An animated GIF of the denoising: x at the left, x0-hat at the right.
+
+    Arguments:
+        run: The run.
+        n: Images.
+        first: First seed.
+        columns: Images in a row of either side.
+        seconds: How long the walk takes.
+        classes: Class names or numbers taken in turn; all if empty.
+        device: Where to compute.
+    """
+    seeds = seeds_of(n, first)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "walk.gif")
+        gif(
+            run.diffusion(device=device), seeds, labels_of(run, seeds, classes), path, columns=columns, seconds=seconds,
+            title=run.recipe.name,
+        )  # fmt: skip
+        return Image.open(io.BytesIO(path.read_bytes()))

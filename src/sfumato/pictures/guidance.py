@@ -1,0 +1,42 @@
+"""The guidance sheet: the same seeds under several weights."""
+
+from __future__ import annotations
+
+import torch
+from PIL.Image import Image
+
+from sfumato.pictures._ask import made_by, numbers, seeds_of
+from sfumato.report import sweep as draw
+from sfumato.training.recipe import RecipeError, override
+from sfumato.training.run import Run
+
+
+def guidance(
+    run: Run,
+    *,
+    weights: tuple[float, ...] = (1.0, 2.5, 5.0, 7.0),
+    each: int = 2,
+    first: int = 0,
+    classes: str = "",
+    device: str = "cpu",
+) -> Image:
+    """Classifier-free guidance: a block of columns per weight, the same seeds in each.
+
+    Arguments:
+        run: A class-conditional run.
+        weights: Guidance weights; 1 is none.
+        each: Images of a class in a block.
+        first: First seed.
+        classes: Class names or numbers, a row each; all if empty.
+        device: Where to compute.
+    """
+    picked = numbers(run, classes)
+    if picked is None:
+        raise RecipeError(f"{run.recipe.name} was trained without classes: there is nothing to guide towards.")
+    plain = run.with_recipe(override(run.recipe, ["sample.guidance=1"]))
+    seeds = seeds_of(each * len(picked), first)
+    labels = torch.tensor([label for label in picked for _ in range(each)])
+    return draw.cfg_sheet(
+        plain.diffusion(device=device), seeds, labels, weights, across=each,
+        row_labels=[run.classes[label] for label in picked], title=run.recipe.name, caption=made_by(plain),
+    )  # fmt: skip

@@ -1,0 +1,62 @@
+"""Samples beside their nearest training images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL.Image import Image
+
+from sfumato.evaluation import cached_features
+from sfumato.metrics.features import extractor, features_of
+from sfumato.metrics.neighbours import nearest
+from sfumato.pictures._ask import labels_of, made_by, names_of, seeds_of
+from sfumato.report import neighbours as draw
+from sfumato.training.run import Run, load_data
+
+
+def neighbours(
+    run: Run,
+    *,
+    n: int = 8,
+    first: int = 0,
+    k: int = 5,
+    space: Literal["pixel", "features"] = "pixel",
+    classes: str = "",
+    root: Path | None = None,
+    device: str = "cpu",
+) -> Image:
+    """Samples beside their nearest training images, by pixels or by the features that score the run.
+
+    Arguments:
+        run: The run.
+        n: Samples, as they came.
+        first: First seed.
+        k: Neighbours of each.
+        space: pixel, or features for the recipe's own extractor.
+        classes: Class names or numbers taken in turn; all if empty.
+        root: Data root.
+        device: Where to compute.
+    """
+    data = load_data(run.recipe, "train", root)
+    if not 1 <= k <= len(data):
+        raise ValueError(f"The training set has {len(data)} images; got k = {k}.")
+    seeds = seeds_of(n, first)
+    labels = labels_of(run, seeds, classes)
+    made = run.source(device=device)(seeds, labels)
+    name = "pixel"
+    if space == "features":
+        extract = extractor(run.recipe.evaluate.extractor, data.shape)
+        name = extract.name
+        ours, theirs = features_of(extract, made), cached_features(extract, data)
+    else:
+        ours, theirs = (x.flatten(1).numpy().astype(np.float32) / 255 for x in (made, data.images))
+    square, index = nearest(ours, theirs, k)
+    places = torch.from_numpy(index)
+    return draw.neighbours(
+        made, data.images[places], torch.from_numpy(np.sqrt(square)), places, seeds=seeds,
+        row_labels=names_of(run, labels), space=name, title=run.recipe.name,
+        caption=f"{len(data):,} training images. {made_by(run)}",
+    )  # fmt: skip

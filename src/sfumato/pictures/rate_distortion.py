@@ -1,0 +1,19 @@
+"""The rate-distortion curve of a run, from what `sfumato likelihood` has measured."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from sfumato.report.results import curve_of
+from sfumato.training.run import Run
+
+
+def rate_distortion(run: Run) -> Figure:
+    """Bits sent against the distortion of x0-hat; needs `sfumato likelihood` first.
+
+    Arguments:
+        run: The run, measured.
+    """
+    from sfumato.report._sections import CURVES
+
+    return CURVES["rate_distortion"][1](curve_of(run.path, "rate_distortion", f"sfumato likelihood {run.path}"))

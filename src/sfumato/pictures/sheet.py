@@ -1,0 +1,30 @@
+"""The uncurated sheet: a row per class, as they came."""
+
+from __future__ import annotations
+
+from PIL.Image import Image
+
+from sfumato.pictures._ask import MOST_ROWS, made_by, numbers, seeds_of
+from sfumato.report import sheet as draw
+from sfumato.training.run import Run
+
+
+def sheet(run: Run, *, each: int = 8, first: int = 0, classes: str = "", device: str = "cpu") -> Image:
+    """Samples as they came, from seeds first, first + 1, ...; a row per class.
+
+    Arguments:
+        run: The run.
+        each: Images of a class; of a run without classes eight times as many.
+        first: First seed.
+        classes: Class names or numbers, separated by commas; all if empty.
+        device: Where to compute.
+    """
+    import torch
+
+    picked = numbers(run, classes)
+    rows = 8 if picked is None else min(len(picked), MOST_ROWS)
+    seeds = seeds_of(each * rows, first)
+    labels = None if picked is None else torch.tensor([label for label in picked[:rows] for _ in range(each)])
+    images = run.source(device=device)(seeds, labels)
+    names = () if picked is None else [run.classes[label] for label in picked[:rows]]
+    return draw.sheet(images, each, row_labels=names, seeds=seeds, title=run.recipe.name, caption=made_by(run))

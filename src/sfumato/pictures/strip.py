@@ -1,0 +1,41 @@
+"""The denoising strip: x, the estimates x0-hat, or both, step by step."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from PIL.Image import Image
+
+from sfumato.pictures._ask import labels_of, made_by, names_of, seeds_of
+from sfumato.report import strip as draw
+from sfumato.training.run import Run
+
+
+def strip(
+    run: Run,
+    *,
+    n: int = 4,
+    first: int = 0,
+    what: Literal["x", "x0", "both"] = "both",
+    every: int | None = None,
+    classes: str = "",
+    device: str = "cpu",
+) -> Image:
+    """How images rise from noise: what=x the noisy image, what=x0 the estimate x0-hat, both unless given.
+
+    Arguments:
+        run: The run.
+        n: Images, a row or two each.
+        first: First seed.
+        what: x, x0 or both.
+        every: Steps between columns; at most 20 columns unless given.
+        classes: Class names or numbers taken in turn; all if empty.
+        device: Where to compute.
+    """
+    seeds = seeds_of(n, first)
+    labels = labels_of(run, seeds, classes)
+    source = run.diffusion(device=device)
+    return draw.strip(
+        source, seeds, labels, every, what, row_labels=names_of(run, labels), title=run.recipe.name,
+        caption=made_by(run),
+    )  # fmt: skip

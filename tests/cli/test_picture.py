@@ -1,0 +1,109 @@
+"""``sfumato picture``: every kind is one command and one call, says what it shows, and is the same twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from sfumato.core.find import entries, options_of
+from sfumato.pictures.interpolation import mask_of
+from sfumato.pictures.strip import strip
+from sfumato.report.save import command_in, description
+from sfumato.training.run import Run
+
+KINDS = entries("pictures")
+SMALL = {
+    "sheet": ["each=2"], "strip": ["n=2"], "animation": ["n=2"], "noising": ["n=1", "columns=3"],
+    "guidance": ["each=1", "weights=1,3", "classes=0,1"], "real-against-generated": ["each=1"],
+    "shared-latent": ["n=2", "levels=2"], "interpolation": ["levels=2", "points=3"],
+    "reconstruction": ["n=3", "levels=3"], "neighbours": ["n=2", "k=2"], "progress": ["n=40", "points=3"],
+}  # fmt: skip
+MEASURED = {"rate-distortion": "sfumato likelihood", "nfe": "sfumato sweep"}  # drawn from results
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def test_every_kind_is_tested() -> None:
+    assert set(KINDS) == {*SMALL, *MEASURED}
+    for name, entry in KINDS.items():
+        documented = entry.__doc__ or ""
+        for option in options_of(entry):
+            assert f"        {option}: " in documented, (name, option)
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_each_kind_is_drawn_signed_and_the_same_twice(kind: str, labelled: Path, tmp_path: Path, cli) -> None:
+    suffix = ".gif" if kind == "animation" else ".png"
+    found = []
+    for name in ("a", "b"):
+        out = tmp_path / f"{name}{suffix}"
+        said = cli("picture", kind, labelled, *SMALL[kind], "grid.steps=3", "-o", out, "--device", "cpu")
+        assert said.code == 0, said.err
+        with Image.open(out) as picture:
+            assert min(picture.size) > 60
+            found.append(picture.convert("RGB").tobytes())
+        assert command_in(out) == f"sfumato picture {kind} {labelled} {' '.join(SMALL[kind])} grid.steps=3"
+        assert kind == "animation" or len(description(out)) > 20
+    assert found[0] == found[1]
+    if kind == "animation":
+        assert Image.open(out).n_frames == 4
+
+
+def test_a_call_in_python_is_the_command(labelled: Path, tmp_path: Path, cli) -> None:
+    out = tmp_path / "s.png"
+    assert cli("picture", "strip", labelled, "n=1", "what=x0", "-o", out, "--device", "cpu").code == 0
+    drawn = strip(Run.open(labelled), n=1, what="x0")
+    assert isinstance(drawn, Image.Image) and drawn.tobytes() == Image.open(out).tobytes()
+    assert isinstance(KINDS["reconstruction"](Run.open(labelled), n=2, levels=2), Figure)
+
+
+@pytest.mark.parametrize("kind", MEASURED)
+def test_curves_of_results_need_them(kind: str, labelled: Path, tmp_path: Path, cli) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "recipe.json").write_bytes((labelled / "recipe.json").read_bytes())
+    said = cli("picture", kind, run, "--device", "cpu")
+    assert said.code == 2 and MEASURED[kind] in said.err
+    line = {"x": [1, 2], "y": [3, 2]}
+    (run / "results").mkdir()
+    curves = {kind.replace("-", "_"): {"series": {"a": line}}}
+    (run / "results" / "r.json").write_text(json.dumps({"run": "r", "scores": [], "curves": curves}))
+    said = cli("picture", kind, run, "--device", "cpu")
+    assert said.code == 0 and (run / "pictures" / f"{kind}.png").exists()
+
+
+def test_masks_are_where_they_say() -> None:
+    assert mask_of("none", 4, 6) is None
+    for name in ("left", "right", "top", "bottom"):
+        assert float(mask_of(name, 4, 6).sum()) == 12
+    assert mask_of("centre", 4, 8)[1:3, 2:6].all() and float(mask_of("centre", 4, 8).sum()) == 8
+    assert float(mask_of("left", 4, 6)[:, 3:].sum()) == float(mask_of("top", 4, 6)[2:].sum()) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["strp"], "Did you mean 'strip'"), (["strip", "n=0"], "n >= 1"), (["strip", "what=y"], "what"),
+     (["strip", "nn=3"], "Unknown field 'nn'"), (["interpolation", "mask=lft"], "mask"),
+     (["interpolation", "a=1"], "two different images"), (["neighbours", "k=0"], "got k = 0"),
+     (["strip", "classes=cat"], "Unknown class 'cat'"), (["strip", "train.batch=3"], "belongs to training"),
+     (["noising", "schedules=liner"], "Did you mean 'linear'"), (["strip", "-o", "x.jpg"], "written as PNG")],
+)  # fmt: skip
+def test_bad_input_is_one_clear_message(words: list[str], message: str, labelled: Path, cli) -> None:
+    said = cli("picture", words[0], labelled, *words[1:], "--device", "cpu")
+    assert said.code == 2, said
+    assert message in said.err and "Traceback" not in said.err
+
+
+def test_a_model_without_classes_is_not_guided(unlabelled: Path, cli) -> None:
+    said = cli("picture", "guidance", unlabelled, "--device", "cpu")
+    assert said.code == 2 and "without classes" in said.err
+    assert cli("picture", "sheet", unlabelled, "each=1", "--device", "cpu").code == 0
