@@ -14,44 +14,57 @@ if TYPE_CHECKING:
 def compare(
     first: Annotated[Positional[str], arg(metavar="FIRST")],
     second: Annotated[Positional[str], arg(metavar="SECOND")],
+    more: Annotated[Positional[tuple[str, ...]], arg(metavar="[MORE ...]")] = (),
 ) -> int:
-    """Compare the scores of two runs, if they were made by one protocol.
+    """Compare the scores of two or more runs, if they were made by one protocol.
 
-    Different protocols are refused with exit code 3: the fields that differ are listed, and no difference is printed.
+    Every run is compared with the first. Scores made from the same seeds are compared in pairs: the difference has its
+    own interval, in which the noise they share cancels. Different protocols are refused with exit code 3: the fields
+    that differ are listed, and no difference is printed.
 
     Arguments:
         first: A result file, or a run, whose newest score of each metric is taken.
         second: The same.
+        more: The same, as many as you like.
     """
     from sfumato.core.find import OptionError
     from sfumato.metrics.score import compare as compared
-    from sfumato.report.table import text_table
+    from sfumato.report.table import Cell, text_table
 
-    a, b = newest_scores(first), newest_scores(second)
-    shared = [metric for metric in a if metric in b]
-    if not shared:
-        raise OptionError(f"{first} has {', '.join(a)} and {second} has {', '.join(b)}: no metric in common.")
+    a = newest_scores(first)
     rows, told = [], []
-    for metric in shared:
-        found = compared(a[metric], b[metric])
-        rows.append(
-            {
-                "score": a[metric].name,
-                first: f"{a[metric].value:.4g} [{a[metric].interval[0]:.4g}, {a[metric].interval[1]:.4g}]",
-                second: f"{b[metric].value:.4g} [{b[metric].interval[0]:.4g}, {b[metric].interval[1]:.4g}]",
-                "difference": f"{found.difference:+.4g}",
-                "verdict": found.verdict,
-            }
-        )
-        told += [f"  {name}: {old} -> {new}" for name, old, new in found.provenance]
+    for place in (second, *more):
+        b = newest_scores(place)
+        pairs = [(a[name], b[name]) for name in a if name in b]
+        if not pairs:  # the same metric over other features is refused field by field
+            pairs = [(x, y) for x in a.values() for y in b.values() if x.protocol.metric == y.protocol.metric]
+        if not pairs:
+            raise OptionError(f"{first} has {', '.join(a)} and {place} has {', '.join(b)}: no metric in common.")
+        for x, y in pairs:
+            found = compared(x, y)
+            rows.append(
+                {
+                    "score": x.name,
+                    first: Cell(x.value, x.interval),
+                    "against": place,
+                    "its value": Cell(y.value, y.interval),
+                    "difference": f"{found.difference:+.4g}{_interval(found.interval)}",
+                    "verdict": found.verdict,
+                }
+            )
+            told += [f"  {name}: {old} -> {new}" for name, old, new in found.provenance]
     print(text_table(rows))
     if told:
         print("Made differently in:\n" + "\n".join(dict.fromkeys(told)))
     return 0
 
 
+def _interval(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f" [{interval[0]:+.3g}, {interval[1]:+.3g}], paired by seed"
+
+
 def newest_scores(place: str) -> dict[str, Score]:
-    """Return the scores of a result file, or the newest of each metric of a run, by metric.
+    """Return the scores of a result file, or the newest of each name of a run, by name.
 
     Arguments:
         place: Path of either.
@@ -64,4 +77,4 @@ def newest_scores(place: str) -> dict[str, Score]:
 
     trees: list[dict[str, Any]] = read_results([Path(place)])
     scores = [Score.from_json(values) for tree in trees for values in tree["scores"]]
-    return {score.protocol.metric: score for score in scores}
+    return {score.name: score for score in scores}

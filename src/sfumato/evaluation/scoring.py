@@ -142,6 +142,7 @@ def evaluate(
     tried = tried_on(run, real.content_hash, facts)
     if tried > 1:
         facts["settings_scored_on_this_reference"] = tried
+        notes.append(f"{tried} settings of this run were scored on this reference: the best of them is selected on it")
     evidence = Evidence(
         extract=features,
         made=made,

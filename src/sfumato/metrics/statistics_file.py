@@ -58,6 +58,22 @@ def save_statistics(path: Path, moments: Moments, about: JSON) -> None:
     partial.replace(path)
 
 
+def facts_of(path: Path) -> JSON:
+    """Read what a statistics file says about itself; {} if it says nothing.
+
+    Raises:
+        StatisticsError: If it is no such file.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            said = "about.npy" in archive.namelist()
+            return dict(json.loads(str(_array(archive, "about", (), path)))) if said else {}
+    except (OSError, zipfile.BadZipFile, ValueError, TypeError, EOFError) as error:
+        if isinstance(error, StatisticsError):
+            raise
+        raise StatisticsError(f"{path} is not a readable statistics file (.npz): {error}.") from error
+
+
 def load_statistics(path: Path, dimension: int) -> Statistics:
     """Read a statistics file for an extractor of `dimension` features.
 

@@ -115,13 +115,14 @@ def precision_recall(
 
 
 def fit_against_size(s: Series) -> tuple[float, float]:
-    """Return (FD_inf, c) of the least-squares line FD(n) = FD_inf + c / n.
+    """Return (FD_inf, c) of the least-squares line FD(n) = FD_inf + c / n, points weighted by their intervals if known.
 
     >>> fit = fit_against_size(Series.of([1000, 2000, 4000], [12.0, 11.0, 10.5]))
     >>> [round(v, 6) for v in fit]
     [10.0, 2000.0]
     """
-    c, limit = np.polyfit(1 / np.asarray(s.x), np.asarray(s.y), 1)
+    weight = 1 / np.maximum(np.subtract(s.high, s.low), 1e-12) if s.low else None
+    c, limit = np.polyfit(1 / np.asarray(s.x), np.asarray(s.y), 1, w=weight)
     return float(limit), float(c)
 
 
