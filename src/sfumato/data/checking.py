@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sfumato.data.dataset import DataError
 from sfumato.data.gathering import Shape, read_all
-from sfumato.data.listing import labels_of, open_listing
+from sfumato.data.listing import Listing, labels_of, open_listing
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,23 @@ def check(
         ValueError: If `alpha` is unknown. A missing, unsafe or damaged source is a finding, not an exception.
     """
     try:
-        listing = open_listing(path)
-        found = read_all(listing, Shape(size=size, channels=channels, alpha=alpha))
+        return check_listing(open_listing(path), Shape(size=size, channels=channels, alpha=alpha))
     except DataError as error:
         return Report(Path(path), 0, (Finding("", str(error), True),), 0, ())
+
+
+def check_listing(listing: Listing, shape: Shape) -> Report:
+    """Read every image of an opened source and report each bad or unusual one.
+
+    Arguments:
+        listing: The source.
+        shape: What every image will become.
+    """
+    path = listing.path
+    try:
+        found = read_all(listing, shape)
+    except DataError as error:
+        return Report(path, 0, (Finding("", str(error), True),), 0, ())
     findings: list[Finding] = []
     classes: tuple[str, ...] = ()
     try:
@@ -95,4 +108,4 @@ def check(
         findings += [Finding(f.name, f.fault, True)] if f.fault else []
         findings += [Finding(f.name, remark, False) for remark in f.remarks]
     digests = Counter(f.digest for f in found if f.digest)
-    return Report(Path(path), len(found), tuple(findings), digests.total() - len(digests), classes)
+    return Report(path, len(found), tuple(findings), digests.total() - len(digests), classes)

@@ -65,10 +65,15 @@ def prepare(
     Raises:
         DataError: If the target exists, an interrupted run beside it had other settings, or a file is bad.
     """
-    target = Path(target)
+    return prepare_listing(open_listing(source), Path(target), shape, labels=labels, skip_bad=skip_bad)
+
+
+def prepare_listing(
+    listing: Listing, target: Path, shape: Shape, *, labels: bool = True, skip_bad: bool = False
+) -> Prepared:
+    """Write an opened source as one uniform zip; arguments, result and errors as for `prepare`."""
     if target.suffix != ".zip" or target.exists():
         raise DataError(f"The target must be a new .zip file; got {target}{' (it exists)' if target.exists() else ''}.")
-    listing = open_listing(source)
     classes = labels_of(listing) if labels else None
     work = target.with_name(f"{target.name}.work")
     _settle(work, {"names": list(listing.names), "shape": asdict(shape), "skip_bad": skip_bad})
@@ -93,9 +98,10 @@ def _settle(work: Path, settings: dict[str, object]) -> None:
     file = work / "settings.json"
     written = json.dumps(settings, sort_keys=True)
     if file.exists():
-        if file.read_text() != written:
+        if file.read_text() == written:
+            return
+        if any(work.glob("*.zip")):
             raise DataError(f"{work} holds unfinished work on other files or settings. Finish that, or delete it.")
-        return
     work.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(".part")
     part.write_text(written)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from sfumato.data.dataset import Dataset
+from sfumato.data.streaming import Stream
 from sfumato.evaluation.generated import Output, generate, pixels_of
 from sfumato.evaluation.measures import CHECKS, FLOOR_REPEATS, PANELS, Evidence, distance, expand, view_of, views
 from sfumato.evaluation.real import balanced, cached_features, reference_of
@@ -25,7 +26,7 @@ from sfumato.sources import balanced_labels
 from sfumato.training.checkpoint import replace_json
 from sfumato.training.distributed import join
 from sfumato.training.machine import default_device, keep_freed_memory
-from sfumato.training.run import Run, load_data
+from sfumato.training.run import Run, load_data, training_data
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,8 @@ def evaluate(
     if where.type == "cpu":
         keep_freed_memory()
     with ranks.in_turn():
-        real, training = load_data(recipe, split, root), load_data(recipe, "train", root)
+        real, training = load_data(recipe, split, root), cast(Dataset, training_data(recipe, root))
+    # a stream has what scoring asks, hashes and draws; a metric that looks at training pixels says what it lacks
     if m is not None:
         real = some(real, m)
     features = extractor(extract or recipe.evaluate.extractor, real.shape, options)
@@ -129,7 +131,7 @@ def evaluate(
         notes.append("the training images are not the ones at hand: leakage could not be checked")
     if "imported" in run.about:
         notes.append("imported weights, whose training images are not known: leakage could not be checked")
-    others = without(load_data(replace(recipe, data=replace(recipe.data, first=None)), "train", root), real)
+    others = without(training_data(replace(recipe, data=replace(recipe.data, first=None)), root), real)
     pool = others.take(min(len(others), FLOOR_REPEATS * n), seed=0)
     for data in (real, pool):
         cached_features(features, data, quiet, ranks)
@@ -210,7 +212,7 @@ def some(data: Dataset, m: int) -> Dataset:
     return data.subset(np.sort(rows).tolist(), note=f"first {share} of each class")
 
 
-def without(data: Dataset, other: Dataset) -> Dataset:
+def without(data: Dataset | Stream, other: Dataset) -> Dataset | Stream:
     """Return the images of a dataset that are not in another: a floor is between different real images."""
     known = {bytes(row) for row in other.image_hashes}
     keep = [i for i, row in enumerate(data.image_hashes) if bytes(row) not in known]

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sfumato.data.dataset import Dataset
-from sfumato.data.loader import Loader
+from sfumato.data.streaming import Stream, loader_for
 from sfumato.objectives.gan import Half
 from sfumato.training import checkpoint
 from sfumato.training.assemble import PRECISIONS, build_network, build_objective, context_of, make
@@ -47,11 +47,13 @@ class AdversarialTrainer:
         ranks: One process: a batch is not shared (`replicas.check_shared` refuses more).
     """
 
-    def __init__(self, recipe: Recipe, data: Dataset, device: torch.device, ranks: Ranks = Ranks()) -> None:
+    def __init__(self, recipe: Recipe, data: Dataset | Stream, device: torch.device, ranks: Ranks = Ranks()) -> None:
         self.recipe, self.device, self.ranks = recipe, device, ranks
         self.network: nn.Module = build_network(recipe, device)
         self.objective = build_objective(recipe, make(recipe.draw, context_of(recipe)), device)
-        self.loader = Loader(data, recipe.train.seed, device, flip=recipe.data.flip)
+        self.loader = loader_for(
+            data, recipe.train.seed, device, flip=recipe.data.flip, workers=recipe.data.workers
+        )
         self.sides: dict[str, nn.Module] = {side: self.network.get_submodule(side) for side in SIDES}
         self.optimizers: dict[str, list[Optimizer]] = {
             side: make(recipe.train.optimizer, {"network": module}) for side, module in self.sides.items()

@@ -30,7 +30,7 @@ from sfumato.training.guard import Diverged, Signals
 from sfumato.training.machine import default_device, describe, keep_freed_memory
 from sfumato.training.recipe import Recipe, RecipeError, differences
 from sfumato.training.replicas import check_shared
-from sfumato.training.run import Run, load_data, resolve
+from sfumato.training.run import Run, resolve, training_data
 from sfumato.training.sharing import images_of_all
 from sfumato.training.starting import starting_weights
 from sfumato.training.trainers import Steps, trainer_of
@@ -38,7 +38,7 @@ from sfumato.training.trainers import Steps, trainer_of
 # Fields that say how a run is watched, not what it computes; they may differ on resume.
 FREE = (
     "train.log_every", "train.save_every", "train.keep", "train.sheet_every", "train.micro", "train.shard", "sample",
-    "evaluate",
+    "evaluate", "data.stream", "data.workers",
 )  # fmt: skip
 
 
@@ -90,7 +90,7 @@ def train(
     if recipe.shape is not None:  # then also before the data is read; class names are not known yet
         check(dataclasses.replace(recipe, sample=dataclasses.replace(recipe.sample, classifier=None)))
     with ranks.in_turn():
-        data = load_data(recipe, "train", root)
+        data = training_data(recipe, root)
     recipe = resolve(recipe, data)
     check(recipe)
     begun = bool(checkpoint.steps(folder / "checkpoints"))

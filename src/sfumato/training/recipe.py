@@ -77,6 +77,9 @@ class Data:
         flip: Whether images are mirrored at random.
         augment: Chance of each of EDM's non-leaky changes (`data.augment`, which mirrors too); 0 for none. The network
             is told what was done.
+        stream: Whether training images stay on disk and are decoded as they are needed; None if they do not fit into
+            half of the free memory. The samples are the same.
+        workers: Threads that decode ahead of a stream. The samples do not depend on it.
     """
 
     name: str = "digits"
@@ -89,6 +92,8 @@ class Data:
     labels: bool = True
     flip: bool = False
     augment: float = 0.0
+    stream: bool | None = None
+    workers: int = 2
 
 
 @dataclass(frozen=True)

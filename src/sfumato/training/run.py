@@ -24,12 +24,15 @@ from sfumato.core.denoiser import Counted, Denoiser, Preconditioned
 from sfumato.core.find import nearest
 from sfumato.data import load
 from sfumato.data.dataset import Dataset, sigma_data
+from sfumato.data.streaming import Stream, streamed
 from sfumato.sources import Diffusion, Generated, Maker
 from sfumato.training import checkpoint
 from sfumato.training.assemble import build_classifier, build_denoiser, build_grid, build_network, trains
 from sfumato.training.check import check_generator, check_sampling, sampled_shape
 from sfumato.training.guiding import guide, weak_of, words
 from sfumato.training.recipe import Recipe, RecipeError, Shape
+
+SIGMA_IMAGES = 10_000  # of a stream, from which sigma_data is estimated
 
 
 def load_data(recipe: Recipe, split: str, root: Path | str | None = None) -> Dataset:
@@ -48,7 +51,32 @@ def load_data(recipe: Recipe, split: str, root: Path | str | None = None) -> Dat
     )
 
 
-def resolve(recipe: Recipe, data: Dataset) -> Recipe:
+def training_data(recipe: Recipe, root: Path | str | None = None) -> Dataset | Stream:
+    """Load a recipe's training images; files that do not fit into memory are streamed (see `data.streaming`).
+
+    Raises:
+        DataError, RecipeError: If data.stream=true meets a source, or fields, that cannot be streamed.
+    """
+    data = recipe.data
+    whole = not data.classes and data.pad is None
+    if data.stream and not whole:
+        raise RecipeError("data.stream=true streams whole sources: set data.classes=() and data.pad=none.")
+    stream = None
+    if whole and data.stream is not False:
+        stream = streamed(
+            data.name, split="train", val=data.val, test=data.test, size=data.size, labels=data.labels,
+            always=bool(data.stream),
+        )  # fmt: skip
+    if stream is None:
+        return load_data(recipe, "train", root)
+    if data.first is None:
+        return stream
+    if not 0 < data.first <= len(stream):
+        raise RecipeError(f"data.first must lie in [1, {len(stream)}]; got {data.first}.")
+    return stream.subset(range(data.first), note=f"first {data.first}")
+
+
+def resolve(recipe: Recipe, data: Dataset | Stream) -> Recipe:
     """Fill in what the data decides: the image shape, the class names, and sigma_data if it is to be estimated.
 
     Raises:
@@ -66,7 +94,11 @@ def resolve(recipe: Recipe, data: Dataset) -> Recipe:
             f"{recipe.name} is for {len(stated.classes)} classes, and {data.name} has {len(shape.classes)}. Use "
             "data.labels or data.classes, or shape=none to take the data's classes."
         )
-    estimated = sigma_data(data) if recipe.sigma_data is None else recipe.sigma_data
+    if recipe.sigma_data is None:
+        known = data.take(min(len(data), SIGMA_IMAGES), seed=0) if isinstance(data, Stream) else data
+        estimated = sigma_data(known)
+    else:
+        estimated = recipe.sigma_data
     return replace(recipe, shape=shape, sigma_data=round(float(estimated), 4))
 
 

@@ -20,7 +20,7 @@ from sfumato.core import noise
 from sfumato.core.level import Level
 from sfumato.data.augment import edm_augment
 from sfumato.data.dataset import Dataset
-from sfumato.data.loader import Loader
+from sfumato.data.streaming import Stream, loader_for
 from sfumato.objectives import Loss
 from sfumato.training import checkpoint
 from sfumato.training.assemble import build_model, build_network, build_objective, context_of, make
@@ -73,7 +73,7 @@ class Trainer:
         ranks: The processes that train together; one unless given.
     """
 
-    def __init__(self, recipe: Recipe, data: Dataset, device: torch.device, ranks: Ranks = Ranks()) -> None:
+    def __init__(self, recipe: Recipe, data: Dataset | Stream, device: torch.device, ranks: Ranks = Ranks()) -> None:
         self.recipe, self.device, self.ranks = recipe, device, ranks
         self.network: nn.Module = build_network(recipe, device)
         self.model = build_model(recipe, self.network)
@@ -87,7 +87,9 @@ class Trainer:
         self.weights.divide([m for m in (self.network, self.objective) if isinstance(m, nn.Module)])
         self.replicas = self.weights.step(self.model, self.objective)
         self.statistics = running_statistics(self.network) if ranks.world > 1 else []
-        self.loader = Loader(data, recipe.train.seed, device, flip=recipe.data.flip)
+        self.loader = loader_for(
+            data, recipe.train.seed, device, flip=recipe.data.flip, workers=recipe.data.workers
+        )
         self.optimizers: list[Optimizer] = make(recipe.train.optimizer, {"network": self.trained})
         self.weights.check(self.optimizers)
         self.rates = Rates(self.optimizers)

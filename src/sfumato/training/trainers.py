@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.data.dataset import Dataset
+from sfumato.data.streaming import Stream
 from sfumato.training import checkpoint
 from sfumato.training.adversarial import AdversarialTrainer
 from sfumato.training.assemble import trains
@@ -58,14 +59,14 @@ class Steps(Protocol):
     def load(self, saved: checkpoint.Checkpoint) -> None: ...
 
 
-TRAINERS: dict[str, Callable[[Recipe, Dataset, torch.device, Ranks], Steps]] = {
+TRAINERS: dict[str, Callable[[Recipe, Dataset | Stream, torch.device, Ranks], Steps]] = {
     "denoiser": Trainer,
     "classifier": Trainer,
     "generator": AdversarialTrainer,
 }
 
 
-def trainer_of(recipe: Recipe, data: Dataset, device: torch.device, ranks: Ranks = Ranks()) -> Steps:
+def trainer_of(recipe: Recipe, data: Dataset | Stream, device: torch.device, ranks: Ranks = Ranks()) -> Steps:
     """Return the trainer of a recipe.
 
     Arguments:

@@ -1,0 +1,119 @@
+"""``sfumato data``: look at data, find what is wrong with it, prepare it once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+from sfumato.cli._arguments import Count, Folder
+
+if TYPE_CHECKING:
+    from sfumato.data.gathering import Shape
+
+BAD = 2  # exit code of a source with bad files
+SHEET = 64  # images of a sheet
+
+
+def data(
+    action: Annotated[Positional[Literal["show", "check", "prepare"]], arg(metavar="show|check|prepare")],
+    source: Annotated[Positional[str], arg(metavar="SOURCE")],
+    target: Annotated[Positional[str], arg(metavar="[OUT]")] = "",
+    *,
+    size: Count = None,
+    channels: Count = None,
+    filter: str = "lanczos",
+    crop: Count = None,
+    alpha: str = "refuse",
+    split: str = "all",
+    labels: bool = True,
+    skip_bad: bool = False,
+    data_root: Folder = None,
+) -> int:
+    """Show a dataset, list every bad file of a source, or prepare a source as one zip.
+
+        sfumato data show fashion-mnist
+        sfumato data check photos/ --size 64
+        sfumato data prepare photos/ photos-64.zip --size 64 --filter lanczos --channels 3
+
+    A source is a folder, a .zip, an LMDB (lmdb:PATH) or an image dataset of Hugging Face (hub:OWNER/NAME, or its
+    parquet and arrow files: hub:PATH). Preparing that was stopped goes on where it was; one bad file ends it.
+
+    Arguments:
+        action: show (facts and a sheet), check (every fault; exit code 2 if there is one) or prepare (write a zip).
+        source: A folder or .zip file, lmdb:PATH or hub:NAME; for show, any dataset of `sfumato list data` as well.
+        target: For prepare, the new .zip file; for show, the sheet's .png.
+        size: Side in pixels after a centred square crop and a resize; unless given, images must have one size.
+        channels: 1 or 3; unless given, all images must have the same.
+        filter: Resize by nearest, box, bilinear, hamming, bicubic or lanczos.
+        crop: Side of the centred square cut first; the largest unless given.
+        alpha: Transparent pixels: refuse, or lay on black or white, or drop the transparency.
+        split: For show: train, val, test or all.
+        labels: Look for labels in sub-folders or dataset.json.
+        skip_bad: Leave bad files out and count them.
+        data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
+    """
+    print(f"sfumato data {action} {source}", flush=True)  # before torch is imported, which takes seconds
+
+    from sfumato.core.find import OptionError
+
+    if action == "show":
+        return show(source, split, size, channels, data_root, target)
+    from sfumato.data.gathering import Shape
+
+    shape = Shape(size, channels, filter, crop, alpha)
+    if action == "check":
+        return checked(source, shape)
+    if not target:
+        raise OptionError(f"Preparing needs the .zip file to write: sfumato data prepare {source} OUT.zip")
+    return prepared(source, target, shape, labels, skip_bad)
+
+
+def show(
+    source: str, split: str, size: int | None, channels: int | None, root: str | None, target: str
+) -> int:
+    """Print what a dataset is, and draw a sheet of it if a target is named."""
+    from sfumato.data import load, sigma_data
+    from sfumato.report.save import save
+    from sfumato.report.sheet import sheet
+    from sfumato.report.table import text_table
+
+    found = load(source, split=split, root=root, size=size, channels=channels)
+    facts: dict[str, Any] = {
+        "name": found.name,
+        "split": split,
+        "images": f"{len(found):,}",
+        "shape": "x".join(map(str, found.shape)),
+        "classes": ", ".join(found.classes[:12]) + (", ..." if len(found.classes) > 12 else "") or "(unlabelled)",
+        "sigma_data": f"{sigma_data(found):.4f}",
+        "rule": found.rule or "(all of it)",
+        "content": found.content_hash[:16],
+    }
+    print(text_table([{"field": name, "value": value} for name, value in facts.items()]))
+    if target:
+        drawn = found.take(min(SHEET, len(found)), seed=0)
+        picture = sheet(drawn.images, 8, title=found.name, caption=f"{len(drawn)} drawn with seed 0")
+        print(f"  {save(picture, Path(target))}")
+    return 0
+
+
+def checked(source: str, shape: Shape) -> int:
+    """Print every fault and remark of a source; return 2 if there is a fault."""
+    from sfumato.data.checking import check_listing
+    from sfumato.data.sources import listing_of
+
+    report = check_listing(listing_of(source), shape)
+    print(report)
+    return BAD if report.faults else 0
+
+
+def prepared(source: str, target: str, shape: Shape, labels: bool, skip_bad: bool) -> int:
+    """Write a source as one zip."""
+    from sfumato.data.preparing import prepare_listing
+    from sfumato.data.sources import listing_of
+
+    made = prepare_listing(listing_of(source), Path(target), shape, labels=labels, skip_bad=skip_bad)
+    print(f"  {made.count:,} images, {made.skipped:,} bad ones left out, {made.resumed:,} done by an earlier run")
+    print(f"Written to {made.path}. Next: sfumato train RECIPE data.name=zip:{made.path}")
+    return 0

@@ -1,0 +1,157 @@
+"""hub: an image dataset of the Hugging Face Hub, or parquet and arrow files of its library on disk.
+
+A row is an image and, if there is one, a class. The bytes of the image are taken undecoded, so they are judged by the
+same rules as files: refused rather than guessed at. Official splits are kept: "test" is the source's test split, or
+its validation split where it has no test; the rest is divided by the hash of each image. Needs the package `datasets`:
+pip install 'sfumato[data]'.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sfumato.data.dataset import DataError, Dataset
+from sfumato.data.gathering import Shape, gather
+from sfumato.data.splits import HELD_OUT, check_split, join
+
+TESTS = ("test", "validation", "valid", "val")
+
+
+class RowListing:
+    """List the rows of one split as files (see `listing.Listing`).
+
+    Arguments:
+        path: What the user named.
+        rows: The split, as the library gives it.
+        split: Its name, the first part of every file's.
+    """
+
+    def __init__(self, path: Path, rows: Any, split: str) -> None:
+        from datasets import ClassLabel, Image, Value
+
+        self.path, kinds = path, rows.features
+        images = [name for name, kind in kinds.items() if isinstance(kind, Image)]
+        if len(images) != 1:
+            raise DataError(f"{path} must have one column of images; it has {len(images)} among {', '.join(kinds)}.")
+        whole = [name for name, kind in kinds.items() if isinstance(kind, Value) and kind.dtype.startswith("int")]
+        classes = [name for name, kind in kinds.items() if isinstance(kind, ClassLabel)]
+        labels = classes or [name for name in whole if name in ("label", "labels", "class")]
+        self._rows = rows.cast_column(images[0], Image(decode=False))
+        self._image, self._label = images[0], labels[0] if labels else None
+        self._classes = list(kinds[classes[0]].names) if classes else None
+        self.names = tuple(f"{split}/{i:09d}" for i in range(len(rows)))
+
+    def read(self, name: str) -> bytes:
+        """Return the undecoded bytes of a row's image."""
+        value = self._rows[int(name.rpartition("/")[2])][self._image]
+        if value is None:
+            return b""
+        content = value["bytes"]
+        return content if content is not None else Path(value["path"]).read_bytes()
+
+    def label_file(self) -> Any:
+        """Return the labels as ``dataset.json`` would hold them, or None."""
+        if self._label is None:
+            return {"labels": None}
+        labels = [int(value) for value in self._rows[self._label]]
+        stored: dict[str, Any] = {"labels": list(map(list, zip(self.names, labels)))}
+        return stored | ({"classes": self._classes} if self._classes else {})
+
+
+def hub(
+    path: str | Path,
+    *,
+    split: str = "train",
+    val: float = 0.0,
+    test: float = HELD_OUT,
+    size: int | None = None,
+    channels: int | None = None,
+    filter: str = "lanczos",
+    crop: int | None = None,
+    alpha: str = "refuse",
+    labels: bool = True,
+    skip_bad: bool = False,
+) -> Dataset:
+    """Load an image dataset of the Hugging Face Hub, or its parquet or arrow files on disk.
+
+    Arguments:
+        path: OWNER/NAME on the Hub; a .parquet or .arrow file, a folder of them, or a folder of `save_to_disk`.
+        split: "train", "val", "test" or "all".
+        val: Share of the train part held out for validation by the hash of the image, in [0, 1).
+        test: The same for testing, where the source has no test or validation split.
+        size: Side in pixels after a centred square crop and a resize; None requires images of one size.
+        channels: 1 or 3; None requires that all are grey or all are colour.
+        filter: Pillow filter: nearest, box, bilinear, hamming, bicubic or lanczos.
+        crop: Side of the centred square to cut first; None means the largest.
+        alpha: What to do with transparency: "refuse", "black", "white" or "drop".
+        labels: False ignores the labels.
+        skip_bad: Leave bad images out and count them, instead of failing.
+
+    Returns:
+        uint8 images (N, C, H, W).
+
+    Raises:
+        DataError: If the package or the source is missing, or an image is bad.
+    """
+    check_split(split)
+    parts = row_listings(path)
+    held = next((name for name in TESTS if name in parts), None)
+    main = next((name for name in parts if name not in TESTS), held)
+    assert main is not None
+    shape, name = Shape(size, channels, filter, crop, alpha), Path(str(path)).name
+
+    def read(part: str, wanted: str, share: float) -> Dataset:
+        return gather(
+            parts[part], name, shape, split=wanted, val=val if wanted != "all" else 0.0, test=share, labels=labels,
+            skip_bad=skip_bad,
+        )  # fmt: skip
+
+    if held is None or held == main:
+        return read(main, split, test)
+    if split == "test":
+        return _renamed(read(held, "all", 0.0), "test", f"official {held} split")
+    if split == "all":
+        return join(read(main, "all", 0.0), read(held, "all", 0.0))
+    if split == "val" or val:
+        return read(main, split, 0.0)
+    return _renamed(read(main, "all", 0.0), "train", f"official {main} split")
+
+
+def _renamed(data: Dataset, split: str, note: str) -> Dataset:
+    return data.subset(range(len(data)), note=note, split=split)
+
+
+def row_listings(path: str | Path) -> dict[str, RowListing]:
+    """Return the splits of a source, by name.
+
+    Raises:
+        DataError: If the package or the source is missing.
+    """
+    try:
+        import datasets
+    except ImportError:
+        raise DataError("This source needs the package datasets: pip install 'sfumato[data]'.") from None
+    local = Path(path).expanduser()
+    try:
+        found = _open(datasets, str(path), local)
+    except DataError:
+        raise
+    except Exception as error:  # the library raises its own, its transport's and Arrow's errors
+        raise DataError(f"{path} could not be loaded by the package datasets: {error}") from error
+    splits = dict(found) if isinstance(found, datasets.DatasetDict) else {"train": found}
+    return {name: RowListing(local, rows, name) for name, rows in splits.items()}
+
+
+def _open(datasets: Any, name: str, local: Path) -> Any:
+    if local.is_file():
+        if local.suffix not in (".parquet", ".arrow"):
+            raise DataError(f"{local} is neither a .parquet nor an .arrow file.")
+        return datasets.load_dataset(local.suffix[1:], data_files=str(local))
+    if local.is_dir():
+        if (local / "state.json").is_file() or (local / "dataset_dict.json").is_file():
+            return datasets.load_from_disk(str(local))
+        return datasets.load_dataset(str(local))
+    return datasets.load_dataset(name)
+
+

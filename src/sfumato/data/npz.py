@@ -1,0 +1,71 @@
+"""npz: arrays of NumPy, images of any number of channels, with labels if there are any.
+
+``images`` is uint8 (N, H, W, C) or (N, H, W); ADM's samples, which call it ``arr_0`` and the labels ``arr_1``, load as
+they are. Arrays of Python objects are refused, so nothing of the file is executed.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sfumato.data.dataset import DataError, Dataset
+from sfumato.data.splits import HELD_OUT, split_by_hash
+
+IMAGES, LABELS = ("images", "arr_0", "samples"), ("labels", "arr_1", "label")
+
+
+def npz(
+    path: str | Path,
+    *,
+    split: str = "train",
+    val: float = 0.0,
+    test: float = HELD_OUT,
+    labels: bool = True,
+) -> Dataset:
+    """Load a .npz file of uint8 images (N, H, W, C), any number of channels, and labels.
+
+    Arguments:
+        path: The file: arrays `images` and, for a labelled set, `labels` and `classes` (names).
+        split: "train", "val", "test" or "all".
+        val: Share held out for validation by the hash of the image, in [0, 1).
+        test: Share held out for testing by the hash of the image, in [0, 1).
+        labels: False ignores the labels.
+
+    Returns:
+        uint8 images (N, C, H, W).
+
+    Raises:
+        DataError: If the file is missing, damaged, or its arrays are not as above.
+    """
+    path = Path(path).expanduser()
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            if not isinstance(stored, np.lib.npyio.NpzFile):
+                raise DataError(f"{path} holds one array; save several by name with numpy.savez.")
+            found = {name: stored[name] for name in (*IMAGES, *LABELS, "classes") if name in stored}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path} cannot be read as an .npz file: {error}.") from error
+    pixels = next((found[name] for name in IMAGES if name in found), None)
+    if pixels is None or pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or not len(pixels):
+        told = "no such array" if pixels is None else f"{pixels.dtype} {pixels.shape}"
+        raise DataError(f"{path} must hold uint8 images (N, H, W, C) under {' or '.join(IMAGES)}; got {told}.")
+    pixels = pixels[..., None] if pixels.ndim == 3 else pixels
+    images = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+    stored_labels = next((found[name] for name in LABELS if name in found), None) if labels else None
+    given: torch.Tensor | None = None
+    classes: tuple[str, ...] = ()
+    if stored_labels is not None:
+        if stored_labels.shape != (len(images),) or stored_labels.dtype.kind not in "iu" or stored_labels.min() < 0:
+            raise DataError(f"{path}: labels are integers >= 0, one for each of {len(images)} images.")
+        given = torch.from_numpy(stored_labels.astype(np.int64))
+        names = found.get("classes", np.arange(int(given.max()) + 1))
+        classes = tuple(map(str, names.tolist()))
+    whole = Dataset(path.stem, images, given, classes, "all", torch.arange(len(images)))
+    return split_by_hash(whole, split, val=val, test=test)

@@ -1,0 +1,346 @@
+"""Data that is larger than memory: images stay where they are and are decoded when training asks for them.
+
+A `Stream` knows of every image what a `Dataset` knows, its hash, label and place, but not its pixels. The hashes take
+one pass over the source, decoding each file once; they are kept in a cache, keyed by the source and the shape, so that
+the pass is made once. `StreamLoader` has the interface of `Loader` and the same law: sample p of a run is a function of
+(seed, p). Workers decode ahead of the training loop; what they guess about the next batch costs time if it is wrong and
+nothing else, so the samples are the same for any number of workers, and a run resumes mid-epoch from one integer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from sfumato.core.images import to_float
+from sfumato.core.noise import uniform
+from sfumato.data.dataset import DataError, Dataset
+from sfumato.data.gathering import Found, Shape, good_ones, read_one
+from sfumato.data.hashing import hash_image
+from sfumato.data.listing import Listing, labels_of
+from sfumato.data.loader import Loader
+from sfumato.data.sources import listing_of
+from sfumato.data.splits import HELD_OUT, split_by_hash
+
+AHEAD = 3  # batches that workers decode before they are asked for
+STREAMS = ("folder", "zip", "lmdb")  # sources of files without splits of their own
+PASS = 512  # files of the first pass held at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """Hold where images are, with their hashes and labels.
+
+    Attributes:
+        listing: The source.
+        form: What every image becomes.
+        facts: A `Dataset` of one pixel an image: names, labels, classes, split, indices, rule.
+        hashes: sha256 of every image as it becomes, uint8 (N, 32).
+        shape: Of one image, (C, H, W).
+    """
+
+    listing: Listing
+    form: Shape
+    facts: Dataset
+    hashes: np.ndarray
+    shape: tuple[int, int, int]
+
+    def __len__(self) -> int:
+        return len(self.facts)
+
+    def __repr__(self) -> str:
+        return repr(self.facts).replace("Dataset(", "Stream(").replace("1x1x1", "x".join(map(str, self.shape)))
+
+    @property
+    def name(self) -> str:
+        """Name of the dataset."""
+        return self.facts.name
+
+    @property
+    def labels(self) -> Tensor | None:
+        """Class of every image, int64 (N,), or None."""
+        return self.facts.labels
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in label order."""
+        return self.facts.classes
+
+    @property
+    def rule(self) -> str:
+        """How this part was chosen."""
+        return self.facts.rule
+
+    @property
+    def split(self) -> str:
+        """Which side of the source this is."""
+        return self.facts.split
+
+    @property
+    def image_hashes(self) -> np.ndarray:
+        """The sha256 of every image, uint8 (N, 32)."""
+        return self.hashes
+
+    @cached_property
+    def content_hash(self) -> str:
+        """As of a `Dataset` of the same images."""
+        return hashlib.sha256(b"".join(sorted(map(bytes, self.hashes)))).hexdigest()
+
+    @property
+    def index_hash(self) -> str:
+        """As of a `Dataset` of the same images."""
+        return self.facts.index_hash
+
+    def read(self, places: Sequence[int]) -> Tensor:
+        """Decode images, uint8 (B, C, H, W).
+
+        Raises:
+            DataError: If a file is no longer what it was at the first pass.
+        """
+        out = np.empty((len(places), *self.shape), dtype=np.uint8)
+        for i, place in enumerate(places):
+            name = self.listing.names[int(self.facts.indices[place])]
+            found = read_one(self.listing, name, self.form)
+            if found.pixels is None or found.pixels.shape != self.shape:
+                raise DataError(f"{name} of {self.listing.path} has changed since training began: {found.fault}.")
+            out[i] = found.pixels
+        return torch.from_numpy(out)
+
+    def subset(self, where: Sequence[int], *, note: str = "") -> Stream:
+        """Keep some images, in the order given."""
+        places = torch.as_tensor(where, dtype=torch.int64)
+        return replace(self, facts=self.facts.subset(places, note=note), hashes=self.hashes[places.numpy()])
+
+    def take(self, n: int, seed: int) -> Dataset:
+        """Read n images drawn without replacement into memory, as `Dataset.take` would draw them."""
+        drawn = self.facts.take(n, seed)
+        places = {int(index): i for i, index in enumerate(self.facts.indices)}
+        images = self.read([places[int(index)] for index in drawn.indices])
+        return replace(drawn, images=images)
+
+    @property
+    def images(self) -> Tensor:
+        """Raise a DataError: the pixels are not in memory."""
+        raise DataError(
+            f"{self!r} is streamed: its pixels are not in memory. Use a part (data.first=N), or data.stream=false."
+        )
+
+
+def open_stream(
+    listing: Listing, name: str, form: Shape, *, split: str, val: float, test: float, labels: bool, skip_bad: bool
+) -> Stream:
+    """Make one pass over a source, or find it in the cache, and choose one side of it.
+
+    Arguments:
+        listing: The source.
+        name: The dataset's name.
+        form: What every image becomes; needs a size.
+        split, val, test, labels, skip_bad: As `gathering.gather`.
+
+    Raises:
+        DataError: As `gathering.gather`, or if the shape has no size.
+    """
+    classes = labels_of(listing) if labels else None
+    original, final, shape, bad = _first_pass(listing, form, skip_bad)
+    good = np.flatnonzero(~bad)
+    skipped = f"{int(bad.sum())} bad files skipped" if bad.any() else ""
+    whole = Dataset(
+        name=name,
+        images=torch.zeros((len(good), 1, 1, 1), dtype=torch.uint8),
+        labels=None if classes is None else torch.tensor([classes[0][listing.names[i]] for i in good]),
+        classes=() if classes is None else classes[1],
+        split="all",
+        indices=torch.from_numpy(good),
+        rule="; ".join(filter(None, (form.written(), skipped))),
+    )
+    part = split_by_hash(whole, split, val=val, test=test, hashes=original[good])
+    return Stream(listing, form, part, final[part.indices.numpy()], shape)
+
+
+def _first_pass(
+    listing: Listing, form: Shape, skip_bad: bool
+) -> tuple[np.ndarray, np.ndarray, tuple[int, int, int], np.ndarray]:
+    """Return (hashes of the originals, hashes of what they become, shape, which are bad), (N, ...) each."""
+    file = _cache_file(listing, form)
+    if file.exists():
+        with np.load(file, allow_pickle=False) as stored:
+            if len(stored["bad"]) == len(listing.names) and (skip_bad or not stored["bad"].any()):
+                c, h, w = (int(n) for n in stored["shape"])
+                return stored["original"], stored["final"], (c, h, w), stored["bad"]
+    count = len(listing.names)
+    original, final = np.zeros((count, 32), np.uint8), np.zeros((count, 32), np.uint8)
+    shapes: list[tuple[int, ...] | None] = []
+    faults: list[Found] = []
+    told = f"Hashing {listing.path.name}"
+    with ThreadPoolExecutor(4) as pool, tqdm(total=count, desc=told, unit="img", disable=None) as bar:
+        for start in range(0, count, PASS):
+            names = listing.names[start : start + PASS]
+            for i, found in enumerate(pool.map(lambda name: read_one(listing, name, form), names), start):
+                shapes.append(None if found.pixels is None else found.pixels.shape)
+                if found.pixels is None:
+                    faults.append(found)
+                else:
+                    original[i] = np.frombuffer(found.digest, dtype=np.uint8)
+                    final[i] = np.frombuffer(hash_image(found.pixels), dtype=np.uint8)
+            bar.update(len(names))
+    usual = Counter(shape for shape in shapes if shape is not None).most_common(1)
+    others = [n for n, shape in zip(listing.names, shapes) if shape is not None and shape != usual[0][0]]
+    faults += [Found(name, fault="another size or number of channels; give data.size") for name in others]
+    bad = np.array([shape is None or shape != usual[0][0] for shape in shapes])
+    if faults and (not skip_bad or bad.all()):
+        good_ones(listing, faults, skip_bad=False)
+    c, h, w = usual[0][0]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(f".{os.getpid()}.tmp")
+    with open(part, "wb") as handle:
+        np.savez(handle, original=original, final=final, shape=np.array([c, h, w]), bad=bad)
+    os.replace(part, file)
+    return original, final, (c, h, w), bad
+
+
+def _cache_file(listing: Listing, form: Shape) -> Path:
+    """Name the first pass's cache by the source, its files' sizes and times, and the shape."""
+    path = listing.path
+    files = [path] if path.is_file() else [path / name for name in listing.names if (path / name).is_file()]
+    stamps = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    text = json.dumps([str(path.resolve()), len(listing.names), stamps, form.written(), form.filter])
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sfumato" / "streams"
+    return root / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
+
+
+class StreamLoader(Loader):
+    """Serve batches of a stream by position: a `Loader` whose images are decoded by workers.
+
+    Arguments:
+        stream: The images.
+        seed: 0 <= seed < 2**64; decides order and flips.
+        device: Where batches go.
+        flip: Mirror each sample left-right with probability 1/2.
+        workers: Threads that decode ahead; 0 decodes when asked. The samples do not depend on it.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        *,
+        flip: bool = False,
+        workers: int = 2,
+    ) -> None:
+        if workers < 0:
+            raise ValueError(f"Workers are 0 or more; got {workers}.")
+        super().__init__(stream.facts, seed, device, flip=flip)
+        self.stream = stream
+        self._pool = ThreadPoolExecutor(workers) if workers else None
+        self._ready: dict[tuple[int, int], Future[Tensor]] = {}
+        self._last = 0
+
+    def batch(self, start: int, count: int) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Return the samples at positions start, ..., start + count - 1; as `Loader.batch`."""
+        _, label, positions = super().batch(start, count)  # checks, labels and positions
+        waiting = self._ready.pop((start, count), None)
+        codes = waiting.result() if waiting is not None else self._decode(start, count)
+        self._guess(start, count)
+        codes = codes.to(self.device, non_blocking=True)
+        if self.flip:
+            mirrored = uniform(positions, seed=self.seed, purpose="flip", device=self.device) < 0.5
+            codes = torch.where(mirrored[:, None, None, None], codes.flip(-1), codes)
+        return to_float(codes), label, positions
+
+    def _decode(self, start: int, count: int) -> Tensor:
+        return self.stream.read(self.order(torch.arange(start, start + count)).tolist())
+
+    def _guess(self, start: int, count: int) -> None:
+        """Let workers decode the batches that follow if the steps go on as they went."""
+        if self._pool is None:
+            return
+        stride = start - self._last if start > self._last else count
+        self._last = start
+        wanted = [(start + k * stride, count) for k in range(1, AHEAD + 1)]
+        for key in [key for key in self._ready if key not in wanted]:
+            self._ready.pop(key).cancel()
+        for first, number in wanted:
+            if (first, number) not in self._ready:
+                places = self.order(torch.arange(first, first + number)).tolist()
+                self._ready[first, number] = self._pool.submit(self.stream.read, places)
+
+    def close(self) -> None:
+        """Stop the workers."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def loader_for(
+    data: Dataset | Stream, seed: int, device: torch.device | str, *, flip: bool = False, workers: int = 2
+) -> Loader:
+    """Return the loader of a dataset: in memory on the device, or streamed."""
+    if isinstance(data, Stream):
+        return StreamLoader(data, seed, device, flip=flip, workers=workers)
+    return Loader(data, seed, device, flip=flip)
+
+
+def memory() -> int:
+    """Return the bytes of memory that images may take: half of what is free, or SFUMATO_MEMORY in MiB."""
+    told = os.environ.get("SFUMATO_MEMORY")
+    if told:
+        try:
+            return int(float(told) * 2**20)
+        except ValueError:
+            raise DataError(f"SFUMATO_MEMORY is a number of MiB; got {told!r}.") from None
+    try:
+        pages, size = os.sysconf("SC_AVPHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return 1 << 62
+    return pages * size // 2
+
+
+def too_large(listing: Listing, form: Shape) -> bool:
+    """Return whether a source's images would not fit into memory, judged by its first image."""
+    found = read_one(listing, listing.names[0], form)
+    return found.pixels is not None and found.pixels.nbytes * len(listing.names) > memory()
+
+
+
+
+def streamed(
+    name: str, *, split: str, val: float = 0.0, test: float | None = None, size: int | None = None,
+    labels: bool = True, always: bool = False,
+) -> Stream | None:  # fmt: skip
+    """Open a source of files as a stream if its images do not fit into memory.
+
+    Arguments:
+        name: Of the dataset, as for `load`.
+        split, val, test, size, labels: As for `load`.
+        always: Stream whatever the size.
+
+    Returns:
+        The stream; None if the images fit, or the dataset has no files to stream from.
+
+    Raises:
+        DataError: As `open_stream`; or with `always`, if the dataset cannot be streamed.
+    """
+    kind = name.partition(":")[0]
+    if kind not in STREAMS and not Path(name).expanduser().exists():
+        if always:
+            raise DataError(f"{name} cannot be streamed; {', '.join(f'{k}:PATH' for k in STREAMS)} can.")
+        return None
+    listing, form = listing_of(name), Shape(size=size)
+    if not always and not too_large(listing, form):
+        return None
+    share = HELD_OUT if test is None else test
+    return open_stream(
+        listing, listing.path.stem, form, split=split, val=val, test=share, labels=labels, skip_bad=False
+    )  # fmt: skip
