@@ -30,7 +30,6 @@ from sfumato.core.denoiser import Counted, Denoiser, Prediction, State
 from sfumato.core.images import finite, tile, to_uint8
 from sfumato.core.level import Level, like
 from sfumato.report.signature import picture_of, signed
-from sfumato.sources import Diffusion
 from sfumato.training.recipe import Part, Sample
 
 COLUMNS, GAP = 8, 2  # of a sheet; a frame has no gaps
@@ -66,9 +65,7 @@ class _Walk:
         self.number, self.way, self.request = number, way, request
         self.counted = Counted(_stoppable(way.model.denoiser(way.use), stop))
         run = way.model.run.with_recipe(way.model.recipe(way.sample))
-        source = run.source(use=way.use, device=way.model.device, denoiser=self.counted)
-        assert isinstance(source, Diffusion)  # a `Model` is no other
-        self.source = source
+        self.source = run.diffusion(use=way.use, device=way.model.device, denoiser=self.counted)
         labels = None if request.labels is None else torch.tensor(request.labels)
         if request.to is None:
             self.states = self.source.states(request.seeds, labels)

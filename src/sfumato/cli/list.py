@@ -28,11 +28,12 @@ ROOMS = {
     "guidance": "guidance",
     "extractors": "metrics.extractors",
     "pictures": "pictures",
+    "studies": "studies",
 }
 # Parameters that a recipe or a sampler's caller fills in; the rest are a person's options.
 FILLED_IN = (
     *("table", "schedule", "sigma_data", "channels", "out_channels", "classes", "size"),
-    *("label", "split", "root", "seed", "batch"),
+    *("label", "split", "root", "seed", "batch", "scale"),
 )
 OWN_FILLED_IN = {"pictures": ("run", "device", "root")}  # rooms whose entries a command calls itself
 
@@ -44,7 +45,7 @@ def list(room: Annotated[Positional[str | None], arg(metavar="[ROOM]")] = None) 
 
     Arguments:
         room: recipes, data, schedules, targets, networks, conditioning, draws, weightings, objectives, optimizers,
-            rates, samplers, grids, guidance, extractors or pictures; every room unless given.
+            rates, samplers, grids, guidance, extractors, pictures or studies; every room unless given.
     """
     if room is None:
         for name, module in ROOMS.items():

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name, device_named
+from sfumato.cli._arguments import Folder, Name, Text, device_named
 
 
 def study(
@@ -18,6 +18,9 @@ def study(
     out: Folder = None,
     runs: Folder = None,
     estimate: bool = False,
+    jobs: Annotated[int, arg(metavar="N")] = 1,
+    cluster: Name = None,
+    cluster_options: Text = None,
     device: Name = None,
     data_root: Folder = None,
     quiet: bool = False,
@@ -28,11 +31,14 @@ def study(
     skipped, and a row is judged anew only if something that it depends on has changed.
 
     Arguments:
-        name: Name of a study: families, samplers, eta, learned-variance, guidance, conv-sampling.
+        name: Name of a study; see `sfumato list studies`.
         scale: tiny (seconds, on digits), cpu (two cores, on Fashion-MNIST or digits) or paper.
         out: The study's directory; runs/studies/NAME-SCALE unless given.
         runs: Where trained runs lie, so that studies may share them; the study's directory unless given.
         estimate: Print the cost and stop.
+        jobs: Processes that share the work, or jobs of a cluster at a time.
+        cluster: slurm, or local (the same on this machine), to hand the work to submitit.
+        cluster_options: Of submitit, e.g. timeout_min=60,slurm_partition=gpu.
         device: cpu, cuda, mps, ...; the best at hand unless given.
         data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
         quiet: Print nothing but the tables and errors.
@@ -40,7 +46,7 @@ def study(
     print(f"sfumato study {name} --scale {scale}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato.report.table import text_table
-    from sfumato.studies import _cost, _pages, _study, _verdict, _work
+    from sfumato.studies import _cost, _pages, _sharing, _study, _verdict, _work
 
     asked = _study.find_study(name, scale)
     cost = _cost.estimate(asked, data_root)
@@ -48,6 +54,13 @@ def study(
     if estimate:
         return 0
     folder = Path(out or f"runs/studies/{asked.name}-{scale}")
+    place = _work.Place(folder, Path(runs) if runs else folder / "runs", data_root, device_named(device), quiet=True)
+    if cluster is not None:
+        executor = _sharing.cluster(cluster, str(folder / "jobs"), _sharing.options_of(cluster_options), max(1, jobs))
+        _sharing.share(asked, place, executor, quiet=quiet)
+    elif jobs != 1:
+        with _sharing.processes(jobs) as (pool, threads):
+            _sharing.share(asked, place, pool, threads=threads, quiet=quiet)
     outcomes = _work.carry_out(
         asked, folder, runs=runs, root=data_root, device=device_named(device), quiet=quiet
     )

@@ -1,17 +1,27 @@
 """What the studies are made of at each scale.
 
     tiny     digits, a network of 16 channels, 1,024 images seen: seconds, to see that a study runs
-    cpu      Fashion-MNIST (or digits where a study says so), the recipes of the house for two cores
+    cpu      Fashion-MNIST (or digits where a study says so), the recipes of the house for two cores; studies that
+             train many runs have it at 14x14, with a narrower network and a smaller budget
     paper    the published configuration
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+
+import torch
 
 from sfumato.recipes.digits import edm_digits
 from sfumato.recipes.digits_families import ddpm_digits, iddpm_digits
 from sfumato.recipes.fashion_mnist import ddpm_fashion_mnist_cpu, edm_fashion_mnist_cpu
+from sfumato.recipes.gans import dcgan_digits, dcgan_fashion_mnist_cpu
+from sfumato.report.curves import against_nfe
+from sfumato.report.sheet import sheet
+from sfumato.studies._pages import floor_of, series, words
+from sfumato.studies._study import Picture, Study
+from sfumato.studies._work import Outcome
 from sfumato.training.recipe import Recipe, override
 
 TINY = (
@@ -35,6 +45,98 @@ def edm(scale: str) -> Recipe:
 def ddpm(scale: str) -> Recipe:
     """Return the discrete run of DDPM: "tiny" or "cpu"."""
     return tiny(ddpm_digits()) if scale == "tiny" else ddpm_fashion_mnist_cpu()
+
+
+SMALL = (
+    *("data.size=14", "network.patch=1", "network.width=32", "network.head_width=32"),
+    *("train.images=30000", "train.log_every=1280", "train.sheet_every=100000000", "ema.power=0.10"),
+    *("evaluate.extractor=fashion-mnist14",),
+)  # of the recipes of the house: a quarter of the pixels and of the weights
+
+
+def small(recipe: Recipe) -> Recipe:
+    """Return a recipe of the house at 14x14, for a minute or two of one core."""
+    return replace(override(recipe, SMALL), name=recipe.name.replace("fashion-mnist-cpu", "fashion-mnist14"))
+
+
+def small_edm(scale: str) -> Recipe:
+    """Return the continuous run of studies that train many: "tiny" or "cpu"."""
+    return tiny(edm_digits()) if scale == "tiny" else small(edm_fashion_mnist_cpu())
+
+
+def small_ddpm(scale: str) -> Recipe:
+    """Return the discrete run of studies that train many: "tiny" or "cpu"."""
+    return tiny(ddpm_digits()) if scale == "tiny" else small(ddpm_fashion_mnist_cpu())
+
+
+def small_iddpm(scale: str, steps: int) -> Recipe:
+    """Return the discrete run with a learned variance of studies that train many, sampled in some steps.
+
+    Arguments:
+        scale: "tiny" or "cpu".
+        steps: Of sampling.
+    """
+    made = tiny(iddpm_digits()) if scale == "tiny" else small(iddpm("cpu"))
+    sampled = override(made, ["sample.grid=respaced", f"sample.grid.steps={steps}"])
+    return sampled if scale == "tiny" else replace(sampled, name="iddpm-fashion-mnist14")
+
+
+def small_gan(scale: str) -> Recipe:
+    """Return the GAN of studies that train many, 8x8 or 14x14: "tiny" or "cpu"."""
+    quiet = ("train.sheet_every=100000000", "ema.half_life=()", "ema.use=raw")
+    if scale == "tiny":
+        small_net = ("network.up=[16]", "network.down=[16]", "train.images=1024", "train.log_every=256")
+        return override(dcgan_digits(), (*quiet, *small_net))
+    sized = ("data.size=14", "network.up=[128]", "network.down=[128]", "train.images=30000", "train.log_every=1280")
+    scored = ("evaluate.extractor=fashion-mnist14",)
+    return replace(override(dcgan_fashion_mnist_cpu(), (*quiet, *sized, *scored)), name="dcgan-fashion-mnist14")
+
+
+def only(recipe: Recipe, classes: Sequence[str | int], labels: bool) -> Recipe:
+    """Return a recipe on some classes only, told of them or not."""
+    chosen = replace(recipe.data, classes=tuple(classes), labels=labels)
+    name = f"{recipe.name}-{'-'.join(map(str, classes))}{'' if labels else '-unlabelled'}"
+    return replace(recipe, data=chosen, name=name, shape=None)
+
+
+def lines_against(study: Study, outcomes: Sequence[Outcome], xlabel: str, title: str) -> Mapping[str, Picture]:
+    """Draw the first metric of rows against their x, a line for each `Row.line`; nothing if none was measured.
+
+    Arguments:
+        study: At its scale.
+        outcomes: Of all rows and seeds.
+        xlabel: What x counts.
+        title: Above the plot.
+    """
+    metric = study.metrics[0]
+    drawn = series(outcomes, metric)
+    if not drawn:
+        return {}
+    name = next(o.scores[metric].name for o in outcomes if metric in o.scores)
+    return {"curve": against_nfe(drawn, score=name, floor=floor_of(outcomes, metric), xlabel=xlabel, title=title,
+                                 caption=words(study, outcomes))}  # fmt: skip
+
+
+def sheets_of(study: Study, outcomes: Sequence[Outcome], columns: int = 10, rows: int = 2) -> Mapping[str, Picture]:
+    """Draw the first images of every row, those of its first training seed, one sheet below the other.
+
+    Arguments:
+        study: At its scale.
+        outcomes: Of all rows and seeds.
+        columns: Images across: classes in turn, if the model has classes.
+        rows: Lines of images of each row of the study.
+    """
+    parts, names = [], []
+    for outcome in outcomes:
+        if outcome.run is None or outcome.seed != study.seeds[0]:
+            continue
+        source, seeds = outcome.run.source(), range(columns * rows)
+        parts.append(source(seeds, torch.arange(len(seeds)) % source.classes if source.classes else None))
+        names += [outcome.row.name, *[""] * (rows - 1)]
+    if not parts or len({part.shape[1:] for part in parts}) > 1:
+        return {}
+    return {"sheet": sheet(torch.cat(parts), columns, row_labels=names, seeds=list(range(columns * rows)) * len(parts),
+                           title=study.name, caption=words(study, outcomes))}  # fmt: skip
 
 
 def iddpm(scale: str) -> Recipe:

@@ -1,11 +1,12 @@
 """What a study costs before it is begun, counted and not guessed.
 
-    trained    runs x training seeds x images of each
+    trained    runs (and classifiers that guide) x training seeds x images of each
     sampled    rows x training seeds x n images, each (calls of the network per image) times
     FLOP       2 MAC per image and call; an image in training costs three (forward once, backward twice)
 
 Calls are counted by walking each row's grid once with a stand-in for the network: a guided step counts twice, Heun's
-step twice but the last once. The time is the FLOP over the speed of one forward pass, measured at once; judging the
+step twice but the last once. The time is the FLOP over the speed of one forward pass, measured at once; a run whose
+budget is in minutes counts as those minutes; judging the
 images (features, floors, neighbours) comes on top.
 """
 
@@ -120,24 +121,35 @@ def estimate(study: Study, root: Path | str | None = None) -> Estimate:
         if shape is None:
             shape = shapes[recipe.data] = resolve(recipe, load_data(recipe, "train", root)).shape
         resolved[name] = replace(recipe, shape=shape, sigma_data=recipe.sigma_data or 0.5)  # its value costs nothing
+    for name, recipe in study.guides.items():
+        shape = resolve(recipe, load_data(recipe, "train", root)).shape
+        resolved[name] = replace(recipe, shape=shape, sigma_data=recipe.sigma_data or 0.5)
     found: dict[str, RecipeCost] = {name: recipe_cost(recipe) for name, recipe in resolved.items()}
     parameters = {name: cost.parameters for name, cost in found.items()}
-    trained_gflop = sum(cost.training * resolved[name].train.images for name, cost in found.items())
+    timed = [recipe for kind in PASS for recipe in resolved.values() if trains(recipe) == kind]
+    fastest, trained_gflop = speed(timed[0]) if timed else 1.0, 0.0
+    for name, cost in found.items():
+        train = resolved[name].train
+        trained_gflop += cost.training * train.images if train.minutes is None else 60 * fastest * train.minutes
     nfe: dict[str, int] = {}
     sampled_gflop = 0.0
     for row in study.rows:
+        if row.untrained:
+            nfe[row.name] = 0
+            continue
         recipe = as_sampled(row, resolved[row.trained])
         nfe[row.name] = calls(recipe)
         sampled_gflop += nfe[row.name] * study.n * recipe_cost(recipe).network.gflop
     seeds = len(study.seeds)
+    with_runs = [row for row in study.rows if not row.untrained]
     return Estimate(
         runs=len(resolved) * seeds,
-        trained=sum(recipe.train.images for recipe in resolved.values()) * seeds,
+        trained=sum(r.train.images for r in resolved.values() if r.train.minutes is None) * seeds,
         judged=len(study.rows) * seeds,
-        sampled=len(study.rows) * study.n * seeds,
+        sampled=len(with_runs) * study.n * seeds,
         calls=sum(nfe.values()) * study.n * seeds,
         gflop=(trained_gflop + sampled_gflop) * seeds,
-        speed=speed(next(recipe for recipe in resolved.values() if trains(recipe) in PASS)),
+        speed=fastest,
         parameters=parameters,
         nfe=nfe,
     )

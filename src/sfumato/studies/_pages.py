@@ -96,6 +96,9 @@ def lines(study: Study, outcomes: Sequence[Outcome], parameters: Mapping[str, in
             if many:
                 values = [score.value for score in scores]
                 line[f"{name}, range over seeds"] = f"{min(values):.4g} to {max(values):.4g}" if values else None
+            if study.plain and metric == study.metrics[0]:
+                plain = [score.plain for score in scores if score.plain is not None]
+                line[f"{name}, textbook"] = sum(plain) / len(plain) if plain else None
             floors = [score.floor for score in scores if score.floor is not None]
             line[f"{name}, floor"] = Cell(floors[0].value, floors[0].interval) if floors else None
         if study.paper:
@@ -103,6 +106,10 @@ def lines(study: Study, outcomes: Sequence[Outcome], parameters: Mapping[str, in
         if several:
             line["parameters"] = parameters.get(row.trained)
             line["images seen"] = facts.get("images_seen")
+        if study.timed:
+            seconds = [o.facts["training_seconds"] for o in mine if "training_seconds" in o.facts]
+            line["minutes of training"] = round(sum(seconds) / len(seconds) / 60, 2) if seconds else None
+            line["images/s sampled"] = facts.get("images_per_second")
         if any(o.failed for o in outcomes):
             line["note"] = "; ".join(dict.fromkeys(o.failed for o in mine if o.failed)) or None
         table.append(line)

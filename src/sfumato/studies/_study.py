@@ -2,6 +2,8 @@
 
     run         a recipe, trained once for every training seed; rows with one `run` share it
     settings    overrides of the trained run's sampling, evaluation or image size
+    guide       a noisy classifier that guides the row's samples, trained beside the runs
+    judge       what is scored: all images the model makes, unless a row says otherwise (`_judges`)
     ordering    rows along which a score is said to rise: by a paper, or by us before measuring
 
 A study says what varies and what is held equal, in words and in its rows. All rows are judged by the same images'
@@ -18,14 +20,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 from sfumato.core.find import UnknownNameError, entries, nearest
-from sfumato.metrics.score import find_metric
+from sfumato.metrics.score import Score, find_metric
 from sfumato.training.recipe import Recipe, differences
 
 if typing.TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
     from matplotlib.figure import Figure
     from PIL import Image
 
     from sfumato.studies._work import Outcome
+    from sfumato.training.run import Run
 
 Scale = Literal["tiny", "cpu", "paper"]
 SCALES: tuple[str, ...] = typing.get_args(Scale)
@@ -36,6 +42,35 @@ Setting = TypeVar("Setting")
 
 class StudyError(ValueError):
     """A study that contradicts itself, or a size it does not have."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a judge is asked to score.
+
+    Attributes:
+        study: Says how many images, which metrics and which split.
+        recipe: As the row is sampled.
+        run: Trained, with that recipe; None for a row without one.
+        root: Data root.
+        device: Where to sample.
+        quiet: No progress bar.
+    """
+
+    study: Study
+    recipe: Recipe
+    run: Run | None
+    root: Path | str | None
+    device: torch.device | str | None
+    quiet: bool
+
+
+class Judge(typing.Protocol):
+    """Score what a row shows. A judge is a frozen dataclass: what it looks at is its fields, which its repr shows."""
+
+    def __call__(self, asked: Asked) -> tuple[dict[str, Score], dict[str, Any]]:
+        """Return scores by metric, and facts about how they were made ("nfe", "images_per_second")."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -50,6 +85,9 @@ class Row:
         line: Which line of a figure the row is a point of.
         x: Where on it; None for its measured number of function evaluations.
         paper: The number a paper reports for this row; None if there is none.
+        guide: Name of a classifier of `Study.guides` that guides the samples; "" for none.
+        judge: What is scored; None for all images of the run, by `evaluation.evaluate`.
+        untrained: Whether the row has no run: its judge looks at real images only.
     """
 
     name: str
@@ -59,6 +97,9 @@ class Row:
     line: str = ""
     x: float | None = None
     paper: float | None = None
+    guide: str = ""
+    judge: Judge | None = None
+    untrained: bool = False
 
     @property
     def trained(self) -> str:
@@ -107,6 +148,9 @@ class Study:
         orderings: See `Ordering`.
         paper: Where the numbers of `Row.paper` come from.
         ranked: Whether rows are sorted by the first metric.
+        guides: Noisy classifiers to train, by name.
+        timed: Whether the table shows minutes of training and images sampled per second.
+        plain: Whether the table shows the textbook value of the first metric, with its finite-sample bias.
         pictures: Draws figures and sheets from the outcomes.
     """
 
@@ -125,6 +169,9 @@ class Study:
     paper: str = ""
     ranked: bool = False
     pictures: Pictures = field(default=no_pictures, repr=False)
+    guides: Mapping[str, Recipe] = field(default_factory=dict)
+    timed: bool = False
+    plain: bool = False
 
     def __post_init__(self) -> None:
         names = [row.name for row in self.rows]
@@ -136,6 +183,9 @@ class Study:
             for row in self.rows:
                 if row.trained == name and (changed := differences(recipe, row.recipe)):
                     raise StudyError(f"{self.name}: rows of run {name!r} train different recipes: {changed}.")
+        for row in self.rows:
+            if row.guide and row.guide not in self.guides:
+                raise StudyError(nearest(f"guide of row {row.name} in {self.name}", row.guide, self.guides))
         for ordering in self.orderings:
             for row_name in ordering.rows:
                 if row_name not in names:
@@ -148,7 +198,8 @@ class Study:
         """The recipes to train, by name, in order of first use."""
         first: dict[str, Recipe] = {}
         for row in self.rows:
-            first.setdefault(row.trained, row.recipe)
+            if not row.untrained:
+                first.setdefault(row.trained, row.recipe)
         return first
 
     def resized(self, **fields: Any) -> Study:

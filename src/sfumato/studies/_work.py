@@ -3,9 +3,10 @@
     OUT/runs/RUN-seedK/       a run like any other; interrupted, it goes on where it was
     OUT/results/ROW-seedK.json    the scores of a row, with the key of everything they depend on
 
-The key of a result is the sha256 of the checkpoint's manifest, the recipe it was sampled by, the number of images, the
-metrics and the split. A result is made again only if its key has changed. A run that diverges, or a model whose images
-are not finite, is a finding: it is remembered and shown as "-".
+The key of a result is the sha256 of the checkpoint's manifest (and that of the classifier that guides it), the recipe
+it was sampled by, the number of images, the metrics, the split and the judge. A result is made again only if its key
+has changed. A run that diverges (steps that are not finite, or a loss that ends above its start), or a model whose
+images are not finite, is a finding: it is remembered and shown as "-".
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,12 +28,16 @@ from sfumato.core.images import NonFiniteError
 from sfumato.metrics.protocol import canonical
 from sfumato.metrics.score import Score
 from sfumato.studies._cost import as_sampled
-from sfumato.studies._study import Row, Study
+from sfumato.studies._study import Asked, Row, Study, StudyError
+from sfumato.training.assemble import trains
 from sfumato.training.checkpoint import replace_json, steps
 from sfumato.training.guard import Diverged
 from sfumato.training.loop import train
+from sfumato.training.progress import share_spent
 from sfumato.training.recipe import Recipe, differences, override
 from sfumato.training.run import Run
+
+WORSE = 1.5  # a training whose loss ends at more than this times its start has diverged
 
 
 @dataclass(frozen=True)
@@ -95,24 +101,66 @@ def carry_out(
         RecipeError: If a run's directory holds another run.
         Interrupted: After a signal, with everything saved.
     """
-    out = Path(out)
-    folder = Path(runs) if runs is not None else out / "runs"
-    (out / "results").mkdir(parents=True, exist_ok=True)
+    place = Place(Path(out), Path(runs) if runs is not None else Path(out) / "runs", root, device, quiet)
     say: Callable[[str], None] = (lambda text: None) if quiet else tqdm.write
     outcomes: list[Outcome] = []
     for seed in study.seeds:
         for row in study.rows:
             say(f"[{len(outcomes) + 1}/{len(study.seeds) * len(study.rows)}] {row.name}, training seed {seed}")
-            recipe = override(row.recipe, [f"train.seed={seed}"])
-            run, failed = trained(recipe, folder / f"{slug(row.trained)}-seed{seed}", root, device, quiet)
-            if run is None:
-                outcome = Outcome(row, seed, None, {}, {}, failed)
-            else:
-                file = out / "results" / f"{slug(row.name)}-seed{seed}.json"
-                outcome = judged(study, row, seed, run, file, root, device, quiet)
+            outcome = outcome_of(study, row, seed, place)
             say("    " + (outcome.failed or "; ".join(_short(score) for score in outcome.scores.values())))
             outcomes.append(outcome)
     return outcomes
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a study is done.
+
+    Attributes:
+        out: Directory of the study.
+        runs: Where trained runs lie.
+        root: Data root.
+        device: None for the best at hand.
+        quiet: No progress bars.
+    """
+
+    out: Path
+    runs: Path
+    root: Path | str | None = None
+    device: torch.device | str | None = None
+    quiet: bool = False
+
+    def run(self, name: str, recipe: Recipe, seed: int) -> tuple[Run | None, str]:
+        """Return the run of a recipe for a training seed, trained now if it is not there; or why there is none."""
+        seeded = override(recipe, [f"train.seed={seed}"])
+        return trained(seeded, self.runs / f"{slug(name)}-seed{seed}", self.root, self.device, self.quiet)
+
+
+def outcome_of(study: Study, row: Row, seed: int, place: Place) -> Outcome:
+    """Train what a row needs and judge it, skipping what is done.
+
+    Arguments:
+        study: It belongs to.
+        row: Which.
+        seed: Of the training.
+        place: Where.
+    """
+    (place.out / "results").mkdir(parents=True, exist_ok=True)
+    run: Run | None = None
+    if not row.untrained:
+        run, failed = place.run(row.trained, row.recipe, seed)
+        if run is None:
+            return Outcome(row, seed, None, {}, {}, failed)
+        run = run.with_recipe(as_sampled(row, run.recipe))
+    if row.guide and run is not None:
+        guide, failed = place.run(row.guide, study.guides[row.guide], seed)
+        if guide is None:
+            return Outcome(row, seed, None, {}, {}, f"its classifier {failed}")
+        run = run.with_recipe(override(run.recipe, [f"sample.classifier={guide.path}"]))
+    recipe = row.recipe if run is None else run.recipe
+    file = place.out / "results" / f"{slug(row.name)}-seed{seed}.json"
+    return judged(row, seed, Asked(study, recipe, run, place.root, place.device, place.quiet), file)
 
 
 def _short(score: Score) -> str:
@@ -131,75 +179,100 @@ def trained(
         device: Where to train.
         quiet: No progress bar.
     """
-    if (done := _finished(recipe, folder)) is not None:
-        return done, ""
     grave = folder / "diverged.json"
     if grave.exists() and (told := json.loads(grave.read_text()))["recipe"] == recipe.hash:
         return None, told["reason"]
+    if (done := _finished(recipe, folder)) is not None:
+        return done, ""
     try:
-        return train(recipe, folder, root=root, device=device, quiet=quiet), ""
+        run = train(recipe, folder, root=root, device=device, quiet=quiet)
+        reason = worse_than_at_first(folder) if trains(run.recipe) == "denoiser" else ""
     except Diverged as error:
-        replace_json(grave, {"recipe": recipe.hash, "reason": f"diverged: {error}"})
-        return None, f"diverged: {error}"
+        reason = f"diverged: {error}"
+    if not reason:
+        return run, ""
+    replace_json(grave, {"recipe": recipe.hash, "reason": reason})
+    return None, reason
 
 
 def _finished(recipe: Recipe, folder: Path) -> Run | None:
-    """Return the run of this very recipe if it has seen all of its images."""
+    """Return the run of this very recipe if it has spent all of its budget."""
     if not (folder / "recipe.json").exists() or not steps(folder / "checkpoints"):
         return None
     run = Run.open(folder)
     filled = replace(recipe, shape=run.recipe.shape, sigma_data=recipe.sigma_data or run.recipe.sigma_data)
-    return run if not differences(filled, run.recipe) and run.checkpoint.state["seen"] >= recipe.train.images else None
+    if differences(filled, run.recipe):
+        return None
+    state = run.checkpoint.state
+    return run if share_spent(recipe.train, state["seen"], state["elapsed"]) >= 1 else None
 
 
-def judged(
-    study: Study,
-    row: Row,
-    seed: int,
-    run: Run,
-    file: Path,
-    root: Path | str | None,
-    device: torch.device | str | None,
-    quiet: bool,
-) -> Outcome:
+def worse_than_at_first(folder: Path) -> str:
+    """Return why a finished training of a denoiser is said to have diverged, or "": its loss ends above its start.
+
+    Arguments:
+        folder: Of the run. The first and last tenths of its records are compared, by their medians.
+    """
+    losses = [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    tenth = max(1, len(losses) // 10)
+    first, last = statistics.median(losses[:tenth]), statistics.median(losses[-tenth:])
+    if len(losses) < 2 or last <= WORSE * first:
+        return ""
+    return f"diverged: the loss rose from {first:.4g} to {last:.4g}"
+
+
+def judged(row: Row, seed: int, asked: Asked, file: Path) -> Outcome:
     """Return the outcome of a row, from its file if that was made of the same things.
 
     Arguments:
-        study: Says how many images, which metrics and which split.
         row: Which.
         seed: Of the training.
-        run: Trained.
+        asked: What is scored.
         file: The result's.
-        root: Data root.
-        device: Where to sample.
-        quiet: No progress bar.
     """
-    run = run.with_recipe(as_sampled(row, run.recipe))
-    key = result_key(study, run)
+    key = result_key(row, asked)
     stored = json.loads(file.read_text()) if file.exists() else {}
     if stored.get("key") != key:
         stored = {"key": key, "row": row.name, "seed": seed, "failed": "", "scores": {}, "facts": {}}
         try:
-            found = evaluation.evaluate(
-                run, n=study.n, metrics=study.metrics, split=study.split, root=root, device=device, quiet=quiet
-            )
-            numbers = {metric: score.to_json() for metric, score in zip(study.metrics, found.scores)}
-            stored |= {"scores": numbers, "facts": found.provenance}
+            scores, facts = (row.judge or _whole)(asked)
+            stored |= {"scores": {metric: score.to_json() for metric, score in scores.items()}, "facts": facts}
         except NonFiniteError as error:
             stored["failed"] = f"images not finite: {error}"
         replace_json(file, stored)
-    scores = {metric: Score.from_json(values) for metric, values in stored["scores"].items()}
-    return Outcome(row, seed, run, scores, stored["facts"], stored["failed"])
+    found = {metric: Score.from_json(values) for metric, values in stored["scores"].items()}
+    return Outcome(row, seed, asked.run, found, stored["facts"], stored["failed"])
 
 
-def result_key(study: Study, run: Run) -> str:
+def _whole(asked: Asked) -> tuple[dict[str, Score], dict[str, Any]]:
+    """Score all that a run makes, as `sfumato evaluate` does."""
+    if asked.run is None:
+        raise StudyError("A row without a run needs a judge of its own.")
+    study = asked.study
+    result = evaluation.evaluate(
+        asked.run, n=study.n, metrics=study.metrics, split=study.split, root=asked.root, device=asked.device,
+        quiet=asked.quiet,
+    )  # fmt: skip
+    return dict(zip(study.metrics, result.scores)), result.provenance
+
+
+def result_key(row: Row, asked: Asked) -> str:
     """Return the hash of everything a row's scores depend on.
 
     Arguments:
-        study: Says how many images, which metrics and which split.
-        run: With the row's settings.
+        row: Which.
+        asked: What is scored.
     """
-    folder = run.path / "checkpoints"
-    manifest = json.loads((folder / f"step-{steps(folder)[-1]}" / "MANIFEST.json").read_text())
-    facts = [manifest, run.recipe.to_json(), study.n, list(study.metrics), study.split]
+    study = asked.study
+    facts = [_manifest(asked.run), asked.recipe.to_json(), study.n, list(study.metrics), study.split]
+    facts += [] if row.judge is None else [repr(row.judge)]
+    if asked.recipe.sample.classifier is not None:
+        facts.append(_manifest(Run.open(asked.recipe.sample.classifier)))
     return hashlib.sha256(canonical(facts).encode()).hexdigest()
+
+
+def _manifest(run: Run | None) -> Any:
+    if run is None:
+        return None
+    folder = run.path / "checkpoints"
+    return json.loads((folder / f"step-{steps(folder)[-1]}" / "MANIFEST.json").read_text())
