@@ -91,7 +91,7 @@ def classifier_guidance(scale: str) -> Study:
         orderings=(  # s = 0 asks for no class, another protocol
             Ordering("precision rises with s", (names[1], names[-1]), "precision", SOURCE),
             Ordering("recall falls with s", (names[-1], names[1]), "recall", SOURCE),
-            Ordering(f"the best FD is in the middle: {middle} scores below {names[-1]}", (middle, names[-1]), "fd", SOURCE),
+            Ordering(f"the best FD is not at the end: {middle} below {names[-1]}", (middle, names[-1]), "fd", SOURCE),
         ),  # fmt: skip
         pictures=_pictures,
     )
