@@ -23,6 +23,7 @@ ROOMS = {
     "objectives": "objectives",
     "optimizers": "training.optim",
     "rates": "training.rates",
+    "trackers": "training.trackers",
     "samplers": "samplers",
     "grids": "grids",
     "guidance": "guidance",
@@ -35,7 +36,8 @@ FILLED_IN = (
     *("table", "schedule", "sigma_data", "channels", "out_channels", "classes", "size"),
     *("label", "split", "root", "seed", "batch", "scale"),
 )
-OWN_FILLED_IN = {"pictures": ("run", "device", "root")}  # rooms whose entries a command calls itself
+# rooms whose entries a command or the loop calls itself
+OWN_FILLED_IN = {"pictures": ("run", "device", "root"), "trackers": ("folder", "recipe")}
 
 
 def list(room: Annotated[Positional[str | None], arg(metavar="[ROOM]")] = None) -> int:
@@ -45,7 +47,7 @@ def list(room: Annotated[Positional[str | None], arg(metavar="[ROOM]")] = None) 
 
     Arguments:
         room: recipes, data, schedules, targets, networks, conditioning, draws, weightings, objectives, optimizers,
-            rates, samplers, grids, guidance, extractors, pictures or studies; every room unless given.
+            rates, trackers, samplers, grids, guidance, extractors, pictures or studies; every room unless given.
     """
     if room is None:
         for name, module in ROOMS.items():

@@ -36,6 +36,11 @@ def reference_of(data: Dataset) -> Reference:
     )
 
 
+def identity(reference: Reference) -> str:
+    """Return what names a reference in a choice that was made by it: its content, split and indices."""
+    return f"{reference.content_hash}/{reference.split}/{reference.index_hash}"
+
+
 def balanced(data: Dataset) -> bool:
     """Return whether a dataset holds equally many images of each class, which is then a choice and not chance."""
     counts = torch.bincount(data.labels, minlength=len(data.classes)) if data.labels is not None else torch.zeros(0)

@@ -16,7 +16,7 @@ from sfumato.data.dataset import Dataset
 from sfumato.data.streaming import Stream
 from sfumato.evaluation.generated import Output, generate, pixels_of
 from sfumato.evaluation.measures import CHECKS, FLOOR_REPEATS, PANELS, Evidence, distance, expand, view_of, views
-from sfumato.evaluation.real import balanced, cached_features, reference_of
+from sfumato.evaluation.real import balanced, cached_features, identity, reference_of
 from sfumato.metrics import rules
 from sfumato.metrics.features import Extractor, extractor, stream
 from sfumato.metrics.memorization import copies
@@ -131,6 +131,8 @@ def evaluate(
         notes.append("the training images are not the ones at hand: leakage could not be checked")
     if "imported" in run.about:
         notes.append("imported weights, whose training images are not known: leakage could not be checked")
+    selected = run.selected(use)
+    notes += [_choice(s) for s in selected if s["reference"] == identity(reference_of(real))]
     others = without(training_data(replace(recipe, data=replace(recipe.data, first=None)), root), real)
     pool = others.take(min(len(others), FLOOR_REPEATS * n), seed=0)
     for data in (real, pool):
@@ -141,6 +143,8 @@ def evaluate(
     again = rules.check_self_comparison(made["hashes"], real.image_hashes)
     equal = copies(made["hashes"], training.image_hashes)
     facts |= {"exact_copies_of_reference": again, "exact_copies_of_training": int((equal >= 0).sum())}
+    if selected:
+        facts["selected"] = [dict(choice) for choice in selected]
     tried = tried_on(run, real.content_hash, facts)
     if tried > 1:
         facts["settings_scored_on_this_reference"] = tried
@@ -217,6 +221,14 @@ def without(data: Dataset | Stream, other: Dataset) -> Dataset | Stream:
     known = {bytes(row) for row in other.image_hashes}
     keep = [i for i, row in enumerate(data.image_hashes) if bytes(row) not in known]
     return data if len(keep) == len(data) else data.subset(keep, note=f"without the {other.split} reference")
+
+
+def _choice(selected: Mapping[str, Any]) -> str:
+    """Write how weights were chosen, for a score against the reference that chose them."""
+    return (
+        f"selected on this reference: the {selected['what']}, best of {selected['candidates']} by {selected['by']} "
+        f"(n = {selected['n']})"
+    )
 
 
 def tried_on(run: Run, content_hash: str, facts: Mapping[str, Any]) -> int:

@@ -76,6 +76,36 @@ def loss_by_level(records: Sequence[Record], moments: int = 4, *, title: str = "
     return finish(figure, f"Mean loss of each bin of ln SNR; the outer bins are open. {caption}")
 
 
+def score_curves(runs: Mapping[str, Sequence[Record]], *, title: str = "", caption: str = "") -> Figure:
+    """Plot the scores taken while training against images seen, with their 95% intervals.
+
+    Arguments:
+        runs: Run -> its records of scores.jsonl.
+        title: Above the plot.
+        caption: Below it.
+
+    Raises:
+        ValueError: If a run has no score, or runs were judged by different protocols.
+    """
+    _refuse_empty(runs)
+    kinds = {(r["name"], r["n"], r["protocol"]) for records in runs.values() for r in records}
+    if len(kinds) > 1:
+        listed = "; ".join(f"{name}, n = {n}, protocol {protocol}" for name, n, protocol in sorted(kinds))
+        raise ValueError(f"Scores of different protocols do not share an axis: {listed}. Plot one run at a time.")
+    name, n, _ = next(iter(kinds))
+    figure, ax = axes("training images seen", name, title)
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    series = {
+        run: Series.of(
+            [r["images"] for r in rs], [r["value"] for r in rs],
+            [r["interval"][0] for r in rs], [r["interval"][1] for r in rs],
+        )  # fmt: skip
+        for run, rs in runs.items()
+    }
+    lines(ax, series)
+    return finish(figure, f"Averaged weights, the same {n:,} seeds each time; bars: 95% intervals. {caption}")
+
+
 def _refuse_empty(runs: Mapping[str, Sequence[Record]]) -> None:
     for name, records in runs.items():
         if not records:

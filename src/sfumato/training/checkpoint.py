@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -82,6 +83,13 @@ def save(
             shutil.rmtree(final)  # saving the same step again, e.g. after a signal
         os.rename(partial, final)
         _flush(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        needed = sum(v.numel() * v.element_size() for group in tensors.values() for v in group.values())
+        raise OSError(
+            f"{final} could not be written ({error}); earlier checkpoints are untouched. It takes "
+            f"{needed / 1e6:.1f} MB: make space and give the same command again."
+        ) from error
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise

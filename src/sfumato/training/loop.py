@@ -2,8 +2,8 @@
 
 Position p counts training images. Every random number of a run is addressed by (seed, p), so a run is described by
 its weights, its optimiser and one integer; resuming continues it bit for bit on a CPU, at any moment of an epoch. The
-step itself is the trainer's (`training.trainers`); here are budget, log, sheets, checkpoints, signals and going back
-after NaN.
+step itself is the trainer's (`training.trainers`); here are budget, log, checkpoints, signals and going back after
+NaN. What else a run does is a hook (`training.hooks`): hooks come before the save, so a crash between repeats them.
 """
 
 from __future__ import annotations
@@ -13,33 +13,33 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TextIO
 
 import torch
-from PIL import Image as PILImage
 from tqdm import tqdm
 
-from sfumato.core.images import NonFiniteError, tile
+from sfumato.core.find import find
 from sfumato.training import checkpoint
-from sfumato.training.assemble import trains
 from sfumato.training.check import check
 from sfumato.training.distributed import join, others_may_end
 from sfumato.training.ema import Averages
 from sfumato.training.guard import Diverged, Signals
+from sfumato.training.hooks import Hook, Moment, Place, hooks_of
 from sfumato.training.machine import default_device, describe, keep_freed_memory
 from sfumato.training.recipe import Recipe, RecipeError, differences
 from sfumato.training.replicas import check_shared
 from sfumato.training.run import Run, resolve, training_data
-from sfumato.training.sharing import images_of_all
 from sfumato.training.starting import starting_weights
 from sfumato.training.trainers import Steps, trainer_of
 
 # Fields that say how a run is watched, not what it computes; they may differ on resume.
 FREE = (
-    "train.log_every", "train.save_every", "train.keep", "train.sheet_every", "train.micro", "train.shard", "sample",
-    "evaluate", "data.stream", "data.workers",
-)  # fmt: skip
+    *("train.log_every", "train.save_every", "train.keep", "train.sheet_every", "train.micro", "train.evaluate_every"),
+    *("train.shard", "train.track", "ema.snapshots", "sample", "evaluate"),
+    *("data.stream", "data.workers"),
+)
 
 
 class Interrupted(SystemExit):
@@ -122,22 +122,26 @@ def train(
             f"({time.monotonic() - began:.1f} s to get ready)"
         )
     metrics = folder / "metrics.jsonl" if ranks.first else os.devnull
-    with Signals() as signals, others_may_end(), open(metrics, "a") as log:
-        _loop(trainer, folder, log, signals, fingerprint, quiet, on_sheet)
+    named = recipe.train.track if ranks.first else ()
+    trackers = tuple(find("training.trackers", name)(folder, recipe) for name in named)
+    place = Place(folder, root, fingerprint, trackers, on_sheet)
+    hooks = hooks_of(trainer, place)
+    with Signals() as signals, others_may_end(), open(metrics, "a") as log, ExitStack() as ending:
+        for tracker in trackers:
+            ending.callback(tracker.close)
+        _loop(trainer, place, hooks, log, signals, quiet)
     return Run(folder, recipe, about)
 
 
 def _loop(
     trainer: Steps,
-    folder: Path,
+    place: Place,
+    hooks: list[Hook],
     log: TextIO,
     signals: Signals,
-    fingerprint: dict[str, str],
     quiet: bool,
-    on_sheet: Callable[[Path], None] | None,
 ) -> None:
-    train, ranks = trainer.recipe.train, trainer.ranks
-    sheet_every = train.sheet_every or max(train.batch, train.images // 10)
+    train, ranks, folder = trainer.recipe.train, trainer.ranks, place.folder
     start = time.monotonic()
     saved_at = start
     rolled_back = False
@@ -164,7 +168,7 @@ def _loop(
         folder_ = folder / "checkpoints"
         tensors = trainer.tensors()  # of all ranks, so all call it
         if ranks.first:
-            checkpoint.save(folder_, trainer.step, tensors, state, keep=train.keep, fingerprint=fingerprint)
+            checkpoint.save(folder_, trainer.step, tensors, state, keep=train.keep, fingerprint=place.fingerprint)
         ranks.meet()  # nobody leaves before it is written
         saved_at = time.monotonic()
 
@@ -200,41 +204,22 @@ def _loop(
                 record = trainer.record(now - start, before)
                 log.write(json.dumps(record) + "\n")
                 log.flush()
+                for tracker in place.trackers:
+                    tracker.record(record)
                 bar.set_postfix(loss=f"{record['loss']:.4f}", refresh=False)
-            if first // sheet_every != trainer.seen // sheet_every and not finished:
-                _sheet(trainer, folder, on_sheet)
+            if not finished:
+                watched = time.monotonic()
+                for hook in hooks:
+                    hook(trainer, Moment(first, trainer.seen, before, spent, leaving=bool(signal)))
+                start += time.monotonic() - watched  # the budget is one of training
             if signal or finished or save_now:
                 save()
             if signal and not finished:
                 if ranks.first:
                     tqdm.write(f"Signal {signal:.0f}: saved at {trainer.seen:,} images; the same command resumes.")
                 raise Interrupted(128 + int(signal))
-    _sheet(trainer, folder, on_sheet)
-
-
-def _sheet(trainer: Steps, folder: Path, on_sheet: Callable[[Path], None] | None) -> None:
-    """Write a sheet of the averaged weights on fixed seeds, a row per class; a classifier has none."""
-    recipe, ranks = trainer.recipe, trainer.ranks
-    if trains(recipe) == "classifier":
-        return
-    network = trainer.averages.network(trainer.network, recipe.ema.use)
-    run = Run(folder, recipe, {})
-    source = run.source(device=trainer.device, network=network)
-    rows, columns = min(len(run.classes), 10) or 4, 8
-    labels = torch.arange(rows).repeat_interleave(columns) if run.classes else None
-    target = folder / "sheets" / f"{trainer.seen:09d}.png"
-    try:
-        images = images_of_all(ranks, source, range(rows * columns), labels)
-    except NonFiniteError as error:
-        if ranks.first:
-            tqdm.write(f"No sheet at {trainer.seen:,} images: {error}")
-        return
-    if not ranks.first:
-        return
-    target.parent.mkdir(exist_ok=True)
-    PILImage.fromarray(tile(images, columns)).save(target)
-    if on_sheet is not None:
-        on_sheet(target)
+    for hook in hooks:
+        hook(trainer, Moment(trainer.seen, trainer.seen, spent, spent, finished=True))
 
 
 def _refuse_other_run(folder: Path, recipe: Recipe, fingerprint: dict[str, str], allow: tuple[str, ...]) -> None:

@@ -131,6 +131,9 @@ class Train:
         sheet_every: Images between sample sheets; None for ten over the run.
         shard: Whether several processes divide weights, averages and optimiser among them (`training.shards`), for a
             network that outgrows one device; they hold copies otherwise. The result is the same but for rounding.
+        evaluate_every: Images between scores of the averaged weights while training; None for none. The best weights
+            are kept as a run of their own, RUN/best.
+        track: Where records, scores and sheets go besides the run's own files: entries of `training.trackers`.
         bad_in_a_row: Non-finite steps in a row after which the run rolls back, then stops.
     """
 
@@ -149,6 +152,8 @@ class Train:
     keep: int = 2
     sheet_every: int | None = None
     shard: bool = False
+    evaluate_every: int | None = None
+    track: tuple[str, ...] = ()
     bad_in_a_row: int = 20
 
 
@@ -161,12 +166,15 @@ class Ema:
         half_life: Half-lives of exponential averages, in million images.
         warmup: An exponential half-life is at most this share of the images seen.
         use: The average that sampling takes: "power-0.10", "half-0.5", or "raw".
+        snapshots: How often over the run the power averages are kept, so that one of any width can be made afterwards
+            (`sfumato ema`); 0 for never. Two widths or more are needed.
     """
 
     power: tuple[float, ...] = (0.05, 0.10)
     half_life: tuple[float, ...] = ()
     warmup: float = 0.05
     use: str = "power-0.10"
+    snapshots: int = 0
 
 
 @dataclass(frozen=True)
@@ -214,10 +222,12 @@ class Evaluate:
     Attributes:
         extractor: Entry of `metrics.extractors`.
         n: Generated images.
+        quick: Generated images of a score while training (`train.evaluate_every`).
     """
 
     extractor: str = "pixels"
     n: int = 2000
+    quick: int = 500
 
 
 @dataclass(frozen=True)

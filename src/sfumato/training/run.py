@@ -4,6 +4,8 @@
     RUN/metrics.jsonl          one record per log interval
     RUN/checkpoints/step-N/    see `training.checkpoint`
     RUN/sheets/IMAGES.png      sample sheets during training
+    RUN/snapshots/, averages/  power averages kept on the way, and those made of them (`training.posthoc`)
+    RUN/scores.jsonl, best/    scores while training, and the best weights as a run of their own (`training.scoring`)
     RUN/samples/, RUN/results/ what later commands make
 """
 
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sfumato.core.classifier import NoisyClassifier
 from sfumato.core.denoiser import Counted, Denoiser, Preconditioned
@@ -26,7 +28,7 @@ from sfumato.data import load
 from sfumato.data.dataset import Dataset, sigma_data
 from sfumato.data.streaming import Stream, streamed
 from sfumato.sources import Diffusion, Generated, Maker
-from sfumato.training import checkpoint
+from sfumato.training import checkpoint, posthoc
 from sfumato.training.assemble import build_classifier, build_denoiser, build_grid, build_network, trains
 from sfumato.training.check import check_generator, check_sampling, sampled_shape
 from sfumato.training.guiding import guide, weak_of, words
@@ -176,24 +178,21 @@ class Run:
         """Return the trained network, frozen.
 
         Arguments:
-            use: Which average of the weights ("raw", "power-0.10", ...); None for the recipe's choice.
+            use: Which average of the weights ("raw", "power-0.10", "post-0.080", ...); None for the recipe's choice.
 
         Raises:
             RecipeError: If that average was not kept.
         """
         use = use or self.recipe.ema.use
-        stem = "network" if use == "raw" else f"ema-{use}"
-        if stem not in self.checkpoint.tensors:
-            kept = ["raw", *(s.removeprefix("ema-") for s in self.checkpoint.tensors if s.startswith("ema-"))]
-            raise RecipeError(nearest("average", use, kept))
+        tensors = self._weights(use)
         trained = Recipe.from_json(self.checkpoint.state["recipe"]).shape  # images may be sampled at another size
         network = build_network(replace(self.recipe, shape=trained or self.recipe.shape))
-        self._fill(network, stem)
+        self._fill(network, tensors)
         return network.eval().requires_grad_(False)
 
-    def _fill(self, network: nn.Module, stem: str) -> None:
+    def _fill(self, network: nn.Module, saved: Mapping[str, Tensor]) -> None:
         """Give a network its weights, or say the first that does not fit: a recipe changed by hand, mostly."""
-        saved, own = self.checkpoint.tensors[stem], network.state_dict()
+        own = network.state_dict()
         for name in sorted({*saved, *own}):
             have, want = ("none" if name not in each else str(tuple(each[name].shape)) for each in (saved, own))
             if have != want:
@@ -203,6 +202,28 @@ class Run:
                     "is in the checkpoint's state.json."
                 )
         network.load_state_dict(saved)
+
+    def _weights(self, use: str) -> Mapping[str, Tensor]:
+        """Return the state dict of an average: of the checkpoint, or made after training (`training.posthoc`)."""
+        stem = "network" if use == "raw" else f"ema-{use}"
+        if stem in self.checkpoint.tensors:
+            return self.checkpoint.tensors[stem]
+        made = posthoc.stored(self.path)
+        if use in made:
+            return posthoc.load(self.path, use).tensors["network"]
+        kept = ["raw", *(s.removeprefix("ema-") for s in self.checkpoint.tensors if s.startswith("ema-")), *made]
+        raise RecipeError(nearest("average", use, kept))
+
+    def selected(self, use: str | None = None) -> list[Mapping[str, Any]]:
+        """Return how these weights were chosen among others by a score, if they were: each choice names its reference.
+
+        Arguments:
+            use: Which average; None for the recipe's choice.
+        """
+        own = [self.about["selected"]] if "selected" in self.about else []
+        if use is not None and use in posthoc.stored(self.path):
+            own += [s for s in [posthoc.load(self.path, use).state.get("selected")] if s]
+        return own
 
     def denoiser(self, use: str | None = None, device: torch.device | str = "cpu") -> Preconditioned:
         """Return the trained denoiser.

@@ -1,0 +1,52 @@
+"""``sfumato curves``: how runs trained, from their own logs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from sfumato.cli._arguments import Folder
+
+
+def curves(
+    runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN [RUN ...]")],
+    *,
+    out: Folder = None,
+    moments: int = 4,
+) -> int:
+    """Plot the loss, gradient norm and learning rate of runs, and each run's loss against the noise level.
+
+    A mean over all noise levels hides where a model learns; the second picture shows it at several moments of training.
+    Where a run was scored while training (train.evaluate_every), its scores are drawn too. A run may still be training.
+
+    Arguments:
+        runs: Directories of runs; several are drawn over each other.
+        out: Folder of the pictures; RUN/curves of the first run unless given.
+        moments: Lines of the loss against the noise level, evenly through training.
+    """
+    from sfumato.core.find import OptionError
+    from sfumato.report.results import read_metrics
+    from sfumato.report.save import save
+    from sfumato.report.training import loss_by_level, score_curves, training_curves
+    from sfumato.training.run import Run
+
+    if not runs:
+        raise OptionError("Name at least one run: sfumato curves runs/edm-digits")
+    opened = [Run.open(path) for path in dict.fromkeys(runs)]
+    folder = Path(out) if out else opened[0].path / "curves"
+    found = {}
+    for run in opened:
+        log = run.path / "metrics.jsonl"
+        found[str(run.path)] = read_metrics(log) if log.exists() else []
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"  {save(training_curves(found), folder / 'training.png')}")
+    for i, (run, records) in enumerate(zip(opened, found.values())):
+        name = "loss-by-level.png" if len(opened) == 1 else f"loss-by-level-{i}-{run.path.name}.png"
+        print(f"  {save(loss_by_level(records, moments, title=str(run.path)), folder / name)}")
+    scores = {str(run.path): read_metrics(file) for run in opened if (file := run.path / "scores.jsonl").exists()}
+    scores = {name: records for name, records in scores.items() if records}
+    if scores:
+        print(f"  {save(score_curves(scores), folder / 'scores.png')}")
+    return 0

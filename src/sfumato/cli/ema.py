@@ -1,0 +1,111 @@
+"""``sfumato ema``: averages of a run's weights, of any width, made after training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, arg
+
+from sfumato.cli._arguments import Count, Folder, Name, Overrides, device_named, resettle
+
+if TYPE_CHECKING:
+    from sfumato.report.table import Row
+    from sfumato.training.run import Run
+
+
+def ema(
+    run: Annotated[Positional[str], arg(metavar="RUN")],
+    overrides: Overrides = (),
+    *,
+    width: Annotated[tuple[float, ...], arg(metavar="W ...")] = (),
+    choose: bool = False,
+    metric: str = "fd",
+    n: Count = None,
+    split: str = "test",
+    device: Name = None,
+    data_root: Folder = None,
+) -> int:
+    """Make averages of a run's weights of any width after training, or choose the width by a score.
+
+    A run trained with ema.snapshots=16, for example, keeps what is needed. Without options it lists the averages:
+
+        sfumato ema RUN --width 0.08            makes one; then: sfumato sample RUN --use post-0.080
+        sfumato ema RUN --choose --n 2000       compares widths on the same seeds and keeps the best, marked as chosen
+
+    Arguments:
+        run: Directory of a run.
+        overrides: Fields of `sample` to set for the comparison, e.g. guidance=1.5.
+        width: Widths relative to the length of training (sigma_rel), in (0, 0.28).
+        choose: Score the widths (or a ladder of them) and keep the best.
+        metric: By which distance: fd, kid, ...
+        n: Images of each width; the recipe's evaluate.quick unless given.
+        split: Real images that judge: test, val or train.
+        device: cpu, cuda, mps, ...; the best at hand unless given.
+        data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
+    """
+    print(f"sfumato ema {run}", flush=True)  # before torch is imported, which takes seconds
+
+    from sfumato.report.table import text_table
+    from sfumato.training import posthoc
+    from sfumato.training.run import Run
+
+    opened = Run.open(run)
+    opened = opened.with_recipe(resettle(opened.recipe, overrides, ("sample", "evaluate")))
+    if choose:
+        name = _choose(opened, width, metric, n, split, data_root, device)
+    elif width:
+        for one in width:
+            made = posthoc.reconstruct(opened.path, one)
+            name = posthoc.store(opened.path, one, made)
+            print(f"  {name}: profile off by {100 * made.error:.1f}%, of {made.snapshots} snapshots")
+    else:
+        print(text_table(kept(opened)))
+        return 0
+    print(f"Next: sfumato sample {run} --use {name}, sfumato evaluate {run} --use {name}")
+    return 0
+
+
+def _choose(
+    run: Run, widths: tuple[float, ...], metric: str, n: int | None, split: str, root: str | None, device: str | None
+) -> str:
+    from tqdm import tqdm
+
+    from sfumato.report.table import Cell, text_table
+    from sfumato.training.choosing import choose
+
+    with tqdm(unit="img", desc="  sampling", leave=False, disable=None) as bar:
+        name, judged = choose(
+            run, widths, metric=metric, n=n, split=split, root=root, device=device_named(device), progress=bar.update
+        )
+    rows: list[Row] = [
+        {"width": c.width, c.score.name: Cell(c.score.value, c.score.interval), "n": c.score.n,
+         "profile off by": f"{100 * c.error:.1f}%"}
+        for c in judged
+    ]  # fmt: skip
+    print(text_table(rows))
+    print(f"Kept {name}, selected on {split}: its score against these images is marked so.")
+    return name
+
+
+def kept(run: Run) -> list[Row]:
+    """Return a row per average that can be used.
+
+    Arguments:
+        run: The run.
+    """
+    from sfumato.training import checkpoint, posthoc
+
+    tracked = ["raw", *(s.removeprefix("ema-") for s in run.checkpoint.tensors if s.startswith("ema-"))]
+    rows: list[Row] = []
+    for name in tracked:
+        note = "the recipe's choice" if name == run.recipe.ema.use else ""
+        rows.append({"use": name, "from": run.checkpoint.path.name, "note": note})
+    for name in posthoc.stored(run.path):
+        state = posthoc.load(run.path, name).state
+        chosen = state.get("selected")
+        note = f"best of {chosen['candidates']} by {chosen['by']}, n = {chosen['n']}" if chosen else ""
+        rows.append({"use": name, "from": f"step-{state['step']}", "note": note})
+    moments = len(checkpoint.steps(run.path / "snapshots"))
+    if moments:
+        rows.append({"use": "(any width)", "from": f"{moments} snapshots", "note": f"sfumato ema {run.path} --width W"})
+    return rows

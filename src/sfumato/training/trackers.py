@@ -1,0 +1,159 @@
+"""Where a run is watched besides its own files: each entry is a tracker, named in `train.track`.
+
+metrics.jsonl and scores.jsonl are always written and are what every other command reads; a tracker copies. TensorBoard
+and Weights & Biases come with the extra 'track'; without it, naming them is refused before training starts.
+
+    sfumato train edm-digits train.track=tensorboard        tensorboard --logdir runs/edm-digits/tensorboard
+    WANDB_MODE=offline sfumato train edm-digits train.track=wandb           later: wandb sync runs/edm-digits/wandb/*
+"""
+
+from __future__ import annotations
+
+import csv as csv_format
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from sfumato.training.recipe import Recipe, RecipeError
+
+INSTALL = "pip install 'sfumato[track]'"
+
+
+class Tracker(Protocol):
+    """Take what a run has to show, as it comes."""
+
+    def record(self, record: Mapping[str, Any]) -> None:
+        """Take a record of metrics.jsonl."""
+        ...
+
+    def score(self, record: Mapping[str, Any]) -> None:
+        """Take a record of scores.jsonl."""
+        ...
+
+    def picture(self, name: str, images: int, path: Path) -> None:
+        """Take a picture written at so many images seen."""
+        ...
+
+    def close(self) -> None:
+        """Finish; the run has ended or is leaving."""
+        ...
+
+
+def csv(folder: Path, recipe: Recipe) -> Tracker:
+    """A table, RUN/metrics.csv: a row per record, a column per number."""
+    return _Csv(folder)
+
+
+def tensorboard(folder: Path, recipe: Recipe) -> Tracker:
+    """TensorBoard: event files in RUN/tensorboard, with images; needs the extra 'track'."""
+    return _TensorBoard(folder, recipe)
+
+
+def wandb(folder: Path, recipe: Recipe) -> Tracker:
+    """Weights & Biases, offline too (WANDB_MODE=offline); files in RUN/wandb; needs the extra 'track'."""
+    return _WandB(folder, recipe)
+
+
+def _numbers(record: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers of a record, lists by place: loss_by_log_snr/03 is the fourth bin of `training.tally`.
+
+    >>> _numbers({"loss": 0.5, "loss_by_log_snr": [None, 2.0], "images": 64})
+    {'loss': 0.5, 'loss_by_log_snr/01': 2.0}
+    """
+    found: dict[str, float] = {}
+    for key, value in record.items():
+        if isinstance(value, list):
+            found |= {f"{key}/{i:02d}": float(v) for i, v in enumerate(value) if v is not None}
+        elif isinstance(value, int | float) and key not in ("step", "images"):
+            found[key] = float(value)
+    return found
+
+
+class _Csv:
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "metrics.csv"
+
+    def record(self, record: Mapping[str, Any]) -> None:
+        row = {"step": record["step"], "images": record["images"], **_numbers(record)}
+        rows = list(csv_format.DictReader(self.path.open(newline=""))) if self.path.exists() else []
+        kept = [r for r in rows if int(r["step"]) < int(record["step"])]  # a resumed run writes its steps again
+        columns = list(dict.fromkeys([*(rows[0] if rows else {}), *row]))
+        partial = self.path.with_suffix(".tmp")
+        with partial.open("w", newline="") as file:
+            writer = csv_format.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows([*kept, row])
+        partial.replace(self.path)
+
+    def score(self, record: Mapping[str, Any]) -> None:
+        """Scores have a file of their own."""
+
+    def picture(self, name: str, images: int, path: Path) -> None:
+        """A table holds no pictures."""
+
+    def close(self) -> None:
+        """Every row is written when it comes."""
+
+
+class _TensorBoard:
+    def __init__(self, folder: Path, recipe: Recipe) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise RecipeError(f"train.track=tensorboard needs the extra 'track' ({error}): {INSTALL}") from None
+        self.writer: Any = SummaryWriter(str(folder / "tensorboard"))
+        self.writer.add_text("recipe", "```\n" + "\n".join(_flat(recipe.to_json())) + "\n```")
+
+    def record(self, record: Mapping[str, Any]) -> None:
+        for name, value in _numbers(record).items():
+            self.writer.add_scalar(name, value, record["images"])
+
+    def score(self, record: Mapping[str, Any]) -> None:
+        self.writer.add_scalar(f"score/{record['name']}", record["value"], record["images"])
+
+    def picture(self, name: str, images: int, path: Path) -> None:
+        self.writer.add_image(name, np.asarray(Image.open(path).convert("RGB")), images, dataformats="HWC")
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class _WandB:
+    def __init__(self, folder: Path, recipe: Recipe) -> None:
+        try:
+            import wandb as client
+        except ImportError as error:
+            raise RecipeError(f"train.track=wandb needs the extra 'track' ({error}): {INSTALL}") from None
+        self.client: Any = client
+        self.run: Any = client.init(
+            project=os.environ.get("WANDB_PROJECT", "sfumato"), name=folder.name, dir=str(folder),
+            config=recipe.to_json(), id=f"{recipe.hash}-{folder.name}"[:60], resume="allow",
+            settings=client.Settings(console="off", silent=True),
+        )  # fmt: skip
+        self.run.define_metric("*", step_metric="images")
+
+    def record(self, record: Mapping[str, Any]) -> None:
+        self.run.log({"images": record["images"], **_numbers(record)})
+
+    def score(self, record: Mapping[str, Any]) -> None:
+        self.run.log({"images": record["images"], f"score/{record['name']}": record["value"]})
+
+    def picture(self, name: str, images: int, path: Path) -> None:
+        self.run.log({"images": images, name: self.client.Image(str(path))})
+
+    def close(self) -> None:
+        self.run.finish()
+
+
+def _flat(tree: Mapping[str, Any], path: str = "") -> list[str]:
+    lines = []
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            lines += _flat(value, f"{path}{key}.")
+        else:
+            lines.append(f"{path}{key} = {value}")
+    return lines
