@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
 from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, class_list, device_named, labels_of, resettle
 from sfumato.cli.sample import caption
+
+if TYPE_CHECKING:
+    from sfumato.training.run import Run
 
 CLASSES, PER_CLASS = 10, 2  # rows of a sheet and images of a class in a block unless told otherwise
 
@@ -22,12 +27,17 @@ def sweep(
     classes: Text = None,
     use: Name = None,
     out: Folder = None,
+    score: Count = None,
+    metrics: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = ("fd",),
+    split: str = "test",
     device: Name = None,
+    data_root: Folder = None,
 ) -> int:
     """Draw the same seeds under several values of one sampling field, a block of columns per value.
 
     What differs between blocks is the field alone: sfumato sweep RUN guidance=1,1.5,2.5,5
-    or sampler=heun,ddim,dpmpp, or grid.steps=4,8,16,32.
+    or sampler=heun,ddim,dpmpp, or grid.steps=4,8,16,32. With --score every value is evaluated too, and the curve (score
+    against guidance, against NFE and seconds, or with evaluate.n=500,1000,2000 against n) is kept in RUN/results.
 
     Arguments:
         run: Directory of a run.
@@ -37,7 +47,11 @@ def sweep(
         classes: Class names or numbers, a row each; the first ten unless given.
         use: Average of the weights, e.g. power-0.05, or raw; the recipe's choice unless given.
         out: Path of the PNG; RUN/samples/sweep-FIELD.png unless given.
+        score: Evaluate every value with this many images; killed and started again, it goes on.
+        metrics: Measures of --score, as for evaluate: fd, kid, pr, ...; of guidance e.g. fd pr.
+        split: Real images of --score: test, val or train.
         device: cpu, cuda, mps, ...; the best at hand unless given.
+        data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
     """
     print(f"sfumato sweep {run} {field}", flush=True)  # before torch is imported, which takes seconds
 
@@ -53,6 +67,16 @@ def sweep(
     if len(values) < 2:
         raise OptionError(f"A sweep needs one field with at least two values, e.g. guidance=1,2.5,5; got {field!r}.")
     where = device_named(device)
+    if score is not None or path.startswith("evaluate."):
+        runs = {}
+        for value in values:
+            recipe = resettle(opened.recipe, [*overrides, f"{path}={value}"], ("sample", "evaluate"))
+            runs[value] = opened.with_recipe(recipe)
+        words = ["sfumato", "sweep", run, field, *overrides, *(["--score", str(score)] if score is not None else [])]
+        words += ["--metrics", *metrics, "--split", split, *(["--use", use] if use else [])]
+        _score(runs, path, None if path == "evaluate.n" else score, metrics, split, use, data_root, where, words)
+        if path.startswith("evaluate."):
+            return 0
     sources = {}
     for value in values:
         recipe = resettle(opened.recipe, [*overrides, f"{path}={value}"], ("sample",))
@@ -75,3 +99,42 @@ def sweep(
     target = Path(out) if out else opened.path / "samples" / f"sweep-{path.replace('.', '-')}.png"
     print(f"  {save(picture, target)}")
     return 0
+
+
+def _score(
+    runs: Mapping[str, Run],
+    field: str,
+    n: int | None,
+    metrics: Sequence[str],
+    split: str,
+    use: str | None,
+    root: str | None,
+    device: str,
+    words: Sequence[str],
+) -> None:
+    """Evaluate every value, print the table, and draw the curves beside the result."""
+    from sfumato.core.find import OptionError
+    from sfumato.evaluation import sweep as scoring
+    from sfumato.evaluation.measures import PANELS, expand
+    from sfumato.report._sections import CURVES
+    from sfumato.report.results import cell
+    from sfumato.report.save import save
+    from sfumato.report.table import text_table
+
+    names = expand([word for text in metrics for word in text.split(",") if word])
+    if refused := [name for name in names if name in PANELS]:
+        raise OptionError(f"A sweep draws scores, and {refused[0]} is a table. Ask `sfumato evaluate` for it.")
+    if n is not None and n < 1:
+        raise OptionError(f"--score is at least 1 image; got {n}.")
+    command = shlex.join(words)
+    tree, path = scoring.sweep(
+        runs, field, n=n, metrics=names, split=split, use=use, root=root, device=device, command=command,
+        told=lambda value, point: print(f"  {field} {value}: {point['scores'][0]['value']:.4g}", flush=True),
+    )  # fmt: skip
+    for title, rows in tree["tables"].items():
+        print(f"\n{title}\n" + text_table([{k: cell(v) for k, v in row.items()} for row in rows]))
+    drawn = []
+    for name, numbers in tree["curves"].items():
+        target = path.with_name(f"{path.stem}-{name.replace('_', '-')}.png")
+        drawn.append(save(CURVES[name][1](numbers), target, command=command))
+    print("Written: " + ", ".join(map(str, [path, *drawn])))

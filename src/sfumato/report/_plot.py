@@ -14,7 +14,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 # Okabe and Ito's palette, darkest first, without its yellow
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#1c1c20")
@@ -119,9 +119,7 @@ def doublings(ax: Axes, values: Sequence[float]) -> None:
         if not chosen or value >= 1.35 * chosen[-1]:
             chosen.append(value)
     ax.xaxis.set_ticks(chosen)
-    form = ScalarFormatter()
-    form.set_scientific(False)
-    ax.xaxis.set_major_formatter(form)
+    ax.xaxis.set_major_formatter("{x:.3g}" if max(values) < 1000 else "{x:,.0f}")
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 

@@ -26,19 +26,26 @@ from sfumato.report.training import training_curves
 
 # section -> names of the pictures it shows; pictures of other names are shown with the samples
 PICTURES = {
-    "samples": ("sheet", "classes", "real_against_generated", "strip", "gif"),
+    "samples": ("sheet", "classes", "real_against_generated", "strip", "gif", "animation", "noising", "progress"),
     "neighbours": ("neighbours",),
-    "guidance": ("cfg",),
-    "likelihood": ("reconstruction", "shared_latent", "interpolation"),
+    "guidance": ("cfg", "guidance"),
+    "nfe": ("nfe",),
+    "likelihood": ("reconstruction", "shared_latent", "interpolation", "rate_distortion", "coded"),
 }
+JOINED = ("nfe", "seconds", "size")  # curves that several sweeps of a run share
 # table in a result -> section; tables of other names are shown with the health
 TABLES = {
     "splits": "splits",
     "memorization": "neighbours",
+    "classes": "classes",
     "likelihood": "likelihood",
     "likelihood along the ODE": "likelihood",
     "likelihood gap": "likelihood",
     "coding": "likelihood",
+    "sweep of guidance": "guidance",
+    "sweep of steps": "nfe",
+    "sweep of sampler": "nfe",
+    "sweep of evaluate.n": "size",
 }
 TYPES = {".png": "image/png", ".gif": "image/gif"}
 
@@ -167,7 +174,7 @@ def sections(results: Sequence[Result], folder: Path) -> list[Section]:
     for group in compared(results):
         made["comparison"].tables.append(_table(group, f"{group[0]['score']}, protocol {group[0]['protocol']}"))
     several = len({r["run"] for r in results}) > 1
-    for result in results:
+    for result in _joined(results):
         prefix = f"{result['run']}: " if several else ""
         for name in result.get("tables") or {}:
             if rows := rows_of(result, name):
@@ -186,6 +193,22 @@ def sections(results: Sequence[Result], folder: Path) -> list[Section]:
     return list(made.values())
 
 
+def _joined(results: Sequence[Result]) -> list[Result]:
+    """Return the results with the series of a run's curves of one name and score on the first result that has one."""
+    first: dict[tuple[Any, ...], dict[str, Any]] = {}
+    joined: list[Result] = []
+    for result in results:
+        kept = {}
+        for name, curve in (result.get("curves") or {}).items():
+            key = (result["run"], name, curve.get("score"), curve.get("protocol_id"))
+            if name in JOINED and key in first and isinstance(curve.get("series"), Mapping):
+                first[key]["series"] = {**first[key]["series"], **curve["series"]}
+                continue
+            kept[name] = first[key] = dict(curve)
+        joined.append({**result, "curves": kept})
+    return joined
+
+
 def _outline(run: str) -> list[Section]:
     """Return the empty sections, each with the command that fills it."""
     evaluate = f"sfumato evaluate {run}"
@@ -194,21 +217,21 @@ def _outline(run: str) -> list[Section]:
                 "is the textbook number; the floor is what real images score at the same n and m. An asterisk "
                 "points to the flags.", evaluate),
         Section("splits", "Train, validation and test at equal size", "Only equal n and m make a gap between splits "
-                "evidence.", f"{evaluate} --split train; {evaluate} --split test"),
+                "evidence.", f"{evaluate} --split train,test"),
         Section("comparison", "Comparison", "Only scores of one protocol are ranked. Equal ranks: the intervals "
                 "overlap, so the runs are not distinguishable at this n.",
                 f"sfumato report {run} ANOTHER_RUN, both evaluated alike"),
         Section("samples", "Samples", "Uncurated unless marked, from the seeds named below each sheet.",
-                f"sfumato sample {run}"),
+                f"sfumato picture sheet {run}"),
         Section("neighbours", "Nearest training images", "Has the model remembered? Generated images should not lie "
-                "nearer to the training set than held-out real ones do.", f"{evaluate} --neighbours"),
+                "nearer to the training set than held-out real ones do.", f"{evaluate} --metrics fd memorization"),
         Section("size", "Score against the number of images", "The bias falls like 1/n; the intercept is the score of "
-                "infinitely many images.", f"{evaluate} --sizes"),
+                "infinitely many images.", f"sfumato sweep {run} evaluate.n=500,1000,2000"),
         Section("nfe", "Score against function evaluations", "What each sampler reaches for its cost.",
-                f"{evaluate} --nfe"),
+                f"sfumato sweep {run} grid.steps=4,8,16,32 --score 1000"),
         Section("guidance", "Guidance", "w = 1 is no guidance; larger weights buy precision with recall.",
-                f"{evaluate} --guidance"),
-        Section("classes", "Per class", "", f"{evaluate} --per-class"),
+                f"sfumato sweep {run} guidance=1,1.5,2.5,5 --score 1000 --metrics fd pr"),
+        Section("classes", "Per class", "", f"{evaluate} --metrics per-class"),
         Section("likelihood", "Likelihood and rate-distortion", "Bits per dimension, every term; the distortion that a "
                 "prefix of the code leaves.", f"sfumato likelihood {run}"),
         Section("health", "Health and provenance", "What made these numbers, and what to know about them.", evaluate),

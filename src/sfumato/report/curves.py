@@ -60,9 +60,12 @@ def against_nfe(
     lines(ax, series)
     doublings(ax, [x for s in series.values() for x in s.x])
     values = [y for s in series.values() for y in s.y]
-    if min(values) > 0 and max(values) > 20 * min(values):
+    logarithmic = min(values) > 0 and max(values) > 20 * min(values)
+    if logarithmic:
         decades(ax)
-    if floor is not None:
+    if floor is not None and logarithmic and floor <= 0:
+        caption = f"The floor, {number(floor)}, lies below a logarithmic axis. {caption}"
+    elif floor is not None:
         level_line(ax, floor, f"floor {number(floor)}")
     return finish(figure, caption)
 

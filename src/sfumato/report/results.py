@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sfumato.report.save import command_in
 from sfumato.report.table import Cell, Row, Value
 
 Result = Mapping[str, Any]
@@ -213,6 +214,47 @@ def command_of(result: Result) -> str:
     parts += [f"--first-seed {facts['seeds'][0]}"] if facts.get("seeds") else []
     parts += [f"--use {facts['weights']}"] if facts.get("weights") else []
     return " ".join(parts)
+
+
+def read_report(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """Read what a page shows: the results of runs and the pictures in RUN/pictures; a run may have either alone.
+
+    Arguments:
+        paths: Run directories or result files.
+
+    Returns:
+        Results, those of a run together; its pictures are a result of their own.
+
+    Raises:
+        ValueError: If a path is no run and no result.
+    """
+    results: list[dict[str, Any]] = []
+    for path in paths:
+        is_run = (path / "recipe.json").is_file()
+        if path.is_file() or any((path / "results").glob("*.json")):
+            results += read_results([path])
+        elif not is_run:
+            raise ValueError(f"{path} is neither a run nor a result file. Name a directory that `sfumato train` made.")
+        if is_run and (found := _pictures_of(path)):
+            results.append(found)
+        elif is_run and not any(r["path"] == str(path) for r in results):
+            results.append({"run": path.name, "scores": [], "path": str(path), "folder": str(path)})
+    return results
+
+
+def _pictures_of(run: Path) -> dict[str, Any]:
+    """Return the pictures of a run as a result; empty if it has none."""
+    files = [f for f in sorted((run / "pictures").glob("*")) if f.suffix in (".png", ".gif")]
+    if not files:
+        return {}
+    return {
+        "run": run.name,
+        "scores": [],
+        "command": f"sfumato picture KIND {run}",
+        "pictures": {f.stem.replace("-", "_"): {"path": f.name, "command": command_in(f)} for f in files},
+        "folder": str(run / "pictures"),
+        "path": str(run),
+    }
 
 
 def curve_of(run: Path, name: str, command: str) -> dict[str, Any]:

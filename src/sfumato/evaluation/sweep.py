@@ -1,0 +1,170 @@
+"""Scores along one setting: guidance, steps, sampler, number of images.
+
+Every value is evaluated like any run, on the same seeds, so that what differs between points is the setting. The points
+are written after each, and a sweep that was killed goes on with the next. What a curve of them is called follows from
+the field: `guidance` makes fidelity against variety, `grid.steps` and `sampler` a score against its cost, `evaluate.n`
+the line in 1/n.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sfumato.evaluation.scoring import evaluate
+from sfumato.metrics.protocol import canonical
+from sfumato.training.checkpoint import replace_json
+from sfumato.training.run import Run
+
+Point = Mapping[str, Any]  # value, scores (JSON), provenance
+
+
+def _line(points: Sequence[Point], metric: int, x: Callable[[Point], float], plain: bool = False) -> dict[str, Any]:
+    """Return the series of one score over points; without intervals if the textbook value is asked for."""
+    scores = [point["scores"][metric] for point in points]
+    line: dict[str, Any] = {"x": [x(p) for p in points], "y": [s["plain" if plain else "value"] for s in scores]}
+    if not plain:
+        line |= {"low": [s["interval"][0] for s in scores], "high": [s["interval"][1] for s in scores]}
+    return line
+
+
+def _floor(points: Sequence[Point], metric: int = 0) -> float | None:
+    floor = points[0]["scores"][metric].get("floor")
+    return None if floor is None else float(floor["value"])
+
+
+def _number(point: Point) -> float:
+    return float(point["value"])
+
+
+def _names(points: Sequence[Point]) -> list[str]:
+    return [score["name"] for score in points[0]["scores"]]
+
+
+def _by_guidance(points: Sequence[Point]) -> dict[str, Any]:
+    names = _names(points)
+    floors = {name: floor for i, name in enumerate(names) if (floor := _floor(points, i)) is not None}
+    curves: dict[str, Any] = {
+        "guidance": {"series": {name: _line(points, i, _number) for i, name in enumerate(names)}, "floors": floors}
+    }
+    place = {name.partition("[")[0]: i for i, name in enumerate(names)}
+    if {"precision", "recall"} <= set(place):
+        front = _line(points, place["precision"], lambda p: float(p["scores"][place["recall"]]["value"]))
+        curves["precision_recall"] = {
+            "series": {"guidance": {"x": front["x"], "y": front["y"]}},
+            "labels": {"guidance": [f"w = {p['value']}" for p in points]},
+        }
+    return curves
+
+
+def _by_cost(points: Sequence[Point]) -> dict[str, Any]:
+    """Group points by sampler: a line for each."""
+    found: dict[str, Any] = {"nfe": {}, "seconds": {}}
+    for sampler in dict.fromkeys(p["provenance"]["sampler"] for p in points):
+        own = [p for p in points if p["provenance"]["sampler"] == sampler]
+        own.sort(key=lambda p: p["provenance"]["nfe"])
+        found["nfe"][sampler] = _line(own, 0, lambda p: float(p["provenance"]["nfe"]))
+        own.sort(key=lambda p: -p["provenance"]["images_per_second"])
+        found["seconds"][sampler] = _line(own, 0, lambda p: 1 / float(p["provenance"]["images_per_second"]))
+    shared = {"score": _names(points)[0], "floor": _floor(points)}
+    return {name: {"series": series, **shared} for name, series in found.items()}
+
+
+def _by_size(points: Sequence[Point]) -> dict[str, Any]:
+    name = _names(points)[0]
+    return {"size": {"series": {"textbook value": _line(points, 0, _number, plain=True)}, "score": name}}
+
+
+CURVES: dict[str, Callable[[Sequence[Point]], dict[str, Any]]] = {
+    "guidance": _by_guidance,
+    "grid.steps": _by_cost,
+    "sampler": _by_cost,
+    "evaluate.n": _by_size,
+}
+TITLES = {"grid.steps": "steps"}
+
+
+def sweep(
+    runs: Mapping[str, Run],
+    field: str,
+    *,
+    n: int | None,
+    metrics: Sequence[str] = ("fd",),
+    split: str = "test",
+    use: str | None = None,
+    root: Path | str | None = None,
+    device: str | None = None,
+    command: str = "",
+    told: Callable[[str, Point], object] = lambda value, point: None,
+) -> tuple[dict[str, Any], Path]:
+    """Score a run at several values of one field.
+
+    Arguments:
+        runs: Value -> the run with the field set so.
+        field: Its path, such as "guidance" or "grid.steps".
+        n: Images at each value; None if the field says so itself.
+        metrics: As for `evaluate`.
+        split: The reference.
+        use: Which average of the weights.
+        root: Data root.
+        device: Where to compute.
+        command: That makes the result again.
+        told: Called with every value and its point.
+
+    Returns:
+        The result, written to RUN/results/sweep-*.json, and its path.
+    """
+    first = next(iter(runs.values()))
+    facts = [field, n, list(metrics), split, use, first.checkpoint.path.name, first.recipe.hash]
+    key = hashlib.sha256(canonical(facts).encode()).hexdigest()[:8]
+    path = first.path / "results" / f"sweep-{field.replace('.', '-')}-{key}.json"
+    path.parent.mkdir(exist_ok=True)
+    known = _known(path)
+    done: list[Point] = []
+    for value, run in runs.items():
+        settings = run.recipe.to_json()["sample"]
+        point = next((p for p in known if p["value"] == value and p["settings"] == settings), None)
+        if point is None:
+            result = evaluate(run, n=n, metrics=tuple(metrics), split=split, use=use, root=root, device=device)
+            tree = result.to_json()
+            point = {"value": value, "settings": settings, "scores": tree["scores"], "provenance": tree["provenance"]}
+            result.path.unlink(missing_ok=True)  # it lives on as a point
+        done.append(point)
+        told(value, point)
+        replace_json(path, _tree(first, field, done, command))
+    return _tree(first, field, done, command), path
+
+
+def _known(path: Path) -> list[Point]:
+    try:
+        return list(json.loads(path.read_text())["points"])
+    except (OSError, ValueError, KeyError):
+        return []
+
+
+def row(field: str, point: Point) -> dict[str, Any]:
+    """Return a point as a row of a table."""
+    facts = point["provenance"]
+    scores = {s["name"]: {"value": s["value"], "interval": s["interval"]} for s in point["scores"]}
+    n = point["scores"][0]["n"]
+    return {field: point["value"], **scores, "n": n, "NFE": facts["nfe"], "images/s": facts["images_per_second"]}
+
+
+def _tree(run: Run, field: str, points: Sequence[Point], command: str) -> dict[str, Any]:
+    draw = CURVES.get(field)
+    facts = {k: v for k, v in points[0]["provenance"].items() if k in ("checkpoint", "weights", "machine", "seeds")}
+    protocol = points[0]["scores"][0]["protocol"]["protocol_id"] if points[0]["scores"] else None
+    curves = draw(points) if draw is not None and len(points) > 1 else {}
+    return {
+        "run": run.path.name,
+        "recipe": run.recipe.name,
+        "scores": [],
+        "command": command,
+        "provenance": facts,
+        "tables": {f"sweep of {TITLES.get(field, field)}": [row(field, point) for point in points]},
+        "curves": {name: {**curve, "protocol_id": protocol} for name, curve in curves.items()},
+        "points": list(points),
+    }
