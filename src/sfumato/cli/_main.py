@@ -28,6 +28,7 @@ REMEDIES = {
     IsADirectoryError: "A file is needed there; name one.",
     PermissionError: "Name a place that you may read and write.",
 }
+SHARED = ("train", "sample", "evaluate")  # what several processes do together
 Command = Callable[..., int | None]
 
 
@@ -81,6 +82,18 @@ def _rank() -> int:
     return int(rank) if rank.isdigit() else 0
 
 
+def _check_processes(command: str) -> None:
+    """Refuse to do the same work several times over."""
+    world = os.environ.get("WORLD_SIZE", "1")
+    if world != "1" and command not in SHARED:
+        from sfumato.core.find import OptionError
+
+        raise OptionError(
+            f"{world} processes were started (WORLD_SIZE), and `sfumato {command}` runs in one. Start it without "
+            f"torchrun; {', '.join(SHARED)} share their work."
+        )
+
+
 def _leave() -> None:
     """Tell the other processes of a run, if any, that this one has done its part."""
     joined = sys.modules.get("sfumato.training.distributed")
@@ -101,6 +114,7 @@ def _run(words: list[str]) -> int:
         print(f"sfumato {__version__}")
         return 0
     if words and words[0] in known:
+        _check_processes(words[0])
         command = known[words[0]]
         result = tyro.cli(command, prog=f"sfumato {words[0]}", args=arrange(command, words[1:]), config=config)
         return result or 0

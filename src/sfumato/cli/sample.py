@@ -89,6 +89,8 @@ def sample(
     from sfumato.training.run import Run
 
     opened = Run.open(run)
+    where = device_named(device)
+    ranks, own = join(where)
     if like is not None:
         from sfumato.cli._like import again
         from sfumato.core.find import OptionError
@@ -96,14 +98,13 @@ def sample(
         others = (n, seeds, classes, sampler, grid, steps, guidance, use, images)
         if overrides or strip or gif or any(other is not None for other in others):
             raise OptionError("--like takes every setting from the picture; only --out and --device go with it.")
-        print(f"  {again(opened, Path(like), Path(out) if out else None, device_named(device))}")
+        if ranks.first:  # one picture is not shared
+            print(f"  {again(opened, Path(like), Path(out) if out else None, where)}")
         return 0
     chosen = given(sampler=sampler, grid=grid, grid__steps=steps, guidance=guidance)
     opened = opened.with_recipe(resettle(opened.recipe, [*chosen, *overrides], ("sample",)))
     picked = class_list(classes, opened.classes)
     wanted = seed_list(seeds, n, COLUMNS * len(picked) if picked and len(picked) <= MOST_ROWS else SHEET)
-    where = device_named(device)
-    ranks, own = join(where)
     walk = opened.diffusion(use=use, device=own) if strip or gif else None
     source = walk or opened.source(use=use, device=own)
     if images is not None:
