@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 # two processes of one thread each: small tensors gain nothing from threads
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-slow evidence design-space check clean
+.PHONY: demo test test-slow evidence design-space docs pictures check clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -30,6 +30,15 @@ evidence: $(STAMP) design-space
 design-space: $(STAMP)
 	for room in schedules grids draws weightings; do $(BIN)/sfumato plot $$room --out docs/images/$$room.png; done
 	$(BIN)/sfumato explain all --out docs/recipes.md
+
+# these pages as a site in build/site; nothing in it is fetched from elsewhere
+docs: $(STAMP)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# screenshots of the playground and the site, from RUN
+pictures: $(STAMP)
+	SFUMATO_RUN=$(RUN) SFUMATO_PICTURES=docs/images $(BIN)/python -m pytest -m '' -k 'a_picture_of' tests/app tests/docs
 
 check: $(STAMP)
 	$(BIN)/ruff check .
