@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import griffe
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
@@ -21,6 +22,14 @@ FIRST = ["index.md", "quickstart.md", "design-space.md", "recipes.md", "gallery.
 SECTIONS = {"how-to": "How to", "lessons": "Lessons", "results": "Results", "api": "API reference"}
 LAST = ["architecture.md", "contributing.md", "changelog.md"]
 BORROWED = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}  # pages that lie beside docs/
+
+
+class Doctests(griffe.Extension):
+    """Show the examples of a docstring as code, with or without a heading of their own."""
+
+    def on_instance(self, *, obj: griffe.Object, **kwargs: Any) -> None:
+        if obj.docstring is not None:
+            obj.docstring.value = re.sub(r"^>>> (?:.+\n?)+", r"```pycon\n\g<0>\n```\n", obj.docstring.value, flags=re.MULTILINE)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
