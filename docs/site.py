@@ -29,7 +29,8 @@ class Doctests(griffe.Extension):
 
     def on_instance(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         if obj.docstring is not None:
-            obj.docstring.value = re.sub(r"^>>> (?:.+\n?)+", r"```pycon\n\g<0>\n```\n", obj.docstring.value, flags=re.MULTILINE)
+            fenced = r"```pycon\n\g<0>\n```\n"
+            obj.docstring.value = re.sub(r"^>>> (?:.+\n?)+", fenced, obj.docstring.value, flags=re.MULTILINE)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -44,13 +45,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, files: Files) -> str:
     """Point links that leave docs/ to the page that stands for the file, or leave their words without a link."""
     borrowed = {source: name for name, source in BORROWED.items()}
+    here = (ROOT / "docs" / page.file.src_uri).parent
 
     def changed(match: re.Match[str]) -> str:
         words, target = match[1], match[2]
         outside = re.fullmatch(r"(?:\.\./)+([^#]*)(#.*)?", target)
-        if outside is None or (ROOT / "docs" / page.file.src_uri).parent.joinpath(target.split("#")[0]).resolve().is_relative_to(
-            ROOT / "docs"
-        ):
+        place = (here / target.partition("#")[0]).resolve()
+        if outside is None or place.is_relative_to(ROOT / "docs"):
             return match[0]
         if outside[1] in borrowed:
             up = "../" * page.file.src_uri.count("/")
