@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
     from sfumato.training.recipe import Recipe
 
-Overrides = Annotated[Positional[tuple[str, ...]], arg(metavar="[FIELD=VALUE ...]")]
-Name = Annotated[str | None, arg(metavar="NAME")]
-Text = Annotated[str | None, arg(metavar="TEXT")]
-Number = Annotated[float | None, arg(metavar="NUMBER")]
-Count = Annotated[int | None, arg(metavar="N")]
-Folder = Annotated[str | None, arg(metavar="PATH")]
+Overrides = Annotated[Positional[tuple[str, ...]], arg(metavar="[FIELD=VALUE ...]", help_behavior_hint="")]
+Name = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
+Text = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")]
+Number = Annotated[float | None, arg(metavar="NUMBER", help_behavior_hint="")]
+Count = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
+Folder = Annotated[str | None, arg(metavar="PATH", help_behavior_hint="")]
 MOST = 10_000_000  # images of one command
 
 

@@ -17,6 +17,7 @@ from sfumato import cli
 
 DESCRIPTION = (
     "The design space of diffusion models: train, sample and honestly evaluate. Begin with `sfumato demo`. "
+    "Then, mostly in this order: list, explain, train, sample, evaluate, report; app does it by hand in the browser. "
     "`sfumato COMMAND --help` explains a command; `--debug` shows the stack trace of an error."
 )
 BAD_INPUT, INTERRUPTED = 2, 130
