@@ -54,7 +54,8 @@ def test_every_option_of_every_command_is_documented(name: str, cli) -> None:
     for parameter in parameters:
         assert f"    {parameter.name}: " in described, parameter.name
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            assert "--" + parameter.name.replace("_", "-") in said.out
+            name = parameter.name.replace("_", "-")
+            assert f"--{name}" in said.out or f"--no-{name}" in said.out
 
 
 def test_the_list_of_commands_names_each_with_its_first_line(cli) -> None:
