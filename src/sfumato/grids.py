@@ -115,7 +115,10 @@ def respaced(table: Level, steps: int = 0, spec: str = "") -> Level:
     for position, count in enumerate(counts):
         length = base + (position < extra)
         if count > length:
-            raise ValueError(f"A section of {length} levels cannot give {count} steps (spec {spec or steps!r}).")
+            raise ValueError(
+                f"A section of {length} levels cannot give {count} steps (spec {spec or steps!r}); ask for at most "
+                f"{length}."
+            )
         stride = (length - 1) / (count - 1) if count > 1 else 1.0
         place = 0.0  # summed rather than multiplied: published checkpoints were sampled at these roundings
         for _ in range(count):

@@ -9,7 +9,16 @@ import pytest
 
 from sfumato.recipes.ddpm import ddpm_cifar10
 from sfumato.recipes.digits import edm_digits
-from sfumato.recipes.digits_families import adm_digits_classifier, ddpm_digits, flow_digits, iddpm_digits, otcfm_digits
+from sfumato.recipes.digits_families import (
+    adm_digits,
+    adm_digits_classifier,
+    ddpm_digits,
+    distill_digits,
+    ect_digits,
+    flow_digits,
+    iddpm_digits,
+    otcfm_digits,
+)
 from sfumato.recipes.edm import edm_cifar10
 from sfumato.training.check import check
 from sfumato.training.loop import train
@@ -54,6 +63,48 @@ REFUSED = {
     ),
     "levels at another scale than in training": (
         flow_digits, ["sample.grid=karras"], "alpha + sigma = 1 only", "c_in=unit-circle, unit-line",
+    ),
+    "churn on a discrete network": (
+        ddpm_digits, ["sample.sampler=heun", "sample.sampler.churn=40"], "discrete levels", "its own levels",
+    ),
+    "a gauge that cannot hold pure noise": (
+        flow_digits, ["sample.sampler.gauge=ve"], "needs alpha > 0", "use gauge 'flow'",
+    ),
+    "more steps than the table has": (
+        ddpm_digits, ["sample.grid.steps=2000"], "cannot give 2000 steps", "at most 1000",
+    ),
+    "noise of eta 1 without eta": (
+        ddpm_digits, ["sample.sampler=ddim", "sample.sampler.sigma_hat=true"], "replaces the noise", "eta = 1",
+    ),
+    "an importance draw without a table": (
+        edm_digits, ["draw=importance"], "needs 'table'", "schedule=linear",
+    ),
+    "the bound's weight without a table": (
+        edm_digits, ["weighting=vlb"], "needs 'table'", "schedule=linear",
+    ),
+    "attention at a side the network has not": (
+        adm_digits, ["network.attention=16"], "sides of feature maps", "8, 4",
+    ),
+    "distillation without a teacher": (
+        distill_digits, ["train.start=none"], "names none", "train.start=run",
+    ),
+    "steps that cannot be halved": (
+        distill_digits, ["objective.steps=12"], "multiple of 2^halvings", "steps=16",
+    ),
+    "stages of an open budget": (
+        ect_digits, ["train.minutes=1"], "stages", "train.minutes=none",
+    ),
+    "weights by class on an unconditional model": (
+        edm_digits, ["data.labels=false", "sample.guidance_by_class=1,2"], "class-conditional", "use guidance=1",
+    ),
+    "a ramp of no guidance": (
+        edm_digits, ["sample.guidance_ramp=cosine"], "guidance=1 is none", "set sample.guidance",
+    ),
+    "a weak model that is not there": (
+        edm_digits, ["sample.autoguidance=nowhere"], "is not a run", "sfumato train",
+    ),
+    "a size the network cannot halve": (
+        edm_digits, ["sample.size=9"], "multiples of 2", "nearest valid heights: 8, 10",
     ),
     "guidance on an unconditional model": (
         edm_digits, ["data.labels=false", "sample.guidance=2"], "class-conditional", "use guidance=1",

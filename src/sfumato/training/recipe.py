@@ -323,7 +323,9 @@ def _assign(node: Any, keys: list[str], value: str, path: str) -> Any:
     if isinstance(node, Part):
         if rest:
             raise RecipeError(f"{path}: an option of {node.room}.{node.name} has no fields of its own.")
-        return node.with_options(**{key: parse(value)})
+        given = parse(value)
+        several = typing.get_origin(typing.get_type_hints(node.entry()).get(key)) is tuple
+        return node.with_options(**{key: (given,) if several and not isinstance(given, tuple) else given})
     names = {f.name: f for f in dataclasses.fields(node)}
     if key not in names:
         raise RecipeError(f"{path}: " + nearest("field", key, names))
