@@ -67,6 +67,7 @@ def check(recipe: Recipe) -> None:
     for made in (recipe.c_noise, recipe.target):
         make(made, context)
     build_objective(recipe, draw, "meta")
+    build_network(recipe, "meta")  # refuses its own options; costs no memory
     _check_budget(recipe)
     discrete = [p for p in (recipe.c_noise, recipe.target, recipe.weighting, recipe.objective) if asks(p, "table")]
     if discrete:
