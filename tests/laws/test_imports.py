@@ -19,7 +19,7 @@ FLOORS = {
     **dict.fromkeys(("objectives", "sources"), 2),
     **dict.fromkeys(("training", "evaluation", "codelength"), 3),
     **dict.fromkeys(("recipes", "interop", "studies", "report", "pictures"), 4),
-    **dict.fromkeys(("app", "cli", "__main__"), 5),
+    **dict.fromkeys(("app", "cli", "model", "__main__"), 5),
 }  # fmt: skip
 
 

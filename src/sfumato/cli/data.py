@@ -27,7 +27,7 @@ def data(
     crop: Count = None,
     alpha: str = "refuse",
     split: str = "all",
-    labels: bool = True,
+    unlabelled: bool = False,
     skip_bad: bool = False,
     data_root: Folder = None,
 ) -> int:
@@ -50,7 +50,7 @@ def data(
         crop: Side of the centred square cut first; the largest unless given.
         alpha: Transparent pixels: refuse, or lay on black or white, or drop the transparency.
         split: For show: train, val, test or all.
-        labels: Look for labels in sub-folders or dataset.json.
+        unlabelled: Ignore sub-folders and dataset.json.
         skip_bad: Leave bad files out and count them.
         data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
     """
@@ -67,7 +67,7 @@ def data(
         return checked(source, shape)
     if not target:
         raise OptionError(f"Preparing needs the .zip file to write: sfumato data prepare {source} OUT.zip")
-    return prepared(source, target, shape, labels, skip_bad)
+    return prepared(source, target, shape, not unlabelled, skip_bad)
 
 
 def show(
