@@ -33,11 +33,12 @@ from sfumato.training.replicas import check_shared
 from sfumato.training.run import Run, resolve, training_data
 from sfumato.training.starting import starting_weights
 from sfumato.training.trainers import Steps, trainer_of
+from sfumato.training.tuning import compiles
 
 # Fields that say how a run is watched, not what it computes; they may differ on resume.
 FREE = (
     *("train.log_every", "train.save_every", "train.keep", "train.sheet_every", "train.micro", "train.evaluate_every"),
-    *("train.shard", "train.track", "ema.snapshots", "sample", "evaluate"),
+    *("train.shard", "train.compile", "train.track", "ema.snapshots", "sample", "evaluate"),
     *("data.stream", "data.workers"),
 )
 
@@ -101,7 +102,8 @@ def train(
             _refuse_other_run(folder, recipe, fingerprint, allow)
             folder.mkdir(parents=True, exist_ok=True)
     trainer = trainer_of(recipe, data, device, ranks)
-    about = {"fingerprint": fingerprint, "machine": describe(device) | {"processes": ranks.world}}
+    facts = describe(device) | {"processes": ranks.world, "compiled": compiles(recipe, device, ranks.world)}
+    about = {"fingerprint": fingerprint, "machine": facts}
     if ranks.first:
         checkpoint.replace_json(folder / "recipe.json", {"recipe": recipe.to_json(), **about})
     saved = checkpoint.latest_of(ranks, folder / "checkpoints")
@@ -119,7 +121,8 @@ def train(
             f"{recipe.name}: {verb}; {len(data):,} images of {'x'.join(map(str, data.shape))}, {parameters:,} "
             f"parameters, batch {recipe.train.batch}, {recipe.train.precision} on "
             f"{device if ranks.world == 1 else f'{ranks.world} x {device.type}'} "
-            f"({time.monotonic() - began:.1f} s to get ready)"
+            f"({facts['kernels']} kernels, {'compiled' if facts['compiled'] else 'not compiled'}; "
+            f"{time.monotonic() - began:.1f} s to get ready)"
         )
     metrics = folder / "metrics.jsonl" if ranks.first else os.devnull
     named = recipe.train.track if ranks.first else ()

@@ -23,7 +23,8 @@ def adam(
     network: nn.Module, lr: float = 2e-4, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8
 ) -> list[Optimizer]:
     """Adam without weight decay, the choice of DDPM, score SDE and EDM."""
-    return [torch.optim.Adam(_trained(network), lr=lr, betas=(beta1, beta2), eps=eps)]
+    ps = _trained(network)
+    return [torch.optim.Adam(ps, lr=lr, betas=(beta1, beta2), eps=eps, fused=_fused(ps))]
 
 
 def adamw(
@@ -35,7 +36,9 @@ def adamw(
     weight_decay: float = 0.0,
 ) -> list[Optimizer]:
     """Adam with decoupled weight decay; the decay is 0 unless you ask for it."""
-    return [torch.optim.AdamW(_trained(network), lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay)]
+    ps = _trained(network)
+    betas = (beta1, beta2)
+    return [torch.optim.AdamW(ps, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=_fused(ps))]
 
 
 def radam(
@@ -62,9 +65,14 @@ def muon(
     others = [p for p in parameters if id(p) not in hidden]
     return [
         Muon(matrices, lr=lr, momentum=momentum, weight_decay=weight_decay),
-        torch.optim.AdamW(others, lr=rest_lr, betas=(0.9, rest_beta2), weight_decay=0.0),
+        torch.optim.AdamW(others, lr=rest_lr, betas=(0.9, rest_beta2), weight_decay=0.0, fused=_fused(others)),
     ]
 
 
 def _trained(network: nn.Module) -> list[nn.Parameter]:
     return [p for p in network.parameters() if p.requires_grad]
+
+
+def _fused(parameters: list[nn.Parameter]) -> bool | None:
+    """Ask for the optimiser in one kernel where all weights are on a GPU, whole; else torch chooses."""
+    return all(type(p) is nn.Parameter and p.is_cuda for p in parameters) or None

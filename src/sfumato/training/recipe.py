@@ -118,12 +118,13 @@ class Train:
         images: Budget in training images seen.
         minutes: Budget in minutes of training instead; schedules then follow the clock (not bit-exact to resume).
         batch: Global batch size: images per optimiser step over all devices and accumulation rounds.
-        micro: Images per device in one forward pass; None for as many as the batch asks.
+        micro: Images per device in one forward pass; None for as many as the batch asks and memory holds.
         seed: Addresses every random number of the run.
         start: Weights to begin from: RUN, RUN@STEP, RUN@AVERAGE or RUN@STEP@AVERAGE; None for the network's own.
         optimizer: Entry of `training.optim`.
         rate: Entry of `training.rates`: the learning-rate schedule.
         clip: Largest gradient norm; None for no clipping.
+        compile: Whether torch compiles the network: "on", "off", or "auto": on one GPU (`training.tuning`).
         precision: "fp32" or "bf16" (autocast; normalisation and weights stay fp32).
         log_every: Images between records in metrics.jsonl.
         save_every: Minutes between checkpoints.
@@ -146,6 +147,7 @@ class Train:
     optimizer: Part = field(default_factory=lambda: part("training.optim", "adam"))
     rate: Part = field(default_factory=lambda: part("training.rates", "constant"))
     clip: float | None = None
+    compile: typing.Literal["auto", "on", "off"] = "auto"
     precision: typing.Literal["fp32", "bf16"] = "fp32"
     log_every: int = 8192
     save_every: float = 5.0

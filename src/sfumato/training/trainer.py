@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from tqdm import tqdm
 
 from sfumato.core import noise
 from sfumato.core.level import Level
@@ -23,7 +24,7 @@ from sfumato.data.dataset import Dataset
 from sfumato.data.streaming import Stream, loader_for
 from sfumato.objectives import Loss
 from sfumato.training import checkpoint
-from sfumato.training.assemble import build_model, build_network, build_objective, context_of, make
+from sfumato.training.assemble import build_model, build_network, build_objective, context_of, make, option
 from sfumato.training.distributed import Ranks
 from sfumato.training.ema import Averages
 from sfumato.training.guard import FiniteWatch
@@ -31,6 +32,7 @@ from sfumato.training.progress import Rates, load_optimizer, optimizer_tensors, 
 from sfumato.training.recipe import Recipe
 from sfumato.training.replicas import Copies, quiet, running_statistics
 from sfumato.training.tally import Tally
+from sfumato.training.tuning import compile_network, compiles, fitting
 
 
 @runtime_checkable
@@ -85,6 +87,9 @@ class Trainer:
             self.trained = nn.ModuleList((self.network, self.objective))
         self.weights = _weights(recipe, ranks, device)
         self.weights.divide([m for m in (self.network, self.objective) if isinstance(m, nn.Module)])
+        if compiles(recipe, device, ranks.world):
+            compile_network(self.network, recipe)
+        self.micro = recipe.train.micro
         self.replicas = self.weights.step(self.model, self.objective)
         self.statistics = running_statistics(self.network) if ranks.world > 1 else []
         self.loader = loader_for(
@@ -108,16 +113,13 @@ class Trainer:
     def advance(self, spent: float) -> bool:
         """Take one step; return whether it was finite, hence taken."""
         batch = self.recipe.train.batch
-        rounds = self.ranks.rounds(self.seen, batch, self.recipe.train.micro)
-        taken: list[Loss] = []
         self.trained.train()
-        for start, count in rounds:
-            x0, label, positions, augment = self._examples(start, count)
-            with quiet(self.replicas, last=start == rounds[-1][0]):
-                with seeded(self.recipe.train.seed, start, self.device):
-                    loss = self.replicas(self.objective, x0, label, positions, augment)
-                (self._weighted(loss).sum() * (self.ranks.world / batch)).backward()
-            taken.append(loss)
+        taken, self.micro = fitting(
+            self._gradients, self.micro, -(-batch // self.ranks.world),
+            # ranks must cut alike, so several stop instead; pairs of a coupling belong to the whole batch
+            may_cut=self.ranks.world == 1 and option(self.recipe.objective, "coupling") != "ot",
+            undo=self._forget, tell=tqdm.write,
+        )  # fmt: skip
         clip = self.recipe.train.clip
         norm = torch.nn.utils.clip_grad_norm_(self.trained.parameters(), float("inf") if clip is None else clip)
         norm = self.weights.whole(norm)
@@ -133,9 +135,25 @@ class Trainer:
             self.ranks.average(self.statistics)
             self.averages.update(self.network, self.seen, batch)
             self._note(taken, each, norm)
+        self._forget()
+        return good
+
+    def _gradients(self, micro: int | None) -> list[Loss]:
+        """Add up the gradients of a step in rounds of at most `micro` images; return the losses of the rounds."""
+        batch, taken = self.recipe.train.batch, []
+        rounds = self.ranks.rounds(self.seen, batch, micro)
+        for start, count in rounds:
+            x0, label, positions, augment = self._examples(start, count)
+            with quiet(self.replicas, last=start == rounds[-1][0]):
+                with seeded(self.recipe.train.seed, start, self.device):
+                    loss = self.replicas(self.objective, x0, label, positions, augment)
+                (self._weighted(loss).sum() * (self.ranks.world / batch)).backward()
+            taken.append(loss)
+        return taken
+
+    def _forget(self) -> None:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        return good
 
     def _examples(self, start: int, count: int) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
         """Return images, labels, positions and augmentation labels of a range of positions."""
