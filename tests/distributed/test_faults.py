@@ -62,6 +62,7 @@ def test_sigkill_of_one_ends_the_other(endless, tmp_path, victim):
     assert checkpoint.latest(tmp_path / "checkpoints") is not None
 
 
+@pytest.mark.slow
 def test_a_process_that_falls_silent_ends_the_other(endless, tmp_path):
     """A stopped process keeps its connections, so no call fails; the pulse notices, and the other leaves with 5."""
     processes = running(endless, tmp_path, 3.0)

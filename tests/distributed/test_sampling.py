@@ -124,6 +124,7 @@ def judge(folder, cache) -> None:
     assert [score.n for score in result.scores] == [70, 70]
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_one_process(run, tmp_path):
     """Features are taken block by block in the order of the seeds, so scores, intervals and floors are identical."""
     results = []

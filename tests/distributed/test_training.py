@@ -83,6 +83,7 @@ def test_one_two_one_is_one_run(steady, tmp_path, one_thread):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-5) and a["grad_norm"] == b["grad_norm"]
 
 
+@pytest.mark.slow
 def test_divided_weights_give_the_same_run(steady, tmp_path, one_thread):
     """One process -> two that divide the weights -> one: checkpoints of the same format, and the same weights."""
     straight = train(steady, tmp_path / "straight", quiet=True, device="cpu")
@@ -146,12 +147,14 @@ def test_nan_on_one_process_is_skipped_by_all(steady, tmp_path, one_thread):
     assert same(state(tmp_path / "one"), state(tmp_path / "two"))
 
 
+@pytest.mark.slow
 def test_a_budget_in_minutes_ends_on_all_at_once(steady, tmp_path):
     """Clocks differ between processes; the first to say that time is up ends the run for all."""
     together(override(steady, ["train.minutes=0.01", "train.save_every=0.005"]), tmp_path)
     assert checkpoint.latest(tmp_path / "checkpoints").state["seen"] >= 16
 
 
+@pytest.mark.slow
 def test_a_draw_with_a_memory_remembers_all_losses(tmp_path, one_thread):
     """Importance sampling on two processes holds the history of one."""
     from sfumato.recipes.digits_families import iddpm_digits
