@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 from sfumato.cli._arguments import Folder, Name
 
 if TYPE_CHECKING:
-    from sfumato.report.table import Row
+    from sfumato.report.table import Row, Value
 
 
 def calibrate(
@@ -72,7 +72,7 @@ def calibrate(
     found = calibrated(pool, sizes, extract=judge, options=options, metrics=names, repeats=repeats, quiet=quiet)
     rows: list[Row] = []
     for i, size in enumerate(found.sizes):
-        row: Row = {"n = m": size}
+        row: dict[str, Value] = {"n = m": size}
         for scores in found.scores.values():
             one = scores[i]
             row[one.name] = cell({"value": one.value, "interval": list(one.interval)})

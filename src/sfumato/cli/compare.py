@@ -9,6 +9,7 @@ from tyro.conf import Positional, arg
 
 if TYPE_CHECKING:
     from sfumato.metrics.score import Score
+    from sfumato.report.table import Row
 
 
 def compare(
@@ -32,7 +33,8 @@ def compare(
     from sfumato.report.table import Cell, text_table
 
     a = newest_scores(first)
-    rows, told = [], []
+    rows: list[Row] = []
+    told: list[str] = []
     for place in (second, *more):
         b = newest_scores(place)
         pairs = [(a[name], b[name]) for name in a if name in b]

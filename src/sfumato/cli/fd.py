@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
@@ -60,7 +60,7 @@ def fd(
         open_side(first, data_root), open_side(second, data_root), extract=extract, options=options, metrics=names,
         save=None if save_stats is None else Path(save_stats), quiet=quiet,
     )  # fmt: skip
-    tree = {"run": Path(first).name, "recipe": None, "scores": [score.to_json() for score in found.scores],
+    tree: dict[str, Any] = {"run": Path(first).name, "recipe": None, "scores": [score.to_json() for score in found.scores],
             "provenance": {}, "command": f"sfumato fd {first} {second}"}  # fmt: skip
     if found.scores:
         print(score_table([tree]))

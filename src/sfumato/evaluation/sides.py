@@ -65,7 +65,7 @@ class Images:
     indices: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Given:
     """Features that were computed elsewhere; a stand-in for the extractor that is not known."""
 
