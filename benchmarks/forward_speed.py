@@ -57,12 +57,12 @@ SIZES: dict[str, dict[str, Any]] = {  # name -> options of each network, at 32x3
 }
 WALKS = {
     "heun, 18 steps": ("edm", ["sample.sampler=heun", "sample.grid=karras", "sample.grid.steps=18"]),
-    "heun with churn, 18 steps": ("edm", ["sample.sampler=heun", "sample.sampler.churn=40"]),
+    "heun with churn, 12 steps": ("edm", ["sample.sampler=heun", "sample.sampler.churn=40"]),
     "dpmpp, 12 steps": ("edm", ["sample.sampler=dpmpp", "sample.grid.steps=12"]),
     "unipc, 12 steps": ("edm", ["sample.sampler=unipc", "sample.grid.steps=12"]),
     "ddim, 50 steps of a table": ("ddpm", ["sample.sampler=ddim", "sample.grid.steps=50"]),
     "ancestral, 100 steps of a table": ("ddpm", ["sample.sampler=ancestral", "sample.grid.steps=100"]),
-    "heun with guidance 2, 18 steps": ("edm", ["sample.sampler=heun", "sample.guidance=2"]),
+    "heun with guidance 2, 12 steps": ("edm", ["sample.sampler=heun", "sample.guidance=2"]),
 }
 
 

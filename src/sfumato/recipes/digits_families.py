@@ -168,7 +168,7 @@ def distill_digits() -> Recipe:
     Command: sfumato train v-digits; sfumato train distill-digits train.start=runs/v-digits
     Hardware and time: two minutes on two CPU cores, after the teacher.
     Expected: no published score.
-    Measured here: see docs/design-space.md.
+    Measured here: not measured here.
     """
     base, halvings, last = v_digits(), 3, 4
     return replace(
@@ -192,7 +192,7 @@ def ect_digits() -> Recipe:
     Command: sfumato train edm-digits; sfumato train ect-digits train.start=runs/edm-digits
     Hardware and time: two minutes on two CPU cores, after edm-digits.
     Expected: no published score.
-    Measured here: see docs/design-space.md.
+    Measured here: not measured here.
     """
     base = edm_digits()
     return replace(
