@@ -126,6 +126,22 @@ def test_a_run_samples_like_any_other(recipe, tmp_path):
         run.diffusion()
 
 
+def test_its_losses_and_its_training_are_pictures(recipe, tmp_path):
+    """CSV and plot of the losses; the sheets on fixed noise, a row per class, as an animation."""
+    from sfumato.cli import main
+    from sfumato.pictures.training import training
+    from sfumato.training.run import Run
+
+    train(override(recipe, ["train.sheet_every=96"]), tmp_path, quiet=True, device="cpu")
+    assert main(["curves", str(tmp_path)]) == 0
+    head, *rows = (tmp_path / "curves" / "training.csv").read_text().splitlines()
+    assert {"images", "loss", "loss_generator", "real", "fake"} <= set(head.split(","))
+    assert len(rows) == len(log_of(tmp_path)) and (tmp_path / "curves" / "losses.png").stat().st_size > 5000
+    sheets = sorted((tmp_path / "sheets").glob("*.png"))
+    animation = training(Run.open(tmp_path))
+    assert animation.format == "GIF" and animation.n_frames == len(sheets) > 2
+
+
 def test_an_unlabelled_generator_takes_no_label(recipe, tmp_path):
     run = train(override(recipe, ["data.labels=false", "train.images=32"]), tmp_path, quiet=True, device="cpu")
     assert run.source()([1, 2]).shape == (2, 1, 8, 8)

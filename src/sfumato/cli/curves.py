@@ -19,6 +19,7 @@ def curves(
     """Plot the loss, gradient norm and learning rate of runs, and each run's loss against the noise level.
 
     A mean over all noise levels hides where a model learns; the second picture shows it at several moments of training.
+    A GAN has its two losses and its discriminator's beliefs there. Each run's numbers are written as CSV too.
     Where a run was scored while training (train.evaluate_every), its scores are drawn too. A run may still be training.
 
     Arguments:
@@ -29,7 +30,8 @@ def curves(
     from sfumato.core.find import OptionError
     from sfumato.report.results import read_metrics
     from sfumato.report.save import save
-    from sfumato.report.training import loss_by_level, score_curves, training_curves
+    from sfumato.report.training import adversarial_curves, loss_by_level, records_csv, score_curves, training_curves
+    from sfumato.training.assemble import trains
     from sfumato.training.run import Run
 
     if not runs:
@@ -43,8 +45,14 @@ def curves(
     folder.mkdir(parents=True, exist_ok=True)
     print(f"  {save(training_curves(found), folder / 'training.png')}")
     for i, (run, records) in enumerate(zip(opened, found.values())):
-        name = "loss-by-level.png" if len(opened) == 1 else f"loss-by-level-{i}-{run.path.name}.png"
-        print(f"  {save(loss_by_level(records, moments, title=str(run.path)), folder / name)}")
+        suffix = "" if len(opened) == 1 else f"-{i}-{run.path.name}"
+        table = folder / f"training{suffix}.csv"
+        table.write_text(records_csv(records))
+        if trains(run.recipe) == "generator":
+            name, picture = f"losses{suffix}.png", adversarial_curves(records, title=str(run.path))
+        else:
+            name, picture = f"loss-by-level{suffix}.png", loss_by_level(records, moments, title=str(run.path))
+        print(f"  {save(picture, folder / name)}\n  {table}")
     scores = {str(run.path): read_metrics(file) for run in opened if (file := run.path / "scores.jsonl").exists()}
     scores = {name: records for name, records in scores.items() if records}
     if scores:

@@ -106,6 +106,44 @@ def score_curves(runs: Mapping[str, Sequence[Record]], *, title: str = "", capti
     return finish(figure, f"Averaged weights, the same {n:,} seeds each time; bars: 95% intervals. {caption}")
 
 
+def adversarial_curves(records: Sequence[Record], *, title: str = "", caption: str = "") -> Figure:
+    """Plot a GAN's two losses, and what its discriminator believes, against images seen.
+
+    Arguments:
+        records: Of one run that trained a generator.
+        title: Above the plots.
+        caption: Below them.
+
+    Raises:
+        ValueError: If there is no record.
+    """
+    _refuse_empty({"this run": records})
+    seen = [r["images"] for r in records]
+    panels = {
+        "loss": {"discriminator": "loss", "generator": "loss_generator"},
+        "belief that an image is real": {"real images": "real", "made images": "fake"},
+    }
+    figure = figure_of(columns=2, width=3.9, height=3.4)
+    for i, (label, keys) in enumerate(panels.items()):
+        ax = figure.add_subplot(1, 2, i + 1)
+        style(ax, "training images seen", label)
+        lines(ax, {name: Series.of(seen, [r[key] for r in records]) for name, key in keys.items()}, markers=False)
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+        ax.set_ylim(bottom=0)
+    return finish(figure, f"Where D cannot tell, its loss is 1.386 and it believes 0.5. {caption}", title)
+
+
+def records_csv(records: Sequence[Record]) -> str:
+    """Return records as CSV, one line each: the numbers that are not lists.
+
+    Arguments:
+        records: Of one run.
+    """
+    names = [name for name, value in records[0].items() if not isinstance(value, list)] if records else []
+    rows = [",".join(names), *(",".join(str(r.get(name, "")) for name in names) for r in records)]
+    return "\n".join(rows) + "\n"
+
+
 def _refuse_empty(runs: Mapping[str, Sequence[Record]]) -> None:
     for name, records in runs.items():
         if not records:
