@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -60,11 +61,13 @@ def fd(
         open_side(first, data_root), open_side(second, data_root), extract=extract, options=options, metrics=names,
         save=None if save_stats is None else Path(save_stats), quiet=quiet,
     )  # fmt: skip
-    scores = [score.to_json() for score in found.scores]
-    told = f"sfumato fd {first} {second}"
     tree: dict[str, Any] = {
-        "run": Path(first).name, "recipe": None, "scores": scores, "provenance": {}, "command": told
-    }  # fmt: skip
+        "run": Path(first).name,
+        "recipe": None,
+        "scores": [score.to_json() for score in found.scores],
+        "provenance": {},
+        "command": shlex.join(["sfumato", "fd", first, second, *([] if extract is None else ["--extract", extract])]),
+    }
     if found.scores:
         print(score_table([tree]))
     if not found.scores or "fd" in names:

@@ -65,13 +65,15 @@ class Images:
     indices: str = ""
 
 
-@dataclass
 class Given:
-    """Features that were computed elsewhere; a stand-in for the extractor that is not known."""
+    """Features that were computed elsewhere; a stand-in for the extractor that is not known.
 
-    dimension: int
-    name: str = "given"
-    weights_hash: str = "unknown"
+    Arguments:
+        dimension: Number of features.
+    """
+
+    def __init__(self, dimension: int):
+        self.name, self.dimension, self.weights_hash = "given", dimension, "unknown"
 
     def __call__(self, images: Tensor) -> Tensor:
         raise ValueError("These features were computed elsewhere; images cannot be added to them.")
