@@ -147,7 +147,7 @@ def lines(runs: int) -> Iterator[str]:
     machine = describe("cpu")
     yield "# Do the intervals cover?"
     yield ""
-    yield f"Made by `python benchmarks/coverage.py --runs {runs}`; {machine['device']}, torch {machine['torch']}, "
+    yield f"Made by `python benchmarks/coverage.py --runs {runs}`; {machine['device']}, torch {machine['torch']},"
     yield f"Python {machine['python']}. Features of known truth, d = {D}, {runs} runs a row, nominal 95%;"
     yield f"a share of {runs} runs has a standard error of {np.sqrt(0.95 * 0.05 / runs):.1%} at 95%."
     yield ""

@@ -69,11 +69,23 @@ def by_sqrtm(cov_1: np.ndarray, cov_2: np.ndarray) -> float:
     return float(np.trace(cov_1) + np.trace(cov_2) - 2 * np.trace(np.real(root)))
 
 
+def measured(rows: list[int], d: int) -> dict[int, int]:
+    """Return the peak memory in bytes of processes with so many rows."""
+    memory = {}
+    for n in rows:
+        with tempfile.TemporaryDirectory() as folder:
+            said = subprocess.run([sys.executable, "-c", MEMORY, str(n), str(d), folder], check=True,
+                                  capture_output=True, text=True).stdout.split()  # fmt: skip
+        memory[n] = int(said[1])
+        print(f"{n:,} rows of {d}: peak {memory[n] / 2**30:.2f} GiB", flush=True)
+    return memory
+
+
 def main() -> None:
     """Run and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dimension", type=int, default=2048)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=2, help="0 measures memory alone")
     parser.add_argument("--rows", type=int, nargs="*", default=[12_500, 50_000], help="none skips the memory part")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
@@ -82,6 +94,9 @@ def main() -> None:
     from sfumato.training.machine import describe
 
     d = asked.dimension
+    if not asked.rounds:
+        measured(asked.rows, d)
+        return
     a, b = covariances(d, 0)
     zero = np.zeros(d)
     seconds: dict[str, list[float]] = {"eigenvalue form": [], "sqrtm": []}
@@ -105,13 +120,7 @@ def main() -> None:
     print(f"\nd = {d}: sqrtm takes {ratio:.1f} times the eigenvalue form's time")
     for name, error in errors.items():
         print(f"{name}: relative error {error:.1e} on a pair with a closed form")
-    memory = {}
-    for n in asked.rows:
-        with tempfile.TemporaryDirectory() as folder:
-            said = subprocess.run([sys.executable, "-c", MEMORY, str(n), str(d), folder], check=True,
-                                  capture_output=True, text=True).stdout.split()  # fmt: skip
-        memory[n] = int(said[1])
-        print(f"{n:,} rows of {d}: peak {memory[n] / 2**30:.2f} GiB", flush=True)
+    memory = measured(asked.rows, d)
     if asked.json:
         asked.json.write_text(json.dumps({"dimension": d, "seconds": medians, "errors": errors, "memory": memory,
                                           "machine": describe("cpu")}, indent=1))  # fmt: skip

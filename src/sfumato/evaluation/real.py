@@ -19,7 +19,7 @@ from sfumato.metrics.calibration import floor
 from sfumato.metrics.features import Extractor, stream
 from sfumato.metrics.protocol import Reference
 from sfumato.metrics.score import Score, find_metric, options_of
-from sfumato.metrics.statistics import Features
+from sfumato.metrics.statistics import Features, blocks
 from sfumato.training.distributed import Ranks
 
 
@@ -112,8 +112,8 @@ def _whole(file: os.PathLike[str], shape: tuple[int, int]) -> Features | None:
         with open(os.path.splitext(file)[0] + ".json") as about:
             wanted = json.load(about)["crc32"]
         crc = 0
-        for start in range(0, len(stored), 4096):
-            crc = zlib.crc32(np.ascontiguousarray(stored[start:start + 4096]).tobytes(), crc)
+        for part in blocks(stored):
+            crc = zlib.crc32(np.ascontiguousarray(part).tobytes(), crc)
         return stored if crc == wanted else None
     except (ValueError, OSError, EOFError, KeyError):
         return None

@@ -260,7 +260,8 @@ def _features(
             rows[place:stop] = next(stream(extract, [images]))
             hashes[place:stop], place = hash_images(images), stop
             bar.update(len(images))
-    return rows, hashes
+    rows.flush()
+    return np.load(file, mmap_mode="r", allow_pickle=False), hashes
 
 
 def _row_hashes(rows: Features) -> np.ndarray:

@@ -14,6 +14,8 @@ triangle of a group's S is kept (G d(d+1)/2 numbers of 8 bytes: 336 MB at d = 20
 
 from __future__ import annotations
 
+import mmap
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -55,9 +57,11 @@ def check_pair(x: Features, y: Features) -> tuple[Features, Features]:
 
 
 def blocks(features: Features, rows: int = 4096) -> Iterator[np.ndarray]:
-    """Yield consecutive blocks of at most `rows` rows; works on memory-mapped arrays without reading them whole."""
+    """Yield consecutive blocks of at most `rows` rows; of an array mapped from a file one is in memory at a time."""
     for start in range(0, len(features), rows):
         yield features[start:start + rows]
+        if sys.platform == "linux" and isinstance(features.base, mmap.mmap) and not features.flags.writeable:
+            features.base.madvise(mmap.MADV_DONTNEED)  # else pages that were read stay and count as memory
 
 
 @dataclass(frozen=True, slots=True)
