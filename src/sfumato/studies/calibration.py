@@ -14,8 +14,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sfumato.recipes.course_ddpm import course_ddpm_cats
-from sfumato.studies._bases import edm, lines_against, small_edm
+from sfumato.report._plot import Series
+from sfumato.report.curves import against_nfe
+from sfumato.studies._bases import edm, small_edm
 from sfumato.studies._judges import RealImages
+from sfumato.studies._pages import series, words
 from sfumato.studies._study import Picture, Row, Study, at
 from sfumato.studies._work import Outcome
 
@@ -58,4 +61,13 @@ def calibration(scale: str) -> Study:
 
 
 def _pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture]:
-    return lines_against(study, outcomes, "real images n", "What real images score")
+    drawn = series(outcomes, "fd")
+    if not drawn:
+        return {}
+    for name in list(drawn):
+        mine = [o for o in outcomes if o.row.line == name and o.scores["fd"].plain is not None]
+        counts = [float(o.row.x or 0) for o in mine]
+        drawn[f"{name}, textbook"] = Series.of(counts, [float(o.scores["fd"].plain or 0) for o in mine])
+    score = next(o.scores["fd"].name for o in outcomes if "fd" in o.scores)
+    return {"curve": against_nfe(drawn, score=score, floor=0.0, xlabel="real images n", title="What real images score",
+                                 caption=words(study, outcomes))}  # fmt: skip
