@@ -86,6 +86,11 @@ def test_a_damaged_recipe_is_named_with_what_is_wrong(name: str, run: Path, refu
     assert words in refused("sample", damaged(run, tmp_path / "damaged", change), "--device", "cpu")
 
 
+def test_a_damaged_file_among_results_is_named(refused, tmp_path: Path) -> None:
+    (tmp_path / "cut.json").write_text('{"question"')
+    assert "cut.json is not JSON" in refused("studies", tmp_path)
+
+
 def test_places_that_cannot_be_written_are_refused_with_a_remedy(run: Path, refused, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("hello")
     for words in (("--out", "file/x.png"), ("--images", "file"), ("--out", "x.jpg"), ("--out", "/proc/x.png")):

@@ -27,10 +27,16 @@ def results_of(folder: Path) -> list[dict[str, Any]]:
 
     Arguments:
         folder: Holds NAME.json files of `sfumato study`, at any depth.
+
+    Raises:
+        ValueError: Naming a file that is not JSON.
     """
     found = []
     for file in sorted(folder.rglob("*.json")):
-        tree = json.loads(file.read_text())
+        try:
+            tree = json.loads(file.read_text())
+        except ValueError as error:
+            raise ValueError(f"{file} is not JSON ({error}). Run its study again, or move it away.") from None
         if isinstance(tree, dict) and {"question", "orderings", "rows", "command"} <= set(tree):
             found.append({**tree, "file": file})
     return sorted(found, key=lambda tree: (tree["name"], tree["scale"]))
