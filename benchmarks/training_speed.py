@@ -6,7 +6,8 @@ Rows, interleaved so that a busy machine treats them alike (medians over rounds)
 
     fp32             contiguous fp32
     channels_last    the same in channels_last
-    bf16             channels_last and bf16 autocast, GroupNorm in fp32: the recipes' setting
+    unfused          channels_last and bf16 autocast, everything by torch's own kernels
+    bf16             the same with GroupNorm, modulation and SiLU in one compiled pass: the recipes' setting
     bare             the arithmetic of the bf16 row in a plain loop: network, EDM loss, optimiser, averages; noise from
                      torch's own generator, no guard, no log
 
@@ -26,6 +27,7 @@ import torch
 
 from sfumato.core.images import to_float
 from sfumato.data.dataset import Dataset
+from sfumato.networks import _fused
 from sfumato.recipes.fashion_mnist import edm_fashion_mnist_cpu
 from sfumato.training.assemble import build_network
 from sfumato.training.machine import describe, keep_freed_memory
@@ -45,6 +47,19 @@ def toolkit(recipe: Recipe, data: Dataset, channels_last: bool) -> Callable[[], 
         trainer.advance(0.0)
 
     return step
+
+
+def unfused(step: Callable[[], None]) -> Callable[[], None]:
+    """Return a step in which torch's own kernels compute GroupNorm, modulation and SiLU."""
+
+    def torch_step() -> None:
+        usable, _fused.usable = _fused.usable, lambda x: False
+        try:
+            step()
+        finally:
+            _fused.usable = usable
+
+    return torch_step
 
 
 def bare(recipe: Recipe, data: Dataset) -> Callable[[], None]:
@@ -91,6 +106,7 @@ def main() -> None:
     rows = {
         "fp32": toolkit(fp32, data, channels_last=False),
         "channels_last": toolkit(fp32, data, channels_last=True),
+        "unfused": unfused(toolkit(base, data, channels_last=True)),
         "bf16": toolkit(base, data, channels_last=True),
         "bare": bare(base, data),
     }
