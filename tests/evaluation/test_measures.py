@@ -11,7 +11,7 @@ import torch
 
 from sfumato.data import load
 from sfumato.evaluation import cached_features, evaluate
-from sfumato.evaluation.measures import CHECKS, Evidence, expand, memory, per_class, view_of, views
+from sfumato.evaluation.measures import CHECKS, Evidence, distance, expand, memory, per_class, view_of, views
 from sfumato.evaluation.rows import Rows
 from sfumato.evaluation.scoring import some, without
 from sfumato.metrics.extractors.inception import InceptionFeatures
@@ -104,6 +104,19 @@ def test_scores_per_class_find_the_class_that_is_wrong():
     assert int(np.argmax(values)) == 3 and values[3] > 10 * max(abs(v) for i, v in enumerate(values) if i != 3)
     assert len({row["protocol"] for row in table}) == 10
     assert table[3]["real images"]["interval"][0] < 0.2
+
+
+def test_a_class_that_is_too_scarce_for_a_floor_leaves_it_out_and_says_so():
+    """The digits' training part holds 138 to 147 of each class: 1,400 balanced ones cannot be drawn, 1,380 can."""
+    training = load("digits", split="train")
+    scarcest = int(torch.bincount(training.labels).min())
+    for n, possible in ((10 * scarcest, True), (10 * scarcest + 10, False), (len(training) + 1, False)):
+        made = training.images[:1].expand(n, -1, -1, -1)
+        found = evidence(made, np.arange(n) % 10)
+        assert found.has_floor == possible
+    found = evidence(training.images[:60].repeat(25, 1, 1, 1), np.arange(1500) % 10)
+    score = distance("fd", found)
+    assert score.floor is None and any(flag.startswith("no floor") for flag in score.flags)
 
 
 def test_a_model_that_copies_is_seen():

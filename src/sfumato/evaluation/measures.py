@@ -32,6 +32,7 @@ from sfumato.metrics.score import HINTS, METRICS, SETS, Score, find_metric, meas
 from sfumato.metrics.statistics import Features
 
 FLOOR_REPEATS = 8
+NO_FLOOR = "no floor: too few real training images outside the reference, in all or of one class"
 PIXEL_IMAGES = 1000  # of each kind, for distances between pixels; distances between features take all
 PANEL, NEIGHBOURS = 8, 3  # samples on the neighbour panel, and training images beside each
 
@@ -82,6 +83,16 @@ class Evidence:
         """Classes of the pool if floors are to be drawn balanced."""
         labels = self.pool.labels
         return None if self.labels is None or labels is None else labels.numpy()
+
+    @property
+    def has_floor(self) -> bool:
+        """Whether the pool holds n images, equally many of each class where floors are drawn balanced."""
+        labels = self.pool_labels
+        if labels is None:
+            return self.n <= len(self.pool)
+        counts = np.unique(labels, return_counts=True)[1]
+        shares = self.n // len(counts) + (np.arange(len(counts)) < self.n % len(counts))
+        return bool((shares <= counts).all())
 
 
 @dataclass
@@ -141,11 +152,12 @@ def distance(name: str, e: Evidence) -> Score:
     metric = find_metric(name)
     compute, width, extract = view_of(e.extract, metric.view)
     real = cached_features(extract, e.real, e.quiet, compute=compute, width=width)
+    notes = e.notes if e.has_floor else (*e.notes, NO_FLOOR)
     score = measure(
         name, e.made[metric.view], real, extract, reference_of(e.real),
-        strata=(e.labels, e.real_labels), class_prior=e.prior, quantisation="round", provenance=e.facts, notes=e.notes,
+        strata=(e.labels, e.real_labels), class_prior=e.prior, quantisation="round", provenance=e.facts, notes=notes,
     )  # fmt: skip
-    if e.n > len(e.pool):
+    if not e.has_floor:
         return score
     pool = cached_features(extract, e.pool, e.quiet, compute=compute, width=width)
     return with_floor(score, cached_floor(
@@ -158,7 +170,7 @@ def class_score(e: Evidence) -> Findings:
     """Score the class predictions alone: the Inception Score; its floor is that of real images, which is a ceiling."""
     score = measure_logits(e.made["logits"], e.extract, class_prior=e.prior, provenance=e.facts)
     compute, width, _ = view_of(e.extract, "logits")
-    if e.n <= len(e.pool):
+    if e.has_floor:
         pool = cached_features(e.extract, e.pool, e.quiet, compute=compute, width=width, view="logits")
         found = [inception_score(pool[rows]).estimate
                  for rows in draws(len(pool), e.n, 2, 0, e.pool_labels)]  # fmt: skip
