@@ -18,10 +18,9 @@ def edm_fashion_mnist_cpu() -> Recipe:
     Paper: Karras et al., Elucidating the Design Space of Diffusion-Based Generative Models, 2022 (network, optimiser
     and budget are ours).
     Command: sfumato train edm-fashion-mnist-cpu
-    Cost: 300,000 images; 55 minutes on one busy thread of an AMD EPYC (107 images/s while the core was free).
-    Measured here: FD[fashion_mnist] 0.79 [0.65, 0.92], with guidance 1.5 0.20 [0.15, 0.25]; n = 5,000 against the
-    10,000 test images, floor -0.013 [-0.052, 0.025], one seed.
-    Biased low: see docs/results/fashion-mnist.md.
+    Cost: 200,000 images, 41 minutes on one thread of an Intel Xeon with AMX whose other core was busy.
+    Measured here: FD[fashion_mnist] 1.11 [1.01, 1.22], with guidance 1.5 0.297 [0.256, 0.337]; n = 5,000 against the
+    10,000 test images, floor -0.001 [-0.008, 0.007], one seed (docs/results/fashion-mnist.md).
     """
     return Recipe(
         name="edm-fashion-mnist-cpu",
@@ -68,10 +67,9 @@ def ddpm_fashion_mnist_cpu() -> Recipe:
     Paper: Ho et al., Denoising Diffusion Probabilistic Models, 2020: linear schedule of 1000 steps, epsilon target,
     L_simple; sampled by DDIM on 50 of the steps with x0 clipped, as DDPM does (network, optimiser, budget are ours).
     Command: sfumato train ddpm-fashion-mnist-cpu
-    Cost: 300,000 images, about 50 minutes on one thread of an AMD EPYC at 100 images/s.
-    Measured here: at 100,000 images FD[fashion_mnist] 6.4 [5.6, 7.1]; n = 2,000 against the 10,000 test images, floor
-    -0.01 [-0.08, 0.05], one seed; the whole budget was not measured.
-    Biased low: see docs/results/fashion-mnist.md.
+    Cost: 200,000 images, 27 minutes on one thread of an Intel Xeon with AMX whose other core was busy.
+    Measured here: FD[fashion_mnist] 2.47 [2.26, 2.68]; n = 5,000 against the 10,000 test images,
+    floor -0.001 [-0.008, 0.007], one seed (docs/results/fashion-mnist.md).
     """
     return Recipe(
         name="ddpm-fashion-mnist-cpu",
@@ -96,10 +94,9 @@ def flow_fashion_mnist_cpu() -> Recipe:
     Paper: Lipman et al., Flow Matching for Generative Modeling, 2023, with the logit-normal times of Esser et al. 2024
     (network, optimiser and budget are ours).
     Command: sfumato train flow-fashion-mnist-cpu
-    Cost: 300,000 images, about 50 minutes on one thread of an AMD EPYC at 100 images/s.
-    Measured here: at 100,000 images FD[fashion_mnist] 1.68 [1.35, 2.00]; n = 2,000 against the 10,000 test images,
-    floor -0.01 [-0.08, 0.05], one seed; the whole budget was not measured.
-    Biased low: see docs/results/fashion-mnist.md.
+    Cost: 200,000 images, 61 minutes on one thread of an Intel Xeon with AMX whose other core was busy.
+    Measured here: FD[fashion_mnist] 0.93 [0.85, 1.02]; n = 5,000 against the 10,000 test images,
+    floor -0.001 [-0.008, 0.007], one seed (docs/results/fashion-mnist.md).
     """
     return Recipe(
         name="flow-fashion-mnist-cpu",
@@ -124,7 +121,7 @@ def _network() -> Part:
 
 def _train() -> Train:
     return Train(
-        images=300_000,
+        images=200_000,
         batch=64,
         optimizer=part("training.optim", "muon", lr=0.02, rest_lr=1e-3),
         rate=part("training.rates", "linear", warmup=6400.0, hold=0.4),

@@ -93,7 +93,7 @@ def dcgan_fashion_mnist_cpu() -> Recipe:
     Paper: Radford et al., Unsupervised Representation Learning with DCGAN, 2016; class embedding in G and D, one-sided
     smoothing and an average of the weights are ours.
     Command: sfumato train dcgan-fashion-mnist-cpu
-    Cost: 300,000 images, the budget of the diffusion recipes beside it.
+    Cost: 200,000 images, the budget of the diffusion recipes beside it.
     Measured here: not measured here.
     """
     return Recipe(
@@ -101,7 +101,7 @@ def dcgan_fashion_mnist_cpu() -> Recipe:
         data=Data("fashion-mnist"),
         network=part("networks", "dcgan", up=(128, 64), down=(64, 128)),
         objective=part("objectives", "gan", real=0.9),
-        train=Train(images=300_000, batch=64, optimizer=_adam()),
+        train=Train(images=200_000, batch=64, optimizer=_adam()),
         ema=Ema(power=(), half_life=(0.01,), use="half-0.01"),
         evaluate=Evaluate("fashion-mnist", 5000),
     )
