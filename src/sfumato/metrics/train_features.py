@@ -63,6 +63,7 @@ PLANS: dict[str, Plan] = {
     "fashion_mnist": Plan("fashion-mnist", Shape(28, 14, (32, 48, 112)), epochs=6, mirror=True),
     "fashion_mnist14": Plan("fashion-mnist", Shape(14, 14, (32, 48, 112)), epochs=5, mirror=True),
     "digits": Plan("digits", Shape(8, 8, (16, 32, 64)), epochs=40, batch=64),
+    "mnist": Plan("mnist", Shape(28, 14, (8, 16, 48)), epochs=2),
 }
 """The networks that are shipped, by the name of their extractor."""
 
