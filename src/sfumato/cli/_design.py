@@ -38,6 +38,11 @@ AXES = {
     "guidance": ("sample",),
     "scored by": ("evaluate.extractor", "evaluate.n"),
 }
+# Fields that mean nothing to what is not a denoiser: a classifier makes no images, a generator knows no levels.
+IDLE = {
+    "classifier": ("sample",),
+    "generator": ("schedule", "target", "c_in", "c_noise", "variance", "draw", "weighting", "sample"),
+}
 SAME = '"'
 # Rows that tell methods apart; the rest are budgets and habits.
 METHOD = (
@@ -101,9 +106,12 @@ def table(titles: Sequence[str], recipes: Sequence[Recipe]) -> str:
 
 
 def _value(recipe: Recipe, paths: Sequence[str]) -> str:
+    from sfumato.training.assemble import trains
     from sfumato.training.guiding import words
     from sfumato.training.recipe import Data, Part, Sample
 
+    if paths[0].split(".")[0] in IDLE.get(trains(recipe), ()):
+        return "-"
     values = []
     for path in paths:
         node: Any = recipe
