@@ -51,15 +51,18 @@ def test_a_table_is_its_own_chain() -> None:
     table = context_of(own)["table"]
     assert torch.equal(chain_of(own).grid.sigma, table.sigma.flip(0))
     few = chain_of(own, steps=25)
-    assert len(few.grid) == 26 and bool(torch.isin(few.grid.sigma, table.sigma).all())
-    assert few.words == "25 of the 1000 levels of its table"
+    assert 18 <= len(few.grid) - 1 <= 25 and bool(torch.isin(few.grid.sigma, table.sigma).all())
+    assert few.words == f"{len(few.grid) - 1} (even in log-SNR) of the 1000 levels of its table"
+    steps = few.grid.log_snr[:-1].diff()
+    assert float(steps.max()) < 2.5 * float(steps.median())  # even in t the last one would be 8 times that
+    assert float(few.grid.sigma[-2]) == float(table.sigma[1]) and float(few.grid.sigma[0]) == float(table.sigma[-1])
 
 
 @pytest.mark.parametrize(
     ("recipe", "options", "words"),
     [("edm-digits", {"steps": 1}, "at least 2 steps"), ("edm-digits", {"near": 1e-4}, r"lies in \[0.002"),
      ("edm-digits", {"near": 90.0}, r"lies in \[0.002"), ("ddpm-digits", {"near": 0.1}, "Leave `near` out"),
-     ("ddpm-digits", {"steps": 2000}, "cannot give 2000"),
+     ("ddpm-digits", {"steps": 2000}, "1000 levels; got 2000"),
      ("edm-digits", {"variance": "smal"}, "Did you mean 'small'")],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(recipe: str, options: dict, words: str) -> None:

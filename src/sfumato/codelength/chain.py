@@ -1,7 +1,7 @@
 """The chain of a run: on which levels its bits are counted.
 
-A DDPM-style run was trained on a table of levels; the table, or a subset, is its chain. A continuous run (EDM, flow
-matching, score SDE) is a denoiser at every level and has no chain of its own, so one is chosen: N levels evenly spaced
+A DDPM-style run was trained on a table of levels; the table, or a subset even in log-SNR, is its chain. A continuous
+run (EDM, flow matching, score SDE) is a denoiser at every level and has no chain of its own, so one is chosen: N levels evenly spaced
 in log-SNR from the noisiest level it was trained on down to `NEAREST`, where DDPM's own chain ends, and then clean. Any
 chain gives a valid bound; more steps give a tighter one (what is above the limit falls like 1/N), and so may another
 last level: below it the decoder pays for detail, above it the chain does. The last step keeps its own variance sigma^2
@@ -32,7 +32,6 @@ from torch import Tensor
 from sfumato.core.denoiser import Preconditioned
 from sfumato.core.gauge import Gauge, flow, ve, vp
 from sfumato.core.level import Level
-from sfumato.grids import respaced
 from sfumato.likelihood.vlb import check_variance
 from sfumato.training.assemble import context_of, option
 from sfumato.training.recipe import Recipe, RecipeError
@@ -126,10 +125,23 @@ def chain_of(
     if near is not None:
         raise ValueError("This run's chain is its table, which has a cleanest level of its own. Leave `near` out.")
     size = len(table) - 1
-    grid = respaced(table, steps or size)
-    words = f"all {size}" if len(grid) == len(table) else f"{steps} of the {size}"
+    if steps is not None and steps > size:
+        raise ValueError(f"This run's table has {size} levels; got {steps} steps.")
+    index = torch.arange(1, size + 1) if steps in (None, size) else _evenly(table, int(steps or size))
+    grid = table[[*index.flip(0).tolist(), 0]]
+    words = f"all {size}" if len(index) == size else f"{len(index)} (even in log-SNR) of the {size}"
     said = LEARNED.get(recipe.variance) or option(recipe.sample.sampler, "variance") or "small"
     return Chain(grid, check_variance(variance or said), f"{words} levels of its table")
+
+
+def _evenly(table: Level, steps: int) -> Tensor:
+    """Return the indices of at most `steps` levels of a table that lie most evenly in log-SNR, both ends kept.
+
+    Even in t, the last steps of a linear schedule would be enormous in SNR, and with them the bound.
+    """
+    known = table[1:].log_snr
+    wanted = torch.linspace(float(known[0]), float(known[-1]), steps, dtype=torch.float64)
+    return 1 + (known.unsqueeze(0) - wanted.unsqueeze(1)).abs().argmin(1).unique()
 
 
 def _between(table: Level, c_noise: Callable[[Level], Tensor]) -> Callable[[Level], Tensor]:
