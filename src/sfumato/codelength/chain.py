@@ -1,11 +1,11 @@
 """The chain of a run: on which levels its bits are counted.
 
 A DDPM-style run was trained on a table of levels; the table, or a subset even in log-SNR, is its chain. A continuous
-run (EDM, flow matching, score SDE) is a denoiser at every level and has no chain of its own, so one is chosen: N levels evenly spaced
-in log-SNR from the noisiest level it was trained on down to `NEAREST`, where DDPM's own chain ends, and then clean. Any
-chain gives a valid bound; more steps give a tighter one (what is above the limit falls like 1/N), and so may another
-last level: below it the decoder pays for detail, above it the chain does. The last step keeps its own variance sigma^2
-("small-own"), for with shrinking steps that of the step before would be far too small.
+run (EDM, flow matching, score SDE) is a denoiser at every level and has no chain of its own, so one is chosen: N levels
+evenly spaced in log-SNR from the noisiest level it was trained on down to `NEAREST`, where DDPM's own chain ends, and
+then clean. Any chain gives a valid bound; more steps give a tighter one (what is above the limit falls like 1/N), and
+so may another last level: below it the decoder pays for detail, above it the chain does. The last step keeps its own
+variance sigma^2 ("small-own"), for with shrinking steps that of the step before would be far too small.
 
 The probability-flow ODE and the codec need a denoiser at every level. A network that knows the numbers 1..T of a table
 is asked between them by interpolating the number in log-SNR, as the score-SDE code does with its DDPM networks.
