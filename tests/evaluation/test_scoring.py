@@ -72,8 +72,7 @@ def test_guidance_counts_both_branches(run):
 def test_training_images_as_held_out_reference_are_refused(run, monkeypatch):
     """A run that saw the test images may not be scored on them as a test."""
     both = load("digits", split="all")
-    monkeypatch.setattr(scoring, "load_data", lambda recipe, split, root=None: both if split == "train" else load(
-        "digits", split=split))  # fmt: skip
+    monkeypatch.setattr(scoring, "training_data", lambda recipe, root=None: both)
     with pytest.raises(LeakageError, match="were in the training set"):
         pixels(run)
 
