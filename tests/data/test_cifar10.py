@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from sfumato.data import DataError, cifar10, load
-from sfumato.data.download import Remote
 from sfumato.data.unpickle import read_pickle
+from sfumato.download import Remote
 
 ROOT = Path(os.environ.get("SFUMATO_DATA", "/nonexistent"))
 NAMES = [*cifar10.BATCHES["train"], *cifar10.BATCHES["test"]]

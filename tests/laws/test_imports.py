@@ -11,7 +11,7 @@ import sfumato
 
 ROOT = Path(sfumato.__file__).parent
 FLOORS = {
-    "core": 0,
+    **dict.fromkeys(("core", "download"), 0),
     **dict.fromkeys(
         ("schedules", "grids", "draws", "weightings", "conditioning", "networks", "samplers", "guidance", "likelihood",
          "data", "metrics"), 1,

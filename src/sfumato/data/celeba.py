@@ -19,11 +19,11 @@ from pathlib import Path
 import torch
 
 from sfumato.data.dataset import DataError, Dataset
-from sfumato.data.download import digest
 from sfumato.data.gathering import Shape, good_ones, read_all, stacked
 from sfumato.data.listing import Listing, open_listing
 from sfumato.data.root import folder_of
 from sfumato.data.splits import check_split
+from sfumato.download import digest
 
 PARTITION = "list_eval_partition.txt"
 PARTITION_MD5 = "d32c9cbf5e040fd4025c592c306e6668"

@@ -20,10 +20,11 @@ import numpy as np
 import torch
 
 from sfumato.data.dataset import DataError, Dataset
-from sfumato.data.download import Remote, digest, fetch
+from sfumato.data.download import fetch
 from sfumato.data.root import folder_of
 from sfumato.data.splits import split_official
 from sfumato.data.unpickle import MAX_BYTES, read_pickle
+from sfumato.download import Remote, digest
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SIDE = 32

@@ -20,7 +20,8 @@ import numpy as np
 import torch
 
 from sfumato.data.dataset import DataError, Dataset
-from sfumato.data.download import Remote, fetch
+from sfumato.data.download import fetch
+from sfumato.download import Remote
 
 
 def read_idx(path: Path) -> np.ndarray:

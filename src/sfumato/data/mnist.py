@@ -13,10 +13,10 @@ from functools import partial
 from pathlib import Path
 
 from sfumato.data.dataset import Dataset
-from sfumato.data.download import Remote
 from sfumato.data.idx import read_part
 from sfumato.data.root import folder_of
 from sfumato.data.splits import split_official
+from sfumato.download import Remote
 
 CLASSES = tuple("0123456789")
 BASE = "https://ossci-datasets.s3.amazonaws.com/mnist/"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sfumato.data.dataset import DataError
-from sfumato.data.download import digest
+from sfumato.download import digest
 
 
 @dataclass(frozen=True)

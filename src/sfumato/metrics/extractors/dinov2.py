@@ -89,5 +89,6 @@ def dinov2(shape: ImageShape, weights: str = "dinov2_vitl14_pretrain.pth") -> Di
     """
     path = Path(weights)
     if not path.is_file():
-        raise WeightsError(f"There is no weights file {path}. Bring the published DINOv2 checkpoint and pass its path.")
+        raise WeightsError(f"There is no weights file {path}. Bring the published DINOv2 checkpoint and name it by "
+                           "--weights FILE (in Python: the extractor's option weights='FILE').")
     return DinoFeatures(build(torch.load(path, map_location="cpu", weights_only=True)), file_hash(path), shape)

@@ -1,8 +1,9 @@
 """Features of the FID Inception network: the only ones whose Frechet distance is called FID.
 
 The weights are not part of this package.  Bring the file `pt_inception-2015-12-05-6726825d.pth` (`weights=PATH`), or
-let it be downloaded once (`weights="download"`, about 91 MB, into the cache folder of the user).  Either way the file
-is used only if the sha256 of its bytes begins with 6726825d and its 566 tensors have the names, dtypes and shapes of
+let it be downloaded once (`weights="download"`, 96 MB, into the cache folder of the user; a download that was cut goes
+on where it stopped).  On the command line both are `--weights FILE` and `--weights download`.  Either way the file is
+used only if the sha256 of its bytes begins with 6726825d and its 566 tensors have the names, dtypes and shapes of
 the network; it is read without executing anything in it.
 
 Images of any size are resized inside the extractor to 299x299 (mode in `sfumato.metrics.resize`, default tf1 as in the
@@ -12,22 +13,23 @@ original graph) and scaled by (x - 128)/128; a grey image is repeated in three c
 from __future__ import annotations
 
 import os
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from sfumato.core.find import nearest
+from sfumato.download import Remote, fetch
 from sfumato.metrics.features import ImageShape, check_images, exact_float32, file_hash
 from sfumato.metrics.inception_net import SIZE, InceptionNet, Outputs, blank
 from sfumato.metrics.resize import RESIZES
 
 HASH = "6726825d"
 NAME = f"pt_inception-2015-12-05-{HASH}.pth"
-URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{NAME}"
+WEIGHTS = Remote(
+    f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{NAME}", 95_628_359,
+    sha256=f"{HASH}0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2")  # fmt: skip
 
 
 class WeightsError(ValueError):
@@ -61,7 +63,9 @@ def read_weights(path: Path, begins: str = HASH) -> tuple[InceptionNet, str]:
         WeightsError: If the file is missing, has another hash, or does not hold the network's tensors.
     """
     if not path.is_file():
-        raise WeightsError(f"There is no weights file {path}. Bring {NAME}, or pass weights='download'.")
+        raise WeightsError(f"There is no weights file {path}. Bring {NAME} and name it by --weights FILE, or let it be "
+                           "fetched by --weights download (in Python: the extractor's option weights='FILE' or "
+                           "weights='download').")
     found = file_hash(path)
     if not found.startswith(begins):
         raise WeightsError(f"The sha256 of {path} is {found}; it must begin with {begins}. The file is another network "
@@ -72,35 +76,22 @@ def read_weights(path: Path, begins: str = HASH) -> tuple[InceptionNet, str]:
     return net.fold(), found
 
 
-def download(folder: Path | None = None) -> Path:
-    """Fetch the weights once, with a progress bar; a file of the wrong hash is not kept.
+def download(folder: Path | None = None, remote: Remote = WEIGHTS) -> Path:
+    """Fetch the weights once, with a progress bar; cut short, the next call goes on; another file is not kept.
 
     Arguments:
         folder: Where to keep it; default: `sfumato` in the user's cache folder.
+        remote: Where it is, how long, and its checksum.
 
     Returns:
         The path of the file.
+
+    Raises:
+        WeightsError: If it cannot be fetched, or is another file.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sfumato"
-    path = (folder or cache) / NAME
-    if path.is_file():
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    try:
-        with urllib.request.urlopen(URL, timeout=60) as response, part.open("wb") as file, tqdm(
-                total=int(response.headers.get("Content-Length", 0)), unit="B", unit_scale=True, desc=NAME) as bar:
-            while block := response.read(1 << 20):
-                file.write(block)
-                bar.update(len(block))
-        if not file_hash(part).startswith(HASH):
-            raise WeightsError(f"The download from {URL} has sha256 {file_hash(part)}, not {HASH}...; it was not kept.")
-        part.replace(path)
-    except OSError as error:
-        raise WeightsError(f"Could not download {URL}: {error}. Fetch it elsewhere and pass weights=PATH.") from error
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+    remedy = "Fetch it elsewhere and name it by --weights FILE (in Python: the extractor's option weights='FILE')."
+    return fetch(remote, folder or cache, remedy=remedy, error=WeightsError)
 
 
 class InceptionFeatures:
