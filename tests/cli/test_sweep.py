@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -41,3 +43,21 @@ def test_each_block_is_the_run_sampled_with_that_value(labelled: Path, tmp_path:
 def test_bad_sweeps_say_what_to_do(labelled: Path, cli, field: str, words: str) -> None:
     said = cli("sweep", labelled, field, "--device", "cpu")
     assert said.code == 2 and words in said.err
+
+
+def test_a_scored_sweep_shows_saturation_beside_that_of_real_images(labelled: Path, tmp_path: Path, cli, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    run = tmp_path / "run"
+    shutil.copytree(labelled, run)
+    said = cli("sweep", run, "guidance=1,30", "--score", 40, "--metrics", "saturation,is", "--n", 1, "--device", "cpu")
+    assert said.code == 2 and "no logits" in said.err  # of pixels there is no Inception Score
+    said = cli("sweep", run, "guidance=1,30", "--score", 40, "--metrics", "saturation", "--n", 1, "--device", "cpu")
+    assert said.code == 0, said.err
+    assert "saturation" in said.out
+    (file,) = (run / "results").glob("sweep-guidance-*.json")
+    curve = json.loads(file.read_text())["curves"]["guidance"]
+    low, high = curve["series"]["saturation"]["y"]
+    assert 0 < low < high < 1 and 0 < curve["floors"]["saturation"] < 1
+    assert file.with_name(f"{file.stem}-guidance.png").exists()
+    said = cli("sweep", run, "guidance=1,30", "--score", 40, "--metrics", "per-class", "--device", "cpu")
+    assert said.code == 2 and "per-class is a table" in said.err

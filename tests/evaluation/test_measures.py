@@ -18,6 +18,7 @@ from sfumato.metrics.extractors.inception import InceptionFeatures
 from sfumato.metrics.features import extractor
 from sfumato.metrics.inception_net import blank
 from sfumato.metrics.score import check_sizes
+from sfumato.sources import balanced_labels
 from sfumato.training.loop import train
 from sfumato.training.recipe import override
 from sfumato.training.run import Run
@@ -171,3 +172,13 @@ def test_a_damaged_cache_is_computed_again(tmp_path: Path):
     raw[-3] ^= 16
     file.write_bytes(raw)
     assert np.array_equal(cached_features(extract, data), fresh)
+
+
+def test_saturation_of_a_run_stands_beside_that_of_its_reference(run):
+    result = evaluate(run, n=80, metrics=("saturation",), extract="digits", device="cpu", quiet=True)
+    (score,), real = result.scores, load("digits", split="test").images
+    made = run.source(device="cpu")(range(80), balanced_labels(80, 10))
+    for one, images in ((score, made), (score.floor, real)):
+        assert one.value == pytest.approx(float(((images == 0) | (images == 255)).float().mean()), rel=1e-5)
+        assert one.interval[0] < one.value < one.interval[1]
+    assert (score.name, score.n, score.m, score.floor.n) == ("saturation", 80, len(real), len(real))

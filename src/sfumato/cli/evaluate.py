@@ -55,7 +55,7 @@ def evaluate(
         weights: Weights file of the extractor (inception, dinov2), or "download" for inception.
         resize: How inception resizes images: tf1, half_pixel or clean.
         metrics: Which of: fd (FID if over inception), kid, sfid, is, prdc (precision, recall, density, coverage),
-            fd-infinity, 1nn, per-class, memorization. Commas may stand between them.
+            fd-infinity, 1nn, saturation, per-class, memorization. Commas may stand between them.
         split: Real images to compare with: test, val or train; several (train,test) are compared at equal m.
         first_seed: Images are made of the seeds from this one on; disjoint ranges give independent scores.
         sampler: Sampler with its default options; see `sfumato list samplers`.

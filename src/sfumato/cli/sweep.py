@@ -48,7 +48,7 @@ def sweep(
         use: Average of the weights, e.g. power-0.05, or raw; the recipe's choice unless given.
         out: Path of the PNG; RUN/samples/sweep-FIELD.png unless given.
         score: Evaluate every value with this many images; killed and started again, it goes on.
-        metrics: Measures of --score, as for evaluate: fd, kid, pr, ...; of guidance e.g. fd pr.
+        metrics: Measures of --score, as for evaluate: fd, kid, pr, ...; of guidance e.g. fd pr saturation.
         split: Real images of --score: test, val or train.
         device: cpu, cuda, mps, ...; the best at hand unless given.
         data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
@@ -115,14 +115,14 @@ def _score(
     """Evaluate every value, print the table, and draw the curves beside the result."""
     from sfumato.core.find import OptionError
     from sfumato.evaluation import sweep as scoring
-    from sfumato.evaluation.measures import PANELS, expand
+    from sfumato.evaluation.measures import TABLES, expand
     from sfumato.report._sections import CURVES
     from sfumato.report.results import cell
     from sfumato.report.save import save
     from sfumato.report.table import text_table
 
     names = expand([word for text in metrics for word in text.split(",") if word])
-    if refused := [name for name in names if name in PANELS]:
+    if refused := [name for name in names if name in TABLES]:
         raise OptionError(f"A sweep draws scores, and {refused[0]} is a table. Ask `sfumato evaluate` for it.")
     if n is not None and n < 1:
         raise OptionError(f"--score is at least 1 image; got {n}.")

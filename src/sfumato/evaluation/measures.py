@@ -28,6 +28,7 @@ from sfumato.metrics.jackknife import GROUPS
 from sfumato.metrics.memorization import memorization
 from sfumato.metrics.neighbours import nearest as neighbours
 from sfumato.metrics.rules import shared
+from sfumato.metrics.saturation import Saturation, measure_saturation
 from sfumato.metrics.score import HINTS, METRICS, SETS, Score, find_metric, measure, measure_logits, with_floor
 from sfumato.metrics.statistics import Features
 
@@ -182,6 +183,16 @@ def class_score(e: Evidence) -> Findings:
     return Findings(scores=[score])
 
 
+def saturation(e: Evidence) -> Findings:
+    """Score the share of channel values at 0 or 255; its floor, that of the reference, is where it should be."""
+    extract = Saturation(e.training.shape)
+    score = measure_saturation(
+        e.made["saturation"], cached_features(extract, e.real, e.quiet), extract, reference_of(e.real),
+        strata=(e.labels, e.real_labels), class_prior=e.prior, provenance=e.facts, notes=e.notes,
+    )  # fmt: skip
+    return Findings(scores=[score])
+
+
 def check_classes(labels: np.ndarray | None, real: Dataset, training: Dataset) -> None:
     """Refuse scores per class where there are no classes, or too few images of one."""
     if labels is None or real.labels is None:
@@ -284,10 +295,14 @@ def _void(hashes: np.ndarray) -> np.ndarray:
 
 PANELS: dict[str, Callable[[Evidence], Findings]] = {
     "is": class_score,
+    "saturation": saturation,
     "per-class": per_class,
     "memorization": memory,
 }
-"""The measures that are more than one distance, by the name a command line takes."""
+"""The measures that are no distance, or more than one, by the name a command line takes."""
+
+TABLES = ("per-class", "memorization")
+"""Panels that are tables and pictures rather than a score, so nothing to draw along a sweep."""
 
 CHECKS: dict[str, Callable[[np.ndarray | None, Dataset, Dataset], None]] = {
     "per-class": check_classes,
@@ -295,5 +310,5 @@ CHECKS: dict[str, Callable[[np.ndarray | None, Dataset, Dataset], None]] = {
 }
 """What a panel refuses, (labels asked for, reference, training images), before any image is made."""
 
-NEEDS = {"is": ("logits",), "memorization": ("pixels",)}
+NEEDS = {"is": ("logits",), "saturation": ("saturation",), "memorization": ("pixels",)}
 """Views of the generated images that a panel needs besides features."""

@@ -21,6 +21,7 @@ from sfumato.metrics import rules
 from sfumato.metrics.features import Extractor, extractor, stream
 from sfumato.metrics.memorization import copies
 from sfumato.metrics.protocol import canonical
+from sfumato.metrics.saturation import Saturation
 from sfumato.metrics.score import METRICS, Score, check_sizes
 from sfumato.sources import balanced_labels
 from sfumato.training.checkpoint import replace_json
@@ -187,6 +188,8 @@ def output(extract: Extractor, view: str, shape: tuple[int, int, int], device: t
     """Return how a view of generated images is computed, on the device that made them."""
     if view == "pixels":
         return pixels_of(shape)
+    if view == "saturation":
+        extract, view = Saturation(shape), "features"
     compute, width, named = view_of(extract, view)
     facts = [named.name, named.weights_hash, named.describe(), view]
 

@@ -111,6 +111,10 @@ SETS = {"prdc": ("precision", "recall", "density", "coverage"), "pr": ("precisio
 """Names that stand for several metrics."""
 
 
+NEUTRAL = ("saturation",)
+"""Metrics of which neither more nor less is better: the value of real images is where they should be."""
+
+
 @dataclass(frozen=True, slots=True)
 class Score:
     """A number with everything that makes it comparable.
@@ -287,6 +291,7 @@ class Comparison:
         distinguishable: False where the interval of the difference holds 0, or the scores' intervals overlap.
         higher_is_better: Which way is good.
         provenance: (field, first, second) of everything recorded that differs.
+        ranked: False where neither way is good.
     """
 
     difference: float
@@ -294,12 +299,15 @@ class Comparison:
     distinguishable: bool
     higher_is_better: bool
     provenance: list[tuple[str, Any, Any]]
+    ranked: bool = True
 
     @property
     def verdict(self) -> str:
         """The comparison in words."""
         if not self.distinguishable:
             return "not distinguishable"
+        if not self.ranked:
+            return f"the {'second' if self.difference > 0 else 'first'} is higher"
         return "the second is better" if (self.difference > 0) == self.higher_is_better else "the first is better"
 
 
@@ -309,7 +317,7 @@ def compare(a: Score, b: Score) -> Comparison:
     Raises:
         IncomparableError: If the identities of their protocols differ; there is no difference to print.
     """
-    provenance = check_comparable(a.protocol, b.protocol)
+    provenance, ranked = check_comparable(a.protocol, b.protocol), a.protocol.metric not in NEUTRAL
     metric = named(a.protocol.metric)  # none for what is no distance, such as bits/dim
     upwards = a.protocol.metric == "IS" or (metric is not None and metric.higher_is_better)
     seeds = a.protocol.provenance.get("seeds")
@@ -317,9 +325,9 @@ def compare(a: Score, b: Score) -> Comparison:
         left_out = np.subtract(b.left_out, a.left_out)
         paired = jackknife(b.plain - a.plain, left_out, unbiased=a.plain == a.value)
         apart = not paired.interval[0] <= 0 <= paired.interval[1]
-        return Comparison(b.value - a.value, paired.interval, apart, upwards, provenance)
+        return Comparison(b.value - a.value, paired.interval, apart, upwards, provenance, ranked)
     apart = a.interval[1] < b.interval[0] or b.interval[1] < a.interval[0]
-    return Comparison(b.value - a.value, None, apart, upwards, provenance)
+    return Comparison(b.value - a.value, None, apart, upwards, provenance, ranked)
 
 
 def excess(score: Score) -> Estimate | None:

@@ -230,7 +230,7 @@ def _outline(run: str) -> list[Section]:
         Section("nfe", "Score against function evaluations", "What each sampler reaches for its cost.",
                 f"sfumato sweep {run} grid.steps=4,8,16,32 --score 1000"),
         Section("guidance", "Guidance", "w = 1 is no guidance; larger weights buy precision with recall.",
-                f"sfumato sweep {run} guidance=1,1.5,2.5,5 --score 1000 --metrics fd pr"),
+                f"sfumato sweep {run} guidance=1,1.5,2.5,5 --score 1000 --metrics fd pr saturation"),
         Section("classes", "Per class", "", f"{evaluate} --metrics per-class"),
         Section("likelihood", "Likelihood and rate-distortion", "Bits per dimension, every term; the distortion that a "
                 "prefix of the code leaves.", f"sfumato likelihood {run}"),

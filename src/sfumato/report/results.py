@@ -28,6 +28,7 @@ from sfumato.report.table import Cell, Row, Value
 Result = Mapping[str, Any]
 LOWER = ("FD", "FID", "sFID", "KID", "bits/dim")  # is better
 HIGHER = ("IS", "precision", "recall", "density", "coverage")
+NEITHER = ("saturation",)  # is to be that of real images
 
 
 def read_results(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
@@ -153,6 +154,8 @@ def compared(results: Sequence[Result]) -> list[list[Row]]:
     groups = []
     for key, members in by_protocol.items():
         if len({run for run, _ in members}) < 2:
+            continue
+        if metric_of(members[0][1]["name"]) in NEITHER:
             continue
         sign = -1 if metric_of(members[0][1]["name"]) in HIGHER else 1
         members.sort(key=lambda member: sign * member[1]["value"])

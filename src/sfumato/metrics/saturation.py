@@ -1,0 +1,102 @@
+"""Saturation: the share of an image's channel values that are 0 or 255.
+
+Strong guidance pushes images out of the range of the data; clipping puts what left it onto 0 and 255, and colours burn
+out.  The share of such values, mean over images, shows it without any network.  It should be what it is for real
+images: a black background is saturated and right, so the value of the reference stands beside it as its floor, and
+neither more nor less is better.
+
+A mean has no bias of finite n, so the floor need not hold as many images as the score.  The interval is that of the
+delete-a-group jackknife over images (`metrics.jackknife`), the share of each class kept where it was chosen.
+
+References:
+    Saharia et al. Photorealistic Text-to-Image Diffusion Models with Deep Language Understanding. 2022, section 2.3
+        (saturation under large guidance weights). https://arxiv.org/abs/2205.11487
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sfumato.metrics.features import ImageShape, check_images
+from sfumato.metrics.jackknife import GROUPS, Estimate, Strata, check_groups, deal, jackknife, weights
+from sfumato.metrics.protocol import JSON, EvalProtocol, Reference
+from sfumato.metrics.score import Score
+from sfumato.metrics.statistics import Features, check_features
+
+
+class Saturation:
+    """The share of saturated values of each image, one number in [0, 1].
+
+    Arguments:
+        shape: (C, H, W) of the images.
+
+    >>> Saturation((1, 2, 2))(torch.tensor([[[[0, 1], [254, 255]]]], dtype=torch.uint8)).tolist()
+    [[0.5]]
+    """
+
+    name = "saturation"
+    weights_hash = "none"
+    dimension = 1
+
+    def __init__(self, shape: ImageShape):
+        self.shape = shape
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Map uint8 images (B, C, H, W) to float32 shares (B, 1)."""
+        check_images(self.name, images, self.shape)
+        return ((images == 0) | (images == 255)).flatten(1).mean(1, dtype=torch.float32, keepdim=True)
+
+    def describe(self) -> dict[str, Any]:
+        """Describe what is counted; part of a score's protocol."""
+        return {"layer": "channel values", "counted": [0, 255], "resize": "none", "dtype": "float32"}
+
+
+def mean_share(shares: Features, labels: np.ndarray | None = None) -> Estimate:
+    """Return the mean over images with its interval.
+
+    Arguments:
+        shares: (n, 1), one of each image, n >= 40.
+        labels: int (n,), classes whose numbers were chosen; None where they are random.
+    """
+    x = np.asarray(check_features(shares, "shares"), np.float64)[:, 0]
+    check_groups(len(x), len(x), GROUPS)
+    member = deal(len(x), GROUPS, labels)
+    kept = [weights(member, labels, k) for k in range(GROUPS)]
+    return jackknife(float(x.mean()), np.array([w @ x / w.sum() for w in kept]), unbiased=True)
+
+
+def measure_saturation(generated: Features, real: Features, extract: Saturation, reference: Reference, *,
+                       strata: Strata = (None, None), class_prior: str = "unconditional",
+                       provenance: JSON | None = None, notes: tuple[str, ...] = ()) -> Score:
+    """Score generated images by their saturated values, beside those of the reference.
+
+    Arguments:
+        generated: Shares (n, 1) of the generated images.
+        real: Shares (m, 1) of the reference.
+        extract: What made both.
+        reference: Which real images.
+        strata: Labels of either side where the number of each class was chosen.
+        class_prior: Which labels the images were asked for.
+        provenance: What else made the number.
+        notes: Flags found elsewhere.
+
+    Returns:
+        The score; its floor is the value of all m reference images.
+    """
+    found, there = mean_share(generated, strata[0]), mean_share(real, strata[1])
+    protocol = EvalProtocol(
+        metric="saturation", version=1, extractor=extract.name, weights_hash=extract.weights_hash,
+        features=extract.describe(), reference=reference, n=len(generated), class_prior=class_prior,
+        estimator="mean over images, error by a delete-a-group jackknife that keeps the share of each stratum",
+        options={"groups": GROUPS, "strata": [labels is not None for labels in strata]}, provenance=provenance or {})
+    score = Score("saturation", found.value, found.interval, found.se, found.plain, len(generated), len(real), protocol,
+                  None, notes, found.left_out)
+    own = replace(protocol, n=len(real), class_prior="real images", provenance={"floor": "the reference itself"})
+    floor = replace(score, value=there.value, interval=there.interval, se=there.se, plain=there.plain, n=len(real),
+                    protocol=own, flags=(), left_out=there.left_out)
+    return replace(score, floor=floor)
