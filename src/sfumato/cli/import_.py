@@ -20,7 +20,7 @@ def import_(
     order: Name = None,
     raw: bool = False,
 ) -> int:
-    """Make a run of another project's checkpoint: DDPM, diffusers, iDDPM, ADM, score SDE, EDM or EDM2.
+    """Make a run of another project's checkpoint: DDPM, diffusers, iDDPM, ADM, score SDE, EDM, EDM2 or DCGAN.
 
     The file is read as data: no code in it is run. What it is becomes a recipe, which is printed with everything that
     the file does not say and was assumed. Weights that are left over or missing are an error.
@@ -29,7 +29,7 @@ def import_(
         sfumato import 64x64_diffusion.pt --out runs/adm64 data.name=folder:imagenet
 
     Arguments:
-        checkpoint: A .pt, .pth, .ckpt, .pkl or .safetensors file, or a folder in diffusers' layout.
+        checkpoint: A .pt, .pth, .ckpt, .pkl or .safetensors file, or a folder: of diffusers, or a GAN's netG and netD.
         overrides: Fields of the recipe to set, e.g. network.heads=4.
         out: The run's directory; runs/NAME of the file unless given.
         recipe: Take this recipe instead of inferring one; see `sfumato list recipes`.

@@ -95,6 +95,7 @@ class Imported:
         rename: (tensors, our network) -> our state dict; raises ValueError for what is missing or left over.
         assumed: What the file does not say, one line each.
         notes: What else a reader should know, one line each.
+        untrained: Parts of our network that the file has nothing for; they keep the weights they start with.
     """
 
     family: str
@@ -103,13 +104,15 @@ class Imported:
     rename: Rename
     assumed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    untrained: tuple[str, ...] = ()
 
 
 def open_foreign(path: Path, *, size: int | None = None, order: str | None = None, raw: bool = False) -> Foreign:
     """Open a file or a folder without executing anything in it.
 
     Arguments:
-        path: A .pt, .pth, .ckpt, .pkl or .safetensors file, or a folder in diffusers' layout.
+        path: A .pt, .pth, .ckpt, .pkl or .safetensors file, or a folder in diffusers' layout, or one that holds a GAN's
+            netG and perhaps netD (netG.pth or netG_epoch_24.pth, say; one of each).
         size: Side of the images, if known.
         order: Order of ADM's attention channels, "legacy" or "new", if known.
         raw: Whether to prefer the trained weights to their average.
@@ -120,7 +123,7 @@ def open_foreign(path: Path, *, size: int | None = None, order: str | None = Non
     if path.is_dir():
         files = [p for p in (path, path / "unet") if (p / "config.json").is_file()]
         if not files:
-            raise ForeignError(f"{path} has neither config.json nor unet/config.json; it is no folder of diffusers.")
+            return Foreign(path, _sides(path), {}, size, order, raw)
         configs = {"unet": _json(files[-1] / "config.json")}
         scheduler = path / "scheduler" / "scheduler_config.json"
         scheduler = scheduler if scheduler.is_file() else path / "scheduler_config.json"
@@ -134,8 +137,27 @@ def open_foreign(path: Path, *, size: int | None = None, order: str | None = Non
     if not path.is_file():
         raise ForeignError(f"There is no file or folder {path}.")
     if path.suffix not in SUFFIXES:
-        raise ForeignError(f"{path} is none of {', '.join(SUFFIXES)} nor a folder in diffusers' layout.")
+        raise ForeignError(f"{path} is none of {', '.join(SUFFIXES)} nor a folder of diffusers or a GAN.")
     return Foreign(path, _weights(path), {}, size, order, raw)
+
+
+def _sides(path: Path) -> dict[str, Any]:
+    """Read a folder with the sides of a GAN, one file each: {"netG": ..., "netD": ...}."""
+    named = {
+        side: sorted(p for p in path.iterdir() if p.is_file() and p.suffix in SUFFIXES and p.name.startswith(side))
+        for side in ("netG", "netD")
+    }
+    if not named["netG"]:
+        raise ForeignError(
+            f"{path} has neither config.json nor unet/config.json nor netG.pth; it is no folder of diffusers or a GAN."
+        )
+    for side, files in named.items():
+        if len(files) > 1:
+            have = ", ".join(p.name for p in files)
+            raise ForeignError(
+                f"{path} has {len(files)} files {side} ({have}). Give one of them, or a folder with one of each side."
+            )
+    return {side: _weights(files[0]) for side, files in named.items() if files}
 
 
 def _weights(path: Path) -> Any:

@@ -8,9 +8,12 @@ weights as "raw"; it is sampled, evaluated and exported like any other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from sfumato.core.find import entries, find
 from sfumato.interop.foreign import Foreign, Imported, open_foreign, sha256_of
@@ -30,7 +33,7 @@ class Import:
     Attributes:
         run: The run.
         found: What the checkpoint was taken for.
-        parameters: Learned values placed.
+        parameters: Learned values that came from the file.
     """
 
     run: Run
@@ -72,7 +75,7 @@ def import_run(
     """Make a run of another project's checkpoint.
 
     Arguments:
-        path: File, or folder in diffusers' layout.
+        path: File, or folder in diffusers' layout, or folder with a GAN's netG and netD.
         out: Directory of the run; must not hold one.
         recipe: Recipe whose fields are taken instead of those inferred.
         overrides: Fields to set, in the order given.
@@ -100,26 +103,37 @@ def import_run(
     context_of(chosen)  # refuses what cannot be built
     check(chosen)
     network = build_network(chosen)
+    tensors, converted = _single(found.tensors)
     try:
-        network.load_state_dict(found.rename(found.tensors, network))
+        network.load_state_dict(found.rename(tensors, network))
     except (ValueError, KeyError, IndexError) as error:
         told = error.args[0] if error.args else error
         raise ForeignError(f"{path} was taken for {found.family}, but its tensors do not fit: {told}") from None
     fields = [text.partition("=")[0].strip() for text in overrides]
-    found = replace(found, recipe=chosen, assumed=tuple(a for a in found.assumed if not any(f in a for f in fields)))
+    assumed = tuple(a for a in found.assumed if not any(f in a for f in fields))
+    found = replace(found, recipe=chosen, assumed=assumed, notes=(*found.notes, *converted))
     about = {
         "recipe": chosen.to_json(),
         "fingerprint": {},
         "machine": describe("cpu"),
         "imported": {
             "file": path.name, "sha256": sha256_of(path), "family": found.family,
-            "assumed": list(found.assumed), "notes": list(found.notes),
+            "assumed": list(found.assumed), "notes": list(found.notes), "untrained": list(found.untrained),
         },
     }  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
     state = {"seen": 0, "step": 0, "elapsed": 0.0, "skipped": 0, "recipe": chosen.to_json()}
     checkpoint.save(out / "checkpoints", 0, {"network": dict(network.state_dict())}, state)
     checkpoint.replace_json(out / "recipe.json", about)
-    return Import(Run.open(out), found, sum(p.numel() for p in network.parameters()))
+    placed = (p for name, p in network.named_parameters() if name.split(".")[0] not in found.untrained)
+    return Import(Run.open(out), found, sum(p.numel() for p in placed))
 
 
+def _single(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Return tensors with every real number in float32, and a note of those that were not."""
+    other: dict[torch.dtype, int] = {}
+    for tensor in tensors.values():
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            other[tensor.dtype] = other.get(tensor.dtype, 0) + 1
+    notes = [f"{count} tensors of {str(dtype).removeprefix('torch.')} became float32" for dtype, count in other.items()]
+    return {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}, notes

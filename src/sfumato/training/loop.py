@@ -229,6 +229,12 @@ def _refuse_other_run(folder: Path, recipe: Recipe, fingerprint: dict[str, str],
     if not (folder / "recipe.json").exists() or not checkpoint.steps(folder / "checkpoints"):
         return
     before = Run.open(folder)
+    if "imported" in before.about:
+        raise RecipeError(
+            f"{folder} holds imported weights without an optimiser, so there is no training to go on with. A denoiser "
+            "or classifier can begin from them in a run of its own (another --out and train.start=RUN); a GAN begins "
+            "afresh."
+        )
     changed = differences(before.recipe, recipe) | differences(before.about["fingerprint"], fingerprint, "data")
     meant = (*FREE, *allow)
     real = {k: v for k, v in changed.items() if not any(k == f or k.startswith(f + ".") for f in meant)}
