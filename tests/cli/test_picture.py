@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
 from sfumato.core.find import entries, options_of
+from sfumato.data import load
+from sfumato.data.hashing import hash_images
 from sfumato.pictures.interpolation import mask_of
 from sfumato.pictures.strip import strip
+from sfumato.report import diversity as draw
 from sfumato.report.save import command_in, description
 from sfumato.training.run import Run
 
@@ -20,9 +25,11 @@ SMALL = {
     "sheet": ["each=2"], "strip": ["n=2"], "animation": ["n=2"], "noising": ["n=1", "columns=3"],
     "guidance": ["each=1", "weights=1,3", "classes=0,1"], "real-against-generated": ["each=1"],
     "shared-latent": ["n=2", "levels=2"], "interpolation": ["levels=2", "points=3"],
+    "diversity": ["each=4", "label=3", "across=2"],
     "reconstruction": ["n=3", "levels=3"], "neighbours": ["n=2", "k=2"], "progress": ["n=40", "points=3"],
 }  # fmt: skip
 MEASURED = {"rate-distortion": "sfumato likelihood", "nfe": "sfumato sweep"}  # drawn from results
+WRITTEN = "training"  # drawn from the sheets that training wrote
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -33,7 +40,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory):
 
 
 def test_every_kind_is_tested() -> None:
-    assert set(KINDS) == {*SMALL, *MEASURED}
+    assert set(KINDS) == {*SMALL, *MEASURED, WRITTEN}
     for name, entry in KINDS.items():
         documented = entry.__doc__ or ""
         for option in options_of(entry):
@@ -81,6 +88,20 @@ def test_curves_of_results_need_them(kind: str, labelled: Path, tmp_path: Path, 
     assert said.code == 0 and (run / "pictures" / f"{kind}.png").exists()
 
 
+def test_training_is_animated_from_the_sheets_it_wrote(labelled: Path, tmp_path: Path, cli) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(labelled, run)
+    shutil.rmtree(run / "sheets", ignore_errors=True)
+    said = cli("picture", "training", run, "--device", "cpu")
+    assert said.code == 2 and "train.sheet_every=" in said.err
+    (run / "sheets").mkdir()
+    for i in range(3):
+        Image.new("L", (8, 6), 80 * i).save(run / "sheets" / f"{i:03d}.png")
+    assert cli("picture", "training", run, "zoom=2", "--device", "cpu").code == 0
+    with Image.open(run / "pictures" / "training.gif") as drawn:
+        assert (drawn.n_frames, drawn.size) == (3, (16, 12))
+
+
 def test_masks_are_where_they_say() -> None:
     assert mask_of("none", 4, 6) is None
     for name in ("left", "right", "top", "bottom"):
@@ -107,3 +128,33 @@ def test_a_model_without_classes_is_not_guided(unlabelled: Path, cli) -> None:
     said = cli("picture", "guidance", unlabelled, "--device", "cpu")
     assert said.code == 2 and "without classes" in said.err
     assert cli("picture", "sheet", unlabelled, "each=1", "--device", "cpu").code == 0
+
+
+def test_a_diversity_sheet_holds_one_class_of_each_maker_as_it_came(labelled, unlabelled, tmp_path, cli, monkeypatch):
+    seen = {}
+    drawn = draw.diversity
+
+    def spy(sides, across, **words):
+        seen.update(sides=sides, **words)
+        return drawn(sides, across, **words)
+
+    monkeypatch.setattr(draw, "diversity", spy)
+    gan = tmp_path / "gan"
+    words = ["dcgan-digits", "train.images=128", "train.batch=64", "--out", gan, "--device", "cpu", "--quiet"]
+    assert cli("train", *words).code == 0
+    out = tmp_path / "d.png"
+    said = cli("picture", "diversity", labelled, f"against={gan},{labelled}", "label=7", "each=6", "across=3",
+               "first=5", "-o", out, "--device", "cpu")  # fmt: skip
+    assert said.code == 0, said.err
+    assert list(seen["sides"]) == ["labelled", "gan", "labelled (3)", "training images"]
+    sevens, seeds = torch.full((6,), 7), list(range(5, 11))
+    for name, run in (("labelled", labelled), ("gan", gan), ("labelled (3)", labelled)):
+        assert torch.equal(seen["sides"][name], Run.open(run).source(device="cpu")(seeds, sevens))
+    train = load("digits", split="train")
+    known = {bytes(row) for row in train.image_hashes[(train.labels == 7).numpy()]}
+    assert all(bytes(row) in known for row in hash_images(seen["sides"]["training images"]))
+    assert "Uncurated, seeds 5..10." in description(out) and "gan: one pass of the generator." in description(out)
+    said = cli("picture", "diversity", labelled, f"against={unlabelled}", "each=4", "--device", "cpu")
+    assert said.code == 2 and "one set of data" in said.err
+    said = cli("picture", "diversity", labelled, "each=5", "--device", "cpu")
+    assert said.code == 2 and "rows of `across`" in said.err

@@ -26,7 +26,8 @@ from sfumato.report.training import training_curves
 
 # section -> names of the pictures it shows; pictures of other names are shown with the samples
 PICTURES = {
-    "samples": ("sheet", "classes", "real_against_generated", "strip", "gif", "animation", "noising", "progress"),
+    "samples": ("sheet", "classes", "real_against_generated", "diversity", "strip", "gif", "animation", "noising",
+                "progress"),  # fmt: skip
     "neighbours": ("neighbours",),
     "guidance": ("cfg", "guidance"),
     "nfe": ("nfe",),
