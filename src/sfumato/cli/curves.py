@@ -38,22 +38,26 @@ def curves(
         raise OptionError("Name at least one run: sfumato curves runs/edm-digits")
     opened = [Run.open(path) for path in dict.fromkeys(runs)]
     folder = Path(out) if out else opened[0].path / "curves"
+    short = [run.path.name for run in opened]
+    names = short if len(set(short)) == len(short) else [str(run.path) for run in opened]
     found = {}
-    for run in opened:
+    for name, run in zip(names, opened):
         log = run.path / "metrics.jsonl"
-        found[str(run.path)] = read_metrics(log) if log.exists() else []
+        found[name] = read_metrics(log) if log.exists() else []
     folder.mkdir(parents=True, exist_ok=True)
     print(f"  {save(training_curves(found), folder / 'training.png')}")
-    for i, (run, records) in enumerate(zip(opened, found.values())):
+    for i, (run, (title, records)) in enumerate(zip(opened, found.items())):
         suffix = "" if len(opened) == 1 else f"-{i}-{run.path.name}"
         table = folder / f"training{suffix}.csv"
         table.write_text(records_csv(records))
         if trains(run.recipe) == "generator":
-            name, picture = f"losses{suffix}.png", adversarial_curves(records, title=str(run.path))
+            name, picture = f"losses{suffix}.png", adversarial_curves(records, title=title)
         else:
-            name, picture = f"loss-by-level{suffix}.png", loss_by_level(records, moments, title=str(run.path))
+            name, picture = f"loss-by-level{suffix}.png", loss_by_level(records, moments, title=title)
         print(f"  {save(picture, folder / name)}\n  {table}")
-    scores = {str(run.path): read_metrics(file) for run in opened if (file := run.path / "scores.jsonl").exists()}
+    scores = {
+        name: read_metrics(file) for name, run in zip(names, opened) if (file := run.path / "scores.jsonl").exists()
+    }
     scores = {name: records for name, records in scores.items() if records}
     if scores:
         print(f"  {save(score_curves(scores), folder / 'scores.png')}")
