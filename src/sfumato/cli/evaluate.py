@@ -158,5 +158,8 @@ def score_table(results: Sequence[Mapping[str, Any]], *, reference: bool = False
     rows = score_rows(results)
     names = ("reference", *COLUMNS) if reference else COLUMNS
     shown: list[Row] = [{name: row[name] for name in names} for row in rows]
-    flags = [f"* {row['score']}: {row['flags']}" for row in rows if row["flags"]]
-    return "\n".join([text_table(shown), *flags])
+    flagged: dict[str, dict[str, None]] = {}  # scores of equal flags share a line
+    for row in rows:
+        if row["flags"]:
+            flagged.setdefault(str(row["flags"]), {})[str(row["score"])] = None
+    return "\n".join([text_table(shown), *(f"* {', '.join(scores)}: {flags}" for flags, scores in flagged.items())])
