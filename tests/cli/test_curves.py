@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import pytest
 from PIL import Image
 
 
@@ -38,3 +39,15 @@ def test_what_is_no_run_or_has_no_record_is_an_error(cli, labelled, tmp_path):
 def test_runs_lists_what_is_on_disk(cli, labelled, unlabelled):
     said = cli("runs", labelled.parent.parent)
     assert said.code == 0 and "labelled" in said.out and "edm-digits" in said.out and "128" in said.out
+
+
+@pytest.mark.parametrize(
+    "text", ["[1]", '{"recipe": "x"}', '{"recipe": {"train": {"images": "many", "minutes": []}}}', "{"]
+)
+def test_runs_shows_a_damaged_run_as_unreadable_beside_the_others(cli, tmp_path, text):
+    (tmp_path / "damaged" / "results").mkdir(parents=True)
+    (tmp_path / "damaged" / "recipe.json").write_text(text)
+    (tmp_path / "damaged" / "metrics.jsonl").write_text("[]\n")
+    (tmp_path / "damaged" / "results" / "a.json").write_text('{"scores": [3]}')
+    said = cli("runs", tmp_path)
+    assert said.code == 0 and "damaged" in said.out and "(unreadable)" in said.out

@@ -27,6 +27,7 @@ SMALL = {
     "shared-latent": ["n=2", "levels=2"], "interpolation": ["levels=2", "points=3"],
     "diversity": ["each=4", "label=3", "across=2"],
     "reconstruction": ["n=3", "levels=3"], "neighbours": ["n=2", "k=2"], "progress": ["n=40", "points=3"],
+    "training": ["zoom=1"],
 }  # fmt: skip
 MEASURED = {"rate-distortion": "sfumato likelihood", "nfe": "sfumato sweep"}  # drawn from results
 WRITTEN = "training"  # drawn from the sheets that training wrote
@@ -49,7 +50,8 @@ def test_every_kind_is_tested() -> None:
 
 @pytest.mark.parametrize("kind", SMALL)
 def test_each_kind_is_drawn_signed_and_the_same_twice(kind: str, labelled: Path, tmp_path: Path, cli) -> None:
-    suffix = ".gif" if kind == "animation" else ".png"
+    moving = {"animation": 4, "training": len(list((labelled / "sheets").glob("*.png")))}  # frames of a GIF
+    suffix = ".gif" if kind in moving else ".png"
     found = []
     for name in ("a", "b"):
         out = tmp_path / f"{name}{suffix}"
@@ -59,10 +61,10 @@ def test_each_kind_is_drawn_signed_and_the_same_twice(kind: str, labelled: Path,
             assert min(picture.size) > 60
             found.append(picture.convert("RGB").tobytes())
         assert command_in(out) == f"sfumato picture {kind} {labelled} {' '.join(SMALL[kind])} grid.steps=3"
-        assert kind == "animation" or len(description(out)) > 20
+        assert kind in moving or len(description(out)) > 20
     assert found[0] == found[1]
-    if kind == "animation":
-        assert Image.open(out).n_frames == 4
+    if kind in moving:
+        assert Image.open(out).n_frames == moving[kind]
 
 
 def test_a_call_in_python_is_the_command(labelled: Path, tmp_path: Path, cli) -> None:

@@ -37,16 +37,16 @@ def row(run: Path) -> dict[str, Value]:
     Arguments:
         run: Its directory.
     """
-    recipe = _read(run / "recipe.json").get("recipe", {})
+    recipe = _tree(_read(run / "recipe.json").get("recipe"))
     record = _last_record(run / "metrics.jsonl")
-    train = recipe.get("train", {})
-    minutes = train.get("minutes")
-    budget = f"{minutes:g} min" if minutes is not None else f"{train.get('images', 0):,}"
+    train = _tree(recipe.get("train"))
+    minutes, images = train.get("minutes"), train.get("images")
+    budget = f"{images:,}" if isinstance(images, int) else "?"
     return {
         "run": str(run),
         "recipe": str(recipe.get("name", "(unreadable)")),
         "images": record.get("images"),
-        "of": budget,
+        "of": f"{minutes:g} min" if isinstance(minutes, int | float) else budget,
         "loss": record.get("loss"),
         "score": _last_score(run / "results"),
         "age": age(time.time() - _changed(run)),
@@ -74,7 +74,7 @@ def _last_record(file: Path) -> dict[str, Any]:
     lines = file.read_text().splitlines() if file.exists() else []
     for line in reversed(lines):
         try:
-            return dict(json.loads(line))
+            return _tree(json.loads(line))
         except ValueError:  # the last line may be half written by a run in progress
             continue
     return {}
@@ -83,12 +83,19 @@ def _last_record(file: Path) -> dict[str, Any]:
 def _last_score(folder: Path) -> str | None:
     """Return the first score of the newest result, as text."""
     newest = max(folder.glob("*.json"), key=lambda file: file.stat().st_mtime, default=None)
-    scores = _read(newest).get("scores", []) if newest else []
-    return f"{scores[0]['name']} {scores[0]['value']:.4g}" if scores else None
+    scores = _read(newest).get("scores") if newest else None
+    first = _tree(scores[0]) if isinstance(scores, list) and scores else {}
+    value = first.get("value")
+    return f"{first.get('name', '?')} {value:.4g}" if isinstance(value, int | float) else None
 
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(file.read_text()))
-    except (ValueError, TypeError):
+        return _tree(json.loads(file.read_text()))
+    except (ValueError, OSError):
         return {}
+
+
+def _tree(value: Any) -> dict[str, Any]:
+    """Return a JSON object; anything else stands where a damaged or foreign file has none."""
+    return value if isinstance(value, dict) else {}
