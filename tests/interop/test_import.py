@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from sfumato.interop.foreign import open_foreign
 from sfumato.interop.importing import Import, import_run, recognise
 from sfumato.interop.pickles import ForeignError
 from sfumato.training.recipe import RecipeError
+from sfumato.training.run import Run
 
 from ..parity.weights import state_dict
 from .snapshots import edm2_snapshot, edm_snapshot
@@ -197,6 +199,38 @@ def test_assumptions_are_told_until_they_are_settled(tmp_path: Path) -> None:
     assert run.found.assumed == ()
     assert run.run.recipe.schedule.options["steps"] == 4000
     assert json.loads((tmp_path / "b" / "recipe.json").read_text())["imported"]["family"] == "adm"
+
+
+def test_a_named_recipe_replaces_what_was_inferred(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from sfumato.cli import main
+
+    file, _ = write("ddpm_model", tmp_path)
+    fields = ["network.width=32", "network.mult=1,1", "network.blocks=1", "network.attention=8"]
+    fields += ["shape.height=16", "shape.width=16"]
+    command = ["import", str(file), "--recipe"]
+    assert main([*command, "ddpm-cifar10", "--out", str(tmp_path / "run"), *fields]) == 0
+    assert "assumed" not in capsys.readouterr().out
+    run = Run.open(tmp_path / "run")
+    assert run.recipe.name == "ddpm-cifar10" and run.recipe.data.name == "cifar10"
+    out = run.network()(gold("ddpm_model", "x"), gold("ddpm_model", "t"))
+    assert error(out, gold("ddpm_model", "out")) < TOLERANCE
+    for other in ("ddpm-cifar10", "v-digits", "no-such"):
+        assert main([*command, other, "--out", str(tmp_path / "other")]) == 2
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("case", ["edm_ddpmpp", "edm2_cond"])
+def test_snapshots_in_half_precision_become_single_and_say_so(case: str, tmp_path: Path) -> None:
+    config, rounded = (CASES | EDM2)[case]["config"], {n: t.half() for n, t in weights(case).items()}
+    snapshot = edm2_snapshot if case in EDM2 else edm_snapshot
+    half = import_run(snapshot(tmp_path / "half.pkl", config, rounded), tmp_path / "half")
+    single = {n: t.float() for n, t in rounded.items()}
+    same = import_run(snapshot(tmp_path / "single.pkl", config, single), tmp_path / "single")
+    assert any(re.fullmatch(r"\d+ tensors of float16 became float32", note) for note in half.found.notes)
+    assert not any("float16" in note for note in same.found.notes)
+    a, b = half.run.network().state_dict(), same.run.network().state_dict()
+    assert all(t.dtype == torch.float32 for t in a.values() if t.is_floating_point())
+    assert all(torch.equal(a[name], b[name]) for name in a)
 
 
 def test_a_run_is_not_overwritten_and_a_stranger_is_named(tmp_path: Path) -> None:

@@ -95,8 +95,10 @@ def import_run(
         raise RecipeError(f"{out} holds a run already. Give another --out.")
     found = recognise(open_foreign(path, size=size, order=order, raw=raw))
     chosen = found.recipe
-    if recipe is not None:
+    if recipe is not None:  # what was inferred is replaced, but for what the reading of the file itself took
         named: Recipe = find("recipes", recipe)()
+        kept = (a for a in found.assumed if "(--" in a and not (named.shape and a.startswith("size ")))
+        found = replace(found, assumed=tuple(kept))
         chosen = replace(named, shape=named.shape or chosen.shape, sigma_data=named.sigma_data or 0.5, ema=chosen.ema)
     chosen = replace(chosen, train=replace(chosen.train, precision="fp32"))  # the weights as they are
     chosen = override(chosen, overrides)
