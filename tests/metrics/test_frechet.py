@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from sfumato.metrics.calibration import floor
+from sfumato.metrics.features import extractor
 from sfumato.metrics.frechet import (
     expected_bias,
     frechet,
     frechet_distance,
     frechet_infinity,
     frechet_plain,
+    held,
 )
 from sfumato.metrics.jackknife import Estimate, deal, even, group_of, jackknife, weights
 from sfumato.metrics.kid import kid
+from sfumato.metrics.protocol import Reference
+from sfumato.metrics.score import METRICS, Score
 from sfumato.metrics.statistics import Groups, Moments
 
 
@@ -228,3 +234,30 @@ def test_strata_need_two_images_of_each_class() -> None:
     x, labels = np.random.default_rng(13).normal(size=(100, 3)), np.arange(100) // 2
     with pytest.raises(ValueError, match="at least 2 images of each class"):
         kid(x, x + 1, (labels, None))
+
+
+@pytest.mark.parametrize("n", [60, 400], ids=["fewer than d", "more than d"])
+@pytest.mark.parametrize("labels", [None, np.arange(600) % 3, np.arange(600) % 7], ids=["none", "even", "uneven"])
+def test_a_held_reference_gives_the_same_number_to_the_last_bit(n: int, labels: np.ndarray | None) -> None:
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(n, 64)), rng.normal(1, 2, size=(600, 64)).astype(np.float32)
+    kept = held(y, labels, n)
+    assert isinstance(kept, Groups) == (n > 64 and (labels is None or labels.max() == 2))
+    assert frechet(x, kept, (None, labels)) == frechet(x, y, (None, labels))
+
+
+def test_a_floor_reads_its_reference_once_and_is_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, read = np.random.default_rng(4), []
+    pool, y = rng.normal(size=(900, 8)), rng.normal(size=(500, 8))
+    of = Groups.of
+    monkeypatch.setattr(Groups, "of", lambda features, *rest: read.append(len(features)) or of(features, *rest))
+    judge = extractor("pixels", (2, 2, 2))
+    where = Reference("noise", "hash", "test", "", "", 500)
+
+    def found() -> Score:
+        return floor("fd", pool, 200, judge, where, reference_features=y, repeats=4)
+
+    once = found()
+    assert sorted(read) == [200] * 4 + [500]
+    monkeypatch.setitem(METRICS, "fd", replace(METRICS["fd"], hold=lambda y, labels, n: y))
+    assert found() == once and sorted(read)[-5:] == [500] * 5

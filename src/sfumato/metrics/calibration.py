@@ -135,20 +135,21 @@ def floor(metric: str, real: Features, n: int, extract: Extractor, reference: Re
                          f"{len(real)}. Use smaller sizes, or judge one split against another.")
     member = deal(len(real), GROUPS, labels) if chosen.groups else None
     estimates = []
+    whole = None if reference_features is None else chosen.hold(reference_features, reference_labels, n)
     for rows in draws(len(real), size, repeats, seed, labels, member):
-        x, y = real[rows[:n]], real[rows[n:]] if reference_features is None else reference_features
+        x, y = real[rows[:n]], real[rows[n:]] if whole is None else whole
         strata = (None if labels is None else labels[rows[:n]], reference_labels)
         groups = (None, None) if member is None else (member[rows[:n]], member[rows[n:]] if m is not None else None)
         estimates.append(chosen.estimate(x, y, strata, groups))
     low = average(estimates) if chosen.groups else _range(estimates, size / len(real))
-    whole = len(real) >= repeats * size
+    disjoint = len(real) >= repeats * size
     m_used = len(reference_features) if reference_features is not None else size - n
     protocol = EvalProtocol(
         metric=chosen.name, version=chosen.version, extractor=extract.name, weights_hash=extract.weights_hash,
         features=extract.describe(), reference=reference, n=n, class_prior="real images", estimator=chosen.estimator,
         options={**options_of(chosen, (labels, reference_labels)), "m": m_used},
         provenance={"floor": "one pool" if reference_features is None else "two pools", "repeats": repeats,
-                    "disjoint": whole, "pool": len(real), "seed": seed})
+                    "disjoint": disjoint, "pool": len(real), "seed": seed})
     return Score(name_of(chosen.name, extract.name), low.value, low.interval, low.se, low.plain, n, m_used, protocol,
                  left_out=low.left_out)
 

@@ -168,6 +168,25 @@ def frechet(x: Features | Groups, y: Features | Groups, strata: Strata = (None, 
     return jackknife(frechet_plain(x, y), np.array(left_out), level=level)
 
 
+def held(y: Features, labels: np.ndarray | None, n: int, groups: int = GROUPS) -> Features | Groups:
+    """Return a reference in the form in which several estimates against it need to read it only once.
+
+    Arguments:
+        y: Reference features (m, d).
+        labels: int (m,), their classes where the number of each was chosen.
+        n: Generated images of each estimate.
+        groups: Groups of the jackknife.
+
+    Returns:
+        The sums of its groups, with which `frechet` gives the same number to the last bit; the features themselves
+        where they are needed (few images, or classes that do not divide evenly into groups).
+    """
+    if min(n, len(y)) * (groups - 1) // groups <= y.shape[1]:
+        return y
+    member = deal(len(y), groups, labels)
+    return Groups.of(y, groups, member) if even(member, labels) else y
+
+
 @dataclass(frozen=True, slots=True)
 class _Side:
     """Moments of one side: of all images, and of all but group k."""

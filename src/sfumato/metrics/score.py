@@ -23,7 +23,7 @@ import numpy as np
 from sfumato.core.find import nearest
 from sfumato.metrics import prdc, rules
 from sfumato.metrics.features import Extractor
-from sfumato.metrics.frechet import LEAST, frechet, frechet_infinity
+from sfumato.metrics.frechet import LEAST, frechet, frechet_infinity, held
 from sfumato.metrics.inception_score import inception_score
 from sfumato.metrics.jackknife import GROUPS, Estimate, Members, Strata, jackknife
 from sfumato.metrics.kid import kid
@@ -47,6 +47,7 @@ class Metric:
         least: Fewest images on each side.
         view: Which numbers it compares: "features", or the "spatial" ones of sFID.
         alarm: Says what is alarming about an estimate; "" if nothing is.
+        hold: (reference, strata, n) -> the reference as `estimate` takes it too, read once for several estimates.
         groups: Whether its interval is a jackknife, which strata change.
         by_covariance: Whether it needs n >= 10 d.
         higher_is_better: Which way is good.
@@ -60,6 +61,7 @@ class Metric:
     least: int = 2
     view: str = "features"
     alarm: Callable[[Estimate], str] = lambda estimate: ""
+    hold: Callable[[Features, np.ndarray | None, int], Any] = lambda y, labels, n: y
     groups: bool = False
     by_covariance: bool = False
     higher_is_better: bool = False
@@ -82,7 +84,7 @@ def _copying(estimate: Estimate) -> str:
 
 _FRECHET = Metric("FD", 2, lambda x, y, strata, members: frechet(x, y, strata, members=members),
                   "unbiased covariances, 1/n bias removed by a delete-a-group jackknife that keeps the share of each "
-                  "stratum", {"groups": GROUPS}, 2 * GROUPS, groups=True, by_covariance=True)
+                  "stratum", {"groups": GROUPS}, 2 * GROUPS, hold=held, groups=True, by_covariance=True)
 
 METRICS: dict[str, Metric] = {
     "fd": _FRECHET,
