@@ -55,7 +55,10 @@ def test_a_scored_sweep_shows_saturation_beside_that_of_real_images(labelled: Pa
     assert said.code == 0, said.err
     assert "saturation" in said.out
     (file,) = (run / "results").glob("sweep-guidance-*.json")
-    curve = json.loads(file.read_text())["curves"]["guidance"]
+    tree = json.loads(file.read_text())
+    curve, rows = tree["curves"]["guidance"], tree["tables"]["sweep of guidance"]
+    assert [row["guidance"] for row in rows] == ["1", "30", "real images"] and "real images" in said.out
+    assert rows[2]["saturation"]["value"] == curve["floors"]["saturation"]
     low, high = curve["series"]["saturation"]["y"]
     assert 0 < low < high < 1 and 0 < curve["floors"]["saturation"] < 1
     assert file.with_name(f"{file.stem}-guidance.png").exists()

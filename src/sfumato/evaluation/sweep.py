@@ -153,10 +153,20 @@ def row(field: str, point: Point) -> dict[str, Any]:
     return {field: point["value"], **scores, "n": n, "NFE": facts["nfe"], "images/s": facts["images_per_second"]}
 
 
+def real_row(field: str, points: Sequence[Point]) -> list[dict[str, Any]]:
+    """Return the row of real images, the floors of the first point; none where the size varies or there are none."""
+    floors = {s["name"]: s["floor"] for s in points[0]["scores"] if s.get("floor")}
+    if field == "evaluate.n" or not floors:
+        return []
+    cells = {name: {"value": floor["value"], "interval": floor["interval"]} for name, floor in floors.items()}
+    return [{field: "real images", **cells}]
+
+
 def _tree(run: Run, field: str, points: Sequence[Point], command: str) -> dict[str, Any]:
     draw = CURVES.get(field)
     facts = {k: v for k, v in points[0]["provenance"].items() if k in ("checkpoint", "weights", "machine", "seeds")}
     protocol = points[0]["scores"][0]["protocol"]["protocol_id"] if points[0]["scores"] else None
+    rows = [row(field, point) for point in points] + real_row(field, points)
     curves = draw(points) if draw is not None and len(points) > 1 else {}
     return {
         "run": run.path.name,
@@ -164,7 +174,7 @@ def _tree(run: Run, field: str, points: Sequence[Point], command: str) -> dict[s
         "scores": [],
         "command": command,
         "provenance": facts,
-        "tables": {f"sweep of {TITLES.get(field, field)}": [row(field, point) for point in points]},
+        "tables": {f"sweep of {TITLES.get(field, field)}": rows},
         "curves": {name: {**curve, "protocol_id": protocol} for name, curve in curves.items()},
         "points": list(points),
     }
