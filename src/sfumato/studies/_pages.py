@@ -25,6 +25,7 @@ from sfumato.studies._verdict import Verdict, verdicts
 from sfumato.studies._work import Outcome
 from sfumato.training.checkpoint import replace_json
 
+NAMED = 4  # protocols that a caption names; more are counted
 ANSWERS = {True: "holds", False: "does not hold", None: "inside the noise"}
 
 
@@ -169,10 +170,10 @@ def words(study: Study, outcomes: Sequence[Outcome]) -> str:
     """
     ids = sorted({s.protocol.protocol_id for o in outcomes for s in o.scores.values()})
     many = f", mean over {len(study.seeds)} trainings" if len(study.seeds) > 1 else ""
-    return (
-        f"Study {study.name}, {study.scale} scale; n = {study.n:,}{many}; 95% intervals; "
-        f"protocol{'s' * (len(ids) > 1)} {', '.join(ids)}."
-    )
+    which = f"protocol{'s' * (len(ids) > 1)} {', '.join(ids)}"
+    if len(ids) > NAMED:
+        which = f"{len(ids)} protocols, named in {study.name}.json"
+    return f"Study {study.name}, {study.scale} scale; n = {study.n:,}{many}; 95% intervals; {which}."
 
 
 def write(study: Study, outcomes: Sequence[Outcome], cost: Estimate, out: Path, command: str) -> list[Path]:
