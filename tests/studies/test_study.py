@@ -126,5 +126,14 @@ def test_families_differ_in_nothing_but_the_family() -> None:
     assert {"edm", "ddpm", "iddpm", "vp", "ve", "flow"} <= {row.name for row in rows}
     for part in ("data", "network", "train", "ema", "evaluate"):
         assert len({repr(getattr(row.recipe, part)) for row in rows}) == 1, part
-    family = {repr(dataclasses.replace(row.recipe, name="")) for row in rows}
+    family = {repr(dataclasses.replace(override(row.recipe, row.settings), name="")) for row in rows}
     assert len(family) == len(rows) == len(rivals())
+
+
+def test_families_that_differ_in_their_sampler_only_are_trained_once() -> None:
+    study = find_study("families", "cpu")
+    rows = {row.name: row for row in study.rows}
+    assert rows["ve"].trained == rows["ve-corrected"].trained and len(study.runs) == len(rows) - 1
+    for name in ("ve", "ve-corrected"):
+        sampler = override(rows[name].recipe, rows[name].settings).sample.sampler
+        assert sampler == rivals()[f"{name}-digits"].sample.sampler

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sfumato.recipes.course_ddpm import course_ddpm_cats
+from sfumato.recipes.fashion_mnist import edm_fashion_mnist_cpu
 from sfumato.report._plot import Series
 from sfumato.report.curves import against_nfe
 from sfumato.studies._bases import edm, small_edm
@@ -38,7 +39,7 @@ def calibration(scale: str) -> Study:
     """
     counts = at(scale, SIZES)
     recipes = {"tiny": {"8x8": edm("tiny")}, "paper": {"32x32": course_ddpm_cats()}}.get(
-        scale, {"28x28": edm("cpu"), "14x14": small_edm("cpu")}
+        scale, {"28x28": edm_fashion_mnist_cpu(), "14x14": small_edm("cpu")}
     )
     rows = [
         Row(f"{size}, n = {n:,}", recipe, line=size, x=n, judge=RealImages(n, 4), untrained=True,

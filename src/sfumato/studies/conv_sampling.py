@@ -26,7 +26,7 @@ from sfumato.training.recipe import Recipe, override
 # scale -> side of training, overrides of the data there, overrides at twice the side, images judged
 SIZES: dict[str, tuple[int, tuple[str, ...], tuple[str, ...], int]] = {
     "tiny": (8, (), ("data.pad=16",), 200),
-    "cpu": (14, ("data.size=14", "network.patch=1"), ("data.size=none",), 2560),
+    "cpu": (14, (), ("data.size=none",), 2560),
 }
 COLUMNS, ROWS = 10, 3
 

@@ -8,6 +8,7 @@ the table. The digits are 8x8 images: what is measured is how families compare w
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 from sfumato.core.find import entries
@@ -15,7 +16,7 @@ from sfumato.recipes.digits import edm_digits
 from sfumato.studies._bases import tiny
 from sfumato.studies._study import Row, Study, at
 from sfumato.training.assemble import trains
-from sfumato.training.recipe import Recipe
+from sfumato.training.recipe import Recipe, override
 
 # images judged (the scarcest class has 138 real digits for the floor), training seeds
 SIZES = {"tiny": (200, (0,)), "cpu": (1300, (0, 1))}
@@ -34,6 +35,21 @@ def rivals() -> dict[str, Recipe]:
     }
 
 
+def resampled(first: Row, other: Row) -> Row | None:
+    """Return the other row as a second way to sample the run of the first; None if it trains something else.
+
+    Arguments:
+        first: Row with a run of its own.
+        other: Row whose recipe may differ from the first's in name and sampler only.
+    """
+    sampler = other.recipe.sample.sampler
+    options = (f"sample.sampler.{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in sampler.options.items())
+    settings = (f"sample.sampler={sampler.name}", *options)
+    if replace(override(first.recipe, settings), name=other.recipe.name) != other.recipe:
+        return None
+    return replace(first, name=other.name, settings=settings, run=first.trained)
+
+
 def families(scale: str) -> Study:
     """Compare all method families on equal data, network, images seen and evaluation, best first.
 
@@ -41,10 +57,12 @@ def families(scale: str) -> Study:
         scale: "tiny" or "cpu" (digits at both).
     """
     n, seeds = at(scale, SIZES)
-    shared, rows = edm_digits(), []
+    shared = edm_digits()
+    rows: list[Row] = []
     for name, recipe in rivals().items():
         equal = replace(recipe, train=shared.train, ema=shared.ema, evaluate=shared.evaluate)
-        rows.append(Row(name.removesuffix("-digits"), tiny(equal) if scale == "tiny" else equal))
+        own = Row(name.removesuffix("-digits"), tiny(equal) if scale == "tiny" else equal)
+        rows.append(next((again for row in rows if (again := resampled(row, own))), own))
     return Study(
         name="families",
         scale=scale,
