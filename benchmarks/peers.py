@@ -1,26 +1,31 @@
 """Training and sampling beside other libraries, as ratios in one run, at the same batch and image size.
 
     python -m venv peers && peers/bin/pip install -e . diffusers accelerate denoising-diffusion-pytorch smalldiffusion
-    OMP_NUM_THREADS=2 peers/bin/python benchmarks/peers.py [--steps 3] [--rounds 3] [--only sfumato,diffusers]
+    OMP_NUM_THREADS=2 peers/bin/python benchmarks/peers.py [--steps 3] [--rounds 3] [--only diffusers,...] [--fp32]
 
 The other libraries are never dependencies of this one: make an environment of their own for them. Two of them import
 torchvision; with a torch that lacks its operators, two schemas are defined first, which is all that the import needs.
 
-Networks of different libraries differ, so each row says its arithmetic (forward multiply-adds of one image, counted by
-torch) and what matters is arithmetic per second: images/s times arithmetic, over that of this library. Widths are
-chosen so that the arithmetic is near. Every library trains as its documentation shows, in bf16 autocast, with its own
-optimiser and average of the weights where it has one. Rows are interleaved; medians over rounds. Also measured: the
-share of the machine's own ceiling (convolutions and matrix products in bf16), and what a checkpoint costs.
+Networks of different libraries differ, so each row says its arithmetic (operations of one image's forward pass, counted
+by torch) and what matters is arithmetic per second: that of `sfumato`, our network at a width of about the others'
+arithmetic with Adam as they have it, over that of the library. `recipe` is our network as its recipe has it, trained by
+Muon, and `10.7M` the same with that many weights.
+Every library trains as its documentation shows, with its own optimiser and average of the weights where it has one, in
+bf16 autocast, which not all of them turn on by themselves; --fp32 leaves it off for the others. Rows are interleaved;
+medians over rounds. Also measured: the share of the machine's own ceiling (convolutions and matrix products in bf16),
+the most memory each library's process took, and what a checkpoint costs.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,12 +68,12 @@ def arithmetic(call: Callable[[], object]) -> float:
     return counter.get_total_flops() / 1e9
 
 
-def sfumato(batch: int) -> Peer:
-    """This library: its recipe for CPUs, by its own trainer."""
+def sfumato(batch: int, changes: Sequence[str]) -> Peer:
+    """This library: its recipe for CPUs, with changes, by its own trainer."""
     from training_speed import _images
 
     data = _images()
-    recipe = resolve(override(edm_fashion_mnist_cpu(), [f"train.batch={batch}"]), data)
+    recipe = resolve(override(edm_fashion_mnist_cpu(), [f"train.batch={batch}", *changes]), data)
     trainer = Trainer(recipe, data, torch.device("cpu"))
     denoiser = build_denoiser(recipe, trainer.network)
     sigmas = torch.cat((torch.linspace(80, 0.1, STEPS, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)))
@@ -83,13 +88,21 @@ def sfumato(batch: int) -> Peer:
     return Peer(one, lambda: trainer.advance(0.0) and None, sample)
 
 
-def _steps(model: nn.Module, loss: Callable[[Tensor], Tensor], optimizer: torch.optim.Optimizer, batch: int,
+Cast = Callable[[], AbstractContextManager[object]]  # what the others compute in
+
+
+def bf16() -> AbstractContextManager[object]:
+    """Return autocast to bf16."""
+    return torch.autocast("cpu", torch.bfloat16)
+
+
+def _steps(model: nn.Module, loss: Callable[[Tensor], Tensor], optimizer: torch.optim.Optimizer, batch: int, cast: Cast,
            after: Callable[[], None] = lambda: None) -> Callable[[], None]:  # fmt: skip
-    """Return one step of a plain loop in bf16 autocast, as the other libraries' own loops take it."""
+    """Return one step of a plain loop, as the other libraries' own loops take it."""
 
     def step() -> None:
         x = torch.rand(batch, 1, SIDE, SIDE) * 2 - 1
-        with torch.autocast("cpu", torch.bfloat16):
+        with cast():
             value = loss(x)
         value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -100,18 +113,18 @@ def _steps(model: nn.Module, loss: Callable[[Tensor], Tensor], optimizer: torch.
     return step
 
 
-def _calls(model: Callable[[Tensor], object], batch: int) -> Callable[[], None]:
+def _calls(model: Callable[[Tensor], object], batch: int, cast: Cast) -> Callable[[], None]:
     x = torch.randn(batch, 1, SIDE, SIDE)
 
     def sample() -> None:
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad(), cast():
             for _ in range(STEPS):
                 model(x)
 
     return sample
 
 
-def diffusers(batch: int) -> Peer:
+def diffusers(batch: int, cast: Cast) -> Peer:
     """UNet2DModel in the loop of diffusers' training example: DDPM noise, AdamW, cosine rate, EMAModel."""
     from diffusers import DDPMScheduler, UNet2DModel
     from diffusers.training_utils import EMAModel
@@ -129,11 +142,11 @@ def diffusers(batch: int) -> Peer:
 
     one = arithmetic(lambda: model(torch.randn(1, 1, SIDE, SIDE), 10))
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
-    train = _steps(model, loss, optimizer, batch, lambda: average.step(model.parameters()))
-    return Peer(one, train, _calls(lambda x: model(x, 10), batch))
+    train = _steps(model, loss, optimizer, batch, cast, lambda: average.step(model.parameters()))
+    return Peer(one, train, _calls(lambda x: model(x, 10), batch, cast))
 
 
-def denoising_diffusion_pytorch(batch: int) -> Peer:
+def denoising_diffusion_pytorch(batch: int, cast: Cast) -> Peer:
     """Unet and GaussianDiffusion of denoising-diffusion-pytorch, as its Trainer steps them: Adam and EMA."""
     from denoising_diffusion_pytorch import GaussianDiffusion, Unet
     from ema_pytorch import EMA
@@ -143,11 +156,11 @@ def denoising_diffusion_pytorch(batch: int) -> Peer:
     average = EMA(diffusion, beta=0.995, update_every=10)
     optimizer = torch.optim.Adam(diffusion.parameters(), lr=1e-4, betas=(0.9, 0.99))
     one = arithmetic(lambda: model(torch.randn(1, 1, SIDE, SIDE), torch.tensor([10])))
-    train = _steps(diffusion, lambda x: diffusion((x + 1) / 2), optimizer, batch, average.update)
-    return Peer(one, train, _calls(lambda x: model(x, torch.full((batch,), 10)), batch))
+    train = _steps(diffusion, lambda x: diffusion((x + 1) / 2), optimizer, batch, cast, average.update)
+    return Peer(one, train, _calls(lambda x: model(x, torch.full((batch,), 10)), batch, cast))
 
 
-def smalldiffusion(batch: int) -> Peer:
+def smalldiffusion(batch: int, cast: Cast) -> Peer:
     """Unet of smalldiffusion by its training_loop: Adam on its sigma-space loss."""
     from smalldiffusion import ScheduleDDPM, Unet, training_loop
 
@@ -157,14 +170,27 @@ def smalldiffusion(batch: int) -> Peer:
     one = arithmetic(lambda: model(torch.randn(1, 1, SIDE, SIDE), torch.tensor(1.0)))
 
     def train() -> None:
-        with torch.autocast("cpu", torch.bfloat16):
+        with cast():
             next(steps)
 
-    return Peer(one, train, _calls(lambda x: model(x, torch.tensor(1.0)), batch))
+    return Peer(one, train, _calls(lambda x: model(x, torch.tensor(1.0)), batch, cast))
 
 
-PEERS = {"sfumato": sfumato, "diffusers": diffusers, "denoising-diffusion-pytorch": denoising_diffusion_pytorch,
-         "smalldiffusion": smalldiffusion}  # fmt: skip
+OURS: dict[str, tuple[str, ...]] = {
+    "sfumato": ("network.width=96", "train.optimizer=adam"),
+    "recipe": (),
+    "10.7M": ("network.width=128",),
+}
+THEIRS: dict[str, Callable[[int, Cast], Peer]] = {
+    "diffusers": diffusers,
+    "denoising-diffusion-pytorch": denoising_diffusion_pytorch,
+    "smalldiffusion": smalldiffusion,
+}
+
+
+def make(name: str, batch: int, cast: Cast) -> Peer:
+    """Return a library at work, by its name in the table."""
+    return sfumato(batch, OURS[name]) if name in OURS else THEIRS[name](batch, cast)
 
 
 def ceiling(seconds: float = 0.5) -> dict[str, float]:
@@ -200,21 +226,38 @@ def checkpoint_seconds() -> float:
         return time.perf_counter() - began
 
 
+def peak(name: str, arguments: argparse.Namespace) -> float:
+    """Return the GiB at most that a process of its own takes for training and sampling with a library."""
+    command = [sys.executable, __file__, "--peak", name, "--batch", str(arguments.batch)]
+    ended = subprocess.run([*command, *["--fp32"] * arguments.fp32], capture_output=True, text=True, check=True)
+    return float(ended.stdout.split()[-1])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--only", default=",".join(PEERS), help="names, separated by commas; sfumato is always there")
+    parser.add_argument("--only", default=",".join(THEIRS), help="of the other libraries, separated by commas")
+    parser.add_argument("--fp32", action="store_true", help="the others without autocast")
+    parser.add_argument("--peak", default="", help=argparse.SUPPRESS)  # a process of its own, for its memory
     arguments = parser.parse_args()
     for name in ("nms", "qnms"):
         with suppress(RuntimeError):  # there already
             torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     keep_freed_memory()
+    cast: Cast = nullcontext if arguments.fp32 else bf16
+    if arguments.peak:
+        peer = make(arguments.peak, arguments.batch, cast)
+        for call in (peer.train, peer.train, peer.sample):
+            call()
+        (most,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+        print(int(most.split()[1]) / 2**20)
+        return
     peers: dict[str, Peer] = {}
-    for name in dict.fromkeys(["sfumato", *arguments.only.split(",")]):
+    for name in (*OURS, *arguments.only.split(",")):
         try:
-            peers[name] = PEERS[name](arguments.batch)
+            peers[name] = make(name, arguments.batch, cast)
             peers[name].train()
         except ImportError as error:
             print(f"{name}: not installed ({error})")
@@ -227,18 +270,20 @@ def main() -> None:
                     call()
                 speeds[name][kind].append(count * arguments.batch / (time.perf_counter() - began))
     own = {kind: statistics.median(values) * peers["sfumato"].gflop for kind, values in speeds["sfumato"].items()}
-    print(f"{'library':<28}{'GFLOP':>7}{'train/s':>9}{'sample/s':>10}{'x train':>9}{'x sample':>10}")
+    best = ceiling()
+    heads = ("GFLOP", "train/s", "sample/s", "x train", "x sample", "% conv", "GiB")
+    print(f"{'library':<28}" + "".join(f"{head:>10}" for head in heads))
     for name, peer in peers.items():
         train, sample = (statistics.median(speeds[name][kind]) for kind in ("train", "sample"))
         ratios = own["train"] / (train * peer.gflop), own["sample"] / (sample * peer.gflop)
-        print(f"{name:<28}{peer.gflop:>7.3f}{train:>9.1f}{sample:>10.1f}{ratios[0]:>9.2f}{ratios[1]:>10.2f}")
-    print("x: arithmetic per second of sfumato over that of the library")
-    best = ceiling()
-    reached = 3 * own["train"]  # a backward pass is two forward passes
-    print(", ".join(f"{100 * reached / value:.0f}% of the bf16 {name} ceiling ({value:.0f} GFLOP/s)"
-                    for name, value in best.items()))  # fmt: skip
-    share = checkpoint_seconds() / (60 * edm_fashion_mnist_cpu().train.save_every)
-    print(f"checkpoints pause training for {100 * share:.2f}% of the time at the default interval")
+        share = 3 * train * peer.gflop / best["conv"]  # a backward pass is two forward passes
+        cells = (f"{peer.gflop:.3f}", f"{train:.1f}", f"{sample:.1f}", *(f"{ratio:.2f}" for ratio in ratios),
+                 f"{100 * share:.0f}", f"{peak(name, arguments):.2f}")  # fmt: skip
+        print(f"{name:<28}" + "".join(f"{cell:>10}" for cell in cells))
+    print("x: arithmetic per second of sfumato over that of the row; % conv: of the bf16 ceiling, in training")
+    print(", ".join(f"bf16 {name} ceiling {value:.0f} GFLOP/s" for name, value in best.items()))
+    pause = checkpoint_seconds() / (60 * edm_fashion_mnist_cpu().train.save_every)
+    print(f"checkpoints pause training for {100 * pause:.2f}% of the time at the default interval")
     print(describe("cpu"))
 
 
