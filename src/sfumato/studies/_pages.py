@@ -235,6 +235,9 @@ def markdown(
     """
     flags = sorted({flag.removeprefix("* ") for o in outcomes for s in o.scores.values() for flag in s.flags})
     seeds = ", ".join(map(str, study.seeds))
+    published = f" The paper's numbers: {study.paper}" if study.paper else ""
+    if published and study.scale != "paper":
+        published += "; of them only the order can be compared with ours"
     parts = [
         f"# Study: {study.name.replace('-', ' ')}",
         study.question,
@@ -245,7 +248,7 @@ def markdown(
         "Intervals are 95% intervals of the noise of a finite set of images, not of training"
         + ("; the range over training seeds stands beside them" if len(study.seeds) > 1 else "")
         + ". The floor is the same score of real training images in as large a number, "
-        "which no model can be expected to pass." + (f" The paper's numbers: {study.paper}." if study.paper else ""),
+        f"which no model can be expected to pass.{published and published + '.'}",
     ]  # fmt: skip
     if flags:
         parts.append(f"\\* {'; '.join(flags)}.")

@@ -50,13 +50,13 @@ def adagn(scale: str) -> Study:
         equal="data, chain, loss, images seen, optimiser, all other layers, sampler, grid, n; sizes are in the table",
         by="",
         rows=tuple(
-            Row(name, _recipe(scale, name == "AdaGN"), paper=paper if scale == "paper" else None)
+            Row(name, _recipe(scale, name == "AdaGN"), paper=paper)
             for name, paper in PAPER.items()
         ),
         n=n,
         seeds=seeds,
         split="train" if scale == "paper" else "test",
         orderings=(Ordering("AdaGN scores below addition", ("AdaGN", "addition"), source=SOURCE),),
-        paper=f"{SOURCE}: FID on ImageNet 128" if scale == "paper" else "",
+        paper=f"{SOURCE}: FID on ImageNet 128",
         pictures=sheets_of,
     )

@@ -84,7 +84,7 @@ def adm_ablation(scale: str) -> Study:
         equal="data, cosine chain, hybrid loss, images seen, optimiser, sampler, grid, n; sizes are in the table",
         by="",
         rows=tuple(
-            Row(name, _recipe(scale, name, options), paper=PAPER[name] if scale == "paper" else None)
+            Row(name, _recipe(scale, name, options), paper=PAPER[name])
             for name, options in chosen.items()
         ),
         n=n,
@@ -96,7 +96,7 @@ def adm_ablation(scale: str) -> Study:
             Ordering("rescaling scores above base", ("base", "rescale"), source=SOURCE),
             Ordering("combined scores below base", ("combined", "base"), source=SOURCE),
         ),  # fmt: skip
-        paper=f"{SOURCE}: FID on ImageNet 128 after 1.2 million steps" if scale == "paper" else "",
+        paper=f"{SOURCE}: FID on ImageNet 128 after 1.2 million steps",
         timed=True,
         pictures=sheets_of,
     )

@@ -67,7 +67,6 @@ def attention(scale: str) -> Study:
     n, seeds = at(scale, SIZES)
     full = course_edm_fashion_mnist() if scale == "paper" else small_edm(scale)
     plain = override(full, ["network.attention=()"])
-    papers = PAPER if scale == "paper" else {}
     recipes = {"attention": full, "dropped": plain, "matched": matched(plain, parameters(full), FINE[scale])}
     return Study(
         name="attention",
@@ -77,7 +76,7 @@ def attention(scale: str) -> Study:
         equal="data, images seen, optimiser, sampler, grid, n; the number of weights between attention and matched",
         by="",
         rows=tuple(
-            Row(name, replace(recipe, name=f"{recipe.name}-{name}"), paper=papers.get(name))
+            Row(name, replace(recipe, name=f"{recipe.name}-{name}"), paper=PAPER.get(name))
             for name, recipe in recipes.items()
         ),
         n=n,
@@ -86,7 +85,7 @@ def attention(scale: str) -> Study:
             Ordering("attention scores below none", ("attention", "dropped"), source=SOURCE),
             Ordering("attention scores below none at equal size", ("attention", "matched")),
         ),
-        paper=f"{SOURCE}, FID on Fashion-MNIST, test set" if scale == "paper" else "",
+        paper=f"{SOURCE}, FID on Fashion-MNIST, test set",
         timed=True,
         pictures=sheets_of,
     )

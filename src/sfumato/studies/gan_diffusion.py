@@ -63,7 +63,7 @@ def gan_diffusion(scale: str) -> Study:
         if minutes:
             timed = override(plain, [f"train.minutes={minutes}"])
             rows.append(Row(f"{side}, {minutes:g} minutes", replace(timed, name=f"{plain.name}-minutes")))
-    rows = [replace(row, paper=PAPER.get(row.name) if scale == "paper" else None) for row in rows]
+    rows = [replace(row, paper=PAPER.get(row.name)) for row in rows]
     kinds = ["unlabelled", "labelled", "first class", "second class"] + ([f"{minutes:g} minutes"] if minutes else [])
     return Study(
         name="gan-diffusion",
@@ -80,7 +80,7 @@ def gan_diffusion(scale: str) -> Study:
             Ordering(f"{kind}: diffusion scores below the GAN", (f"diffusion, {kind}", f"GAN, {kind}"), "kid", SOURCE)
             for kind in kinds
         ),
-        paper=f"{SOURCE}, FID of 1,000 images of CIFAR-10" if scale == "paper" else "",
+        paper=f"{SOURCE}, FID of 1,000 images of CIFAR-10",
         timed=True,
         pictures=sheets_of,
     )

@@ -11,6 +11,8 @@ Reference: a course project, FID of 1,000 images of CIFAR-10: cats alone (cosine
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sfumato.recipes.course_ddpm import course_ddpm_cats_cosine
 from sfumato.studies._bases import only, sheets_of, small_edm
 from sfumato.studies._judges import OneClass
@@ -58,6 +60,7 @@ def one_or_two_classes(scale: str) -> Study:
         Row("both: conditional", runs["both"], run="both"),
         Row("both: unlabelled", runs["unlabelled"], run="unlabelled"),
     ]
+    rows = [replace(row, paper=PAPER.get(row.name)) for row in rows]
     return Study(
         name="one-or-two-classes",
         scale=scale,
@@ -75,5 +78,6 @@ def one_or_two_classes(scale: str) -> Study:
             Ordering(f"{second} asked of two classes scores below {second} alone",
                      ("second: asked of both", "second: alone"), "kid"),
         ),  # fmt: skip
+        paper=f"{SOURCE}: FID on cats and frogs of CIFAR-10, 1,000 images, unequal steps",
         pictures=sheets_of,
     )

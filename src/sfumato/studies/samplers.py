@@ -19,7 +19,7 @@ from sfumato.studies._study import Ordering, Picture, Row, Study, StudyError, at
 from sfumato.studies._work import Outcome
 from sfumato.training.recipe import Recipe, Shape, override
 
-SIZES = {"tiny": ((5, 12), 100), "cpu": ((5, 8, 12, 20, 32, 50), 1000)}  # scale -> budgets of calls, images judged
+SIZES = {"tiny": ((5, 12), 100), "cpu": ((5, 8, 12, 20, 50), 1000)}  # scale -> budgets of calls, images judged
 LEFT_OUT = ("adaptive",)
 MORE = {"heun, churn 20": ("heun", "sample.sampler.churn=20"), "ddim, eta 1": ("ddim", "sample.sampler.eta=1")}
 

@@ -51,7 +51,7 @@ def schedule_sizes(scale: str) -> Study:
     rows = [
         Row(f"{size}, {chain}",
             replace(override(recipe, fields), name=f"{recipe.name}-{size}-{chain}".replace(" ", "-")),
-            paper=PAPER.get(f"{size}, {chain}") if scale == "paper" else None)
+            paper=PAPER.get(f"{size}, {chain}"))
         for size, recipe in networks(scale).items() for chain, fields in CHAINS.items()
     ]  # fmt: skip
     claims = [
@@ -74,6 +74,6 @@ def schedule_sizes(scale: str) -> Study:
         n=n,
         seeds=seeds,
         orderings=tuple(claims),
-        paper=f"{SOURCE}, FID of 1,000 cats of CIFAR-10" if scale == "paper" else "",
+        paper=f"{SOURCE}, FID of 1,000 cats of CIFAR-10",
         pictures=sheets_of,
     )

@@ -17,7 +17,7 @@ from sfumato.studies._bases import sheets_of, small_ddpm
 from sfumato.studies._study import Ordering, Row, Study, at
 from sfumato.training.recipe import override
 
-SIZES = {"tiny": (200, (0,), 10), "cpu": (2000, (0, 1), 50), "paper": (1000, (0,), 500)}  # n, seeds, steps
+SIZES = {"tiny": (200, (0,), 10), "cpu": (2000, (0,), 50), "paper": (1000, (0,), 500)}  # n, seeds, steps
 CHAINS = {
     "T = 500": ("schedule.steps=500",),
     "T = 1000": ("schedule.steps=1000",),
