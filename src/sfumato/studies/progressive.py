@@ -15,12 +15,11 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from sfumato.report.strip import strip
-from sfumato.studies._bases import lines_against, small_ddpm
+from sfumato.studies._bases import ddpm, lines_against
 from sfumato.studies._judges import Estimates
 from sfumato.studies._pages import words
 from sfumato.studies._study import Ordering, Picture, Row, Study, at
 from sfumato.studies._work import Outcome
-from sfumato.training.recipe import override
 
 # scale -> steps of the walk, after which of them to look, images judged
 SIZES = {
@@ -36,9 +35,10 @@ def progressive(scale: str) -> Study:
         scale: "tiny" (digits) or "cpu" (Fashion-MNIST at 14x14).
     """
     steps, looks, n = at(scale, SIZES)
-    recipe = override(small_ddpm(scale), ["sample.grid=respaced", f"sample.grid.steps={steps}"])
+    recipe, walk = ddpm(scale), ("sample.grid=respaced", f"sample.grid.steps={steps}")
     rows = tuple(
-        Row(f"after {k} of {steps}", recipe, run="ddpm", line="estimate of x0", x=k, judge=Estimates(k)) for k in looks
+        Row(f"after {k} of {steps}", recipe, walk, run="ddpm", line="estimate of x0", x=k, judge=Estimates(k))
+        for k in looks
     )
     names = [row.name for row in rows]
     return Study(
