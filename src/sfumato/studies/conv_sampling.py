@@ -17,7 +17,7 @@ from dataclasses import replace
 import torch
 
 from sfumato.report.sheet import sheet
-from sfumato.studies._bases import edm
+from sfumato.studies._bases import small_edm
 from sfumato.studies._pages import words
 from sfumato.studies._study import Ordering, Picture, Row, Study, at
 from sfumato.studies._work import Outcome
@@ -33,7 +33,7 @@ COLUMNS, ROWS = 10, 3
 
 def _runs(scale: str, trained: Sequence[str]) -> dict[str, Recipe]:
     """Return the runs with and without attention."""
-    base = override(edm(scale), [*trained, "evaluate.extractor=random"])
+    base = override(small_edm(scale), [*trained, "evaluate.extractor=random"])
     return {
         "attention": replace(base, name=f"{base.name}-attention"),
         "no attention": replace(override(base, ["network.attention=()"]), name=f"{base.name}-no-attention"),

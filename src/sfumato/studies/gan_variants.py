@@ -15,7 +15,7 @@ from sfumato.studies._bases import sheets_of, small_gan
 from sfumato.studies._study import Ordering, Row, Study, at
 from sfumato.training.recipe import Recipe, override
 
-SIZES = {"tiny": (200, (0,)), "cpu": (2000, (0, 1)), "paper": (1000, (0,))}
+SIZES = {"tiny": (200, (0,)), "cpu": (2000, (0,)), "paper": (1000, (0,))}
 WIDER = {  # more channels where images are coarse
     "tiny": ("network.up=[32]", "network.down=[32]"),
     "cpu": ("network.up=[256]", "network.down=[256]"),

@@ -50,9 +50,7 @@ def progressive(scale: str) -> Study:
         by="steps done",
         rows=rows,
         n=n,
-        orderings=(
-            Ordering("later estimates score lower", tuple(names[::-1]), source="Ho et al. 2020, figure 10"),
-        ),
+        orderings=(Ordering("later estimates score lower", tuple(names[::-1]), source="Ho et al. 2020, figure 10"),),
         pictures=_pictures,
     )
 
