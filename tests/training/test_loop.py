@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import torch
 from sfumato.training import checkpoint
 from sfumato.training.guard import Diverged
 from sfumato.training.loop import train
-from sfumato.training.recipe import RecipeError, override
+from sfumato.training.recipe import RecipeError, override, part
 from sfumato.training.run import Run, load_data, resolve
 from sfumato.training.trainer import Trainer
 
@@ -99,6 +100,29 @@ def test_a_bad_step_changes_nothing(trainer):
     trainer.objective = objective
     assert trainer.advance(0.0) is True
     assert not same(before, trainer.tensors())
+
+
+def test_a_bad_step_moves_no_running_statistic(tiny):
+    """P8 for networks with BatchNorm: a forward pass moves their statistics, a skipped step sets them back."""
+    options = {"norm": "batch", "width": 8, "depths": (1,), "attention": (), "heads": (2, 2)}
+    recipe = replace(tiny, network=part("networks", "condnorm-unet", **options))
+    data = load_data(recipe, "train")
+    trainer = Trainer(resolve(recipe, data), data, CPU)
+    assert trainer.statistics
+    trainer.advance(0.0)
+    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    objective = trainer.objective
+
+    def poisoned(*arguments):
+        loss = objective(*arguments)
+        return replace(loss, each=loss.each * float("nan"))
+
+    trainer.objective = poisoned
+    assert trainer.advance(0.0) is False
+    assert all(torch.equal(value, before[name]) for name, value in trainer.network.state_dict().items())
+    trainer.objective = objective
+    assert trainer.advance(0.0) is True
+    assert any(not torch.equal(v, before[n]) for n, v in trainer.network.state_dict().items() if "running" in n)
 
 
 def test_endless_nan_stops_and_names_the_samples(tiny, tmp_path, monkeypatch):

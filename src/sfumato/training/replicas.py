@@ -101,9 +101,9 @@ def quiet(step: nn.Module, last: bool) -> AbstractContextManager[object]:
 
 
 def running_statistics(network: nn.Module) -> list[Tensor]:
-    """Return the running means and variances of a network's BatchNorms."""
+    """Return the running means, variances and counts of a network's BatchNorms, which a forward pass moves."""
     norms = (m for m in network.modules() if isinstance(m, _BatchNorm))
-    return [s for m in norms for s in (m.running_mean, m.running_var) if s is not None]
+    return [s for m in norms for s in (m.running_mean, m.running_var, m.num_batches_tracked) if s is not None]
 
 
 def check_shared(recipe: Recipe, ranks: Ranks) -> None:

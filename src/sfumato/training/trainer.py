@@ -91,7 +91,7 @@ class Trainer:
             compile_network(self.network, recipe)
         self.micro = recipe.train.micro
         self.replicas = self.weights.step(self.model, self.objective)
-        self.statistics = running_statistics(self.network) if ranks.world > 1 else []
+        self.statistics = running_statistics(self.network)
         self.loader = loader_for(
             data, recipe.train.seed, device, flip=recipe.data.flip, workers=recipe.data.workers
         )
@@ -114,11 +114,12 @@ class Trainer:
         """Take one step; return whether it was finite, hence taken."""
         batch = self.recipe.train.batch
         self.trained.train()
+        statistics = [statistic.clone() for statistic in self.statistics]
         taken, self.micro = fitting(
             self._gradients, self.micro, -(-batch // self.ranks.world),
             # ranks must cut alike, so several stop instead; pairs of a coupling belong to the whole batch
             may_cut=self.ranks.world == 1 and option(self.recipe.objective, "coupling") != "ot",
-            undo=self._forget, tell=tqdm.write,
+            undo=lambda: self._undo(statistics), tell=tqdm.write,
         )  # fmt: skip
         clip = self.recipe.train.clip
         norm = torch.nn.utils.clip_grad_norm_(self.trained.parameters(), float("inf") if clip is None else clip)
@@ -132,10 +133,12 @@ class Trainer:
             self.rates.set(self.rate(self.seen - batch, spent))
             for optimizer in self.optimizers:
                 optimizer.step()
-            self.ranks.average(self.statistics)
+            self.ranks.average([statistic for statistic in self.statistics if statistic.is_floating_point()])
             self.averages.update(self.network, self.seen, batch)
             self._note(taken, each, norm)
-        self._forget()
+            self._forget()
+        else:
+            self._undo(statistics)
         return good
 
     def _gradients(self, micro: int | None) -> list[Loss]:
@@ -150,6 +153,12 @@ class Trainer:
                 (self._weighted(loss).sum() * (self.ranks.world / batch)).backward()
             taken.append(loss)
         return taken
+
+    def _undo(self, statistics: list[Tensor]) -> None:
+        """Forget the gradients, and set the running statistics of BatchNorm back."""
+        self._forget()
+        for now, before in zip(self.statistics, statistics):
+            now.copy_(before)
 
     def _forget(self) -> None:
         for optimizer in self.optimizers:
