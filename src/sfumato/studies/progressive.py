@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from sfumato.report.strip import strip
-from sfumato.studies._bases import ddpm, lines_against
+from sfumato.studies._bases import ANCESTRAL, ddpm, lines_against
 from sfumato.studies._judges import Estimates
 from sfumato.studies._pages import words
 from sfumato.studies._study import Ordering, Picture, Row, Study, at
@@ -35,7 +35,7 @@ def progressive(scale: str) -> Study:
         scale: "tiny" (digits) or "cpu" (Fashion-MNIST at 14x14).
     """
     steps, looks, n = at(scale, SIZES)
-    recipe, walk = ddpm(scale), ("sample.grid=respaced", f"sample.grid.steps={steps}")
+    recipe, walk = ddpm(scale), (*ANCESTRAL, "sample.grid=respaced", f"sample.grid.steps={steps}")
     rows = tuple(
         Row(f"after {k} of {steps}", recipe, walk, run="ddpm", line="estimate of x0", x=k, judge=Estimates(k))
         for k in looks

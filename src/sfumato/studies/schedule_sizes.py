@@ -13,11 +13,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sfumato.recipes.course_ddpm import course_ddpm_cats, course_ddpm_cats_2xud
-from sfumato.studies._bases import sheets_of, small_ddpm
+from sfumato.studies._bases import ANCESTRAL, sheets_of, small_ddpm
 from sfumato.studies._study import Ordering, Row, Study, at
 from sfumato.training.recipe import Recipe, override
 
-SIZES = {"tiny": (200, (0,)), "cpu": (2000, (0,)), "paper": (1000, (0,))}
+SIZES = {"tiny": (200, (0,)), "cpu": (1000, (0,)), "paper": (1000, (0,))}
 CHAINS = {
     "linear": ("schedule=linear", "schedule.steps=1000"),
     "cosine": ("schedule=cosine", "schedule.steps=1000"),
@@ -51,6 +51,7 @@ def schedule_sizes(scale: str) -> Study:
     rows = [
         Row(f"{size}, {chain}",
             replace(override(recipe, fields), name=f"{recipe.name}-{size}-{chain}".replace(" ", "-")),
+            () if scale == "paper" else ANCESTRAL,
             paper=PAPER.get(f"{size}, {chain}"))
         for size, recipe in networks(scale).items() for chain, fields in CHAINS.items()
     ]  # fmt: skip

@@ -13,11 +13,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sfumato.recipes.course_ddpm import course_ddpm_cats
-from sfumato.studies._bases import sheets_of, small_ddpm
+from sfumato.studies._bases import ANCESTRAL, sheets_of, small_ddpm
 from sfumato.studies._study import Ordering, Row, Study, at
 from sfumato.training.recipe import override
 
-SIZES = {"tiny": (200, (0,), 10), "cpu": (2000, (0,), 50), "paper": (1000, (0,), 500)}  # n, seeds, steps
+SIZES = {"tiny": (200, (0,), 10), "cpu": (1000, (0,), 50), "paper": (1000, (0,), 500)}  # n, seeds, steps
 CHAINS = {
     "T = 500": ("schedule.steps=500",),
     "T = 1000": ("schedule.steps=1000",),
@@ -37,7 +37,7 @@ def timesteps(scale: str) -> Study:
     base = course_ddpm_cats() if scale == "paper" else small_ddpm(scale)
     base = override(base, ["sample.grid=respaced", f"sample.grid.steps={steps}"])
     rows = tuple(
-        Row(name, replace(override(base, fields), name=f"{base.name}-chain-{i}"))
+        Row(name, replace(override(base, fields), name=f"{base.name}-chain-{i}"), () if scale == "paper" else ANCESTRAL)
         for i, (name, fields) in enumerate(CHAINS.items())
     )
     return Study(
