@@ -3,7 +3,8 @@
 A family is a choice of schedule, target, draw, weight, variance and sampler. The rows are found, not listed: every
 recipe on the digits that trains a denoiser with the network of `edm-digits` is one, so a new family joins by standing
 in the recipes' room. Each is sampled as its own recipe says, which is part of the family; the calls that takes are in
-the table. The digits are 8x8 images: what is measured is how families compare when everything else is equal and small.
+the table. Data, network, optimiser and budget are those of `edm` at the study's scale, for every row: what is measured
+is how families compare when everything else is equal and small.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from dataclasses import replace
 
 from sfumato.core.find import entries
 from sfumato.recipes.digits import edm_digits
-from sfumato.studies._bases import tiny
+from sfumato.studies._bases import small_edm
 from sfumato.studies._study import Row, Study, at
 from sfumato.training.assemble import trains
 from sfumato.training.recipe import Recipe, override
 
-# images judged (the scarcest class has 138 real digits for the floor), training seeds
-SIZES = {"tiny": (200, (0,)), "cpu": (1300, (0,))}
+SIZES = {"tiny": (200, (0,)), "cpu": (1200, (0,))}  # images judged, training seeds
+IMAGES = 60_000  # seen in training at cpu scale
 
 
 def rivals() -> dict[str, Recipe]:
@@ -33,6 +34,18 @@ def rivals() -> dict[str, Recipe]:
         and recipe.train.start is None  # what was trained before would count as well
         and (recipe.data, recipe.network) == (ours.data, ours.network)
     }
+
+
+def equal(recipe: Recipe, shared: Recipe) -> Recipe:
+    """Return a family's recipe with the data, network, training and evaluation of another recipe.
+
+    Arguments:
+        recipe: Of the family.
+        shared: What is held equal.
+    """
+    made = {"data": shared.data, "network": shared.network, "train": shared.train, "ema": shared.ema}
+    name = recipe.name.replace("digits", shared.name.split("-", 1)[1])
+    return replace(recipe, **made, evaluate=shared.evaluate, name=name)  # type: ignore[arg-type]
 
 
 def resampled(first: Row, other: Row) -> Row | None:
@@ -54,21 +67,20 @@ def families(scale: str) -> Study:
     """Compare all method families on equal data, network, images seen and evaluation, best first.
 
     Arguments:
-        scale: "tiny" or "cpu" (digits at both).
+        scale: "tiny" (digits) or "cpu" (Fashion-MNIST at 14x14).
     """
     n, seeds = at(scale, SIZES)
-    shared = edm_digits()
+    shared = small_edm(scale) if scale == "tiny" else override(small_edm(scale), [f"train.images={IMAGES}"])
     rows: list[Row] = []
     for name, recipe in rivals().items():
-        equal = replace(recipe, train=shared.train, ema=shared.ema, evaluate=shared.evaluate)
-        own = Row(name.removesuffix("-digits"), tiny(equal) if scale == "tiny" else equal)
+        own = Row(name.removesuffix("-digits"), equal(recipe, shared))
         rows.append(next((again for row in rows if (again := resampled(row, own))), own))
     return Study(
         name="families",
         scale=scale,
-        question="Which family learns the digits best when data, network, images seen and evaluation are equal?",
+        question="Which family learns best when data, network, images seen and evaluation are equal?",
         varies="schedule, target, draw of levels, weight, learned variance, sampler and grid: what makes a family",
-        equal="digits 8x8, the network (a learned variance has a second head), optimiser, rate, batch, "
+        equal="data, the network (a learned variance has a second head), optimiser, rate, batch, "
         f"{rows[0].recipe.train.images:,} images seen, the average of the weights, extractor and n",
         by="",
         rows=tuple(rows),
