@@ -14,7 +14,7 @@ from sfumato.cli._arguments import Folder, Name, Text, device_named
 def study(
     name: Annotated[Positional[str], arg(metavar="NAME")],
     *,
-    scale: Literal["tiny", "cpu", "paper"] = "cpu",
+    scale: Literal["tiny", "cpu", "lossy", "paper"] = "cpu",
     out: Folder = None,
     runs: Folder = None,
     estimate: bool = False,
@@ -32,7 +32,8 @@ def study(
 
     Arguments:
         name: Name of a study; see `sfumato list studies`.
-        scale: tiny (seconds, on digits), cpu (two cores, on Fashion-MNIST or digits) or paper.
+        scale: tiny (seconds, on digits), cpu (two cores, on Fashion-MNIST), lossy (the same on cats and frogs of
+            CIFAR-10 as JPEG files, to be compared only with themselves) or paper.
         out: The study's directory; runs/studies/NAME-SCALE unless given.
         runs: Where trained runs lie, so that studies may share them; the study's directory unless given.
         estimate: Print the cost and stop.

@@ -27,6 +27,10 @@ from sfumato.training.checkpoint import replace_json
 
 NAMED = 4  # protocols that a caption names; more are counted
 ANSWERS = {True: "holds", False: "does not hold", None: "inside the noise"}
+LOSSY = (
+    "The images are CIFAR-10's as JPEG files of quality 75, shrunk to 16x16. These scores stand beside one another and "
+    "beside no other number."
+)
 
 
 def of_row(outcomes: Sequence[Outcome], name: str) -> list[Outcome]:
@@ -241,6 +245,7 @@ def markdown(
     parts = [
         f"# Study: {study.name.replace('-', ' ')}",
         study.question,
+        *([f"**Lossy data.** {LOSSY}"] if study.scale == "lossy" else []),
         f"- **Varies:** {study.varies}\n- **Held equal:** {study.equal}\n- **Training seeds:** {seeds}; "
         f"**images judged:** n = {study.n:,} a row\n- **Cost:** {cost.trained:,} training images, {cost.calls:,} "
         f"network calls to sample, {cost.gflop / 1e3:.3g} TFLOP\n- **Command:** `{command}`",

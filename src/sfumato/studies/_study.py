@@ -33,7 +33,7 @@ if typing.TYPE_CHECKING:
     from sfumato.studies._work import Outcome
     from sfumato.training.run import Run
 
-Scale = Literal["tiny", "cpu", "paper"]
+Scale = Literal["tiny", "cpu", "lossy", "paper"]
 SCALES: tuple[str, ...] = typing.get_args(Scale)
 Picture = typing.Union["Image.Image", "Figure"]
 Pictures = Callable[["Study", Sequence["Outcome"]], Mapping[str, Picture]]
@@ -217,7 +217,7 @@ def find_study(name: str, scale: str) -> Study:
 
     Arguments:
         name: Of the study; dashes and underscores are the same.
-        scale: "tiny", "cpu" or "paper".
+        scale: "tiny", "cpu", "lossy" or "paper".
 
     Raises:
         UnknownNameError: For an unknown study; the nearest is offered.

@@ -23,6 +23,7 @@ from sfumato.training.recipe import Recipe, override
 SIZES = {
     "tiny": (80, (0,), 0.05, ("0", "1")),
     "cpu": (1000, (0,), 3.0, ("pullover", "trouser")),
+    "lossy": (1000, (0,), 3.0, ("cat", "frog")),
     "paper": (1000, (0,), 0.0, ("cat", "frog")),
 }
 PAPER = {
@@ -51,7 +52,7 @@ def gan_diffusion(scale: str) -> Study:
     """Compare DCGAN with diffusion at equal images and equal minutes, in score and in speed of sampling.
 
     Arguments:
-        scale: "tiny" (digits), "cpu" (Fashion-MNIST at 14x14) or "paper" (cats and frogs of CIFAR-10).
+        scale: "tiny" (digits), "cpu" (Fashion-MNIST at 14x14), "lossy" or "paper" (cats and frogs of CIFAR-10).
     """
     n, seeds, minutes, (first, second) = at(scale, SIZES)
     rows = []

@@ -11,14 +11,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sfumato.recipes.gans import course_dcgan_cats
-from sfumato.studies._bases import sheets_of, small_gan
+from sfumato.studies._bases import cats, sheets_of, small_gan
 from sfumato.studies._study import Ordering, Row, Study, at
 from sfumato.training.recipe import Recipe, override
 
-SIZES = {"tiny": (200, (0,)), "cpu": (2000, (0,)), "paper": (1000, (0,))}
+SIZES = {"tiny": (200, (0,)), "cpu": (2000, (0,)), "lossy": (1000, (0,)), "paper": (1000, (0,))}
 WIDER = {  # more channels where images are coarse
     "tiny": ("network.up=[32]", "network.down=[32]"),
     "cpu": ("network.up=[256]", "network.down=[256]"),
+    "lossy": ("network.up=[256]", "network.down=[256]"),
     "paper": ("network.up=256,256,64", "network.down=128,128,256"),
 }
 PAPER = {"plain, half": 113.3, "plain": 109.1, "two-sided smoothing": 125.6}
@@ -43,10 +44,10 @@ def gan_variants(scale: str) -> Study:
     """Compare DCGAN with label smoothing, annealed noise and more early channels, at two lengths of training.
 
     Arguments:
-        scale: "tiny" (digits), "cpu" (Fashion-MNIST at 14x14) or "paper" (cats of CIFAR-10, the course project's).
+        scale: "tiny" (digits), "cpu" (Fashion-MNIST at 14x14), "lossy" or "paper" (cats of CIFAR-10).
     """
     n, seeds = at(scale, SIZES)
-    base = course_dcgan_cats() if scale == "paper" else override(small_gan(scale), ["objective=gan"])
+    base = course_dcgan_cats() if scale == "paper" else override(cats(small_gan(scale), scale), ["objective=gan"])
 
 
     def row(name: str, recipe: Recipe) -> Row:

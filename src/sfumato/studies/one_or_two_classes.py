@@ -23,6 +23,7 @@ from sfumato.training.recipe import override
 SIZES = {
     "tiny": (("0", "1"), 80, (0,)),
     "cpu": (("pullover", "trouser"), 1000, (0, 1)),
+    "lossy": (("cat", "frog"), 1000, (0, 1)),
     "paper": (("cat", "frog"), 1000, (0,)),
 }
 PAPER = {"first: alone": 115.9, "first: asked of both": 102.9, "second: asked of both": 70.5}
@@ -33,7 +34,8 @@ def one_or_two_classes(scale: str) -> Study:
     """Compare a model of one class, one of two, and a conditional one of two, at equal gradient steps.
 
     Arguments:
-        scale: "tiny" (digits), "cpu" (Fashion-MNIST at 14x14: pullover, trouser) or "paper" (CIFAR-10: cat, frog).
+        scale: "tiny" (digits), "cpu" (Fashion-MNIST at 14x14: pullover, trouser), "lossy" or "paper"
+            (CIFAR-10: cat, frog).
     """
     (first, second), n, seeds = at(scale, SIZES)
     base = small_edm(scale)

@@ -13,11 +13,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sfumato.recipes.course_ddpm import course_ddpm_cats, course_ddpm_cats_2xud
-from sfumato.studies._bases import ANCESTRAL, sheets_of, small_ddpm
+from sfumato.studies._bases import ANCESTRAL, cats, sheets_of, small_ddpm
 from sfumato.studies._study import Ordering, Row, Study, at
 from sfumato.training.recipe import Recipe, override
 
-SIZES = {"tiny": (200, (0,)), "cpu": (1000, (0,)), "paper": (1000, (0,))}
+SIZES = {"tiny": (200, (0,)), "cpu": (1000, (0,)), "lossy": (1000, (0,)), "paper": (1000, (0,))}
 CHAINS = {
     "linear": ("schedule=linear", "schedule.steps=1000"),
     "cosine": ("schedule=cosine", "schedule.steps=1000"),
@@ -34,7 +34,7 @@ def networks(scale: str) -> dict[str, Recipe]:
     """Return the networks of the study, by size."""
     if scale == "paper":
         return {"large": course_ddpm_cats(), "two stages": course_ddpm_cats_2xud()}
-    base = small_ddpm(scale)
+    base = cats(small_ddpm(scale), scale)
     half = max(16, int(base.network.options["width"]) // 2)
     if scale == "tiny":  # as narrow as it can be already: one size of another depth
         return {"small": base}
@@ -45,7 +45,7 @@ def schedule_sizes(scale: str) -> Study:
     """Compare the linear, the cosine and the clipped cosine chain, in networks of two sizes.
 
     Arguments:
-        scale: "tiny" (digits), "cpu" (Fashion-MNIST at 14x14) or "paper" (cats of CIFAR-10, the course project's).
+        scale: "tiny" (digits), "cpu" (Fashion-MNIST at 14x14), "lossy" or "paper" (cats of CIFAR-10).
     """
     n, seeds = at(scale, SIZES)
     rows = [

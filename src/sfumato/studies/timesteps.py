@@ -13,11 +13,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sfumato.recipes.course_ddpm import course_ddpm_cats
-from sfumato.studies._bases import ANCESTRAL, sheets_of, small_ddpm
+from sfumato.studies._bases import ANCESTRAL, cats, sheets_of, small_ddpm
 from sfumato.studies._study import Ordering, Row, Study, at
 from sfumato.training.recipe import override
 
-SIZES = {"tiny": (200, (0,), 10), "cpu": (1000, (0,), 50), "paper": (1000, (0,), 500)}  # n, seeds, steps
+SIZES = {  # scale -> images judged, training seeds, steps of sampling
+    "tiny": (200, (0,), 10),
+    "cpu": (1000, (0,), 50),
+    "lossy": (1000, (0,), 50),
+    "paper": (1000, (0,), 500),
+}
 CHAINS = {
     "T = 500": ("schedule.steps=500",),
     "T = 1000": ("schedule.steps=1000",),
@@ -31,10 +36,10 @@ def timesteps(scale: str) -> Study:
     """Compare chains of 500, 1000 and 1500 levels, rescaled, and one that is not.
 
     Arguments:
-        scale: "tiny" (digits), "cpu" (Fashion-MNIST at 14x14) or "paper" (cats of CIFAR-10, the course project's).
+        scale: "tiny" (digits), "cpu" (Fashion-MNIST at 14x14), "lossy" or "paper" (cats of CIFAR-10).
     """
     n, seeds, steps = at(scale, SIZES)
-    base = course_ddpm_cats() if scale == "paper" else small_ddpm(scale)
+    base = course_ddpm_cats() if scale == "paper" else cats(small_ddpm(scale), scale)
     base = override(base, ["sample.grid=respaced", f"sample.grid.steps={steps}"])
     rows = tuple(
         Row(name, replace(override(base, fields), name=f"{base.name}-chain-{i}"), () if scale == "paper" else ANCESTRAL)
