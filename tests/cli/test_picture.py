@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 from pathlib import Path
@@ -43,9 +44,9 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory):
 def test_every_kind_is_tested() -> None:
     assert set(KINDS) == {*SMALL, *MEASURED, WRITTEN}
     for name, entry in KINDS.items():
-        documented = entry.__doc__ or ""
+        documented = inspect.getdoc(entry) or ""
         for option in options_of(entry):
-            assert f"        {option}: " in documented, (name, option)
+            assert f"    {option}: " in documented, (name, option)
 
 
 @pytest.mark.parametrize("kind", SMALL)
