@@ -67,7 +67,10 @@ class GroupNorm(nn.Module):
     def __init__(self, width: int, groups: int, eps: float = 1e-5, affine: bool = True) -> None:
         super().__init__()
         if width % groups:
-            raise ValueError(f"GroupNorm needs a number of groups that divides the {width} channels; got {groups}.")
+            raise ValueError(
+                f"GroupNorm needs a number of groups that divides the {width} channels; got {groups}. Take widths that "
+                f"are multiples of {groups}."
+            )
         self.width, self.groups, self.eps = width, groups, eps
         self.weight = nn.Parameter(torch.ones(width)) if affine else None
         self.bias = nn.Parameter(torch.zeros(width)) if affine else None
