@@ -25,7 +25,7 @@ MORE = {"heun, churn 20": ("heun", "sample.sampler.churn=20"), "ddim, eta 1": ("
 
 GROUPS = {  # of a figure each, beside DDIM (which is Euler here); the rest remember earlier steps
     "one-step": ("ddim", "euler", "heun", "singlestep"),
-    "stochastic": ("ddim", "ancestral", "dpmpp-sde", *MORE),
+    "stochastic": ("ddim", "ancestral", "dpmpp-sde", "predictor-corrector", *MORE),
 }
 
 
