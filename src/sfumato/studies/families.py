@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from sfumato.core.find import entries
 from sfumato.recipes.digits import edm_digits
-from sfumato.studies._bases import small_edm
+from sfumato.studies._bases import sheets_of, small_edm
 from sfumato.studies._study import Row, Study, at
 from sfumato.training.assemble import trains
 from sfumato.training.recipe import Recipe, override
@@ -87,4 +87,5 @@ def families(scale: str) -> Study:
         n=n,
         seeds=seeds,
         ranked=True,
+        pictures=sheets_of,
     )
