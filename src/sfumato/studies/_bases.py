@@ -21,6 +21,7 @@ from sfumato.recipes.fashion_mnist import ddpm_fashion_mnist_cpu, edm_fashion_mn
 from sfumato.recipes.gans import dcgan_digits, dcgan_fashion_mnist_cpu
 from sfumato.report.curves import against_nfe
 from sfumato.report.sheet import sheet
+from sfumato.studies._judges import OneClass
 from sfumato.studies._pages import floor_of, series, words
 from sfumato.studies._study import Picture, Study
 from sfumato.studies._work import Outcome
@@ -159,15 +160,18 @@ def sheets_of(study: Study, outcomes: Sequence[Outcome], columns: int = 10, rows
     Arguments:
         study: At its scale.
         outcomes: Of all rows and seeds.
-        columns: Images across: classes in turn, if the model has classes.
+        columns: Images across: classes in turn if the model has classes, or the one that the row is about.
         rows: Lines of images of each row of the study.
     """
     parts, names = [], []
     for outcome in outcomes:
         if outcome.run is None or outcome.seed != study.seeds[0]:
             continue
-        source, seeds = outcome.run.source(), range(columns * rows)
-        parts.append(source(seeds, torch.arange(len(seeds)) % source.classes if source.classes else None))
+        source, seeds, judge = outcome.run.source(), range(columns * rows), outcome.row.judge
+        labels = torch.arange(len(seeds)) % source.classes if source.classes else None
+        if isinstance(judge, OneClass) and (label := judge.label(outcome.run)) is not None:
+            labels = torch.full((len(seeds),), label)
+        parts.append(source(seeds, labels))
         names += [outcome.row.name, *[""] * (rows - 1)]
     if not parts or len({part.shape[1:] for part in parts}) > 1:
         return {}

@@ -45,10 +45,14 @@ class OneClass:
     name: str
     asked: bool = True
 
+    def label(self, run: Run) -> int | None:
+        """Return the number that a run knows the class by; None if it is not asked for it."""
+        return list(run.classes).index(self.name) if self.asked and run.classes else None
+
     def __call__(self, asked: Asked) -> tuple[dict[str, Score], dict[str, Any]]:
         """Return scores by metric, and facts."""
         run = _run(asked)
-        label = list(run.classes).index(self.name) if self.asked and run.classes else None
+        label = self.label(run)
         data = replace(asked.recipe.data, classes=(self.name,), first=None)
         labels = None if label is None else torch.full((asked.study.n,), label)
         return _scores(asked, replace(asked.recipe, data=data), _images(run, asked, labels), f"class {self.name}")
