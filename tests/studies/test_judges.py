@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -91,3 +92,9 @@ def test_a_guided_row_is_sampled_with_its_classifier(place):
     assert Path(strong.run.recipe.sample.classifier).name == "classifier-seed0"
     label = torch.tensor([3, 3])
     assert not torch.equal(weak.run.source()([0, 1], label), strong.run.source()([0, 1], label))
+
+
+def test_a_class_is_known_by_its_number_and_number_0_is_a_class() -> None:
+    labelled, unlabelled = SimpleNamespace(classes=("cat", "frog")), SimpleNamespace(classes=())
+    assert [OneClass(name).label(labelled) for name in labelled.classes] == [0, 1]
+    assert OneClass("cat").label(unlabelled) is None and OneClass("cat", asked=False).label(labelled) is None

@@ -146,6 +146,9 @@ def test_the_page_carries_interval_n_floor_and_command(study: Study, done: Simpl
     text = page.read_text()
     kid = done.outcomes[0].scores["kid"]
     assert kid.floor is not None
+    real, machine = kid.protocol.reference, kid.protocol.provenance["machine"]
+    assert f"**Judged against:** {real.dataset} {real.split} (m = {real.n:,})" in text
+    assert f"**Machine:** {machine['device']}, torch {machine['torch']}" in text
     for needed in ("How many steps?", "n = 40", "`sfumato study mine`", "floor", str(_pages.mean_cell([kid])),
                    kid.protocol.protocol_id, "fewer are worse"):  # fmt: skip
         assert needed in text, needed

@@ -204,6 +204,16 @@ def write(study: Study, outcomes: Sequence[Outcome], cost: Estimate, out: Path, 
     return [page, numbers, tree, *pictures.values()]
 
 
+def judged_on(outcomes: Sequence[Outcome]) -> str:
+    """Return the lines that say which real images scores are against, and on which machine they were made."""
+    protocols = [score.protocol for outcome in outcomes for score in outcome.scores.values()]
+    real = sorted({f"{p.reference.dataset} {p.reference.split} (m = {p.reference.n:,})" for p in protocols})
+    machines = [p.provenance["machine"] for p in protocols if "machine" in p.provenance]
+    where = sorted({f"{m['device']}, torch {m['torch']}" for m in machines})
+    named = (("Judged against", real), ("Machine", where))
+    return "".join(f"- **{name}:** {'; '.join(values)}\n" for name, values in named if values)
+
+
 def answer_lines(answers: Sequence[Verdict]) -> list[Line]:
     """Return the orderings as a table."""
     return [
@@ -248,7 +258,7 @@ def markdown(
         *([f"**Lossy data.** {LOSSY}"] if study.scale == "lossy" else []),
         f"- **Varies:** {study.varies}\n- **Held equal:** {study.equal}\n- **Training seeds:** {seeds}; "
         f"**images judged:** n = {study.n:,} a row\n- **Cost:** {cost.trained:,} training images, {cost.calls:,} "
-        f"network calls to sample, {cost.gflop / 1e3:.3g} TFLOP\n- **Command:** `{command}`",
+        f"network calls to sample, {cost.gflop / 1e3:.3g} TFLOP\n{judged_on(outcomes)}- **Command:** `{command}`",
         markdown_table(table),
         "Intervals are 95% intervals of the noise of a finite set of images, not of training"
         + ("; the range over training seeds stands beside them" if len(study.seeds) > 1 else "")

@@ -42,7 +42,7 @@ def eta(scale: str) -> Study:
     """Sample one discrete run by DDIM at several eta and numbers of steps: DDIM's Table 1.
 
     Arguments:
-        scale: "tiny" (digits), "cpu" (Fashion-MNIST) or "paper" (CIFAR-10, scored against the training set).
+        scale: "tiny" (digits), "cpu" (Fashion-MNIST at 14x14) or "paper" (CIFAR-10, scored against the training set).
     """
     counts, n = at(scale, SIZES)
     recipe = ddpm_cifar10() if scale == "paper" else ddpm(scale)

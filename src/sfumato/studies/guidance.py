@@ -37,7 +37,7 @@ def guidance(scale: str) -> Study:
     """Sweep the guidance weight of one run: distance, precision and recall, and a sheet of the same seeds.
 
     Arguments:
-        scale: "tiny" (digits) or "cpu" (Fashion-MNIST).
+        scale: "tiny" (digits) or "cpu" (Fashion-MNIST at 14x14).
     """
     weights, n = at(scale, SIZES)
     names = [f"w = {w:g}" for w in weights]

@@ -36,7 +36,7 @@ def learned_variance(scale: str) -> Study:
     """Compare learned with fixed variances at few steps.
 
     Arguments:
-        scale: "tiny" (digits) or "cpu" (Fashion-MNIST).
+        scale: "tiny" (digits) or "cpu" (Fashion-MNIST at 14x14).
     """
     counts, n = at(scale, SIZES)
     hybrid = iddpm(scale)

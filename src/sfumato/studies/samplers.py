@@ -70,7 +70,7 @@ def samplers(scale: str) -> Study:
     """Sample one trained EDM run by every sampler at 5 to 50 calls: a curve and a table.
 
     Arguments:
-        scale: "tiny" (digits) or "cpu" (Fashion-MNIST).
+        scale: "tiny" (digits) or "cpu" (Fashion-MNIST at 14x14).
     """
     budgets, n = at(scale, SIZES)
     few, many = budgets[0], budgets[-1]
