@@ -145,3 +145,15 @@ def test_families_that_differ_in_their_sampler_only_are_trained_once() -> None:
     for name in ("ve", "ve-corrected"):
         sampler = override(rows[name].recipe, rows[name].settings).sample.sampler
         assert sampler == rivals()[f"{name}-digits"].sample.sampler
+
+
+def test_optimizers_differ_in_their_optimiser_and_batch_only_and_each_is_tried_around_its_own_rate() -> None:
+    study = find_study("optimizers", "cpu")
+    alike = ("train.optimizer=adam", "train.batch=64")
+    rows = {repr(dataclasses.replace(override(row.recipe, alike), name="")) for row in study.rows}
+    assert len(rows) == 1 and len({repr(row.recipe.train) for row in study.rows}) == len(study.rows)
+    own = [row for row in study.rows if "batch" not in row.name]
+    rates = {kind: [row.recipe.train.optimizer.options["lr"] for row in own if row.name.startswith(kind)]
+             for kind in ("Muon", "AdamW")}  # fmt: skip
+    assert rates == {"Muon": [0.01, 0.02, 0.04], "AdamW": [0.001, 0.002, 0.004]}
+    assert study.rows[0].recipe.train.minutes == 4.0 and study.rows[0].recipe.sample.guidance == 1.0
