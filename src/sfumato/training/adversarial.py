@@ -91,7 +91,7 @@ class AdversarialTrainer:
                 good = self._take("generator", fooled, factor, {"loss_generator": fooled.each})
         self.seen += train.batch
         self.step += 1
-        self.watch.record(good)
+        self.watch.record(good, self.step, range(self.seen - train.batch, self.seen))
         if good:
             self.averages.update(self.network, self.seen, train.batch)
         else:

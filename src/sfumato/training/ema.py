@@ -81,18 +81,33 @@ class Averages:
         self.weights = {name: _copy(network) for name in self.profiles}
 
     @torch.no_grad()
-    def update(self, network: nn.Module, seen: int, batch: int) -> None:
-        """Move every average towards the network after a step that ended at `seen` images."""
+    def update(self, network: nn.Module, seen: int, batch: int, good: Tensor | None = None) -> None:
+        """Move every average towards the network after a step.
+
+        Arguments:
+            network: As the step left it.
+            seen: Images at the end of the step.
+            batch: Images of the step.
+            good: Whether the step was taken, a bool () on the network's device; None if it is known that it was.
+        """
         state = network.state_dict()
         floating = [k for k, v in state.items() if v.is_floating_point()]
         own = self.held.own
         fresh = [own(state[k]) for k in floating]
         for name, profile in self.profiles.items():
             average = self.weights[name]
-            torch._foreach_lerp_([own(average[k]) for k in floating], fresh, 1 - profile(seen, batch))
+            self._move([own(average[k]) for k in floating], fresh, 1 - profile(seen, batch), good)
             for k, v in state.items():
                 if not v.is_floating_point():
                     average[k].copy_(v)
+
+    def _move(self, averages: list[Tensor], fresh: list[Tensor], share: float, good: Tensor | None) -> None:
+        if good is None:
+            torch._foreach_lerp_(averages, fresh, share)
+            return
+        way = torch._foreach_sub(fresh, averages)  # a lerp has no share that all tensors have on the device
+        torch._foreach_mul_(way, good * share)
+        torch._foreach_add_(averages, way)
 
     def network(self, network: nn.Module, use: str) -> nn.Module:
         """Return a copy of the network that carries the average `use` ("raw" for the network's own weights)."""

@@ -51,14 +51,27 @@ class FiniteWatch:
     Arguments:
         in_a_row: More consecutive bad steps than this give up.
         window: So does a bad share above 1% of the last `window` steps.
+
+    Attributes:
+        total: Bad steps.
+        run: Bad steps in a row, up to now.
+        where: The last bad step and its samples, in words.
     """
 
     def __init__(self, in_a_row: int = 20, window: int = 1000) -> None:
-        self.in_a_row, self.total, self.run = in_a_row, 0, 0
+        self.in_a_row, self.total, self.run, self.where = in_a_row, 0, 0, ""
         self.recent: deque[bool] = deque(maxlen=window)
 
-    def record(self, good: bool) -> None:
-        """Note one step."""
+    def record(self, good: bool, step: int, samples: range) -> None:
+        """Note one step.
+
+        Arguments:
+            good: Whether it was finite.
+            step: Its number.
+            samples: Positions it saw.
+        """
+        if not good:
+            self.where = f"step {step}, samples {samples.start} to {samples.stop - 1}"
         self.recent.append(not good)
         self.run = 0 if good else self.run + 1
         self.total += not good

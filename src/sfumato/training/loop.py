@@ -161,6 +161,8 @@ def _loop(
 
     def save() -> None:
         nonlocal saved_at
+        folder_ = folder / "checkpoints"
+        tensors = trainer.tensors()  # of all ranks, so all call it; what the device has settled is known afterwards
         state = {
             "seen": trainer.seen,
             "step": trainer.step,
@@ -168,8 +170,6 @@ def _loop(
             "skipped": trainer.watch.total,
             "recipe": trainer.recipe.to_json(),
         }
-        folder_ = folder / "checkpoints"
-        tensors = trainer.tensors()  # of all ranks, so all call it
         if ranks.first:
             checkpoint.save(folder_, trainer.step, tensors, state, keep=train.keep, fingerprint=place.fingerprint)
         ranks.meet()  # nobody leaves before it is written
@@ -182,7 +182,7 @@ def _loop(
             first = trainer.seen
             good = trainer.advance(spent)
             if not good and trainer.watch.hopeless:
-                where = f"step {trainer.step}, samples {first} to {trainer.seen - 1}"
+                where = trainer.watch.where
                 found = checkpoint.latest_of(ranks, folder / "checkpoints")
                 if rolled_back or found is None:
                     raise Diverged(

@@ -24,6 +24,9 @@ from torch.optim import Optimizer
 class Muon(Optimizer):
     """Step hidden matrices along their orthogonalised Nesterov momentum (see the module docstring).
 
+    As in torch's fused optimisers, an attribute `found_inf` of 1.0, a tensor () on the parameters' device, makes a step
+    leave weights and momentum as they are.
+
     Arguments:
         params: Weights of two or more dimensions; flattened to (out, everything else).
         lr: Step size; the update's singular values are near 1.
@@ -36,6 +39,7 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        found_inf: Tensor | None = getattr(self, "found_inf", None)
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
             if not params:
@@ -45,12 +49,17 @@ class Muon(Optimizer):
                     self.state[p]["momentum"] = torch.zeros_like(p)
             grads = [p.grad for p in params if p.grad is not None]
             averages = [self.state[p]["momentum"] for p in params]
+            if found_inf is not None:  # towards itself, an average stays where it is
+                grads = [torch.where(found_inf > 0, a, g) for a, g in zip(averages, grads)]
             torch._foreach_lerp_(averages, grads, 1 - group["momentum"])
             updates = torch._foreach_lerp(grads, averages, group["momentum"])
             if group["weight_decay"]:
-                torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+                decay = group["lr"] * group["weight_decay"]
+                torch._foreach_mul_(params, 1 - (decay if found_inf is None else decay * (1 - found_inf)))
             for shape, alike in _by_shape(params).items():
                 matrices = orthogonalise(torch.stack([_rows(updates[i]) for i in alike]))
+                if found_inf is not None:
+                    matrices = matrices * (1 - found_inf).to(matrices.dtype)
                 rows, columns = shape[0], matrices.shape[-1]
                 for i, matrix in zip(alike, matrices):
                     step = _unrows(matrix, params[i])

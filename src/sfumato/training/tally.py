@@ -41,6 +41,7 @@ class Tally:
         *,
         weighted: Tensor | None = None,
         parts: Mapping[str, Tensor] | None = None,
+        good: Tensor | None = None,
     ) -> None:
         """Add one step.
 
@@ -50,16 +51,31 @@ class Tally:
             norm: Gradient norm ().
             weighted: The loss that was minimised (B,), if a draw weighs it; None for `each`.
             parts: Further numbers per image (B,).
+            good: Whether the step was taken, a bool () on the device; None if it is known that it was. One that was
+                not adds zeros to the sums, and `take_back` corrects the counts when the host knows.
         """
+
+        def counted(value: Tensor) -> Tensor:
+            return value.float() if good is None else torch.where(good, value.float(), 0.0)
+
         where = torch.bucketize(log_snr, self.edges)
         there = where.to(self.device, non_blocking=True)
-        self.sum.index_add_(0, there, each.float())
-        self.total += (each if weighted is None else weighted).float().sum()
+        self.sum.index_add_(0, there, counted(each))
+        self.total += counted(each if weighted is None else weighted).sum()
         for name, values in (parts or {}).items():
-            self.parts.setdefault(name, torch.zeros(BINS, device=self.device)).index_add_(0, there, values.float())
+            self.parts.setdefault(name, torch.zeros(BINS, device=self.device)).index_add_(0, there, counted(values))
         self.count += torch.bincount(where, minlength=BINS)
-        self.norm += norm
+        self.norm += counted(norm)
         self.steps += 1
+
+    def take_back(self, log_snr: Tensor) -> None:
+        """Take back the counts of a step whose sums were zeros.
+
+        Arguments:
+            log_snr: As it was added, (B,).
+        """
+        self.count -= torch.bincount(torch.bucketize(log_snr, self.edges), minlength=BINS)
+        self.steps -= 1
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the sums by name; they are the live tensors."""

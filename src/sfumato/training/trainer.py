@@ -3,7 +3,7 @@
 A step takes positions p .. p + batch, in rounds of `micro` images whose gradients add up: the batch is part of the
 recipe and never an accident of the machine. Several ranks divide it among them (`training.distributed`). Then the
 gradient norm is checked and clipped, the learning rate set, the optimisers and the averages moved. A step that is not
-finite changes nothing (`training.guard`).
+finite changes nothing (`training.guard`); on a GPU the host learns of it one step later (`training.late`).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from sfumato.training.assemble import build_model, build_network, build_objectiv
 from sfumato.training.distributed import Ranks
 from sfumato.training.ema import Averages
 from sfumato.training.guard import FiniteWatch
+from sfumato.training.late import Question, asked, can_wait, step_if
 from sfumato.training.progress import Rates, load_optimizer, optimizer_tensors, share_spent
 from sfumato.training.recipe import Recipe
 from sfumato.training.replicas import Copies, quiet, running_statistics
@@ -97,6 +98,9 @@ class Trainer:
         )
         self.optimizers: list[Optimizer] = make(recipe.train.optimizer, {"network": self.trained})
         self.weights.check(self.optimizers)
+        # a draw that remembers losses must know at once
+        self.late = self.memory is None and can_wait(device, self.optimizers)
+        self.open: Question | None = None
         self.rates = Rates(self.optimizers)
         self.rate = make(recipe.train.rate, {})
         self.averages = Averages(self.network, recipe.ema, self.weights)
@@ -111,7 +115,10 @@ class Trainer:
         return share_spent(self.recipe.train, self.seen, self.elapsed + now)
 
     def advance(self, spent: float) -> bool:
-        """Take one step; return whether it was finite, hence taken."""
+        """Take one step; return whether it was finite, hence taken.
+
+        A late trainer answers for the last step that it knows of, the one before.
+        """
         batch = self.recipe.train.batch
         self.trained.train()
         statistics = [statistic.clone() for statistic in self.statistics]
@@ -125,21 +132,56 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(self.trained.parameters(), float("inf") if clip is None else clip)
         norm = self.weights.whole(norm)
         each = torch.cat([loss.each.detach() for loss in taken])
-        good = bool(self.ranks.everywhere(torch.isfinite(norm) & torch.isfinite(each).all()))
+        good = self.ranks.everywhere(torch.isfinite(norm) & torch.isfinite(each).all())
+        samples = range(self.seen, self.seen + batch)
         self.seen += batch
         self.step += 1
-        self.watch.record(good)
-        if good:
-            self.rates.set(self.rate(self.seen - batch, spent))
+        factor = self.rate(samples.start, spent)
+        if self.late:
+            self.rates.set(factor)
+            return self._move_late(good, samples, taken, each, norm, statistics)
+        known = bool(good)
+        self.watch.record(known, self.step, samples)
+        if known:
+            self.rates.set(factor)
             for optimizer in self.optimizers:
                 optimizer.step()
-            self.ranks.average([statistic for statistic in self.statistics if statistic.is_floating_point()])
+            self._average_statistics()
             self.averages.update(self.network, self.seen, batch)
             self._note(taken, each, norm)
             self._forget()
         else:
             self._undo(statistics)
-        return good
+        return known
+
+    def _move_late(
+        self, good: Tensor, samples: range, taken: list[Loss], each: Tensor, norm: Tensor, statistics: list[Tensor]
+    ) -> bool:
+        """Step or skip as the device finds, and return whether the last step that is known of was taken."""
+        step_if(good, self.optimizers)
+        self._average_statistics()
+        for now, old in zip(self.statistics, statistics):
+            now.copy_(torch.where(good, now, old))
+        self.averages.update(self.network, self.seen, len(samples), good)
+        log_snr = self._note(taken, each, norm, good)
+        self._forget()
+        self._settle()
+        self.open = asked(self.step, samples, good, lambda: self.tally.take_back(log_snr))
+        return self.watch.run == 0
+
+    def _settle(self) -> None:
+        """Learn whether the last step was taken, if that is open, and count it."""
+        question, self.open = self.open, None
+        if question is None:
+            return
+        question.arrived()
+        good = bool(question.good)
+        if not good:
+            question.taken_back()
+        self.watch.record(good, question.step, question.samples)
+
+    def _average_statistics(self) -> None:
+        self.ranks.average([statistic for statistic in self.statistics if statistic.is_floating_point()])
 
     def _gradients(self, micro: int | None) -> list[Loss]:
         """Add up the gradients of a step in rounds of at most `micro` images; return the losses of the rounds."""
@@ -177,21 +219,23 @@ class Trainer:
         """Return the loss to minimise per image: weighted where the draw is not uniform."""
         return loss.each if self.memory is None else loss.each * self.memory.weight(loss.level).to(loss.each)
 
-    def _note(self, taken: list[Loss], each: Tensor, norm: Tensor) -> None:
-        """Log a step that was taken, and let the draw remember it."""
+    def _note(self, taken: list[Loss], each: Tensor, norm: Tensor, good: Tensor | None = None) -> Tensor:
+        """Log a step that was taken (if `good`), let the draw remember it, and return where its losses were taken."""
         level = Level(torch.cat([v.level.alpha for v in taken]), torch.cat([v.level.sigma for v in taken]))
         weighted = torch.cat([self._weighted(loss).detach() for loss in taken])
         parts = {name: torch.cat([loss.parts[name] for loss in taken]) for name in taken[0].parts}
-        self.tally.add(each, level.log_snr, norm, weighted=weighted, parts=parts)
+        self.tally.add(each, level.log_snr, norm, weighted=weighted, parts=parts, good=good)
         if self.memory is not None:  # every rank remembers the losses of all
             alpha, sigma = self.ranks.in_order(level.alpha), self.ranks.in_order(level.sigma)
             self.memory.update(Level(alpha, sigma), self.ranks.in_order(each))
+        return level.log_snr
 
     def record(self, now: float, spent: float) -> dict[str, Any]:
         """Return the first rank's log record of everything since the last one; `now` in seconds of this process.
 
         All ranks call it, since it adds up what they saw.
         """
+        self._settle()
         self.ranks.sum_to_first(self.tally.summed())
         return {
             "step": self.step,
@@ -205,6 +249,7 @@ class Trainer:
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Return every tensor of the state, grouped by file, on the first rank; all ranks call it."""
+        self._settle()
         self.ranks.sum_to_first(self.tally.summed())
         groups = {"network": dict(self.network.state_dict())}
         groups |= {f"ema-{name}": weights for name, weights in self.averages.weights.items()}
@@ -218,6 +263,7 @@ class Trainer:
 
     def load(self, saved: checkpoint.Checkpoint) -> None:
         """Take over the state of a checkpoint."""
+        self.open = None
         self._load(self.network, saved.tensors["network"])
         for name, weights in self.averages.weights.items():
             for key, value in saved.tensors[f"ema-{name}"].items():
