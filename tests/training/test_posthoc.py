@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -80,3 +82,17 @@ def test_two_widths_are_needed_and_snapshots_too(tiny, tmp_path):
     train(override(tiny, ["train.images=32"]), tmp_path / "b", quiet=True)
     with pytest.raises(RecipeError, match="ema.snapshots=16"):
         posthoc.reconstruct(tmp_path / "b", 0.1)
+
+
+def test_an_early_snapshot_is_a_weak_model(tiny, tmp_path):
+    """Autoguidance @STEP takes the average as it was at that step, though the checkpoint is long gone."""
+    fields = ["ema.power=0.05,0.10", "ema.use=power-0.10", "ema.snapshots=4"]
+    run = train(override(tiny, fields), tmp_path, quiet=True)
+    early = checkpoint.steps(tmp_path / "snapshots")[0]
+    assert early not in checkpoint.steps(tmp_path / "checkpoints")
+    weak = replace(run, recipe=override(run.recipe, [f"sample.autoguidance=@{early}"])).weak()
+    saved = checkpoint.load(tmp_path / "snapshots" / f"step-{early}").tensors["ema-power-0.10"]
+    own = weak.network.state_dict()
+    assert own.keys() == saved.keys() and all(torch.equal(own[name], value) for name, value in saved.items())
+    with pytest.raises(RecipeError, match="Unknown average 'raw'"):
+        replace(run, recipe=override(run.recipe, [f"sample.autoguidance=@{early}@raw"])).weak()

@@ -118,7 +118,7 @@ class Run:
         path: Its directory.
         recipe: Resolved.
         about: The rest of recipe.json: fingerprint, hardware.
-        step: Of the checkpoint to take; None for the newest whole one.
+        step: Of the checkpoint or snapshot to take; None for the newest whole checkpoint.
     """
 
     path: Path
@@ -156,19 +156,21 @@ class Run:
 
     @cached_property
     def checkpoint(self) -> checkpoint.Checkpoint:
-        """The newest whole checkpoint, or the one of the step asked for.
+        """The newest whole checkpoint, or that or the snapshot of the step asked for.
 
         Raises:
             CheckpointError: If there is none.
         """
         if self.step is not None:
-            kept = checkpoint.steps(self.path / "checkpoints")
-            if self.step not in kept:
-                has = ", ".join(map(str, kept)) or "none"
-                raise checkpoint.CheckpointError(
-                    f"{self.path} keeps no checkpoint of step {self.step}; it has {has}. train.keep says how many stay."
-                )
-            return checkpoint.load(self.path / "checkpoints" / f"step-{self.step}")
+            folders = [self.path / "checkpoints", self.path / "snapshots"]
+            for folder in folders:
+                if self.step in checkpoint.steps(folder):
+                    return checkpoint.load(folder / f"step-{self.step}")
+            has = ", ".join(map(str, sorted({s for folder in folders for s in checkpoint.steps(folder)}))) or "none"
+            raise checkpoint.CheckpointError(
+                f"{self.path} keeps no checkpoint of step {self.step}; it has {has}. train.keep says how many stay, "
+                "and ema.snapshots how often averages are kept."
+            )
         found = checkpoint.latest(self.path / "checkpoints")
         if found is None:
             raise checkpoint.CheckpointError(f"{self.path} has no checkpoint yet; train it first.")

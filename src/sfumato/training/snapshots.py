@@ -1,7 +1,8 @@
 """Snapshots of the power averages during a run, from which `training.posthoc` makes an average of any width.
 
 They are taken at equal shares of the budget, the end included, and lie in RUN/snapshots/step-N in the format of
-checkpoints: whole or not there, verified by hash. A resumed run drops those that it has not reached again.
+checkpoints: whole or not there, verified by hash. A resumed run drops those that it has not reached again. An early one
+is a weak model to guide away from: autoguidance=@STEP.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ def hook(trainer: Steps, place: Place) -> Hook | None:
         if not trainer.ranks.first or trainer.step in checkpoint.steps(folder):
             return  # the latter at the end of a run that is started again
         widths = [name.removeprefix(GROUP.removeprefix("ema-")) for name in names]
-        state = {"seen": trainer.seen, "step": trainer.step, "averages": widths}
+        recipe = trainer.recipe.to_json()
+        state = {"seen": trainer.seen, "step": trainer.step, "averages": widths, "recipe": recipe}
         checkpoint.save(folder, trainer.step, tensors, state, keep=ALL, fingerprint=place.fingerprint)
 
     return keep
