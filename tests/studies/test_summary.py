@@ -38,9 +38,15 @@ def test_each_ordering_stands_under_its_answer(folder, tmp_path):
     text = summary(results_of(folder), tmp_path / "studies.md")
     held, did_not, noise = (text.index(h) for h in ("## What held", "## What did not", "## Inside the noise"))
     assert held < text.index("one True") < did_not < text.index("one False") < noise < text.index("two None")
-    for needed in ("`sfumato study one --scale tiny`", "good: FD[digits] 1.5", "(studies/one/one.md)", "200"):
+    for needed in ("`sfumato study one --scale tiny`", "good: FD[digits] 1.5", "[one, tiny](studies/one/one.md)", "200"):
         assert needed in text, needed
     assert "bad: FD" not in text
+
+
+def test_a_study_at_cpu_scale_needs_no_word_for_it(folder, tmp_path):
+    file = folder / "one" / "one.json"
+    file.write_text(file.read_text().replace('"scale": "tiny"', '"scale": "cpu"'))
+    assert "[one](studies/one/one.md)" in summary(results_of(folder), tmp_path / "studies.md")
 
 
 def test_the_command_writes_the_page_and_the_part_of_the_readme(folder, tmp_path):

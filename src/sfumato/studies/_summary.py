@@ -117,7 +117,8 @@ def placed(text: str, part: str, name: str) -> str:
 
 def _link(tree: Mapping[str, Any], page: Path) -> str:
     target = os.path.relpath(Path(tree["file"]).with_suffix(".md"), page.parent)
-    return f"[{tree['name']}]({Path(target).as_posix()})"
+    name = tree["name"] if tree["scale"] == "cpu" else f"{tree['name']}, {tree['scale']}"
+    return f"[{name}]({Path(target).as_posix()})"
 
 
 def _scores(tree: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
