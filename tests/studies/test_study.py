@@ -155,5 +155,5 @@ def test_optimizers_differ_in_their_optimiser_and_batch_only_and_each_is_tried_a
     own = [row for row in study.rows if "batch" not in row.name]
     rates = {kind: [row.recipe.train.optimizer.options["lr"] for row in own if row.name.startswith(kind)]
              for kind in ("Muon", "AdamW")}  # fmt: skip
-    assert rates == {"Muon": [0.01, 0.02, 0.04], "AdamW": [0.001, 0.002, 0.004]}
+    assert rates == {"Muon": [0.005, 0.01, 0.02, 0.04], "AdamW": [0.001, 0.002, 0.004]}
     assert study.rows[0].recipe.train.minutes == 4.0 and study.rows[0].recipe.sample.guidance == 1.0
