@@ -55,7 +55,10 @@ def fashion_mnist_cpu_hour() -> Recipe:
     return replace(
         recipe,
         name="fashion-mnist-cpu-hour",
-        train=replace(recipe.train, minutes=60.0, evaluate_every=200_000),
+        train=replace(
+            recipe.train, minutes=60.0, evaluate_every=200_000,
+            optimizer=part("training.optim", "muon", lr=0.01, rest_lr=1e-3),  # of `sfumato study optimizers`
+        ),
         ema=Ema(power=(0.05, 0.10), use="power-0.10", snapshots=16),
         sample=replace(recipe.sample, guidance=1.3),
     )
