@@ -55,6 +55,7 @@ def fashion_mnist_cpu_hour() -> Recipe:
     return replace(
         recipe,
         name="fashion-mnist-cpu-hour",
+        draw=part("draws", "lognormal", mean=-0.9, std=1.2),
         train=replace(
             recipe.train, minutes=60.0, evaluate_every=200_000,
             optimizer=part("training.optim", "muon", lr=0.01, rest_lr=1e-3),  # of `sfumato study optimizers`
