@@ -33,6 +33,7 @@ from sfumato.training.ema import Averages
 from sfumato.training.guard import FiniteWatch
 from sfumato.training.progress import Rates, load_optimizer, optimizer_tensors, share_spent
 from sfumato.training.recipe import Recipe
+from sfumato.training.replicas import running_statistics, set_back
 
 SIDES = ("generator", "discriminator")
 
@@ -54,6 +55,7 @@ class AdversarialTrainer:
         self.loader = loader_for(
             data, recipe.train.seed, device, flip=recipe.data.flip, workers=recipe.data.workers
         )
+        self.statistics = running_statistics(self.network)
         self.sides: dict[str, nn.Module] = {side: self.network.get_submodule(side) for side in SIDES}
         self.optimizers: dict[str, list[Optimizer]] = {
             side: make(recipe.train.optimizer, {"network": module}) for side, module in self.sides.items()
@@ -77,7 +79,7 @@ class AdversarialTrainer:
         x0, label, positions = self.loader.batch(self.seen, train.batch)
         label = label if self.recipe.data.labels else None
         z = self.network.latents(positions, seed=train.seed, device=self.device)  # type: ignore[operator]
-        buffers = {name: b.clone() for name, b in self.network.named_buffers()}
+        statistics = [statistic.clone() for statistic in self.statistics]
         factor = self.rate(self.seen, spent)
         self.network.train()
         with self._autocast():
@@ -95,8 +97,7 @@ class AdversarialTrainer:
         if good:
             self.averages.update(self.network, self.seen, train.batch)
         else:
-            for name, buffer in self.network.named_buffers():
-                buffer.copy_(buffers[name])
+            set_back(self.statistics, statistics)
         return good
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:

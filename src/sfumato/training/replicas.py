@@ -106,6 +106,12 @@ def running_statistics(network: nn.Module) -> list[Tensor]:
     return [s for m in norms for s in (m.running_mean, m.running_var, m.num_batches_tracked) if s is not None]
 
 
+def set_back(statistics: Sequence[Tensor], before: Sequence[Tensor]) -> None:
+    """Give running statistics the values that they had before a step, in place."""
+    for now, old in zip(statistics, before):
+        now.copy_(old)
+
+
 def check_shared(recipe: Recipe, ranks: Ranks) -> None:
     """Refuse a recipe whose batch cannot be cut into shares.
 

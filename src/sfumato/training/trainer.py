@@ -31,7 +31,7 @@ from sfumato.training.guard import FiniteWatch
 from sfumato.training.late import Question, asked, can_wait, step_if
 from sfumato.training.progress import Rates, load_optimizer, optimizer_tensors, share_spent
 from sfumato.training.recipe import Recipe
-from sfumato.training.replicas import Copies, quiet, running_statistics
+from sfumato.training.replicas import Copies, quiet, running_statistics, set_back
 from sfumato.training.tally import Tally
 from sfumato.training.tuning import compile_network, compiles, fitting
 
@@ -160,8 +160,7 @@ class Trainer:
         """Step or skip as the device finds, and return whether the last step that is known of was taken."""
         step_if(good, self.optimizers)
         self._average_statistics()
-        for now, old in zip(self.statistics, statistics):
-            now.copy_(torch.where(good, now, old))
+        set_back(self.statistics, [torch.where(good, now, old) for now, old in zip(self.statistics, statistics)])
         self.averages.update(self.network, self.seen, len(samples), good)
         log_snr = self._note(taken, each, norm, good)
         self._forget()
@@ -199,8 +198,7 @@ class Trainer:
     def _undo(self, statistics: list[Tensor]) -> None:
         """Forget the gradients, and set the running statistics of BatchNorm back."""
         self._forget()
-        for now, before in zip(self.statistics, statistics):
-            now.copy_(before)
+        set_back(self.statistics, statistics)
 
     def _forget(self) -> None:
         for optimizer in self.optimizers:
