@@ -157,3 +157,14 @@ def test_optimizers_differ_in_their_optimiser_and_batch_only_and_each_is_tried_a
              for kind in ("Muon", "AdamW")}  # fmt: skip
     assert rates == {"Muon": [0.005, 0.01, 0.02, 0.04], "AdamW": [0.001, 0.002, 0.004]}
     assert study.rows[0].recipe.train.minutes == 4.0 and study.rows[0].recipe.sample.guidance == 1.0
+
+
+def test_some_rows_of_a_study_keep_the_orderings_between_them() -> None:
+    study = find_study("optimizers", "cpu")
+    part = study.only(["AdamW 0.002", "Muon 0.02"])
+    assert [row.name for row in part.rows] == ["Muon 0.02", "AdamW 0.002"]
+    assert [ordering.claim for ordering in part.orderings] == ["Muon 0.02 scores below AdamW 0.002"]
+    with pytest.raises(StudyError, match="Unknown row of optimizers 'AdamW 0.02'. Did you mean 'AdamW 0.002'"):
+        study.only(["AdamW 0.02"])
+    guided = find_study("classifier-guidance", "cpu")
+    assert guided.guides and not guided.only([row.name for row in guided.rows if not row.guide]).guides

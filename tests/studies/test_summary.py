@@ -38,7 +38,8 @@ def test_each_ordering_stands_under_its_answer(folder, tmp_path):
     text = summary(results_of(folder), tmp_path / "studies.md")
     held, did_not, noise = (text.index(h) for h in ("## What held", "## What did not", "## Inside the noise"))
     assert held < text.index("one True") < did_not < text.index("one False") < noise < text.index("two None")
-    for needed in ("`sfumato study one --scale tiny`", "good: FD[digits] 1.5", "[one, tiny](studies/one/one.md)", "200"):
+    command = "`sfumato study one --scale tiny`"
+    for needed in (command, "good: FD[digits] 1.5", "[one, tiny](studies/one/one.md)", "200"):
         assert needed in text, needed
     assert "bad: FD" not in text
 

@@ -15,6 +15,8 @@ def study(
     name: Annotated[Positional[str], arg(metavar="NAME")],
     *,
     scale: Literal["tiny", "cpu", "lossy", "paper"] = "cpu",
+    rows: Annotated[tuple[str, ...], arg(metavar="ROW ...")] = (),
+    seeds: Annotated[tuple[int, ...], arg(metavar="SEED ...")] = (),
     out: Folder = None,
     runs: Folder = None,
     estimate: bool = False,
@@ -34,6 +36,9 @@ def study(
         name: Name of a study; see `sfumato list studies`.
         scale: tiny (seconds, on digits), cpu (two cores, on Fashion-MNIST), lossy (the same on cats and frogs of
             CIFAR-10 as JPEG files, to be compared only with themselves) or paper.
+        rows: Only these rows, by name, and the orderings between them; all unless given. Their table takes the place of
+            the whole one, so give another --out (and --runs, to share what is trained).
+        seeds: Training seeds; those of the scale unless given.
         out: The study's directory; runs/studies/NAME-SCALE unless given.
         runs: Where trained runs lie, so that studies may share them; the study's directory unless given.
         estimate: Print the cost and stop.
@@ -50,6 +55,10 @@ def study(
     from sfumato.studies import _cost, _pages, _sharing, _study, _verdict, _work
 
     asked = _study.find_study(name, scale)
+    if rows:
+        asked = asked.only(rows)
+    if seeds:
+        asked = asked.resized(seeds=tuple(dict.fromkeys(seeds)))
     cost = _cost.estimate(asked, data_root)
     print(f"{asked.question}\nCost: {cost}.", flush=True)
     if estimate:
@@ -65,7 +74,8 @@ def study(
     outcomes = _work.carry_out(
         asked, folder, runs=runs, root=data_root, device=device_named(device), quiet=quiet
     )
-    command = shlex.join(["sfumato", "study", asked.name, "--scale", scale])
+    chosen = [*(("--rows", *rows) if rows else ()), *(("--seeds", *map(str, seeds)) if seeds else ())]
+    command = shlex.join(["sfumato", "study", asked.name, "--scale", scale, *chosen])
     written = _pages.write(asked, outcomes, cost, folder, command)
     print(text_table(_pages.lines(asked, outcomes, cost.parameters)))
     for verdict in _verdict.verdicts(asked, outcomes):

@@ -206,6 +206,22 @@ class Study:
         """Return the study with fields replaced, e.g. n or seeds."""
         return replace(self, **fields)
 
+    def only(self, names: Sequence[str]) -> Study:
+        """Return the study with some of its rows, in its own order, and the orderings that are between them.
+
+        Raises:
+            StudyError: For a row it does not have; the nearest is offered.
+        """
+        known = [row.name for row in self.rows]
+        for name in names:
+            if name not in known:
+                raise StudyError(nearest(f"row of {self.name}", name, known))
+        rows = tuple(row for row in self.rows if row.name in names)
+        orderings = tuple(o for o in self.orderings if set(o.rows) <= set(names))
+        used = {row.guide for row in rows}
+        guides = {name: recipe for name, recipe in self.guides.items() if name in used}
+        return replace(self, rows=rows, orderings=orderings, guides=guides)
+
 
 def studies() -> dict[str, Callable[..., Study]]:
     """Return every study by name: the entries of this room that take a scale."""
