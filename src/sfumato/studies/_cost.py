@@ -45,6 +45,7 @@ class Estimate:
         speed: GFLOP a second of a forward pass here.
         parameters: Of each run's network.
         nfe: Network calls an image of each row.
+        clocked: Minutes of training of the runs whose budget is in minutes.
     """
 
     runs: int
@@ -56,11 +57,22 @@ class Estimate:
     speed: float
     parameters: dict[str, int]
     nfe: dict[str, int]
+    clocked: float = 0.0
+
+    @property
+    def training(self) -> str:
+        """What is trained, in words: images, or minutes, or both.
+
+        >>> Estimate(2, 0, 2, 200, 400, 1.0, 1.0, {}, {}, clocked=8.0).training
+        '8 minutes of training'
+        """
+        images, minutes = f"{self.trained:,} training images", f"{self.clocked:g} minutes of training"
+        return " and ".join([images] * (self.trained > 0 or not self.clocked) + [minutes] * (self.clocked > 0))
 
     def __str__(self) -> str:
         minutes = self.gflop / self.speed / 60
         return (
-            f"training {self.runs} run{'s' * (self.runs > 1)}, {self.trained:,} images; "
+            f"{self.runs} run{'s' * (self.runs > 1)}, {self.training}; "
             f"sampling {self.judged} row{'s' * (self.judged > 1)}, {self.sampled:,} images x NFE = "
             f"{self.calls:,} network calls; {self.gflop / 1e3:.3g} TFLOP, about {minutes:.2g} minutes at the "
             f"{self.speed:.3g} GFLOP/s this machine reaches just now, and the judging"
@@ -152,6 +164,7 @@ def estimate(study: Study, root: Path | str | None = None) -> Estimate:
         speed=fastest,
         parameters=parameters,
         nfe=nfe,
+        clocked=sum(r.train.minutes or 0.0 for r in resolved.values()) * seeds,
     )
 
 

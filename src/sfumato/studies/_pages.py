@@ -257,7 +257,7 @@ def markdown(
         study.question,
         *([f"**Lossy data.** {LOSSY}"] if study.scale == "lossy" else []),
         f"- **Varies:** {study.varies}\n- **Held equal:** {study.equal}\n- **Training seeds:** {seeds}; "
-        f"**images judged:** n = {study.n:,} a row\n- **Cost:** {cost.trained:,} training images, {cost.calls:,} "
+        f"**images judged:** n = {study.n:,} a row\n- **Cost:** {cost.training}, {cost.calls:,} "
         f"network calls to sample, {cost.gflop / 1e3:.3g} TFLOP\n{judged_on(outcomes)}- **Command:** `{command}`",
         markdown_table(table),
         "Intervals are 95% intervals of the noise of a finite set of images, not of training"
