@@ -89,7 +89,7 @@ class Evidence:
     def has_floor(self) -> bool:
         """Whether the pool holds n images, equally many of each class where floors are drawn balanced."""
         labels = self.pool_labels
-        if labels is None:
+        if labels is None or not len(self.pool):
             return self.n <= len(self.pool)
         counts = np.unique(labels, return_counts=True)[1]
         shares = self.n // len(counts) + (np.arange(len(counts)) < self.n % len(counts))
