@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,15 @@ def test_a_class_that_is_too_scarce_for_a_floor_leaves_it_out_and_says_so():
     found = evidence(training.images[:60].repeat(25, 1, 1, 1), np.arange(1500) % 10)
     score = distance("fd", found)
     assert score.floor is None and any(flag.startswith("no floor") for flag in score.flags)
+
+
+def test_where_no_other_real_images_are_left_there_is_a_score_and_no_floor():
+    """Judged by all training images of a dataset without a validation part, as when a width is chosen there."""
+    training = load("digits", split="train")
+    found = evidence(training.images[:60], np.arange(60) % 10)
+    alone = replace(found, pool=training.take(0, 0))
+    score = distance("fd", alone)
+    assert not alone.has_floor and score.floor is None and score.value == distance("fd", found).value
 
 
 def test_a_model_that_copies_is_seen():
