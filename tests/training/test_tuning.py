@@ -87,7 +87,7 @@ def test_the_hour_follows_the_clock_and_works_on_a_short_budget(tmp_path, real_d
     from sfumato.training.loop import train
 
     fields = ["train.minutes=0.05", "data.first=256", "train.batch=8", "network.width=16", "network.embedding=32",
-              "train.evaluate_every=none", "sample.grid.steps=2", "train.log_every=8"]  # fmt: skip
+              "train.evaluate_every=none", "sample.grid.steps=6", "train.log_every=8"]  # fmt: skip
     run = train(override(fashion_mnist_cpu_hour(), fields), tmp_path, root=real_data, quiet=True, device="cpu")
     assert run.checkpoint.state["elapsed"] >= 3
     last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
