@@ -178,7 +178,7 @@ def test_every_study_runs_at_tiny_scale(name: str, tmp_path: Path, capfd: pytest
     words = ["study", name, "--scale", "tiny", "--out", str(tmp_path), "--device", "cpu", "--quiet"]
     assert main(words) == 0
     said = capfd.readouterr().out
-    assert "Cost: " in said and said.index("Cost:") < said.index("row ")
+    assert "training images; sampling" in said and said.index("Cost: ") < said.index("row ")
     tree = json.loads((tmp_path / f"{name}.json").read_text())
     assert all(row["scores"] or row["failed"] for row in tree["rows"])
     assert (tmp_path / f"{name}.md").read_text().count("\n| ") >= len(tree["rows"]) // len(tree["seeds"])
