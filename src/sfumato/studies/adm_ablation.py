@@ -20,7 +20,7 @@ from sfumato.studies._bases import sheets_of, small_iddpm
 from sfumato.studies._study import Ordering, Row, Study, at
 from sfumato.training.recipe import Recipe, part
 
-SIZES = {"tiny": (100, (0,)), "cpu": (1000, (0,)), "paper": (50_000, (0,))}
+SIZES = {"tiny": (100, (0,)), "cpu": (1000, (0, 1)), "paper": (50_000, (0,))}
 # scale -> options of the network of each row
 FACTORS: dict[str, dict[str, dict[str, object]]] = {
     "tiny": {

@@ -22,8 +22,8 @@ from sfumato.training.recipe import Recipe, override
 # scale -> images judged, training seeds, minutes (0 for no rows at equal minutes), two classes to look at
 SIZES = {
     "tiny": (80, (0,), 0.05, ("0", "1")),
-    "cpu": (1000, (0,), 3.0, ("pullover", "trouser")),
-    "lossy": (1000, (0,), 3.0, ("cat", "frog")),
+    "cpu": (1000, (0, 1), 3.0, ("pullover", "trouser")),
+    "lossy": (1000, (0, 1), 3.0, ("cat", "frog")),
     "paper": (1000, (0,), 0.0, ("cat", "frog")),
 }
 PAPER = {
@@ -48,24 +48,35 @@ def pairs(scale: str) -> dict[str, tuple[Recipe, Recipe]]:
     return {name: (without(recipe), recipe) for name, recipe in labelled.items()}
 
 
+def _for(recipe: Recipe, minutes: float) -> Recipe:
+    return replace(override(recipe, [f"train.minutes={minutes}"]), name=f"{recipe.name}-minutes")
+
+
+def _rows(side: str, plain: Recipe, labelled: Recipe, looked_at: tuple[str, str], after: str = "") -> tuple[Row, ...]:
+    """Return what one side is judged by: a run without labels, one with them, and two classes of the latter."""
+    run = f"{side} labelled{after}"
+    return (
+        Row(f"{side}, unlabelled{after}", plain),
+        Row(f"{side}, labelled{after}", labelled, run=run),
+        *(Row(f"{side}, {nth} class{after}", labelled, run=run, judge=OneClass(name))
+          for nth, name in zip(("first", "second"), looked_at, strict=True)),
+    )  # fmt: skip
+
+
 def gan_diffusion(scale: str) -> Study:
     """Compare DCGAN with diffusion at equal images and equal minutes, in score and in speed of sampling.
 
     Arguments:
         scale: "tiny" (digits), "cpu" (Fashion-MNIST at 14x14), "lossy" or "paper" (cats and frogs of CIFAR-10).
     """
-    n, seeds, minutes, (first, second) = at(scale, SIZES)
-    rows = []
+    n, seeds, minutes, looked_at = at(scale, SIZES)
+    rows: list[Row] = []
     for side, (plain, labelled) in pairs(scale).items():
-        rows.append(Row(f"{side}, unlabelled", plain))
-        rows.append(Row(f"{side}, labelled", labelled, run=f"{side} labelled"))
-        for nth, name in (("first", first), ("second", second)):
-            rows.append(Row(f"{side}, {nth} class", labelled, run=f"{side} labelled", judge=OneClass(name)))
+        rows += _rows(side, plain, labelled, looked_at)
         if minutes:
-            timed = override(plain, [f"train.minutes={minutes}"])
-            rows.append(Row(f"{side}, {minutes:g} minutes", replace(timed, name=f"{plain.name}-minutes")))
+            rows += _rows(side, _for(plain, minutes), _for(labelled, minutes), looked_at, f", {minutes:g} minutes")
     rows = [replace(row, paper=PAPER.get(row.name)) for row in rows]
-    kinds = ["unlabelled", "labelled", "first class", "second class"] + ([f"{minutes:g} minutes"] if minutes else [])
+    kinds = [row.name.removeprefix("GAN, ") for row in rows if row.name.startswith("GAN")]
     return Study(
         name="gan-diffusion",
         scale=scale,

@@ -15,7 +15,13 @@ from sfumato.studies._bases import cats, sheets_of, small_gan
 from sfumato.studies._study import Ordering, Row, Study, at
 from sfumato.training.recipe import Recipe, override
 
-SIZES = {"tiny": (200, (0,)), "cpu": (2000, (0,)), "lossy": (1000, (0,)), "paper": (1000, (0,))}
+# scale -> images judged, training seeds, training images (none for the recipe's own): GANs at 30,000 tell nothing apart
+SIZES = {
+    "tiny": (200, (0,), None),
+    "cpu": (2000, (0, 1), 120_000),
+    "lossy": (1000, (0, 1), 120_000),
+    "paper": (1000, (0,), None),
+}
 WIDER = {  # more channels where images are coarse
     "tiny": ("network.up=[32]", "network.down=[32]"),
     "cpu": ("network.up=[256]", "network.down=[256]"),
@@ -46,9 +52,10 @@ def gan_variants(scale: str) -> Study:
     Arguments:
         scale: "tiny" (digits), "cpu" (Fashion-MNIST at 14x14), "lossy" or "paper" (cats of CIFAR-10).
     """
-    n, seeds = at(scale, SIZES)
+    n, seeds, images = at(scale, SIZES)
     base = course_dcgan_cats() if scale == "paper" else override(cats(small_gan(scale), scale), ["objective=gan"])
-
+    if images:
+        base = override(base, [f"train.images={images}"])
 
     def row(name: str, recipe: Recipe) -> Row:
         slug = name.replace(", ", "-").replace(" ", "-")

@@ -21,7 +21,7 @@ from sfumato.studies._bases import sheets_of, small_ddpm
 from sfumato.studies._study import Ordering, Row, Study, at
 from sfumato.training.recipe import Recipe, override
 
-SIZES = {"tiny": (200, (0,), 10), "cpu": (1000, (0,), 50), "paper": (50_000, (0,), 1000)}  # n, seeds, steps
+SIZES = {"tiny": (200, (0,), 10), "cpu": (1000, (0, 1), 50), "paper": (50_000, (0,), 1000)}  # n, seeds, steps
 BOUND = ("weighting=native", "objective=vlb", "objective.fixed=large")
 FIXED, DIAGONAL = ("sample.sampler.variance=large",), ("variance=diagonal", "sample.sampler.variance=diagonal")
 CELLS = {  # name: fields, the paper's FID, the recipe of the paper

@@ -19,8 +19,8 @@ from sfumato.training.recipe import override
 
 SIZES = {  # scale -> images judged, training seeds, steps of sampling
     "tiny": (200, (0,), 10),
-    "cpu": (1000, (0,), 50),
-    "lossy": (1000, (0,), 50),
+    "cpu": (1000, (0, 1), 50),
+    "lossy": (1000, (0, 1), 50),
     "paper": (1000, (0,), 500),
 }
 CHAINS = {
