@@ -103,6 +103,15 @@ def test_a_refused_override_gives_the_rule_the_value_and_the_nearest_name(
     assert message in str(caught.value)
 
 
+def test_guidance_turned_off_lets_go_of_what_shaped_it_unless_that_is_asked_for_too(recipe: Recipe) -> None:
+    guided = override(recipe, ["sample.guidance=2", "sample.interval=0.3,5", "sample.guidance_ramp=cosine"])
+    assert override(guided, ["sample.guidance=1"]) == recipe
+    assert override(guided, ["sample.guidance=1", "sample.interval=0.1,2"]).sample.interval == (0.1, 2)
+    assert override(guided, ["sample.guidance=1", "sample.autoguidance=@7"]).sample.interval == (0.3, 5)
+    assert override(guided, ["sample.guidance=3"]).sample.interval == (0.3, 5)
+    assert override(recipe, ["sample.interval=0.3,5"]).sample.interval == (0.3, 5)  # refused where it is resolved
+
+
 @pytest.mark.parametrize(
     ("room", "name", "near"),
     [("recipes", "edm-digit", "edm-digits"), ("samplers", "huen", "heun"), ("core.target", "epss", "eps"),

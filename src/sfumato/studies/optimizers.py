@@ -33,7 +33,7 @@ def _base(scale: str, minutes: float) -> Recipe:
     if scale == "tiny":
         return tiny(edm_digits())
     once = ("draw.mean=-1.2", "train.evaluate_every=none", "train.sheet_every=100000000", "train.log_every=1280")
-    kept = ("ema.power=0.10", "ema.use=power-0.10", "ema.snapshots=0", "sample.guidance=1.0", "sample.interval=none")
+    kept = ("ema.power=0.10", "ema.use=power-0.10", "ema.snapshots=0", "sample.guidance=1.0")
     made = override(fashion_mnist_cpu_hour(), (f"train.minutes={minutes:g}", *once, *kept))
     return replace(made, name="edm-fashion-mnist")
 

@@ -18,7 +18,7 @@ from sfumato.core.find import OptionError
 from sfumato.core.level import Level, index_in
 from sfumato.training.assemble import asks, build_grid, context_of, option, trains
 from sfumato.training.checkpoint import steps
-from sfumato.training.guiding import by_weight, weak_of
+from sfumato.training.guiding import weak_of
 from sfumato.training.recipe import Recipe, RecipeError, Shape
 
 
@@ -37,7 +37,7 @@ def check_guidance(recipe: Recipe) -> None:
             f"sample.guidance_by_class gives every class its own weight, so sample.guidance={sample.guidance:g} would "
             "not be used. Set sample.guidance=1, or leave out sample.guidance_by_class."
         )
-    if by_weight(sample):
+    if sample.by_weight:
         _check_weights(recipe, classes)
     elif sample.guidance_ramp != "constant":
         raise RecipeError(
@@ -68,7 +68,7 @@ def _check_weights(recipe: Recipe, classes: int) -> None:
 
 def _check_interval(recipe: Recipe, interval: tuple[float, float]) -> None:
     low, high = interval
-    if not by_weight(recipe.sample) and recipe.sample.autoguidance is None:
+    if not recipe.sample.by_weight and recipe.sample.autoguidance is None:
         raise RecipeError(
             f"sample.interval={low:g},{high:g} limits guidance, and sample.guidance=1 is none. Set sample.guidance or "
             "sample.autoguidance, or sample.interval=none."

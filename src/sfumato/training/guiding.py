@@ -62,11 +62,6 @@ def weak_of(text: str, field: str = "sample.autoguidance") -> Weak:
     return Weak(folder, int(numbers[0]) if numbers else None, names[0] if names else None)
 
 
-def by_weight(sample: Sample) -> bool:
-    """Return whether classifier-free guidance is asked for."""
-    return sample.guidance != 1 or any(w != 1 for w in sample.guidance_by_class)
-
-
 def guide(
     recipe: Recipe, denoiser: Denoiser, *, weak: Denoiser | None = None, logits: NoisyClassifier | None = None
 ) -> tuple[Denoiser, Callable[..., Any]]:
@@ -83,7 +78,7 @@ def guide(
     if weak is not None:
         stronger = find("guidance", "autoguidance")(denoiser, weak, sample.autoguidance_weight)
         denoiser = find("guidance", "interval")(stronger, denoiser, *interval) if sample.interval else stronger
-    if by_weight(sample):
+    if sample.by_weight:
         weight = weight_of(sample.guidance, sample.guidance_by_class, sample.guidance_ramp)
         denoiser = find("guidance", "cfg")(denoiser, weight, interval)
     if sample.threshold != "none":

@@ -216,6 +216,11 @@ class Sample:
     size: tuple[int, ...] = ()
     batch: int = 128
 
+    @property
+    def by_weight(self) -> bool:
+        """Whether classifier-free guidance is asked for."""
+        return self.guidance != 1 or any(w != 1 for w in self.guidance_by_class)
+
 
 @dataclass(frozen=True)
 class Evaluate:
@@ -290,6 +295,8 @@ class Recipe:
 def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     """Return the recipe with fields replaced by dotted assignments, applied in order.
 
+    Turning guidance off (sample.guidance=1) also lets go of the recipe's own interval and ramp, which shape it.
+
     Arguments:
         recipe: Any recipe.
         assignments: Texts such as "train.batch=128", "sample.sampler=heun", "sample.sampler.churn=40".
@@ -297,15 +304,24 @@ def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     Raises:
         RecipeError: For an unknown field or an ill-typed value; the message names the nearest valid field.
     """
+    guided = recipe.sample.by_weight
+    named: set[str] = set()
     for text in assignments:
         path, equals, value = text.partition("=")
         if not equals:
             raise RecipeError(f"An override reads field=value, for example train.batch=128; got {text!r}.")
+        keys = path.strip().replace("-", "_").split(".")
         try:
-            recipe = _assign(recipe, path.strip().replace("-", "_").split("."), value, path.strip())
+            recipe = _assign(recipe, keys, value, path.strip())
         except OptionError as error:
             raise RecipeError(str(error)) from None
-    return recipe
+        named.add(".".join(keys))
+    if not guided or recipe.sample.by_weight:
+        return recipe
+    shaping: dict[str, Any] = {"guidance_ramp": "constant"}
+    shaping |= {"interval": None} if recipe.sample.autoguidance is None else {}
+    idle = {name: none for name, none in shaping.items() if f"sample.{name}" not in named}
+    return dataclasses.replace(recipe, sample=dataclasses.replace(recipe.sample, **idle))
 
 
 def differences(a: Any, b: Any, path: str = "") -> dict[str, tuple[str, str]]:
