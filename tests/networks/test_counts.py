@@ -189,6 +189,8 @@ def test_plain_network_of_source_002_within_a_percent():
         ({"up": (256, 256, 64), "classes": 10}, 1_880_192 + 110, 673_536 + 110),
         # 28 pixels: z -> 128 at 7x7 -> 64 at 14 -> 1 at 28, kernels of 7 at the ends
         ({"size": 28, "channels": 1, "up": (128, 64), "down": (64, 128)}, 935_296, 138_624),
+        # 14 pixels: z -> 128 at 4x4 -> 64 at 7 -> 1 at 14, kernels of 3 between 4 and 7
+        ({"size": 14, "channels": 1, "up": (128, 64), "down": (64, 128)}, 337_280, 77_056),
         ({"size": 64, "latent": 100, "up": (512, 256, 128, 64), "down": (64, 128, 256, 512)}, 3_576_704, 2_765_568),
     ],
 )

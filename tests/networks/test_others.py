@@ -34,7 +34,7 @@ GAN = {"size": 16, "latent": 8, "up": (8, 8), "down": (8, 8)}
         (dit, {"size": 27}, "multiple of patch"),
         (dit, {"width": 190}, "multiple of 4"),
         (dit, {"position": "none"}, "Available: sincos, learned"),
-        (dcgan, GAN | {"size": 36}, r"2 layers up leave size=36 a coarsest map of side 9.* Layers that fit: none"),
+        (dcgan, GAN | {"size": 36}, r"2 layers up leave size=36 a coarsest map of side 9.* Layers that fit: 3, 4, 5"),
         (dcgan, GAN | {"size": 64}, "Layers that fit: 3, 4, 5"),
         (dcgan, GAN | {"size": 32, "down": (8, 8, 8)}, "2 up and 3 down"),
         (dcgan, GAN | {"prior": "cauchy"}, "normal, uniform"),
@@ -128,6 +128,17 @@ def test_dcgan_generates_and_judges_with_labels():
         network(z[:, :4], label)
     with pytest.raises(ValueError, match="16x16"):
         network.discriminator(torch.zeros(1, 3, 32, 32))
+
+
+@pytest.mark.parametrize("size", [14, 13, 28, 27])
+def test_every_pixel_of_a_gan_of_an_odd_side_is_made_and_judged(size):
+    network = awake(dcgan(**GAN | {"size": size, "up": (8, 8), "down": (8, 8)}))
+    images = network(torch.randn(64, 8, generator=torch.Generator().manual_seed(0)))
+    assert images.shape == (64, 3, size, size)
+    assert images.std(0).min() > 0
+    images = images.detach().requires_grad_()
+    (seen,) = torch.autograd.grad(network.discriminator(images).sum(), images)
+    assert seen.abs().amax(0).min() > 0
 
 
 def test_dcgan_starts_as_published():

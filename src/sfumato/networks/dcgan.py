@@ -3,8 +3,9 @@
     G: z -> 4x4 -> 8x8 -> ... -> size     transposed 4x4 convolutions, BatchNorm, ReLU; tanh at the end
     D: size -> ... -> 4x4 -> one logit    4x4 convolutions, BatchNorm (not on the input), LeakyReLU 0.2
 
-The coarsest map has the side that halving leaves: 4 for 32 and 64 pixels, 7 for 28, and the layers that meet it have
-kernels of that side. No layer has a bias except the BatchNorms; weights start as N(0, 0.02), gains as N(1, 0.02). A
+A side is half of the next, rounded up: 14 pixels have maps of 7 and 4. Kernels are 4 wide where the larger side of a
+layer is even and 3 where it is odd, so that D meets every pixel that G makes; those that meet the coarsest map have its
+side. No layer has a bias except the BatchNorms; weights start as N(0, 0.02), gains as N(1, 0.02). A
 labelled pair embeds the class: appended to z in G, and repeated over all pixels as extra channels in D. The pair is
 one module, so that it is saved, loaded and averaged together.
 
@@ -14,6 +15,7 @@ one module, so that it is saved, loaded and averaged together.
 | 32x32 | 256,128,64 | 64,128,256 | 128 | 1,183,616 | 663,296 |
 | 32x32, early channels kept | 256,256,64 | 128,128,256 | 128 | 1,839,232 | 797,440 |
 | 28x28, one channel | 128,64 | 64,128 | 128 | 935,296 | 138,624 |
+| 14x14, one channel | 128,64 | 64,128 | 128 | 337,280 | 77,056 |
 
 References:
     "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks", Radford et al.,
@@ -23,6 +25,7 @@ References:
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal, get_args
 
 import torch
@@ -44,6 +47,23 @@ def _normal(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Conv2d | nn.ConvTranspo
     return layer
 
 
+def _sides(size: int, layers: int) -> list[int]:
+    """Return the sides of the maps, the images' own first.
+
+    >>> _sides(14, 2)
+    [14, 7, 4]
+    """
+    sides = [size]
+    for _ in range(layers):
+        sides.append((sides[-1] + 1) // 2)
+    return sides
+
+
+def _kernel(side: int) -> int:
+    """Return the width of the kernel between a map of a side and the next coarser one."""
+    return 3 if side % 2 else 4
+
+
 def _batch_norm(width: int) -> nn.BatchNorm2d:
     norm = nn.BatchNorm2d(width)
     nn.init.normal_(norm.weight, mean=1.0, std=STD)
@@ -55,24 +75,27 @@ class Generator(nn.Module):
 
     Arguments:
         latent: Length of z.
-        up: Channels at the coarsest map, at twice its side, ...
+        up: Channels at the coarsest map, the next, ...
         out_channels: Image channels.
-        side: Of the coarsest map.
+        sides: Of the maps, the images' own first.
         classes: Number of classes, 0 = unlabelled.
         embedding: Length of the class embedding appended to z.
     """
 
     def __init__(
-        self, latent: int, up: tuple[int, ...], out_channels: int, side: int, classes: int, embedding: int
+        self, latent: int, up: tuple[int, ...], out_channels: int, sides: list[int], classes: int, embedding: int
     ) -> None:
         super().__init__()
         self.latent = latent
         self.label = LabelTable(classes, embedding)
+        *finer, coarsest = sides
         widths = (latent + (embedding if classes else 0), *up, out_channels)
-        self.convs = nn.ModuleList(
-            _normal(nn.ConvTranspose2d(a, b, 4 if i else side, stride=2 if i else 1, padding=1 if i else 0, bias=False))
-            for i, (a, b) in enumerate(zip(widths, widths[1:]))
+        first = _normal(nn.ConvTranspose2d(widths[0], widths[1], coarsest, bias=False))
+        rest = (
+            _normal(nn.ConvTranspose2d(a, b, _kernel(side), stride=2, padding=1, bias=False))
+            for (a, b), side in zip(pairwise(widths[1:]), reversed(finer), strict=True)
         )
+        self.convs = nn.ModuleList([first, *rest])
         self.norms = nn.ModuleList(_batch_norm(width) for width in up)
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
@@ -90,22 +113,23 @@ class Discriminator(nn.Module):
 
     Arguments:
         channels: Image channels.
-        down: Channels at size / 2, size / 4, ..., the coarsest map.
-        side: Of the coarsest map.
+        down: Channels at the first map, at the next, ..., at the coarsest.
+        sides: Of the maps, the images' own first.
         classes: Number of classes, 0 = unlabelled.
         embedding: Number of channels that carry the class embedding.
     """
 
-    def __init__(self, channels: int, down: tuple[int, ...], side: int, classes: int, embedding: int) -> None:
+    def __init__(self, channels: int, down: tuple[int, ...], sides: list[int], classes: int, embedding: int) -> None:
         super().__init__()
-        self.channels, self.side = channels, side * 2 ** len(down)
+        self.channels, self.side = channels, sides[0]
         self.label = LabelTable(classes, embedding)
         widths = (channels + (embedding if classes else 0), *down)
         self.convs = nn.ModuleList(
-            _normal(nn.Conv2d(a, b, 4, stride=2, padding=1, bias=False)) for a, b in zip(widths, down)
+            _normal(nn.Conv2d(a, b, _kernel(side), stride=2, padding=1, bias=False))
+            for a, b, side in zip(widths, down, sides)
         )
         self.norms = nn.ModuleList([nn.Identity(), *(_batch_norm(width) for width in down[1:])])
-        self.last = _normal(nn.Conv2d(down[-1], 1, side, bias=False))
+        self.last = _normal(nn.Conv2d(down[-1], 1, sides[-1], bias=False))
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         check_images(x, self.channels, self.side, "the discriminator's size")
@@ -159,10 +183,10 @@ def dcgan(
     Arguments:
         channels: Image channels, made and judged.
         classes: Number of classes, 0 = unlabelled.
-        size: Side of the images: that of the coarsest map, 2 to 8, times 2^len(up) = 2^len(down).
+        size: Side of the images; halved len(up) = len(down) times, rounding up, it leaves a coarsest map of 2 to 8.
         latent: Length of z.
-        up: Channels of the generator at the coarsest map, at twice its side, ...
-        down: Channels of the discriminator at size / 2, ..., the coarsest map.
+        up: Channels of the generator at the coarsest map, at the next, ...
+        down: Channels of the discriminator at the first map, at the next, ..., at the coarsest.
         embedding: Length of the class embedding.
         prior: Of z: "normal", or "uniform" on (-1, 1).
 
@@ -172,18 +196,18 @@ def dcgan(
     if prior not in get_args(Prior):
         raise ValueError(f"prior must be one of {', '.join(get_args(Prior))}; got {prior!r}.")
     for name, layers in (("up", up), ("down", down)):
-        side = size / 2 ** len(layers)
+        side = _sides(size, len(layers))[-1]
         if not layers or side not in SIDES:
-            fitting = [n for n in range(1, 10) if size / 2**n in SIDES]
+            fitting = [n for n in range(1, 10) if _sides(size, n)[-1] in SIDES]
             raise ValueError(
-                f"{len(layers)} layers {name} leave size={size} a coarsest map of side {side:g}, which must be a whole "
-                f"number from {SIDES[0]} to {SIDES[-1]}. Layers that fit: {', '.join(map(str, fitting)) or 'none'}."
+                f"{len(layers)} layers {name} leave size={size} a coarsest map of side {side}, which must be from "
+                f"{SIDES[0]} to {SIDES[-1]}. Layers that fit: {', '.join(map(str, fitting)) or 'none'}."
             )
     if len(up) != len(down):
         raise ValueError(f"G and D take as many layers; got {len(up)} up and {len(down)} down.")
-    side = size // 2 ** len(up)
+    sides = _sides(size, len(up))
     return DCGAN(
-        Generator(latent, up, channels, side, classes, embedding),
-        Discriminator(channels, down, side, classes, embedding),
+        Generator(latent, up, channels, sides, classes, embedding),
+        Discriminator(channels, down, sides, classes, embedding),
         prior,
     )

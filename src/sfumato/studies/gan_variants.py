@@ -24,8 +24,8 @@ SIZES = {
 }
 WIDER = {  # more channels where images are coarse
     "tiny": ("network.up=[32]", "network.down=[32]"),
-    "cpu": ("network.up=[256]", "network.down=[256]"),
-    "lossy": ("network.up=[256]", "network.down=[256]"),
+    "cpu": ("network.up=256,64", "network.down=64,256"),
+    "lossy": ("network.up=256,64", "network.down=64,256"),
     "paper": ("network.up=256,256,64", "network.down=128,128,256"),
 }
 PAPER = {"plain, half": 113.3, "plain": 109.1, "two-sided smoothing": 125.6}
