@@ -27,7 +27,8 @@ def ddpm_digits() -> Recipe:
     Command: sfumato train ddpm-digits
     Hardware and time: about a minute on two CPU cores.
     Expected: no published score.
-    Measured here: see the table of families in the docs.
+    Measured here: FD[digits] 0.16 [-0.23, 0.54]; n = 1,000 against the 360 test digits, floor -0.16 [-0.41, 0.09],
+    one seed, one core of an AMD EPYC.
     """
     return _chain("ddpm-digits", part("schedules", "linear", steps=1000), part("objectives", "denoising"))
 
@@ -40,7 +41,8 @@ def iddpm_digits() -> Recipe:
     Command: sfumato train iddpm-digits
     Hardware and time: about a minute on two CPU cores.
     Expected: no published score.
-    Measured here: see the table of families in the docs.
+    Measured here: FD[digits] 0.02 [-0.33, 0.38]; n = 1,000 against the 360 test digits, floor -0.16 [-0.41, 0.09],
+    one seed, one core of an AMD EPYC.
     """
     base = _chain("iddpm-digits", part("schedules", "cosine", steps=1000), part("objectives", "hybrid"))
     return replace(base, variance="range", sample=_ancestral("learned"))
@@ -54,7 +56,8 @@ def iddpm_vlb_digits() -> Recipe:
     Command: sfumato train iddpm-vlb-digits
     Hardware and time: about a minute on two CPU cores.
     Expected: no published score.
-    Measured here: see the table of families in the docs.
+    Measured here: FD[digits] 55.16 [48.75, 61.57]; n = 1,000 against the 360 test digits, floor -0.16 [-0.41,
+    0.09], one seed, one core of an AMD EPYC.
     """
     return replace(
         iddpm_digits(),
@@ -71,7 +74,8 @@ def vp_digits() -> Recipe:
     Command: sfumato train vp-digits
     Hardware and time: about a minute on two CPU cores.
     Expected: no published score.
-    Measured here: see the table of families in the docs.
+    Measured here: FD[digits] 0.38 [-0.02, 0.79]; n = 1,000 against the 360 test digits, floor -0.16 [-0.41, 0.09],
+    one seed, one core of an AMD EPYC.
     """
     return _shared(
         "vp-digits",
@@ -91,7 +95,8 @@ def ve_digits() -> Recipe:
     Command: sfumato train ve-digits
     Hardware and time: about a minute on two CPU cores.
     Expected: no published score.
-    Measured here: see the table of families in the docs.
+    Measured here: FD[digits] 0.77 [0.22, 1.32]; n = 1,000 against the 360 test digits, floor -0.16 [-0.41, 0.09],
+    one seed, one core of an AMD EPYC.
     """
     base = _shared(
         "ve-digits",
@@ -113,7 +118,8 @@ def flow_digits() -> Recipe:
     Command: sfumato train flow-digits
     Hardware and time: about a minute on two CPU cores.
     Expected: no published score.
-    Measured here: see the table of families in the docs.
+    Measured here: FD[digits] -0.02 [-0.37, 0.34]; n = 1,000 against the 360 test digits, floor -0.16 [-0.41, 0.09],
+    one seed, one core of an AMD EPYC.
     """
     return _shared(
         "flow-digits",
@@ -134,7 +140,8 @@ def otcfm_digits() -> Recipe:
     Command: sfumato train otcfm-digits
     Hardware and time: about a minute on two CPU cores.
     Expected: no published score.
-    Measured here: see the table of families in the docs.
+    Measured here: FD[digits] 1.41 [0.79, 2.03]; n = 1,000 against the 360 test digits, floor -0.16 [-0.41, 0.09],
+    one seed, one core of an AMD EPYC.
     """
     objective = part("objectives", "denoising", coupling="ot")
     return replace(flow_digits(), name="otcfm-digits", draw=part("draws", "uniform"), objective=objective)
@@ -148,7 +155,8 @@ def v_digits() -> Recipe:
     Command: sfumato train v-digits
     Hardware and time: about a minute on two CPU cores.
     Expected: no published score.
-    Measured here: see the table of families in the docs.
+    Measured here: FD[digits] 0.09 [-0.31, 0.49]; n = 1,000 against the 360 test digits, floor -0.16 [-0.41, 0.09],
+    one seed, one core of an AMD EPYC.
     """
     return _shared(
         "v-digits",
@@ -168,7 +176,8 @@ def distill_digits() -> Recipe:
     Command: sfumato train v-digits; sfumato train distill-digits train.start=runs/v-digits
     Hardware and time: two minutes on two CPU cores, after the teacher.
     Expected: no published score.
-    Measured here: not measured here.
+    Measured here: FD[digits] 0.09 [-0.31, 0.50]; n = 1,000 against the 360 test digits, floor -0.16 [-0.41, 0.09],
+    one seed, one core of an AMD EPYC.
     """
     base, halvings, last = v_digits(), 3, 4
     return replace(
@@ -192,7 +201,8 @@ def ect_digits() -> Recipe:
     Command: sfumato train edm-digits; sfumato train ect-digits train.start=runs/edm-digits
     Hardware and time: two minutes on two CPU cores, after edm-digits.
     Expected: no published score.
-    Measured here: not measured here.
+    Measured here: FD[digits] 0.88 [0.19, 1.57]; n = 1,000 against the 360 test digits, floor -0.16 [-0.41, 0.09],
+    one seed, one core of an AMD EPYC.
     """
     base = edm_digits()
     return replace(
@@ -214,7 +224,8 @@ def cfg_digits() -> Recipe:
     Command: sfumato train cfg-digits; sfumato sweep runs/cfg-digits guidance=1,1.5,2.5,5
     Hardware and time: about a minute on two CPU cores.
     Expected: no published score.
-    Measured here: see the table of families in the docs.
+    Measured here: FD[digits] 0.39 [-0.01, 0.80]; n = 1,000 against the 360 test digits, floor -0.16 [-0.41, 0.09],
+    one seed, one core of an AMD EPYC.
     """
     return _shared(
         "cfg-digits",
@@ -234,7 +245,8 @@ def ve_corrected_digits() -> Recipe:
     Command: sfumato train ve-corrected-digits
     Hardware and time: about a minute on two CPU cores.
     Expected: no published score.
-    Measured here: see the table of families in the docs.
+    Measured here: FD[digits] 0.55 [-0.03, 1.13]; n = 1,000 against the 360 test digits, floor -0.16 [-0.41, 0.09],
+    one seed, one core of an AMD EPYC.
     """
     base = ve_digits()
     sampler = part("samplers", "predictor-corrector", snr=0.16, clip=True)
@@ -248,7 +260,8 @@ def adm_digits() -> Recipe:
     Command: sfumato train adm-digits; sfumato sample RUN classifier=CLASSIFIER_RUN classifier_scale=1
     Hardware and time: a few minutes on two CPU cores.
     Expected: no published score.
-    Measured here: see the table of families in the docs.
+    Measured here: FD[digits] -0.02 [-0.37, 0.33]; n = 1,000 against the 360 test digits, floor -0.16 [-0.41, 0.09],
+    one seed, one core of an AMD EPYC.
     """
     network = part("networks", "adm", width=32, mult=(1, 2), blocks=1, attention=(4,))
     return replace(iddpm_digits(), name="adm-digits", network=network, c_noise=part("conditioning", "index"))
@@ -284,7 +297,8 @@ def songunet_digits() -> Recipe:
     Command: sfumato train songunet-digits
     Hardware and time: a few minutes on two CPU cores.
     Expected: no published score.
-    Measured here: see the table of families in the docs.
+    Measured here: FD[digits] 3.13 [2.33, 3.93]; n = 1,000 against the 360 test digits, floor -0.16 [-0.41, 0.09],
+    one seed, one core of an AMD EPYC.
     """
     base = edm_digits()
     network = part("networks", "songunet", width=32, mult=(2, 2), blocks=1, attention=(4,), dropout=0.1)
@@ -299,7 +313,8 @@ def edm2_digits() -> Recipe:
     Command: sfumato train edm2-digits
     Hardware and time: a few minutes on two CPU cores.
     Expected: no published score.
-    Measured here: see the table of families in the docs.
+    Measured here: FD[digits] 1.06 [0.47, 1.64]; n = 1,000 against the 360 test digits, floor -0.16 [-0.41, 0.09],
+    one seed, one core of an AMD EPYC.
     """
     base = edm_digits()
     train = replace(
@@ -318,7 +333,8 @@ def dit_digits() -> Recipe:
     Command: sfumato train dit-digits
     Hardware and time: about a minute on two CPU cores.
     Expected: no published score.
-    Measured here: see the table of families in the docs.
+    Measured here: FD[digits] 10.42 [9.13, 11.71]; n = 1,000 against the 360 test digits, floor -0.16 [-0.41, 0.09],
+    one seed, one core of an AMD EPYC.
     """
     base = edm_digits()
     train = replace(base.train, optimizer=part("training.optim", "adamw", lr=1e-3))
