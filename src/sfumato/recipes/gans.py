@@ -94,7 +94,8 @@ def dcgan_fashion_mnist_cpu() -> Recipe:
     smoothing and an average of the weights are ours.
     Command: sfumato train dcgan-fashion-mnist-cpu
     Cost: 200,000 images, the budget of the diffusion recipes beside it.
-    Measured here: not measured here.
+    Measured here: FD[fashion_mnist] 4.95 [4.77, 5.14]; n = 5,000 against the 10,000 test images, floor -0.001 [-0.008,
+    0.007], one seed, one core of an AMD EPYC, torch 2.13.0 (`sfumato evaluate runs/dcgan-fashion-mnist-cpu --n 5000`).
     """
     return Recipe(
         name="dcgan-fashion-mnist-cpu",
