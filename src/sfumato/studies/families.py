@@ -19,7 +19,7 @@ from sfumato.studies._study import Row, Study, at
 from sfumato.training.assemble import trains
 from sfumato.training.recipe import Recipe, override
 
-SIZES = {"tiny": (200, (0,)), "cpu": (1200, (0, 1))}  # images judged, training seeds
+SIZES = {"tiny": (200, (0,)), "cpu": (1200, (0,))}  # images judged, training seeds
 IMAGES = 60_000  # seen in training at cpu scale
 
 

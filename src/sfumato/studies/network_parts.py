@@ -17,7 +17,7 @@ from sfumato.studies._bases import sheets_of, small_edm
 from sfumato.studies._study import Ordering, Row, Study, at
 from sfumato.training.recipe import Recipe, part
 
-SIZES = {"tiny": (60, (0,), 8), "cpu": (2000, (0, 1), 14)}  # images judged, training seeds, side
+SIZES = {"tiny": (60, (0,), 8), "cpu": (2000, (0,), 14)}  # images judged, training seeds, side
 CHANGES: dict[str, dict[str, object]] = {
     "base": {},
     "no skips": {"skips": False},

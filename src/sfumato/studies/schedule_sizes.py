@@ -17,7 +17,7 @@ from sfumato.studies._bases import ANCESTRAL, cats, sheets_of, small_ddpm
 from sfumato.studies._study import Ordering, Row, Study, at
 from sfumato.training.recipe import Recipe, override
 
-SIZES = {"tiny": (200, (0,)), "cpu": (1000, (0, 1)), "lossy": (1000, (0, 1)), "paper": (1000, (0,))}
+SIZES = {"tiny": (200, (0,)), "cpu": (1000, (0, 1)), "lossy": (1000, (0,)), "paper": (1000, (0,))}
 CHAINS = {
     "linear": ("schedule=linear", "schedule.steps=1000"),
     "cosine": ("schedule=cosine", "schedule.steps=1000"),
