@@ -23,6 +23,8 @@ from sfumato.app._request import Limits
 from sfumato.cli import main
 from sfumato.core.find import entries
 from sfumato.report.signature import read
+from sfumato.training.loop import train
+from sfumato.training.recipe import Recipe, override
 
 
 def done(events: list[dict[str, Any]], way: int = 0) -> dict[str, Any]:
@@ -138,6 +140,27 @@ def test_the_command_shown_makes_the_same_images(
     for entry in made["images"]:
         image, carried = read(tmp_path / "made" / f"seed-{entry['seed']:09d}.png")
         assert carried["label"] == entry["label"] and image.tobytes() == picture(entry["png"])[0].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("way", "says"), [({"guidance": 1}, ["guidance=1"]), ({"guidance": 3}, ["guidance=3"]), ({}, [])]
+)
+def test_a_run_that_guides_in_an_interval_may_be_asked_not_to(
+    way: dict[str, Any], says: list[str], tiny: Recipe, tmp_path: Path
+) -> None:
+    fields = ["objective.label_dropout=0.1", "train.images=64", "sample.guidance=2", "sample.interval=0.2,20"]
+    train(override(tiny, fields), tmp_path / "run", quiet=True)
+    one = Served([Model(tmp_path / "run", "cpu")])
+    try:
+        made = done(one.images(seed=0, count=2, ways=[way])[1])
+    finally:
+        one.close()
+    words = shlex.split(made["command"])[1:]
+    assert [word for word in words if "guidance" in word or "interval" in word] == says
+    assert main([*words, "--images", str(tmp_path / "made"), "--device", "cpu"]) == 0
+    for entry in made["images"]:
+        image, _ = read(tmp_path / "made" / f"seed-{entry['seed']:09d}.png")
+        assert image.tobytes() == picture(entry["png"])[0].tobytes()
 
 
 def test_a_picture_gives_its_settings_back(served: Served) -> None:

@@ -23,7 +23,7 @@ from sfumato.app._models import Model
 from sfumato.core.find import nearest
 from sfumato.sources import check_labels
 from sfumato.training.assemble import build_grid
-from sfumato.training.recipe import Part, Sample
+from sfumato.training.recipe import Part, Sample, override
 
 SEEDS = 2**53  # a browser's numbers are exact below
 GUIDANCE = 100.0
@@ -150,8 +150,8 @@ def _way(tree: Mapping[str, Any], models: Sequence[Model], limits: Limits) -> Wa
     number = isinstance(guidance, int | float) and not isinstance(guidance, bool)
     if not number or not abs(guidance) <= GUIDANCE:
         raise RequestError(f"guidance is a number from -{GUIDANCE:g} to {GUIDANCE:g}; got {_short(guidance)}.")
-    interval = mine.interval if guidance != 1 else None
-    sample = dataclasses.replace(mine, sampler=sampler, grid=grid, guidance=float(guidance), interval=interval)
+    guided = override(model.run.recipe, [f"sample.guidance={float(guidance)!r}"]).sample
+    sample = dataclasses.replace(guided, sampler=sampler, grid=grid)
     steps = len(build_grid(model.recipe(sample))) - 1
     if steps > limits.steps:
         raise RequestError(f"At most {limits.steps:,} steps; grid={grid} has {steps:,}. Take fewer, or another grid.")

@@ -187,5 +187,3 @@ def _fields(model: Model, sample: Sample) -> Iterator[str]:
                 yield f"{name}.{key}={str(value).lower() if isinstance(value, bool) else value}"
     if sample.guidance != mine.guidance:
         yield f"guidance={sample.guidance:g}"
-    if sample.interval != mine.interval:
-        yield "interval=none"
