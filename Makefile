@@ -24,6 +24,7 @@ demo: $(CORE)
 
 test: $(STAMP)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
 	$(PYTEST)
 
 test-slow: $(STAMP)

@@ -23,7 +23,7 @@ from sfumato.metrics.jackknife import Estimate
 from sfumato.metrics.kid import kid
 from sfumato.metrics.protocol import Reference
 from sfumato.metrics.score import Score, compare, excess, measure, with_floor
-from sfumato.training.machine import describe
+from sfumato.processes.machine import describe
 
 D, PIXELS = 8, pixels((1, 2, 4))
 REFERENCE = Reference("simulated", "ab", "test", "drawn", "cd", 0)
@@ -114,15 +114,26 @@ def fd_above_real(rng: np.random.Generator) -> tuple[float, tuple[float, float],
 def fd_paired(rng: np.random.Generator) -> tuple[float, tuple[float, float], float]:
     """Difference of FD between two models of equal seeds, n = 400, m = 300."""
     noise, held = sample(rng, 400), sample(rng, 300)
-    a, b = (measure("fd", f * noise + SHIFT, held, PIXELS, REFERENCE, provenance={"seeds": [0, 400]})
-            for f in (1.2, 1.3))  # fmt: skip
+    a, b = (
+        measure("fd", f * noise + SHIFT, held, PIXELS, REFERENCE, provenance={"seeds": [0, 400]}) for f in (1.2, 1.3)
+    )
     found = compare(a, b)
     assert found.interval is not None
     return found.difference, found.interval, D * (0.3**2 - 0.2**2)
 
 
-CASES: tuple[Case, ...] = (fd_apart, fd_mixed, kid_apart, fd_paired, fd_above, fd_equal, fd_chosen, kid_equal, fd_floor,
-                           fd_above_real)  # fmt: skip
+CASES: tuple[Case, ...] = (
+    fd_apart,
+    fd_mixed,
+    kid_apart,
+    fd_paired,
+    fd_above,
+    fd_equal,
+    fd_chosen,
+    kid_equal,
+    fd_floor,
+    fd_above_real,
+)
 NULLS = CASES[5:]
 """The cases whose truth is 0 because both sides are alike: there the interval is too wide, never too narrow."""
 
@@ -156,8 +167,10 @@ def lines(runs: int) -> Iterator[str]:
     for case in CASES:
         f, truth = simulate(case, runs), case(np.random.default_rng(1))[2]
         words = (case.__doc__ or "").rstrip(".")
-        row = (f"| {words} | {truth:.4g} | {f['error']:+.4f} ± {f['se']:.4f} | {f['sd']:.4f} | {f['half width']:.4f} | "
-               f"{f['coverage']:.1%} |")
+        row = (
+            f"| {words} | {truth:.4g} | {f['error']:+.4f} ± {f['se']:.4f} | {f['sd']:.4f} | {f['half width']:.4f} | "
+            f"{f['coverage']:.1%} |"
+        )
         print(row, flush=True)
         yield row
     yield ""

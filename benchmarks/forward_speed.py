@@ -35,13 +35,13 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from sfumato.core.denoiser import Counted
 from sfumato.core.find import find
-from sfumato.networks._report import cost
+from sfumato.networks._count import cost
+from sfumato.processes.machine import describe, keep_freed_memory
 from sfumato.recipes.digits_families import ddpm_digits
 from sfumato.recipes.fashion_mnist import edm_fashion_mnist_cpu
-from sfumato.training.assemble import build_denoiser, build_network
-from sfumato.training.machine import describe, keep_freed_memory
-from sfumato.training.recipe import Recipe, Shape, override
-from sfumato.training.run import Run
+from sfumato.runs.assemble import build_denoiser, build_network
+from sfumato.runs.recipe import Recipe, Shape, override
+from sfumato.runs.run import Run
 
 Pass = Callable[[], object]
 SIZES: dict[str, dict[str, Any]] = {  # name -> options of each network, at 32x32
@@ -225,8 +225,10 @@ def networks(names: list[str], batch: int, rounds: int) -> list[dict[str, Any]]:
             twin = PLAIN[name]().eval().requires_grad_(False)
             its = cost(twin, (3, 32, 32))
             if (its.parameters, its.macs) != (mine.parameters, mine.macs):
-                raise SystemExit(f"{name}: the twin has {its.parameters:,} parameters and {its.macs:,} MAC; the "
-                                 f"network has {mine.parameters:,} and {mine.macs:,}.")  # fmt: skip
+                raise SystemExit(
+                    f"{name}: the twin has {its.parameters:,} parameters and {its.macs:,} MAC; the "
+                    f"network has {mine.parameters:,} and {mine.macs:,}."
+                )
             passes["plain"] = partial(twin, x, t)
         with torch.no_grad():
             seconds = measure(passes, rounds)

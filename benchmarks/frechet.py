@@ -36,7 +36,7 @@ import numpy as np
 from sfumato.evaluation.rows import Rows
 from sfumato.metrics.frechet import frechet_distance
 from sfumato.metrics.statistics import Groups
-from sfumato.training.machine import peak_memory
+from sfumato.processes.machine import peak_memory
 n, d, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
 rng, sides = np.random.default_rng(0), []
 for name, count in (("x", n), ("y", max(n // 2, 2 * d))):
@@ -74,8 +74,9 @@ def measured(rows: list[int], d: int) -> dict[int, int]:
     memory = {}
     for n in rows:
         with tempfile.TemporaryDirectory() as folder:
-            said = subprocess.run([sys.executable, "-c", MEMORY, str(n), str(d), folder], check=True,
-                                  capture_output=True, text=True).stdout.split()  # fmt: skip
+            said = subprocess.run(
+                [sys.executable, "-c", MEMORY, str(n), str(d), folder], check=True, capture_output=True, text=True
+            ).stdout.split()
         memory[n] = int(said[1])
         print(f"{n:,} rows of {d}: peak {memory[n] / 2**30:.2f} GiB", flush=True)
     return memory
@@ -91,7 +92,7 @@ def main() -> None:
     asked = parser.parse_args()
 
     from sfumato.metrics.frechet import frechet_distance
-    from sfumato.training.machine import describe
+    from sfumato.processes.machine import describe
 
     d = asked.dimension
     if not asked.rounds:
@@ -102,8 +103,10 @@ def main() -> None:
     seconds: dict[str, list[float]] = {"eigenvalue form": [], "sqrtm": []}
     values: dict[str, float] = {}
     for _ in range(asked.rounds):
-        for name, compute in (("eigenvalue form", lambda: frechet_distance(zero, a, zero, b)),
-                              ("sqrtm", lambda: by_sqrtm(a, b))):  # fmt: skip
+        for name, compute in (
+            ("eigenvalue form", lambda: frechet_distance(zero, a, zero, b)),
+            ("sqrtm", lambda: by_sqrtm(a, b)),
+        ):
             began = time.process_time()
             values[name] = compute()
             seconds[name].append(time.process_time() - began)
@@ -114,16 +117,22 @@ def main() -> None:
     truth = float(np.sum((np.sqrt(spectrum) - np.sqrt(shuffled)) ** 2))
     q = np.linalg.qr(np.random.default_rng(2).normal(size=(d, d)))[0]
     pair = (q * spectrum) @ q.T, (q * shuffled) @ q.T
-    errors = {"eigenvalue form": abs(frechet_distance(zero, pair[0], zero, pair[1]) / truth - 1),
-              "sqrtm": abs(by_sqrtm(*pair) / truth - 1)}  # fmt: skip
+    errors = {
+        "eigenvalue form": abs(frechet_distance(zero, pair[0], zero, pair[1]) / truth - 1),
+        "sqrtm": abs(by_sqrtm(*pair) / truth - 1),
+    }
     ratio = medians["sqrtm"] / medians["eigenvalue form"]
     print(f"\nd = {d}: sqrtm takes {ratio:.1f} times the eigenvalue form's time")
     for name, error in errors.items():
         print(f"{name}: relative error {error:.1e} on a pair with a closed form")
     memory = measured(asked.rows, d)
     if asked.json:
-        asked.json.write_text(json.dumps({"dimension": d, "seconds": medians, "errors": errors, "memory": memory,
-                                          "machine": describe("cpu")}, indent=1))  # fmt: skip
+        asked.json.write_text(
+            json.dumps(
+                {"dimension": d, "seconds": medians, "errors": errors, "memory": memory, "machine": describe("cpu")},
+                indent=1,
+            )
+        )
 
 
 if __name__ == "__main__":

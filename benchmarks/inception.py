@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from sfumato.metrics.extractors.inception import InceptionFeatures
 from sfumato.metrics.features import exact_float32
 from sfumato.metrics.inception_net import blank
-from sfumato.training.machine import describe, keep_freed_memory
+from sfumato.processes.machine import describe, keep_freed_memory
 
 CEILING = ((3, 64, 96, 35), (3, 96, 96, 35), (3, 192, 192, 17), (1, 768, 192, 17), (3, 448, 384, 8), (1, 2048, 320, 8))
 """(kernel, channels in, channels out, side of the map)"""
@@ -94,11 +94,24 @@ def main() -> None:
     for name, rate in rates.items():
         print(f"{name:<28} {rate / 1e9:7.1f} GFLOP/s")
     share = rates["inception"] / ceiling
-    print(f"\nInception: {per_image / 1e9:.2f} GFLOP an image, {rates['inception'] / per_image:.2f} images/s at batch "
-          f"{batch}; {share:.0%} of the ceiling")  # fmt: skip
+    print(
+        f"\nInception: {per_image / 1e9:.2f} GFLOP an image, {rates['inception'] / per_image:.2f} images/s at batch "
+        f"{batch}; {share:.0%} of the ceiling"
+    )
     if asked.json:
-        asked.json.write_text(json.dumps({"rates": rates, "share": share, "operations": per_image, "batch": batch,
-                                          "threads": asked.threads, "machine": describe("cpu")}, indent=1))  # fmt: skip
+        asked.json.write_text(
+            json.dumps(
+                {
+                    "rates": rates,
+                    "share": share,
+                    "operations": per_image,
+                    "batch": batch,
+                    "threads": asked.threads,
+                    "machine": describe("cpu"),
+                },
+                indent=1,
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -34,13 +34,13 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sfumato.core.level import Level
+from sfumato.processes.machine import describe, keep_freed_memory
 from sfumato.recipes.fashion_mnist import edm_fashion_mnist_cpu
+from sfumato.runs import checkpoint
+from sfumato.runs.assemble import build_denoiser
+from sfumato.runs.recipe import override
+from sfumato.runs.run import resolve
 from sfumato.samplers.euler import euler
-from sfumato.training import checkpoint
-from sfumato.training.assemble import build_denoiser
-from sfumato.training.machine import describe, keep_freed_memory
-from sfumato.training.recipe import override
-from sfumato.training.run import resolve
 from sfumato.training.trainer import Trainer
 
 SIDE, STEPS = 28, 10  # of the images; network calls of an image sampled
@@ -96,8 +96,14 @@ def bf16() -> AbstractContextManager[object]:
     return torch.autocast("cpu", torch.bfloat16)
 
 
-def _steps(model: nn.Module, loss: Callable[[Tensor], Tensor], optimizer: torch.optim.Optimizer, batch: int, cast: Cast,
-           after: Callable[[], None] = lambda: None) -> Callable[[], None]:  # fmt: skip
+def _steps(
+    model: nn.Module,
+    loss: Callable[[Tensor], Tensor],
+    optimizer: torch.optim.Optimizer,
+    batch: int,
+    cast: Cast,
+    after: Callable[[], None] = lambda: None,
+) -> Callable[[], None]:
     """Return one step of a plain loop, as the other libraries' own loops take it."""
 
     def step() -> None:
@@ -130,10 +136,15 @@ def diffusers(batch: int, cast: Cast) -> Peer:
     from diffusers.training_utils import EMAModel
 
     model = UNet2DModel(
-        SIDE, 1, 1, block_out_channels=(32, 64, 128), layers_per_block=2, norm_num_groups=32,
+        SIDE,
+        1,
+        1,
+        block_out_channels=(32, 64, 128),
+        layers_per_block=2,
+        norm_num_groups=32,
         down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
         up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
-    )  # fmt: skip
+    )
     noise, average = DDPMScheduler(1000), EMAModel(model.parameters())
 
     def loss(x: Tensor) -> Tensor:
@@ -277,8 +288,14 @@ def main() -> None:
         train, sample = (statistics.median(speeds[name][kind]) for kind in ("train", "sample"))
         ratios = own["train"] / (train * peer.gflop), own["sample"] / (sample * peer.gflop)
         share = 3 * train * peer.gflop / best["conv"]  # a backward pass is two forward passes
-        cells = (f"{peer.gflop:.3f}", f"{train:.1f}", f"{sample:.1f}", *(f"{ratio:.2f}" for ratio in ratios),
-                 f"{100 * share:.0f}", f"{peak(name, arguments):.2f}")  # fmt: skip
+        cells = (
+            f"{peer.gflop:.3f}",
+            f"{train:.1f}",
+            f"{sample:.1f}",
+            *(f"{ratio:.2f}" for ratio in ratios),
+            f"{100 * share:.0f}",
+            f"{peak(name, arguments):.2f}",
+        )
         print(f"{name:<28}" + "".join(f"{cell:>10}" for cell in cells))
     print("x: arithmetic per second of sfumato over that of the row; % conv: of the bf16 ceiling, in training")
     print(", ".join(f"bf16 {name} ceiling {value:.0f} GFLOP/s" for name, value in best.items()))

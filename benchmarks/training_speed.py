@@ -28,12 +28,12 @@ import torch
 from sfumato.core.images import to_float
 from sfumato.data.dataset import Dataset
 from sfumato.networks import _fused
+from sfumato.processes.machine import describe, keep_freed_memory
 from sfumato.recipes.fashion_mnist import edm_fashion_mnist_cpu
-from sfumato.training.assemble import build_network
-from sfumato.training.machine import describe, keep_freed_memory
+from sfumato.runs.assemble import build_network
+from sfumato.runs.recipe import Recipe, override
+from sfumato.runs.run import resolve
 from sfumato.training.optim import muon
-from sfumato.training.recipe import Recipe, override
-from sfumato.training.run import resolve
 from sfumato.training.trainer import Trainer
 
 

@@ -78,10 +78,17 @@ def _api() -> dict[str, str]:
         name = place.stem
         if name.startswith("_") or name in HIDDEN or not (place.suffix == ".py" or (place / "__init__.py").exists()):
             continue
-        modules = [place] if place.suffix == ".py" else [
-            file for file in sorted(place.rglob("*.py"))
-            if not any(part.startswith("_") or part in HIDDEN for part in file.relative_to(place).with_suffix("").parts)
-        ]  # fmt: skip
+        modules = (
+            [place]
+            if place.suffix == ".py"
+            else [
+                file
+                for file in sorted(place.rglob("*.py"))
+                if not any(
+                    part.startswith("_") or part in HIDDEN for part in file.relative_to(place).with_suffix("").parts
+                )
+            ]
+        )
         init = place if place.suffix == ".py" else place / "__init__.py"
         lines = [f"# {name}", ""]
         if place.is_dir():

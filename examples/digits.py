@@ -2,8 +2,8 @@
 
 import sfumato
 from sfumato.recipes.digits import edm_digits
+from sfumato.runs.recipe import override
 from sfumato.training.loop import train
-from sfumato.training.recipe import override
 
 OUT = "runs/examples/digits"
 BUDGET = 60_000  # images seen; more makes better digits

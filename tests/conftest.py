@@ -11,7 +11,7 @@ import pytest
 from tests.browser import CHROMIUM, Browser
 
 from sfumato.recipes.digits import edm_digits
-from sfumato.training.recipe import Recipe, override
+from sfumato.runs.recipe import Recipe, override
 
 TINY = (
     "data.first=96",

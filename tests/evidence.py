@@ -119,20 +119,38 @@ def parity_page(proofs: Sequence[Proof]) -> str:
     for group, members in groups:
         seen = [pair for proof in members for pair in proof.comparisons]
         name = group.replace("::test_", ": ").removeprefix("test_").replace("_", " ")
-        summary.append({"what": name, "made by": made_by(group), "cases": len(members), **_numbers(seen),
-                        "result": _result(members)})  # fmt: skip
-        rows = [{"case": f"`{proof.case or '-'}`", **_numbers(proof.comparisons), "result": _result([proof])}
-                for proof in members]  # fmt: skip
+        summary.append(
+            {
+                "what": name,
+                "made by": made_by(group),
+                "cases": len(members),
+                **_numbers(seen),
+                "result": _result(members),
+            }
+        )
+        rows = [
+            {"case": f"`{proof.case or '-'}`", **_numbers(proof.comparisons), "result": _result([proof])}
+            for proof in members
+        ]
         parts += [f"### {name}", f"{members[0].says.rstrip('.')}. Made by {made_by(group)}.", markdown_table(rows)]
-    return "\n\n".join([
-        "# Golden numbers",
-        "Written by `make evidence`; how each fixture was made is in the tests. Our code ran on the inputs of the "
-        "official implementations, and every output was compared with theirs. The relative error is "
-        "max |ours - theirs| / max |theirs| over an array, the number quoted is the largest of the group, and a "
-        "tolerance is what the test asserts. Rounding differs between machines, so the last digits of an error may.",
-        f"{len(measured)} cases, {total:,} comparisons of arrays or numbers.",
-        "## Summary", markdown_table(summary), "## Every case", *parts,
-    ]) + "\n"  # fmt: skip
+    return (
+        "\n\n".join(
+            [
+                "# Golden numbers",
+                "Written by `make evidence`; how each fixture was made is in the tests. Our code ran on the inputs of "
+                "the official implementations, and every output was compared with theirs. The relative error "
+                "is max |ours - theirs| / max |theirs| over an array, the number quoted is the largest of the group, "
+                "and a tolerance is what the test asserts. Rounding differs between machines, so the last digits of "
+                "an error may.",
+                f"{len(measured)} cases, {total:,} comparisons of arrays or numbers.",
+                "## Summary",
+                markdown_table(summary),
+                "## Every case",
+                *parts,
+            ]
+        )
+        + "\n"
+    )
 
 
 def laws_page(proofs: Sequence[Proof]) -> str:
@@ -143,16 +161,29 @@ def laws_page(proofs: Sequence[Proof]) -> str:
     """
     parts = []
     for file, members in itertools.groupby(_grouped(proofs), key=lambda group: group[0].split("::")[0]):
-        rows: list[Row] = [{"law": f"`{group.split('::')[1].removeprefix('test_')}`", "says": cases[0].says,
-                            "cases": len(cases), "result": _result(cases)} for group, cases in members]  # fmt: skip
+        rows: list[Row] = [
+            {
+                "law": f"`{group.split('::')[1].removeprefix('test_')}`",
+                "says": cases[0].says,
+                "cases": len(cases),
+                "result": _result(cases),
+            }
+            for group, cases in members
+        ]
         parts += [f"## {_words(file)}", markdown_table(rows)]
     count = len({proof.group for proof in proofs})
-    return "\n\n".join([
-        "# Laws",
-        "Written by `make evidence`. A law is a theorem that ties rooms together, run as a test over every case it "
-        "speaks of: equal methods, exact ends, orders of convergence, invariances.",
-        f"{count} laws, {len(proofs)} cases.", *parts,
-    ]) + "\n"  # fmt: skip
+    return (
+        "\n\n".join(
+            [
+                "# Laws",
+                "Written by `make evidence`. A law is a theorem that ties rooms together, run as a test over every "
+                "case it speaks of: equal methods, exact ends, orders of convergence, invariances.",
+                f"{count} laws, {len(proofs)} cases.",
+                *parts,
+            ]
+        )
+        + "\n"
+    )
 
 
 class Collector:
@@ -180,13 +211,15 @@ class Collector:
         file, _, rest = report.nodeid.partition("::")
         function, _, case = rest.partition("[")
         properties: dict[str, Any] = dict(report.user_properties)
-        self.proofs[room].append(Proof(
-            group=f"{Path(file).stem}::{function}",
-            case=case.removesuffix("]"),
-            says=self.says[report.nodeid],
-            outcome=next((o for o in ("failed", "skipped") if o in outcomes), "passed"),
-            comparisons=tuple(tuple(pair) for pair in properties.get("comparisons", ())),
-        ))  # fmt: skip
+        self.proofs[room].append(
+            Proof(
+                group=f"{Path(file).stem}::{function}",
+                case=case.removesuffix("]"),
+                says=self.says[report.nodeid],
+                outcome=next((o for o in ("failed", "skipped") if o in outcomes), "passed"),
+                comparisons=tuple(tuple(pair) for pair in properties.get("comparisons", ())),
+            )
+        )
 
     def pytest_sessionfinish(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -162,10 +162,12 @@ def test_only_http_with_a_checksum():
 
 @pytest.mark.parametrize(
     ("get", "error", "remedy"),
-    [(fetch_data, DataError, "set SFUMATO_DATA"),
-     (lambda known, folder: inception.download(folder, known), WeightsError, "--weights FILE .*weights='FILE'")],
+    [
+        (fetch_data, DataError, "set SFUMATO_DATA"),
+        (lambda known, folder: inception.download(folder, known), WeightsError, "--weights FILE .*weights='FILE'"),
+    ],
     ids=["data", "inception"],
-)  # fmt: skip
+)
 def test_data_and_weights_resume_refuse_another_file_and_name_their_own_remedy(tmp_path, get, error, remedy):
     with serving(limit=300_000) as server:
         with pytest.raises(error, match=f"900,000 of 1,024,000 bytes are kept; run again.*{remedy}"):

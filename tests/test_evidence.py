@@ -48,11 +48,13 @@ def proof(group: str, case: str = "", outcome: str = "passed", *comparisons: tup
 
 
 def test_the_parity_page_quotes_the_worst_error_and_every_case() -> None:
-    page = parity_page([
-        proof("test_edm::test_loss", "edm", "passed", (1e-13, 1e-10), (4e-12, 1e-10)),
-        proof("test_edm::test_loss", "vp", "passed", (2e-14, 1e-9)),
-        proof("test_edm::test_shapes"),
-    ])  # fmt: skip
+    page = parity_page(
+        [
+            proof("test_edm::test_loss", "edm", "passed", (1e-13, 1e-10), (4e-12, 1e-10)),
+            proof("test_edm::test_loss", "vp", "passed", (2e-14, 1e-9)),
+            proof("test_edm::test_shapes"),
+        ]
+    )
     assert "2 cases, 3 comparisons" in page
     assert "| edm: loss | NVlabs/edm 008a4e5 | 2 | 3 | 4.0e-12 | 1e-10, 1e-09 | holds |" in page
     assert "| `vp` | 1 | 2.0e-14 | 1e-09 | holds |" in page

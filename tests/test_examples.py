@@ -25,9 +25,12 @@ def run(name: str, folder: Path) -> str:
     (folder / name).write_text(code.replace(before, after) if before else code)
     source = str(FOLDER.parent / "src")
     done = subprocess.run(
-        [sys.executable, name], cwd=folder, capture_output=True, text=True,
+        [sys.executable, name],
+        cwd=folder,
+        capture_output=True,
+        text=True,
         env={**os.environ, "PYTHONPATH": source, "XDG_CACHE_HOME": str(folder / "cache"), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -14,8 +14,8 @@ import torch
 import sfumato
 from sfumato.core.find import UnknownNameError
 from sfumato.model import Model, Pictures
+from sfumato.runs.recipe import Recipe, RecipeError
 from sfumato.training.loop import train
-from sfumato.training.recipe import Recipe, RecipeError
 
 
 @pytest.fixture(scope="module")

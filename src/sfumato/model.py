@@ -31,11 +31,11 @@ from sfumato.core.find import UnknownNameError, nearest
 from sfumato.evaluation.scoring import Result
 from sfumato.evaluation.scoring import evaluate as score
 from sfumato.interop.hub import REPOSITORY, download
+from sfumato.processes.machine import default_device
 from sfumato.report import strip as walks
 from sfumato.report.sheet import sheet
-from sfumato.training.machine import default_device
-from sfumato.training.recipe import RecipeError, override
-from sfumato.training.run import Run
+from sfumato.runs.recipe import RecipeError, override
+from sfumato.runs.run import Run
 
 COLUMNS = 8
 SHOWN = 64  # images that a notebook shows of many
@@ -206,10 +206,16 @@ class Model:
     def _repr_html_(self) -> str:
         recipe = self.run.recipe
         rows = {
-            "data": recipe.data.name, "schedule": recipe.schedule, "target": recipe.target, "network": recipe.network,
-            "sampler": recipe.sample.sampler, "grid": recipe.sample.grid, "guidance": recipe.sample.guidance,
-            "classes": ", ".join(self.classes) or "(unlabelled)", "weights": self.use or recipe.ema.use,
-        }  # fmt: skip
+            "data": recipe.data.name,
+            "schedule": recipe.schedule,
+            "target": recipe.target,
+            "network": recipe.network,
+            "sampler": recipe.sample.sampler,
+            "grid": recipe.sample.grid,
+            "guidance": recipe.sample.guidance,
+            "classes": ", ".join(self.classes) or "(unlabelled)",
+            "weights": self.use or recipe.ema.use,
+        }
         body = "".join(f"<tr><th>{k}</th><td>{html.escape(str(v))}</td></tr>" for k, v in rows.items())
         return f"<b>{html.escape(recipe.name)}</b><table>{body}</table>"
 

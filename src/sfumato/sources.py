@@ -40,11 +40,7 @@ class Maker(Protocol):
     def floats(self, seeds: Sequence[int], labels: Tensor | None = None) -> Tensor: ...
 
     def __call__(
-        self,
-        seeds: Sequence[int],
-        labels: Tensor | None = None,
-        *,
-        progress: Callable[[int], None] | None = None,
+        self, seeds: Sequence[int], labels: Tensor | None = None, *, progress: Callable[[int], None] | None = None
     ) -> Tensor: ...
 
 
@@ -133,11 +129,7 @@ class Diffusion:
         return deque(self.states(seeds, labels), maxlen=1)[0].x
 
     def __call__(
-        self,
-        seeds: Sequence[int],
-        labels: Tensor | None = None,
-        *,
-        progress: Callable[[int], None] | None = None,
+        self, seeds: Sequence[int], labels: Tensor | None = None, *, progress: Callable[[int], None] | None = None
     ) -> Tensor:
         """Return uint8 images (B, C, H, W) on the CPU; `progress` is told of every finished micro-batch."""
         return _in_batches(self, seeds, labels, progress)
@@ -194,11 +186,7 @@ class Generated:
         return images
 
     def __call__(
-        self,
-        seeds: Sequence[int],
-        labels: Tensor | None = None,
-        *,
-        progress: Callable[[int], None] | None = None,
+        self, seeds: Sequence[int], labels: Tensor | None = None, *, progress: Callable[[int], None] | None = None
     ) -> Tensor:
         """Return uint8 images (B, C, H, W) on the CPU; `progress` is told of every finished micro-batch."""
         return _in_batches(self, seeds, labels, progress)

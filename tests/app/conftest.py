@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from sfumato.runs.recipe import Recipe, override
 from sfumato.training import loop
-from sfumato.training.recipe import Recipe, override
 
 pytest.importorskip("starlette", reason="the playground needs its extra: pip install 'sfumato[app]'")
 uvicorn = pytest.importorskip("uvicorn", reason="the playground needs its extra: pip install 'sfumato[app]'")
@@ -32,9 +32,10 @@ class Served:
         self.port = bound.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/"
         self.server = uvicorn.Server(
-            uvicorn.Config(playground(models, limits, "127.0.0.1"), log_level="error", lifespan="off",
-                           timeout_graceful_shutdown=2)
-        )  # fmt: skip
+            uvicorn.Config(
+                playground(models, limits, "127.0.0.1"), log_level="error", lifespan="off", timeout_graceful_shutdown=2
+            )
+        )
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [bound]}, daemon=True)
         self.thread.start()
 

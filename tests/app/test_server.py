@@ -23,8 +23,8 @@ from sfumato.app._request import Limits
 from sfumato.cli import main
 from sfumato.core.find import entries
 from sfumato.report.signature import read
+from sfumato.runs.recipe import Recipe, override
 from sfumato.training.loop import train
-from sfumato.training.recipe import Recipe, override
 
 
 def done(events: list[dict[str, Any]], way: int = 0) -> dict[str, Any]:

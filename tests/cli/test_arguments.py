@@ -7,7 +7,7 @@ import pytest
 from sfumato.cli._arguments import arrange, class_list, find_recipe, labels_of, resettle, seed_list
 from sfumato.cli._main import commands
 from sfumato.core.find import OptionError, UnknownNameError
-from sfumato.training.recipe import RecipeError, override
+from sfumato.runs.recipe import RecipeError, override
 
 TRAIN = commands()["train"]
 

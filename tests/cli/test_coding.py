@@ -59,8 +59,21 @@ def test_prefixes_are_finished_and_shown(labelled: Path, coded: Path, tmp_path: 
     found = []
     for finish in ("none", "ancestral", "ddim"):
         out = tmp_path / f"{finish}.png"
-        said = cli("decompress", labelled, coded, "--first", 75, "--finish", finish, "-o", out, "--device", "cpu",
-                   "--strip", tmp_path / "strip.png")  # fmt: skip
+        said = cli(
+            "decompress",
+            labelled,
+            coded,
+            "--first",
+            75,
+            "--finish",
+            finish,
+            "-o",
+            out,
+            "--device",
+            "cpu",
+            "--strip",
+            tmp_path / "strip.png",
+        )
         assert said.code == 0, said.err
         found.append(Image.open(out).tobytes())
     assert len(set(found)) == 3
@@ -76,8 +89,12 @@ def test_a_batch_of_the_data_leaves_its_rates(labelled: Path, tmp_path: Path, cl
     result = next((labelled / "results").glob("coding-*.json"))
     tree = json.loads(result.read_text())
     result.unlink()
-    assert set(tree["curves"]["coding"]["series"]) == {"formula (the bound)", "KL along the walk", "spent on symbols",
-                                                       "file"}  # fmt: skip
+    assert set(tree["curves"]["coding"]["series"]) == {
+        "formula (the bound)",
+        "KL along the walk",
+        "spent on symbols",
+        "file",
+    }
     assert tree["tables"]["coding"][-1]["file bytes"] == out.stat().st_size
     said = cli("decompress", labelled, out, "-o", tmp_path / "m.png", "--device", "cpu")
     assert said.code == 0 and len(list(tmp_path.glob("m-*.png"))) == 3
@@ -88,10 +105,12 @@ def test_other_models_and_damaged_files_are_refused(
 ) -> None:
     out = tmp_path / "out.png"
     data = coded.read_bytes()
-    cases = {"other": (unlabelled, data, "Decode it with the checkpoint"),
-             "damaged": (labelled, data[:80] + bytes([data[80] ^ 1]) + data[81:], "damaged"),
-             "png": (labelled, b"\x89PNG\r\n\x1a\n" + bytes(100), "Not a sfumato image file"),
-             "empty": (labelled, b"", "ends within its header")}  # fmt: skip
+    cases = {
+        "other": (unlabelled, data, "Decode it with the checkpoint"),
+        "damaged": (labelled, data[:80] + bytes([data[80] ^ 1]) + data[81:], "damaged"),
+        "png": (labelled, b"\x89PNG\r\n\x1a\n" + bytes(100), "Not a sfumato image file"),
+        "empty": (labelled, b"", "ends within its header"),
+    }
     for name, (run, content, message) in cases.items():
         (tmp_path / name).write_bytes(content)
         said = cli("decompress", run, tmp_path / name, "-o", out, "--device", "cpu")
@@ -101,11 +120,17 @@ def test_other_models_and_damaged_files_are_refused(
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [([], "not both"), (["IMAGE", "--n", 2], "not both"), (["--n=0"], "--n lies in"),
-     (["IMAGE", "--classes", "1,2"], "one class"), (["IMAGE", "--steps", 1], "at least 2 steps"),
-     (["IMAGE", "--rule", "gredy"], "Did you mean 'greedy'"), (["gone.png"], "No such file"),
-     (["IMAGE", "--near", 500], "ends at a level below")],
-)  # fmt: skip
+    [
+        ([], "not both"),
+        (["IMAGE", "--n", 2], "not both"),
+        (["--n=0"], "--n lies in"),
+        (["IMAGE", "--classes", "1,2"], "one class"),
+        (["IMAGE", "--steps", 1], "at least 2 steps"),
+        (["IMAGE", "--rule", "gredy"], "Did you mean 'greedy'"),
+        (["gone.png"], "No such file"),
+        (["IMAGE", "--near", 500], "ends at a level below"),
+    ],
+)
 def test_bad_input_is_one_clear_message(words: list, message: str, labelled: Path, image: Path, tmp_path, cli) -> None:
     words = [image if word == "IMAGE" else word for word in words]
     out = tmp_path / "x.sfm"

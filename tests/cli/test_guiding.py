@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sfumato.training.guiding import guide, weak_of, words
-from sfumato.training.recipe import RecipeError, Sample, override
-from sfumato.training.run import Run
+from sfumato.runs.guided import guide, weak_of, words
+from sfumato.runs.recipe import RecipeError, Sample, override
+from sfumato.runs.run import Run
 
 LABEL = torch.tensor([3, 0, 7])
 
@@ -74,8 +74,22 @@ def test_a_smaller_run_guides_a_larger_one(labelled: Path, tmp_path: Path, cli, 
     weak = tmp_path / "weak"
     sizes = ("network.width=8", "network.head_width=8", "train.images=64")
     assert cli("train", "edm-digits", *small, *sizes, "--out", weak, "--device", "cpu", "--quiet").code == 0
-    said = cli("sample", labelled, "--autoguidance", weak, "--guidance", 2, "--threshold", "dynamic", "--n", 4,
-               "--out", tmp_path / "a.png", "--device", "cpu")  # fmt: skip
+    said = cli(
+        "sample",
+        labelled,
+        "--autoguidance",
+        weak,
+        "--guidance",
+        2,
+        "--threshold",
+        "dynamic",
+        "--n",
+        4,
+        "--out",
+        tmp_path / "a.png",
+        "--device",
+        "cpu",
+    )
     assert said.code == 0, said.err
     assert cli("sample", labelled, "--autoguidance", f"{weak}@1", "--n", 2, "--out", tmp_path / "b.png").code == 0
 

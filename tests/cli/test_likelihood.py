@@ -23,8 +23,9 @@ def test_the_result_holds_terms_scores_curves_and_pictures(measured: Path, label
     assert [s["name"] for s in tree["scores"]] == ["bits/dim[VLB]", "bits/dim[ODE]"] * 2
     assert [r["split"] for r in tree["tables"]["likelihood"]] == ["test", "train"]
     assert {p.name.removeprefix(f"{measured.stem}-") for p in measured.parent.glob(f"{measured.stem}-*.png")} == {
-        "rate-distortion.png", "bits-by-level.png"
-    }  # fmt: skip
+        "rate-distortion.png",
+        "bits-by-level.png",
+    }
     assert not list(measured.parent.glob(".likelihood*"))  # the blocks are gone
     assert tree["scores"][0]["n"] == tree["scores"][2]["n"] == 6
     assert tree["provenance"]["chain"].startswith("4 levels chosen evenly in log-SNR")
@@ -49,10 +50,18 @@ def test_bits_are_compared_by_protocol(measured: Path, labelled: Path, cli) -> N
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(["--n", 1], "n >= 2"), (["--n", 100_000], "100000 were asked for"), (["--parts", "vbl"], "Did you mean 'vlb'"),
-     (["--splits", "tset"], "tset"), (["--near", 1e-9], "lies in"), (["--gauge", "vq"], "vq"),
-     (["--variance", "learned"], "returns None"), (["--tolerance", 2], "[1e-8, 0.1]"), (["--use", "powr"], "powr")],
-)  # fmt: skip
+    [
+        (["--n", 1], "n >= 2"),
+        (["--n", 100_000], "100000 were asked for"),
+        (["--parts", "vbl"], "Did you mean 'vlb'"),
+        (["--splits", "tset"], "tset"),
+        (["--near", 1e-9], "lies in"),
+        (["--gauge", "vq"], "vq"),
+        (["--variance", "learned"], "returns None"),
+        (["--tolerance", 2], "[1e-8, 0.1]"),
+        (["--use", "powr"], "powr"),
+    ],
+)
 def test_bad_input_is_one_clear_message(words: list, message: str, labelled: Path, cli) -> None:
     before = sorted(labelled.glob("results/*"))
     said = cli("likelihood", labelled, *([] if "--n" in words else ["--n", 4]), *QUICK, *words)

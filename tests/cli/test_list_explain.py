@@ -15,9 +15,9 @@ from sfumato.cli._design import AXES, distance, neighbours
 from sfumato.cli.explain import cost_report, sampling_cost
 from sfumato.cli.list import ROOMS
 from sfumato.core.find import entries, find, summary
-from sfumato.training.assemble import build_network, trains
-from sfumato.training.recipe import Recipe, override
-from sfumato.training.run import load_data, resolve
+from sfumato.runs.assemble import build_network, trains
+from sfumato.runs.recipe import Recipe, override
+from sfumato.runs.run import load_data, resolve
 
 
 def test_every_room_is_listed_with_all_its_entries(cli) -> None:

@@ -19,17 +19,24 @@ from sfumato.pictures.interpolation import mask_of
 from sfumato.pictures.strip import strip
 from sfumato.report import diversity as draw
 from sfumato.report.save import command_in, description
-from sfumato.training.run import Run
+from sfumato.runs.run import Run
 
 KINDS = entries("pictures")
 SMALL = {
-    "sheet": ["each=2"], "strip": ["n=2"], "animation": ["n=2"], "noising": ["n=1", "columns=3"],
-    "guidance": ["each=1", "weights=1,3", "classes=0,1"], "real-against-generated": ["each=1"],
-    "shared-latent": ["n=2", "levels=2"], "interpolation": ["levels=2", "points=3"],
+    "sheet": ["each=2"],
+    "strip": ["n=2"],
+    "animation": ["n=2"],
+    "noising": ["n=1", "columns=3"],
+    "guidance": ["each=1", "weights=1,3", "classes=0,1"],
+    "real-against-generated": ["each=1"],
+    "shared-latent": ["n=2", "levels=2"],
+    "interpolation": ["levels=2", "points=3"],
     "diversity": ["each=4", "label=3", "across=2"],
-    "reconstruction": ["n=3", "levels=3"], "neighbours": ["n=2", "k=2"], "progress": ["n=40", "points=3"],
+    "reconstruction": ["n=3", "levels=3"],
+    "neighbours": ["n=2", "k=2"],
+    "progress": ["n=40", "points=3"],
     "training": ["zoom=1"],
-}  # fmt: skip
+}
 MEASURED = {"rate-distortion": "sfumato likelihood", "nfe": "sfumato sweep"}  # drawn from results
 WRITTEN = "training"  # drawn from the sheets that training wrote
 
@@ -115,12 +122,20 @@ def test_masks_are_where_they_say() -> None:
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(["strp"], "Did you mean 'strip'"), (["strip", "n=0"], "n >= 1"), (["strip", "what=y"], "what"),
-     (["strip", "nn=3"], "Unknown field 'nn'"), (["interpolation", "mask=lft"], "mask"),
-     (["interpolation", "a=1"], "two different images"), (["neighbours", "k=0"], "got k = 0"),
-     (["strip", "classes=cat"], "Unknown class 'cat'"), (["strip", "train.batch=3"], "belongs to training"),
-     (["noising", "schedules=liner"], "Did you mean 'linear'"), (["strip", "-o", "x.jpg"], "written as PNG")],
-)  # fmt: skip
+    [
+        (["strp"], "Did you mean 'strip'"),
+        (["strip", "n=0"], "n >= 1"),
+        (["strip", "what=y"], "what"),
+        (["strip", "nn=3"], "Unknown field 'nn'"),
+        (["interpolation", "mask=lft"], "mask"),
+        (["interpolation", "a=1"], "two different images"),
+        (["neighbours", "k=0"], "got k = 0"),
+        (["strip", "classes=cat"], "Unknown class 'cat'"),
+        (["strip", "train.batch=3"], "belongs to training"),
+        (["noising", "schedules=liner"], "Did you mean 'linear'"),
+        (["strip", "-o", "x.jpg"], "written as PNG"),
+    ],
+)
 def test_bad_input_is_one_clear_message(words: list[str], message: str, labelled: Path, cli) -> None:
     said = cli("picture", words[0], labelled, *words[1:], "--device", "cpu")
     assert said.code == 2, said
@@ -146,8 +161,20 @@ def test_a_diversity_sheet_holds_one_class_of_each_maker_as_it_came(labelled, un
     words = ["dcgan-digits", "train.images=128", "train.batch=64", "--out", gan, "--device", "cpu", "--quiet"]
     assert cli("train", *words).code == 0
     out = tmp_path / "d.png"
-    said = cli("picture", "diversity", labelled, f"against={gan},{labelled}", "label=7", "each=6", "across=3",
-               "first=5", "-o", out, "--device", "cpu")  # fmt: skip
+    said = cli(
+        "picture",
+        "diversity",
+        labelled,
+        f"against={gan},{labelled}",
+        "label=7",
+        "each=6",
+        "across=3",
+        "first=5",
+        "-o",
+        out,
+        "--device",
+        "cpu",
+    )
     assert said.code == 0, said.err
     assert list(seen["sides"]) == ["labelled", "gan", "labelled (3)", "training images"]
     sevens, seeds = torch.full((6,), 7), list(range(5, 11))

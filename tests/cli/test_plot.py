@@ -12,7 +12,7 @@ from PIL import Image
 from sfumato.cli.plot import AXES, column
 from sfumato.core.find import entries
 from sfumato.report.save import description
-from sfumato.training.assemble import build_grid, make
+from sfumato.runs.assemble import build_grid, make
 
 
 @pytest.mark.parametrize("room", AXES)

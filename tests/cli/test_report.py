@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sfumato.evaluation import sweep as scoring
-from sfumato.report._sections import sections
 from sfumato.report.results import read_report
+from sfumato.report.sections import sections
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -21,8 +21,15 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory):
 
 def point(value: str, fd: float, sampler: str = "heun", nfe: int = 5, precision: float | None = None) -> dict:
     def score(name: str, value: float) -> dict:
-        return {"name": name, "value": value, "plain": value + 1, "interval": [value - 0.5, value + 0.5], "n": 100,
-                "floor": {"value": 0.25}, "protocol": {"protocol_id": "abc"}}  # fmt: skip
+        return {
+            "name": name,
+            "value": value,
+            "plain": value + 1,
+            "interval": [value - 0.5, value + 0.5],
+            "n": 100,
+            "floor": {"value": 0.25},
+            "protocol": {"protocol_id": "abc"},
+        }
 
     scores = [score("FD[x]", fd)]
     scores += [score("precision[x]", precision), score("recall[x]", 1 - precision)] if precision is not None else []
@@ -104,9 +111,12 @@ def test_bad_reports_say_what_to_do(words: list[str], message: str, labelled: Pa
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(["--score", 0], "at least 1 image"), (["--score", 50, "--metrics", "fdd"], "fd"),
-     (["--score", 50, "--metrics", "per-class"], "Ask `sfumato evaluate`")],
-)  # fmt: skip
+    [
+        (["--score", 0], "at least 1 image"),
+        (["--score", 50, "--metrics", "fdd"], "fd"),
+        (["--score", 50, "--metrics", "per-class"], "Ask `sfumato evaluate`"),
+    ],
+)
 def test_bad_scored_sweeps_say_what_to_do(words: list, message: str, labelled: Path, cli) -> None:
     said = cli("sweep", labelled, "guidance=1,2", *words, "--device", "cpu")
     assert said.code == 2 and message in said.err

@@ -12,11 +12,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from sfumato.cli import _entries
 from sfumato.core.images import NonFiniteError
-from sfumato.report import signature
+from sfumato.report import seed_folder, signature
 from sfumato.report.save import description
-from sfumato.training.run import Run
+from sfumato.runs.run import Run
 
 
 def pixels(folder: Path) -> dict[str, bytes]:
@@ -88,15 +87,15 @@ def test_a_killed_sampling_makes_only_what_is_missing_and_equals_an_uninterrupte
     source = Run.open(labelled).source()
     source.batch = 8
     labels = torch.arange(20) % 10
-    assert _entries.fill(tmp_path / "whole", source, range(20), labels, {"a": 1}) == 20
+    assert seed_folder.fill(tmp_path / "whole", source, range(20), labels, {"a": 1}) == 20
     with pytest.raises(KeyboardInterrupt):
-        _entries.fill(tmp_path / "killed", Dies(source, 2), range(20), labels, {"a": 1})  # type: ignore[arg-type]
+        seed_folder.fill(tmp_path / "killed", Dies(source, 2), range(20), labels, {"a": 1})  # type: ignore[arg-type]
     assert len(pixels(tmp_path / "killed")) == 16
     damaged = tmp_path / "killed" / "seed-000000003.png"
     damaged.write_bytes(damaged.read_bytes()[:-40])
     (tmp_path / "killed" / "seed-000000005.png").unlink()
     kept = (tmp_path / "killed" / "seed-000000009.png").stat().st_mtime_ns
-    assert _entries.fill(tmp_path / "killed", source, range(20), labels, {"a": 1}) == 4 + 2
+    assert seed_folder.fill(tmp_path / "killed", source, range(20), labels, {"a": 1}) == 4 + 2
     assert pixels(tmp_path / "killed") == pixels(tmp_path / "whole")
     assert (tmp_path / "killed" / "seed-000000009.png").stat().st_mtime_ns == kept
     assert not list((tmp_path / "killed").glob("*.tmp"))
@@ -141,14 +140,14 @@ class Broken:
 def test_an_image_that_is_not_finite_is_counted_and_never_written(tmp_path: Path) -> None:
     """P19."""
     with pytest.raises(NonFiniteError, match=r"1 of 6 images hold NaN or infinity and were not written \(seeds \[2\]"):
-        _entries.fill(tmp_path, Broken(), range(6), None, {})  # type: ignore[arg-type]
+        seed_folder.fill(tmp_path, Broken(), range(6), None, {})  # type: ignore[arg-type]
     assert sorted(pixels(tmp_path)) == [f"seed-{seed:09d}.png" for seed in (0, 1, 3, 4, 5)]
 
 
 @pytest.fixture
 def poisoned(labelled: Path, tmp_path: Path) -> Path:
     """A run whose averaged weights hold a NaN, saved as a whole checkpoint."""
-    from sfumato.training import checkpoint
+    from sfumato.runs import checkpoint
 
     run = Run.open(labelled)
     saved = run.checkpoint

@@ -37,9 +37,13 @@ def test_each_block_is_the_run_sampled_with_that_value(labelled: Path, tmp_path:
 
 @pytest.mark.parametrize(
     ("field", "words"),
-    [("guidance=2", "at least two values"), ("guidence=1,2", "guidance"), ("sampler=heun,eulr", "euler"),
-     ("train.batch=1,2", "belongs to training")],
-)  # fmt: skip
+    [
+        ("guidance=2", "at least two values"),
+        ("guidence=1,2", "guidance"),
+        ("sampler=heun,eulr", "euler"),
+        ("train.batch=1,2", "belongs to training"),
+    ],
+)
 def test_bad_sweeps_say_what_to_do(labelled: Path, cli, field: str, words: str) -> None:
     said = cli("sweep", labelled, field, "--device", "cpu")
     assert said.code == 2 and words in said.err

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sfumato.training.recipe import Recipe
+from sfumato.runs.recipe import Recipe
 
 
 def test_a_run_holds_its_resolved_recipe_log_checkpoint_and_sheet(labelled: Path) -> None:

@@ -9,9 +9,9 @@ from sfumato.codelength import chain as room
 from sfumato.codelength.chain import chain_of, continuous, own_gauge, span
 from sfumato.core.find import find
 from sfumato.data import load
-from sfumato.training.assemble import build_denoiser, build_network, context_of
-from sfumato.training.recipe import Recipe, RecipeError, override
-from sfumato.training.run import resolve
+from sfumato.runs.assemble import build_denoiser, build_network, context_of
+from sfumato.runs.recipe import Recipe, RecipeError, override
+from sfumato.runs.run import resolve
 
 
 def resolved(name: str, *fields: str) -> Recipe:
@@ -20,10 +20,15 @@ def resolved(name: str, *fields: str) -> Recipe:
 
 @pytest.mark.parametrize(
     ("recipe", "gauge", "steps", "variance"),
-    [("edm-digits", "vp", 200, "small-own"), ("flow-digits", "flow", 200, "small-own"),
-     ("vp-digits", "vp", 200, "small-own"), ("ve-digits", "ve", 200, "small-own"), ("ddpm-digits", "vp", 1000, "small"),
-     ("iddpm-digits", "vp", 1000, "learned")],
-)  # fmt: skip
+    [
+        ("edm-digits", "vp", 200, "small-own"),
+        ("flow-digits", "flow", 200, "small-own"),
+        ("vp-digits", "vp", 200, "small-own"),
+        ("ve-digits", "ve", 200, "small-own"),
+        ("ddpm-digits", "vp", 1000, "small"),
+        ("iddpm-digits", "vp", 1000, "learned"),
+    ],
+)
 def test_every_family_has_a_chain_at_its_own_scale(recipe: str, gauge: str, steps: int, variance: str) -> None:
     own = resolved(recipe)
     if own.c_in == "one":
@@ -60,11 +65,15 @@ def test_a_table_is_its_own_chain() -> None:
 
 @pytest.mark.parametrize(
     ("recipe", "options", "words"),
-    [("edm-digits", {"steps": 1}, "at least 2 steps"), ("edm-digits", {"near": 1e-4}, r"lies in \[0.002"),
-     ("edm-digits", {"near": 90.0}, r"lies in \[0.002"), ("ddpm-digits", {"near": 0.1}, "Leave `near` out"),
-     ("ddpm-digits", {"steps": 2000}, "1000 levels; got 2000"),
-     ("edm-digits", {"variance": "smal"}, "Did you mean 'small'")],
-)  # fmt: skip
+    [
+        ("edm-digits", {"steps": 1}, "at least 2 steps"),
+        ("edm-digits", {"near": 1e-4}, r"lies in \[0.002"),
+        ("edm-digits", {"near": 90.0}, r"lies in \[0.002"),
+        ("ddpm-digits", {"near": 0.1}, "Leave `near` out"),
+        ("ddpm-digits", {"steps": 2000}, "1000 levels; got 2000"),
+        ("edm-digits", {"variance": "smal"}, "Did you mean 'small'"),
+    ],
+)
 def test_what_does_not_fit_is_refused(recipe: str, options: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         chain_of(resolved(recipe), **options)

@@ -20,7 +20,7 @@ from sfumato.core.gauge import flow, ve, vp
 from sfumato.core.images import to_uint8
 from sfumato.core.level import Level
 from sfumato.data.dataset import Dataset
-from sfumato.likelihood.container import (
+from sfumato.likelihood.codec.container import (
     LADDER,
     CorruptFileError,
     Header,
@@ -30,7 +30,7 @@ from sfumato.likelihood.container import (
     sections,
     stored,
 )
-from sfumato.likelihood.rate import cheapest
+from sfumato.likelihood.codec.rate import cheapest
 
 pytest.importorskip("constriction")
 

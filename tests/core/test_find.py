@@ -64,15 +64,7 @@ FIXED = ("denoiser", "x", "grid", "noise", "label")
 
 
 def test_options_are_those_with_defaults_that_nobody_fixes() -> None:
-    assert list(options_of(heun, fixed=FIXED)) == [
-        "gauge",
-        "midpoint",
-        "churn",
-        "s_min",
-        "s_max",
-        "s_noise",
-        "nsr_max",
-    ]
+    assert list(options_of(heun, fixed=FIXED)) == ["gauge", "midpoint", "churn", "s_min", "s_max", "s_noise", "nsr_max"]
 
 
 def test_options_are_checked_against_the_signature() -> None:

@@ -37,9 +37,18 @@ def python2_batch(images, labels, name):
     )  # fmt: skip
     items = b"]" + b"(" + b"".join(integer(k) for k in labels) + b"e"
     return (
-        b"\x80\x02}(" + text(b"data") + array + text(b"labels") + items
-        + text(b"batch_label") + text(name.encode()) + text(b"filenames") + b"](" + text(b"a.png") + b"eu."
-    )  # fmt: skip
+        b"\x80\x02}("
+        + text(b"data")
+        + array
+        + text(b"labels")
+        + items
+        + text(b"batch_label")
+        + text(name.encode())
+        + text(b"filenames")
+        + b"]("
+        + text(b"a.png")
+        + b"eu."
+    )
 
 
 @pytest.fixture

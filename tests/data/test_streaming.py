@@ -14,9 +14,9 @@ from sfumato.data.gathering import Shape
 from sfumato.data.sources import listing_of
 from sfumato.data.streaming import Stream, StreamLoader, streamed, too_large
 from sfumato.recipes.digits import edm_digits
+from sfumato.runs.recipe import override
+from sfumato.runs.run import Run, training_data
 from sfumato.training.loop import train
-from sfumato.training.recipe import override
-from sfumato.training.run import Run, training_data
 
 COUNT = 41
 
@@ -134,11 +134,24 @@ def test_the_first_pass_is_made_once_and_bad_files_are_named(folder: Path, tmp_p
 
 
 FIELDS = (
-    "data.size=8", "data.test=0.0", "data.flip=true", "network.width=16", "network.head_width=16", "network.blocks=1",
-    "network.embedding=32", "train.batch=8", "train.precision=fp32", "train.optimizer=adam", "train.log_every=8",
-    "train.rate=constant", "train.images=96", "sample.grid.steps=2", "train.sheet_every=1000000",
-    "data.labels=true", "sigma_data=0.5",
-)  # fmt: skip
+    "data.size=8",
+    "data.test=0.0",
+    "data.flip=true",
+    "network.width=16",
+    "network.head_width=16",
+    "network.blocks=1",
+    "network.embedding=32",
+    "train.batch=8",
+    "train.precision=fp32",
+    "train.optimizer=adam",
+    "train.log_every=8",
+    "train.rate=constant",
+    "train.images=96",
+    "sample.grid.steps=2",
+    "train.sheet_every=1000000",
+    "data.labels=true",
+    "sigma_data=0.5",
+)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 from tests.cli.conftest import SMALL, Said
 
 from sfumato.cli import main
-from sfumato.training.ranges import ABOVE_ZERO, LEAST
+from sfumato.runs.check_numbers import ABOVE_ZERO, LEAST
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +42,13 @@ def refused(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, 
 
 
 COMMANDS = [
-    ("sample", "{}"), ("evaluate", "{}"), ("sweep", "{}", "guidance=1,2"), ("likelihood", "{}"), ("encode", "{}"),
+    ("sample", "{}"),
+    ("evaluate", "{}"),
+    ("sweep", "{}", "guidance=1,2"),
+    ("likelihood", "{}"),
+    ("encode", "{}"),
     ("compare", "{}", "{}"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])

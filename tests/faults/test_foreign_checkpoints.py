@@ -178,7 +178,11 @@ def test_doublings_cost_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("size", "stride", "offset"),
     [
-        ((10**9,), (0,), 0), ((7,), (1,), 0), ((2,), (1,), 5), ((2,), (-1,), 1), ((2**40, 2**40), (0, 0), 0),
+        ((10**9,), (0,), 0),
+        ((7,), (1,), 0),
+        ((2,), (1,), 5),
+        ((2,), (-1,), 1),
+        ((2**40, 2**40), (0, 0), 0),
         ((2.0,), (1,), 0),
     ],
 )
@@ -236,12 +240,15 @@ def test_zip_tricks_are_refused(tmp_path: Path) -> None:
                 new.writestr(name, content)
 
     for change, reason in (
-        (compressed, "compressed"), (short, "bytes where"), (without, "lacks its storage"),
-        (script, "TorchScript"), (twice, "appears twice"),
-    ):  # fmt: skip
+        (compressed, "compressed"),
+        (short, "bytes where"),
+        (without, "lacks its storage"),
+        (script, "TorchScript"),
+        (twice, "appears twice"),
+    ):
         with pytest.raises(ForeignError, match=reason):
             read_file(repacked(tmp_path / "t.pt", change))
-    whole = (tmp_path / "whole.pt")
+    whole = tmp_path / "whole.pt"
     torch.save(state(), whole)
     damaged = bytearray(whole.read_bytes())
     at = damaged.find(np.arange(12, dtype="<f4").tobytes())
@@ -294,9 +301,14 @@ def test_honest_files_read_as_torch_reads_them(format: str, dtype: torch.dtype, 
     g = torch.Generator().manual_seed(1)
     base = torch.rand(4, 6, generator=g).mul(3).to(dtype)
     value: dict[str, Any] = {
-        "a": base, "transposed": base.T, "window": base[1:3, ::2], "empty": base[:0], "number": base[0, 0],
-        "nested": OrderedDict(p=torch.nn.Parameter(base.float())), "plain": [1, 2.5, "x", None, (True, b"y")],
-    }  # fmt: skip
+        "a": base,
+        "transposed": base.T,
+        "window": base[1:3, ::2],
+        "empty": base[:0],
+        "number": base[0, 0],
+        "nested": OrderedDict(p=torch.nn.Parameter(base.float())),
+        "plain": [1, 2.5, "x", None, (True, b"y")],
+    }
     file = tmp_path / "f.pt"
     if format == "pickle":
         file.write_bytes(pickle.dumps(value))

@@ -15,9 +15,9 @@ import pytest
 import torch
 from tests.faults.test_killed_training import start, wait_for
 
-from sfumato.training import checkpoint
+from sfumato.runs import checkpoint
+from sfumato.runs.recipe import override
 from sfumato.training.loop import train
-from sfumato.training.recipe import override
 
 
 @pytest.fixture
@@ -120,9 +120,12 @@ def test_endless_nan_exits_4_and_names_step_and_samples(tmp_path):
              "network.embedding=32", "train.batch=16", "train.images=6400", "train.optimizer=adam",
              "train.optimizer.lr=1e30", "train.bad_in_a_row=3", "--device", "cpu", "--quiet", "--out"]  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-m", "sfumato", *words, str(tmp_path / "run")], capture_output=True, text=True, timeout=180,
+        [sys.executable, "-m", "sfumato", *words, str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        timeout=180,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
     assert done.returncode == 4, done.stderr
     assert "not finite at step" in done.stderr and "samples" in done.stderr and "Lower the learning rate" in done.stderr
     assert "Traceback" not in done.stderr
@@ -141,9 +144,7 @@ def test_a_damaged_newest_checkpoint_costs_one_interval_only(saving, tmp_path, d
     else:
         os.truncate(file, file.stat().st_size // 2)
     with pytest.warns(UserWarning, match="DAMAGED CHECKPOINT.*step-10.optimizer-0.safetensors"):
-        resumed = train(
-            override(saving, ["train.images=320"]), tmp_path / "run", quiet=True, allow=("train.images",)
-        )
+        resumed = train(override(saving, ["train.images=320"]), tmp_path / "run", quiet=True, allow=("train.images",))
     straight = train(override(saving, ["train.images=320"]), tmp_path / "straight", quiet=True)
     for group, tensors in straight.checkpoint.tensors.items():
         assert all(torch.equal(v, resumed.checkpoint.tensors[group][k]) for k, v in tensors.items()), group

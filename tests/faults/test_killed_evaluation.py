@@ -10,8 +10,8 @@ import sys
 import time
 
 from sfumato.cli import main
+from sfumato.runs.recipe import override
 from sfumato.training.loop import train
-from sfumato.training.recipe import override
 
 COUNT = 80
 
@@ -27,9 +27,12 @@ def test_sigkill_loses_one_block_and_changes_no_score(tiny, tmp_path, monkeypatc
     cache = tmp_path / "killed"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(cache)}
     process = subprocess.Popen(
-        [sys.executable, "-m", "sfumato", *words], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        [sys.executable, "-m", "sfumato", *words],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
-    )  # fmt: skip
+    )
     end = time.monotonic() + 120
     while len(lines(cache)) < 8:
         assert process.poll() is None, process.stderr.read()

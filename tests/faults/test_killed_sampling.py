@@ -11,8 +11,8 @@ import time
 from PIL import Image
 
 from sfumato.cli import main
+from sfumato.runs.recipe import override
 from sfumato.training.loop import train
-from sfumato.training.recipe import override
 
 COUNT = 100
 
@@ -29,8 +29,11 @@ def test_sigkill_between_images_makes_only_what_is_missing(tiny, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [sys.executable, "-m", "sfumato", *words, "--images", str(folder)],
-        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     end = time.monotonic() + 120
     while len(list(folder.glob("seed-*.png"))) < 12:
         assert process.poll() is None, process.stderr.read()

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sfumato.training import checkpoint
+from sfumato.runs import checkpoint
+from sfumato.runs.recipe import override
 from sfumato.training.loop import train
-from sfumato.training.recipe import override
 
 SCRIPT = """
 import json, resource, sys
@@ -24,7 +24,7 @@ if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 from sfumato.training.loop import train
-from sfumato.training.recipe import Recipe
+from sfumato.runs.recipe import Recipe
 train(Recipe.from_json(json.loads(open(sys.argv[1]).read())), sys.argv[2], quiet=True)
 """
 
@@ -37,8 +37,10 @@ def start(recipe, folder: Path, limit: int = 0) -> subprocess.Popen:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(file), str(folder), str(limit)],
-        env=environment, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def wait_for(condition, process, seconds=120.0) -> None:

@@ -37,9 +37,7 @@ class Persistent:
     """An object that pickles as one of NVIDIA's persistent classes."""
 
     def __init__(self, kind: str, state: Mapping[str, Any], source: str) -> None:
-        self.meta = {
-            "type": "class", "version": 6, "module_src": source, "class_name": kind, "state": dict(state)
-        }  # fmt: skip
+        self.meta = {"type": "class", "version": 6, "module_src": source, "class_name": kind, "state": dict(state)}
 
     def __reduce__(self) -> Any:
         return sys.modules["torch_utils.persistence"]._reconstruct_persistent_obj, (self.meta,)
@@ -103,9 +101,7 @@ def module(
     return Persistent(kind, state, source)
 
 
-def write(
-    path: Path, ema: Any, *, protocol: int = pickle.HIGHEST_PROTOCOL, **more: Any
-) -> Path:
+def write(path: Path, ema: Any, *, protocol: int = pickle.HIGHEST_PROTOCOL, **more: Any) -> Path:
     """Write a snapshot: {ema, ...} as the original's training loop does."""
     with claimed_names():
         buffer = io.BytesIO()

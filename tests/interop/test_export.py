@@ -22,17 +22,26 @@ from sfumato.interop.exporting import export_run
 from sfumato.interop.importing import import_run
 from sfumato.interop.pickles import ForeignError
 from sfumato.recipes.digits_families import ddpm_digits
-from sfumato.training.assemble import build_network
-from sfumato.training.checkpoint import replace_json, save
-from sfumato.training.recipe import Ema, Recipe, Shape, override
-from sfumato.training.run import Run
+from sfumato.runs.assemble import build_network
+from sfumato.runs.checkpoint import replace_json, save
+from sfumato.runs.recipe import Ema, Recipe, Shape, override
+from sfumato.runs.run import Run
 
 SEEDS = list(range(4))
 CHAIN = (
-    "data.labels=false", "sample.grid=respaced", "sample.grid.steps=20", "schedule=linear", "schedule.steps=40",
+    "data.labels=false",
+    "sample.grid=respaced",
+    "sample.grid.steps=20",
+    "schedule=linear",
+    "schedule.steps=40",
     "schedule.beta_max=0.006",  # some signal is left: rounding is not magnified
-    "c_noise=index", "train.precision=fp32", "ema.power=()", "ema.half_life=()", "ema.use=raw", "sample.batch=4",
-)  # fmt: skip
+    "c_noise=index",
+    "train.precision=fp32",
+    "ema.power=()",
+    "ema.half_life=()",
+    "ema.use=raw",
+    "sample.batch=4",
+)
 DDPM = ("network=ddpm", "network.width=32", "network.mult=1,2", "network.blocks=1", "network.attention=[4]")
 ADM = ("network=adm", "network.width=32", "network.mult=1,2", "network.blocks=1", "network.attention=8,4")
 
@@ -122,10 +131,15 @@ def test_round_trip_from_a_foreign_file_to_diffusers(tmp_path: Path, monkeypatch
     diffusers = pytest.importorskip("diffusers")
     torch.manual_seed(0)
     unet = diffusers.UNet2DModel(
-        sample_size=8, in_channels=3, out_channels=3, block_out_channels=(32, 64), layers_per_block=1,
-        down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        sample_size=8,
+        in_channels=3,
+        out_channels=3,
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
         norm_num_groups=16,
-    )  # fmt: skip
+    )
     scheduler = diffusers.DDPMScheduler(num_train_timesteps=40, beta_end=0.3)
     diffusers.DDPMPipeline(unet, scheduler).save_pretrained(str(tmp_path / "theirs"))
     run = import_run(tmp_path / "theirs", tmp_path / "run").run
@@ -189,9 +203,7 @@ def test_onnxruntime_gives_the_networks_numbers(labelled: bool, tmp_path: Path) 
 def test_a_compact_run_keeps_the_images_and_its_card_the_scores(tmp_path: Path) -> None:
     run = run_of(replace(chain(*DDPM), ema=Ema(power=(), half_life=(), use="raw")), tmp_path / "run")
     (run.path / "results").mkdir()
-    score = {
-        "run": "run", "recipe": "ddpm-digits", "provenance": {"nfe": 20}, "scores": [],
-    }  # fmt: skip
+    score = {"run": "run", "recipe": "ddpm-digits", "provenance": {"nfe": 20}, "scores": []}
     replace_json(run.path / "results" / "pixels.json", score)
     export_run(run, "safetensors", tmp_path / "out")
     again = Run.open(tmp_path / "out")

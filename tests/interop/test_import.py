@@ -17,8 +17,8 @@ from sfumato.core.level import Level
 from sfumato.interop.foreign import open_foreign
 from sfumato.interop.importing import Import, import_run, recognise
 from sfumato.interop.pickles import ForeignError
-from sfumato.training.recipe import RecipeError
-from sfumato.training.run import Run
+from sfumato.runs.recipe import RecipeError
+from sfumato.runs.run import Run
 
 from ..parity.weights import state_dict
 from .snapshots import edm2_snapshot, edm_snapshot
@@ -78,9 +78,7 @@ def test_networks_of_discrete_chains_keep_their_output(case: str, tmp_path: Path
     assert error(network(gold(case, "x"), gold(case, "t"), *label), gold(case, "out")) < TOLERANCE
 
 
-@pytest.mark.parametrize(
-    "case", [*(c for c in CASES if "precond" in CASES[c]["config"] and "iDDPM" not in c), *EDM2]
-)
+@pytest.mark.parametrize("case", [*(c for c in CASES if "precond" in CASES[c]["config"] and "iDDPM" not in c), *EDM2])
 def test_snapshots_keep_their_denoiser_and_their_code_stays_unread(case: str, tmp_path: Path) -> None:
     run = imported(case, tmp_path).run
     sigma = gold(case, "sigma").double()
@@ -106,15 +104,30 @@ def test_iddpm_snapshot_keeps_its_output_at_its_own_levels(tmp_path: Path) -> No
 def score_sde_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Write EDM's NCSN++ of two levels with one block each in score_sde_pytorch's numbers, by a table made by hand."""
     numbers = {
-        "enc.16x16_conv": 3, "enc.16x16_block0": 4, "enc.8x8_down": 5, "enc.8x8_aux_residual": 6, "enc.8x8_block0": 7,
-        "dec.8x8_in0": 9, "dec.8x8_in1": 11, "dec.8x8_block0": 12, "dec.8x8_block1": 13, "dec.16x16_up": 15,
-        "dec.16x16_block0": 16, "dec.16x16_block1": 17, "dec.16x16_aux_norm": 18, "dec.16x16_aux_conv": 19,
-    }  # fmt: skip
+        "enc.16x16_conv": 3,
+        "enc.16x16_block0": 4,
+        "enc.8x8_down": 5,
+        "enc.8x8_aux_residual": 6,
+        "enc.8x8_block0": 7,
+        "dec.8x8_in0": 9,
+        "dec.8x8_in1": 11,
+        "dec.8x8_block0": 12,
+        "dec.8x8_block1": 13,
+        "dec.16x16_up": 15,
+        "dec.16x16_block0": 16,
+        "dec.16x16_block1": 17,
+        "dec.16x16_aux_norm": 18,
+        "dec.16x16_aux_conv": 19,
+    }
     attention = {"enc.8x8_block0": 8, "dec.8x8_in0": 10, "dec.8x8_block1": 14}
     layers = {
-        "norm0": "GroupNorm_0", "conv0": "Conv_0", "affine": "Dense_0", "norm1": "GroupNorm_1", "conv1": "Conv_1",
+        "norm0": "GroupNorm_0",
+        "conv0": "Conv_0",
+        "affine": "Dense_0",
+        "norm1": "GroupNorm_1",
+        "conv1": "Conv_1",
         "skip": "Conv_2",
-    }  # fmt: skip
+    }
     made = {"module.all_modules.0.W": tensors["model.map_noise.freqs"]}
     for name, tensor in tensors.items():
         _, head, *rest = name.split(".")

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from sfumato.cli import main
 from sfumato.interop.importing import import_run
 from sfumato.interop.pickles import ForeignError
+from sfumato.runs.recipe import RecipeError
 from sfumato.training import loop
-from sfumato.training.recipe import RecipeError
 
 TOLERANCE = 1e-5
 
@@ -153,7 +153,7 @@ def test_a_generator_alone_is_sampled_by_the_command_and_says_so(
     assert json.loads((run / "recipe.json").read_text())["imported"]["untrained"] == ["discriminator"]
     assert main(["sample", str(run), "--n", "2", "--images", str(tmp_path / "images")]) == 0
     files = sorted((tmp_path / "images").rglob("*.png"))
-    from sfumato.training.run import Run
+    from sfumato.runs.run import Run
 
     z = Run.open(run).network().latents(torch.tensor([0, 1]))
     wanted = ((g.main(z[:, :, None, None]) + 1) * 127.5).round().permute(0, 2, 3, 1).numpy()

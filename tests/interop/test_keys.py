@@ -17,15 +17,21 @@ def foreign(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Write the small network's own weights in the original's names, by hand."""
     ours = network.state_dict()
     names = {
-        "embedder.dense1": "temb.dense.0", "embedder.dense2": "temb.dense.1", "encoder.conv_in": "conv_in",
-        "norm_out": "norm_out", "conv_out": "conv_out",
-        "encoder.middle.0.attention.norm": "mid.attn_1.norm", "encoder.middle.0.attention.out": "mid.attn_1.proj_out",
-    }  # fmt: skip
+        "embedder.dense1": "temb.dense.0",
+        "embedder.dense2": "temb.dense.1",
+        "encoder.conv_in": "conv_in",
+        "norm_out": "norm_out",
+        "conv_out": "conv_out",
+        "encoder.middle.0.attention.norm": "mid.attn_1.norm",
+        "encoder.middle.0.attention.out": "mid.attn_1.proj_out",
+    }
     blocks = {
-        "encoder.levels.0.steps.0.block": "down.0.block.0", "encoder.middle.0.block": "mid.block_1",
-        "encoder.middle.1.block": "mid.block_2", "decoder.levels.0.steps.0.block": "up.0.block.0",
+        "encoder.levels.0.steps.0.block": "down.0.block.0",
+        "encoder.middle.0.block": "mid.block_1",
+        "encoder.middle.1.block": "mid.block_2",
+        "decoder.levels.0.steps.0.block": "up.0.block.0",
         "decoder.levels.0.steps.1.block": "up.0.block.1",
-    }  # fmt: skip
+    }
     layers = {"modulation": "temb_proj", "shortcut": "nin_shortcut"}
     theirs = {}
     for name, tensor in ours.items():

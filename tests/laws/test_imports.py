@@ -11,16 +11,23 @@ import sfumato
 
 ROOT = Path(sfumato.__file__).parent
 FLOORS = {
-    **dict.fromkeys(("core", "download"), 0),
-    **dict.fromkeys(
-        ("schedules", "grids", "draws", "weightings", "conditioning", "networks", "samplers", "guidance", "likelihood",
-         "data", "metrics"), 1,
-    ),
-    **dict.fromkeys(("objectives", "sources"), 2),
-    **dict.fromkeys(("training", "evaluation", "codelength"), 3),
-    **dict.fromkeys(("recipes", "interop", "studies", "report", "pictures"), 4),
-    **dict.fromkeys(("app", "cli", "model", "__main__"), 5),
-}  # fmt: skip
+    room: floor
+    for floor, rooms in enumerate(
+        (
+            "core download",
+            "schedules grids draws weightings conditioning networks samplers guidance likelihood data metrics",
+            "objectives sources",
+            "processes",
+            "runs",
+            "evaluation",
+            "training",
+            "recipes experiments interop report pictures codelength app",
+            "studies",
+            "model cli __main__",
+        )
+    )
+    for room in rooms.split()
+}
 
 
 def room_of(module: str) -> str | None:

@@ -17,8 +17,7 @@ from sfumato.metrics.extractors.dinov2 import DinoFeatures, build
 from sfumato.metrics.extractors.inception import WeightsError
 from sfumato.metrics.features import available, extractor, features_of, file_hash, stream
 
-OWN = {"fashion-mnist": (1, 28, 28), "fashion-mnist14": (1, 14, 14),
-       "digits": (1, 8, 8), "mnist": (1, 28, 28)}
+OWN = {"fashion-mnist": (1, 28, 28), "fashion-mnist14": (1, 14, 14), "digits": (1, 8, 8), "mnist": (1, 28, 28)}
 SHAPES = {**OWN, "pixels": (3, 6, 5), "random": (3, 12, 10)}
 
 
@@ -61,8 +60,9 @@ def test_a_shipped_network_is_small_and_refuses_other_sizes(name: str) -> None:
         extractor(name, (1, 32, 32))
 
 
-@pytest.mark.parametrize(("name", "least"), [
-    ("fashion-mnist", 0.925), ("fashion-mnist14", 0.89), ("digits", 0.98), ("mnist", 0.99)])
+@pytest.mark.parametrize(
+    ("name", "least"), [("fashion-mnist", 0.925), ("fashion-mnist14", 0.89), ("digits", 0.98), ("mnist", 0.99)]
+)
 def test_a_shipped_network_knows_its_test_images(name: str, least: float) -> None:
     data = name.removesuffix("14")
     if data != "digits" and not (Path(os.environ.get("SFUMATO_DATA", "/nowhere")) / data).is_dir():

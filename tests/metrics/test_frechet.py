@@ -10,14 +10,7 @@ import pytest
 
 from sfumato.metrics.calibration import floor
 from sfumato.metrics.features import extractor
-from sfumato.metrics.frechet import (
-    expected_bias,
-    frechet,
-    frechet_distance,
-    frechet_infinity,
-    frechet_plain,
-    held,
-)
+from sfumato.metrics.frechet import expected_bias, frechet, frechet_distance, frechet_infinity, frechet_plain, held
 from sfumato.metrics.jackknife import Estimate, deal, even, group_of, jackknife, weights
 from sfumato.metrics.kid import kid
 from sfumato.metrics.protocol import Reference
@@ -88,8 +81,12 @@ def coverage(runs: int, n: int, m: int, d: int, seed: int) -> tuple[float, float
     found = [frechet(stretch * rng.normal(size=(n, d)) + shift, rng.normal(size=(m, d))) for _ in range(runs)]
     hit = np.mean([e.interval[0] <= truth <= e.interval[1] for e in found])
     values = np.array([e.value for e in found])
-    return (float(hit), float(values.mean() - truth), float(np.mean([e.plain for e in found]) - truth),
-            float(values.std(ddof=1) / np.sqrt(runs)))
+    return (
+        float(hit),
+        float(values.mean() - truth),
+        float(np.mean([e.plain for e in found]) - truth),
+        float(values.std(ddof=1) / np.sqrt(runs)),
+    )
 
 
 def test_the_jackknife_removes_the_bias_and_its_interval_covers() -> None:
@@ -113,7 +110,7 @@ def test_streams_equal_arrays_for_any_batch_size() -> None:
     for batch in (1, 7, 64):
         stream = Groups()
         for start in range(0, len(x), batch):
-            stream.add(x[start:start + batch])
+            stream.add(x[start : start + batch])
         estimate = frechet(stream, y)
         assert estimate.value == pytest.approx(whole.value, rel=1e-7)
         assert estimate.interval == pytest.approx(whole.interval, rel=1e-7)
@@ -159,14 +156,17 @@ def test_infinity_extrapolates_the_generated_side() -> None:
         frechet_infinity(x[:5000], y)
 
 
-@pytest.mark.parametrize(("x", "y", "error", "words"), [
-    (np.zeros((50, 3)), np.zeros((50, 4)), ValueError, "3 columns"),
-    (np.zeros((1, 3)), np.zeros((50, 3)), ValueError, "at least 2 images"),
-    (np.zeros((30, 3)), np.zeros((50, 3)), ValueError, "at least 40 images"),
-    (np.full((50, 3), np.nan), np.zeros((50, 3)), ValueError, "50 of 50 rows"),
-    (np.zeros((50, 3), np.uint8), np.zeros((50, 3)), TypeError, "float32 or float64"),
-    (np.zeros(50), np.zeros((50, 3)), ValueError, r"shape \(n, d\)"),
-])
+@pytest.mark.parametrize(
+    ("x", "y", "error", "words"),
+    [
+        (np.zeros((50, 3)), np.zeros((50, 4)), ValueError, "3 columns"),
+        (np.zeros((1, 3)), np.zeros((50, 3)), ValueError, "at least 2 images"),
+        (np.zeros((30, 3)), np.zeros((50, 3)), ValueError, "at least 40 images"),
+        (np.full((50, 3), np.nan), np.zeros((50, 3)), ValueError, "50 of 50 rows"),
+        (np.zeros((50, 3), np.uint8), np.zeros((50, 3)), TypeError, "float32 or float64"),
+        (np.zeros(50), np.zeros((50, 3)), ValueError, r"shape \(n, d\)"),
+    ],
+)
 def test_bad_features_are_refused(x: np.ndarray, y: np.ndarray, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         frechet(x, y)

@@ -36,7 +36,7 @@ def test_the_interval_of_the_score_covers() -> None:
     rng = np.random.default_rng(0)
     base = rng.normal(size=(200_000, 5)) * 2
     truth = inception_score(base[:100_000], splits=1).estimate.value
-    runs = [inception_score(base[s * 400:(s + 1) * 400], splits=1).estimate for s in range(250, 350)]
+    runs = [inception_score(base[s * 400 : (s + 1) * 400], splits=1).estimate for s in range(250, 350)]
     assert np.mean([e.interval[0] <= truth <= e.interval[1] for e in runs]) >= 0.88
 
 

@@ -38,8 +38,17 @@ def reference(**changes: object) -> Reference:
 
 
 def protocol(**changes: object) -> EvalProtocol:
-    values = {"metric": "FD", "version": 1, "extractor": "pixels", "weights_hash": "none", "features": {"a": 1},
-              "reference": reference(), "n": 10, "class_prior": "uniform", "estimator": "e"}
+    values = {
+        "metric": "FD",
+        "version": 1,
+        "extractor": "pixels",
+        "weights_hash": "none",
+        "features": {"a": 1},
+        "reference": reference(),
+        "n": 10,
+        "class_prior": "uniform",
+        "estimator": "e",
+    }
     return EvalProtocol(**{**values, **changes})  # type: ignore[arg-type]
 
 
@@ -60,7 +69,8 @@ def test_every_identity_field_changes_the_id_and_provenance_does_not() -> None:
     for name in base.identity:
         old = getattr(base, name)
         new = {"features": {"a": 2}, "options": {"k": 3}, "reference": reference(split="train")}.get(
-            name, old + 1 if isinstance(old, int) else old + "x" if isinstance(old, str) else None)
+            name, old + 1 if isinstance(old, int) else old + "x" if isinstance(old, str) else None
+        )
         ids.add(dataclasses.replace(base, **{name: new}).protocol_id)
     for inner in dataclasses.fields(Reference):
         old = getattr(base.reference, inner.name)
@@ -108,8 +118,9 @@ def test_comparable_scores_are_ranked_only_when_apart() -> None:
 @pytest.mark.parametrize("metric", ["fd", "kid"])
 def test_scores_of_equal_seeds_are_compared_in_pairs(metric: str) -> None:
     y, noise = gaussian(300, 1), gaussian(300, 2)
-    a, b = (measure(metric, noise + shift, y, PIXELS, reference(), provenance={"seeds": [0, 300]})
-            for shift in (0.10, 0.13))
+    a, b = (
+        measure(metric, noise + shift, y, PIXELS, reference(), provenance={"seeds": [0, 300]}) for shift in (0.10, 0.13)
+    )
     paired = compare(a, b)
     assert paired.interval is not None
     assert paired.interval[0] < paired.difference < paired.interval[1]
@@ -254,8 +265,12 @@ def test_the_floor_of_a_score_without_a_jackknife_is_a_range() -> None:
     """Overlapping draws vary too little; the range is widened, and holds a fresh set as often as it says."""
     real, held_out = gaussian(400, 6), gaussian(200, 7)
     low = floor("coverage", real, 300, PIXELS, reference(), reference_features=held_out)
-    inside = [low.interval[0] <= measure("coverage", gaussian(300, 100 + s), held_out, PIXELS, reference()).value
-              <= low.interval[1] for s in range(40)]
+    inside = [
+        low.interval[0]
+        <= measure("coverage", gaussian(300, 100 + s), held_out, PIXELS, reference()).value
+        <= low.interval[1]
+        for s in range(40)
+    ]
     assert np.mean(inside) >= 0.85
 
 

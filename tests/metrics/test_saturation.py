@@ -46,9 +46,7 @@ def test_two_models_are_told_apart_without_calling_either_better() -> None:
     rng, extract = np.random.default_rng(2), Saturation((1, 8, 8))
     real, some, more = (rng.beta(a, 5, (400, 1)) for a in (2, 2, 4))
     where = Reference("noise", "hash", "test", "", "", 400)
-    low, high = (
-        measure_saturation(x, real, extract, where, provenance={"seeds": [0, 400]}) for x in (some, more)
-    )  # fmt: skip
+    low, high = (measure_saturation(x, real, extract, where, provenance={"seeds": [0, 400]}) for x in (some, more))
     assert compare(low, high).verdict == "the second is higher"
     assert compare(high, low).verdict == "the first is higher"
     assert compare(low, low).verdict == "not distinguishable"

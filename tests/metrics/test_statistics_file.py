@@ -35,18 +35,21 @@ def test_files_of_other_tools_are_read_as_unverified(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.cov, good()["sigma"], rtol=1e-15)
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    ({"mu": np.full(D, np.nan)}, "NaN or infinity"),
-    ({"sigma": np.arange(25.0).reshape(5, 5)}, "not symmetric"),
-    ({"sigma": -np.eye(D)}, "negative eigenvalue"),
-    ({"mu": np.zeros(4)}, r"shape \(4,\), the extractor needs \(5,\)"),
-    ({"sigma": np.eye(4)}, r"shape \(4, 4\)"),
-    ({"mu": np.array([None] * D)}, "dtype object"),
-    ({"mu": np.zeros(D, np.int64)}, "dtype int64"),
-    ({"n": np.int64(1)}, "n = 1"),
-    ({"sigma": np.zeros((1000, 1000))}, "was not unpacked"),
-    ({"about": np.array("{broken")}, "not a readable statistics file"),
-])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"mu": np.full(D, np.nan)}, "NaN or infinity"),
+        ({"sigma": np.arange(25.0).reshape(5, 5)}, "not symmetric"),
+        ({"sigma": -np.eye(D)}, "negative eigenvalue"),
+        ({"mu": np.zeros(4)}, r"shape \(4,\), the extractor needs \(5,\)"),
+        ({"sigma": np.eye(4)}, r"shape \(4, 4\)"),
+        ({"mu": np.array([None] * D)}, "dtype object"),
+        ({"mu": np.zeros(D, np.int64)}, "dtype int64"),
+        ({"n": np.int64(1)}, "n = 1"),
+        ({"sigma": np.zeros((1000, 1000))}, "was not unpacked"),
+        ({"about": np.array("{broken")}, "not a readable statistics file"),
+    ],
+)
 def test_damage_is_named(change: dict[str, np.ndarray], words: str, tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "a.npz", **{**good(), **change})
     with pytest.raises(StatisticsError, match=words):

@@ -22,6 +22,7 @@ from sfumato.data import load
 from sfumato.data.dataset import Dataset
 from sfumato.data.splits import split_by_hash
 from sfumato.evaluation import cached_features, evaluate
+from sfumato.experiments.study import Row, Study, StudyError, find_study
 from sfumato.guidance.cfg import cfg
 from sfumato.likelihood.vlb import term
 from sfumato.metrics.features import extractor
@@ -29,14 +30,13 @@ from sfumato.metrics.neighbours import nearest
 from sfumato.networks.unet import unet
 from sfumato.objectives._noising import Noising
 from sfumato.recipes.digits import edm_digits
+from sfumato.runs import checkpoint
+from sfumato.runs.check import check
+from sfumato.runs.recipe import RecipeError, override
+from sfumato.runs.run import load_data, resolve
 from sfumato.samplers.ancestral import ancestral
 from sfumato.sources import Diffusion
-from sfumato.studies._study import Row, Study, StudyError, find_study
-from sfumato.training import checkpoint
-from sfumato.training.check import check
 from sfumato.training.loop import train
-from sfumato.training.recipe import RecipeError, override
-from sfumato.training.run import load_data, resolve
 
 
 class Labelled:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sfumato.core.find import find
-from sfumato.networks._report import cost, parameter_count
+from sfumato.networks._count import cost, parameter_count
 
 ADM_128 = {"size": 128, "width": 160, "mult": (1, 1, 2, 3, 4), "blocks": 2, "out_channels": 6, "classes": 1000}
 BASE = ADM_128 | {"attention": (16,), "heads": 1, "head_width": 0, "resample": "conv"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sfumato.networks._report import cost
+from sfumato.networks._count import cost
 from sfumato.networks.cifar_unet import cifar_unet
 from sfumato.networks.condnorm_unet import condnorm_unet
 from sfumato.networks.convnet import convnet

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sfumato.networks._report import cost
+from sfumato.networks._count import cost
 from sfumato.networks.unet import unet
 
 from .contract import awake, images

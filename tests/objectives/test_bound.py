@@ -59,14 +59,20 @@ def test_hybrid_terms_match_the_published_code(case: str) -> None:
     target = {"eps": targets.eps(), "x0": targets.x0(), "prev": targets.mu_tilde(chain.table)}[config["mean"]]
     scale = 1000 / config["T"] if config.get("rescale_timesteps") else 1.0
     head = LEARNED[config["variance"]]
-    denoiser = Preconditioned(
-        Toy(), target, c_noise=conditioning.index(table, scale=scale), table=table, variance=head
-    )
+    denoiser = Preconditioned(Toy(), target, c_noise=conditioning.index(table, scale=scale), table=table, variance=head)
     level = chain.table[1 + gold(f"{case}/t")]
     mse, bits = terms(
-        denoiser, gold("toy/x0"), gold("toy/noise")[0], level, None, None, weightings.native(), chain,
-        {"range": "learned", "diagonal": "diagonal"}[head], "tanh",
-    )  # fmt: skip
+        denoiser,
+        gold("toy/x0"),
+        gold("toy/noise")[0],
+        level,
+        None,
+        None,
+        weightings.native(),
+        chain,
+        {"range": "learned", "diagonal": "diagonal"}[head],
+        "tanh",
+    )
     bits = bits * (chain.steps / 1000 if config["loss"] == "rescaled_mse" else 1)
     for name, mine in (("mse", mse), ("vb", bits)):
         assert torch.allclose(mine, gold(f"{case}/term_{name}"), rtol=1e-10, atol=0), name

@@ -13,12 +13,12 @@ from sfumato import conditioning, schedules
 from sfumato.core.classifier import NoisyClassifier
 from sfumato.core.level import Level
 from sfumato.draws import uniform
+from sfumato.evaluation.classifier_accuracy import accuracy_curve
 from sfumato.objectives.classifier import classifier
 from sfumato.recipes.digits_families import adm_digits_classifier, ddpm_digits
-from sfumato.training.accuracy import accuracy_curve
+from sfumato.runs.recipe import RecipeError, override
+from sfumato.runs.run import Run
 from sfumato.training.loop import train
-from sfumato.training.recipe import RecipeError, override
-from sfumato.training.run import Run
 
 SMALL = ("train.precision=fp32", "train.log_every=512", "train.sheet_every=1000000", "train.batch=64")
 CLASSIFIER = (*SMALL, "train.images=4480", "train.optimizer.lr=0.003", "network.width=16", "network.head_width=16")

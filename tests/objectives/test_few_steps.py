@@ -18,11 +18,11 @@ from sfumato.objectives.consistency import consistency, nearer
 from sfumato.objectives.distill import distill, two_steps
 from sfumato.recipes.digits import edm_digits
 from sfumato.recipes.digits_families import distill_digits, ect_digits
+from sfumato.runs.check import check
+from sfumato.runs.recipe import RecipeError, Shape, override
 from sfumato.samplers.ddim import ddim
-from sfumato.training.check import check
 from sfumato.training.loop import train
 from sfumato.training.rates import stages
-from sfumato.training.recipe import RecipeError, Shape, override
 
 F64 = torch.float64
 DATA = Gaussian(torch.tensor([0.3, -0.2], dtype=F64), torch.tensor([1.0, 0.04], dtype=F64))

@@ -17,7 +17,7 @@ from sfumato.core.target import edm, eps
 from sfumato.draws import lognormal, uniform
 from sfumato.objectives._noising import Noising, assign
 from sfumato.objectives.denoising import denoising
-from sfumato.training.assemble import MODELS
+from sfumato.runs.assemble import MODELS
 from sfumato.training.trainers import TRAINERS
 
 

@@ -10,9 +10,9 @@ import torch
 from sfumato.core.level import Level
 from sfumato.data.augment import edm_augment
 from sfumato.draws import Importance
+from sfumato.runs.recipe import override
+from sfumato.runs.run import load_data, resolve
 from sfumato.training.loop import train
-from sfumato.training.recipe import override
-from sfumato.training.run import load_data, resolve
 from sfumato.training.trainer import Memory, Trainer
 
 CPU = torch.device("cpu")

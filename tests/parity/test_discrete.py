@@ -175,9 +175,7 @@ def test_ddim(name: str, record_property: Record) -> None:
         denoiser = threshold(denoiser)
     if "guidance_scale" in case:
         denoiser = classifier(denoiser, logits_of(case), case["guidance_scale"])
-    states = list(
-        ddim(denoiser, gold("toy/x_T"), grid_of(case), noise=noise, label=gold("toy/y"), eta=case["eta"])
-    )
+    states = list(ddim(denoiser, gold("toy/x_T"), grid_of(case), noise=noise, label=gold("toy/y"), eta=case["eta"]))
     close(
         record_property,
         trajectory=(torch.stack([s.x for s in states]), gold(f"{name}/traj")),

@@ -15,14 +15,7 @@ from torch import Tensor, nn
 from sfumato import conditioning, draws, grids, schedules, weightings
 from sfumato.core import gauge as gauges
 from sfumato.core import target as targets
-from sfumato.core.denoiser import (
-    Preconditioned,
-    Prediction,
-    Target,
-    skip_and_out,
-    unit_circle,
-    unit_variance,
-)
+from sfumato.core.denoiser import Preconditioned, Prediction, Target, skip_and_out, unit_circle, unit_variance
 from sfumato.core.gauge import Gauge
 from sfumato.core.level import Level, like
 from sfumato.samplers.euler import euler
@@ -80,10 +73,7 @@ class Toy(nn.Module):
 
 def denoiser() -> Preconditioned:
     return Preconditioned(
-        Toy(),
-        targets.edm(SIGMA_DATA),
-        c_in=unit_variance(SIGMA_DATA),
-        c_noise=conditioning.quarter_log_nsr(),
+        Toy(), targets.edm(SIGMA_DATA), c_in=unit_variance(SIGMA_DATA), c_noise=conditioning.quarter_log_nsr()
     )
 
 

@@ -155,5 +155,5 @@ def test_the_inception_score_matches_the_references(case: str) -> None:
     assert Found(shuffled.estimate.value) == pytest.approx(float(GOLD[f"{case}/tf_is_shuffled_mean"]), rel=1e-10)
     assert Found(shuffled.spread) == pytest.approx(float(GOLD[f"{case}/tf_is_shuffled_std"]), rel=1e-10)
     log_p, size = log_softmax(logits), CASES[case]["adm_split_size"]
-    parts = [score_of(log_p[start:start + size]) for start in range(0, len(log_p), size)]
+    parts = [score_of(log_p[start : start + size]) for start in range(0, len(log_p), size)]
     assert Found(np.mean(parts)) == pytest.approx(float(GOLD[f"{case}/adm_is"]), rel=1e-10)

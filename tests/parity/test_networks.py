@@ -50,23 +50,38 @@ def error(ours: Tensor, theirs: Tensor) -> float:
 
 def build_adm(c: dict[str, Any], state: dict[str, Tensor]) -> nn.Module:
     network = adm(
-        c["in_channels"], c["out_channels"], c["num_classes"] or 0, c["image_size"], c["model_channels"],
-        tuple(c["channel_mult"]), c["num_res_blocks"],
+        c["in_channels"],
+        c["out_channels"],
+        c["num_classes"] or 0,
+        c["image_size"],
+        c["model_channels"],
+        tuple(c["channel_mult"]),
+        c["num_res_blocks"],
         tuple(c["image_size"] // factor for factor in c["attention_resolutions"]),
-        c["num_heads"], max(0, c["num_head_channels"]), adaptive=c["use_scale_shift_norm"],
+        c["num_heads"],
+        max(0, c["num_head_channels"]),
+        adaptive=c["use_scale_shift_norm"],
         resample="block" if c["resblock_updown"] else "conv",
-    )  # fmt: skip
+    )
     network.load_state_dict(rename_adm(state, network, QKV_FIRST if c["use_new_attention_order"] else HEADS_FIRST))
     return network
 
 
 def build_classifier(c: dict[str, Any], state: dict[str, Tensor]) -> nn.Module:
     network = adm_classifier(
-        c["in_channels"], c["out_channels"], c["image_size"], c["model_channels"], tuple(c["channel_mult"]),
-        c["num_res_blocks"], tuple(c["image_size"] // factor for factor in c["attention_resolutions"]),
-        c["num_heads"], c["num_head_channels"], c["use_scale_shift_norm"], "block" if c["resblock_updown"] else "conv",
+        c["in_channels"],
+        c["out_channels"],
+        c["image_size"],
+        c["model_channels"],
+        tuple(c["channel_mult"]),
+        c["num_res_blocks"],
+        tuple(c["image_size"] // factor for factor in c["attention_resolutions"]),
+        c["num_heads"],
+        c["num_head_channels"],
+        c["use_scale_shift_norm"],
+        "block" if c["resblock_updown"] else "conv",
         pool={"attention": "attention", "adaptive": "mean"}[c["pool"]],
-    )  # fmt: skip
+    )
     network.load_state_dict(rename_adm(state, network))
     return network
 
@@ -82,18 +97,28 @@ def build_edm(c: dict[str, Any], state: dict[str, Tensor]) -> nn.Module:
         network.load_state_dict(rename_dhariwal(state, network))
         return network
     network = songunet(
-        *common, attention, fourier=c["embedding_type"] == "fourier", taps=tuple(c["resample_filter"]),
-        image_path=c["encoder_type"] == "residual", augments=augments,
-    )  # fmt: skip
+        *common,
+        attention,
+        fourier=c["embedding_type"] == "fourier",
+        taps=tuple(c["resample_filter"]),
+        image_path=c["encoder_type"] == "residual",
+        augments=augments,
+    )
     network.load_state_dict(rename_songunet(state, network))
     return network
 
 
 def build_ddpm(c: dict[str, Any], state: dict[str, Tensor]) -> nn.Module:
     network = ddpm(
-        c["in_channels"], c["out_ch"], 0, c["resolution"], c["ch"], tuple(c["ch_mult"]), c["num_res_blocks"],
+        c["in_channels"],
+        c["out_ch"],
+        0,
+        c["resolution"],
+        c["ch"],
+        tuple(c["ch_mult"]),
+        c["num_res_blocks"],
         tuple(c["attn_resolutions"]),
-    )  # fmt: skip
+    )
     network.load_state_dict(rename_ddpm(state, network))
     return network
 
@@ -102,9 +127,16 @@ def build_diffusers(c: dict[str, Any], state: dict[str, Tensor]) -> nn.Module:
     widths, size = c["block_out_channels"], c["sample_size"]
     attended = tuple(size >> i for i, kind in enumerate(c["down_block_types"]) if kind.startswith("Attn"))
     network = ddpm(
-        c["in_channels"], c["out_channels"], 0, size, widths[0], tuple(w // widths[0] for w in widths),
-        c["layers_per_block"], attended, groups=c["norm_num_groups"],
-    )  # fmt: skip
+        c["in_channels"],
+        c["out_channels"],
+        0,
+        size,
+        widths[0],
+        tuple(w // widths[0] for w in widths),
+        c["layers_per_block"],
+        attended,
+        groups=c["norm_num_groups"],
+    )
     network.load_state_dict(rename_diffusers(state, network))
     return network
 

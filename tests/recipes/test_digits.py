@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from sfumato.core.find import entries
+from sfumato.runs.assemble import build_network, trains
+from sfumato.runs.check import check
+from sfumato.runs.recipe import Recipe, override
+from sfumato.runs.run import load_data, resolve
 from sfumato.studies.families import rivals
-from sfumato.training.assemble import build_network, trains
-from sfumato.training.check import check
 from sfumato.training.loop import train
-from sfumato.training.recipe import Recipe, override
-from sfumato.training.run import load_data, resolve
 
 DIGITS = [name for name, recipe in entries("recipes").items() if recipe().data.name == "digits"]
 STARTED = {name: recipe() for name, recipe in entries("recipes").items() if name in DIGITS and recipe().train.start}

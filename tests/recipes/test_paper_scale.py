@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from sfumato.core.find import entries
-from sfumato.networks._report import parameter_count
-from sfumato.training.assemble import build_grid, build_network, trains
-from sfumato.training.check import check
+from sfumato.networks._count import parameter_count
+from sfumato.runs.assemble import build_grid, build_network, trains
+from sfumato.runs.check import check
+from sfumato.runs.recipe import Recipe
 from sfumato.training.ema import Averages, half_life
-from sfumato.training.recipe import Recipe
 
 RECIPES = entries("recipes")
 FIELDS = ("Command:", "Hardware and time:", "Expected:", "Measured here:")
@@ -177,5 +177,8 @@ def test_classifiers_share_the_chain_and_classes_of_their_models() -> None:
         model, guide = (RECIPES[f"adm-imagenet{size}{suffix}"]() for suffix in ("", "-classifier"))
         assert trains(guide) == "classifier" and trains(model) == "denoiser"
         assert (guide.schedule, guide.c_noise, guide.shape, guide.data) == (
-            model.schedule, model.c_noise, model.shape, model.data,
-        )  # fmt: skip
+            model.schedule,
+            model.c_noise,
+            model.shape,
+            model.data,
+        )

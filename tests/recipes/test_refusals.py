@@ -20,10 +20,10 @@ from sfumato.recipes.digits_families import (
     otcfm_digits,
 )
 from sfumato.recipes.edm import edm_cifar10
-from sfumato.training.check import check
+from sfumato.runs.check import check
+from sfumato.runs.recipe import Recipe, RecipeError, Shape, override
+from sfumato.runs.run import Run, load_data, resolve
 from sfumato.training.loop import train
-from sfumato.training.recipe import Recipe, RecipeError, Shape, override
-from sfumato.training.run import Run, load_data, resolve
 
 GREY = Shape(1, 8, 8, tuple("0123456789"))
 

@@ -8,12 +8,12 @@ import pytest
 from matplotlib.figure import Figure
 
 from sfumato.report import curves
-from sfumato.report._plot import Series
+from sfumato.report.plot import Series
 from sfumato.report.results import read_metrics
 from sfumato.report.save import encode
 from sfumato.report.table import Cell
 from sfumato.report.training import loss_by_level, training_curves
-from sfumato.training.tally import BIN_EDGES
+from sfumato.training.log_bins import BIN_EDGES
 
 A = Series.of([5, 17, 35, 63], [20, 9, 5, 4], [19, 8, 4.5, 3.5], [21, 10, 5.5, 4.5])
 B = Series.of([5, 17, 35], [30, 12, 7])
@@ -101,8 +101,15 @@ def test_points_of_a_front_carry_their_setting() -> None:
 
 def record(i: int, **other) -> dict:
     levels = [None, *(1.0 / (i + 1) for _ in range(len(BIN_EDGES)))]
-    return {"step": i, "images": 100 * i, "loss": 1 / (i + 1), "grad_norm": 0.5, "lr": 1e-3 * i, "skipped": 2,
-            "loss_by_log_snr": levels} | other  # fmt: skip
+    return {
+        "step": i,
+        "images": 100 * i,
+        "loss": 1 / (i + 1),
+        "grad_norm": 0.5,
+        "lr": 1e-3 * i,
+        "skipped": 2,
+        "loss_by_log_snr": levels,
+    } | other
 
 
 def test_training_curves_show_every_record(tmp_path) -> None:

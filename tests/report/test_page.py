@@ -12,19 +12,20 @@ import torch
 
 from sfumato.metrics.protocol import EvalProtocol, Reference
 from sfumato.metrics.score import Score
-from sfumato.report._plot import Series
-from sfumato.report._sections import CURVES, sections
 from sfumato.report.page import write_report
+from sfumato.report.plot import Series
 from sfumato.report.results import command_of, compared, read_results, score_rows, size_matched
 from sfumato.report.save import save
+from sfumato.report.sections import CURVES, sections
 from sfumato.report.sheet import sheet
 
 
 def score(name: str, value: float, half: float, n: int = 1000, split: str = "test", **facts: Any) -> Score:
     reference = Reference("digits", "c" * 64, split, "hash", "i" * 64, 360)
     metric = name.split("[")[0]
-    protocol = EvalProtocol(metric, 1, "pixels", "w", {"resize": "none"}, reference, n, "uniform", "jackknife",
-                            provenance=facts)  # fmt: skip
+    protocol = EvalProtocol(
+        metric, 1, "pixels", "w", {"resize": "none"}, reference, n, "uniform", "jackknife", provenance=facts
+    )
     interval = (value - half, value + half)
     floor = Score(name, value / 10, (value / 20, value / 5), 0.1, value / 8, n, 360, protocol)
     return Score(name, value, interval, half / 2, value + 1, n, 360, protocol, floor, ("n is small",))

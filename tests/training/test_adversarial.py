@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from sfumato.recipes.gans import dcgan_digits
+from sfumato.runs.check import check
+from sfumato.runs.recipe import RecipeError, override
+from sfumato.runs.run import load_data, resolve
 from sfumato.training.adversarial import AdversarialTrainer
-from sfumato.training.check import check
 from sfumato.training.loop import train
-from sfumato.training.recipe import RecipeError, override
-from sfumato.training.run import load_data, resolve
 
 CPU = torch.device("cpu")
 TINY = (
@@ -130,7 +130,7 @@ def test_its_losses_and_its_training_are_pictures(recipe, tmp_path):
     """CSV and plot of the losses; the sheets on fixed noise, a row per class, as an animation."""
     from sfumato.cli import main
     from sfumato.pictures.training import training
-    from sfumato.training.run import Run
+    from sfumato.runs.run import Run
 
     train(override(recipe, ["train.sheet_every=96"]), tmp_path, quiet=True, device="cpu")
     assert main(["curves", str(tmp_path)]) == 0

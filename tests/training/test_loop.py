@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sfumato.training import checkpoint
+from sfumato.runs import checkpoint
+from sfumato.runs.recipe import RecipeError, override, part
+from sfumato.runs.run import Run, load_data, resolve
 from sfumato.training.guard import Diverged
 from sfumato.training.loop import train
-from sfumato.training.recipe import RecipeError, override, part
-from sfumato.training.run import Run, load_data, resolve
 from sfumato.training.trainer import Trainer
 
 CPU = torch.device("cpu")

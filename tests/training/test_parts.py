@@ -9,13 +9,14 @@ import torch
 from torch import nn
 
 from sfumato.core.find import OptionError
+from sfumato.runs.assemble import build_grid, context_of, make
+from sfumato.runs.averages import gamma_of
+from sfumato.runs.recipe import Ema, RecipeError, override, part
+from sfumato.runs.run import load_data, resolve
 from sfumato.training import rates
-from sfumato.training.assemble import build_grid, context_of, make
-from sfumato.training.ema import Averages, gamma_of, half_life, power
+from sfumato.training.ema import Averages, half_life, power
 from sfumato.training.muon import orthogonalise
 from sfumato.training.optim import muon
-from sfumato.training.recipe import Ema, RecipeError, override, part
-from sfumato.training.run import load_data, resolve
 
 
 def test_power_average_is_the_weighted_sum():
@@ -88,9 +89,10 @@ def test_muon_takes_hidden_convolutions_only():
     network = nn.Sequential(nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3), nn.GroupNorm(2, 8), nn.Conv2d(8, 1, 3))
     first, rest = muon(network)
     assert [p.shape for g in first.param_groups for p in g["params"]] == [(8, 8, 3, 3)]
-    assert sum(p.numel() for g in rest.param_groups for p in g["params"]) == sum(
-        p.numel() for p in network.parameters()
-    ) - 8 * 8 * 9
+    assert (
+        sum(p.numel() for g in rest.param_groups for p in g["params"])
+        == sum(p.numel() for p in network.parameters()) - 8 * 8 * 9
+    )
 
 
 def test_parts_are_given_what_they_ask_for(tiny):

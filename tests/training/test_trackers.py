@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from sfumato.core.find import UnknownNameError, entries
+from sfumato.runs.recipe import RecipeError, override
 from sfumato.training.loop import train
-from sfumato.training.recipe import RecipeError, override
 
 
 def recorded(path):
@@ -31,8 +31,20 @@ def test_tensorboard_gets_curves_and_pictures(tiny, tmp_path):
     pytest.importorskip("tensorboard", reason="the extra 'track' is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    train(override(tiny, ["train.track=tensorboard", "train.sheet_every=160", "train.evaluate_every=160",
-                          "evaluate.quick=60", "evaluate.extractor=pixels"]), tmp_path, quiet=True)  # fmt: skip
+    train(
+        override(
+            tiny,
+            [
+                "train.track=tensorboard",
+                "train.sheet_every=160",
+                "train.evaluate_every=160",
+                "evaluate.quick=60",
+                "evaluate.extractor=pixels",
+            ],
+        ),
+        tmp_path,
+        quiet=True,
+    )
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     losses = [(e.step, e.value) for e in events.Scalars("loss")]

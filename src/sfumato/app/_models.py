@@ -10,10 +10,10 @@ from typing import Any
 
 from sfumato.core.denoiser import Preconditioned
 from sfumato.report.signature import settings_of
-from sfumato.training.assemble import build_grid, option, trains
-from sfumato.training.check import check_sampling
-from sfumato.training.recipe import Part, Recipe, RecipeError, Sample, Shape
-from sfumato.training.run import Run
+from sfumato.runs.assemble import build_grid, option, trains
+from sfumato.runs.check import check_sampling
+from sfumato.runs.recipe import Part, Recipe, RecipeError, Sample, Shape
+from sfumato.runs.run import Run
 
 STEPS = 18  # of a grid that has no number of steps of its own, when its fitness is tried
 

@@ -21,9 +21,9 @@ import torch
 from sfumato.app._controls import checked
 from sfumato.app._models import Model
 from sfumato.core.find import nearest
+from sfumato.runs.assemble import build_grid
+from sfumato.runs.recipe import Part, Sample, override
 from sfumato.sources import check_labels
-from sfumato.training.assemble import build_grid
-from sfumato.training.recipe import Part, Sample, override
 
 SEEDS = 2**53  # a browser's numbers are exact below
 GUIDANCE = 100.0

@@ -30,7 +30,7 @@ from sfumato.core.denoiser import Counted, Denoiser, Prediction, State
 from sfumato.core.images import finite, tile, to_uint8
 from sfumato.core.level import Level, like
 from sfumato.report.signature import picture_of, signed
-from sfumato.training.recipe import Part, Sample
+from sfumato.runs.recipe import Part, Sample
 
 COLUMNS, GAP = 8, 2  # of a sheet; a frame has no gaps
 FRAMES = 40  # of a walk, at most

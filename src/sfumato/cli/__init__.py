@@ -8,7 +8,7 @@ Exit codes
     2    the input cannot be used as it is: a message ``error: ...`` says the rule, the value and the remedy
     3    scores of different protocols were to be compared
     4    training is not finite
-    5    another process of the run has ended (see `training.distributed`)
+    5    another process of the run has ended (see `processes.ranks`)
     130  Ctrl-C, 143 SIGTERM: whatever was running has been saved
 """
 

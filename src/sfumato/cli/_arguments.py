@@ -18,7 +18,7 @@ from tyro.conf import Positional, arg
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sfumato.training.recipe import Recipe
+    from sfumato.runs.recipe import Recipe
 
 Overrides = Annotated[Positional[tuple[str, ...]], arg(metavar="[FIELD=VALUE ...]", help_behavior_hint="")]
 Name = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
@@ -86,7 +86,7 @@ def _values(hint: Any, rest: list[str]) -> list[str]:
 def _check_field(name: str, options: Mapping[str, Any]) -> None:
     """Refuse an undotted option that no recipe has as a field; dotted ones are checked against the recipe itself."""
     from sfumato.core.find import nearest
-    from sfumato.training.recipe import Recipe, Sample
+    from sfumato.runs.recipe import Recipe, Sample
 
     fields = {*Recipe.__dataclass_fields__, *Sample.__dataclass_fields__}
     if "." not in name and name.replace("-", "_") not in fields:
@@ -103,7 +103,7 @@ def _option_error(message: str) -> Exception:
 def find_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """Return the recipe of a name with fields replaced."""
     from sfumato.core.find import find
-    from sfumato.training.recipe import override
+    from sfumato.runs.recipe import override
 
     recipe: Recipe = find("recipes", name)()
     return override(recipe, overrides)
@@ -121,7 +121,7 @@ def resettle(recipe: Recipe, overrides: Sequence[str], groups: Sequence[str]) ->
         RecipeError: For a field outside the groups.
     """
     from sfumato.core.find import nearest
-    from sfumato.training.recipe import Recipe, RecipeError, Sample, override
+    from sfumato.runs.recipe import Recipe, RecipeError, Sample, override
 
     full = []
     for text in overrides:
@@ -156,7 +156,7 @@ def device_named(name: str | None) -> str:
     """
     import torch
 
-    from sfumato.training.machine import default_device
+    from sfumato.processes.machine import default_device
 
     if name is None:
         return str(default_device())

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sfumato.training.recipe import Part, Recipe
+    from sfumato.runs.recipe import Part, Recipe
 
 # Rows of the table: what the row is called, and the fields it shows.
 AXES = {
@@ -106,9 +106,9 @@ def table(titles: Sequence[str], recipes: Sequence[Recipe]) -> str:
 
 
 def _value(recipe: Recipe, paths: Sequence[str]) -> str:
-    from sfumato.training.assemble import trains
-    from sfumato.training.guiding import words
-    from sfumato.training.recipe import Data, Part, Sample
+    from sfumato.runs.assemble import trains
+    from sfumato.runs.guided import words
+    from sfumato.runs.recipe import Data, Part, Sample
 
     if paths[0].split(".")[0] in IDLE.get(trains(recipe), ()):
         return "-"

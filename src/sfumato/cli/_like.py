@@ -14,8 +14,8 @@ from torch import Tensor
 
 from sfumato.core.images import tile, to_uint8
 from sfumato.report.signature import SignatureError, picture_of, read, settings_of, signed
-from sfumato.training.recipe import Recipe
-from sfumato.training.run import Run
+from sfumato.runs.recipe import Recipe
+from sfumato.runs.run import Run
 
 COLUMNS = 8  # of a sheet
 GAP = 2  # pixels between its images

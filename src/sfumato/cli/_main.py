@@ -97,7 +97,7 @@ def _check_processes(command: str) -> None:
 
 def _leave() -> None:
     """Tell the other processes of a run, if any, that this one has done its part."""
-    joined = sys.modules.get("sfumato.training.distributed")
+    joined = sys.modules.get("sfumato.processes.ranks")
     if joined is not None:
         joined.leave()
 

@@ -56,7 +56,7 @@ def calibrate(
     from sfumato.report.results import cell
     from sfumato.report.save import save
     from sfumato.report.table import text_table
-    from sfumato.training.checkpoint import replace_json
+    from sfumato.runs.checkpoint import replace_json
 
     if not all(word.isdigit() and int(word) > 0 for word in words_of((n,))):
         raise OptionError(f"--n takes numbers of images separated by commas, such as 500,1000; got {n!r}.")
@@ -81,22 +81,38 @@ def calibrate(
         rows.append({**row, "expected plain": found.expected[i]})
     print(text_table(rows))
     folder = Path(out or f"calibration/{Path(data).stem}")
-    tree = {"data": data, "split": pool.split, "extractor": judge, "sizes": list(found.sizes), "slope": found.slope,
-            "limit": found.limit, "expected": list(found.expected), "command": f"sfumato calibrate {data} --n {n}",
-            "scores": {name: [s.to_json() for s in scores] for name, scores in found.scores.items()}}  # fmt: skip
+    tree = {
+        "data": data,
+        "split": pool.split,
+        "extractor": judge,
+        "sizes": list(found.sizes),
+        "slope": found.slope,
+        "limit": found.limit,
+        "expected": list(found.expected),
+        "command": f"sfumato calibrate {data} --n {n}",
+        "scores": {name: [s.to_json() for s in scores] for name, scores in found.scores.items()},
+    }
     if found.slope is not None:
-        from sfumato.report._plot import Series
+        from sfumato.report.plot import Series
 
         plain = found.scores["fd"]
-        print(f"Plain {plain[0].name} of real images = {found.slope:.4g} (1/n + 1/m) {found.limit:+.2g}: smaller "
-              "differences between plain values are bias.")
+        print(
+            f"Plain {plain[0].name} of real images = {found.slope:.4g} (1/n + 1/m) {found.limit:+.2g}: smaller "
+            "differences between plain values are bias."
+        )
         reach = [(s.interval[1] - s.interval[0]) / 2 for s in plain]
-        line = Series.of(found.sizes, [s.plain for s in plain], [s.plain - r for s, r in zip(plain, reach)],
-                         [s.plain + r for s, r in zip(plain, reach)])  # fmt: skip
+        line = Series.of(
+            found.sizes,
+            [s.plain for s in plain],
+            [s.plain - r for s, r in zip(plain, reach)],
+            [s.plain + r for s, r in zip(plain, reach)],
+        )
         figure = against_size(
-            {"real against real, plain": line}, score=plain[0].name, title=f"{pool.name} {pool.split}",
+            {"real against real, plain": line},
+            score=plain[0].name,
+            title=f"{pool.name} {pool.split}",
             caption=f"Two disjoint sets of n real images, mean of {repeats} draws, 95% intervals.",
-        )  # fmt: skip
+        )
         print(f"Picture {save(figure, folder / 'against-size.png')}")
     folder.mkdir(parents=True, exist_ok=True)
     replace_json(folder / "calibration.json", tree)

@@ -68,7 +68,7 @@ def compress(
 
     from sfumato.codelength import file as codec
     from sfumato.report.table import text_table
-    from sfumato.training.run import Run
+    from sfumato.runs.run import Run
 
     check_coder()
     where = device_named(device)
@@ -80,9 +80,17 @@ def compress(
     total = codec.walks(len(grid) - 2, lossless)
     with tqdm(total=total, desc="  coding", unit="step", leave=False, disable=None) as bar:
         coded = codec.encode_images(
-            model, codes, grid, labels=labels, seed=seed, lossless=lossless, rule=rule, search=search, section=section,
+            model,
+            codes,
+            grid,
+            labels=labels,
+            seed=seed,
+            lossless=lossless,
+            rule=rule,
+            search=search,
+            section=section,
             progress=bar.update,
-        )  # fmt: skip
+        )
     _write(target, coded.data)
     rows = coded.rows()
     every = -(-len(rows) // SHOWN)
@@ -101,7 +109,7 @@ def compress(
 def check_coder() -> None:
     """Raise `OptionError` if the entropy coder is not installed."""
     from sfumato.core.find import OptionError
-    from sfumato.likelihood.entropy import entropy_coder
+    from sfumato.likelihood.codec.entropy import entropy_coder
 
     try:
         entropy_coder()
@@ -117,8 +125,8 @@ def _images(
 
     from sfumato.codelength import file as codec
     from sfumato.core.find import OptionError
+    from sfumato.runs.run import load_data
     from sfumato.sources import check_labels
-    from sfumato.training.run import load_data
 
     known = len(model.run.classes)
     if bool(paths) == (n is not None):
@@ -160,9 +168,7 @@ def summary(coded: Coded, count: int) -> list[str]:
         f"header {8 * coded.header / d:.3f} ({coded.header} bytes), frames of sections {8 * coded.frames / d:.3f}."
     ]
     if over is not None:
-        lines.append(
-            f"Above 0.1 bits/dim the symbols cost at most {100 * over:.0f}% more than the KL along the walk."
-        )
+        lines.append(f"Above 0.1 bits/dim the symbols cost at most {100 * over:.0f}% more than the KL along the walk.")
     return lines
 
 
@@ -170,26 +176,37 @@ def record(model: Model, coded: Coded, what: str, command: str) -> Path:
     """Write the rates of a coded batch as a result of the run and return its path."""
     import hashlib
 
-    from sfumato.training.checkpoint import replace_json
-    from sfumato.training.machine import describe
+    from sfumato.processes.machine import describe
+    from sfumato.runs.checkpoint import replace_json
 
     rows = [row for row in coded.rows() if row["step"] != "pixels"]
     rmse = [row["RMSE"] for row in rows]
     series: dict[str, Any] = {
         name: {"x": [row[column] for row in rows], "y": rmse}
-        for name, column in (("formula (the bound)", "formula b/d"), ("KL along the walk", "predicted b/d"),
-                             ("spent on symbols", "spent b/d"))
-    }  # fmt: skip
+        for name, column in (
+            ("formula (the bound)", "formula b/d"),
+            ("KL along the walk", "predicted b/d"),
+            ("spent on symbols", "spent b/d"),
+        )
+    }
     series["file"] = {"x": [8 * float(row["file bytes"] or 0) / coded.dimensions for row in rows], "y": rmse}
     over = coded.overhead()
     said = "" if over is None else f" Above 0.1 bits/dim the symbols cost at most {100 * over:.0f}% more than the KL."
     tree = {
-        "run": model.run.path.name, "recipe": model.run.recipe.name, "scores": [], "command": command,
+        "run": model.run.path.name,
+        "recipe": model.run.recipe.name,
+        "scores": [],
+        "command": command,
         "provenance": {"checkpoint": model.run.checkpoint.path.name, "coded": what, "machine": describe(model.device)},
         "tables": {"coding": coded.rows()},
-        "curves": {"coding": {"series": series, "caption": f"Progressive codec, {what} in one file: distortion of "
-                              f"x0-hat at the rate of the formula, predicted, spent, and of the whole file.{said}"}},
-    }  # fmt: skip
+        "curves": {
+            "coding": {
+                "series": series,
+                "caption": f"Progressive codec, {what} in one file: distortion of "
+                f"x0-hat at the rate of the formula, predicted, spent, and of the whole file.{said}",
+            }
+        },
+    }
     key = hashlib.sha256(command.encode()).hexdigest()[:8]
     path = model.run.path / "results" / f"coding-{key}.json"
     path.parent.mkdir(exist_ok=True)

@@ -11,10 +11,7 @@ from sfumato.cli._arguments import Folder
 
 
 def curves(
-    runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN [RUN ...]")],
-    *,
-    out: Folder = None,
-    moments: int = 4,
+    runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN [RUN ...]")], *, out: Folder = None, moments: int = 4
 ) -> int:
     """Plot the loss, gradient norm and learning rate of runs, and each run's loss against the noise level.
 
@@ -31,8 +28,8 @@ def curves(
     from sfumato.report.results import read_metrics
     from sfumato.report.save import save
     from sfumato.report.training import adversarial_curves, loss_by_level, records_csv, score_curves, training_curves
-    from sfumato.training.assemble import trains
-    from sfumato.training.run import Run
+    from sfumato.runs.assemble import trains
+    from sfumato.runs.run import Run
 
     if not runs:
         raise OptionError("Name at least one run: sfumato curves runs/edm-digits")

@@ -70,9 +70,7 @@ def data(
     return prepared(source, target, shape, not unlabelled, skip_bad)
 
 
-def show(
-    source: str, split: str, size: int | None, channels: int | None, root: str | None, target: str
-) -> int:
+def show(source: str, split: str, size: int | None, channels: int | None, root: str | None, target: str) -> int:
     """Print what a dataset is, and draw a sheet of it if a target is named."""
     from sfumato.data import load, sigma_data
     from sfumato.report.save import save

@@ -46,7 +46,7 @@ def decompress(
     from sfumato.codelength import file as codec
     from sfumato.core.find import OptionError, find
     from sfumato.report.save import save
-    from sfumato.training.run import Run
+    from sfumato.runs.run import Run
 
     check_coder()
     if finish != "none":
@@ -82,8 +82,13 @@ def decompress(
 
         shown = torch.stack([codec.picture_of(model, states[i], header) for i in at], 1).flatten(0, 1)
         labels = ["exact" if states[i].codes is not None else f"step {states[i].step}" for i in at]
-        picture = sheet(shown, len(at), column_labels=labels, title=f"{Path(file).name}: x0-hat as bytes arrive",
-                        caption=f"{steps} steps; {len(data):,} bytes in all.")  # fmt: skip
+        picture = sheet(
+            shown,
+            len(at),
+            column_labels=labels,
+            title=f"{Path(file).name}: x0-hat as bytes arrive",
+            caption=f"{steps} steps; {len(data):,} bytes in all.",
+        )
         print(f"  {save(picture, strip)}")
     return 0
 

@@ -12,7 +12,7 @@ from sfumato.cli.sample import draw_sheet, draw_walk
 
 if TYPE_CHECKING:
     from sfumato.evaluation import Result
-    from sfumato.training.run import Run
+    from sfumato.runs.run import Run
 
 RECIPE = "edm-digits"
 PER_CLASS, WALKS = 10, 4  # images a class on the sheet; rows of the strip
@@ -32,8 +32,8 @@ def demo(*, out: Folder = "runs/demo", minutes: Number = None, device: Name = No
     print("sfumato demo: a network learns to draw digits out of noise. Loading PyTorch ...", flush=True)
 
     from sfumato import evaluation
+    from sfumato.processes.machine import peak_memory
     from sfumato.training import loop
-    from sfumato.training.machine import peak_memory
 
     where = device_named(device)
     folder = out or "runs/demo"

@@ -10,7 +10,7 @@ from sfumato.cli._arguments import Count, Folder, Name, Overrides, device_named,
 
 if TYPE_CHECKING:
     from sfumato.report.table import Row
-    from sfumato.training.run import Run
+    from sfumato.runs.run import Run
 
 
 def ema(
@@ -46,8 +46,8 @@ def ema(
     print(f"sfumato ema {run}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato.report.table import text_table
-    from sfumato.training import posthoc
-    from sfumato.training.run import Run
+    from sfumato.runs import averages
+    from sfumato.runs.run import Run
 
     opened = Run.open(run)
     opened = opened.with_recipe(resettle(opened.recipe, overrides, ("sample", "evaluate")))
@@ -55,8 +55,8 @@ def ema(
         name = _choose(opened, width, metric, n, split, data_root, device)
     elif width:
         for one in width:
-            made = posthoc.reconstruct(opened.path, one)
-            name = posthoc.store(opened.path, one, made)
+            made = averages.reconstruct(opened.path, one)
+            name = averages.store(opened.path, one, made)
             print(f"  {name}: profile off by {100 * made.error:.1f}%, of {made.snapshots} snapshots")
     else:
         print(text_table(kept(opened)))
@@ -70,18 +70,22 @@ def _choose(
 ) -> str:
     from tqdm import tqdm
 
+    from sfumato.evaluation.choose_average import choose
     from sfumato.report.table import Cell, text_table
-    from sfumato.training.choosing import choose
 
     with tqdm(unit="img", desc="  sampling", leave=False, disable=None) as bar:
         name, judged = choose(
             run, widths, metric=metric, n=n, split=split, root=root, device=device_named(device), progress=bar.update
         )
     rows: list[Row] = [
-        {"width": c.width, c.score.name: Cell(c.score.value, c.score.interval), "n": c.score.n,
-         "profile off by": f"{100 * c.error:.1f}%"}
+        {
+            "width": c.width,
+            c.score.name: Cell(c.score.value, c.score.interval),
+            "n": c.score.n,
+            "profile off by": f"{100 * c.error:.1f}%",
+        }
         for c in judged
-    ]  # fmt: skip
+    ]
     print(text_table(rows))
     print(f"Kept {name}, selected on {split}: its score against these images is marked so.")
     return name
@@ -93,15 +97,15 @@ def kept(run: Run) -> list[Row]:
     Arguments:
         run: The run.
     """
-    from sfumato.training import checkpoint, posthoc
+    from sfumato.runs import averages, checkpoint
 
     tracked = ["raw", *(s.removeprefix("ema-") for s in run.checkpoint.tensors if s.startswith("ema-"))]
     rows: list[Row] = []
     for name in tracked:
         note = "the recipe's choice" if name == run.recipe.ema.use else ""
         rows.append({"use": name, "from": run.checkpoint.path.name, "note": note})
-    for name in posthoc.stored(run.path):
-        state = posthoc.load(run.path, name).state
+    for name in averages.stored(run.path):
+        state = averages.load(run.path, name).state
         chosen = state.get("selected")
         note = f"best of {chosen['candidates']} by {chosen['by']}, n = {chosen['n']}" if chosen else ""
         rows.append({"use": name, "from": f"step-{state['step']}", "note": note})

@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 from sfumato.cli._arguments import Folder, Name, Overrides, device_named, resettle
 
 if TYPE_CHECKING:
-    from sfumato.training.run import Run
+    from sfumato.runs.run import Run
 
 STEPS = "10,20,50,100"
 
@@ -55,8 +55,8 @@ def encode(
     from sfumato.report import inversion
     from sfumato.report.save import save
     from sfumato.report.table import text_table
+    from sfumato.runs.run import Run, load_data
     from sfumato.sources import Real
-    from sfumato.training.run import Run, load_data
 
     opened = Run.open(run)
     where = device_named(device)
@@ -89,7 +89,7 @@ def _counts(text: str) -> list[int]:
 
 def _walk(run: Run, steps: int, grid: str | None, overrides: Sequence[str]) -> Run:
     """Return the run as deterministic DDIM walks it in so many steps."""
-    from sfumato.training.assemble import asks
+    from sfumato.runs.assemble import asks
 
     own = "respaced" if grid is None and not asks(run.recipe.sample.grid, "steps") else grid
     fields = ["sampler=ddim", *([f"grid={own}"] if own else []), f"grid.steps={steps}", *overrides]

@@ -71,10 +71,10 @@ def evaluate(
 
     from sfumato import evaluation
     from sfumato.core.find import OptionError
-    from sfumato.evaluation.measures import expand
-    from sfumato.training.checkpoint import replace_json
-    from sfumato.training.distributed import join
-    from sfumato.training.run import Run, load_data
+    from sfumato.evaluation.panels import expand
+    from sfumato.processes.ranks import join
+    from sfumato.runs.checkpoint import replace_json
+    from sfumato.runs.run import Run, load_data
 
     for name, count in {"n": n, "m": m}.items():
         if count is not None and count < 1:
@@ -97,8 +97,16 @@ def evaluate(
             opened, n=n, m=m, extract=extract, options=options, metrics=tuple(names), split=one, first_seed=first_seed,
             use=use, root=data_root, device=where, quiet=quiet,
         )  # fmt: skip
-        chosen = {"n": n, "m": m, "extract": extract, "weights": weights, "resize": resize, "split": one,
-                  "first-seed": first_seed, "use": use}  # fmt: skip
+        chosen = {
+            "n": n,
+            "m": m,
+            "extract": extract,
+            "weights": weights,
+            "resize": resize,
+            "split": one,
+            "first-seed": first_seed,
+            "use": use,
+        }
         words = ["sfumato", "evaluate", run, *fields, "--metrics", *names]
         words += [word for name, value in chosen.items() if value is not None for word in (f"--{name}", str(value))]
         tree = {**result.to_json(), "command": shlex.join(words)}

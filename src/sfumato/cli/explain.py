@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sfumato.core.denoiser import Prediction
     from sfumato.core.level import Level
-    from sfumato.training.recipe import Recipe
+    from sfumato.runs.recipe import Recipe
 
 EVERY = "all"
 
@@ -108,8 +108,8 @@ def cost_report(recipe: Recipe, data_root: str | None, shape: str | None, classe
         shape: "CxHxW" in place of the data's own.
         classes: How many classes that data has.
     """
-    from sfumato.training.assemble import trains
-    from sfumato.training.costs import recipe_cost
+    from sfumato.runs.assemble import trains
+    from sfumato.runs.costs import recipe_cost
 
     resolved = _with_shape(recipe, data_root, shape, classes)
     if resolved is None or resolved.shape is None:
@@ -154,8 +154,8 @@ def _with_shape(recipe: Recipe, data_root: str | None, shape: str | None, classe
     """Return the recipe with its image shape and classes, or None if that would take a download."""
     from sfumato.core.find import OptionError, entries, options_of
     from sfumato.data.root import folder_of
-    from sfumato.training.recipe import Shape
-    from sfumato.training.run import load_data
+    from sfumato.runs.recipe import Shape
+    from sfumato.runs.run import load_data
 
     if shape is not None:
         try:
@@ -197,7 +197,7 @@ def sampling_cost(recipe: Recipe) -> tuple[int, int]:
     """
     import torch
 
-    from sfumato.training.run import Run
+    from sfumato.runs.run import Run
 
     pixel = dataclasses.replace(recipe.shape, height=1, width=1) if recipe.shape else None
     blank = _Blank(recipe.variance != "none")
@@ -215,7 +215,7 @@ def fields_of(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
 def _fields(node: Any, prefix: str) -> Iterator[tuple[str, str, str]]:
     from sfumato.cli.list import FILLED_IN
     from sfumato.core.find import options_of
-    from sfumato.training.recipe import Part
+    from sfumato.runs.recipe import Part
 
     hints = typing.get_type_hints(type(node))
     for field in dataclasses.fields(node):

@@ -36,7 +36,7 @@ def export(
     print(f"sfumato export {run} --to {to}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato.interop.exporting import export_run
-    from sfumato.training.run import Run
+    from sfumato.runs.run import Run
 
     opened = Run.open(run)
     opened = opened.with_recipe(resettle(opened.recipe, overrides, ("sample",)))

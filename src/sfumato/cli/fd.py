@@ -45,9 +45,9 @@ def fd(
 
     from sfumato.cli.evaluate import score_table, words_of
     from sfumato.core.find import OptionError
-    from sfumato.evaluation.sides import compare_sides, open_side
+    from sfumato.evaluation.two_sets import compare_sides, open_side
     from sfumato.metrics.score import SETS, find_metric
-    from sfumato.training.checkpoint import replace_json
+    from sfumato.runs.checkpoint import replace_json
 
     names = [one for word in words_of(metrics) for one in SETS.get(word, (word,))]
     for name in names:
@@ -58,9 +58,14 @@ def fd(
             raise OptionError(f"{option} is a {suffix} file; got {place}.")
     options = {name: value for name, value in {"weights": weights, "resize": resize}.items() if value is not None}
     found = compare_sides(
-        open_side(first, data_root), open_side(second, data_root), extract=extract, options=options, metrics=names,
-        save=None if save_stats is None else Path(save_stats), quiet=quiet,
-    )  # fmt: skip
+        open_side(first, data_root),
+        open_side(second, data_root),
+        extract=extract,
+        options=options,
+        metrics=names,
+        save=None if save_stats is None else Path(save_stats),
+        quiet=quiet,
+    )
     tree: dict[str, Any] = {
         "run": Path(first).name,
         "recipe": None,

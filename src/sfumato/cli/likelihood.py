@@ -58,19 +58,32 @@ def likelihood(
     from sfumato.codelength.result import likelihood as measure
     from sfumato.report.results import rows_of
     from sfumato.report.table import text_table
-    from sfumato.training.run import Run
+    from sfumato.runs.run import Run
 
     chosen = tuple(seed_list(seeds, None, 1))
     asked = Asked(n, splits, parts, chosen, steps, near, variance, not unlabelled, tolerance, gauge)
-    given = {"n": n, "seeds": seeds, "steps": steps, "near": near, "variance": variance, "tolerance": tolerance,
-             "gauge": gauge, "use": use}  # fmt: skip
+    given = {
+        "n": n,
+        "seeds": seeds,
+        "steps": steps,
+        "near": near,
+        "variance": variance,
+        "tolerance": tolerance,
+        "gauge": gauge,
+        "use": use,
+    }
     words = ["sfumato", "likelihood", run]
     words += [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
     words += ["--splits", *splits, "--parts", *parts, *(["--unlabelled"] if unlabelled else [])]
     tree, path = measure(
-        Run.open(run), asked, use=use, root=data_root, device=device_named(device), command=shlex.join(words),
+        Run.open(run),
+        asked,
+        use=use,
+        root=data_root,
+        device=device_named(device),
+        command=shlex.join(words),
         quiet=quiet,
-    )  # fmt: skip
+    )
     for title in tree["tables"]:
         print(f"\n{title}\n{text_table(rows_of(tree, title))}")
     if "chain" in tree["provenance"]:
@@ -88,10 +101,12 @@ def draw(tree: dict[str, object], path: Path) -> list[Path]:
         tree: The result.
         path: Its file; pictures are named after it.
     """
-    from sfumato.report._sections import CURVES
     from sfumato.report.save import save
+    from sfumato.report.sections import CURVES
 
     curves = tree.get("curves") or {}
     assert isinstance(curves, dict)
-    return [save(CURVES[name][1](numbers), path.with_name(f"{path.stem}-{name.replace('_', '-')}.png"))
-            for name, numbers in curves.items()]  # fmt: skip
+    return [
+        save(CURVES[name][1](numbers), path.with_name(f"{path.stem}-{name.replace('_', '-')}.png"))
+        for name, numbers in curves.items()
+    ]

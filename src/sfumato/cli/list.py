@@ -100,6 +100,4 @@ def _default(value: Any) -> str:
 
 def _wrapped(text: str, indent: str, hang: str | None = None) -> str:
     width = min(110, shutil.get_terminal_size().columns)
-    return textwrap.fill(
-        text, width, initial_indent=indent, subsequent_indent=hang or indent, break_on_hyphens=False
-    )
+    return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=hang or indent, break_on_hyphens=False)

@@ -43,7 +43,7 @@ def picture(
 
     from sfumato.core.find import check_options, find, options_of, parse
     from sfumato.report.save import save
-    from sfumato.training.run import Run
+    from sfumato.runs.run import Run
 
     entry = find("pictures", kind)
     opened = Run.open(run)

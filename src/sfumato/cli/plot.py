@@ -12,7 +12,7 @@ from sfumato.cli._arguments import Folder, Name
 
 if TYPE_CHECKING:
     from sfumato.report.axes_of_noise import Drawn
-    from sfumato.training.recipe import Recipe
+    from sfumato.runs.recipe import Recipe
 
 AXES = {"schedules": "schedule", "grids": "sample.grid", "draws": "draw", "weightings": "weighting"}  # room -> field
 STEPS = 18  # of a grid that is not told how many
@@ -76,7 +76,7 @@ def draw(room: str, words: Sequence[str] = (), schedule: str | None = None, powe
         UnknownNameError, OptionError, RecipeError: For a name or option that does not exist, or parts that do not fit.
     """
     from sfumato.report import axes_of_noise
-    from sfumato.training.assemble import context_of, make
+    from sfumato.runs.assemble import context_of, make
 
     chosen = {title: column(room, name, fields, schedule) for title, name, fields in _columns(room, words)}
     if room == "weightings":
@@ -108,8 +108,8 @@ def column(room: str, name: str, fields: Sequence[str], schedule: str | None = N
     """
     from sfumato.cli._arguments import find_recipe
     from sfumato.core.find import UnknownNameError, entries, nearest
-    from sfumato.training.assemble import asks
-    from sfumato.training.recipe import Recipe, Shape, override, part
+    from sfumato.runs.assemble import asks
+    from sfumato.runs.recipe import Recipe, Shape, override, part
 
     known, path = entries(room), AXES[room]
     own = [text for text in fields if _head(text) in Recipe.__dataclass_fields__]
@@ -141,7 +141,7 @@ def _weights(recipe: Recipe) -> tuple[Any, Any]:
     import torch
 
     from sfumato.core.level import Level
-    from sfumato.training.assemble import asks, context_of, make
+    from sfumato.runs.assemble import asks, context_of, make
 
     context = context_of(recipe)
     if asks(recipe.weighting, "table") or asks(recipe.target, "table"):

@@ -12,10 +12,7 @@ from sfumato.cli._arguments import Folder, Name
 
 
 def report(
-    runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN ...")],
-    *,
-    out: Folder = None,
-    title: Name = None,
+    runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN ...")], *, out: Folder = None, title: Name = None
 ) -> int:
     """Put the results and pictures of runs on one HTML page that needs nothing else.
 

@@ -25,9 +25,9 @@ from sfumato.cli._arguments import (
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sfumato.processes.ranks import Ranks
+    from sfumato.runs.run import Run
     from sfumato.sources import Diffusion, Maker
-    from sfumato.training.distributed import Ranks
-    from sfumato.training.run import Run
 
 COLUMNS = 8  # images in a row of a sheet
 SHEET, STRIP = 64, 4  # images of a sheet without classes and rows of a strip unless told otherwise
@@ -85,8 +85,8 @@ def sample(
     """
     print(f"sfumato sample {run}", flush=True)  # before torch is imported, which takes seconds
 
-    from sfumato.training.distributed import join
-    from sfumato.training.run import Run
+    from sfumato.processes.ranks import join
+    from sfumato.runs.run import Run
 
     opened = Run.open(run)
     where = device_named(device)
@@ -137,11 +137,11 @@ def draw_sheet(
     """
     from tqdm import tqdm
 
+    from sfumato.processes.dealing import images_of_all
+    from sfumato.processes.ranks import Ranks
     from sfumato.report.save import save
     from sfumato.report.sheet import sheet
     from sfumato.sources import check_labels
-    from sfumato.training.distributed import Ranks
-    from sfumato.training.sharing import images_of_all
 
     ranks = ranks or Ranks()
     labels = check_labels(labels_of(seeds, picked), len(seeds), source.classes)
@@ -151,14 +151,7 @@ def draw_sheet(
     if not ranks.first:
         return target
     order, columns, names = _by_class(run, len(seeds), labels)
-    picture = sheet(
-        made[order],
-        columns,
-        row_labels=names,
-        seeds=seeds,
-        title=run.recipe.name,
-        caption=caption(run),
-    )
+    picture = sheet(made[order], columns, row_labels=names, seeds=seeds, title=run.recipe.name, caption=caption(run))
     return save(picture, target)
 
 
@@ -198,9 +191,7 @@ def draw_walk(
     paths = []
     if strip:
         names = () if labels is None else [_class_name(run, int(label)) for label in labels]
-        picture = walks.strip(
-            source, seeds, labels, row_labels=names, title=run.recipe.name, caption=caption(run)
-        )
+        picture = walks.strip(source, seeds, labels, row_labels=names, title=run.recipe.name, caption=caption(run))
         paths.append(save(picture, target.with_name(f"{target.stem}-strip.png")))
     if gif:
         paths.append(target.with_suffix(".gif"))
@@ -245,7 +236,7 @@ def _write_images(
 ) -> None:
     from tqdm import tqdm
 
-    from sfumato.cli._entries import fill
+    from sfumato.report.seed_folder import fill
     from sfumato.report.signature import settings_of
     from sfumato.sources import check_labels
 

@@ -27,7 +27,7 @@ def studies(
     print(f"sfumato studies {folder}", flush=True)
 
     from sfumato.core.find import OptionError
-    from sfumato.studies._summary import in_short, placed, results_of, summary
+    from sfumato.experiments.summary import in_short, placed, results_of, summary
 
     where = Path(folder)
     if not where.is_dir():

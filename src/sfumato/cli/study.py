@@ -51,34 +51,33 @@ def study(
     """
     print(f"sfumato study {name} --scale {scale}", flush=True)  # before torch is imported, which takes seconds
 
+    from sfumato.experiments import cost, pages, study, verdict, work
+    from sfumato.experiments import jobs as sharing
     from sfumato.report.table import text_table
-    from sfumato.studies import _cost, _pages, _sharing, _study, _verdict, _work
 
-    asked = _study.find_study(name, scale)
+    asked = study.find_study(name, scale)
     if rows:
         asked = asked.only(rows)
     if seeds:
         asked = asked.resized(seeds=tuple(dict.fromkeys(seeds)))
-    cost = _cost.estimate(asked, data_root)
-    print(f"{asked.question}\nCost: {cost}.", flush=True)
+    price = cost.estimate(asked, data_root)
+    print(f"{asked.question}\nCost: {price}.", flush=True)
     if estimate:
         return 0
     folder = Path(out or f"runs/studies/{asked.name}-{scale}")
-    place = _work.Place(folder, Path(runs) if runs else folder / "runs", data_root, device_named(device), quiet=True)
+    place = work.Place(folder, Path(runs) if runs else folder / "runs", data_root, device_named(device), quiet=True)
     if cluster is not None:
-        executor = _sharing.cluster(cluster, str(folder / "jobs"), _sharing.options_of(cluster_options), max(1, jobs))
-        _sharing.share(asked, place, executor, quiet=quiet)
+        executor = sharing.cluster(cluster, str(folder / "jobs"), sharing.options_of(cluster_options), max(1, jobs))
+        sharing.share(asked, place, executor, quiet=quiet)
     elif jobs != 1:
-        with _sharing.processes(jobs) as (pool, threads):
-            _sharing.share(asked, place, pool, threads=threads, quiet=quiet)
-    outcomes = _work.carry_out(
-        asked, folder, runs=runs, root=data_root, device=device_named(device), quiet=quiet
-    )
+        with sharing.processes(jobs) as (pool, threads):
+            sharing.share(asked, place, pool, threads=threads, quiet=quiet)
+    outcomes = work.carry_out(asked, folder, runs=runs, root=data_root, device=device_named(device), quiet=quiet)
     chosen = [*(("--rows", *rows) if rows else ()), *(("--seeds", *map(str, seeds)) if seeds else ())]
     command = shlex.join(["sfumato", "study", asked.name, "--scale", scale, *chosen])
-    written = _pages.write(asked, outcomes, cost, folder, command)
-    print(text_table(_pages.lines(asked, outcomes, cost.parameters)))
-    for verdict in _verdict.verdicts(asked, outcomes):
-        print(f"{verdict.ordering.claim}: {verdict.words}")
+    written = pages.write(asked, outcomes, price, folder, command)
+    print(text_table(pages.lines(asked, outcomes, price.parameters)))
+    for found in verdict.verdicts(asked, outcomes):
+        print(f"{found.ordering.claim}: {found.words}")
     print("Written: " + ", ".join(map(str, written)))
     return 0

@@ -13,7 +13,7 @@ from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, class_l
 from sfumato.cli.sample import caption
 
 if TYPE_CHECKING:
-    from sfumato.training.run import Run
+    from sfumato.runs.run import Run
 
 CLASSES, PER_CLASS = 10, 2  # rows of a sheet and images of a class in a block unless told otherwise
 
@@ -58,8 +58,8 @@ def sweep(
     from sfumato.core.find import OptionError
     from sfumato.report import sweep as pictures
     from sfumato.report.save import save
+    from sfumato.runs.run import Run
     from sfumato.sources import check_labels
-    from sfumato.training.run import Run
 
     opened = Run.open(run)
     path, _, text = field.partition("=")
@@ -93,9 +93,14 @@ def sweep(
     names = [opened.classes[label] if label >= 0 else "no class" for label in picked or []]
     shared = opened.with_recipe(resettle(opened.recipe, overrides, ("sample",)))
     picture = pictures.sweep(
-        sources, seeds, labels, across=across, row_labels=names, title=f"{opened.recipe.name}: {path}",
+        sources,
+        seeds,
+        labels,
+        across=across,
+        row_labels=names,
+        title=f"{opened.recipe.name}: {path}",
         caption=f"Otherwise {caption(shared)}",
-    )  # fmt: skip
+    )
     target = Path(out) if out else opened.path / "samples" / f"sweep-{path.replace('.', '-')}.png"
     print(f"  {save(picture, target)}")
     return 0
@@ -115,10 +120,10 @@ def _score(
     """Evaluate every value, print the table, and draw the curves beside the result."""
     from sfumato.core.find import OptionError
     from sfumato.evaluation import sweep as scoring
-    from sfumato.evaluation.measures import TABLES, expand
-    from sfumato.report._sections import CURVES
+    from sfumato.evaluation.panels import TABLES, expand
     from sfumato.report.results import cell
     from sfumato.report.save import save
+    from sfumato.report.sections import CURVES
     from sfumato.report.table import text_table
 
     names = expand([word for text in metrics for word in text.split(",") if word])
@@ -128,9 +133,17 @@ def _score(
         raise OptionError(f"--score is at least 1 image; got {n}.")
     command = shlex.join(words)
     tree, path = scoring.sweep(
-        runs, field, n=n, metrics=names, split=split, use=use, root=root, device=device, command=command,
+        runs,
+        field,
+        n=n,
+        metrics=names,
+        split=split,
+        use=use,
+        root=root,
+        device=device,
+        command=command,
         told=lambda value, point: print(f"  {field} {value}: {point['scores'][0]['value']:.4g}", flush=True),
-    )  # fmt: skip
+    )
     for title, rows in tree["tables"].items():
         print(f"\n{title}\n" + text_table([{k: cell(v) for k, v in row.items()} for row in rows]))
     drawn = []

@@ -33,8 +33,8 @@ from sfumato.core.denoiser import Preconditioned
 from sfumato.core.gauge import Gauge, flow, ve, vp
 from sfumato.core.level import Level
 from sfumato.likelihood.vlb import check_variance
-from sfumato.training.assemble import context_of, option
-from sfumato.training.recipe import Recipe, RecipeError
+from sfumato.runs.assemble import context_of, option
+from sfumato.runs.recipe import Recipe, RecipeError
 
 NEAREST = 0.01  # nsr of the cleanest level of a chosen chain: DDPM's beta_1 = 1e-4
 RANGE = 0.002, 1000.0  # nsr between which continuous runs are asked, though some are trained from 0 to infinity
@@ -93,9 +93,7 @@ def span(recipe: Recipe) -> tuple[float, float]:
     return max(ends[0], RANGE[0]), min(ends[1], RANGE[1])
 
 
-def chain_of(
-    recipe: Recipe, steps: int | None = None, near: float | None = None, variance: str | None = None
-) -> Chain:
+def chain_of(recipe: Recipe, steps: int | None = None, near: float | None = None, variance: str | None = None) -> Chain:
     """Choose the chain of a run.
 
     Arguments:

@@ -34,15 +34,15 @@ from sfumato.core.find import find
 from sfumato.core.images import to_float, to_uint8
 from sfumato.core.level import Level
 from sfumato.core.noise import SamplingNoise
-from sfumato.likelihood import coding
-from sfumato.likelihood.coding import Cost, Decoded
-from sfumato.likelihood.container import RUNGS, CorruptFileError, Header, fingerprint, ladder, sections
-from sfumato.likelihood.rate import CODES, cheapest, rates
+from sfumato.likelihood.codec import coding
+from sfumato.likelihood.codec.coding import Cost, Decoded
+from sfumato.likelihood.codec.container import RUNGS, CorruptFileError, Header, fingerprint, ladder, sections
+from sfumato.likelihood.codec.rate import CODES, cheapest, rates
 from sfumato.likelihood.vlb import Bound
 from sfumato.metrics.protocol import canonical
-from sfumato.training.checkpoint import replace_json
-from sfumato.training.recipe import RecipeError
-from sfumato.training.run import Run, load_data
+from sfumato.runs.checkpoint import replace_json
+from sfumato.runs.recipe import RecipeError
+from sfumato.runs.run import Run, load_data
 
 CALIBRATION = 32  # training images whose rate decides the levels
 EVERY = 2  # rungs between the levels of the calibration
@@ -111,7 +111,9 @@ def read_images(paths: Sequence[Path | str], shape: tuple[int, int, int]) -> Ten
 
 
 def calibrate(
-    model: Model, near: float | None = None, root: Path | str | None = None,
+    model: Model,
+    near: float | None = None,
+    root: Path | str | None = None,
     progress: Callable[[int], object] = lambda count: None,
 ) -> tuple[list[int], list[float]]:
     """Return (rungs, mean squared error of x0-hat at each) over a few training images; measured once per run.
@@ -153,8 +155,13 @@ def _read_json(file: Path) -> dict[str, Any]:
         return {}
 
 
-def grid_of(model: Model, steps: int, near: float | None = None, root: Path | str | None = None,
-            progress: Callable[[int], object] = lambda count: None) -> Level:  # fmt: skip
+def grid_of(
+    model: Model,
+    steps: int,
+    near: float | None = None,
+    root: Path | str | None = None,
+    progress: Callable[[int], object] = lambda count: None,
+) -> Level:
     """Return the levels of the codec's walk: the cheapest one of `steps` steps, on the ladder, then clean.
 
     Arguments:
@@ -248,7 +255,7 @@ def encode_images(
         images: uint8, shape (B, C, H, W) of the run.
         grid: From `grid_of`.
         labels: int64 (B,) or None.
-        seed, lossless, rule, search, section: As in `likelihood.coding.encode`.
+        seed, lossless, rule, search, section: As in `likelihood.codec.coding.encode`.
         progress: Told 1 after every step of the three walks: coding, decoding and the formula.
 
     Raises:
@@ -256,9 +263,8 @@ def encode_images(
         ArithmeticError: If the file does not decode to what was sent.
     """
     if tuple(images.shape[1:]) != model.shape or not 0 < len(images) <= MOST:
-        raise ValueError(
-            f"A file of this run holds 1 to {MOST} images of {model.shape}; got {tuple(images.shape)}."
-        )
+        raise ValueError(f"A file of this run holds 1 to {MOST} images of {model.shape}; got {tuple(images.shape)}.")
+
     def stepped(cost: Cost) -> None:
         progress(1)
 
@@ -276,9 +282,13 @@ def encode_images(
     if last is None or not last.complete or (last.codes is not None and not torch.equal(last.codes, images.cpu())):
         raise ArithmeticError("The file does not decode to the images that were coded; nothing was written.")
     bound = measure_bound(
-        model.denoiser, Images(images.cpu(), labels), Chain(grid, "small-own", ""), batch=len(images),
-        device=model.device, progress=lambda count: progress(1),
-    )  # fmt: skip
+        model.denoiser,
+        Images(images.cpu(), labels),
+        Chain(grid, "small-own", ""),
+        batch=len(images),
+        device=model.device,
+        progress=lambda count: progress(1),
+    )
     dimensions = images.numel()
     _, start = Header.unpack(encoded.data, model.identity)
     frames = len(encoded.data) - start - sum(len(s.payload) for s in sections(encoded.data, start))

@@ -169,9 +169,17 @@ def measure_ode(
                 address = ids(rows, seed)
                 x, offset = dequantise(x0.to(device), address)
                 one = likelihood(
-                    denoiser, x, path.near, path.far, gauge=path.gauge, probe=probes(address, x), offset=offset,
-                    label=None if label is None else label.to(device), rtol=path.rtol, atol=path.rtol,
-                )  # fmt: skip
+                    denoiser,
+                    x,
+                    path.near,
+                    path.far,
+                    gauge=path.gauge,
+                    probe=probes(address, x),
+                    offset=offset,
+                    label=None if label is None else label.to(device),
+                    rtol=path.rtol,
+                    atol=path.rtol,
+                )
                 stored = {"bits": one.bits.numpy(), "nfe": one.nfe.numpy(), "offset": np.array(offset)}
                 _store(folder, name, stored)
             offset = float(stored["offset"])

@@ -29,15 +29,15 @@ from sfumato.core.find import nearest
 from sfumato.core.gauge import named
 from sfumato.data.dataset import Dataset
 from sfumato.evaluation import reference_of
-from sfumato.likelihood.rate import rate_distortion
+from sfumato.likelihood.codec.rate import rate_distortion
 from sfumato.likelihood.vlb import Bound, mean_and_error
 from sfumato.metrics import rules
 from sfumato.metrics.jackknife import GROUPS, student
 from sfumato.metrics.protocol import EvalProtocol, canonical
 from sfumato.metrics.score import Score
-from sfumato.training.checkpoint import replace_json
-from sfumato.training.machine import default_device, describe, keep_freed_memory
-from sfumato.training.run import Run, load_data
+from sfumato.processes.machine import default_device, describe, keep_freed_memory
+from sfumato.runs.checkpoint import replace_json
+from sfumato.runs.run import Run, load_data
 
 PARTS = ("vlb", "ode")
 SPLITS = ("test", "train")
@@ -166,9 +166,7 @@ def _flags(run: Run, data: Dataset, training: Dataset) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _facts(
-    run: Run, asked: Asked, chain: Chain, use: str | None, told: bool, device: torch.device
-) -> dict[str, Any]:
+def _facts(run: Run, asked: Asked, chain: Chain, use: str | None, told: bool, device: torch.device) -> dict[str, Any]:
     """Return the provenance of a result."""
     saved = run.checkpoint
     facts: dict[str, Any] = {
@@ -213,8 +211,14 @@ def _measure(
     options: dict[str, Any] = {"seeds": asked.seeds, "device": device, "folder": folder}
     if "vlb" in asked.parts:
         total = times * (len(chain.grid) - 1)
-        with tqdm(total=total, unit="eval", desc=f"bound, {data.split}", disable=quiet or None, unit_scale=True,
-                  dynamic_ncols=True) as bar:  # fmt: skip
+        with tqdm(
+            total=total,
+            unit="eval",
+            desc=f"bound, {data.split}",
+            disable=quiet or None,
+            unit_scale=True,
+            dynamic_ncols=True,
+        ) as bar:
             bound = measure_bound(denoiser, images, chain, batch=batch, progress=bar.update, **options)
     if "ode" in asked.parts:
         with tqdm(total=times, unit="img", desc=f"ODE, {data.split}", disable=quiet or None, dynamic_ncols=True) as bar:
@@ -272,8 +276,12 @@ def result(
     bounds = {split: found.bound for split, found in measured.items() if found.bound is not None}
     if bounds:
         curves = {"rate_distortion": _rate_curve(bounds), "bits_by_level": _level_curve(bounds)}
-    gap = _gap({split: {"VLB": f.bound.total if f.bound else None, "ODE": f.flow.bits if f.flow else None}
-                for split, f in measured.items()})  # fmt: skip
+    gap = _gap(
+        {
+            split: {"VLB": f.bound.total if f.bound else None, "ODE": f.flow.bits if f.flow else None}
+            for split, f in measured.items()
+        }
+    )
     if gap:
         tables["likelihood gap"] = gap
     tree: dict[str, Any] = {
@@ -292,9 +300,12 @@ def _score(kind: str, bits: Tensor, data: Dataset, facts: Mapping[str, Any], fla
     """Return the mean over images as a score with its protocol."""
     how = {
         "VLB": ("mean over images of L_T + sum of KL + L_0, discretised Gaussian decoder", {"bins": "codes"}),
-        "ODE": ("mean over images of -log2 p along the probability-flow ODE, Hutchinson's trace, uniform "
-                "dequantisation, offset included", {"bins": "centred"}),
-    }  # fmt: skip
+        "ODE": (
+            "mean over images of -log2 p along the probability-flow ODE, Hutchinson's trace, uniform "
+            "dequantisation, offset included",
+            {"bins": "centred"},
+        ),
+    }
     mean, error = mean_and_error(bits)
     n = len(bits)
     group = torch.arange(n) % min(GROUPS, n)
@@ -355,8 +366,13 @@ def _gap(bits: Mapping[str, Mapping[str, Tensor | None]]) -> list[dict[str, Any]
         if test is not None and train is not None:
             (a, ea), (b, eb) = mean_and_error(test), mean_and_error(train)
             reach = 1.96 * float(np.hypot(ea, eb))
-            rows.append({"gap": f"test - train ({kind})", "n": len(test),
-                         "bits/dim": {"value": a - b, "interval": [a - b - reach, a - b + reach]}})  # fmt: skip
+            rows.append(
+                {
+                    "gap": f"test - train ({kind})",
+                    "n": len(test),
+                    "bits/dim": {"value": a - b, "interval": [a - b - reach, a - b + reach]},
+                }
+            )
     return rows
 
 
@@ -377,17 +393,22 @@ def _rate_curve(bounds: Mapping[str, Bound]) -> dict[str, Any]:
         at = _thin(len(curve.rate))
         done = torch.arange(len(curve.rate), dtype=torch.float64)
         series[split] = _band(curve.rate, curve.rmse, curve.rmse_error, at)
-        by_time[split] = {"rate": _band(done, curve.rate, curve.rate_error, at),
-                          "distortion": _band(done, curve.rmse, curve.rmse_error, at)}  # fmt: skip
+        by_time[split] = {
+            "rate": _band(done, curve.rate, curve.rate_error, at),
+            "distortion": _band(done, curve.rmse, curve.rmse_error, at),
+        }
         half = int((curve.rate >= curve.rate[-1] / 2).nonzero()[0])
         words.append(
             f"{split}: rate {float(curve.rate[-1]):.2f} at RMSE {float(curve.rmse[-1]):.2f}, half of it by RMSE "
             f"{float(curve.rmse[half]):.1f}; L_0 {float(bound.decoder.mean()):.2f}"
         )
     n = len(next(iter(bounds.values())).total)
-    return {"series": series, "by_time": by_time,
-            "caption": f"Bits sent against the distortion of x0-hat, {n} images a split ({'; '.join(words)} bits/dim). "
-                       "Bands: 95% over images."}  # fmt: skip
+    return {
+        "series": series,
+        "by_time": by_time,
+        "caption": f"Bits sent against the distortion of x0-hat, {n} images a split ({'; '.join(words)} bits/dim). "
+        "Bands: 95% over images.",
+    }
 
 
 def _level_curve(bounds: Mapping[str, Bound]) -> dict[str, Any]:
@@ -401,5 +422,8 @@ def _level_curve(bounds: Mapping[str, Bound]) -> dict[str, Any]:
         at = _thin(len(log_snr) - 1)
         series[split] = _band((log_snr[1:] + log_snr[:-1]) / 2, density.mean(0), error, at)
     last = {split: round(float(bound.decoder.mean()), 3) for split, bound in bounds.items()}
-    return {"series": series, "caption": "Where the bits are spent; the area under a line is the rate. What is left "
-            f"after the last level, L_0, is {', '.join(f'{v} ({k})' for k, v in last.items())} bits/dim."}  # fmt: skip
+    return {
+        "series": series,
+        "caption": "Where the bits are spent; the area under a line is the rate. What is left "
+        f"after the last level, L_0, is {', '.join(f'{v} ({k})' for k, v in last.items())} bits/dim.",
+    }

@@ -80,13 +80,7 @@ class Sampler(Protocol):
     """
 
     def __call__(
-        self,
-        denoiser: Denoiser,
-        x: Tensor,
-        grid: Level,
-        *,
-        noise: Callable[[int], Tensor],
-        label: Tensor | None = None,
+        self, denoiser: Denoiser, x: Tensor, grid: Level, *, noise: Callable[[int], Tensor], label: Tensor | None = None
     ) -> Iterator[State]: ...
 
 
@@ -207,9 +201,15 @@ class Preconditioned(nn.Module):
         """
         rest = (label,) if augment is None else (label, augment)
         out = ask(
-            self.network, x, level, *rest,
-            c_noise=self.c_noise, c_in=self.c_in, table=self.table, autocast=self.autocast,
-        )  # fmt: skip
+            self.network,
+            x,
+            level,
+            *rest,
+            c_noise=self.c_noise,
+            c_in=self.c_in,
+            table=self.table,
+            autocast=self.autocast,
+        )
         if self.variance == "none":
             return out, None
         f, v = out.chunk(2, dim=1)

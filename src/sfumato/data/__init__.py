@@ -4,9 +4,9 @@
 batches by position. A new dataset is a new file with a function of its own name that returns a `Dataset`.
 """
 
+from sfumato.data._load import load
 from sfumato.data.checking import check
 from sfumato.data.dataset import DataError, Dataset, overlap, sigma_data
 from sfumato.data.loader import Loader
-from sfumato.data.room import load
 
 __all__ = ["DataError", "Dataset", "Loader", "check", "load", "overlap", "sigma_data"]

@@ -62,9 +62,7 @@ class Report:
         return "\n".join([*lines, f"{total}, {self.duplicates:,} exact duplicates."])
 
 
-def check(
-    path: str | Path, *, size: int | None = None, channels: int | None = None, alpha: str = "refuse"
-) -> Report:
+def check(path: str | Path, *, size: int | None = None, channels: int | None = None, alpha: str = "refuse") -> Report:
     """Read every image of a folder or archive and report each bad or unusual file.
 
     Arguments:

@@ -139,5 +139,3 @@ def _verified(path: Path, md5: str) -> bytes:
             f"Delete the folder {path.parent} to have CIFAR-10 downloaded again."
         )
     return path.read_bytes()
-
-

@@ -16,9 +16,7 @@ from sfumato.data.root import folder_of
 from sfumato.data.splits import split_official
 from sfumato.download import Remote
 
-CLASSES = (
-    "t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot",
-)  # fmt: skip
+CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot")
 BASE = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 FILES = {
     "train-images": Remote(BASE + "train-images-idx3-ubyte.gz", 26421880, md5="8d4fb7e6c68d591d4c3dfef9ec88bf0d"),

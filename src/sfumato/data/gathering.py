@@ -142,15 +142,7 @@ def _unlike(found: Found, shape: tuple[int, ...], usual: tuple[int, ...]) -> Fou
 
 
 def gather(
-    listing: Listing,
-    name: str,
-    shape: Shape,
-    *,
-    split: str,
-    val: float,
-    test: float,
-    labels: bool,
-    skip_bad: bool,
+    listing: Listing, name: str, shape: Shape, *, split: str, val: float, test: float, labels: bool, skip_bad: bool
 ) -> Dataset:
     """Read a folder or an archive and choose one side of it.
 

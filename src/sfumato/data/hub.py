@@ -103,9 +103,15 @@ def hub(
 
     def read(part: str, wanted: str, share: float) -> Dataset:
         return gather(
-            parts[part], name, shape, split=wanted, val=val if wanted != "all" else 0.0, test=share, labels=labels,
+            parts[part],
+            name,
+            shape,
+            split=wanted,
+            val=val if wanted != "all" else 0.0,
+            test=share,
+            labels=labels,
             skip_bad=skip_bad,
-        )  # fmt: skip
+        )
 
     if held is None or held == main:
         return read(main, split, test)
@@ -153,5 +159,3 @@ def _open(datasets: Any, name: str, local: Path) -> Any:
             return datasets.load_from_disk(str(local))
         return datasets.load_dataset(str(local))
     return datasets.load_dataset(name)
-
-

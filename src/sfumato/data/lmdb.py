@@ -43,9 +43,7 @@ class DatabaseListing:
         if not folders:
             raise DataError(f"{path} holds no database ({FILE}), nor does a folder in it.")
         try:
-            self._databases = [
-                lmdb.open(str(folder), readonly=True, lock=False, readahead=False) for folder in folders
-            ]
+            self._databases = [lmdb.open(str(folder), readonly=True, lock=False, readahead=False) for folder in folders]
         except lmdb.Error as error:
             raise DataError(f"{path} is not a readable database: {error}.") from error
         self._classes = [_stripped(folder.name) for folder in folders] if len(folders) > 1 else []

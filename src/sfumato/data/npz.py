@@ -20,12 +20,7 @@ IMAGES, LABELS = ("images", "arr_0", "samples"), ("labels", "arr_1", "label")
 
 
 def npz(
-    path: str | Path,
-    *,
-    split: str = "train",
-    val: float = 0.0,
-    test: float = HELD_OUT,
-    labels: bool = True,
+    path: str | Path, *, split: str = "train", val: float = 0.0, test: float = HELD_OUT, labels: bool = True
 ) -> Dataset:
     """Load a .npz file of uint8 images (N, H, W, C), any number of channels, and labels.
 

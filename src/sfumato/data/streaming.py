@@ -232,13 +232,7 @@ class StreamLoader(Loader):
     """
 
     def __init__(
-        self,
-        stream: Stream,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-        *,
-        flip: bool = False,
-        workers: int = 2,
+        self, stream: Stream, seed: int = 0, device: torch.device | str = "cpu", *, flip: bool = False, workers: int = 2
     ) -> None:
         if workers < 0:
             raise ValueError(f"Workers are 0 or more; got {workers}.")
@@ -313,12 +307,16 @@ def too_large(listing: Listing, form: Shape) -> bool:
     return found.pixels is not None and found.pixels.nbytes * len(listing.names) > memory()
 
 
-
-
 def streamed(
-    name: str, *, split: str, val: float = 0.0, test: float | None = None, size: int | None = None,
-    labels: bool = True, always: bool = False,
-) -> Stream | None:  # fmt: skip
+    name: str,
+    *,
+    split: str,
+    val: float = 0.0,
+    test: float | None = None,
+    size: int | None = None,
+    labels: bool = True,
+    always: bool = False,
+) -> Stream | None:
     """Open a source of files as a stream if its images do not fit into memory.
 
     Arguments:
@@ -343,4 +341,4 @@ def streamed(
     share = HELD_OUT if test is None else test
     return open_stream(
         listing, listing.path.stem, form, split=split, val=val, test=share, labels=labels, skip_bad=False
-    )  # fmt: skip
+    )

@@ -44,8 +44,10 @@ def read_array(path: Path) -> np.ndarray:
                 shape, kind = _header(file)
             _check(path, name, shape, kind, available=entry.file_size)
             if entry.file_size > RATIO * max(entry.compress_size, 1 << 16):
-                raise DataError(f"{path} is refused: {name} unpacks from {entry.compress_size:,} to "
-                                f"{entry.file_size:,} bytes, more than {RATIO} times. It was not unpacked.")
+                raise DataError(
+                    f"{path} is refused: {name} unpacks from {entry.compress_size:,} to "
+                    f"{entry.file_size:,} bytes, more than {RATIO} times. It was not unpacked."
+                )
             with archive.open(entry) as file:
                 return np.lib.format.read_array(file, allow_pickle=False)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
@@ -71,8 +73,10 @@ def _only(archive: zipfile.ZipFile, path: Path) -> str:
     names = [name for name in archive.namelist() if name.endswith(".npy")]
     wanted = [name for name in names if name in ("images.npy", "features.npy", "arr_0.npy")]
     if len(names) != 1 and len(wanted) != 1:
-        raise DataError(f"{path} must hold one array of images or features; it holds "
-                        f"{', '.join(sorted(names)) or 'none'}. Name the one to read 'images' or 'features'.")
+        raise DataError(
+            f"{path} must hold one array of images or features; it holds "
+            f"{', '.join(sorted(names)) or 'none'}. Name the one to read 'images' or 'features'."
+        )
     return wanted[0] if wanted else names[0]
 
 
@@ -85,12 +89,16 @@ def _header(file: object) -> tuple[tuple[int, ...], np.dtype]:
 
 def _check(path: Path, name: str, shape: tuple[int, ...], kind: np.dtype, available: int) -> None:
     if kind.hasobject or kind not in (np.uint8, np.float32, np.float64):
-        raise DataError(f"{path} is refused: {name} has dtype {kind}. Images are uint8, features float32 or float64; "
-                        "object arrays are not read.")
+        raise DataError(
+            f"{path} is refused: {name} has dtype {kind}. Images are uint8, features float32 or float64; "
+            "object arrays are not read."
+        )
     size = int(np.prod(shape, dtype=object)) * kind.itemsize
     if size > MOST or size > available:
-        raise DataError(f"{path} is refused: {name} declares shape {shape}, {size:,} bytes, where the file has "
-                        f"{available:,} and at most {MOST:,} are read.")
+        raise DataError(
+            f"{path} is refused: {name} declares shape {shape}, {size:,} bytes, where the file has "
+            f"{available:,} and at most {MOST:,} are read."
+        )
 
 
 def as_images(array: np.ndarray, path: Path) -> np.ndarray:
@@ -105,5 +113,6 @@ def as_images(array: np.ndarray, path: Path) -> np.ndarray:
         return array
     if array.ndim == 4 and array.shape[3] in (1, 3):
         return array.transpose(0, 3, 1, 2)
-    raise DataError(f"Images in {path} must have shape (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3; got "
-                    f"{array.shape}.")
+    raise DataError(
+        f"Images in {path} must have shape (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3; got {array.shape}."
+    )

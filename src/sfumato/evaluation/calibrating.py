@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sfumato.data.dataset import Dataset
-from sfumato.evaluation.measures import FLOOR_REPEATS
+from sfumato.evaluation.panels import FLOOR_REPEATS
 from sfumato.evaluation.real import cached_features, reference_of
 from sfumato.metrics.calibration import floor
 from sfumato.metrics.features import extractor
@@ -67,8 +67,10 @@ def calibrate(
     """
     for n in sizes:
         if 2 * n > len(data):
-            raise ValueError(f"Two disjoint sets of {n:,} need {2 * n:,} images; {data.name} {data.split} has "
-                             f"{len(data):,}. The largest possible size is {len(data) // 2:,}.")
+            raise ValueError(
+                f"Two disjoint sets of {n:,} need {2 * n:,} images; {data.name} {data.split} has "
+                f"{len(data):,}. The largest possible size is {len(data) // 2:,}."
+            )
         check_sizes(metrics, n, n)
     judge = extractor(extract, data.shape, options)
     features = cached_features(judge, data, quiet)

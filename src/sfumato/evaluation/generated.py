@@ -22,11 +22,11 @@ from tqdm import tqdm
 from sfumato.data.hashing import hash_images
 from sfumato.evaluation.cache import place, source_hash
 from sfumato.evaluation.rows import Rows
+from sfumato.processes.machine import describe
+from sfumato.processes.ranks import Ranks
+from sfumato.runs.guided import weak_of
+from sfumato.runs.run import Run
 from sfumato.sources import balanced_labels
-from sfumato.training.distributed import Ranks
-from sfumato.training.guiding import weak_of
-from sfumato.training.machine import describe
-from sfumato.training.run import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +85,22 @@ def generate(
         NonFiniteError: On every process, if an image holds NaN or infinity; its block is not kept.
     """
     recipe, saved, batch = run.recipe, run.checkpoint, run.recipe.sample.batch
-    decides = [_weights(run), use or recipe.ema.use, recipe.to_json()["sample"], len(run.classes), first_seed, n,
-               describe(device), source_hash()]  # fmt: skip
+    decides = [
+        _weights(run),
+        use or recipe.ema.use,
+        recipe.to_json()["sample"],
+        len(run.classes),
+        first_seed,
+        n,
+        describe(device),
+        source_hash(),
+    ]
     wanted = {"hashes": HASHES, **outputs}
-    stores = {
-        name: Rows(place("generated", [decides, out.facts]), n, out.width, out.dtype) for name, out in wanted.items()
-    } if ranks.first else {}  # fmt: skip
+    stores = (
+        {name: Rows(place("generated", [decides, out.facts]), n, out.width, out.dtype) for name, out in wanted.items()}
+        if ranks.first
+        else {}
+    )
     blocks = [(start, min(n, start + batch)) for start in range(0, n, batch)]
     missing = {span: [name for name, rows in stores.items() if span not in rows.blocks] for span in blocks}
     left = ranks.from_first([(span, names) for span, names in missing.items() if names])
@@ -159,7 +169,7 @@ def _made(
     done = n - sum(stop - start for (start, stop), _ in left)
     with tqdm(total=n, initial=done, unit="img", desc="sampling", disable=quiet, dynamic_ncols=True) as bar:
         for turn in range(0, len(left), ranks.world):
-            mine = left[turn + ranks.rank:turn + ranks.rank + 1]
+            mine = left[turn + ranks.rank : turn + ranks.rank + 1]
             try:
                 result: _Block | ValueError | None = compute(*mine[0][0], mine[0][1]) if mine else None
             except ValueError as error:  # the others must hear of it, or they wait
@@ -171,7 +181,7 @@ def _made(
             for block in found:
                 if isinstance(block, _Block):
                     yield block
-            bar.update(sum(stop - start for (start, stop), _ in left[turn:turn + ranks.world]))
+            bar.update(sum(stop - start for (start, stop), _ in left[turn : turn + ranks.world]))
 
 
 def _weights(run: Run) -> list[str | None]:

@@ -20,7 +20,7 @@ from sfumato.metrics.features import Extractor, stream
 from sfumato.metrics.protocol import Reference
 from sfumato.metrics.score import Score, find_metric, options_of
 from sfumato.metrics.statistics import Features, blocks
-from sfumato.training.distributed import Ranks
+from sfumato.processes.ranks import Ranks
 
 
 def reference_of(data: Dataset) -> Reference:
@@ -85,13 +85,13 @@ def cached_features(
     crc, batch = 0, 250
     with tqdm(total=len(data), unit="img", desc=f"{view} of {data.name} {data.split}", disable=quiet) as bar:
         for turn in range(0, len(data), batch * ranks.world):
-            images = data.images[turn + batch * ranks.rank:][:batch]
+            images = data.images[turn + batch * ranks.rank :][:batch]
             part = np.empty((0, width), np.float32)
             if len(images):
                 part = compute(images).cpu().numpy() if compute else next(stream(extract, [images]))
             whole = np.concatenate(ranks.gather(part))
             if rows is not None:
-                rows[turn:turn + len(whole)] = whole
+                rows[turn : turn + len(whole)] = whole
                 crc = zlib.crc32(np.ascontiguousarray(whole, np.float32).tobytes(), crc)
             bar.update(len(whole))
     if rows is None:
@@ -143,9 +143,16 @@ def cached_floor(
     except (OSError, ValueError, KeyError, TypeError):
         pass
     found = floor(
-        metric, pool_features, n, extract, reference_of(real), reference_features=real_features, labels=labels,
-        reference_labels=reference_labels, repeats=repeats,
-    )  # fmt: skip
+        metric,
+        pool_features,
+        n,
+        extract,
+        reference_of(real),
+        reference_features=real_features,
+        labels=labels,
+        reference_labels=reference_labels,
+        repeats=repeats,
+    )
     partial = file.with_suffix(f".{os.getpid()}.tmp")
     partial.write_text(json.dumps(found.to_json()))
     os.replace(partial, file)

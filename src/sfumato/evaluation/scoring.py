@@ -15,7 +15,7 @@ import torch
 from sfumato.data.dataset import Dataset
 from sfumato.data.streaming import Stream
 from sfumato.evaluation.generated import Output, generate, pixels_of
-from sfumato.evaluation.measures import CHECKS, FLOOR_REPEATS, PANELS, Evidence, distance, expand, view_of, views
+from sfumato.evaluation.panels import CHECKS, FLOOR_REPEATS, PANELS, Evidence, distance, expand, view_of, views
 from sfumato.evaluation.real import balanced, cached_features, identity, reference_of
 from sfumato.metrics import rules
 from sfumato.metrics.features import Extractor, extractor, stream
@@ -23,11 +23,11 @@ from sfumato.metrics.memorization import copies
 from sfumato.metrics.protocol import canonical
 from sfumato.metrics.saturation import Saturation
 from sfumato.metrics.score import METRICS, Score, check_sizes
+from sfumato.processes.machine import default_device, keep_freed_memory
+from sfumato.processes.ranks import join
+from sfumato.runs.checkpoint import replace_json
+from sfumato.runs.run import Run, load_data, training_data
 from sfumato.sources import balanced_labels
-from sfumato.training.checkpoint import replace_json
-from sfumato.training.distributed import join
-from sfumato.training.machine import default_device, keep_freed_memory
-from sfumato.training.run import Run, load_data, training_data
 
 
 @dataclass(frozen=True)

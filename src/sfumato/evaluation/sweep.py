@@ -16,8 +16,8 @@ from typing import Any
 
 from sfumato.evaluation.scoring import evaluate
 from sfumato.metrics.protocol import canonical
-from sfumato.training.checkpoint import replace_json
-from sfumato.training.run import Run
+from sfumato.runs.checkpoint import replace_json
+from sfumato.runs.run import Run
 
 Point = Mapping[str, Any]  # value, scores (JSON), provenance
 

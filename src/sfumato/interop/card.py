@@ -11,7 +11,7 @@ from typing import Any
 
 from sfumato.report.results import read_results, score_rows
 from sfumato.report.table import markdown_table
-from sfumato.training.run import Run
+from sfumato.runs.run import Run
 
 FIELDS = (
     "schedule", "target", "network", "c_in", "c_noise", "variance", "draw", "weighting", "objective", "sigma_data"
@@ -63,7 +63,8 @@ def _scores(path: Path) -> list[str]:
     rows = score_rows(read_results([path]))
     shown = [{k: v for k, v in row.items() if v not in (None, "")} for row in rows]
     return [
-        markdown_table(shown), "",
+        markdown_table(shown),
+        "",
         "The interval is the sampling noise of the images; the floor is what as many real images score. Compare only "
         "scores of one protocol.",
-    ]  # fmt: skip
+    ]

@@ -8,7 +8,7 @@ from pathlib import Path
 from sfumato.core.find import find
 from sfumato.interop import hub
 from sfumato.interop.pickles import ForeignError
-from sfumato.training.run import Run
+from sfumato.runs.run import Run
 
 
 def export_run(

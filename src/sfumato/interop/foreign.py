@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from sfumato.interop.pickles import ForeignError
 from sfumato.interop.tensors import Module, read_file
-from sfumato.training.recipe import Data, Recipe, Shape
+from sfumato.runs.recipe import Data, Recipe, Shape
 
 Rename = Callable[[Mapping[str, Tensor], nn.Module], dict[str, Tensor]]
 SUFFIXES = (".pt", ".pth", ".pkl", ".ckpt", ".bin", ".th", ".safetensors")

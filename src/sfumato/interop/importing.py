@@ -18,12 +18,12 @@ from torch import Tensor
 from sfumato.core.find import entries, find
 from sfumato.interop.foreign import Foreign, Imported, open_foreign, sha256_of
 from sfumato.interop.pickles import ForeignError
-from sfumato.training import checkpoint
-from sfumato.training.assemble import build_network, context_of
-from sfumato.training.check import check
-from sfumato.training.machine import describe
-from sfumato.training.recipe import Recipe, RecipeError, override
-from sfumato.training.run import Run
+from sfumato.processes.machine import describe
+from sfumato.runs import checkpoint
+from sfumato.runs.assemble import build_network, context_of
+from sfumato.runs.check import check
+from sfumato.runs.recipe import Recipe, RecipeError, override
+from sfumato.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -119,10 +119,14 @@ def import_run(
         "fingerprint": {},
         "machine": describe("cpu"),
         "imported": {
-            "file": path.name, "sha256": sha256_of(path), "family": found.family,
-            "assumed": list(found.assumed), "notes": list(found.notes), "untrained": list(found.untrained),
+            "file": path.name,
+            "sha256": sha256_of(path),
+            "family": found.family,
+            "assumed": list(found.assumed),
+            "notes": list(found.notes),
+            "untrained": list(found.untrained),
         },
-    }  # fmt: skip
+    }
     out.mkdir(parents=True, exist_ok=True)
     state = {"seen": 0, "step": 0, "elapsed": 0.0, "skipped": 0, "recipe": chosen.to_json()}
     checkpoint.save(out / "checkpoints", 0, {"network": dict(network.state_dict())}, state)

@@ -230,9 +230,7 @@ class _Decoder:
         what: The file, for errors.
     """
 
-    def __init__(
-        self, storage: Callable[[torch.dtype, str, int], Tensor] | None, *, nested: bool, what: str
-    ) -> None:
+    def __init__(self, storage: Callable[[torch.dtype, str, int], Tensor] | None, *, nested: bool, what: str) -> None:
         self.storage, self.nested, self.what = storage, nested, what
         self.made: dict[int, Any] = {}
         self.kept: list[Any] = []  # what `made` knows by its identity must not be freed

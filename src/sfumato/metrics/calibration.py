@@ -40,8 +40,15 @@ from sfumato.metrics.score import Score, find_metric, name_of, options_of
 from sfumato.metrics.statistics import Features
 
 
-def draws(pool: int, size: int, repeats: int, seed: int, labels: np.ndarray | None = None,
-          member: np.ndarray | None = None, turn: int = 0) -> list[np.ndarray]:
+def draws(
+    pool: int,
+    size: int,
+    repeats: int,
+    seed: int,
+    labels: np.ndarray | None = None,
+    member: np.ndarray | None = None,
+    turn: int = 0,
+) -> list[np.ndarray]:
     """Draw `repeats` sets of `size` rows out of `pool`, disjoint while the pool lasts.
 
     With labels the sets are balanced: equal numbers of each class (the first classes one more if it does not divide),
@@ -69,11 +76,14 @@ def draws(pool: int, size: int, repeats: int, seed: int, labels: np.ndarray | No
         for kind, share in zip(kinds, shares):
             rows = np.flatnonzero(labels == kind)
             if share > len(rows):
-                raise ValueError(f"A balanced set of {size} needs {share} images of class {kind}, the pool has "
-                                 f"{len(rows)}. Use a smaller n.")
+                raise ValueError(
+                    f"A balanced set of {size} needs {share} images of class {kind}, the pool has "
+                    f"{len(rows)}. Use a smaller n."
+                )
             groups = None if member is None else member[rows]
-            by_kind.append([rows[part] for part in draws(len(rows), share, repeats, seed, None, groups, turn)]
-                           if share else [])
+            by_kind.append(
+                [rows[part] for part in draws(len(rows), share, repeats, seed, None, groups, turn)] if share else []
+            )
             turn += share  # the next class goes on where this one stopped: sets are even over groups in all
         sets = [np.concatenate([parts[i] for parts in by_kind if parts]) for i in range(repeats)]
         return [part[np.argsort(uniform(range(size), seed=seed, purpose="mix").numpy())] for part in sets]
@@ -84,7 +94,7 @@ def draws(pool: int, size: int, repeats: int, seed: int, labels: np.ndarray | No
         order = np.argsort(uniform(range(pool), seed=seed, purpose="floor", step=shuffle).numpy(), kind="stable")
         if member is not None:
             order = order[_in_turn(member[order], turn)]
-        found.append(order[place * size:(place + 1) * size])
+        found.append(order[place * size : (place + 1) * size])
     return found
 
 
@@ -97,9 +107,20 @@ def _in_turn(member: np.ndarray, turn: int) -> np.ndarray:
     return np.lexsort(((member - turn) % len(count), rank))
 
 
-def floor(metric: str, real: Features, n: int, extract: Extractor, reference: Reference, *,
-          m: int | None = None, reference_features: Features | None = None, labels: np.ndarray | None = None,
-          reference_labels: np.ndarray | None = None, repeats: int = 8, seed: int = 0) -> Score:
+def floor(
+    metric: str,
+    real: Features,
+    n: int,
+    extract: Extractor,
+    reference: Reference,
+    *,
+    m: int | None = None,
+    reference_features: Features | None = None,
+    labels: np.ndarray | None = None,
+    reference_labels: np.ndarray | None = None,
+    repeats: int = 8,
+    seed: int = 0,
+) -> Score:
     """Score real images as if they were generated.
 
     Arguments:
@@ -131,8 +152,10 @@ def floor(metric: str, real: Features, n: int, extract: Extractor, reference: Re
         raise ValueError(f"The range of a floor needs at least 2 repeats, got {repeats}.")
     size = n + (m or 0)
     if size > len(real):
-        raise ValueError(f"A floor at n = {n}" + (f", m = {m}" if m else "") + f" needs {size} real images, got "
-                         f"{len(real)}. Use smaller sizes, or judge one split against another.")
+        raise ValueError(
+            f"A floor at n = {n}" + (f", m = {m}" if m else "") + f" needs {size} real images, got "
+            f"{len(real)}. Use smaller sizes, or judge one split against another."
+        )
     member = deal(len(real), GROUPS, labels) if chosen.groups else None
     estimates = []
     whole = None if reference_features is None else chosen.hold(reference_features, reference_labels, n)
@@ -145,13 +168,35 @@ def floor(metric: str, real: Features, n: int, extract: Extractor, reference: Re
     disjoint = len(real) >= repeats * size
     m_used = len(reference_features) if reference_features is not None else size - n
     protocol = EvalProtocol(
-        metric=chosen.name, version=chosen.version, extractor=extract.name, weights_hash=extract.weights_hash,
-        features=extract.describe(), reference=reference, n=n, class_prior="real images", estimator=chosen.estimator,
+        metric=chosen.name,
+        version=chosen.version,
+        extractor=extract.name,
+        weights_hash=extract.weights_hash,
+        features=extract.describe(),
+        reference=reference,
+        n=n,
+        class_prior="real images",
+        estimator=chosen.estimator,
         options={**options_of(chosen, (labels, reference_labels)), "m": m_used},
-        provenance={"floor": "one pool" if reference_features is None else "two pools", "repeats": repeats,
-                    "disjoint": disjoint, "pool": len(real), "seed": seed})
-    return Score(name_of(chosen.name, extract.name), low.value, low.interval, low.se, low.plain, n, m_used, protocol,
-                 left_out=low.left_out)
+        provenance={
+            "floor": "one pool" if reference_features is None else "two pools",
+            "repeats": repeats,
+            "disjoint": disjoint,
+            "pool": len(real),
+            "seed": seed,
+        },
+    )
+    return Score(
+        name_of(chosen.name, extract.name),
+        low.value,
+        low.interval,
+        low.se,
+        low.plain,
+        n,
+        m_used,
+        protocol,
+        left_out=low.left_out,
+    )
 
 
 def _range(estimates: list[Estimate], share: float) -> Estimate:
@@ -162,4 +207,3 @@ def _range(estimates: list[Estimate], share: float) -> Estimate:
     se = math.sqrt(max(float(values.var(ddof=1)) / related, own) if related > 0 else own)
     mean, reach = float(values.mean()), student(0.975, repeats - 1) * se * math.sqrt(1 + 1 / repeats)
     return Estimate(mean, (mean - reach, mean + reach), se, float(np.mean([e.plain for e in estimates])), groups=0)
-

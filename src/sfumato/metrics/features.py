@@ -71,9 +71,11 @@ def extractor(name: str, shape: ImageShape, options: Mapping[str, Any] | None = 
 def check_images(name: str, images: Tensor, shape: ImageShape) -> None:
     """Refuse images that are not uint8 of the shape an extractor was made for."""
     if images.dtype != torch.uint8 or tuple(images.shape[1:]) != shape:
-        raise ValueError(f"Extractor '{name}' was made for uint8 images (B, {shape[0]}, {shape[1]}, {shape[2]}); got "
-                         f"{images.dtype} {tuple(images.shape)}. Quantise with core.images.to_uint8; images of "
-                         "another shape need an extractor of their own.")
+        raise ValueError(
+            f"Extractor '{name}' was made for uint8 images (B, {shape[0]}, {shape[1]}, {shape[2]}); got "
+            f"{images.dtype} {tuple(images.shape)}. Quantise with core.images.to_uint8; images of "
+            "another shape need an extractor of their own."
+        )
 
 
 def file_hash(path: Path) -> str:
@@ -109,8 +111,10 @@ def stream(extract: Extractor, batches: Iterable[Tensor]) -> Iterator[np.ndarray
         rows = extract(images).cpu().numpy()
         bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
         if len(bad):
-            raise ValueError(f"Extractor '{extract.name}' gave NaN or infinity for {len(bad)} images, the first at "
-                             f"position {seen + bad[0]}. Its weights or these images are damaged.")
+            raise ValueError(
+                f"Extractor '{extract.name}' gave NaN or infinity for {len(bad)} images, the first at "
+                f"position {seen + bad[0]}. Its weights or these images are damaged."
+            )
         seen += len(rows)
         yield rows
 

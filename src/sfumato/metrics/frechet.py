@@ -68,8 +68,10 @@ def frechet_distance(mean_1: np.ndarray, cov_1: np.ndarray, mean_2: np.ndarray, 
     4.0
     """
     if not (len(mean_1) == len(mean_2) == len(cov_1) == len(cov_2)):
-        raise ValueError(f"Dimensions differ: means of {len(mean_1)} and {len(mean_2)} numbers, "
-                         f"covariances of {len(cov_1)} and {len(cov_2)} rows.")
+        raise ValueError(
+            f"Dimensions differ: means of {len(mean_1)} and {len(mean_2)} numbers, "
+            f"covariances of {len(cov_1)} and {len(cov_2)} rows."
+        )
     root = _root(cov_1)
     inner = root.T @ cov_2 @ root
     sqrt_trace = np.sqrt(np.maximum(np.linalg.eigvalsh((inner + inner.T) / 2), 0)).sum()
@@ -125,8 +127,14 @@ def _rows(x: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.nda
     return mean, (x - mean) * np.sqrt(w / (len(x) - 1))
 
 
-def frechet(x: Features | Groups, y: Features | Groups, strata: Strata = (None, None), groups: int = GROUPS,
-            level: float = 0.95, members: Members = (None, None)) -> Estimate:
+def frechet(
+    x: Features | Groups,
+    y: Features | Groups,
+    strata: Strata = (None, None),
+    groups: int = GROUPS,
+    level: float = 0.95,
+    members: Members = (None, None),
+) -> Estimate:
     """Estimate the Frechet distance without its 1/n bias, with an interval.
 
     Both sides leave out a share 1/G at a time, together, so that both biases go.  The interval covers the sampling
@@ -153,17 +161,21 @@ def frechet(x: Features | Groups, y: Features | Groups, strata: Strata = (None, 
         if a.groups != b.groups:
             raise ValueError(f"Both streams must have the same number of groups, got {a.groups} and {b.groups}.")
         if min(a.total.n, b.total.n) * (brought - 1) // brought <= a.total.dimension == b.total.dimension:
-            raise ValueError(f"A stream keeps covariances only, and n = {a.total.n}, m = {b.total.n} are too few for "
-                             f"d = {a.total.dimension}. Pass the features themselves: their distance is taken by "
-                             "singular values.")
+            raise ValueError(
+                f"A stream keeps covariances only, and n = {a.total.n}, m = {b.total.n} are too few for "
+                f"d = {a.total.dimension}. Pass the features themselves: their distance is taken by "
+                "singular values."
+            )
         return _by_moments(a, b, level)
     x, y = check_pair(x, y)
     check_groups(len(x), len(y), groups)
     if min(len(x), len(y)) * (groups - 1) // groups > x.shape[1]:
         return _by_moments(_side(x, strata[0], groups, members[0]), _side(y, strata[1], groups, members[1]), level)
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    in_x, in_y = (deal(len(side), groups, labels) if member is None else member
-                  for side, labels, member in zip((x, y), strata, members))
+    in_x, in_y = (
+        deal(len(side), groups, labels) if member is None else member
+        for side, labels, member in zip((x, y), strata, members)
+    )
     left_out = [_nuclear(x, y, weights(in_x, strata[0], k), weights(in_y, strata[1], k)) for k in range(groups)]
     return jackknife(frechet_plain(x, y), np.array(left_out), level=level)
 
@@ -211,8 +223,10 @@ def _by_moments(x: _Side, y: _Side, level: float) -> Estimate:
     a, b = x.total, y.total
     check_groups(a.n, b.n, x.groups)
     if a.dimension != b.dimension:
-        raise ValueError(f"Generated features have {a.dimension} columns and reference features {b.dimension}; "
-                         "both must come from one extractor.")
+        raise ValueError(
+            f"Generated features have {a.dimension} columns and reference features {b.dimension}; "
+            "both must come from one extractor."
+        )
     left_out = np.empty(x.groups)
     for k in range(x.groups):
         p, q = x.leaving_out(k), y.leaving_out(k)
@@ -261,8 +275,10 @@ def frechet_infinity(x: Features, y: Features, sizes: int = 15, smallest: int = 
     """
     x, y = check_pair(x, y)
     if smallest < LEAST or len(x) <= smallest:
-        raise ValueError(f"Extrapolating to infinity needs subsets of at least 5000 images and more than that in all, "
-                         f"got smallest = {smallest} and n = {len(x)}. Make more images, or use the jackknife value.")
+        raise ValueError(
+            f"Extrapolating to infinity needs subsets of at least 5000 images and more than that in all, "
+            f"got smallest = {smallest} and n = {len(x)}. Make more images, or use the jackknife value."
+        )
     if sizes < 3:
         raise ValueError(f"A line and its error need at least 3 sizes, got {sizes}.")
     reference = None if len(y) <= x.shape[1] else _moments(y)

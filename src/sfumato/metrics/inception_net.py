@@ -35,8 +35,9 @@ SIZE, SPATIAL_CHANNELS = 299, 7
 class ConvBN(nn.Module):
     """Convolution, batch normalisation, ReLU; after `fold` the normalisation is inside the convolution."""
 
-    def __init__(self, cin: int, cout: int, kernel: int | tuple[int, int], stride: int = 1,
-                 padding: int | tuple[int, int] = 0):
+    def __init__(
+        self, cin: int, cout: int, kernel: int | tuple[int, int], stride: int = 1, padding: int | tuple[int, int] = 0
+    ):
         super().__init__()
         self.conv = nn.Conv2d(cin, cout, kernel, stride, padding, bias=False)
         self.bn: nn.Module = nn.BatchNorm2d(cout, eps=1e-3)
@@ -85,8 +86,9 @@ class MixedA(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         double = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
-        return torch.cat((self.branch1x1(x), self.branch5x5_2(self.branch5x5_1(x)), double,
-                          self.branch_pool(mean3(x))), 1)
+        return torch.cat(
+            (self.branch1x1(x), self.branch5x5_2(self.branch5x5_1(x)), double, self.branch_pool(mean3(x))), 1
+        )
 
 
 class MixedB(nn.Module):
@@ -167,8 +169,17 @@ class MixedE(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         single, double = self.branch3x3_1(x), self.branch3x3dbl_2(self.branch3x3dbl_1(x))
         pooled = functional.max_pool2d(x, 3, 1, 1) if self.maximum else mean3(x)
-        return torch.cat((self.branch1x1(x), self.branch3x3_2a(single), self.branch3x3_2b(single),
-                          self.branch3x3dbl_3a(double), self.branch3x3dbl_3b(double), self.branch_pool(pooled)), 1)
+        return torch.cat(
+            (
+                self.branch1x1(x),
+                self.branch3x3_2a(single),
+                self.branch3x3_2b(single),
+                self.branch3x3dbl_3a(double),
+                self.branch3x3dbl_3b(double),
+                self.branch_pool(pooled),
+            ),
+            1,
+        )
 
 
 class Outputs(NamedTuple):

@@ -87,7 +87,7 @@ def group_of(start: int, stop: int, groups: int = GROUPS) -> np.ndarray:
     first, last = start // groups, -(-stop // groups)
     keys = uniform(range(first * groups, last * groups), purpose="jackknife group").numpy()
     ranks = keys.reshape(-1, groups).argsort(axis=1).argsort(axis=1).reshape(-1)
-    return ranks[start - first * groups:stop - first * groups]
+    return ranks[start - first * groups : stop - first * groups]
 
 
 def deal(n: int, groups: int = GROUPS, labels: np.ndarray | None = None) -> np.ndarray:
@@ -138,9 +138,11 @@ def weights(member: np.ndarray, labels: np.ndarray | None, k: int) -> np.ndarray
     kinds, kind = np.unique(labels, return_inverse=True)
     whole, left = np.bincount(kind), np.bincount(kind, stay)
     if (left == 0).any():
-        raise ValueError(f"Strata need at least 2 images of each class, in different groups; "
-                         f"class {kinds[left.argmin()]} has {whole[left.argmin()]}. Make more images, or leave the "
-                         "labels out.")
+        raise ValueError(
+            f"Strata need at least 2 images of each class, in different groups; "
+            f"class {kinds[left.argmin()]} has {whole[left.argmin()]}. Make more images, or leave the "
+            "labels out."
+        )
     return stay * (whole / left * (stay.sum() / len(member)))[kind]
 
 
@@ -166,7 +168,8 @@ def check_groups(n: int, m: int, groups: int) -> None:
     if min(n, m) < 2 * groups:
         raise ValueError(
             f"An interval by {groups} groups needs at least {2 * groups} images on each side, got n = {n} and "
-            f"m = {m}. Make more images, or ask for fewer groups.")
+            f"m = {m}. Make more images, or ask for fewer groups."
+        )
 
 
 def jackknife(full: float, left_out: np.ndarray, *, unbiased: bool = False, level: float = 0.95) -> Estimate:

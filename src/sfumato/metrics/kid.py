@@ -49,10 +49,10 @@ def sums(x: Features, y: Features, wx: np.ndarray, wy: np.ndarray, block: int = 
     """
     total = np.zeros(wx.shape[1])
     for i in range(0, len(x), block):
-        left = np.asarray(x[i:i + block], np.float64)
+        left = np.asarray(x[i : i + block], np.float64)
         for j in range(0, len(y), block):
-            kernel = cubic(left, np.asarray(y[j:j + block], np.float64))
-            total += np.sum(wx[i:i + block] * (kernel @ wy[j:j + block]), axis=0)
+            kernel = cubic(left, np.asarray(y[j : j + block], np.float64))
+            total += np.sum(wx[i : i + block] * (kernel @ wy[j : j + block]), axis=0)
     return total
 
 
@@ -60,18 +60,24 @@ def self_sums(x: Features, weight: np.ndarray, block: int = 2048) -> np.ndarray:
     """Sum the kernel over all pairs of different images of one set, once for each column of weights (n, w)."""
     total = np.zeros(weight.shape[1])
     for i in range(0, len(x), block):
-        left, rows = np.asarray(x[i:i + block], np.float64), weight[i:i + block]
+        left, rows = np.asarray(x[i : i + block], np.float64), weight[i : i + block]
         kernel = cubic(left, left)
         np.fill_diagonal(kernel, 0)
         total += np.sum(rows * (kernel @ rows), axis=0)
         for j in range(i + block, len(x), block):
-            kernel = cubic(left, np.asarray(x[j:j + block], np.float64))
-            total += 2 * np.sum(rows * (kernel @ weight[j:j + block]), axis=0)
+            kernel = cubic(left, np.asarray(x[j : j + block], np.float64))
+            total += 2 * np.sum(rows * (kernel @ weight[j : j + block]), axis=0)
     return total
 
 
-def kid(x: Features, y: Features, strata: Strata = (None, None), groups: int = GROUPS,
-        level: float = 0.95, members: Members = (None, None)) -> Estimate:
+def kid(
+    x: Features,
+    y: Features,
+    strata: Strata = (None, None),
+    groups: int = GROUPS,
+    level: float = 0.95,
+    members: Members = (None, None),
+) -> Estimate:
     """Estimate the kernel distance from all images, unbiased, with a jackknife interval.
 
     Arguments:
@@ -108,8 +114,10 @@ def _within(x: Features, weight: np.ndarray, labels: np.ndarray | None) -> np.nd
         rows = np.flatnonzero(labels == kind)
         count = np.count_nonzero(weight[rows], axis=0)
         if count.min() < 2:
-            raise ValueError(f"Strata need at least 2 images of each class when a group is left out; class {kind} has "
-                             f"{len(rows)} in all. Make more images, or leave the labels out.")
+            raise ValueError(
+                f"Strata need at least 2 images of each class when a group is left out; class {kind} has "
+                f"{len(rows)} in all. Make more images, or leave the labels out."
+            )
         # n_a^2 times the mean over pairs of class a is its sum times 1 + 1/(n_a - 1)
         whole = whole + self_sums(x[rows], weight[rows]) / (count - 1)
     return whole / weight.sum(0) ** 2

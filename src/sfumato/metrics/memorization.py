@@ -78,13 +78,19 @@ def memorization(generated: Features, train: Features, held_out: Features) -> Me
     own, names = nearest(train[asked], train, 2)  # a training image and its neighbour; its copy counts as neighbour
     itself = names == asked[:, None]
     own_gap = np.where(itself[:, 0], own[:, 1], own[:, 0])[place]
-    authentic = gap > own_gap[:len(index)]
-    authentic_held_out = held_gap > own_gap[len(index):]
+    authentic = gap > own_gap[: len(index)]
+    authentic_held_out = held_gap > own_gap[len(index) :]
     near = np.quantile(held_gap, 0.01)
     return Memorization(
-        np.sqrt(gap), index, np.sqrt(held_gap), held_index, int((gap == 0).sum()),
-        share(int((gap < near).sum()), len(gap)), share(int(authentic.sum()), len(gap)),
-        share(int(authentic_held_out.sum()), len(held_gap)))
+        np.sqrt(gap),
+        index,
+        np.sqrt(held_gap),
+        held_index,
+        int((gap == 0).sum()),
+        share(int((gap < near).sum()), len(gap)),
+        share(int(authentic.sum()), len(gap)),
+        share(int(authentic_held_out.sum()), len(held_gap)),
+    )
 
 
 def two_sample(x: Features, y: Features) -> Estimate:

@@ -28,16 +28,17 @@ def products(x: Features, y: Features, block: int) -> Iterator[tuple[int, int, n
     """Yield (i, j, squared distances, their rounding errors) for blocks of rows i.. of x and j.. of y."""
     centre = np.asarray(y[:block], np.float64).mean(0)
     for i in range(0, len(x), block):
-        left = np.asarray(x[i:i + block], np.float64) - centre
+        left = np.asarray(x[i : i + block], np.float64) - centre
         left_norm = np.sum(left * left, axis=1)[:, None]
         for j in range(0, len(y), block):
-            right = np.asarray(y[j:j + block], np.float64) - centre
+            right = np.asarray(y[j : j + block], np.float64) - centre
             norms = left_norm + np.sum(right * right, axis=1)
             yield i, j, norms - 2 * (left @ right.T), ROUNDING * norms
 
 
-def nearest(x: Features, y: Features, k: int = 1, *, same: bool = False,
-            block: int = 2048) -> tuple[np.ndarray, np.ndarray]:
+def nearest(
+    x: Features, y: Features, k: int = 1, *, same: bool = False, block: int = 2048
+) -> tuple[np.ndarray, np.ndarray]:
     """Find the k nearest rows of y for each row of x.
 
     Arguments:
@@ -74,8 +75,9 @@ def nearest(x: Features, y: Features, k: int = 1, *, same: bool = False,
     return best[:, :k], index[:, :k]
 
 
-def inside(x: Features, centres: Features, radius: np.ndarray, *, closed: bool,
-           block: int = 2048) -> tuple[np.ndarray, np.ndarray]:
+def inside(
+    x: Features, centres: Features, radius: np.ndarray, *, closed: bool, block: int = 2048
+) -> tuple[np.ndarray, np.ndarray]:
     """Count which points lie in which balls.
 
     Arguments:
@@ -90,13 +92,13 @@ def inside(x: Features, centres: Features, radius: np.ndarray, *, closed: bool,
     """
     of_points, of_balls = np.zeros(len(x), np.int64), np.zeros(len(centres), np.int64)
     for i, j, distance, error in products(x, centres, block):
-        limit = radius[j:j + distance.shape[1]]
+        limit = radius[j : j + distance.shape[1]]
         within = distance <= limit if closed else distance < limit
         a, b = np.nonzero(np.abs(distance - limit) <= error)
         for part in range(0, len(a), 4096):
-            p, q = a[part:part + 4096], b[part:part + 4096]
+            p, q = a[part : part + 4096], b[part : part + 4096]
             exact = squared(x[i + p], centres[j + q])
             within[p, q] = exact <= limit[q] if closed else exact < limit[q]
-        of_points[i:i + len(distance)] += within.sum(1)
-        of_balls[j:j + distance.shape[1]] += within.sum(0)
+        of_points[i : i + len(distance)] += within.sum(1)
+        of_balls[j : j + distance.shape[1]] += within.sum(0)
     return of_points, of_balls

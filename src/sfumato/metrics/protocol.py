@@ -32,8 +32,10 @@ class IncomparableError(ValueError):
     def __init__(self, fields: list[tuple[str, Any, Any]]):
         self.fields = fields
         lines = "".join(f"\n  {name}: {a!r} against {b!r}" for name, a, b in fields)
-        super().__init__(f"These scores were not made by one protocol, so their difference means nothing. "
-                         f"Score both again with equal:{lines}")
+        super().__init__(
+            f"These scores were not made by one protocol, so their difference means nothing. "
+            f"Score both again with equal:{lines}"
+        )
 
 
 def canonical(value: Any) -> str:
@@ -148,8 +150,10 @@ class EvalProtocol:
         except (TypeError, KeyError) as error:
             raise ValueError(f"This is not a protocol of this version: {error}.") from None
         if stored is not None and stored != protocol.protocol_id:
-            raise ValueError(f"The protocol was edited: its fields hash to {protocol.protocol_id}, not {stored}. "
-                             "Score the images again.")
+            raise ValueError(
+                f"The protocol was edited: its fields hash to {protocol.protocol_id}, not {stored}. "
+                "Score the images again."
+            )
         return protocol
 
 

@@ -62,7 +62,8 @@ def check_leakage(reference: Reference, reference_hashes: np.ndarray, training_h
         raise LeakageError(
             f"{count} of the {len(reference_hashes)} images of the {reference.split!r} split of {reference.dataset} "
             "were in the training set, so a score against them is not a held-out score. Score against split 'train' "
-            "and say so, or train on a split by image hash.")
+            "and say so, or train on a split by image hash."
+        )
     return (f"* the model was trained on {count} of the reference images",) if count else ()
 
 
@@ -79,12 +80,14 @@ def check_self_comparison(generated_hashes: np.ndarray, reference_hashes: np.nda
     if count > SELF_SHARE * len(generated_hashes):
         raise SelfComparisonError(
             f"{count} of {len(generated_hashes)} generated images are pixel for pixel in the reference: this compares "
-            "a set with itself. Choose a disjoint reference; a floor is two disjoint halves of real images.")
+            "a set with itself. Choose a disjoint reference; a floor is two disjoint halves of real images."
+        )
     return count
 
 
-def flags(n: int, dimension: int, reference: Reference, provenance: dict[str, Any], *,
-          by_covariance: bool) -> tuple[str, ...]:
+def flags(
+    n: int, dimension: int, reference: Reference, provenance: dict[str, Any], *, by_covariance: bool
+) -> tuple[str, ...]:
     """Return what a reader of the score must know.
 
     Arguments:

@@ -70,9 +70,17 @@ def mean_share(shares: Features, labels: np.ndarray | None = None) -> Estimate:
     return jackknife(float(x.mean()), np.array([w @ x / w.sum() for w in kept]), unbiased=True)
 
 
-def measure_saturation(generated: Features, real: Features, extract: Saturation, reference: Reference, *,
-                       strata: Strata = (None, None), class_prior: str = "unconditional",
-                       provenance: JSON | None = None, notes: tuple[str, ...] = ()) -> Score:
+def measure_saturation(
+    generated: Features,
+    real: Features,
+    extract: Saturation,
+    reference: Reference,
+    *,
+    strata: Strata = (None, None),
+    class_prior: str = "unconditional",
+    provenance: JSON | None = None,
+    notes: tuple[str, ...] = (),
+) -> Score:
     """Score generated images by their saturated values, beside those of the reference.
 
     Arguments:
@@ -90,13 +98,41 @@ def measure_saturation(generated: Features, real: Features, extract: Saturation,
     """
     found, there = mean_share(generated, strata[0]), mean_share(real, strata[1])
     protocol = EvalProtocol(
-        metric="saturation", version=1, extractor=extract.name, weights_hash=extract.weights_hash,
-        features=extract.describe(), reference=reference, n=len(generated), class_prior=class_prior,
+        metric="saturation",
+        version=1,
+        extractor=extract.name,
+        weights_hash=extract.weights_hash,
+        features=extract.describe(),
+        reference=reference,
+        n=len(generated),
+        class_prior=class_prior,
         estimator="mean over images, error by a delete-a-group jackknife that keeps the share of each stratum",
-        options={"groups": GROUPS, "strata": [labels is not None for labels in strata]}, provenance=provenance or {})
-    score = Score("saturation", found.value, found.interval, found.se, found.plain, len(generated), len(real), protocol,
-                  None, notes, found.left_out)
+        options={"groups": GROUPS, "strata": [labels is not None for labels in strata]},
+        provenance=provenance or {},
+    )
+    score = Score(
+        "saturation",
+        found.value,
+        found.interval,
+        found.se,
+        found.plain,
+        len(generated),
+        len(real),
+        protocol,
+        None,
+        notes,
+        found.left_out,
+    )
     own = replace(protocol, n=len(real), class_prior="real images", provenance={"floor": "the reference itself"})
-    floor = replace(score, value=there.value, interval=there.interval, se=there.se, plain=there.plain, n=len(real),
-                    protocol=own, flags=(), left_out=there.left_out)
+    floor = replace(
+        score,
+        value=there.value,
+        interval=there.interval,
+        se=there.se,
+        plain=there.plain,
+        n=len(real),
+        protocol=own,
+        flags=(),
+        left_out=there.left_out,
+    )
     return replace(score, floor=floor)

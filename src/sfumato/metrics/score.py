@@ -82,31 +82,60 @@ def _copying(estimate: Estimate) -> str:
     return "below 0.5: generated images lie nearer to real ones than chance allows" if high < 0.5 else ""
 
 
-_FRECHET = Metric("FD", 2, lambda x, y, strata, members: frechet(x, y, strata, members=members),
-                  "unbiased covariances, 1/n bias removed by a delete-a-group jackknife that keeps the share of each "
-                  "stratum", {"groups": GROUPS}, 2 * GROUPS, hold=held, groups=True, by_covariance=True)
+_FRECHET = Metric(
+    "FD",
+    2,
+    lambda x, y, strata, members: frechet(x, y, strata, members=members),
+    "unbiased covariances, 1/n bias removed by a delete-a-group jackknife that keeps the share of each stratum",
+    {"groups": GROUPS},
+    2 * GROUPS,
+    hold=held,
+    groups=True,
+    by_covariance=True,
+)
 
 METRICS: dict[str, Metric] = {
     "fd": _FRECHET,
     "sfid": replace(_FRECHET, view="spatial"),
-    "fd-infinity": Metric("FD_infinity", 1, _unstratified(frechet_infinity), "plain values at 15 sizes from 5000 to n "
-                          "on a line in 1/n, n infinite and m not", {"sizes": 15, "smallest": LEAST}, LEAST + 1,
-                          by_covariance=True),
-    "kid": Metric("KID", 2, lambda x, y, strata, members: kid(x, y, strata, members=members),
-                  "unbiased over all images, error by a delete-a-group jackknife that keeps the share of each stratum",
-                  {"groups": GROUPS}, 2 * GROUPS, groups=True),
-    "precision": Metric("precision", 1, _unstratified(prdc.precision), "closed balls", {"k": 3}, 4,
-                        higher_is_better=True),
+    "fd-infinity": Metric(
+        "FD_infinity",
+        1,
+        _unstratified(frechet_infinity),
+        "plain values at 15 sizes from 5000 to n on a line in 1/n, n infinite and m not",
+        {"sizes": 15, "smallest": LEAST},
+        LEAST + 1,
+        by_covariance=True,
+    ),
+    "kid": Metric(
+        "KID",
+        2,
+        lambda x, y, strata, members: kid(x, y, strata, members=members),
+        "unbiased over all images, error by a delete-a-group jackknife that keeps the share of each stratum",
+        {"groups": GROUPS},
+        2 * GROUPS,
+        groups=True,
+    ),
+    "precision": Metric(
+        "precision", 1, _unstratified(prdc.precision), "closed balls", {"k": 3}, 4, higher_is_better=True
+    ),
     "recall": Metric("recall", 1, _unstratified(prdc.recall), "closed balls", {"k": 3}, 4, higher_is_better=True),
     "density": Metric("density", 1, _unstratified(prdc.density), "open balls", {"k": 5}, 6, higher_is_better=True),
     "coverage": Metric("coverage", 1, _unstratified(prdc.coverage), "open balls", {"k": 5}, 6, higher_is_better=True),
-    "1nn": Metric("1-NN", 1, _unstratified(_one_nearest), "leave-one-out accuracy of telling generated from real "
-                  "by the nearest neighbour, as many of each; 0.5 if alike", {}, alarm=_copying),
+    "1nn": Metric(
+        "1-NN",
+        1,
+        _unstratified(_one_nearest),
+        "leave-one-out accuracy of telling generated from real by the nearest neighbour, as many of each; 0.5 if alike",
+        {},
+        alarm=_copying,
+    ),
 }
 """The metrics of two sets of features, by the name a command line takes."""
 
-HINTS = {"fid": "Unknown metric 'fid'. FID is the Frechet distance over Inception features: --metrics fd --extract "
-                "inception. Over any other features it is called FD."}
+HINTS = {
+    "fid": "Unknown metric 'fid'. FID is the Frechet distance over Inception features: --metrics fd --extract "
+    "inception. Over any other features it is called FD."
+}
 """What to say to names that belong to one choice of features."""
 
 SETS = {"prdc": ("precision", "recall", "density", "coverage"), "pr": ("precision", "recall")}
@@ -150,26 +179,39 @@ class Score:
     def to_json(self) -> JSON:
         """Return the score as JSON values."""
         above = excess(self)
-        return {**{key: value for key, value in asdict(self).items() if key not in ("protocol", "floor")},
-                "above_floor": {"value": above.value, "interval": list(above.interval)} if above else None,
-                "interval": list(self.interval), "flags": list(self.flags), "left_out": list(self.left_out),
-                "protocol": self.protocol.to_json(), "floor": self.floor.to_json() if self.floor else None}
+        return {
+            **{key: value for key, value in asdict(self).items() if key not in ("protocol", "floor")},
+            "above_floor": {"value": above.value, "interval": list(above.interval)} if above else None,
+            "interval": list(self.interval),
+            "flags": list(self.flags),
+            "left_out": list(self.left_out),
+            "protocol": self.protocol.to_json(),
+            "floor": self.floor.to_json() if self.floor else None,
+        }
 
     @classmethod
     def from_json(cls, values: JSON) -> Score:
         """Read a score that `to_json` wrote."""
         floor = values.get("floor")
         values = {key: value for key, value in values.items() if key != "above_floor"}  # follows from the others
-        return cls(**{**values, "interval": tuple(values["interval"]), "flags": tuple(values["flags"]),
-                      "left_out": tuple(values.get("left_out", ())),
-                      "protocol": EvalProtocol.from_json(values["protocol"]),
-                      "floor": cls.from_json(floor) if floor else None})
+        return cls(
+            **{
+                **values,
+                "interval": tuple(values["interval"]),
+                "flags": tuple(values["flags"]),
+                "left_out": tuple(values.get("left_out", ())),
+                "protocol": EvalProtocol.from_json(values["protocol"]),
+                "floor": cls.from_json(floor) if floor else None,
+            }
+        )
 
     def __str__(self) -> str:
         low, high = self.interval
         floor = f", floor {self.floor.value:.4g} (plain {self.floor.plain:.4g})" if self.floor else ""
-        return (f"{self.name} {self.value:.4g} [{low:.4g}, {high:.4g}] (plain {self.plain:.4g}{floor}; n = {self.n}, "
-                f"m = {self.m}, protocol {self.protocol.protocol_id})")
+        return (
+            f"{self.name} {self.value:.4g} [{low:.4g}, {high:.4g}] (plain {self.plain:.4g}{floor}; n = {self.n}, "
+            f"m = {self.m}, protocol {self.protocol.protocol_id})"
+        )
 
 
 def name_of(metric: str, extractor: str) -> str:
@@ -178,8 +220,13 @@ def name_of(metric: str, extractor: str) -> str:
     >>> [name_of("FD", e) for e in ("inception", "inception-spatial", "digits")]
     ['FID', 'sFID', 'FD[digits]']
     """
-    own = {("FD", "inception"): "FID", ("FD", "inception-spatial"): "sFID", ("KID", "inception"): "KID",
-           ("IS", "inception"): "IS", ("FD_infinity", "inception"): "FID_infinity"}
+    own = {
+        ("FD", "inception"): "FID",
+        ("FD", "inception-spatial"): "sFID",
+        ("KID", "inception"): "KID",
+        ("IS", "inception"): "IS",
+        ("FD_infinity", "inception"): "FID_infinity",
+    }
     return own.get((metric, extractor), f"{metric}[{extractor}]")
 
 
@@ -205,8 +252,10 @@ def check_sizes(names: Sequence[str], n: int, m: int) -> None:
         metric = find_metric(name)
         made, real = (n, metric.least if metric.name == "FD_infinity" else m)
         if min(made, real) < metric.least:
-            raise ValueError(f"{metric.name} needs at least {metric.least} images on each side, got n = {n} generated "
-                             f"and m = {m} real ones. Make more images, or leave out --metrics {name}.")
+            raise ValueError(
+                f"{metric.name} needs at least {metric.least} images on each side, got n = {n} generated "
+                f"and m = {m} real ones. Make more images, or leave out --metrics {name}."
+            )
 
 
 def options_of(metric: Metric, strata: Strata) -> JSON:
@@ -214,10 +263,21 @@ def options_of(metric: Metric, strata: Strata) -> JSON:
     return {**metric.options, "strata": [labels is not None for labels in strata]} if metric.groups else metric.options
 
 
-def measure(metric: str, generated: Features, reference_features: Features, extract: Extractor, reference: Reference,
-            *, strata: Strata = (None, None), class_prior: str = "unconditional", quantisation: str = "round",
-            codec: str = "none", provenance: JSON | None = None, floor: Score | None = None,
-            notes: tuple[str, ...] = ()) -> Score:
+def measure(
+    metric: str,
+    generated: Features,
+    reference_features: Features,
+    extract: Extractor,
+    reference: Reference,
+    *,
+    strata: Strata = (None, None),
+    class_prior: str = "unconditional",
+    quantisation: str = "round",
+    codec: str = "none",
+    provenance: JSON | None = None,
+    floor: Score | None = None,
+    notes: tuple[str, ...] = (),
+) -> Score:
     """Score generated images against real ones.
 
     Arguments:
@@ -247,17 +307,47 @@ def measure(metric: str, generated: Features, reference_features: Features, extr
         raise ValueError(f"The reference says it has {reference.n} images, but {m} rows of features were given.")
     estimate = chosen.estimate(generated, reference_features, strata, (None, None))
     protocol = EvalProtocol(
-        metric=chosen.name, version=chosen.version, extractor=extract.name, weights_hash=extract.weights_hash,
-        features=extract.describe(), reference=reference, n=n, class_prior=class_prior, estimator=chosen.estimator,
-        quantisation=quantisation, codec=codec, options=options_of(chosen, strata), provenance=facts)
+        metric=chosen.name,
+        version=chosen.version,
+        extractor=extract.name,
+        weights_hash=extract.weights_hash,
+        features=extract.describe(),
+        reference=reference,
+        n=n,
+        class_prior=class_prior,
+        estimator=chosen.estimator,
+        quantisation=quantisation,
+        codec=codec,
+        options=options_of(chosen, strata),
+        provenance=facts,
+    )
     found = rules.flags(n, extract.dimension, reference, facts, by_covariance=chosen.by_covariance)
     found += (alarm,) if (alarm := chosen.alarm(estimate)) else ()
-    return Score(name_of(chosen.name, extract.name), estimate.value, estimate.interval, estimate.se, estimate.plain, n,
-                 m, protocol, floor, found + notes, estimate.left_out)
+    return Score(
+        name_of(chosen.name, extract.name),
+        estimate.value,
+        estimate.interval,
+        estimate.se,
+        estimate.plain,
+        n,
+        m,
+        protocol,
+        floor,
+        found + notes,
+        estimate.left_out,
+    )
 
 
-def measure_logits(logits: Features, extract: Extractor, *, splits: int = 10, class_prior: str = "unconditional",
-                   quantisation: str = "round", codec: str = "none", provenance: JSON | None = None) -> Score:
+def measure_logits(
+    logits: Features,
+    extract: Extractor,
+    *,
+    splits: int = 10,
+    class_prior: str = "unconditional",
+    quantisation: str = "round",
+    codec: str = "none",
+    provenance: JSON | None = None,
+) -> Score:
     """Score generated images by their class predictions alone: the Inception Score, which knows no reference.
 
     Arguments:
@@ -275,12 +365,33 @@ def measure_logits(logits: Features, extract: Extractor, *, splits: int = 10, cl
     n, estimate = len(logits), inception_score(logits, splits).estimate
     nothing = Reference("none", "", "", "", "", 0)
     protocol = EvalProtocol(
-        metric="IS", version=1, extractor=extract.name, weights_hash=extract.weights_hash, features=extract.describe(),
-        reference=nothing, n=n, class_prior=class_prior, estimator="mean over parts after a seeded shuffle",
-        quantisation=quantisation, codec=codec, options={"splits": splits}, provenance=provenance or {})
+        metric="IS",
+        version=1,
+        extractor=extract.name,
+        weights_hash=extract.weights_hash,
+        features=extract.describe(),
+        reference=nothing,
+        n=n,
+        class_prior=class_prior,
+        estimator="mean over parts after a seeded shuffle",
+        quantisation=quantisation,
+        codec=codec,
+        options={"splits": splits},
+        provenance=provenance or {},
+    )
     few = (f"few images: n = {n} < 5000",) if n < 5000 else ()
-    return Score(name_of("IS", extract.name), estimate.value, estimate.interval, estimate.se, estimate.plain, n, 0,
-                 protocol, None, few)
+    return Score(
+        name_of("IS", extract.name),
+        estimate.value,
+        estimate.interval,
+        estimate.se,
+        estimate.plain,
+        n,
+        0,
+        protocol,
+        None,
+        few,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,6 +477,8 @@ def with_floor(score: Score, floor: Score) -> Score:
         ValueError: If the floor is of another metric, extractor or size.
     """
     if (floor.name, floor.n, floor.m) != (score.name, score.n, score.m):
-        raise ValueError(f"A floor must be of the same metric at the same sizes: score {score.name} at n = {score.n}, "
-                         f"m = {score.m}; floor {floor.name} at n = {floor.n}, m = {floor.m}.")
+        raise ValueError(
+            f"A floor must be of the same metric at the same sizes: score {score.name} at n = {score.n}, "
+            f"m = {score.m}; floor {floor.name} at n = {floor.n}, m = {floor.m}."
+        )
     return replace(score, floor=floor)

@@ -40,8 +40,10 @@ def check_features(features: Features, what: str = "features") -> Features:
         raise ValueError(f"The {what} must have shape (n, d) with d >= 1, got {features.shape}.")
     bad = sum(int((~np.isfinite(part)).any(axis=1).sum()) for part in blocks(features))
     if bad:
-        raise ValueError(f"{bad} of {len(features)} rows of the {what} hold NaN or infinity. Find the images that "
-                         "made them; a score over the others would be a score of something else.")
+        raise ValueError(
+            f"{bad} of {len(features)} rows of the {what} hold NaN or infinity. Find the images that "
+            "made them; a score over the others would be a score of something else."
+        )
     return features
 
 
@@ -49,8 +51,10 @@ def check_pair(x: Features, y: Features) -> tuple[Features, Features]:
     """Refuse two feature arrays that cannot be compared: wrong kind, other dimensions, fewer than two rows."""
     x, y = check_features(x, "generated features"), check_features(y, "reference features")
     if x.shape[1] != y.shape[1]:
-        raise ValueError(f"Generated features have {x.shape[1]} columns and reference features {y.shape[1]}; "
-                         "both must come from one extractor.")
+        raise ValueError(
+            f"Generated features have {x.shape[1]} columns and reference features {y.shape[1]}; "
+            "both must come from one extractor."
+        )
     if min(len(x), len(y)) < 2:
         raise ValueError(f"A comparison needs at least 2 images on each side, got n = {len(x)} and m = {len(y)}.")
     return x, y
@@ -59,7 +63,7 @@ def check_pair(x: Features, y: Features) -> tuple[Features, Features]:
 def blocks(features: Features, rows: int = 4096) -> Iterator[np.ndarray]:
     """Yield consecutive blocks of at most `rows` rows; of an array mapped from a file one is in memory at a time."""
     for start in range(0, len(features), rows):
-        yield features[start:start + rows]
+        yield features[start : start + rows]
         if sys.platform == "linux" and isinstance(features.base, mmap.mmap) and not features.flags.writeable:
             features.base.madvise(mmap.MADV_DONTNEED)  # else pages that were read stay and count as memory
 
@@ -96,8 +100,8 @@ class Moments:
         """
         first, second = np.zeros(len(shift)), np.zeros((len(shift), len(shift)))
         for start in range(0, len(features), 4096):
-            w = weights[start:start + 4096, None]
-            x = np.asarray(features[start:start + 4096], np.float64) - shift
+            w = weights[start : start + 4096, None]
+            x = np.asarray(features[start : start + 4096], np.float64) - shift
             wx = w * x
             first += wx.sum(0)
             second += wx.T @ x
@@ -163,7 +167,7 @@ class Groups:
         """Sum an array (n, d), block by block; `member` (n,) deals its rows to groups (`jackknife.deal`)."""
         stream, member = cls(groups), deal(len(features), groups) if member is None else member
         for part in blocks(check_features(features)):
-            stream.add(part, member[stream.n:stream.n + len(part)])
+            stream.add(part, member[stream.n : stream.n + len(part)])
         return stream
 
     def add(self, features: Features, member: np.ndarray | None = None) -> None:

@@ -113,8 +113,10 @@ def _array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], path: Pa
     limit = HEADER + (ABOUT if name == "about" else 8 * int(np.prod(shape)))
     declared = archive.getinfo(member).file_size
     if declared > limit:
-        raise StatisticsError(f"Array '{name}' in {path} unpacks to {declared:,} bytes; at most {limit:,} are needed "
-                              f"for shape {shape}. It was not unpacked.")
+        raise StatisticsError(
+            f"Array '{name}' in {path} unpacks to {declared:,} bytes; at most {limit:,} are needed "
+            f"for shape {shape}. It was not unpacked."
+        )
     with archive.open(member) as file:
         try:
             major, _ = np.lib.format.read_magic(file)

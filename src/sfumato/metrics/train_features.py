@@ -153,8 +153,7 @@ def accuracy(net: nn.Module, images: Tensor, labels: Tensor) -> float:
     return sum(right) / len(labels)
 
 
-def train(plan: Plan, images: Tensor, labels: Tensor, seed: int = 0,
-          tell: Callable[[str], None] = print) -> FeatureNet:
+def train(plan: Plan, images: Tensor, labels: Tensor, seed: int = 0, tell: Callable[[str], None] = print) -> FeatureNet:
     """Train a feature network.
 
     Arguments:
@@ -176,13 +175,14 @@ def train(plan: Plan, images: Tensor, labels: Tensor, seed: int = 0,
     kinds: list[dict[str, Any]] = [{"params": kernels, "weight_decay": plan.decay}, {"params": others}]
     optimiser = torch.optim.SGD(kinds, lr=plan.rate, momentum=0.9, nesterov=True)
     plan_rate = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: min((step + 1) / (0.2 * total), (total - step) / (0.8 * total)))
+        optimiser, lambda step: min((step + 1) / (0.2 * total), (total - step) / (0.8 * total))
+    )
     start = time.monotonic()
     for epoch in range(plan.epochs):
         order = torch.randperm(len(images), generator=generator)
         running = 0.0
         for step in range(per_epoch):
-            chosen = order[step * plan.batch:(step + 1) * plan.batch]
+            chosen = order[step * plan.batch : (step + 1) * plan.batch]
             x = to_float(augment(images[chosen], plan.shift, plan.mirror, generator))
             with torch.autocast("cpu", torch.bfloat16):
                 logits = net(x)
@@ -193,8 +193,10 @@ def train(plan: Plan, images: Tensor, labels: Tensor, seed: int = 0,
             plan_rate.step()
             running += loss.item()
         seconds = time.monotonic() - start
-        tell(f"epoch {epoch + 1}/{plan.epochs}  loss {running / per_epoch:.4f}  "
-             f"{(epoch + 1) * per_epoch * plan.batch / seconds:.0f} img/s")
+        tell(
+            f"epoch {epoch + 1}/{plan.epochs}  loss {running / per_epoch:.4f}  "
+            f"{(epoch + 1) * per_epoch * plan.batch / seconds:.0f} img/s"
+        )
     folded = fold(net)
     rescale(folded, images)
     with torch.no_grad():

@@ -291,9 +291,7 @@ class LadderUNet(nn.Module):
         self.embedder, self.encoder, self.decoder = embedder, encoder, decoder
         self.norm_out, self.conv_out = norm_out, conv_out
 
-    def forward(
-        self, x: Tensor, c_noise: Tensor, label: Tensor | None = None, augment: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None, augment: Tensor | None = None) -> Tensor:
         check_ladder(self.encoder, x)
         e = self.embedder(x, c_noise, label, augment)
         h, seen = self.encoder(x, e)

@@ -43,9 +43,16 @@ def adm_style(
 ) -> Style:
     """Return the blocks of ADM; the arguments are those of `adm`."""
     return Style(
-        groups=groups, group_width=group_width, eps=1e-5, adaptive=adaptive, scale=0.5**0.5 if rescale else 1.0,
-        dropout=dropout, heads=heads, head_width=head_width, law="torch",
-    )  # fmt: skip
+        groups=groups,
+        group_width=group_width,
+        eps=1e-5,
+        adaptive=adaptive,
+        scale=0.5**0.5 if rescale else 1.0,
+        dropout=dropout,
+        heads=heads,
+        head_width=head_width,
+        law="torch",
+    )
 
 
 def adm(

@@ -168,6 +168,4 @@ def dit(
     if width % heads or width % 4:
         raise ValueError(f"width must be a multiple of 4 and of heads={heads}; got {width}.")
     side = size // patch
-    return DiT(
-        channels, out_channels, classes, side, patch, width, depth, heads, mlp, position, steps, dropout,
-    )  # fmt: skip
+    return DiT(channels, out_channels, classes, side, patch, width, depth, heads, mlp, position, steps, dropout)

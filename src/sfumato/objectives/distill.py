@@ -31,9 +31,7 @@ from sfumato.objectives._noising import Loss, Noising, Weighting, squared_error
 TRAINS = "denoiser"
 
 
-def two_steps(
-    teacher: Denoiser, x: Tensor, t: Level, middle: Level, s: Level, label: Tensor | None = None
-) -> Tensor:
+def two_steps(teacher: Denoiser, x: Tensor, t: Level, middle: Level, s: Level, label: Tensor | None = None) -> Tensor:
     """Return the clean image that makes one DDIM step from t to s end where the teacher's two do, (B, C, H, W).
 
     Arguments:
@@ -60,9 +58,14 @@ class Distill(nn.Module):
     stage: Tensor
 
     def __init__(
-        self, teacher: Preconditioned, schedule: Schedule, weighting: Weighting, noising: Noising, counts: list[int],
+        self,
+        teacher: Preconditioned,
+        schedule: Schedule,
+        weighting: Weighting,
+        noising: Noising,
+        counts: list[int],
         images: int,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.teacher = teacher.requires_grad_(False)
         self.schedule, self.weighting, self.noising = schedule, weighting, noising
@@ -134,7 +137,7 @@ def distill(
         near = max(1, round(steps / 2**halvings)) * 2**halvings if halvings > 0 else steps
         raise ValueError(
             f"distill halves steps={steps} halvings={halvings} times, so steps is a multiple of 2^halvings "
-            f"({2**max(halvings, 0)}) and halvings at least 1. The nearest is steps={near}."
+            f"({2 ** max(halvings, 0)}) and halvings at least 1. The nearest is steps={near}."
         )
     counts = [steps // 2 ** (i + 1) for i in range(halvings)]
     noising = Noising(lambda u: schedule(u), seed, batch, label_dropout, stratified)

@@ -61,9 +61,7 @@ class Chain:
         """T, the number of terms of the bound."""
         return len(self.table) - 1
 
-    def bits(
-        self, prediction: Prediction, x0: Tensor, level: Level, variance: str, decoder: Decode = "erf"
-    ) -> Tensor:
+    def bits(self, prediction: Prediction, x0: Tensor, level: Level, variance: str, decoder: Decode = "erf") -> Tensor:
         """Return the term of the bound at each level, (B,), in bits per dimension; differentiable in the prediction.
 
         Arguments:

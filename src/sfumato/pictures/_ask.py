@@ -10,9 +10,9 @@ from torch import Tensor
 
 from sfumato.core.find import UnknownNameError, nearest
 from sfumato.data.dataset import Dataset
+from sfumato.runs.recipe import override
+from sfumato.runs.run import Run, load_data
 from sfumato.sources import Diffusion
-from sfumato.training.recipe import override
-from sfumato.training.run import Run, load_data
 
 MOST_ROWS = 16  # of a sheet with a row per class
 

@@ -10,13 +10,19 @@ from PIL import Image
 
 from sfumato.pictures._ask import labels_of, seeds_of
 from sfumato.report.strip import gif
-from sfumato.training.run import Run
+from sfumato.runs.run import Run
 
 
 def animation(
-    run: Run, *, n: int = 16, first: int = 0, columns: int = 4, seconds: float = 4.0, classes: str = "",
+    run: Run,
+    *,
+    n: int = 16,
+    first: int = 0,
+    columns: int = 4,
+    seconds: float = 4.0,
+    classes: str = "",
     device: str = "cpu",
-) -> Image.Image:  # fmt: skip
+) -> Image.Image:
     """An animated GIF of the denoising: x at the left, x0-hat at the right.
 
     Arguments:
@@ -32,7 +38,12 @@ def animation(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "walk.gif")
         gif(
-            run.diffusion(device=device), seeds, labels_of(run, seeds, classes), path, columns=columns, seconds=seconds,
+            run.diffusion(device=device),
+            seeds,
+            labels_of(run, seeds, classes),
+            path,
+            columns=columns,
+            seconds=seconds,
             title=run.recipe.name,
-        )  # fmt: skip
+        )
         return Image.open(io.BytesIO(path.read_bytes()))

@@ -10,13 +10,20 @@ from torch import Tensor
 
 from sfumato.pictures._ask import numbers, seeds_of
 from sfumato.report import diversity as draw
-from sfumato.training.run import Run, load_data
+from sfumato.runs.run import Run, load_data
 
 
 def diversity(
-    run: Run, *, against: str = "", label: str = "", each: int = 24, across: int = 4, first: int = 0,
-    root: Path | None = None, device: str = "cpu",
-) -> Image:  # fmt: skip
+    run: Run,
+    *,
+    against: str = "",
+    label: str = "",
+    each: int = 24,
+    across: int = 4,
+    first: int = 0,
+    root: Path | None = None,
+    device: str = "cpu",
+) -> Image:
     """Many images of one class by this run, by others and of the training set: who repeats itself?
 
     Arguments:
@@ -55,9 +62,12 @@ def diversity(
         words.append(f"{name}: {how(one)}.")
     sides["training images"] = real[:each]
     return draw.diversity(
-        sides, across, seeds=seeds, title=kind or data.name,
+        sides,
+        across,
+        seeds=seeds,
+        title=kind or data.name,
         caption=f"{' '.join(words)} Training images: the first of a seeded draw.",
-    )  # fmt: skip
+    )
 
 
 def how(run: Run) -> str:

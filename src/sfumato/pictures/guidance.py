@@ -7,8 +7,8 @@ from PIL.Image import Image
 
 from sfumato.pictures._ask import made_by, numbers, seeds_of
 from sfumato.report import sweep as draw
-from sfumato.training.recipe import RecipeError, override
-from sfumato.training.run import Run
+from sfumato.runs.recipe import RecipeError, override
+from sfumato.runs.run import Run
 
 
 def guidance(
@@ -37,6 +37,12 @@ def guidance(
     seeds = seeds_of(each * len(picked), first)
     labels = torch.tensor([label for label in picked for _ in range(each)])
     return draw.cfg_sheet(
-        plain.diffusion(device=device), seeds, labels, weights, across=each,
-        row_labels=[run.classes[label] for label in picked], title=run.recipe.name, caption=made_by(plain),
-    )  # fmt: skip
+        plain.diffusion(device=device),
+        seeds,
+        labels,
+        weights,
+        across=each,
+        row_labels=[run.classes[label] for label in picked],
+        title=run.recipe.name,
+        caption=made_by(plain),
+    )

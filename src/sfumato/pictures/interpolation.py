@@ -12,8 +12,8 @@ from torch import Tensor
 from sfumato.pictures._ask import drawn, made_by, sampled_by
 from sfumato.report import interpolation as draw
 from sfumato.report._latents import Encode, evenly
+from sfumato.runs.run import Run
 from sfumato.samplers import ddim
-from sfumato.training.run import Run
 
 Mask = Literal["none", "left", "right", "top", "bottom", "centre"]
 
@@ -78,7 +78,14 @@ def interpolation(
     height, width = data.images.shape[2:]
     weights = [i / (points - 1) for i in range(points)]
     return draw.interpolation(
-        source, data.images[a], data.images[b], rows, [round(w, 3) for w in weights],
-        mask=mask_of(mask, height, width), encode=encode, seed=seed, title=run.recipe.name,
+        source,
+        data.images[a],
+        data.images[b],
+        rows,
+        [round(w, 3) for w in weights],
+        mask=mask_of(mask, height, width),
+        encode=encode,
+        seed=seed,
+        title=run.recipe.name,
         caption=f"{split} images {a} and {b}; {f'mask {mask}; ' if mask != 'none' else ''}{made_by(by)}",
-    )  # fmt: skip
+    )

@@ -14,7 +14,7 @@ from sfumato.metrics.features import extractor, features_of
 from sfumato.metrics.neighbours import nearest
 from sfumato.pictures._ask import labels_of, made_by, names_of, seeds_of
 from sfumato.report import neighbours as draw
-from sfumato.training.run import Run, load_data
+from sfumato.runs.run import Run, load_data
 
 
 def neighbours(
@@ -56,7 +56,13 @@ def neighbours(
     square, index = nearest(ours, theirs, k)
     places = torch.from_numpy(index)
     return draw.neighbours(
-        made, data.images[places], torch.from_numpy(np.sqrt(square)), places, seeds=seeds,
-        row_labels=names_of(run, labels), space=name, title=run.recipe.name,
+        made,
+        data.images[places],
+        torch.from_numpy(np.sqrt(square)),
+        places,
+        seeds=seeds,
+        row_labels=names_of(run, labels),
+        space=name,
+        title=run.recipe.name,
         caption=f"{len(data):,} training images. {made_by(run)}",
-    )  # fmt: skip
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from sfumato.report.results import curve_of
-from sfumato.training.run import Run
+from sfumato.runs.run import Run
 
 
 def nfe(run: Run) -> Figure:
@@ -14,7 +14,7 @@ def nfe(run: Run) -> Figure:
     Arguments:
         run: The run, measured.
     """
-    from sfumato.report._sections import CURVES
+    from sfumato.report.sections import CURVES
 
     command = f"sfumato sweep {run.path} grid.steps=4,8,16,32 --score 1000"
     return CURVES["nfe"][1](curve_of(run.path, "nfe", command))

@@ -9,13 +9,19 @@ from PIL.Image import Image
 from sfumato.core.find import find
 from sfumato.pictures._ask import drawn
 from sfumato.report import noising as draw
-from sfumato.training.run import Run
+from sfumato.runs.run import Run
 
 
 def noising(
-    run: Run, *, n: int = 2, schedules: str = "", columns: int = 11, split: str = "train", seed: int = 0,
+    run: Run,
+    *,
+    n: int = 2,
+    schedules: str = "",
+    columns: int = 11,
+    split: str = "train",
+    seed: int = 0,
     root: Path | None = None,
-) -> Image:  # fmt: skip
+) -> Image:
     """The forward process of several schedules on the same images and noise.
 
     Arguments:

@@ -14,14 +14,20 @@ from sfumato.metrics.features import extractor, features_of
 from sfumato.metrics.frechet import frechet
 from sfumato.pictures._ask import labels_of, made_by, seeds_of
 from sfumato.report import curves as draw
-from sfumato.report._plot import Series
-from sfumato.training.run import Run, load_data
+from sfumato.report.plot import Series
+from sfumato.runs.run import Run, load_data
 
 
 def progress(
-    run: Run, *, n: int = 256, points: int = 10, first: int = 0, split: str = "test", root: Path | None = None,
+    run: Run,
+    *,
+    n: int = 256,
+    points: int = 10,
+    first: int = 0,
+    split: str = "test",
+    root: Path | None = None,
     device: str = "cpu",
-) -> Figure:  # fmt: skip
+) -> Figure:
     """Progressive generation: FD of x0-hat and its distance from the final sample, against the steps done.
 
     Arguments:

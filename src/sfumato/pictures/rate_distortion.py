@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from sfumato.report.results import curve_of
-from sfumato.training.run import Run
+from sfumato.runs.run import Run
 
 
 def rate_distortion(run: Run) -> Figure:
@@ -14,6 +14,6 @@ def rate_distortion(run: Run) -> Figure:
     Arguments:
         run: The run, measured.
     """
-    from sfumato.report._sections import CURVES
+    from sfumato.report.sections import CURVES
 
     return CURVES["rate_distortion"][1](curve_of(run.path, "rate_distortion", f"sfumato likelihood {run.path}"))

@@ -9,13 +9,19 @@ from PIL.Image import Image
 
 from sfumato.pictures._ask import MOST_ROWS, made_by, numbers, seeds_of
 from sfumato.report import real_against_generated as draw
-from sfumato.training.run import Run, load_data
+from sfumato.runs.run import Run, load_data
 
 
 def real_against_generated(
-    run: Run, *, each: int = 8, first: int = 0, classes: str = "", split: str = "test", root: Path | None = None,
+    run: Run,
+    *,
+    each: int = 8,
+    first: int = 0,
+    classes: str = "",
+    split: str = "test",
+    root: Path | None = None,
     device: str = "cpu",
-) -> Image:  # fmt: skip
+) -> Image:
     """Real images at the left, generated ones at the right, a row per class.
 
     Arguments:
@@ -42,6 +48,12 @@ def real_against_generated(
     seeds = seeds_of(each * len(rows), first)
     made = run.source(device=device)(seeds, labels)
     return draw.real_against_generated(
-        real, made, each, seeds=seeds, row_labels=names, names=(f"real ({split})", "generated"), title=run.recipe.name,
+        real,
+        made,
+        each,
+        seeds=seeds,
+        row_labels=names,
+        names=(f"real ({split})", "generated"),
+        title=run.recipe.name,
         caption=f"Real: the first of a seeded draw. {made_by(run)}",
-    )  # fmt: skip
+    )

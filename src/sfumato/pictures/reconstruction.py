@@ -9,14 +9,20 @@ from matplotlib.figure import Figure
 from sfumato.pictures._ask import drawn, sampled_by
 from sfumato.report import reconstruction as draw
 from sfumato.report._latents import evenly
+from sfumato.runs.run import Run
 from sfumato.samplers import ddim
-from sfumato.training.run import Run
 
 
 def reconstruction(
-    run: Run, *, n: int = 32, levels: int = 9, split: str = "test", first: int = 0, root: Path | None = None,
+    run: Run,
+    *,
+    n: int = 32,
+    levels: int = 9,
+    split: str = "test",
+    first: int = 0,
+    root: Path | None = None,
     device: str = "cpu",
-) -> Figure:  # fmt: skip
+) -> Figure:
     """Reconstruction error against t: encoded by adding noise (decoded by ancestral steps), and by DDIM both ways.
 
     Arguments:

@@ -9,7 +9,7 @@ from PIL.Image import Image
 from sfumato.pictures._ask import drawn, made_by, sampled_by, seeds_of
 from sfumato.report import shared_latent as draw
 from sfumato.report._latents import evenly
-from sfumato.training.run import Run
+from sfumato.runs.run import Run
 
 
 def shared_latent(
@@ -34,6 +34,11 @@ def shared_latent(
     source = by.diffusion(device=device)
     label = int(data.labels[image]) if data.labels is not None and run.classes else None
     return draw.shared_latent(
-        source, data.images[image], seeds_of(n, first), evenly(source, max(2, levels)), label=label,
-        title=run.recipe.name, caption=f"{split} image {image}. {made_by(by)}",
-    )  # fmt: skip
+        source,
+        data.images[image],
+        seeds_of(n, first),
+        evenly(source, max(2, levels)),
+        label=label,
+        title=run.recipe.name,
+        caption=f"{split} image {image}. {made_by(by)}",
+    )

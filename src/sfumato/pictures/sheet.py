@@ -6,7 +6,7 @@ from PIL.Image import Image
 
 from sfumato.pictures._ask import MOST_ROWS, made_by, numbers, seeds_of
 from sfumato.report import sheet as draw
-from sfumato.training.run import Run
+from sfumato.runs.run import Run
 
 
 def sheet(run: Run, *, each: int = 8, first: int = 0, classes: str = "", device: str = "cpu") -> Image:

@@ -8,7 +8,7 @@ from PIL.Image import Image
 
 from sfumato.pictures._ask import labels_of, made_by, names_of, seeds_of
 from sfumato.report import strip as draw
-from sfumato.training.run import Run
+from sfumato.runs.run import Run
 
 
 def strip(
@@ -36,6 +36,12 @@ def strip(
     labels = labels_of(run, seeds, classes)
     source = run.diffusion(device=device)
     return draw.strip(
-        source, seeds, labels, every, what, row_labels=names_of(run, labels), title=run.recipe.name,
+        source,
+        seeds,
+        labels,
+        every,
+        what,
+        row_labels=names_of(run, labels),
+        title=run.recipe.name,
         caption=made_by(run),
-    )  # fmt: skip
+    )

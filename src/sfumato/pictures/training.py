@@ -6,8 +6,8 @@ import io
 
 from PIL import Image
 
-from sfumato.training.recipe import RecipeError
-from sfumato.training.run import Run
+from sfumato.runs.recipe import RecipeError
+from sfumato.runs.run import Run
 
 HOLD = 4  # times as long is the last sheet shown
 
@@ -34,7 +34,11 @@ def training(run: Run, *, seconds: float = 6.0, zoom: int = 3) -> Image.Image:
     each = int(1000 * seconds / (len(frames) + HOLD - 1))
     written = io.BytesIO()
     frames[0].save(
-        written, format="GIF", save_all=True, append_images=frames[1:], loop=0,
+        written,
+        format="GIF",
+        save_all=True,
+        append_images=frames[1:],
+        loop=0,
         duration=[*[each] * (len(frames) - 1), HOLD * each],
-    )  # fmt: skip
+    )
     return Image.open(io.BytesIO(written.getvalue()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from sfumato.training.recipe import Ema, Evaluate, Part, Sample, Shape, part
+from sfumato.runs.recipe import Ema, Evaluate, Part, Sample, Shape, part
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MULT_256 = (1, 1, 2, 2, 4, 4)  # of the levels at 256x256

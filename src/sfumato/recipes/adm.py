@@ -19,7 +19,7 @@ from dataclasses import replace
 
 from sfumato.recipes._paper import FID_50K, MULT_256, ancestral, decaying, square
 from sfumato.recipes.iddpm import HYBRID
-from sfumato.training.recipe import Data, Part, Recipe, Train, part
+from sfumato.runs.recipe import Data, Part, Recipe, Train, part
 
 MULT_128, MULT_512 = (1, 1, 2, 3, 4), (0.5, 1, 1, 2, 2, 4, 4)
 

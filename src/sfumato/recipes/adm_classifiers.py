@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from sfumato.recipes._paper import MULT_256, RAW
 from sfumato.recipes.adm import MULT_128, MULT_512, adm_imagenet64, adm_imagenet128, adm_imagenet256, adm_imagenet512
-from sfumato.training.recipe import Recipe, Sample, Train, part
+from sfumato.runs.recipe import Recipe, Sample, Train, part
 
 
 def adm_imagenet64_classifier() -> Recipe:

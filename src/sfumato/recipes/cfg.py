@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from sfumato.recipes._paper import ancestral
 from sfumato.recipes.adm import adm_imagenet64
-from sfumato.training.recipe import Recipe, part
+from sfumato.runs.recipe import Recipe, part
 
 
 def cfg_imagenet64() -> Recipe:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sfumato.recipes._paper import RAW
-from sfumato.training.recipe import Data, Evaluate, Recipe, Sample, Shape, Train, part
+from sfumato.runs.recipe import Data, Evaluate, Recipe, Sample, Shape, Train, part
 
 TWO = {"widths": (64, 128, 256), "up": (64, 64)}
 HALF = {"widths": (32, 64, 128), "up": (64, 64)}

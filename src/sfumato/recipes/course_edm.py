@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sfumato.recipes._paper import CIFAR10_CLASSES, FID_50K, RAW, square
-from sfumato.training.recipe import Data, Part, Recipe, Sample, Shape, Train, part
+from sfumato.runs.recipe import Data, Part, Recipe, Sample, Shape, Train, part
 
 EULER = Sample(part("samplers", "euler", gauge="ve"), part("grids", "karras", steps=50))
 STOCHASTIC = Sample(

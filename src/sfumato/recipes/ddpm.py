@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sfumato.recipes._paper import FID_50K, MULT_256, ancestral, cifar10, decaying, square
-from sfumato.training.recipe import Data, Recipe, Sample, Train, part
+from sfumato.runs.recipe import Data, Recipe, Sample, Train, part
 
 CHAIN = part("schedules", "linear", steps=1000)
 

@@ -22,7 +22,7 @@ from typing import Literal
 
 from sfumato.recipes._paper import ancestral
 from sfumato.recipes.ddpm import ddpm_cifar10
-from sfumato.training.recipe import Part, Recipe, part
+from sfumato.runs.recipe import Part, Recipe, part
 
 BOUND = part("objectives", "vlb", fixed="large", stratified=False, decoder="tanh")
 SQUARED = part("objectives", "denoising", stratified=False)

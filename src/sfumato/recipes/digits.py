@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sfumato.training.recipe import Data, Ema, Evaluate, Recipe, Sample, Train, part
+from sfumato.runs.recipe import Data, Ema, Evaluate, Recipe, Sample, Train, part
 
 
 def edm_digits() -> Recipe:

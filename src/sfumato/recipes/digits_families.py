@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sfumato.recipes.digits import edm_digits
-from sfumato.training.recipe import Part, Recipe, Sample, part
+from sfumato.runs.recipe import Part, Recipe, Sample, part
 
 HUNDRED = part("grids", "respaced", steps=100)
 STEPS = part("conditioning", "index", scale=1e-3)

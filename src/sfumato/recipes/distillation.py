@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from sfumato.recipes._paper import FID_50K, RAW, cifar10, decaying
 from sfumato.recipes.edm import edm_cifar10
-from sfumato.training.recipe import Data, Recipe, Sample, Train, part
+from sfumato.runs.recipe import Data, Recipe, Sample, Train, part
 
 TWO_CALLS = Sample(
     part("samplers", "ddim", fresh=True), part("grids", "karras", steps=2, sigma_min=0.821, sigma_max=80.0)

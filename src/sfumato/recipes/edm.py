@@ -25,7 +25,7 @@ from dataclasses import replace
 
 from sfumato.recipes._paper import FID_50K, cifar10, decaying, exponential, square
 from sfumato.recipes.score_sde import NCSN, ddpmpp_cifar10
-from sfumato.training.recipe import Data, Part, Recipe, Sample, Train, part
+from sfumato.runs.recipe import Data, Part, Recipe, Sample, Train, part
 
 HEUN_35 = Sample(part("samplers", "heun"), part("grids", "karras", steps=18))
 HEUN_79 = Sample(part("samplers", "heun"), part("grids", "karras", steps=40))

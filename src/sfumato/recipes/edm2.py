@@ -13,7 +13,7 @@ References:
 from __future__ import annotations
 
 from sfumato.recipes._paper import FID_50K, square
-from sfumato.training.recipe import Data, Ema, Recipe, Sample, Train, part
+from sfumato.runs.recipe import Data, Ema, Recipe, Sample, Train, part
 
 
 def edm2_imagenet64_s() -> Recipe:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sfumato.training.recipe import Data, Ema, Evaluate, Part, Recipe, Sample, Train, part
+from sfumato.runs.recipe import Data, Ema, Evaluate, Part, Recipe, Sample, Train, part
 
 
 def edm_fashion_mnist_cpu() -> Recipe:
@@ -58,7 +58,9 @@ def fashion_mnist_cpu_hour() -> Recipe:
         name="fashion-mnist-cpu-hour",
         draw=part("draws", "lognormal", mean=-0.9, std=1.2),
         train=replace(
-            recipe.train, minutes=60.0, evaluate_every=200_000,
+            recipe.train,
+            minutes=60.0,
+            evaluate_every=200_000,
             optimizer=part("training.optim", "muon", lr=0.01, rest_lr=1e-3),  # of `sfumato study optimizers`
         ),
         ema=Ema(power=(0.05, 0.10), use="power-0.05", snapshots=16),

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sfumato.recipes._paper import FID_50K, cifar10, decaying
-from sfumato.training.recipe import Data, Part, Recipe, Sample, Train, part
+from sfumato.runs.recipe import Data, Part, Recipe, Sample, Train, part
 
 DOPRI5 = Sample(part("samplers", "adaptive", gauge="flow"), part("grids", "flow", steps=1))
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sfumato.recipes._paper import RAW
-from sfumato.training.recipe import Data, Ema, Evaluate, Part, Recipe, Shape, Train, part
+from sfumato.runs.recipe import Data, Ema, Evaluate, Part, Recipe, Shape, Train, part
 
 EARLY = {"up": (256, 256, 64), "down": (128, 128, 256)}  # the course project's "modified": more early channels
 CATS = 5000  # training images of one class of CIFAR-10
@@ -65,8 +65,7 @@ def course_dcgan_cats_modified() -> Recipe:
     Measured here: not measured here.
     """
     return replace(
-        _cats("course-dcgan-cats-modified", **EARLY),
-        objective=part("objectives", "gan", real=0.9, fake=0.1, noise=0.1),
+        _cats("course-dcgan-cats-modified", **EARLY), objective=part("objectives", "gan", real=0.9, fake=0.1, noise=0.1)
     )
 
 

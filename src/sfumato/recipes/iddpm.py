@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Literal
 
 from sfumato.recipes._paper import FID_50K, MULT_256, ancestral, cifar10, decaying, square
-from sfumato.training.recipe import Data, Part, Recipe, Train, part
+from sfumato.runs.recipe import Data, Part, Recipe, Train, part
 
 HYBRID = part("objectives", "hybrid", label_dropout=0.0, stratified=False, decoder="tanh")
 
@@ -105,9 +105,7 @@ def iddpm_imagenet64_cond() -> Recipe:
         network=_network(width=192, mult=(1, 2, 3, 4), dropout=0.0),
         c_noise=part("conditioning", "index"),
         objective=HYBRID.with_options(bound=1 / 4000),
-        train=replace(
-            base.train, images=250_000 * 2048, batch=2048, optimizer=part("training.optim", "adam", lr=3e-4)
-        ),
+        train=replace(base.train, images=250_000 * 2048, batch=2048, optimizer=part("training.optim", "adam", lr=3e-4)),
         ema=decaying(2048, 0.9999),
         sample=ancestral("learned", part("grids", "respaced", steps=250)),
         shape=square(64, 1000),

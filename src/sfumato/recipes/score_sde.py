@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import Any
 
 from sfumato.recipes._paper import FID_50K, cifar10, decaying
-from sfumato.training.recipe import Data, Part, Recipe, Sample, Train, part
+from sfumato.runs.recipe import Data, Part, Recipe, Sample, Train, part
 
 WARMUP = 0.077
 PREDICTOR = part("samplers", "ancestral", variance="large")

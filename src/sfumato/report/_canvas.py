@@ -153,9 +153,7 @@ def draw(images: Tensor, columns: int, frame: Frame, *, zoom: int | None = None)
     left = PAD + (side + 8 if side else 0)
     title_face = font(15, bold=True)
     tiny = font(10)
-    layout = Layout(
-        columns, cell, (0, left), leading(tiny) + 1 if frame.notes else 0, frame.group, frame.block, zoom
-    )
+    layout = Layout(columns, cell, (0, left), leading(tiny) + 1 if frame.notes else 0, frame.group, frame.block, zoom)
     total_width = max(layout.box(columns - 1)[2] + PAD, NARROWEST)
     title = wrap(frame.title, total_width - 2 * PAD, title_face) if frame.title else []
     title_height = leading(title_face) * len(title) + (6 if title else 0)

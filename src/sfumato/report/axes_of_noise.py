@@ -25,7 +25,7 @@ from torch import Tensor
 from sfumato.core import noise
 from sfumato.core.level import Level, Schedule
 from sfumato.core.table import Table
-from sfumato.report._plot import COLOURS, INK, MUTED, Series, figure_of, finish, lines, style
+from sfumato.report.plot import COLOURS, INK, MUTED, Series, figure_of, finish, lines, style
 from sfumato.report.table import Row
 
 Drawn = tuple[Figure, list[Row]]

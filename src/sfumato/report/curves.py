@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from sfumato.report._plot import (
+from sfumato.report.plot import (
     COLOURS,
     INK,
     MUTED,
@@ -111,8 +111,9 @@ def precision_recall(
     lines(ax, fronts)
     for i, (name, s) in enumerate(fronts.items()):
         for x, y, text in zip(s.x, s.y, labels.get(name, ())):
-            ax.annotate(text, (x, y), xytext=(6, 5), textcoords="offset points", fontsize=8,
-                        color=COLOURS[i % len(COLOURS)])  # fmt: skip
+            ax.annotate(
+                text, (x, y), xytext=(6, 5), textcoords="offset points", fontsize=8, color=COLOURS[i % len(COLOURS)]
+            )
     ax.margins(0.12)
     return finish(figure, caption)
 
@@ -129,9 +130,7 @@ def fit_against_size(s: Series) -> tuple[float, float]:
     return float(limit), float(c)
 
 
-def against_size(
-    series: Mapping[str, Series], *, score: str = "FD", title: str = "", caption: str = ""
-) -> Figure:
+def against_size(series: Mapping[str, Series], *, score: str = "FD", title: str = "", caption: str = "") -> Figure:
     """Plot a score against 1/n with the line that extrapolates it to infinitely many images.
 
     Arguments:
@@ -200,9 +199,12 @@ def class_bars(
 
 
 def rate_distortion(
-    curves: Mapping[str, Series], by_time: Mapping[str, tuple[Series, Series]] | None = None,
-    *, title: str = "", caption: str = "",
-) -> Figure:  # fmt: skip
+    curves: Mapping[str, Series],
+    by_time: Mapping[str, tuple[Series, Series]] | None = None,
+    *,
+    title: str = "",
+    caption: str = "",
+) -> Figure:
     """Plot distortion against rate, and both against time if they are given.
 
     Arguments:
@@ -270,8 +272,13 @@ def distances(
     edges = np.histogram_bin_edges(everything, bins=min(40, max(10, int(len(everything) ** 0.5))))
     for i, (name, values) in enumerate(groups.items()):
         counts, _ = np.histogram(values, edges)
-        ax.stairs(counts / len(values), edges, color=COLOURS[i % len(COLOURS)], linewidth=1.8,
-                  label=f"{name} (n = {len(values):,}, median {np.median(values):.3g})")  # fmt: skip
+        ax.stairs(
+            counts / len(values),
+            edges,
+            color=COLOURS[i % len(COLOURS)],
+            linewidth=1.8,
+            label=f"{name} (n = {len(values):,}, median {np.median(values):.3g})",
+        )
     ax.set_ylim(top=1.25 * ax.get_ylim()[1])  # room for the legend
     ax.legend(frameon=False, fontsize=9)
     return finish(figure, caption)

@@ -46,10 +46,5 @@ def diversity(
     if across < 1 or count % across:
         raise ValueError(f"The images fill rows of `across` images; got {count} images for rows of {across}.")
     blocks = [images.cpu().reshape(count // across, across, *shape) for images in sides.values()]
-    frame = Frame(
-        title=title,
-        columns=list(sides),
-        caption=f"{choice(seeds, False)} {caption}".strip(),
-        block=across,
-    )
+    frame = Frame(title=title, columns=list(sides), caption=f"{choice(seeds, False)} {caption}".strip(), block=across)
     return draw(torch.stack(blocks, 1).flatten(0, 2), across * len(blocks), frame)[0]

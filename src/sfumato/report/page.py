@@ -5,7 +5,7 @@ lines of script that sort tables are inline, and there is no request to anywhere
 its protocol, which leads to the protocol itself, and every result beside the command that makes it again. A section
 whose data no result has says which command makes them, so that a page never hides what was not measured.
 
-Eleven sections (`report._sections`): scores, size-matched splits, comparison, samples, nearest neighbours, score
+Eleven sections (`report.sections`): scores, size-matched splits, comparison, samples, nearest neighbours, score
 against n, against NFE, guidance, classes, likelihood, health.
 """
 
@@ -18,8 +18,8 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from sfumato.report._sections import sections
 from sfumato.report.results import Result, command_of, path_of
+from sfumato.report.sections import sections
 
 
 def write_report(results: Sequence[Result], path: Path | str, *, title: str = "", command: str = "") -> Path:
@@ -43,13 +43,17 @@ def write_report(results: Sequence[Result], path: Path | str, *, title: str = ""
     path = Path(path)
     runs = list(dict.fromkeys(str(r["run"]) for r in results))
     paths = list(dict.fromkeys(map(path_of, results)))
-    page = _environment().get_template("page.html.j2").render(
-        title=title or " · ".join(runs),
-        recipes=list(dict.fromkeys(str(r["recipe"]) for r in results if r.get("recipe"))),
-        command=command or f"sfumato report {' '.join(paths)} -o {path.name}",
-        sections=sections(results, path.parent),
-        commands=[{"run": r["run"], "text": command_of(r)} for r in results],
-        protocols=_protocols(results),
+    page = (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            title=title or " · ".join(runs),
+            recipes=list(dict.fromkeys(str(r["recipe"]) for r in results if r.get("recipe"))),
+            command=command or f"sfumato report {' '.join(paths)} -o {path.name}",
+            sections=sections(results, path.parent),
+            commands=[{"run": r["run"], "text": command_of(r)} for r in results],
+            protocols=_protocols(results),
+        )
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -73,6 +77,4 @@ def _protocols(results: Sequence[Result]) -> list[dict[str, str]]:
 
 def _environment() -> Environment:
     loader = PackageLoader("sfumato.report", ".")
-    return Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

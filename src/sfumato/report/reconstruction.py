@@ -23,7 +23,7 @@ from torch import Tensor
 from sfumato.core.images import to_float
 from sfumato.core.level import Level
 from sfumato.report._latents import Encode, decode, encode_at, evenly
-from sfumato.report._plot import Series, axes, finish, lines
+from sfumato.report.plot import Series, axes, finish, lines
 from sfumato.sources import Diffusion
 
 

@@ -126,8 +126,11 @@ def strip(
             images += [x0[i] for _, _, _, x0 in columns]
             rows.append("D(x)" if what == "both" else name)
     steps = columns[-1][0]
-    shown = {"x": "x on the unit circle", "x0": "D(x), the estimate of x0", "both": "x on the unit circle and D(x), "
-             "the estimate of x0 made from it"}[what]  # fmt: skip
+    shown = {
+        "x": "x on the unit circle",
+        "x0": "D(x), the estimate of x0",
+        "both": "x on the unit circle and D(x), the estimate of x0 made from it",
+    }[what]
     words = f"{name_seeds(seeds).capitalize()}, {steps} steps: {shown}; the last column is the sample. {caption}"
     frame = Frame(
         title=title,

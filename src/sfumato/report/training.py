@@ -12,8 +12,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from sfumato.report._plot import Series, axes, decades, figure_of, finish, lines, style
-from sfumato.training.tally import BIN_EDGES
+from sfumato.report.plot import Series, axes, decades, figure_of, finish, lines, style
+from sfumato.training.log_bins import BIN_EDGES
 
 Record = Mapping[str, Any]
 
@@ -97,9 +97,11 @@ def score_curves(runs: Mapping[str, Sequence[Record]], *, title: str = "", capti
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     series = {
         run: Series.of(
-            [r["images"] for r in rs], [r["value"] for r in rs],
-            [r["interval"][0] for r in rs], [r["interval"][1] for r in rs],
-        )  # fmt: skip
+            [r["images"] for r in rs],
+            [r["value"] for r in rs],
+            [r["interval"][0] for r in rs],
+            [r["interval"][1] for r in rs],
+        )
         for run, rs in runs.items()
     }
     lines(ax, series)

@@ -121,9 +121,7 @@ def adaptive(
     places = path.where(grid)[1].tolist()
     last = len(grid) - 2 if grid.sigma[-1] == 0 else len(grid) - 1  # where the solver ends
     y = path.enter(x, grid[0])[0].to("cpu", torch.float64).flatten(1).numpy()
-    images = [
-        _Image(denoiser, path, x[b : b + 1], None if label is None else label[b : b + 1]) for b in range(len(x))
-    ]
+    images = [_Image(denoiser, path, x[b : b + 1], None if label is None else label[b : b + 1]) for b in range(len(x))]
     solvers = [
         getattr(integrate, method)(image.velocity, places[0], y[b], places[last], rtol=rtol, atol=atol)
         for b, image in enumerate(images)

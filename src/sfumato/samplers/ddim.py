@@ -82,12 +82,7 @@ def ddim(
 
 
 def encode(
-    denoiser: Denoiser,
-    x: Tensor,
-    grid: Level,
-    *,
-    label: Tensor | None = None,
-    clip: bool | float = False,
+    denoiser: Denoiser, x: Tensor, grid: Level, *, label: Tensor | None = None, clip: bool | float = False
 ) -> Iterator[State]:
     """Run deterministic DDIM backwards, from images to the noise that `ddim` turns back into them.
 

@@ -31,16 +31,7 @@ from torch import Tensor
 
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.level import Level
-from sfumato.samplers._multistep import (
-    Point,
-    check_choice,
-    check_order,
-    combine,
-    ddim,
-    noise_in,
-    points,
-    weights,
-)
+from sfumato.samplers._multistep import Point, check_choice, check_order, combine, ddim, noise_in, points, weights
 
 ORDER = 3
 

@@ -1,11 +1,11 @@
 """What the studies are made of at each scale.
 
-    tiny     digits, a network of 16 channels, 1,024 images seen: seconds, to see that a study runs
-    cpu      Fashion-MNIST at 14x14 (or digits where a study says so), the recipes of the house for two cores with a
-             narrower network; studies that train one run or two train it for longer
-    lossy    the same on cats and frogs of CIFAR-10 as JPEG files, at 16x16, for the studies that the course project
-             did on them: its scores stand beside nothing but each other
-    paper    the published configuration
+tiny     digits, a network of 16 channels, 1,024 images seen: seconds, to see that a study runs
+cpu      Fashion-MNIST at 14x14 (or digits where a study says so), the recipes of the house for two cores with a
+         narrower network; studies that train one run or two train it for longer
+lossy    the same on cats and frogs of CIFAR-10 as JPEG files, at 16x16, for the studies that the course project
+         did on them: its scores stand beside nothing but each other
+paper    the published configuration
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from dataclasses import replace
 
 import torch
 
+from sfumato.experiments.judges import OneClass
+from sfumato.experiments.pages import floor_of, series, words
+from sfumato.experiments.study import Picture, Study
+from sfumato.experiments.work import Outcome
 from sfumato.recipes.digits import edm_digits
 from sfumato.recipes.digits_families import ddpm_digits, iddpm_digits
 from sfumato.recipes.fashion_mnist import ddpm_fashion_mnist_cpu, edm_fashion_mnist_cpu
 from sfumato.recipes.gans import dcgan_digits, dcgan_fashion_mnist_cpu
 from sfumato.report.curves import against_nfe
 from sfumato.report.sheet import sheet
-from sfumato.studies._judges import OneClass
-from sfumato.studies._pages import floor_of, series, words
-from sfumato.studies._study import Picture, Study
-from sfumato.studies._work import Outcome
-from sfumato.training.recipe import Recipe, override
+from sfumato.runs.recipe import Recipe, override
 
 TINY = (
     *("network.width=16", "network.head_width=16", "network.blocks=1", "network.embedding=32"),

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sfumato.experiments.study import Ordering, Row, Study, at
 from sfumato.recipes.adm import adm_imagenet128
+from sfumato.runs.recipe import Recipe, part
 from sfumato.studies._bases import sheets_of, small_iddpm
-from sfumato.studies._study import Ordering, Row, Study, at
-from sfumato.training.recipe import Recipe, part
 
 SIZES = {"tiny": (100, (0,)), "cpu": (1000, (0, 1)), "paper": (50_000, (0,))}
 OPTIONS: dict[str, dict[str, object]] = {
@@ -49,10 +49,7 @@ def adagn(scale: str) -> Study:
         varies="how a residual block is told of time and class",
         equal="data, chain, loss, images seen, optimiser, all other layers, sampler, grid, n; sizes are in the table",
         by="",
-        rows=tuple(
-            Row(name, _recipe(scale, name == "AdaGN"), paper=paper)
-            for name, paper in PAPER.items()
-        ),
+        rows=tuple(Row(name, _recipe(scale, name == "AdaGN"), paper=paper) for name, paper in PAPER.items()),
         n=n,
         seeds=seeds,
         split="train" if scale == "paper" else "test",

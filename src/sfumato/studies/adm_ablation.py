@@ -15,10 +15,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sfumato.core.find import check_options
+from sfumato.experiments.study import Ordering, Row, Study, at
 from sfumato.recipes.adm import adm_imagenet128
+from sfumato.runs.recipe import Recipe, part
 from sfumato.studies._bases import sheets_of, small_iddpm
-from sfumato.studies._study import Ordering, Row, Study, at
-from sfumato.training.recipe import Recipe, part
 
 SIZES = {"tiny": (100, (0,)), "cpu": (1000, (0, 1)), "paper": (50_000, (0,))}
 # scale -> options of the network of each row
@@ -49,8 +49,15 @@ FACTORS: dict[str, dict[str, dict[str, object]]] = {
     },
 }
 COMBINED = ("heads", "attention", "blocks")
-PAPER = {"base": 13.21, "deeper": 12.73, "heads": 12.39, "attention": 12.55, "blocks": 12.0, "rescale": 13.46,
-         "combined": 10.21}  # fmt: skip
+PAPER = {
+    "base": 13.21,
+    "deeper": 12.73,
+    "heads": 12.39,
+    "attention": 12.55,
+    "blocks": 12.0,
+    "rescale": 13.46,
+    "combined": 10.21,
+}
 STEPS = {"tiny": 10, "cpu": 25}  # of sampling
 SOURCE = "Dhariwal, Nichol 2021, Table 1"
 
@@ -83,19 +90,18 @@ def adm_ablation(scale: str) -> Study:
         varies="one factor of the network at a time, then heads, attention and blocks together",
         equal="data, cosine chain, hybrid loss, images seen, optimiser, sampler, grid, n; sizes are in the table",
         by="",
-        rows=tuple(
-            Row(name, _recipe(scale, name, options), paper=PAPER[name])
-            for name, options in chosen.items()
-        ),
+        rows=tuple(Row(name, _recipe(scale, name, options), paper=PAPER[name]) for name, options in chosen.items()),
         n=n,
         seeds=seeds,
         split="train" if scale == "paper" else "test",
         orderings=(
-            *(Ordering(f"{name} scores below base", (name, "base"), source=SOURCE)
-              for name in ("deeper", "heads", "attention", "blocks")),
+            *(
+                Ordering(f"{name} scores below base", (name, "base"), source=SOURCE)
+                for name in ("deeper", "heads", "attention", "blocks")
+            ),
             Ordering("rescaling scores above base", ("base", "rescale"), source=SOURCE),
             Ordering("combined scores below base", ("combined", "base"), source=SOURCE),
-        ),  # fmt: skip
+        ),
         paper=f"{SOURCE}: FID on ImageNet 128 after 1.2 million steps",
         timed=True,
         pictures=sheets_of,

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sfumato.experiments.study import Ordering, Row, Study, at
 from sfumato.recipes.course_edm import course_edm_fashion_mnist
+from sfumato.runs.assemble import option as option_of
+from sfumato.runs.costs import recipe_cost
+from sfumato.runs.recipe import Recipe, Shape, override
 from sfumato.studies._bases import sheets_of, small_edm
-from sfumato.studies._study import Ordering, Row, Study, at
-from sfumato.training.assemble import option as option_of
-from sfumato.training.costs import recipe_cost
-from sfumato.training.recipe import Recipe, Shape, override
 
 SIZES = {"tiny": (200, (0,)), "cpu": (2000, (0, 1)), "paper": (50_000, (0,))}  # images judged, training seeds
 # scale -> option of the network and step by which weights are made up for, after the width

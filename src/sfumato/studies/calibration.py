@@ -13,15 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from sfumato.experiments.judges import RealImages
+from sfumato.experiments.pages import series, words
+from sfumato.experiments.study import Picture, Row, Study, at
+from sfumato.experiments.work import Outcome
 from sfumato.recipes.course_ddpm import course_ddpm_cats
 from sfumato.recipes.fashion_mnist import edm_fashion_mnist_cpu
-from sfumato.report._plot import Series
 from sfumato.report.curves import against_nfe
+from sfumato.report.plot import Series
 from sfumato.studies._bases import edm, small_edm
-from sfumato.studies._judges import RealImages
-from sfumato.studies._pages import series, words
-from sfumato.studies._study import Picture, Row, Study, at
-from sfumato.studies._work import Outcome
 
 SIZES = {
     "tiny": (50, 100, 200, 400),

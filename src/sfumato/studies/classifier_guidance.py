@@ -15,21 +15,18 @@ from dataclasses import replace
 
 import torch
 
+from sfumato.experiments.pages import floor_of, series, words
+from sfumato.experiments.study import Ordering, Picture, Row, Study, at
+from sfumato.experiments.work import Outcome
 from sfumato.recipes.digits_families import adm_digits_classifier
 from sfumato.report.curves import against_guidance
 from sfumato.report.sheet import sheet
+from sfumato.runs.recipe import Recipe, override, part
+from sfumato.runs.run import Run
 from sfumato.studies._bases import small_iddpm
-from sfumato.studies._pages import floor_of, series, words
-from sfumato.studies._study import Ordering, Picture, Row, Study, at
-from sfumato.studies._work import Outcome
-from sfumato.training.recipe import Recipe, override, part
-from sfumato.training.run import Run
 
 # scale -> scales s, images judged, steps
-SIZES = {
-    "tiny": ((0.0, 1.0, 10.0), 100, 10),
-    "cpu": ((0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 11.0), 1000, 25),
-}
+SIZES = {"tiny": ((0.0, 1.0, 10.0), 100, 10), "cpu": ((0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 11.0), 1000, 25)}
 METRICS = ("fd", "precision", "recall")
 SOURCE = "Dhariwal, Nichol 2021, figure 4"
 WEAK, STRONG = 1.0, 10.0  # of the sheet
@@ -72,10 +69,17 @@ def classifier_guidance(scale: str) -> Study:
     base = replace(base, name=f"{labelled.name}-unlabelled")
     names = [f"s = {s:g}" for s in scales]
     rows = [
-        Row(name, base, (f"sample.classifier_scale={s}",) if s else (), run="model", line="", x=s,
-            guide="classifier" if s else "")
+        Row(
+            name,
+            base,
+            (f"sample.classifier_scale={s}",) if s else (),
+            run="model",
+            line="",
+            x=s,
+            guide="classifier" if s else "",
+        )
         for name, s in zip(names, scales)
-    ]  # fmt: skip
+    ]
     middle = names[max(1, len(names) // 3)]
     return Study(
         name="classifier-guidance",
@@ -92,7 +96,7 @@ def classifier_guidance(scale: str) -> Study:
             Ordering("precision rises with s", (names[1], names[-1]), "precision", SOURCE),
             Ordering("recall falls with s", (names[-1], names[1]), "recall", SOURCE),
             Ordering(f"the best FD is not at the end: {middle} below {names[-1]}", (middle, names[-1]), "fd", SOURCE),
-        ),  # fmt: skip
+        ),
         pictures=_pictures,
     )
 
@@ -121,5 +125,6 @@ def _sheet(run: Run, caption: str) -> Picture:
         source = run.with_recipe(override(run.recipe, [f"sample.classifier_scale={s}"])).source()
         parts.append(source(seeds, torch.zeros(len(seeds), dtype=torch.int64)))
     names = [f"s = {WEAK:g}", "", f"s = {STRONG:g}", ""]
-    return sheet(torch.cat(parts), 10, row_labels=names, seeds=[*seeds, *seeds],
-                 title=f"Class {run.classes[0]}", caption=caption)  # fmt: skip
+    return sheet(
+        torch.cat(parts), 10, row_labels=names, seeds=[*seeds, *seeds], title=f"Class {run.classes[0]}", caption=caption
+    )

@@ -16,12 +16,12 @@ from dataclasses import replace
 
 import torch
 
+from sfumato.experiments.pages import words
+from sfumato.experiments.study import Ordering, Picture, Row, Study, at
+from sfumato.experiments.work import Outcome
 from sfumato.report.sheet import sheet
+from sfumato.runs.recipe import Recipe, override
 from sfumato.studies._bases import small_edm
-from sfumato.studies._pages import words
-from sfumato.studies._study import Ordering, Picture, Row, Study, at
-from sfumato.studies._work import Outcome
-from sfumato.training.recipe import Recipe, override
 
 # scale -> side of training, overrides of the data there, overrides at twice the side, images judged
 SIZES: dict[str, tuple[int, tuple[str, ...], tuple[str, ...], int]] = {
@@ -50,8 +50,9 @@ def conv_sampling(scale: str) -> Study:
     at_size = {side: (), 2 * side: (*doubled, f"shape.height={2 * side}", f"shape.width={2 * side}")}
     rows = [
         Row(f"{run}, {size}x{size}", recipe, settings, run=run, line=run, x=size)
-        for run, recipe in _runs(scale, trained).items() for size, settings in at_size.items()
-    ]  # fmt: skip
+        for run, recipe in _runs(scale, trained).items()
+        for size, settings in at_size.items()
+    ]
     return Study(
         name="conv-sampling",
         scale=scale,
@@ -62,10 +63,12 @@ def conv_sampling(scale: str) -> Study:
         rows=tuple(rows),
         n=n,
         orderings=tuple(
-            Ordering(f"at {size}x{size}, attention scores below none", (f"attention, {size}x{size}",
-                     f"no attention, {size}x{size}"))
+            Ordering(
+                f"at {size}x{size}, attention scores below none",
+                (f"attention, {size}x{size}", f"no attention, {size}x{size}"),
+            )
             for size in at_size
-        ),  # fmt: skip
+        ),
         pictures=_pictures,
     )
 

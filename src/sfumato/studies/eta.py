@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from sfumato.experiments.pages import floor_of, series, words
+from sfumato.experiments.study import Ordering, Picture, Row, Study, at
+from sfumato.experiments.work import Outcome
 from sfumato.recipes.ddpm import ddpm_cifar10
 from sfumato.report.curves import against_nfe
 from sfumato.studies._bases import ddpm
-from sfumato.studies._pages import floor_of, series, words
-from sfumato.studies._study import Ordering, Picture, Row, Study, at
-from sfumato.studies._work import Outcome
 
 KINDS = {
     "eta 0": ("sample.sampler.eta=0",),
@@ -47,21 +47,36 @@ def eta(scale: str) -> Study:
     counts, n = at(scale, SIZES)
     recipe = ddpm_cifar10() if scale == "paper" else ddpm(scale)
     rows = [
-        Row(f"{kind}, {steps} steps", recipe,
+        Row(
+            f"{kind}, {steps} steps",
+            recipe,
             ("sample.sampler=ddim", *options, "sample.grid=respaced", f"sample.grid.steps={steps}"),
-            run="ddpm", line=kind, x=steps, paper=PUBLISHED[kind].get(steps))
-        for kind, options in KINDS.items() for steps in counts
-    ]  # fmt: skip
+            run="ddpm",
+            line=kind,
+            x=steps,
+            paper=PUBLISHED[kind].get(steps),
+        )
+        for kind, options in KINDS.items()
+        for steps in counts
+    ]
     rising = [
-        Ordering(f"FD rises with eta at N = {steps}", tuple(f"{kind}, {steps} steps" for kind in list(KINDS)[:4]),
-                 source=SOURCE)
-        for steps in counts if steps < 1000
-    ]  # fmt: skip
+        Ordering(
+            f"FD rises with eta at N = {steps}",
+            tuple(f"{kind}, {steps} steps" for kind in list(KINDS)[:4]),
+            source=SOURCE,
+        )
+        for steps in counts
+        if steps < 1000
+    ]
     rising += [
-        Ordering(f"sigma-hat scores above eta 1 at N = {steps}", (f"eta 1, {steps} steps", f"sigma-hat, {steps} steps"),
-                 source=SOURCE)
-        for steps in counts if steps < 1000
-    ]  # fmt: skip
+        Ordering(
+            f"sigma-hat scores above eta 1 at N = {steps}",
+            (f"eta 1, {steps} steps", f"sigma-hat, {steps} steps"),
+            source=SOURCE,
+        )
+        for steps in counts
+        if steps < 1000
+    ]
     return Study(
         name="eta",
         scale=scale,
@@ -84,6 +99,12 @@ def _pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture
     if not lines:
         return {}
     return {
-        "curve": against_nfe(lines, score=name, floor=floor_of(outcomes, "fd"), xlabel="steps N",
-                             title="DDIM: eta against steps", caption=words(study, outcomes))
-    }  # fmt: skip
+        "curve": against_nfe(
+            lines,
+            score=name,
+            floor=floor_of(outcomes, "fd"),
+            xlabel="steps N",
+            title="DDIM: eta against steps",
+            caption=words(study, outcomes),
+        )
+    }

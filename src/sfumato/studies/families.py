@@ -13,11 +13,11 @@ import json
 from dataclasses import replace
 
 from sfumato.core.find import entries
+from sfumato.experiments.study import Row, Study, at
 from sfumato.recipes.digits import edm_digits
+from sfumato.runs.assemble import trains
+from sfumato.runs.recipe import Recipe, override
 from sfumato.studies._bases import sheets_of, small_edm
-from sfumato.studies._study import Row, Study, at
-from sfumato.training.assemble import trains
-from sfumato.training.recipe import Recipe, override
 
 SIZES = {"tiny": (200, (0,)), "cpu": (1200, (0,))}  # images judged, training seeds
 IMAGES = 60_000  # seen in training at cpu scale

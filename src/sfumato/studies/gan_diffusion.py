@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sfumato.experiments.judges import OneClass
+from sfumato.experiments.study import Ordering, Row, Study, at
 from sfumato.recipes.course_ddpm import course_ddpm_cats_cosine, course_ddpm_cats_frogs
 from sfumato.recipes.gans import course_dcgan_cats, course_dcgan_cats_frogs
+from sfumato.runs.recipe import Recipe, override
 from sfumato.studies._bases import sheets_of, small_edm, small_gan
-from sfumato.studies._judges import OneClass
-from sfumato.studies._study import Ordering, Row, Study, at
-from sfumato.training.recipe import Recipe, override
 
 # scale -> images judged, training seeds, minutes (0 for no rows at equal minutes), two classes to look at
 SIZES = {
@@ -27,17 +27,23 @@ SIZES = {
     "paper": (1000, (0,), 0.0, ("cat", "frog")),
 }
 PAPER = {
-    "GAN, unlabelled": 109.1, "diffusion, unlabelled": 115.9, "GAN, first class": 231.7, "GAN, second class": 181.7,
-    "diffusion, first class": 102.9, "diffusion, second class": 70.5,
-}  # fmt: skip
+    "GAN, unlabelled": 109.1,
+    "diffusion, unlabelled": 115.9,
+    "GAN, first class": 231.7,
+    "GAN, second class": 181.7,
+    "diffusion, first class": 102.9,
+    "diffusion, second class": 70.5,
+}
 SOURCE = "a course project"
 
 
 def pairs(scale: str) -> dict[str, tuple[Recipe, Recipe]]:
     """Return the unlabelled and the labelled recipe of each side."""
     if scale == "paper":
-        return {"GAN": (course_dcgan_cats(), course_dcgan_cats_frogs()),
-                "diffusion": (course_ddpm_cats_cosine(), course_ddpm_cats_frogs())}  # fmt: skip
+        return {
+            "GAN": (course_dcgan_cats(), course_dcgan_cats_frogs()),
+            "diffusion": (course_ddpm_cats_cosine(), course_ddpm_cats_frogs()),
+        }
     labelled = {"GAN": small_gan(scale), "diffusion": small_edm(scale)}
     if scale == "tiny":  # enough digits of a class for an interval
         labelled = {name: override(recipe, ["data.test=0.5"]) for name, recipe in labelled.items()}
@@ -58,9 +64,11 @@ def _rows(side: str, plain: Recipe, labelled: Recipe, looked_at: tuple[str, str]
     return (
         Row(f"{side}, unlabelled{after}", plain),
         Row(f"{side}, labelled{after}", labelled, run=run),
-        *(Row(f"{side}, {nth} class{after}", labelled, run=run, judge=OneClass(name))
-          for nth, name in zip(("first", "second"), looked_at, strict=True)),
-    )  # fmt: skip
+        *(
+            Row(f"{side}, {nth} class{after}", labelled, run=run, judge=OneClass(name))
+            for nth, name in zip(("first", "second"), looked_at, strict=True)
+        ),
+    )
 
 
 def gan_diffusion(scale: str) -> Study:

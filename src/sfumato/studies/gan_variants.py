@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sfumato.experiments.study import Ordering, Row, Study, at
 from sfumato.recipes.gans import course_dcgan_cats
+from sfumato.runs.recipe import Recipe, override
 from sfumato.studies._bases import cats, sheets_of, small_gan
-from sfumato.studies._study import Ordering, Row, Study, at
-from sfumato.training.recipe import Recipe, override
 
 # scale -> images judged, training seeds, training images (none for the recipe's own): GANs at 30,000 tell nothing apart
 SIZES = {
@@ -77,9 +77,12 @@ def gan_variants(scale: str) -> Study:
         orderings=(
             Ordering("twice the training scores lower", ("plain", "plain, half"), source=SOURCE),
             Ordering("smoothing scores above none", ("plain", "two-sided smoothing"), source=SOURCE),
-            Ordering("one-sided scores below two-sided smoothing", ("one-sided smoothing", "two-sided smoothing"),
-                     source="Salimans et al. 2016, section 3.4"),
-        ),  # fmt: skip
+            Ordering(
+                "one-sided scores below two-sided smoothing",
+                ("one-sided smoothing", "two-sided smoothing"),
+                source="Salimans et al. 2016, section 3.4",
+            ),
+        ),
         paper=f"{SOURCE}, FID of 1,000 cats of CIFAR-10",
         timed=True,
         pictures=sheets_of,

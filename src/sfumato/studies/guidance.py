@@ -16,14 +16,14 @@ from typing import cast
 
 import torch
 
-from sfumato.report._plot import Series
+from sfumato.experiments.pages import floor_of, series, words
+from sfumato.experiments.study import Ordering, Picture, Row, Study, at
+from sfumato.experiments.work import Outcome
 from sfumato.report.curves import against_guidance, precision_recall
+from sfumato.report.plot import Series
 from sfumato.report.sweep import cfg_sheet
+from sfumato.runs.run import Run
 from sfumato.studies._bases import edm
-from sfumato.studies._pages import floor_of, series, words
-from sfumato.studies._study import Ordering, Picture, Row, Study, at
-from sfumato.studies._work import Outcome
-from sfumato.training.run import Run
 
 SIZES = {
     "tiny": ((1.0, 2.0, 4.0), 200),
@@ -42,9 +42,7 @@ def guidance(scale: str) -> Study:
     weights, n = at(scale, SIZES)
     names = [f"w = {w:g}" for w in weights]
     recipe, middle = edm(scale), len(weights) // 3
-    rows = [
-        Row(name, recipe, (f"sample.guidance={w}",), run="edm", line="edm", x=w) for name, w in zip(names, weights)
-    ]
+    rows = [Row(name, recipe, (f"sample.guidance={w}",), run="edm", line="edm", x=w) for name, w in zip(names, weights)]
     return Study(
         name="guidance",
         scale=scale,
@@ -59,9 +57,10 @@ def guidance(scale: str) -> Study:
             Ordering(f"FD at {names[middle]} is below no guidance", (names[middle], names[0]), source=HO),
             Ordering("the strongest guidance scores above a moderate one", (names[middle], names[-1]), source=HO),
             Ordering("recall falls as w rises", tuple(names[::-1]), "recall", DHARIWAL),
-            Ordering(f"precision rises from no guidance to {names[middle]}", (names[0], names[middle]), "precision",
-                     DHARIWAL),
-        ),  # fmt: skip
+            Ordering(
+                f"precision rises from no guidance to {names[middle]}", (names[0], names[middle]), "precision", DHARIWAL
+            ),
+        ),
         pictures=_pictures,
     )
 
@@ -80,10 +79,11 @@ def _pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture
     labels = [f"w = {w:g}" for w in precision.x]
     return {
         "curves": against_guidance(panels, floors=floors, title="Guidance", caption=caption),
-        "front": precision_recall({"": Series.of(recall.y, precision.y)}, {"": labels}, title="Guidance",
-                                  caption=caption),
+        "front": precision_recall(
+            {"": Series.of(recall.y, precision.y)}, {"": labels}, title="Guidance", caption=caption
+        ),
         **_sheet(study, measured[0].run, caption),
-    }  # fmt: skip
+    }
 
 
 def _sheet(study: Study, run: Run | None, caption: str) -> Mapping[str, Picture]:

@@ -14,12 +14,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from sfumato.experiments.pages import floor_of, series, words
+from sfumato.experiments.study import Ordering, Picture, Row, Study, at
+from sfumato.experiments.work import Outcome
 from sfumato.report.curves import against_nfe
+from sfumato.runs.recipe import Recipe, override
 from sfumato.studies._bases import iddpm
-from sfumato.studies._pages import floor_of, series, words
-from sfumato.studies._study import Ordering, Picture, Row, Study, at
-from sfumato.studies._work import Outcome
-from sfumato.training.recipe import Recipe, override
 
 SIZES = {"tiny": ((5, 10), 200), "cpu": ((5, 10, 25), 1000)}  # scale -> steps, images judged
 SOURCE = "Nichol, Dhariwal 2021, figure 8"
@@ -60,10 +60,15 @@ def learned_variance(scale: str) -> Study:
         rows=tuple(rows),
         n=n,
         orderings=tuple(
-            Ordering(f"at N = {steps}, learned scores below {variance} of {run}",
-                     (f"hybrid learned, {steps} steps", f"{run} {variance}, {steps} steps"), source=SOURCE)
-            for steps in counts if steps <= FEW for run, variance in claims
-        ),  # fmt: skip
+            Ordering(
+                f"at N = {steps}, learned scores below {variance} of {run}",
+                (f"hybrid learned, {steps} steps", f"{run} {variance}, {steps} steps"),
+                source=SOURCE,
+            )
+            for steps in counts
+            if steps <= FEW
+            for run, variance in claims
+        ),
         pictures=_pictures,
     )
 
@@ -74,6 +79,12 @@ def _pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture
     if not lines:
         return {}
     return {
-        "curve": against_nfe(lines, score=name, floor=floor_of(outcomes, "fd"), xlabel="steps N",
-                             title="Learned against fixed variance", caption=words(study, outcomes))
-    }  # fmt: skip
+        "curve": against_nfe(
+            lines,
+            score=name,
+            floor=floor_of(outcomes, "fd"),
+            xlabel="steps N",
+            title="Learned against fixed variance",
+            caption=words(study, outcomes),
+        )
+    }

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sfumato.experiments.study import Ordering, Row, Study, at
+from sfumato.runs.recipe import Recipe, part
 from sfumato.studies._bases import sheets_of, small_edm
-from sfumato.studies._study import Ordering, Row, Study, at
-from sfumato.training.recipe import Recipe, part
 
 SIZES = {"tiny": (60, (0,), 8), "cpu": (2000, (0,), 14)}  # images judged, training seeds, side
 CHANGES: dict[str, dict[str, object]] = {
@@ -56,9 +56,12 @@ def network_parts(scale: str) -> Study:
         seeds=seeds,
         orderings=(
             Ordering("skips score below none", ("base", "no skips"), source="a course project"),
-            Ordering("with 1x1 convolutions on the way up, skips score below none", ("1x1 up", "no skips, 1x1 up"),
-                     source="a course project"),
+            Ordering(
+                "with 1x1 convolutions on the way up, skips score below none",
+                ("1x1 up", "no skips, 1x1 up"),
+                source="a course project",
+            ),
             Ordering("positions score below none", ("positions", "base")),
-        ),  # fmt: skip
+        ),
         pictures=sheets_of,
     )

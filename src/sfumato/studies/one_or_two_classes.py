@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sfumato.experiments.judges import OneClass
+from sfumato.experiments.study import Ordering, Row, Study, at
 from sfumato.recipes.course_ddpm import course_ddpm_cats_cosine
+from sfumato.runs.recipe import override
 from sfumato.studies._bases import only, sheets_of, small_edm
-from sfumato.studies._judges import OneClass
-from sfumato.studies._study import Ordering, Row, Study, at
-from sfumato.training.recipe import override
 
 # scale -> the two classes, images judged, training seeds
 SIZES = {
@@ -75,11 +75,18 @@ def one_or_two_classes(scale: str) -> Study:
         n=n,
         seeds=seeds,
         orderings=(
-            Ordering(f"{first} asked of two classes scores below {first} alone",
-                     ("first: asked of both", "first: alone"), "kid", SOURCE),
-            Ordering(f"{second} asked of two classes scores below {second} alone",
-                     ("second: asked of both", "second: alone"), "kid"),
-        ),  # fmt: skip
+            Ordering(
+                f"{first} asked of two classes scores below {first} alone",
+                ("first: asked of both", "first: alone"),
+                "kid",
+                SOURCE,
+            ),
+            Ordering(
+                f"{second} asked of two classes scores below {second} alone",
+                ("second: asked of both", "second: alone"),
+                "kid",
+            ),
+        ),
         paper=f"{SOURCE}: FID on cats and frogs of CIFAR-10, 1,000 images, unequal steps",
         pictures=sheets_of,
     )

@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from sfumato.experiments.study import Ordering, Picture, Row, Study, at
+from sfumato.experiments.work import Outcome
 from sfumato.recipes.digits import edm_digits
 from sfumato.recipes.fashion_mnist import fashion_mnist_cpu_hour
+from sfumato.runs.recipe import Recipe, override
 from sfumato.studies._bases import lines_against, sheets_of, tiny
-from sfumato.studies._study import Ordering, Picture, Row, Study, at
-from sfumato.studies._work import Outcome
-from sfumato.training.recipe import Recipe, override
 
 SIZES = {"tiny": (100, (0,), 0.0), "cpu": (2000, (0,), 4.0)}  # images judged, training seeds, minutes (0: equal images)
 RATES = {"Muon": (0.02, (0.25, 0.5, 1, 2)), "AdamW": (0.001, (1, 2, 4))}  # rate of the house, multiples that are tried
@@ -52,16 +52,28 @@ def optimizers(scale: str) -> Study:
         return Row(name, replace(override(base, fields), name=f"{base.name}-{slug}"), line=line, x=times)
 
     rows = [
-        row(f"{kind} {own * times:g}", times, f"{kind}, times {own:g}", *OPTIONS[kind],
-            f"train.optimizer.lr={own * times:g}")
-        for kind, (own, tried) in RATES.items() for times in tried
-    ]  # fmt: skip
+        row(
+            f"{kind} {own * times:g}",
+            times,
+            f"{kind}, times {own:g}",
+            *OPTIONS[kind],
+            f"train.optimizer.lr={own * times:g}",
+        )
+        for kind, (own, tried) in RATES.items()
+        for times in tried
+    ]
     best = f"Muon {RATES['Muon'][0]:g}"
     rows += [
-        row(f"{best}, batch {size}", 1, f"Muon, batch {size}", *OPTIONS["Muon"],
-            f"train.optimizer.lr={RATES['Muon'][0]:g}", f"train.batch={size}")
+        row(
+            f"{best}, batch {size}",
+            1,
+            f"Muon, batch {size}",
+            *OPTIONS["Muon"],
+            f"train.optimizer.lr={RATES['Muon'][0]:g}",
+            f"train.batch={size}",
+        )
         for size in BATCHES
-    ]  # fmt: skip
+    ]
     return Study(
         name="optimizers",
         scale=scale,
@@ -74,10 +86,13 @@ def optimizers(scale: str) -> Study:
         n=n,
         seeds=seeds,
         orderings=tuple(
-            Ordering(f"{best} scores below AdamW {RATES['AdamW'][0] * times:g}",
-                     (best, f"AdamW {RATES['AdamW'][0] * times:g}"), source="Jordan et al. 2024, of language models")
+            Ordering(
+                f"{best} scores below AdamW {RATES['AdamW'][0] * times:g}",
+                (best, f"AdamW {RATES['AdamW'][0] * times:g}"),
+                source="Jordan et al. 2024, of language models",
+            )
             for times in RATES["AdamW"][1]
-        ),  # fmt: skip
+        ),
         timed=True,
         pictures=_pictures,
     )

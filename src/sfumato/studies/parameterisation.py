@@ -16,10 +16,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sfumato.core.find import find
+from sfumato.experiments.study import Ordering, Row, Study, at
 from sfumato.recipes.ddpm import ddpm_cifar10
+from sfumato.runs.recipe import Recipe, override
 from sfumato.studies._bases import sheets_of, small_ddpm
-from sfumato.studies._study import Ordering, Row, Study, at
-from sfumato.training.recipe import Recipe, override
 
 SIZES = {"tiny": (200, (0,), 10), "cpu": (1000, (0, 1), 50), "paper": (50_000, (0,), 1000)}  # n, seeds, steps
 BOUND = ("weighting=native", "objective=vlb", "objective.fixed=large")
@@ -55,10 +55,7 @@ def parameterisation(scale: str) -> Study:
         scale: "tiny" (digits), "cpu" (Fashion-MNIST at 14x14) or "paper" (CIFAR-10, scored against the training set).
     """
     n, seeds, steps = at(scale, SIZES)
-    rows = tuple(
-        Row(name, _recipe(name, scale, steps), paper=paper)
-        for name, (_, paper, _) in CELLS.items()
-    )
+    rows = tuple(Row(name, _recipe(name, scale, steps), paper=paper) for name, (_, paper, _) in CELLS.items())
     return Study(
         name="parameterisation",
         scale=scale,
@@ -72,11 +69,15 @@ def parameterisation(scale: str) -> Study:
         split="train" if scale == "paper" else "test",
         orderings=(
             Ordering("eps: L_simple scores below L", ("eps, L_simple", "eps, L, fixed"), source=SOURCE),
-            Ordering("mu-tilde with L: fixed scores below learned variance",
-                     ("mu-tilde, L, fixed", "mu-tilde, L, learned"), source=SOURCE),
-            Ordering("L_simple of eps scores below L of mu-tilde", ("eps, L_simple", "mu-tilde, L, fixed"),
-                     source=SOURCE),
-        ),  # fmt: skip
+            Ordering(
+                "mu-tilde with L: fixed scores below learned variance",
+                ("mu-tilde, L, fixed", "mu-tilde, L, learned"),
+                source=SOURCE,
+            ),
+            Ordering(
+                "L_simple of eps scores below L of mu-tilde", ("eps, L_simple", "mu-tilde, L, fixed"), source=SOURCE
+            ),
+        ),
         paper=f"{SOURCE}: FID on CIFAR-10, 50,000 images; unstable cells are blank",
         pictures=sheets_of,
     )

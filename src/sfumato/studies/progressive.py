@@ -14,18 +14,15 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from sfumato.experiments.judges import Estimates
+from sfumato.experiments.pages import words
+from sfumato.experiments.study import Ordering, Picture, Row, Study, at
+from sfumato.experiments.work import Outcome
 from sfumato.report.strip import strip
 from sfumato.studies._bases import ANCESTRAL, ddpm, lines_against
-from sfumato.studies._judges import Estimates
-from sfumato.studies._pages import words
-from sfumato.studies._study import Ordering, Picture, Row, Study, at
-from sfumato.studies._work import Outcome
 
 # scale -> steps of the walk, after which of them to look, images judged
-SIZES = {
-    "tiny": (10, (1, 5, 10), 100),
-    "cpu": (50, (1, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50), 1000),
-}
+SIZES = {"tiny": (10, (1, 5, 10), 100), "cpu": (50, (1, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50), 1000)}
 
 
 def progressive(scale: str) -> Study:

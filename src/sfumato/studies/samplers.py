@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from sfumato.core.find import entries
+from sfumato.experiments.cost import calls
+from sfumato.experiments.pages import floor_of, series, words
+from sfumato.experiments.study import Ordering, Picture, Row, Study, StudyError, at
+from sfumato.experiments.work import Outcome
 from sfumato.report.curves import against_nfe
+from sfumato.runs.recipe import Recipe, Shape, override
 from sfumato.studies._bases import edm
-from sfumato.studies._cost import calls
-from sfumato.studies._pages import floor_of, series, words
-from sfumato.studies._study import Ordering, Picture, Row, Study, StudyError, at
-from sfumato.studies._work import Outcome
-from sfumato.training.recipe import Recipe, Shape, override
 
 SIZES = {"tiny": ((5, 12), 100), "cpu": ((5, 8, 12, 20, 50), 1000)}  # scale -> budgets of calls, images judged
 LEFT_OUT = ("adaptive",)
@@ -84,15 +84,27 @@ def samplers(scale: str) -> Study:
         rows=tuple(_rows(edm(scale), budgets)),
         n=n,
         orderings=(
-            Ordering(f"at {few} calls, DPM-Solver++ scores lower than Euler", (f"dpmpp, {few} calls",
-                     f"euler, {few} calls"), source="Lu et al. 2022"),
-            Ordering(f"at {few} calls, DPM-Solver++ scores lower than Heun", (f"dpmpp, {few} calls",
-                     f"heun, {few} calls"), source="Lu et al. 2022"),
-            Ordering(f"at {many} calls, Heun scores lower than Euler", (f"heun, {many} calls",
-                     f"euler, {many} calls"), source="Karras et al. 2022"),
-            Ordering(f"DDIM improves with calls, {many} to {few}", tuple(f"ddim, {b} calls" for b in budgets[::-1]),
-                     source="Song et al. 2021"),
-        ),  # fmt: skip
+            Ordering(
+                f"at {few} calls, DPM-Solver++ scores lower than Euler",
+                (f"dpmpp, {few} calls", f"euler, {few} calls"),
+                source="Lu et al. 2022",
+            ),
+            Ordering(
+                f"at {few} calls, DPM-Solver++ scores lower than Heun",
+                (f"dpmpp, {few} calls", f"heun, {few} calls"),
+                source="Lu et al. 2022",
+            ),
+            Ordering(
+                f"at {many} calls, Heun scores lower than Euler",
+                (f"heun, {many} calls", f"euler, {many} calls"),
+                source="Karras et al. 2022",
+            ),
+            Ordering(
+                f"DDIM improves with calls, {many} to {few}",
+                tuple(f"ddim, {b} calls" for b in budgets[::-1]),
+                source="Song et al. 2021",
+            ),
+        ),
         pictures=_pictures,
     )
 
@@ -104,7 +116,13 @@ def _pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture
     name = next((o.scores["fd"].name for o in outcomes if "fd" in o.scores), "FD")
     caption = words(study, outcomes)
     return {
-        group: against_nfe({n: lines[n] for n in members}, score=name, floor=floor_of(outcomes, "fd"),
-                           title=f"{group.capitalize()} samplers", caption=caption)
-        for group, names in groups.items() if (members := [n for n in names if n in lines])
-    }  # fmt: skip
+        group: against_nfe(
+            {n: lines[n] for n in members},
+            score=name,
+            floor=floor_of(outcomes, "fd"),
+            title=f"{group.capitalize()} samplers",
+            caption=caption,
+        )
+        for group, names in groups.items()
+        if (members := [n for n in names if n in lines])
+    }

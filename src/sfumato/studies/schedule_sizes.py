@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sfumato.experiments.study import Ordering, Row, Study, at
 from sfumato.recipes.course_ddpm import course_ddpm_cats, course_ddpm_cats_2xud
+from sfumato.runs.recipe import Recipe, override
 from sfumato.studies._bases import ANCESTRAL, cats, sheets_of, small_ddpm
-from sfumato.studies._study import Ordering, Row, Study, at
-from sfumato.training.recipe import Recipe, override
 
 SIZES = {"tiny": (200, (0,)), "cpu": (1000, (0, 1)), "lossy": (1000, (0,)), "paper": (1000, (0,))}
 CHAINS = {
@@ -24,9 +24,11 @@ CHAINS = {
     "cosine clipped at 0.02": ("schedule=cosine", "schedule.steps=1000", "schedule.clip=0.02"),
 }
 PAPER = {
-    "large, linear": 118.5, "large, cosine clipped at 0.02": 115.9, "two stages, linear": 100.1,
+    "large, linear": 118.5,
+    "large, cosine clipped at 0.02": 115.9,
+    "two stages, linear": 100.1,
     "two stages, cosine clipped at 0.02": 97.3,
-}  # fmt: skip
+}
 SOURCE = "a course project"
 
 
@@ -49,21 +51,27 @@ def schedule_sizes(scale: str) -> Study:
     """
     n, seeds = at(scale, SIZES)
     rows = [
-        Row(f"{size}, {chain}",
+        Row(
+            f"{size}, {chain}",
             replace(override(recipe, fields), name=f"{recipe.name}-{size}-{chain}".replace(" ", "-")),
             () if scale == "paper" else ANCESTRAL,
-            paper=PAPER.get(f"{size}, {chain}"))
-        for size, recipe in networks(scale).items() for chain, fields in CHAINS.items()
-    ]  # fmt: skip
+            paper=PAPER.get(f"{size}, {chain}"),
+        )
+        for size, recipe in networks(scale).items()
+        for chain, fields in CHAINS.items()
+    ]
     claims = [
         Ordering(f"{size}: cosine scores below linear", (f"{size}, cosine", f"{size}, linear"), source="iDDPM 2021")
         for size in networks(scale)
     ]
     claims += [
-        Ordering(f"{size}: cosine clipped at 0.02 scores below linear",
-                 (f"{size}, cosine clipped at 0.02", f"{size}, linear"), source=SOURCE)
+        Ordering(
+            f"{size}: cosine clipped at 0.02 scores below linear",
+            (f"{size}, cosine clipped at 0.02", f"{size}, linear"),
+            source=SOURCE,
+        )
         for size in networks(scale)
-    ]  # fmt: skip
+    ]
     return Study(
         name="schedule-sizes",
         scale=scale,

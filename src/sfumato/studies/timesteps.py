@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sfumato.experiments.study import Ordering, Row, Study, at
 from sfumato.recipes.course_ddpm import course_ddpm_cats
+from sfumato.runs.recipe import override
 from sfumato.studies._bases import ANCESTRAL, cats, sheets_of, small_ddpm
-from sfumato.studies._study import Ordering, Row, Study, at
-from sfumato.training.recipe import override
 
 SIZES = {  # scale -> images judged, training seeds, steps of sampling
     "tiny": (200, (0,), 10),

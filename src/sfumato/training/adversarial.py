@@ -26,13 +26,13 @@ from torch.optim import Optimizer
 from sfumato.data.dataset import Dataset
 from sfumato.data.streaming import Stream, loader_for
 from sfumato.objectives.gan import Half
-from sfumato.training import checkpoint
-from sfumato.training.assemble import PRECISIONS, build_network, build_objective, context_of, make
-from sfumato.training.distributed import Ranks
+from sfumato.processes.ranks import Ranks
+from sfumato.runs import checkpoint
+from sfumato.runs.assemble import PRECISIONS, build_network, build_objective, context_of, make
+from sfumato.runs.recipe import Recipe
 from sfumato.training.ema import Averages
 from sfumato.training.guard import FiniteWatch
-from sfumato.training.progress import Rates, load_optimizer, optimizer_tensors, share_spent
-from sfumato.training.recipe import Recipe
+from sfumato.training.optimizer_state import Rates, load_optimizer, optimizer_tensors, share_spent
 from sfumato.training.replicas import running_statistics, set_back
 
 SIDES = ("generator", "discriminator")
@@ -52,9 +52,7 @@ class AdversarialTrainer:
         self.recipe, self.device, self.ranks = recipe, device, ranks
         self.network: nn.Module = build_network(recipe, device)
         self.objective = build_objective(recipe, make(recipe.draw, context_of(recipe)), device)
-        self.loader = loader_for(
-            data, recipe.train.seed, device, flip=recipe.data.flip, workers=recipe.data.workers
-        )
+        self.loader = loader_for(data, recipe.train.seed, device, flip=recipe.data.flip, workers=recipe.data.workers)
         self.statistics = running_statistics(self.network)
         self.sides: dict[str, nn.Module] = {side: self.network.get_submodule(side) for side in SIDES}
         self.optimizers: dict[str, list[Optimizer]] = {

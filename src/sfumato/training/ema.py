@@ -20,12 +20,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sfumato.training.distributed import Ranks
-from sfumato.training.recipe import Ema, RecipeError
+from sfumato.processes.ranks import Ranks
+from sfumato.runs.averages import gamma_of
+from sfumato.runs.recipe import Ema, RecipeError
 from sfumato.training.replicas import Copies
 
 
@@ -49,18 +49,6 @@ def half_life(million_images: float, warmup: float) -> Profile:
         return float(0.5 ** (batch / length))
 
     return profile
-
-
-def gamma_of(sigma_rel: float) -> float:
-    """Invert ``sigma_rel(gamma)``: the largest real root of the cubic in EDM2's appendix C.
-
-    >>> round(gamma_of(0.10), 2), round(gamma_of(0.05), 2)
-    (6.94, 16.97)
-    """
-    if not 0 < sigma_rel < 0.28:
-        raise RecipeError(f"The relative width of an average must lie in (0, 0.28); got {sigma_rel}.")
-    t = sigma_rel**-2
-    return float(np.roots([1, 7, 16 - t, 12 - t]).real.max())
 
 
 class Averages:

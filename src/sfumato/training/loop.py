@@ -3,7 +3,8 @@
 Position p counts training images. Every random number of a run is addressed by (seed, p), so a run is described by
 its weights, its optimiser and one integer; resuming continues it bit for bit on a CPU, at any moment of an epoch. The
 step itself is the trainer's (`training.trainers`); here are budget, log, checkpoints, signals and going back after
-NaN. What else a run does is a hook (`training.hooks`): hooks come before the save, so a crash between repeats them.
+NaN. What else a run does is a hook (`training.hooks`): hooks come before the save, so a
+crash between repeats them.
 """
 
 from __future__ import annotations
@@ -21,19 +22,19 @@ import torch
 from tqdm import tqdm
 
 from sfumato.core.find import find
-from sfumato.training import checkpoint
-from sfumato.training.check import check
-from sfumato.training.distributed import join, others_may_end
+from sfumato.processes.machine import default_device, describe, keep_freed_memory
+from sfumato.processes.ranks import join, others_may_end
+from sfumato.runs import checkpoint
+from sfumato.runs.check import check
+from sfumato.runs.recipe import Recipe, RecipeError, differences
+from sfumato.runs.run import Run, resolve, training_data
 from sfumato.training.ema import Averages
+from sfumato.training.fit_memory import compiles
 from sfumato.training.guard import Diverged, Signals
 from sfumato.training.hooks import Hook, Moment, Place, hooks_of
-from sfumato.training.machine import default_device, describe, keep_freed_memory
-from sfumato.training.recipe import Recipe, RecipeError, differences
 from sfumato.training.replicas import check_shared
-from sfumato.training.run import Run, resolve, training_data
-from sfumato.training.starting import starting_weights
+from sfumato.training.start_from import starting_weights
 from sfumato.training.trainers import Steps, trainer_of
-from sfumato.training.tuning import compiles
 
 # Fields that say how a run is watched, not what it computes; they may differ on resume.
 FREE = (
@@ -136,14 +137,7 @@ def train(
     return Run(folder, recipe, about)
 
 
-def _loop(
-    trainer: Steps,
-    place: Place,
-    hooks: list[Hook],
-    log: TextIO,
-    signals: Signals,
-    quiet: bool,
-) -> None:
+def _loop(trainer: Steps, place: Place, hooks: list[Hook], log: TextIO, signals: Signals, quiet: bool) -> None:
     train, ranks, folder = trainer.recipe.train, trainer.ranks, place.folder
     start = time.monotonic()
     saved_at = start

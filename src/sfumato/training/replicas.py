@@ -25,9 +25,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from sfumato.objectives import Loss
-from sfumato.training.assemble import option, trains
-from sfumato.training.distributed import LaunchError, Ranks
-from sfumato.training.recipe import Recipe
+from sfumato.processes.ranks import LaunchError, Ranks
+from sfumato.runs.assemble import option, trains
+from sfumato.runs.recipe import Recipe
 
 
 class Step(nn.Module):

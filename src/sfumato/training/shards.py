@@ -26,7 +26,7 @@ from torch.optim import Optimizer
 
 from sfumato.networks.edm2 import Layer
 from sfumato.objectives import Loss
-from sfumato.training.distributed import LaunchError, Ranks
+from sfumato.processes.ranks import LaunchError, Ranks
 from sfumato.training.muon import Muon
 from sfumato.training.replicas import Copies, Step
 

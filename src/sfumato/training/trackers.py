@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from sfumato.training.recipe import Recipe, RecipeError
+from sfumato.runs.recipe import Recipe, RecipeError
 
 INSTALL = "pip install 'sfumato[track]'"
 
@@ -59,7 +59,7 @@ def wandb(folder: Path, recipe: Recipe) -> Tracker:
 
 
 def _numbers(record: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers of a record, lists by place: loss_by_log_snr/03 is the fourth bin of `training.tally`.
+    """Return the numbers of a record, lists by place: loss_by_log_snr/03 is the fourth bin of `training.log_bins`.
 
     >>> _numbers({"loss": 0.5, "loss_by_log_snr": [None, 2.0], "images": 64})
     {'loss': 0.5, 'loss_by_log_snr/01': 2.0}
@@ -130,10 +130,14 @@ class _WandB:
             raise RecipeError(f"train.track=wandb needs the extra 'track' ({error}): {INSTALL}") from None
         self.client: Any = client
         self.run: Any = client.init(
-            project=os.environ.get("WANDB_PROJECT", "sfumato"), name=folder.name, dir=str(folder),
-            config=recipe.to_json(), id=f"{recipe.hash}-{folder.name}"[:60], resume="allow",
+            project=os.environ.get("WANDB_PROJECT", "sfumato"),
+            name=folder.name,
+            dir=str(folder),
+            config=recipe.to_json(),
+            id=f"{recipe.hash}-{folder.name}"[:60],
+            resume="allow",
             settings=client.Settings(console="off", silent=True),
-        )  # fmt: skip
+        )
         self.run.define_metric("*", step_metric="images")
 
     def record(self, record: Mapping[str, Any]) -> None:

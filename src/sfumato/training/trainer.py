@@ -1,9 +1,9 @@
 """A trainer holds everything that a run's next step depends on, and takes that step.
 
 A step takes positions p .. p + batch, in rounds of `micro` images whose gradients add up: the batch is part of the
-recipe and never an accident of the machine. Several ranks divide it among them (`training.distributed`). Then the
+recipe and never an accident of the machine. Several ranks divide it among them (`processes.ranks`). Then the
 gradient norm is checked and clipped, the learning rate set, the optimisers and the averages moved. A step that is not
-finite changes nothing (`training.guard`); on a GPU the host learns of it one step later (`training.late`).
+finite changes nothing (`training.guard`); on a GPU the host learns of it one step later (`training.deferred`).
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from sfumato.data.augment import edm_augment
 from sfumato.data.dataset import Dataset
 from sfumato.data.streaming import Stream, loader_for
 from sfumato.objectives import Loss
-from sfumato.training import checkpoint
-from sfumato.training.assemble import build_model, build_network, build_objective, context_of, make, option
-from sfumato.training.distributed import Ranks
+from sfumato.processes.ranks import Ranks
+from sfumato.runs import checkpoint
+from sfumato.runs.assemble import build_model, build_network, build_objective, context_of, make, option
+from sfumato.runs.recipe import Recipe
+from sfumato.training.deferred import Question, asked, can_wait, step_if
 from sfumato.training.ema import Averages
+from sfumato.training.fit_memory import compile_network, compiles, fitting
 from sfumato.training.guard import FiniteWatch
-from sfumato.training.late import Question, asked, can_wait, step_if
-from sfumato.training.progress import Rates, load_optimizer, optimizer_tensors, share_spent
-from sfumato.training.recipe import Recipe
+from sfumato.training.log_bins import Tally
+from sfumato.training.optimizer_state import Rates, load_optimizer, optimizer_tensors, share_spent
 from sfumato.training.replicas import Copies, quiet, running_statistics, set_back
-from sfumato.training.tally import Tally
-from sfumato.training.tuning import compile_network, compiles, fitting
 
 
 @runtime_checkable
@@ -93,9 +93,7 @@ class Trainer:
         self.micro = recipe.train.micro
         self.replicas = self.weights.step(self.model, self.objective)
         self.statistics = running_statistics(self.network)
-        self.loader = loader_for(
-            data, recipe.train.seed, device, flip=recipe.data.flip, workers=recipe.data.workers
-        )
+        self.loader = loader_for(data, recipe.train.seed, device, flip=recipe.data.flip, workers=recipe.data.workers)
         self.optimizers: list[Optimizer] = make(recipe.train.optimizer, {"network": self.trained})
         self.weights.check(self.optimizers)
         # a draw that remembers losses must know at once
@@ -123,11 +121,14 @@ class Trainer:
         self.trained.train()
         statistics = [statistic.clone() for statistic in self.statistics]
         taken, self.micro = fitting(
-            self._gradients, self.micro, -(-batch // self.ranks.world),
+            self._gradients,
+            self.micro,
+            -(-batch // self.ranks.world),
             # ranks must cut alike, so several stop instead; pairs of a coupling belong to the whole batch
             may_cut=self.ranks.world == 1 and option(self.recipe.objective, "coupling") != "ot",
-            undo=lambda: self._undo(statistics), tell=tqdm.write,
-        )  # fmt: skip
+            undo=lambda: self._undo(statistics),
+            tell=tqdm.write,
+        )
         clip = self.recipe.train.clip
         norm = torch.nn.utils.clip_grad_norm_(self.trained.parameters(), float("inf") if clip is None else clip)
         norm = self.weights.whole(norm)

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from sfumato.data.dataset import Dataset
 from sfumato.data.streaming import Stream
-from sfumato.training import checkpoint
+from sfumato.processes.ranks import Ranks
+from sfumato.runs import checkpoint
+from sfumato.runs.assemble import trains
+from sfumato.runs.recipe import Recipe
 from sfumato.training.adversarial import AdversarialTrainer
-from sfumato.training.assemble import trains
-from sfumato.training.distributed import Ranks
 from sfumato.training.ema import Averages
 from sfumato.training.guard import FiniteWatch
-from sfumato.training.recipe import Recipe
 from sfumato.training.trainer import Trainer
 
 

@@ -25,9 +25,9 @@ from sfumato.core.table import Table
 from sfumato.interop.card import card
 from sfumato.interop.keys import diffusers_names
 from sfumato.interop.pickles import ForeignError
-from sfumato.training.assemble import build_grid, make, option
-from sfumato.training.recipe import Recipe
-from sfumato.training.run import Run
+from sfumato.runs.assemble import build_grid, make, option
+from sfumato.runs.recipe import Recipe
+from sfumato.runs.run import Run
 
 VERSION = "0.42.1"  # of diffusers, whose configuration keys these are
 TARGETS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}

@@ -20,9 +20,9 @@ from sfumato.core.denoiser import skip_and_out
 from sfumato.core.noise import normal
 from sfumato.interop.card import card
 from sfumato.interop.pickles import ForeignError
-from sfumato.training.assemble import SCALES, build_grid, context_of, make
-from sfumato.training.checkpoint import write_json
-from sfumato.training.run import Run
+from sfumato.runs.assemble import SCALES, build_grid, context_of, make
+from sfumato.runs.checkpoint import write_json
+from sfumato.runs.run import Run
 
 TOLERANCE = 1e-4  # of the largest value; float32 with another order of sums reaches a few 1e-6
 OPSET = 17
@@ -69,9 +69,15 @@ def onnx(run: Run, folder: Path, use: str | None = None) -> list[str]:
         warnings.simplefilter("ignore")
         # by tracing: the newer exporter takes a minute for a small U-Net and fixes the batch at the example's
         torch.onnx.export(
-            network, _inputs(run, 2, labelled), str(file), input_names=names, output_names=["F"], opset_version=OPSET,
-            dynamo=False, dynamic_axes={name: {0: "batch"} for name in (*names, "F")},
-        )  # fmt: skip
+            network,
+            _inputs(run, 2, labelled),
+            str(file),
+            input_names=names,
+            output_names=["F"],
+            opset_version=OPSET,
+            dynamo=False,
+            dynamic_axes={name: {0: "batch"} for name in (*names, "F")},
+        )
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     deviation = max(_error(session, network, _inputs(run, count, labelled), names) for count in (1, 3))
     if not deviation < TOLERANCE:

@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from sfumato.interop.card import card
-from sfumato.training import checkpoint
-from sfumato.training.recipe import Ema
-from sfumato.training.run import Run
+from sfumato.runs import checkpoint
+from sfumato.runs.recipe import Ema
+from sfumato.runs.run import Run
 
 
 def safetensors(run: Run, folder: Path, use: str | None = None) -> list[str]:
@@ -34,9 +34,12 @@ def safetensors(run: Run, folder: Path, use: str | None = None) -> list[str]:
     facts = {k: saved.state[k] for k in ("seen", "step", "elapsed", "skipped")}
     about = {**run.about, "exported": {"average": use or run.recipe.ema.use}}
     checkpoint.save(
-        folder / "checkpoints", facts["step"], {"network": weights}, {**facts, "recipe": recipe.to_json()},
+        folder / "checkpoints",
+        facts["step"],
+        {"network": weights},
+        {**facts, "recipe": recipe.to_json()},
         fingerprint=saved.state.get("belongs"),
-    )  # fmt: skip
+    )
     checkpoint.replace_json(folder / "recipe.json", {**about, "recipe": recipe.to_json()})
     for file in sorted((run.path / "results").glob("*.json")):
         (folder / "results").mkdir(exist_ok=True)

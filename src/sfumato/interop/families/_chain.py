@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sfumato.recipes._paper import FID_50K, RAW, ancestral
-from sfumato.training.recipe import Data, Part, Recipe, Sample, Shape, part
+from sfumato.runs.recipe import Data, Part, Recipe, Sample, Shape, part
 
 
 def chain_recipe(

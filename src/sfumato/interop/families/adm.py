@@ -21,7 +21,7 @@ from sfumato.interop.foreign import Foreign, Imported, numbered, side_in
 from sfumato.interop.keys import HEADS_FIRST, QKV_FIRST, rename_adm
 from sfumato.interop.pickles import ForeignError
 from sfumato.recipes._paper import RAW, ancestral
-from sfumato.training.recipe import Part, Recipe, Shape, override, part
+from sfumato.runs.recipe import Data, Part, Recipe, Shape, override, part
 
 ORDERS = {"legacy": HEADS_FIRST, "new": QKV_FIRST}
 OFFICIAL: dict[str, tuple[str, str, tuple[str, ...]]] = {  # file -> recipe, order, fields in which it differs
@@ -135,11 +135,10 @@ def _inferred(found: Foreign, tensors: Mapping[str, Tensor]) -> tuple[Recipe, li
     return recipe, [*assumed, line]
 
 
-def _classifier(data: object, shape: Shape, network: Part, schedule: Part) -> Recipe:
+def _classifier(data: Data, shape: Shape, network: Part, schedule: Part) -> Recipe:
     base: Recipe = find("recipes", "adm-imagenet64-classifier")()
-    return replace(
-        base, name="imported-adm-classifier", data=data, shape=shape, network=network, schedule=schedule  # type: ignore[arg-type]
-    )
+    name = "imported-adm-classifier"
+    return replace(base, name=name, data=data, shape=shape, network=network, schedule=schedule)
 
 
 def _block_width(tensors: Mapping[str, Tensor], prefix: str) -> int:

@@ -25,7 +25,7 @@ from sfumato.core.find import find
 from sfumato.interop.foreign import Foreign, Imported
 from sfumato.interop.keys import State, rename
 from sfumato.interop.pickles import ForeignError
-from sfumato.training.recipe import Recipe, Shape, Train, part
+from sfumato.runs.recipe import Recipe, Shape, Train, part
 
 LAYER = re.compile(r"(?P<owner>(?:.+\.)?)(?P<layer>\d+\.(?:weight|bias|running_mean|running_var|num_batches_tracked))")
 OURS = re.compile(r"(?P<side>generator|discriminator)\.(?P<list>convs|norms|last)(?:\.(?P<place>\d+))?")

@@ -7,7 +7,7 @@ import re
 from sfumato.interop.families._chain import chain_recipe
 from sfumato.interop.foreign import Foreign, Imported
 from sfumato.interop.keys import rename_ddpm
-from sfumato.training.recipe import Shape, part
+from sfumato.runs.recipe import Shape, part
 
 
 def ddpm(found: Foreign) -> Imported | None:

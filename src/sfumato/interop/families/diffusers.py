@@ -15,7 +15,7 @@ from sfumato.interop.foreign import Foreign, Imported, numbered
 from sfumato.interop.keys import rename_diffusers
 from sfumato.interop.pickles import ForeignError
 from sfumato.recipes._paper import ancestral
-from sfumato.training.recipe import Part, Sample, Shape, part
+from sfumato.runs.recipe import Part, Sample, Shape, part
 
 BLOCKS = {"DownBlock2D": False, "AttnDownBlock2D": True, "UpBlock2D": False, "AttnUpBlock2D": True}
 FIXED: dict[str, tuple[Any, Any]] = {  # key -> (the library's default, the only value that we have)

@@ -20,7 +20,7 @@ from sfumato.interop.keys import rename_dhariwal, rename_songunet
 from sfumato.interop.pickles import ForeignError
 from sfumato.interop.tensors import Module
 from sfumato.recipes._paper import FID_50K, RAW
-from sfumato.training.recipe import Part, Recipe, Sample, Shape, part
+from sfumato.runs.recipe import Part, Recipe, Sample, Shape, part
 
 AUGMENTS = 9  # labels of EDM's augmentation
 HEAD = 64  # channels of a head; blocks with fewer channels have no attention in the original

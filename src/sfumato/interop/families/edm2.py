@@ -17,16 +17,25 @@ from sfumato.interop.keys import QKV_LAST, State, order_qkv, rename
 from sfumato.interop.pickles import ForeignError
 from sfumato.interop.tensors import Module
 from sfumato.recipes._paper import FID_50K, RAW
-from sfumato.training.recipe import Recipe, Sample, Shape, part
+from sfumato.runs.recipe import Recipe, Sample, Shape, part
 
 LAYERS = {
-    "conv1": "conv_res0", "conv2": "conv_res1", "modulation": "emb_linear", "shortcut": "conv_skip",
-    "qkv": "attn_qkv", "out": "attn_proj", "gain": "emb_gain",
-}  # fmt: skip
+    "conv1": "conv_res0",
+    "conv2": "conv_res1",
+    "modulation": "emb_linear",
+    "shortcut": "conv_skip",
+    "qkv": "attn_qkv",
+    "out": "attn_proj",
+    "gain": "emb_gain",
+}
 TOP = {
-    "noise.frequencies": "emb_fourier.freqs", "noise.phases": "emb_fourier.phases", "dense.weight": "emb_noise.weight",
-    "label.weight": "emb_label.weight", "conv_out.weight": "out_conv.weight", "gain_out": "out_gain",
-}  # fmt: skip
+    "noise.frequencies": "emb_fourier.freqs",
+    "noise.phases": "emb_fourier.phases",
+    "dense.weight": "emb_noise.weight",
+    "label.weight": "emb_label.weight",
+    "conv_out.weight": "out_conv.weight",
+    "gain_out": "out_gain",
+}
 
 
 def edm2(found: Foreign) -> Imported | None:

@@ -23,12 +23,16 @@ from sfumato.interop.foreign import Foreign, Imported
 from sfumato.interop.keys import State, place_of, rename
 from sfumato.interop.pickles import ForeignError
 from sfumato.recipes._paper import RAW
-from sfumato.training.recipe import Recipe, Shape, part
+from sfumato.runs.recipe import Recipe, Shape, part
 
 LAYERS = {
-    "norm1": "GroupNorm_0", "conv1": "Conv_0", "modulation": "Dense_0", "norm2": "GroupNorm_1", "conv2": "Conv_1",
+    "norm1": "GroupNorm_0",
+    "conv1": "Conv_0",
+    "modulation": "Dense_0",
+    "norm2": "GroupNorm_1",
+    "conv2": "Conv_1",
     "shortcut": "Conv_2",
-}  # fmt: skip
+}
 NUMBER = re.compile(r"all_modules\.(\d+)\.(.+)")
 
 
@@ -79,9 +83,7 @@ def score_sde(found: Foreign) -> Imported | None:
             assumed.append("schedule.sigma_max=100: twice the 50 of CIFAR-10 (the file has no sigmas)")
     else:
         assumed.append("the VP process in continuous time (discrete: schedule=linear c_noise=index sample.grid=full)")
-    recipe = replace(
-        base, name="imported-score-sde", data=data, network=network, shape=shape, sigma_data=0.5, ema=RAW
-    )
+    recipe = replace(base, name="imported-score-sde", data=data, network=network, shape=shape, sigma_data=0.5, ema=RAW)
     return Imported("score-sde", recipe, tensors, partial(rename_score_sde, order=order), tuple(assumed), notes)
 
 

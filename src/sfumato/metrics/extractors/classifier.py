@@ -90,8 +90,7 @@ class FeatureNet(nn.Module):
         self.shape = shape
         self.stem = Conv(shape.channels, w0, 3, 1, learning)
         self.reduce = Conv(w0, w1, 3, shape.size // shape.grid, learning)
-        self.blocks = nn.Sequential(
-            Block(w1, w1, 1, learning), Block(w1, w2, 2, learning), Block(w2, w2, 1, learning))
+        self.blocks = nn.Sequential(Block(w1, w1, 1, learning), Block(w1, w2, 2, learning), Block(w2, w2, 1, learning))
         self.head = nn.Linear(w2, shape.classes)
 
     def features(self, x: Tensor) -> Tensor:
@@ -123,8 +122,10 @@ class ClassifierFeatures:
             state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (not a mapping)
         made = Shape(**{**self.recorded["shape"], "widths": tuple(self.recorded["shape"]["widths"])})
         if shape != (made.channels, made.size, made.size):
-            raise ValueError(f"Extractor '{name}' takes images of shape {(made.channels, made.size, made.size)}, got "
-                             f"{shape}. Choose one made for these images; 'pixels' and 'random' take any size.")
+            raise ValueError(
+                f"Extractor '{name}' takes images of shape {(made.channels, made.size, made.size)}, got "
+                f"{shape}. Choose one made for these images; 'pixels' and 'random' take any size."
+            )
         with torch.device("meta"):
             self.net = FeatureNet(made)
         self.net.load_state_dict(state, assign=True)
@@ -150,5 +151,10 @@ class ClassifierFeatures:
 
     def describe(self) -> dict[str, Any]:
         """Describe how an image becomes features; part of a score's protocol."""
-        return {"layer": "spatial mean before the head", "resize": "none", "scaling": "x / 127.5 - 1",
-                "dtype": "float32", "weights": "rounded to float16"}
+        return {
+            "layer": "spatial mean before the head",
+            "resize": "none",
+            "scaling": "x / 127.5 - 1",
+            "dtype": "float32",
+            "weights": "rounded to float16",
+        }

@@ -40,11 +40,14 @@ def build(state: Any) -> DinoNet:
     with torch.device("meta"):
         net = DinoNet(width, depth, grid)
     want = {key: tuple(value.shape) for key, value in net.state_dict().items()}
-    wrong = sorted(key for key in want.keys() | state.keys()
-                   if key not in state or want.get(key) != tuple(state[key].shape))
+    wrong = sorted(
+        key for key in want.keys() | state.keys() if key not in state or want.get(key) != tuple(state[key].shape)
+    )
     if wrong:
-        raise WeightsError(f"{len(wrong)} tensors do not fit a DINOv2 network of width {width} and depth {depth}, "
-                           f"first '{wrong[0]}'. Only the published networks without registers are taken.")
+        raise WeightsError(
+            f"{len(wrong)} tensors do not fit a DINOv2 network of width {width} and depth {depth}, "
+            f"first '{wrong[0]}'. Only the published networks without registers are taken."
+        )
     net.load_state_dict(state, assign=True)
     return net.eval().requires_grad_(False).float()
 
@@ -73,8 +76,13 @@ class DinoFeatures:
 
     def describe(self) -> dict[str, Any]:
         """Describe how an image becomes features; part of a score's protocol."""
-        return {"layer": "class token, normed", "resize": f"pillow bicubic uint8 {SIZE}", "dtype": "float32",
-                "scaling": "(x / 255 - imagenet mean) / imagenet deviation", "grey": "repeated in 3 channels"}
+        return {
+            "layer": "class token, normed",
+            "resize": f"pillow bicubic uint8 {SIZE}",
+            "dtype": "float32",
+            "scaling": "(x / 255 - imagenet mean) / imagenet deviation",
+            "grey": "repeated in 3 channels",
+        }
 
 
 def dinov2(shape: ImageShape, weights: str = "dinov2_vitl14_pretrain.pth") -> DinoFeatures:
@@ -89,6 +97,8 @@ def dinov2(shape: ImageShape, weights: str = "dinov2_vitl14_pretrain.pth") -> Di
     """
     path = Path(weights)
     if not path.is_file():
-        raise WeightsError(f"There is no weights file {path}. Bring the published DINOv2 checkpoint and name it by "
-                           "--weights FILE (in Python: the extractor's option weights='FILE').")
+        raise WeightsError(
+            f"There is no weights file {path}. Bring the published DINOv2 checkpoint and name it by "
+            "--weights FILE (in Python: the extractor's option weights='FILE')."
+        )
     return DinoFeatures(build(torch.load(path, map_location="cpu", weights_only=True)), file_hash(path), shape)

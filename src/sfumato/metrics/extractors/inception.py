@@ -28,8 +28,10 @@ from sfumato.metrics.resize import RESIZES
 HASH = "6726825d"
 NAME = f"pt_inception-2015-12-05-{HASH}.pth"
 WEIGHTS = Remote(
-    f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{NAME}", 95_628_359,
-    sha256=f"{HASH}0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2")  # fmt: skip
+    f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{NAME}",
+    95_628_359,
+    sha256=f"{HASH}0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+)
 
 
 class WeightsError(ValueError):
@@ -44,8 +46,10 @@ def check_state(state: Any) -> dict[str, Tensor]:
     got = {key: (value.dtype, tuple(value.shape)) for key, value in state.items()}
     wrong = sorted(key for key in want.keys() | got.keys() if want.get(key) != got.get(key))
     if wrong:
-        raise WeightsError(f"{len(wrong)} of {len(want)} tensors are missing, unknown or of another shape; the first "
-                           f"is {wrong[0]}: expected {want.get(wrong[0])}, got {got.get(wrong[0])}.")
+        raise WeightsError(
+            f"{len(wrong)} of {len(want)} tensors are missing, unknown or of another shape; the first "
+            f"is {wrong[0]}: expected {want.get(wrong[0])}, got {got.get(wrong[0])}."
+        )
     return state
 
 
@@ -63,13 +67,17 @@ def read_weights(path: Path, begins: str = HASH) -> tuple[InceptionNet, str]:
         WeightsError: If the file is missing, has another hash, or does not hold the network's tensors.
     """
     if not path.is_file():
-        raise WeightsError(f"There is no weights file {path}. Bring {NAME} and name it by --weights FILE, or let it be "
-                           "fetched by --weights download (in Python: the extractor's option weights='FILE' or "
-                           "weights='download').")
+        raise WeightsError(
+            f"There is no weights file {path}. Bring {NAME} and name it by --weights FILE, or let it be "
+            "fetched by --weights download (in Python: the extractor's option weights='FILE' or "
+            "weights='download')."
+        )
     found = file_hash(path)
     if not found.startswith(begins):
-        raise WeightsError(f"The sha256 of {path} is {found}; it must begin with {begins}. The file is another network "
-                           "or damaged, and its scores would not be FID.")
+        raise WeightsError(
+            f"The sha256 of {path} is {found}; it must begin with {begins}. The file is another network "
+            "or damaged, and its scores would not be FID."
+        )
     state = check_state(torch.load(path, map_location="cpu", weights_only=True))
     net = blank()
     net.load_state_dict(state, assign=True)
@@ -105,8 +113,9 @@ class InceptionFeatures:
         spatial: True gives the 2023 spatial features of sFID, False the 2048 pooled ones of FID.
     """
 
-    def __init__(self, net: InceptionNet, weights_hash: str, shape: ImageShape, resize: str = "tf1",
-                 spatial: bool = False):
+    def __init__(
+        self, net: InceptionNet, weights_hash: str, shape: ImageShape, resize: str = "tf1", spatial: bool = False
+    ):
         if shape[0] not in (1, 3):
             raise ValueError(f"Extractor 'inception' takes images of 1 or 3 channels, got {shape[0]}.")
         if resize not in RESIZES:
@@ -150,8 +159,13 @@ class InceptionFeatures:
 
     def describe(self) -> dict[str, Any]:
         """Describe how an image becomes features; part of a score's protocol."""
-        return {"layer": "Mixed_6d.branch1x1[:7]" if self.spatial else "pool3", "resize": f"{self.resize} {SIZE}",
-                "scaling": "(x - 128) / 128", "dtype": "float32", "grey": "repeated in 3 channels"}
+        return {
+            "layer": "Mixed_6d.branch1x1[:7]" if self.spatial else "pool3",
+            "resize": f"{self.resize} {SIZE}",
+            "scaling": "(x - 128) / 128",
+            "dtype": "float32",
+            "grey": "repeated in 3 channels",
+        }
 
 
 def inception(shape: ImageShape, weights: str = NAME, resize: str = "tf1", spatial: bool = False) -> InceptionFeatures:

@@ -30,8 +30,10 @@ class RandomFeatures:
 
     def __init__(self, shape: ImageShape, seed: int):
         if min(shape[1:]) < 8:
-            raise ValueError(f"Extractor 'random' takes images of 8x8 pixels and more, got {shape[1]}x{shape[2]}. "
-                             "Use 'pixels' for smaller ones.")
+            raise ValueError(
+                f"Extractor 'random' takes images of 8x8 pixels and more, got {shape[1]}x{shape[2]}. "
+                "Use 'pixels' for smaller ones."
+            )
         self.shape, self.seed = shape, seed
         self.weights_hash = f"he-uniform philox seed {seed}"
         channels = (shape[0], *WIDTHS)
@@ -50,8 +52,14 @@ class RandomFeatures:
             return torch.cat((x.mean((2, 3)), x.square().mean((2, 3)).sqrt()), dim=1)
 
     def describe(self) -> dict[str, Any]:
-        return {"layer": "mean and rms of map 3", "resize": "none", "scaling": "x / 127.5 - 1", "dtype": "float32",
-                "widths": list(WIDTHS), "seed": self.seed}
+        return {
+            "layer": "mean and rms of map 3",
+            "resize": "none",
+            "scaling": "x / 127.5 - 1",
+            "dtype": "float32",
+            "widths": list(WIDTHS),
+            "seed": self.seed,
+        }
 
 
 def random(shape: ImageShape, seed: int = 0) -> RandomFeatures:

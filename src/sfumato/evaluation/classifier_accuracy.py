@@ -1,0 +1,97 @@
+"""How well a noisy classifier reads images at each level: its accuracy against ln SNR.
+
+At high SNR it is that of an ordinary classifier, at low SNR chance; guidance by it acts in between. The log of a run
+has the same in bins on training images (`accuracy_by_log_snr`); here it is measured on a split of your choice, every
+image at every level, with noise addressed by the image, so two classifiers are compared on the same noisy images.
+
+References:
+    Dhariwal, Nichol. Diffusion Models Beat GANs on Image Synthesis. 2021, section 4. https://arxiv.org/abs/2105.05233
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sfumato.core import noise
+from sfumato.core.classifier import NoisyClassifier
+from sfumato.core.images import to_float
+from sfumato.core.level import Level
+from sfumato.runs.assemble import asks, context_of, make
+from sfumato.runs.run import Run, load_data
+
+LOG_SNRS = tuple(float(v) for v in range(-10, 11, 2))
+
+
+class Accuracy(NamedTuple):
+    """Accuracy at one level: ln SNR, the share of images named right, its standard error, and the mean -ln p(y | x)."""
+
+    log_snr: float
+    accuracy: float
+    error: float
+    nats: float
+
+
+def accuracy_curve(
+    run: Run,
+    *,
+    split: str = "test",
+    log_snrs: Sequence[float] = LOG_SNRS,
+    use: str | None = None,
+    root: Path | str | None = None,
+    device: torch.device | str = "cpu",
+) -> list[Accuracy]:
+    """Measure a trained classifier's accuracy at several noise levels.
+
+    Arguments:
+        run: A run with objective=classifier.
+        split: Which images, all of them.
+        log_snrs: Levels by ln SNR; a discrete classifier is asked at the nearest level it knows.
+        use: Which average of the weights; None for the recipe's choice.
+        root: Data root.
+        device: Where to compute.
+
+    Returns:
+        One entry per level, from noisy to clean.
+
+    Raises:
+        RecipeError: If the run trained no classifier.
+    """
+    classifier, data = run.classifier(use, device), load_data(run.recipe, split, root)
+    if data.labels is None:
+        raise ValueError(f"{data.name} {split} has no labels to compare with.")
+    levels = levels_at(run, log_snrs)
+    return [_at(classifier, level, data.images, data.labels, run.recipe.sample.batch, device) for level in levels]
+
+
+def levels_at(run: Run, log_snrs: Sequence[float]) -> list[Level]:
+    """Return the levels of a run's own process nearest to the given ln SNR, from noisy to clean, without repetition."""
+    recipe = run.recipe
+    context = context_of(recipe)
+    if asks(recipe.c_noise, "table"):
+        known = context["table"][1:]
+    else:  # the levels of training, at its scale
+        known = make(recipe.draw, context)((torch.arange(4096, dtype=torch.float64) + 0.5) / 4096)
+    nearest = {int((known.log_snr - wanted).abs().argmin()) for wanted in log_snrs}
+    return [known[i] for i in sorted(nearest, key=lambda i: float(known.log_snr[i]))]
+
+
+@torch.no_grad()
+def _at(
+    classifier: NoisyClassifier, level: Level, images: Tensor, labels: Tensor, batch: int, device: torch.device | str
+) -> Accuracy:
+    right, nats = 0, 0.0
+    for start in range(0, len(images), batch):
+        x0, label = to_float(images[start : start + batch]).to(device), labels[start : start + batch].to(device)
+        ids = torch.arange(start, start + len(x0))
+        n = noise.normal(ids, x0.shape[1:], purpose="accuracy", device=device, dtype=x0.dtype)
+        log_p = classifier(level.noisy(x0, n), level).log_softmax(1)
+        right += int((log_p.argmax(1) == label).sum())
+        nats -= float(log_p.gather(1, label[:, None]).sum())
+    share = right / len(images)
+    return Accuracy(float(level.log_snr), share, math.sqrt(share * (1 - share) / len(images)), nats / len(images))

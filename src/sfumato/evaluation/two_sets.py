@@ -1,0 +1,318 @@
+"""Any two sides, judged against each other: folders, zips, arrays, statistics, datasets.
+
+The first side plays the generated images, the second the reference.  Files are decoded a chunk at a time and become
+features at once; features are the only thing kept, in a temporary file, so memory does not grow with the number of
+images.  Images are recognised by the hash of their pixels: a set compared with itself is refused whatever its files are
+called.
+
+A statistics file holds a mean and a covariance only.  Against it there is a plain Frechet distance and no interval:
+nothing says how the mean would change with other images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from sfumato.data import load
+from sfumato.data.dataset import DataError
+from sfumato.data.gathering import Shape, read_all
+from sfumato.data.hashing import hash_images
+from sfumato.data.listing import open_listing
+from sfumato.evaluation.arrays import as_images, members, read_array
+from sfumato.metrics import rules
+from sfumato.metrics.features import Extractor, ImageShape, extractor, stream
+from sfumato.metrics.frechet import expected_bias, frechet_distance
+from sfumato.metrics.protocol import Reference
+from sfumato.metrics.score import Score, check_sizes, measure
+from sfumato.metrics.statistics import Features, Moments, blocks, check_features
+from sfumato.metrics.statistics_file import facts_of, load_statistics, save_statistics
+
+CHUNK = 250  # images decoded at once
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images that come in chunks.
+
+    Arguments:
+        name: What a table calls them.
+        count: How many there are.
+        shape: (C, H, W).
+        chunks: Starts over the chunks, uint8 (b, C, H, W).
+        codec: Formats of their files; "none" if they come of none.
+        split: Of a dataset; "all" otherwise.
+        rule: How they were chosen.
+        indices: Hash of which part of a source they are.
+    """
+
+    name: str
+    count: int
+    shape: ImageShape
+    chunks: Callable[[], Iterator[Tensor]]
+    codec: str = "none"
+    split: str = "all"
+    rule: str = ""
+    indices: str = ""
+
+
+class Given:
+    """Features that were computed elsewhere; a stand-in for the extractor that is not known.
+
+    Arguments:
+        dimension: Number of features.
+    """
+
+    def __init__(self, dimension: int):
+        self.name, self.dimension, self.weights_hash = "given", dimension, "unknown"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        raise ValueError("These features were computed elsewhere; images cannot be added to them.")
+
+    def describe(self) -> dict[str, Any]:
+        """Describe how an image becomes features: not known."""
+        return {"layer": "unknown", "dtype": "float32"}
+
+
+Side = Images | Features | Path  # a path is that of a statistics file
+
+
+def open_side(text: str, root: Path | str | None = None) -> Side:
+    """Open one side.
+
+    Arguments:
+        text: A folder or .zip of images, an .npy or .npz file of images, features or statistics, or a dataset, whose
+            split may follow an @: fashion-mnist@test (all of it unless given).
+        root: Data root.
+
+    Raises:
+        DataError: If there is no such thing, it is unsafe or damaged, or holds too few images.
+        ValueError: For an unknown dataset or split.
+    """
+    path = Path(text).expanduser()
+    if path.suffix in (".npy", ".npz") and path.is_file():
+        if path.suffix == ".npz" and members(path) & {"mu", "mean"}:
+            return path
+        array = read_array(path)
+        if array.dtype != np.uint8:
+            return check_features(array, f"features in {path}")
+        images = as_images(array, path)
+        parts = lambda: (torch.from_numpy(np.array(part)) for part in blocks(images, CHUNK))  # noqa: E731
+        return _counted(Images(path.stem, len(images), images.shape[1:], parts))
+    if path.is_dir() or path.suffix == ".zip":
+        return _files(path)
+    if path.suffix in (".npy", ".npz"):
+        raise DataError(f"There is no file {path}.")
+    name, _, split = text.partition("@")
+    data = load(name, split=split or "all", root=root)
+    return _counted(Images(name, len(data), data.shape, lambda: iter(data.images.split(CHUNK)), "none", data.split,
+                           data.rule, data.index_hash))  # fmt: skip
+
+
+def _counted(images: Images) -> Images:
+    if images.count < 2:
+        raise DataError(
+            f"{images.name} holds {images.count} image{'s' * (images.count != 1)}; a comparison needs at "
+            "least 2 on each side."
+        )
+    return images
+
+
+def _files(path: Path) -> Images:
+    listing = open_listing(path)
+    names = listing.names
+
+    def chunks() -> Iterator[Tensor]:
+        shape: torch.Size | None = None
+        for start in range(0, len(names), CHUNK):
+            part = decoded(names[start : start + CHUNK])
+            if shape not in (None, part.shape[1:]):
+                raise DataError(
+                    f"Images in {path} differ in shape: {tuple(shape or ())} and {tuple(part.shape[1:])}. "
+                    "`sfumato data check` lists them; prepare them in one size."
+                )
+            shape = part.shape[1:]
+            yield part
+
+    def decoded(some: tuple[str, ...]) -> Tensor:
+        found = read_all(listing, Shape(), some)
+        bad = [f"{f.name}: {f.fault}" for f in found if f.pixels is None]
+        if bad:
+            raise DataError(
+                f"{len(bad)} of the images in {path} are bad: {'; '.join(bad[:3])}. Nothing was scored; "
+                "`sfumato data check` lists them all."
+            )
+        return torch.from_numpy(np.stack([f.pixels for f in found if f.pixels is not None]))
+
+    codec = "+".join(sorted({Path(name).suffix.lower().lstrip(".") for name in names}))
+    shape = decoded(names[:1]).shape[1:]
+    return _counted(Images(path.name, len(names), (shape[0], shape[1], shape[2]), chunks, codec))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a comparison of two sides found.
+
+    Attributes:
+        scores: With intervals; none against a statistics file.
+        plain: The textbook Frechet distance.
+        equal_sets: What two sets of one kind and these sizes would give on average, for Gaussian features; None if n or
+            m is unknown.
+        n: Images of the first side.
+        m: Images of the second, 0 if unknown.
+        name: Of the plain distance.
+        flags: What a reader must know of it.
+    """
+
+    scores: tuple[Score, ...]
+    plain: float
+    equal_sets: float | None
+    n: int
+    m: int
+    name: str
+    flags: tuple[str, ...] = ()
+
+
+def compare_sides(
+    a: Side,
+    b: Side,
+    *,
+    extract: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    metrics: Sequence[str] = ("fd", "kid"),
+    save: Path | None = None,
+    quiet: bool = False,
+) -> Found:
+    """Judge one side against another.
+
+    Arguments:
+        a: Plays the generated images.
+        b: Plays the reference.
+        extract: Feature extractor of images; "random" unless given.
+        options: The extractor's own.
+        metrics: Distances of `metrics.score.METRICS`.
+        save: Where to write the second side's statistics, for later comparisons.
+        quiet: No progress bar.
+
+    Returns:
+        Scores, or the plain distance alone against statistics.
+
+    Raises:
+        SelfComparisonError: If more than 1% of the first side's images are in the second.
+        ValueError: If the sides do not fit each other or the metrics need more images.
+    """
+    if isinstance(a, Path):
+        raise ValueError(
+            "The first side plays the generated images and must be images or features; statistics can "
+            "only be the reference. Exchange the sides."
+        )
+    makers = {id(side): _extractor(side, extract, options) for side in (a, b) if isinstance(side, Images)}
+    known = list(makers.values())
+    if len(known) == 2 and known[0].describe()["resize"] == "none" and a.shape != b.shape:  # type: ignore[union-attr]
+        raise ValueError(
+            f"Images of {a.name} are {a.shape} and of {b.name} {b.shape}, and extractor "  # type: ignore
+            f"'{known[0].name}' does not resize. Prepare one of them in the other's size."
+        )
+    with tempfile.TemporaryDirectory(prefix="sfumato-") as folder:
+        x, x_hashes = _features(a, makers.get(id(a)), Path(folder) / "a.npy", quiet)
+        codec, name = (a.codec, a.name) if isinstance(a, Images) else ("none", "features")
+        if isinstance(b, Path):
+            return _against_statistics(x, b, known[0] if known else Given(x.shape[1]))
+        check_sizes(metrics, len(x), len(b) if isinstance(b, np.ndarray) else b.count)
+        y, y_hashes = _features(b, makers.get(id(b)), Path(folder) / "b.npy", quiet)
+        rules.check_self_comparison(x_hashes, y_hashes)
+        judge: Extractor = makers.get(id(b)) or Given(y.shape[1])
+        if len(known) == 1:
+            raise ValueError(
+                "One side is images and the other features of an unknown extractor. Give images on both "
+                "sides, or features on both."
+            )
+        reference = _reference(b, y_hashes)
+        scores = tuple(
+            measure(
+                one, x, y, judge, reference, class_prior=f"as in {name}", codec=codec, provenance={"generated": name}
+            )
+            for one in metrics
+        )
+        p, q = _moments(x), _moments(y)
+        if save is not None:
+            save_statistics(save, q, {"content_hash": reference.content_hash, "extractor": judge.name,
+                                      "weights_hash": judge.weights_hash, "features": judge.describe(),
+                                      "dataset": reference.dataset, "split": reference.split})  # fmt: skip
+        plain = next((s.plain for s in scores if s.protocol.metric == "FD"), None)
+        plain = frechet_distance(p.mean, p.cov, q.mean, q.cov) if plain is None else plain
+        spectrum = np.maximum(np.linalg.eigvalsh(q.cov), 1e-12)
+        return Found(scores, plain, expected_bias(spectrum, len(x), len(y)), len(x), len(y), f"FD[{judge.name}]")
+
+
+def _extractor(side: Images, name: str | None, options: Mapping[str, Any] | None) -> Extractor:
+    return extractor(name or "random", side.shape, options)
+
+
+def _features(
+    side: Images | Features, extract: Extractor | None, file: Path, quiet: bool
+) -> tuple[Features, np.ndarray]:
+    """Return (features, hashes of the images or of the rows)."""
+    if isinstance(side, np.ndarray):
+        return side, np.concatenate([_row_hashes(part) for part in blocks(side)])
+    assert extract is not None
+    rows = np.lib.format.open_memmap(file, "w+", np.float32, (side.count, extract.dimension))
+    hashes = np.empty((side.count, 32), np.uint8)
+    place = 0
+    with tqdm(total=side.count, unit="img", desc=f"features of {side.name}", disable=quiet, dynamic_ncols=True) as bar:
+        for images in side.chunks():
+            stop = place + len(images)
+            rows[place:stop] = next(stream(extract, [images]))
+            hashes[place:stop], place = hash_images(images), stop
+            bar.update(len(images))
+    rows.flush()
+    return np.load(file, mmap_mode="r", allow_pickle=False), hashes
+
+
+def _row_hashes(rows: Features) -> np.ndarray:
+    joined = b"".join(hashlib.sha256(np.ascontiguousarray(row).tobytes()).digest() for row in rows)
+    return np.frombuffer(joined, np.uint8).reshape(-1, 32)
+
+
+def _reference(side: Images | Features, hashes: np.ndarray) -> Reference:
+    content = hashlib.sha256(b"".join(sorted(bytes(row) for row in hashes))).hexdigest()
+    if isinstance(side, np.ndarray):
+        return Reference("features", content, "all", "", "", len(side))
+    return Reference(side.name, content, side.split, side.rule, side.indices, side.count, channels=side.shape[0],
+                     preprocessing=f"files: {side.codec}" if side.codec != "none" else "none")  # fmt: skip
+
+
+def _moments(features: Features) -> Moments:
+    parts = (Moments.of(part) for part in blocks(features))
+    total = next(parts)
+    for part in parts:
+        total = total + part
+    return total
+
+
+def _against_statistics(x: Features, path: Path, judge: Extractor) -> Found:
+    about = facts_of(path)
+    stated = about.get("extractor")
+    if stated is not None and stated != judge.name:
+        raise ValueError(
+            f"The statistics are of extractor '{stated}' and these features of '{judge.name}'. Use --extract {stated}."
+        )
+    if about.get("weights_hash", judge.weights_hash) != judge.weights_hash:
+        raise ValueError(f"The statistics are of other weights of '{judge.name}' than these features.")
+    p, held = _moments(x), load_statistics(path, x.shape[1])
+    plain = frechet_distance(p.mean, p.cov, held.mean, held.cov)
+    flags = ["plain value, biased upwards by finite n and m; no interval: a statistics file holds no images"]
+    flags += [] if held.verified else ["unverified reference: its number of images or content is unknown"]
+    flags += [f"too few images: n = {len(x)} < 10 d = {10 * x.shape[1]}"] if len(x) < 10 * x.shape[1] else []
+    spectrum = np.maximum(np.linalg.eigvalsh(held.cov), 1e-12)
+    bias = expected_bias(spectrum, len(x), held.n) if held.n else None
+    return Found((), plain, bias, len(x), held.n, f"FD[{judge.name}]", tuple(flags))

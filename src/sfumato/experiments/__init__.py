@@ -1,0 +1,1 @@
+"""The engine of studies: rows trained and judged, costs, verdicts, pages, jobs."""

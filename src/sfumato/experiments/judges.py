@@ -1,0 +1,189 @@
+"""What a row of a study is scored by, where that is not the whole of what its run makes.
+
+    OneClass     a class: images asked for it, against real images of it
+    Estimates    the estimate of x0 after k of N steps, in place of the finished image
+    RealImages   real images as if they were generated: the floor at a number of images
+
+A judge is a frozen dataclass. Its repr is part of the key of its results, so a changed judge judges anew.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sfumato.core.images import to_uint8
+from sfumato.data.dataset import Dataset
+from sfumato.evaluation import cached_features, reference_of
+from sfumato.experiments.study import Asked, StudyError
+from sfumato.metrics.calibration import floor
+from sfumato.metrics.features import extractor, features_of
+from sfumato.metrics.score import Score, measure, with_floor
+from sfumato.processes.machine import default_device
+from sfumato.runs.recipe import Recipe
+from sfumato.runs.run import Run, load_data
+from sfumato.sources import balanced_labels
+
+FLOOR_REPEATS = 4
+
+
+@dataclass(frozen=True)
+class OneClass:
+    """Score images of one class against real images of that class.
+
+    Attributes:
+        name: The class. A model of that class alone, or one without labels, is not asked for it.
+        asked: Whether the model is; False to judge everything it makes as if it were of this class.
+    """
+
+    name: str
+    asked: bool = True
+
+    def label(self, run: Run) -> int | None:
+        """Return the number that a run knows the class by; None if it is not asked for it."""
+        return list(run.classes).index(self.name) if self.asked and run.classes else None
+
+    def __call__(self, asked: Asked) -> tuple[dict[str, Score], dict[str, Any]]:
+        """Return scores by metric, and facts."""
+        run = _run(asked)
+        label = self.label(run)
+        data = replace(asked.recipe.data, classes=(self.name,), first=None)
+        labels = None if label is None else torch.full((asked.study.n,), label)
+        return _scores(asked, replace(asked.recipe, data=data), _images(run, asked, labels), f"class {self.name}")
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Score the estimates of x0 that the walk has after some of its steps.
+
+    Attributes:
+        step: After how many steps, from 1 on.
+    """
+
+    step: int
+
+    def __call__(self, asked: Asked) -> tuple[dict[str, Score], dict[str, Any]]:
+        """Return scores by metric, and facts: the level's sigma/alpha among them."""
+        run = _run(asked)
+        walk = run.diffusion(device=asked.device or default_device())
+        labels = balanced_labels(asked.study.n, walk.classes)
+        nsr = float(walk.grid[self.step - 1].nsr)
+
+        def estimates(seeds: range, chosen: Tensor | None) -> Tensor:
+            for k, state in enumerate(walk.states(seeds, chosen), start=1):
+                if k == self.step:
+                    return to_uint8(state.x0).cpu()
+            raise StudyError(f"{run.path} walks fewer than {self.step} steps.")
+
+        images, facts = _made(estimates, asked.study.n, labels, walk.batch)
+        facts |= {"nfe": self.step, "nsr": nsr, "images_seen": run.checkpoint.state["seen"]}
+        return _scores(asked, asked.recipe, (images, facts), "uniform" if walk.classes else "unconditional", labels)
+
+
+@dataclass(frozen=True)
+class RealImages:
+    """Score real training images against the reference, as if they were generated.
+
+    Attributes:
+        n: How many.
+        repeats: Draws whose mean is taken.
+    """
+
+    n: int
+    repeats: int = 8
+
+    def __call__(self, asked: Asked) -> tuple[dict[str, Score], dict[str, Any]]:
+        """Return scores by metric, and facts."""
+        real = load_data(asked.recipe, asked.study.split, asked.root)
+        pool = load_data(replace(asked.recipe, data=replace(asked.recipe.data, first=None)), "train", asked.root)
+        extract = extractor(asked.recipe.evaluate.extractor, real.shape)
+        reference, drawn = cached_features(extract, real), cached_features(extract, pool)
+        scores = {
+            metric: floor(
+                metric, drawn, self.n, extract, reference_of(real), reference_features=reference, repeats=self.repeats
+            )
+            for metric in asked.study.metrics
+        }
+        return scores, {"nfe": 0, "pool": len(pool), "repeats": self.repeats}
+
+
+def _run(asked: Asked) -> Run:
+    if asked.run is None:
+        raise StudyError("This judge looks at the images of a run, and the row has none.")
+    return asked.run
+
+
+def _images(run: Run, asked: Asked, labels: Tensor | None) -> tuple[Tensor, dict[str, Any]]:
+    """Return the images of seeds 0 .. n of a run, and the facts of making them."""
+    source, asked_of = run.counted(device=asked.device or default_device())
+    images, facts = _made(lambda seeds, chosen: source(seeds, chosen), asked.study.n, labels, source.batch)
+    saved = run.checkpoint.state
+    own, weak = asked_of()
+    facts |= {"nfe": round((own + weak) / asked.study.n, 2), "images_seen": saved["seen"], **run.making}
+    return images, facts | {"training_seconds": round(saved["elapsed"], 1)}
+
+
+def _made(
+    make: Callable[[range, Tensor | None], Tensor], n: int, labels: Tensor | None, batch: int
+) -> tuple[Tensor, dict[str, Any]]:
+    began, parts = time.monotonic(), []
+    for start in range(0, n, batch):
+        stop = min(n, start + batch)
+        parts.append(make(range(start, stop), None if labels is None else labels[start:stop]))
+    return torch.cat(parts), {"images_per_second": round(n / (time.monotonic() - began), 2)}
+
+
+def _scores(
+    asked: Asked, recipe: Recipe, made: tuple[Tensor, dict[str, Any]], prior: str, labels: Tensor | None = None
+) -> tuple[dict[str, Score], dict[str, Any]]:
+    """Score images against the real ones of a recipe's data, beside their floor; `labels` if they were chosen."""
+    images, facts = made
+    real, training = (load_data(recipe, split, asked.root) for split in (asked.study.split, "train"))
+    extract = extractor(recipe.evaluate.extractor, real.shape)
+    generated, reference = _features(extract, images), cached_features(extract, real)
+    found = {}
+    for metric in asked.study.metrics:
+        score = measure(
+            metric,
+            generated,
+            reference,
+            extract,
+            reference_of(real),
+            strata=(_chosen(labels), _chosen(real.labels)),
+            class_prior=prior,
+            provenance=facts,
+        )
+        if len(images) <= len(training):
+            score = with_floor(score, _floor(metric, training, len(images), real, extract, reference))
+        found[metric] = score
+    return found, facts
+
+
+def _chosen(labels: Tensor | None) -> np.ndarray | None:
+    """Return labels if they are of several classes in equal numbers, which is then a choice and not chance."""
+    if labels is None:
+        return None
+    counts = torch.bincount(labels)
+    return labels.numpy() if len(counts) > 1 and int(counts.max() - counts.min()) <= 1 else None
+
+
+def _features(extract: Any, images: Tensor) -> np.ndarray:
+    return np.concatenate([features_of(extract, part) for part in images.split(500)])
+
+
+def _floor(metric: str, pool: Dataset, n: int, real: Dataset, extract: Any, reference: np.ndarray) -> Score:
+    return floor(
+        metric,
+        cached_features(extract, pool),
+        n,
+        extract,
+        reference_of(real),
+        reference_features=reference,
+        repeats=FLOOR_REPEATS,
+    )

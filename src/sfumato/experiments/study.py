@@ -1,0 +1,262 @@
+"""What a study is: a table of rows, each a trained run and a way to sample it, and the orderings it is asked about.
+
+    run         a recipe, trained once for every training seed; rows with one `run` share it
+    settings    overrides of the trained run's sampling, evaluation or image size
+    guide       a noisy classifier that guides the row's samples, trained beside the runs
+    judge       what is scored: all images the model makes, unless a row says otherwise (`_judges`)
+    ordering    rows along which a score is said to rise: by a paper, or by us before measuring
+
+A study says what varies and what is held equal, in words and in its rows. All rows are judged by the same images'
+seeds, so two rows of one run are compared in pairs. A study is one file of this room and one function of its name,
+``families(scale) -> Study``; nothing is registered.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeVar
+
+from sfumato.core.find import UnknownNameError, entries, nearest
+from sfumato.metrics.score import Score, find_metric
+from sfumato.runs.recipe import Recipe, differences
+
+if typing.TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    from sfumato.experiments.work import Outcome
+    from sfumato.runs.run import Run
+
+Scale = Literal["tiny", "cpu", "lossy", "paper"]
+SCALES: tuple[str, ...] = typing.get_args(Scale)
+Picture = typing.Union["Image.Image", "Figure"]
+Pictures = Callable[["Study", Sequence["Outcome"]], Mapping[str, Picture]]
+Setting = TypeVar("Setting")
+
+
+class StudyError(ValueError):
+    """A study that contradicts itself, or a size it does not have."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a judge is asked to score.
+
+    Attributes:
+        study: Says how many images, which metrics and which split.
+        recipe: As the row is sampled.
+        run: Trained, with that recipe; None for a row without one.
+        root: Data root.
+        device: Where to sample.
+        quiet: No progress bar.
+    """
+
+    study: Study
+    recipe: Recipe
+    run: Run | None
+    root: Path | str | None
+    device: torch.device | str | None
+    quiet: bool
+
+
+class Judge(typing.Protocol):
+    """Score what a row shows. A judge is a frozen dataclass: what it looks at is its fields, which its repr shows."""
+
+    def __call__(self, asked: Asked) -> tuple[dict[str, Score], dict[str, Any]]:
+        """Return scores by metric, and facts about how they were made ("nfe", "images_per_second")."""
+        ...
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        name: Of the row.
+        recipe: What is trained.
+        settings: Overrides of the trained run, e.g. ("sample.grid.steps=10",).
+        run: Name of the trained run; the row's own name if empty.
+        line: Which line of a figure the row is a point of.
+        x: Where on it; None for its measured number of function evaluations.
+        paper: The number a paper reports for this row; None if there is none.
+        guide: Name of a classifier of `Study.guides` that guides the samples; "" for none.
+        judge: What is scored; None for all images of the run, by `evaluation.evaluate`.
+        untrained: Whether the row has no run: its judge looks at real images only.
+    """
+
+    name: str
+    recipe: Recipe
+    settings: tuple[str, ...] = ()
+    run: str = ""
+    line: str = ""
+    x: float | None = None
+    paper: float | None = None
+    guide: str = ""
+    judge: Judge | None = None
+    untrained: bool = False
+
+    @property
+    def trained(self) -> str:
+        """Name of the run that the row samples."""
+        return self.run or self.name
+
+
+@dataclass(frozen=True)
+class Ordering:
+    """Rows along which a score is said to rise.
+
+    Attributes:
+        claim: In words, with N where it matters.
+        rows: Names, from the lowest score to the highest.
+        metric: Which score.
+        source: Who says so.
+    """
+
+    claim: str
+    rows: tuple[str, ...]
+    metric: str = "fd"
+    source: str = ""
+
+
+def no_pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture]:
+    """Draw nothing."""
+    return {}
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question and the table that answers it.
+
+    Attributes:
+        name: Of its file and function, with dashes.
+        scale: At which size this is.
+        question: One sentence.
+        varies: What differs between rows.
+        equal: What does not.
+        by: What `Row.x` counts, the heading of its column.
+        rows: See `Row`.
+        metrics: Names of `metrics.score.METRICS`; the first is the one rows are ranked by.
+        n: Generated images a row is judged by.
+        seeds: Training seeds; each run is trained once for each.
+        split: Real images to compare with.
+        orderings: See `Ordering`.
+        paper: Where the numbers of `Row.paper` come from.
+        ranked: Whether rows are sorted by the first metric.
+        guides: Noisy classifiers to train, by name.
+        timed: Whether the table shows minutes of training and images sampled per second.
+        plain: Whether the table shows the textbook value of the first metric, with its finite-sample bias.
+        pictures: Draws figures and sheets from the outcomes.
+    """
+
+    name: str
+    scale: str
+    question: str
+    varies: str
+    equal: str
+    by: str
+    rows: tuple[Row, ...]
+    metrics: tuple[str, ...] = ("fd", "kid")
+    n: int = 2000
+    seeds: tuple[int, ...] = (0,)
+    split: str = "test"
+    orderings: tuple[Ordering, ...] = ()
+    paper: str = ""
+    ranked: bool = False
+    pictures: Pictures = field(default=no_pictures, repr=False)
+    guides: Mapping[str, Recipe] = field(default_factory=dict)
+    timed: bool = False
+    plain: bool = False
+
+    def __post_init__(self) -> None:
+        names = [row.name for row in self.rows]
+        if not names or len(set(names)) != len(names) or not self.seeds:
+            raise StudyError(f"{self.name} needs rows with distinct names and a seed; got {names}, {self.seeds}.")
+        for metric in self.metrics:
+            find_metric(metric)
+        for name, recipe in self.runs.items():
+            for row in self.rows:
+                if row.trained == name and (changed := differences(recipe, row.recipe)):
+                    raise StudyError(f"{self.name}: rows of run {name!r} train different recipes: {changed}.")
+        for row in self.rows:
+            if row.guide and row.guide not in self.guides:
+                raise StudyError(nearest(f"guide of row {row.name} in {self.name}", row.guide, self.guides))
+        for ordering in self.orderings:
+            for row_name in ordering.rows:
+                if row_name not in names:
+                    raise StudyError(nearest(f"row in an ordering of {self.name}", row_name, names))
+            if ordering.metric not in self.metrics or len(ordering.rows) < 2:
+                raise StudyError(f"{self.name}: '{ordering.claim}' needs two rows and a metric of {self.metrics}.")
+
+    @property
+    def runs(self) -> dict[str, Recipe]:
+        """The recipes to train, by name, in order of first use."""
+        first: dict[str, Recipe] = {}
+        for row in self.rows:
+            if not row.untrained:
+                first.setdefault(row.trained, row.recipe)
+        return first
+
+    def resized(self, **fields: Any) -> Study:
+        """Return the study with fields replaced, e.g. n or seeds."""
+        return replace(self, **fields)
+
+    def only(self, names: Sequence[str]) -> Study:
+        """Return the study with some of its rows, in its own order, and the orderings that are between them.
+
+        Raises:
+            StudyError: For a row it does not have; the nearest is offered.
+        """
+        known = [row.name for row in self.rows]
+        for name in names:
+            if name not in known:
+                raise StudyError(nearest(f"row of {self.name}", name, known))
+        rows = tuple(row for row in self.rows if row.name in names)
+        orderings = tuple(o for o in self.orderings if set(o.rows) <= set(names))
+        used = {row.guide for row in rows}
+        guides = {name: recipe for name, recipe in self.guides.items() if name in used}
+        return replace(self, rows=rows, orderings=orderings, guides=guides)
+
+
+def studies() -> dict[str, Callable[..., Study]]:
+    """Return every study by name: the entries of this room that take a scale."""
+    return {name: entry for name, entry in entries("studies").items() if "scale" in inspect.signature(entry).parameters}
+
+
+def find_study(name: str, scale: str) -> Study:
+    """Return a study at a size.
+
+    Arguments:
+        name: Of the study; dashes and underscores are the same.
+        scale: "tiny", "cpu", "lossy" or "paper".
+
+    Raises:
+        UnknownNameError: For an unknown study; the nearest is offered.
+        StudyError: For a size it does not have.
+    """
+    known, key = studies(), name.replace("_", "-")
+    if key not in known:
+        raise UnknownNameError(nearest("study", name, known))
+    if scale not in SCALES:
+        raise StudyError(nearest("scale", scale, SCALES))
+    return known[key](scale)
+
+
+def at(scale: str, sizes: Mapping[str, Setting]) -> Setting:
+    """Return a study's settings at a scale.
+
+    Arguments:
+        scale: Which.
+        sizes: Scale -> settings.
+
+    Raises:
+        StudyError: If the study does not exist at that scale.
+    """
+    if scale not in sizes:
+        raise StudyError(nearest("scale of this study", scale, sizes))
+    return sizes[scale]

@@ -1,0 +1,161 @@
+"""One page over the results of studies: what held, what did not, what was inside the noise.
+
+It reads the JSON that `_pages.write` left, and nothing else: every number on the page is one of a study's, with its
+interval, n and floor, beside the command that makes it again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sfumato.report.table import Cell, Row, markdown_table
+
+HEADINGS = {True: "What held", False: "What did not", None: "Inside the noise, or not measured"}
+EMPTY = {
+    True: "No ordering has been found to hold yet.",
+    False: "No ordering has been found not to hold.",
+    None: "No ordering was left untold.",
+}
+
+
+def results_of(folder: Path) -> list[dict[str, Any]]:
+    """Return the results of the studies below a folder, by name and scale.
+
+    Arguments:
+        folder: Holds NAME.json files of `sfumato study`, at any depth.
+
+    Raises:
+        ValueError: Naming a file that is not JSON.
+    """
+    found = []
+    for file in sorted(folder.rglob("*.json")):
+        try:
+            tree = json.loads(file.read_text())
+        except ValueError as error:
+            raise ValueError(f"{file} is not JSON ({error}). Run its study again, or move it away.") from None
+        if isinstance(tree, dict) and {"question", "orderings", "rows", "command"} <= set(tree):
+            found.append({**tree, "file": file})
+    return sorted(found, key=lambda tree: (tree["name"], tree["scale"]))
+
+
+def summary(results: Sequence[Mapping[str, Any]], page: Path) -> str:
+    """Write the page.
+
+    Arguments:
+        results: From `results_of`.
+        page: Where it will lie, for links.
+    """
+    parts = [
+        "# Studies: what held, what did not, what was inside the noise",
+        "Written by `sfumato studies` from the studies' own results. An ordering holds if it is seen beyond the 95% "
+        "noise of the images in every training seed; it does not if the reverse is. Scores are compared within a study "
+        "only.",
+    ]
+    for holds, heading in HEADINGS.items():
+        rows: list[Row] = [
+            {"study": _link(tree, page), "ordering": o["claim"], "said by": o["source"] or None, "here": o["words"]}
+            for tree in results
+            for o in tree["orderings"]
+            if o["holds"] is holds
+        ]
+        parts += [f"## {heading}", markdown_table(rows) if rows else EMPTY[holds]]
+    parts.append("## Every study")
+    table: list[Row] = [
+        {
+            "study": _link(tree, page),
+            "question": tree["question"],
+            "scale": tree["scale"],
+            "training seeds": len(tree["seeds"]),
+            "n": tree["n"],
+            "best row": _best(tree),
+            "floor": _floor(tree),
+            "command": f"`{tree['command']}`",
+        }
+        for tree in results
+    ]
+    parts.append(markdown_table(table) if table else "No study has been run yet. `sfumato list studies` names them.")
+    return "\n\n".join(parts) + "\n"
+
+
+MARKS = ("<!-- studies -->", "<!-- /studies -->")
+
+
+def in_short(results: Sequence[Mapping[str, Any]], page: Path, readme: Path) -> str:
+    """Return a table of the studies for a README: how many orderings held, did not, or could not be told.
+
+    Arguments:
+        results: From `results_of`.
+        page: Of the summary, to link to.
+        readme: Where the table will stand.
+    """
+    rows: list[Row] = []
+    for tree in results:
+        told = [o["holds"] for o in tree["orderings"]]
+        rows.append(
+            {
+                "study": _link(tree, readme),
+                "question": tree["question"],
+                "n": tree["n"],
+                "held": told.count(True),
+                "did not": told.count(False),
+                "inside the noise": told.count(None),
+                "best row": _best(tree),
+            }
+        )
+    link = Path(os.path.relpath(page, readme.parent)).as_posix()
+    return (markdown_table(rows) if rows else "No study has been run yet.") + f"\n\nClaim by claim: [{link}]({link})."
+
+
+def placed(text: str, part: str, name: str) -> str:
+    """Return a text whose part between `MARKS` is replaced.
+
+    Arguments:
+        text: Holds both marks.
+        part: New.
+        name: Of the file, for the error.
+
+    Raises:
+        ValueError: If a mark is missing.
+    """
+    first, last = MARKS
+    if text.count(first) != 1 or text.count(last) != 1 or text.index(first) > text.index(last):
+        raise ValueError(f"{name} needs one line {first} and, below it, one line {last}; the table goes between them.")
+    head, rest = text.split(first)
+    return f"{head}{first}\n{part}\n{last}{rest.split(last)[1]}"
+
+
+def _link(tree: Mapping[str, Any], page: Path) -> str:
+    target = os.path.relpath(Path(tree["file"]).with_suffix(".md"), page.parent)
+    name = tree["name"] if tree["scale"] == "cpu" else f"{tree['name']}, {tree['scale']}"
+    return f"[{name}]({Path(target).as_posix()})"
+
+
+def _scores(tree: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    metric = tree["metrics"][0]
+    return [(row["row"], row["scores"][metric]) for row in tree["rows"] if metric in row["scores"]]
+
+
+def _best(tree: Mapping[str, Any]) -> str | None:
+    """Return the row with the lowest first score, mean over training seeds, in words."""
+    by_row: dict[str, list[dict[str, Any]]] = {}
+    for name, score in _scores(tree):
+        by_row.setdefault(name, []).append(score)
+    if not by_row:
+        return None
+    name, scores = min(by_row.items(), key=lambda item: sum(s["value"] for s in item[1]) / len(item[1]))
+    return f"{name}: {scores[0]['name']} {_mean(scores)}"
+
+
+def _mean(scores: Sequence[Mapping[str, Any]]) -> Cell:
+    count = len(scores)
+    low, high = (sum(s["interval"][i] for s in scores) / count for i in (0, 1))
+    return Cell(sum(s["value"] for s in scores) / count, (low, high), "")
+
+
+def _floor(tree: Mapping[str, Any]) -> str | None:
+    floors = [score["floor"] for _, score in _scores(tree) if score.get("floor")]
+    return str(_mean(floors[:1])) if floors else None

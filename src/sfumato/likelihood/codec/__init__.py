@@ -1,0 +1,1 @@
+"""Coding images with a model: entropy coder, channel, steps, container, rate."""

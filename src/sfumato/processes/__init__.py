@@ -1,0 +1,1 @@
+"""Several processes of one training or evaluation: who does what, and who is alive. Knows no recipe."""

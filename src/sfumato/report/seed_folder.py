@@ -1,0 +1,142 @@
+"""Images as files, one verified entry a seed, so that a killed run loses nothing and a restart makes what is missing.
+
+An entry is ``seed-000000007.png``, signed with its seed, label and settings (`report.signature`).
+It is written under another name, flushed and renamed, so an entry is whole or absent; on a restart each entry
+is decoded and its hash compared, and one that does not match is made again.
+
+Seeds are computed in fixed blocks, those of the first run: a block with anything missing is computed whole and only
+the missing entries are written, so the set equals an uninterrupted run's, bit for bit. Several processes share a folder
+of one file system: each looks at its own blocks, then the incomplete ones are dealt anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sfumato.core.images import NonFiniteError, finite, to_uint8
+from sfumato.processes.ranks import Ranks
+from sfumato.report.signature import SignatureError, picture_of, read, signed
+from sfumato.sources import Maker
+
+
+class SettingsError(ValueError):
+    """A folder that holds images of other settings."""
+
+
+def fill(
+    folder: Path,
+    source: Maker,
+    seeds: Sequence[int],
+    labels: Tensor | None,
+    settings: Mapping[str, Any],
+    progress: Callable[[int], None] | None = None,
+    ranks: Ranks = Ranks(),
+) -> int:
+    """Write the images of the seeds that are missing.
+
+    Arguments:
+        folder: Where entries go; made if missing.
+        source: Makes the images.
+        seeds: Distinct.
+        labels: int64 (B,) or None.
+        settings: JSON values that decide the images (checkpoint, sampler, grid, guidance, batch).
+        progress: Told the number of images done by all processes after every block of this one.
+        ranks: The processes that share the work.
+
+    Returns:
+        How many entries were written by all processes; the others were there.
+
+    Raises:
+        SettingsError: If the folder holds images of other settings.
+        NonFiniteError: After everything else is written, if any image holds NaN or infinity; none of those is.
+    """
+    text = json.dumps(settings, sort_keys=True)
+    with ranks.in_turn():
+        if ranks.first:
+            folder.mkdir(parents=True, exist_ok=True)
+            _claim(folder, text)
+    names = {seed: folder / f"seed-{seed:09d}.png" for seed in seeds}
+    tags = {
+        s: {"seed": s, "label": None if labels is None else int(labels[i]), "settings": text}
+        for i, s in enumerate(seeds)
+    }
+    lacking = [
+        (part, missing)
+        for part in ranks.deal(len(seeds), source.batch)
+        if (missing := [seed for seed in seeds[part] if not whole(names[seed], tags[seed])])
+    ]
+    lacking = sorted((found for own in ranks.gather(lacking) for found in own), key=lambda found: found[0].start)
+    sizes = [len(seeds[part]) for part, _ in lacking]
+    if progress is not None:
+        progress(len(seeds) - sum(sizes))
+    written, bad = 0, []
+    for k in range(ranks.rank, len(lacking), ranks.world):
+        part, missing = lacking[k]
+        floats = source.floats(seeds[part], None if labels is None else labels[part])
+        good = finite(floats)
+        for i, seed in enumerate(seeds[part]):
+            if seed in missing and bool(good[i]):
+                image = to_uint8(floats[i : i + 1], source.quantisation)[0].cpu()
+                _write(names[seed], image, tags[seed])
+                written += 1
+        bad += [seed for i, seed in enumerate(seeds[part]) if not bool(good[i])]
+        if progress is not None:  # while this process made a block, so did the others
+            progress(sum(sizes[k - ranks.rank : k - ranks.rank + ranks.world]))
+    found_by_all = ranks.gather((written, bad))
+    written, bad = sum(n for n, _ in found_by_all), sorted(seed for _, seeds_ in found_by_all for seed in seeds_)
+    if bad:
+        raise NonFiniteError(
+            f"{len(bad)} of {len(seeds)} images hold NaN or infinity and were not written (seeds {bad[:8]}); the other "
+            f"{len(seeds) - len(bad)} are in {folder}. Look at the checkpoint, the step count and the guidance weight."
+        )
+    return written
+
+
+def whole(path: Path, tag: Mapping[str, Any]) -> bool:
+    """Return whether an entry is there, decodes, and is what its text says: the wanted seed, label and settings.
+
+    Arguments:
+        path: Of the entry.
+        tag: What should have made it.
+    """
+    try:
+        return read(path)[1] == tag
+    except (SignatureError, OSError):
+        return False
+
+
+def _claim(folder: Path, text: str) -> None:
+    """Write down the folder's settings, or refuse a folder of other ones."""
+    from sfumato.runs.checkpoint import replace_json
+
+    file = folder / "settings.json"
+    if not file.exists():
+        replace_json(file, json.loads(text))
+    elif json.dumps(json.loads(file.read_text()), sort_keys=True) != text:
+        from sfumato.runs.recipe import differences
+
+        changed = differences(json.loads(file.read_text()), json.loads(text))
+        lines = "\n".join(f"  {path}: {old} -> {new}" for path, (old, new) in changed.items())
+        raise SettingsError(
+            f"{folder} holds images of other settings:\n{lines}\nName another folder, or make the same images."
+        )
+
+
+def _write(path: Path, image: Tensor, tag: Mapping[str, Any]) -> None:
+    picture = picture_of(image)
+    info = signed(picture, tag)
+    partial = path.with_suffix(".tmp")
+    try:
+        with open(partial, "wb") as file:
+            picture.save(file, format="PNG", pnginfo=info)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

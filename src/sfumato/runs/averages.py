@@ -1,0 +1,204 @@
+"""Averages of any length after training, from snapshots of two.
+
+A power-function average (`training.ema`) at time t weights the weights of time tau in [0, t] by the density
+
+    p(tau) = (gamma + 1) tau^gamma / t^(gamma + 1)
+
+A run that keeps snapshots of a few such averages at a few times holds functions that span, nearly, every other
+profile: the wanted one is fitted by the combination of least squared error that weighs 1 in all,
+
+    minimise |sum_i w_i p_i - p|^2  subject to  sum_i w_i = 1,
+
+and the same combination of the stored weights is the wanted average, since averaging is linear. With gammas a, b and
+times s <= t the inner products are
+
+    <p_a,s , p_b,t> = (a + 1)(b + 1) / (a + b + 1) * (s / t)^b / t.
+
+The remaining error |sum w_i p_i - p| / |p| says how far a width can be trusted: it is small between the widths kept and
+somewhat beyond, and grows when a width is much narrower than the distance of snapshots.
+
+References:
+    Karras et al. Analyzing and Improving the Training Dynamics of Diffusion Models. 2024, section 3 and appendix C.
+    https://arxiv.org/abs/2312.02696
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from sfumato.runs import checkpoint
+from sfumato.runs.recipe import RecipeError
+
+GROUP = "ema-power-"  # file of a power-function average in a snapshot
+WORST = 0.3  # relative error of a fit above which a width is refused
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The weight that an average gives to the past.
+
+    Attributes:
+        width: sigma_rel.
+        seen: Images seen when it was taken, > 0.
+    """
+
+    width: float
+    seen: int
+
+
+def gamma_of(sigma_rel: float) -> float:
+    """Invert ``sigma_rel(gamma)``: the largest real root of the cubic in EDM2's appendix C.
+
+    >>> round(gamma_of(0.10), 2), round(gamma_of(0.05), 2)
+    (6.94, 16.97)
+    """
+    if not 0 < sigma_rel < 0.28:
+        raise RecipeError(f"The relative width of an average must lie in (0, 0.28); got {sigma_rel}.")
+    t = sigma_rel**-2
+    return float(np.roots([1, 7, 16 - t, 12 - t]).real.max())
+
+
+def inner(a: Sequence[Profile], b: Sequence[Profile], unit: int) -> np.ndarray:
+    """Return the inner products of profiles, shape (len(a), len(b)), with time in units of `unit` images."""
+    gammas = [np.array([gamma_of(p.width) for p in profiles]) for profiles in (a, b)]
+    times = [np.array([p.seen / unit for p in profiles]) for profiles in (a, b)]
+    ga, gb = gammas[0][:, None], gammas[1][None, :]
+    ta, tb = times[0][:, None], times[1][None, :]
+    later, power = np.maximum(ta, tb), np.where(ta <= tb, gb, ga)
+    share: np.ndarray = (ga + 1) * (gb + 1) / (ga + gb + 1) * (np.minimum(ta, tb) / later) ** power / later
+    return share
+
+
+def fit(kept: Sequence[Profile], wanted: Profile) -> tuple[np.ndarray, float]:
+    """Return the weights of kept averages that make the wanted one, and the relative error of its profile.
+
+    Arguments:
+        kept: Profiles of the snapshots.
+        wanted: The profile to make; its time must not lie beyond the last snapshot.
+
+    Raises:
+        RecipeError: If nothing is kept.
+
+    >>> weights, error = fit([Profile(0.05, 100), Profile(0.10, 100)], Profile(0.10, 100))
+    >>> weights.round(6).tolist(), error < 1e-6
+    ([0.0, 1.0], True)
+    """
+    if not kept:
+        raise RecipeError("There are no snapshots to make an average from. Train with ema.snapshots=16, for example.")
+    n, unit = len(kept), wanted.seen
+    gram, target = inner(kept, kept, unit), inner(kept, [wanted], unit)[:, 0]
+    system = np.ones((n + 1, n + 1))
+    system[:n, :n], system[n, n] = gram, 0.0
+    weights = np.linalg.lstsq(system, np.append(target, 1.0), rcond=1e-13)[0][:n]
+    size = float(inner([wanted], [wanted], unit)[0, 0])
+    rest = float(weights @ gram @ weights - 2 * weights @ target) + size
+    return weights, (max(0.0, rest) / size) ** 0.5
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """An average made after training.
+
+    Attributes:
+        tensors: The state dict of the network.
+        error: Relative error of its profile, see `fit`.
+        seen: Images seen at its end.
+        step: The training step at its end.
+        snapshots: How many were combined.
+    """
+
+    tensors: dict[str, Tensor]
+    error: float
+    seen: int
+    step: int
+    snapshots: int
+
+
+def reconstruct(run: Path, width: float) -> Fitted:
+    """Make the average of a width at the end of a run from its snapshots.
+
+    Arguments:
+        run: The run's directory.
+        width: sigma_rel, in (0, 0.28).
+
+    Raises:
+        RecipeError: If there are no snapshots, or they cannot make this width; the message says what they can.
+        CheckpointError: If a snapshot is damaged.
+    """
+    folder = run / "snapshots"
+    steps = checkpoint.steps(folder)
+    if not steps:
+        raise RecipeError(f"{run} has no snapshots. Train with ema.snapshots=16, for example, to keep them.")
+    profiles, groups = [], []
+    for step in steps:
+        state = checkpoint.load(folder / f"step-{step}", ()).state
+        for name in state["averages"]:
+            profiles.append(Profile(float(name), state["seen"]))
+            groups.append((step, GROUP + name))
+    end = profiles[-1].seen
+    weights, error = fit(profiles, Profile(width, end))
+    if error > WORST:
+        raise RecipeError(
+            f"The snapshots of {run} cannot make an average of width {width:g}: its profile would be off by "
+            f"{100 * error:.0f}%. They hold widths {', '.join(sorted({f'{p.width:g}' for p in profiles}))} at "
+            f"{len(steps)} moments; take a wider one, or train with more ema.snapshots."
+        )
+    sums: dict[str, Tensor] = {}
+    for step in steps:
+        wanted = [(g, w) for (s, g), w in zip(groups, weights) if s == step]
+        saved = checkpoint.load(folder / f"step-{step}", tuple(g for g, _ in wanted))
+        for group, weight in wanted:
+            for key, value in saved.tensors[group].items():
+                if not value.is_floating_point():
+                    sums[key] = value
+                elif key in sums:
+                    sums[key].add_(value.double(), alpha=float(weight))
+                else:
+                    sums[key] = value.double() * float(weight)
+    tensors = {k: v.float() if v.is_floating_point() else v for k, v in sums.items()}
+    return Fitted(tensors, error, end, steps[-1], len(steps))
+
+
+def name_of(width: float) -> str:
+    """Return the name under which an average of a width is used: `--use post-0.080`."""
+    return f"post-{width:.3f}"
+
+
+def store(run: Path, width: float, made: Fitted, selected: Mapping[str, Any] | None = None) -> str:
+    """Write an average into RUN/averages and return its name.
+
+    Arguments:
+        run: The run's directory.
+        width: Its width.
+        made: The average.
+        selected: How it was chosen among others, if it was: metric, reference, candidates.
+    """
+    name = name_of(width)
+    state: dict[str, Any] = {"seen": made.seen, "step": made.step, "width": width}
+    state |= {"error": made.error, "snapshots": made.snapshots}
+    state |= {"selected": dict(selected)} if selected else {}
+    checkpoint.save(run / "averages" / name, made.step, {"network": made.tensors}, state)
+    return name
+
+
+def stored(run: Path) -> list[str]:
+    """Return the names of the averages made after training."""
+    return sorted(p.name for p in (run / "averages").glob("*") if p.is_dir() and checkpoint.steps(p))
+
+
+def load(run: Path, name: str) -> checkpoint.Checkpoint:
+    """Read an average made after training.
+
+    Raises:
+        RecipeError: If there is none of this name.
+    """
+    found = checkpoint.latest(run / "averages" / name)
+    if found is None:
+        raise RecipeError(f"{run} has no average {name!r}. Make it with: sfumato ema {run} --width {name[5:] or '0.1'}")
+    return found

@@ -1,0 +1,168 @@
+"""Check guidance: what a model is guided by must be something it has learned, at levels that its guides know.
+
+    weights       labels, and a model that has learned to do without them; one weight a class
+    interval      something to confine, and a level of the grid inside it
+    weak model    a run of a denoiser of the same images and classes, its checkpoint and average kept
+    classifier    a run of a classifier of the same images and classes
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from sfumato.core.find import OptionError
+from sfumato.core.level import Level, index_in
+from sfumato.runs.assemble import asks, build_grid, context_of, option, trains
+from sfumato.runs.checkpoint import steps
+from sfumato.runs.guided import weak_of
+from sfumato.runs.recipe import Recipe, RecipeError, Shape
+
+
+def check_guidance(recipe: Recipe) -> None:
+    """Refuse guidance that the trained network does not allow.
+
+    Arguments:
+        recipe: Resolved.
+
+    Raises:
+        RecipeError: Naming the rule, what was found, and what to set instead.
+    """
+    sample, classes = recipe.sample, len(recipe.shape.classes) if recipe.shape and recipe.data.labels else 0
+    if sample.guidance_by_class and sample.guidance != 1:
+        raise RecipeError(
+            f"sample.guidance_by_class gives every class its own weight, so sample.guidance={sample.guidance:g} would "
+            "not be used. Set sample.guidance=1, or leave out sample.guidance_by_class."
+        )
+    if sample.by_weight:
+        _check_weights(recipe, classes)
+    elif sample.guidance_ramp != "constant":
+        raise RecipeError(
+            f"sample.guidance_ramp={sample.guidance_ramp} spreads guidance over noise levels, and "
+            "sample.guidance=1 is none. Set sample.guidance, or sample.guidance_ramp=constant."
+        )
+    if not 0 < sample.threshold_quantile < 1:
+        raise RecipeError(f"sample.threshold_quantile lies in (0, 1); got {sample.threshold_quantile:g}.")
+    if sample.interval is not None:
+        _check_interval(recipe, sample.interval)
+
+
+def _check_weights(recipe: Recipe, classes: int) -> None:
+    sample = recipe.sample
+    if not classes:
+        raise RecipeError("Guidance needs a class-conditional model; this one has no labels. Use guidance=1.")
+    if option(recipe.objective, "label_dropout") == 0:
+        raise RecipeError(
+            f"sample.guidance={sample.guidance:g} mixes in the estimate without a label, which a model trained with "
+            "objective.label_dropout=0 has never learned. Train with objective.label_dropout=0.1, or use guidance=1."
+        )
+    if sample.guidance_by_class and len(sample.guidance_by_class) != classes:
+        raise RecipeError(
+            f"sample.guidance_by_class has one weight per class, {classes} for this model; got "
+            f"{len(sample.guidance_by_class)}."
+        )
+
+
+def _check_interval(recipe: Recipe, interval: tuple[float, float]) -> None:
+    low, high = interval
+    if not recipe.sample.by_weight and recipe.sample.autoguidance is None:
+        raise RecipeError(
+            f"sample.interval={low:g},{high:g} limits guidance, and sample.guidance=1 is none. Set sample.guidance or "
+            "sample.autoguidance, or sample.interval=none."
+        )
+    nsr = build_grid(recipe).nsr[:-1]
+    if not 0 <= low < high or not bool(((nsr >= low) & (nsr <= high)).any()):
+        raise RecipeError(
+            f"sample.interval={low:g},{high:g} must hold at least one level of the grid, which has sigma/alpha "
+            f"from {float(nsr.min()):.4g} to {float(nsr.max()):.4g}. Set sample.interval=LOW,HIGH inside it."
+        )
+
+
+def check_guides(recipe: Recipe, visited: Level) -> None:
+    """Refuse a weak model or a classifier that cannot guide this one.
+
+    Arguments:
+        recipe: Resolved.
+        visited: Levels that the sampler asks for, shape (N,).
+
+    Raises:
+        RecipeError: Naming the rule, what was found, and what to do.
+    """
+    sample = recipe.sample
+    if sample.autoguidance is not None:
+        where = weak_of(sample.autoguidance)
+        if where.folder:
+            other = _recipe_of(where.folder, "sample.autoguidance", "sfumato train RECIPE --out PATH makes one")
+            if trains(other) != "denoiser":
+                raise RecipeError(
+                    f"sample.autoguidance={where.folder} is a run of {other.name}, which trained a {trains(other)}. "
+                    "A weak model is a denoiser; a classifier guides with sample.classifier."
+                )
+            _check_kin(recipe, other, where.folder, "weak model", strict=True)
+            _check_levels(recipe, other, visited, f"The weak model of {where.folder}")
+        if where.step is not None and where.folder:
+            kept = steps(Path(where.folder) / "checkpoints")
+            if where.step not in kept:
+                raise RecipeError(
+                    f"sample.autoguidance={sample.autoguidance}: {where.folder} keeps checkpoints of steps "
+                    f"{', '.join(map(str, kept)) or 'none'}; got {where.step}. train.keep says how many are kept."
+                )
+    if sample.classifier is not None:
+        folder = sample.classifier
+        other = _recipe_of(folder, "sample.classifier", "Train one with objective=classifier")
+        if trains(other) != "classifier":
+            raise RecipeError(f"sample.classifier={folder} is a run of {other.name}, which trained no classifier.")
+        _check_kin(recipe, other, folder, "classifier", strict=False)
+        _check_levels(recipe, other, visited, f"The classifier of {folder}")
+
+
+def _recipe_of(folder: str, field: str, remedy: str) -> Recipe:
+    file = Path(folder) / "recipe.json"
+    if not file.exists():
+        raise RecipeError(f"{field}={folder} is not a run (no recipe.json). {remedy}.")
+    return Recipe.from_json(json.loads(file.read_text())["recipe"])
+
+
+def _check_kin(recipe: Recipe, other: Recipe, folder: str, role: str, *, strict: bool) -> None:
+    """Refuse a guide of other images or classes; unless strict, an unlabelled model takes any classes."""
+    mine, theirs = recipe.shape, other.shape
+    # an unlabelled model never hears of classes, so any classifier's will do
+    fits = mine is not None and theirs is not None and (
+        mine == theirs or not strict and replace(mine, classes=mine.classes or theirs.classes) == theirs
+    )
+    if not fits:
+        raise RecipeError(
+            f"A {role} guides a model of its own images and classes: {folder} knows {_text(theirs)}, and this "
+            f"model {_text(mine)}. Train the {role} on the model's data."
+        )
+
+
+def _check_levels(recipe: Recipe, other: Recipe, visited: Level, who: str) -> None:
+    if asks(other.c_noise, "table"):
+        with explained(f"{who} does not know the levels of sample.grid={recipe.sample.grid}"):
+            index_in(context_of(other)["table"], visited)
+
+
+def _text(shape: Shape | None) -> str:
+    if shape is None:
+        return "no shape"
+    names = ", ".join(shape.classes[:5]) + (", ..." if len(shape.classes) > 5 else "")
+    return f"{shape.channels}x{shape.height}x{shape.width}, {len(shape.classes)} classes ({names})"
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Put what a recipe asked for before the reason that a part gives.
+
+    Arguments:
+        what: Of the recipe.
+    """
+    try:
+        yield
+    except (RecipeError, OptionError):
+        raise
+    except ValueError as error:
+        raise RecipeError(f"{what}: {error}") from None

@@ -1,0 +1,193 @@
+"""Checkpoints that are whole or not there.
+
+A checkpoint is a directory. It is written as ``step-N.tmp``: every file is flushed to disk, `MANIFEST.json` (the size
+and sha256 of each file, the schema, the recipe's hash, the dataset's fingerprint) comes last, then the directory is
+renamed to ``step-N`` and its parent flushed. A crash leaves a ``.tmp`` that nobody reads and the next save removes.
+
+Reading verifies the manifest, since a single flipped bit loads silently from safetensors; a damaged checkpoint is
+named and the one before it is taken. Tensors are safetensors and everything else is JSON: no pickle, no code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from sfumato.processes.ranks import Ranks
+
+SCHEMA = 1
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing, damaged or belongs to another run."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """A verified checkpoint: groups of tensors by file name, and the JSON state."""
+
+    path: Path
+    tensors: Mapping[str, dict[str, Tensor]]
+    state: Mapping[str, Any]
+
+
+def save(
+    folder: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+    *,
+    keep: int = 2,
+    fingerprint: Mapping[str, str] | None = None,
+) -> Path:
+    """Write checkpoint ``folder/step-<step>`` atomically and drop the oldest beyond `keep`.
+
+    Arguments:
+        folder: The run's checkpoint folder; made if missing.
+        step: Names the checkpoint.
+        tensors: File stem -> tensors, one safetensors file each.
+        state: JSON-serialisable rest.
+        keep: How many newest checkpoints stay, at least 2.
+        fingerprint: What the checkpoint belongs to (recipe hash, dataset hash), checked by the caller on resume.
+
+    Raises:
+        OSError: If the disk is full or unwritable; earlier checkpoints are untouched and the partial one is removed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    final, partial = folder / f"step-{step}", folder / f"step-{step}.tmp"
+    for stale in folder.glob("step-*.tmp"):
+        shutil.rmtree(stale)
+    partial.mkdir()
+    try:
+        for stem, group in tensors.items():
+            contiguous = {k: v.detach().to("cpu").contiguous() for k, v in group.items()}
+            save_file(contiguous, partial / f"{stem}.safetensors")
+            _flush(partial / f"{stem}.safetensors")
+        write_json(partial / "state.json", state)
+        files = {p.name: {"size": p.stat().st_size, "sha256": _digest(p)} for p in sorted(partial.iterdir())}
+        write_json(partial / "MANIFEST.json", {"schema": SCHEMA, "files": files, "belongs": dict(fingerprint or {})})
+        _flush(partial)
+        if final.exists():
+            shutil.rmtree(final)  # saving the same step again, e.g. after a signal
+        os.rename(partial, final)
+        _flush(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        needed = sum(v.numel() * v.element_size() for group in tensors.values() for v in group.values())
+        raise OSError(
+            f"{final} could not be written ({error}); earlier checkpoints are untouched. It takes "
+            f"{needed / 1e6:.1f} MB: make space and give the same command again."
+        ) from error
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    for old in steps(folder)[: -max(2, keep)]:
+        shutil.rmtree(folder / f"step-{old}")
+    return final
+
+
+def steps(folder: Path) -> list[int]:
+    """Return the steps of the complete checkpoints in a folder, ascending."""
+    found = (re.fullmatch(r"step-(\d+)", p.name) for p in folder.glob("step-*")) if folder.is_dir() else ()
+    return sorted(int(m[1]) for m in found if m)
+
+
+def load(path: Path, groups: tuple[str, ...] | None = None) -> Checkpoint:
+    """Read one checkpoint after verifying every file against its manifest.
+
+    Arguments:
+        path: The directory ``step-N``.
+        groups: File stems to load; None for all. Everything is verified either way.
+
+    Raises:
+        CheckpointError: Naming the file that is missing, truncated or changed.
+    """
+    manifest_path = path / "MANIFEST.json"
+    try:
+        manifest = json.loads(manifest_path.read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{manifest_path} cannot be read ({error}); the checkpoint is not complete.") from None
+    if manifest.get("schema") != SCHEMA:
+        raise CheckpointError(f"{path} has schema {manifest.get('schema')}; this version reads schema {SCHEMA}.")
+    for name, want in manifest["files"].items():
+        file = path / name
+        size = file.stat().st_size if file.exists() else None
+        if size != want["size"]:
+            raise CheckpointError(f"{file} has {size} bytes where its manifest says {want['size']}: truncated or lost.")
+        if _digest(file) != want["sha256"]:
+            raise CheckpointError(f"{file} does not match its manifest's sha256: its content has changed.")
+    stems = [n.removesuffix(".safetensors") for n in manifest["files"] if n.endswith(".safetensors")]
+    chosen = [s for s in stems if groups is None or s in groups]
+    tensors = {s: load_file(path / f"{s}.safetensors") for s in chosen}
+    state = json.loads((path / "state.json").read_text())
+    return Checkpoint(path, tensors, {**state, "belongs": manifest["belongs"]})
+
+
+def latest(folder: Path, groups: tuple[str, ...] | None = None) -> Checkpoint | None:
+    """Read the newest whole checkpoint; damaged ones are named loudly and passed over. None if there is none.
+
+    Raises:
+        CheckpointError: If checkpoints exist and every one is damaged.
+    """
+    trouble = []
+    for step in reversed(steps(folder)):
+        try:
+            return load(folder / f"step-{step}", groups)
+        except CheckpointError as error:
+            trouble.append(str(error))
+            warnings.warn(f"DAMAGED CHECKPOINT passed over: {error} Taking the one before it.", stacklevel=2)
+    if trouble:
+        raise CheckpointError(f"Every checkpoint in {folder} is damaged: " + " ".join(trouble))
+    return None
+
+
+def latest_of(ranks: Ranks, folder: Path) -> Checkpoint | None:
+    """Return the newest whole checkpoint on every rank; the first alone reads it, so all have the same one.
+
+    Arguments:
+        ranks: Of the run; all of them call this.
+        folder: As the first rank sees it.
+    """
+    found = latest(folder) if ranks.first else None
+    path, state = ranks.from_first((None, {}) if found is None else (found.path, dict(found.state)))
+    tensors = ranks.tensors_from_first(None if found is None else found.tensors)
+    return None if path is None or tensors is None else Checkpoint(path, tensors, state)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON and flush it to disk."""
+    path.write_text(json.dumps(value, indent=1))
+    _flush(path)
+
+
+def replace_json(path: Path, value: Any) -> None:
+    """Replace a JSON file atomically."""
+    partial = path.with_name(path.name + ".tmp")
+    write_json(partial, value)
+    os.replace(partial, path)
+    _flush(path.parent)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

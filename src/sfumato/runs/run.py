@@ -1,0 +1,370 @@
+"""A run: the directory that training writes and that sampling and evaluating need no flags for.
+
+    RUN/recipe.json            the resolved recipe, the data's fingerprint, hardware and versions
+    RUN/metrics.jsonl          one record per log interval
+    RUN/checkpoints/step-N/    see `runs.checkpoint`
+    RUN/sheets/IMAGES.png      sample sheets during training
+    RUN/snapshots/, averages/  power averages kept on the way, and those made of them (`runs.averages`)
+    RUN/scores.jsonl, best/    scores while training, and the best weights as a run of their own (`training.hooks.scores`)
+    RUN/samples/, RUN/results/ what later commands make
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sfumato.core.classifier import NoisyClassifier
+from sfumato.core.denoiser import Counted, Denoiser, Preconditioned
+from sfumato.core.find import nearest
+from sfumato.data import load
+from sfumato.data.dataset import Dataset, sigma_data
+from sfumato.data.streaming import Stream, streamed
+from sfumato.sources import Diffusion, Generated, Maker
+from sfumato.runs import averages, checkpoint
+from sfumato.runs.assemble import build_classifier, build_denoiser, build_grid, build_network, trains
+from sfumato.runs.check import check_generator, check_sampling, sampled_shape
+from sfumato.runs.guided import guide, weak_of, words
+from sfumato.runs.recipe import Recipe, RecipeError, Shape
+
+SIGMA_IMAGES = 10_000  # of a stream, from which sigma_data is estimated
+
+
+def load_data(recipe: Recipe, split: str, root: Path | str | None = None) -> Dataset:
+    """Load one split of a recipe's data; `first` limits the training split only."""
+    data = recipe.data
+    return load(
+        data.name,
+        split=split,
+        root=root,
+        val=data.val,
+        test=data.test,
+        classes=data.classes or None,
+        first=data.first if split == "train" else None,
+        size=data.size,
+        pad=data.pad,
+    )
+
+
+def training_data(recipe: Recipe, root: Path | str | None = None) -> Dataset | Stream:
+    """Load a recipe's training images; files that do not fit into memory are streamed (see `data.streaming`).
+
+    Raises:
+        DataError, RecipeError: If data.stream=true meets a source, or fields, that cannot be streamed.
+    """
+    data = recipe.data
+    whole = not data.classes and data.pad is None
+    if data.stream and not whole:
+        raise RecipeError("data.stream=true streams whole sources: set data.classes=() and data.pad=none.")
+    stream = None
+    if whole and data.stream is not False:
+        stream = streamed(
+            data.name, split="train", val=data.val, test=data.test, size=data.size, labels=data.labels,
+            always=bool(data.stream),
+        )
+    if stream is None:
+        return load_data(recipe, "train", root)
+    if data.first is None:
+        return stream
+    if not 0 < data.first <= len(stream):
+        raise RecipeError(f"data.first must lie in [1, {len(stream)}]; got {data.first}.")
+    return stream.subset(range(data.first), note=f"first {data.first}")
+
+
+def resolve(recipe: Recipe, data: Dataset | Stream) -> Recipe:
+    """Fill in what the data decides: the image shape, the class names, and sigma_data if it is to be estimated.
+
+    Raises:
+        RecipeError: If the recipe is for images of another shape or another number of classes.
+    """
+    shape = Shape(*data.shape, tuple(data.classes) if recipe.data.labels else ())
+    stated = recipe.shape
+    if stated is not None and replace(stated, classes=shape.classes) != shape:
+        raise RecipeError(
+            f"{recipe.name} is for images of {stated.channels}x{stated.height}x{stated.width}, and {data.name} has "
+            f"{'x'.join(map(str, data.shape))}. Use data.size or data.pad, or shape=none to take the data's shape."
+        )
+    if stated is not None and len(stated.classes) != len(shape.classes):
+        raise RecipeError(
+            f"{recipe.name} is for {len(stated.classes)} classes, and {data.name} has {len(shape.classes)}. Use "
+            "data.labels or data.classes, or shape=none to take the data's classes."
+        )
+    if recipe.sigma_data is None:
+        known = data.take(min(len(data), SIGMA_IMAGES), seed=0) if isinstance(data, Stream) else data
+        estimated = sigma_data(known)
+    else:
+        estimated = recipe.sigma_data
+    return replace(recipe, shape=shape, sigma_data=round(float(estimated), 4))
+
+
+WITHOUT_WALK = {  # what to do with a run that trained something else
+    "classifier": "It guides another run: sample that one with sample.classifier={}",
+    "generator": "It makes an image in one pass, so there are no steps to show: sfumato sample {} draws its sheet.",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """An opened run.
+
+    Attributes:
+        path: Its directory.
+        recipe: Resolved.
+        about: The rest of recipe.json: fingerprint, hardware.
+        step: Of the checkpoint or snapshot to take; None for the newest whole checkpoint.
+    """
+
+    path: Path
+    recipe: Recipe
+    about: Mapping[str, Any]
+    step: int | None = None
+
+    @classmethod
+    def open(cls, path: Path | str) -> Run:
+        """Open a run directory.
+
+        Raises:
+            RecipeError: If it is not one.
+        """
+        path = Path(path)
+        file = path / "recipe.json"
+        if not file.exists():
+            raise RecipeError(f"{path} is not a run (no recipe.json). `sfumato train RECIPE --out {path}` makes one.")
+        try:
+            tree = json.loads(file.read_text())
+            recipe = tree.pop("recipe")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RecipeError(
+                f"{file} is damaged ({type(error).__name__}: {error}). A copy of its recipe is in state.json of each "
+                f"folder in {path / 'checkpoints'}; restore it from there."
+            ) from None
+        return cls(path, Recipe.from_json(recipe), tree)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names that can be asked for: the model's, or those of the classifier that guides it; () if none."""
+        own = self.recipe.shape.classes if self.recipe.shape else ()
+        guide = self.recipe.sample.classifier
+        return own if own or guide is None else Run.open(guide).classes
+
+    @cached_property
+    def checkpoint(self) -> checkpoint.Checkpoint:
+        """The newest whole checkpoint, or that or the snapshot of the step asked for.
+
+        Raises:
+            CheckpointError: If there is none.
+        """
+        if self.step is not None:
+            folders = [self.path / "checkpoints", self.path / "snapshots"]
+            for folder in folders:
+                if self.step in checkpoint.steps(folder):
+                    return checkpoint.load(folder / f"step-{self.step}")
+            has = ", ".join(map(str, sorted({s for folder in folders for s in checkpoint.steps(folder)}))) or "none"
+            raise checkpoint.CheckpointError(
+                f"{self.path} keeps no checkpoint of step {self.step}; it has {has}. train.keep says how many stay, "
+                "and ema.snapshots how often averages are kept."
+            )
+        found = checkpoint.latest(self.path / "checkpoints")
+        if found is None:
+            raise checkpoint.CheckpointError(f"{self.path} has no checkpoint yet; train it first.")
+        return found
+
+    def network(self, use: str | None = None) -> nn.Module:
+        """Return the trained network, frozen.
+
+        Arguments:
+            use: Which average of the weights ("raw", "power-0.10", "post-0.080", ...); None for the recipe's choice.
+
+        Raises:
+            RecipeError: If that average was not kept.
+        """
+        use = use or self.recipe.ema.use
+        tensors = self._weights(use)
+        trained = Recipe.from_json(self.checkpoint.state["recipe"]).shape  # images may be sampled at another size
+        network = build_network(replace(self.recipe, shape=trained or self.recipe.shape))
+        self._fill(network, tensors)
+        return network.eval().requires_grad_(False)
+
+    def _fill(self, network: nn.Module, saved: Mapping[str, Tensor]) -> None:
+        """Give a network its weights, or say the first that does not fit: a recipe changed by hand, mostly."""
+        own = network.state_dict()
+        for name in sorted({*saved, *own}):
+            have, want = ("none" if name not in each else str(tuple(each[name].shape)) for each in (saved, own))
+            if have != want:
+                raise RecipeError(
+                    f"The weights in {self.checkpoint.path} are not those of the network in {self.path}/recipe.json: "
+                    f"{name} has shape {have}, and the recipe's has {want}. Restore recipe.json; a copy of its recipe "
+                    "is in the checkpoint's state.json."
+                )
+        network.load_state_dict(saved)
+
+    def _weights(self, use: str) -> Mapping[str, Tensor]:
+        """Return the state dict of an average: of the checkpoint, or made after training (`runs.averages`)."""
+        stem = "network" if use == "raw" else f"ema-{use}"
+        if stem in self.checkpoint.tensors:
+            return self.checkpoint.tensors[stem]
+        made = averages.stored(self.path)
+        if use in made:
+            return averages.load(self.path, use).tensors["network"]
+        kept = ["raw", *(s.removeprefix("ema-") for s in self.checkpoint.tensors if s.startswith("ema-")), *made]
+        raise RecipeError(nearest("average", use, kept))
+
+    def selected(self, use: str | None = None) -> list[Mapping[str, Any]]:
+        """Return how these weights were chosen among others by a score, if they were: each choice names its reference.
+
+        Arguments:
+            use: Which average; None for the recipe's choice.
+        """
+        own = [self.about["selected"]] if "selected" in self.about else []
+        if use is not None and use in averages.stored(self.path):
+            own += [s for s in [averages.load(self.path, use).state.get("selected")] if s]
+        return own
+
+    def denoiser(self, use: str | None = None, device: torch.device | str = "cpu") -> Preconditioned:
+        """Return the trained denoiser.
+
+        Arguments:
+            use: Which average of the weights; None for the recipe's choice.
+            device: Where to put it.
+
+        Raises:
+            RecipeError: If that average was not kept, or the run trained a classifier.
+        """
+        self._must_train("denoiser", WITHOUT_WALK.get(trains(self.recipe), "").format(self.path))
+        return build_denoiser(self.recipe, self.network(use)).to(device)
+
+    def weak(self, device: torch.device | str = "cpu") -> Preconditioned:
+        """Return the weak model that `sample.autoguidance` names.
+
+        Arguments:
+            device: Where to put it.
+
+        Raises:
+            RecipeError, CheckpointError: If there is no such run, checkpoint or average.
+        """
+        where = weak_of(self.recipe.sample.autoguidance or "")
+        run = Run.open(where.folder) if where.folder else self
+        return replace(run, step=where.step).denoiser(where.use, device)
+
+    def classifier(self, use: str | None = None, device: torch.device | str = "cpu") -> NoisyClassifier:
+        """Return the trained classifier of noisy images. Arguments and errors as for `denoiser`."""
+        self._must_train("classifier", "Train one with objective=classifier.")
+        return build_classifier(self.recipe, self.network(use)).to(device)
+
+    def _must_train(self, kind: str, remedy: str) -> None:
+        if trains(self.recipe) != kind:
+            raise RecipeError(f"{self.path} trained a {trains(self.recipe)}, not a {kind}. {remedy}")
+
+    def source(
+        self,
+        *,
+        use: str | None = None,
+        device: torch.device | str = "cpu",
+        denoiser: Denoiser | None = None,
+        weak: Denoiser | None = None,
+        network: nn.Module | None = None,
+    ) -> Maker:
+        """Return the run as an image source, made and guided as its recipe says.
+
+        Arguments:
+            use: Which average of the weights.
+            device: Where to compute.
+            denoiser: A denoiser to use in place of the run's own (for counting, say); not guided yet.
+            weak: The same in place of the weak model that autoguidance names.
+            network: A network to use in place of the run's own.
+
+        Raises:
+            RecipeError: If the run trained a classifier, or the settings do not fit the model, data or grid.
+        """
+        if denoiser is None and trains(self.recipe) == "generator":
+            return self._generated(network or self.network(use), device)
+        return self.diffusion(use=use, device=device, denoiser=denoiser, weak=weak, network=network)
+
+    def diffusion(
+        self,
+        *,
+        use: str | None = None,
+        device: torch.device | str = "cpu",
+        denoiser: Denoiser | None = None,
+        weak: Denoiser | None = None,
+        network: nn.Module | None = None,
+    ) -> Diffusion:
+        """Return the run as a walk from noise to images, state by state. Arguments as for `source`.
+
+        Raises:
+            RecipeError: If the run trained no denoiser, or the settings do not fit the model, data or grid.
+        """
+        recipe = self.recipe
+        if recipe.shape is None:
+            raise RecipeError(f"The recipe of {self.path} is not resolved; it was not written by a run.")
+        if denoiser is None and network is not None:
+            denoiser = build_denoiser(recipe, network).to(device)
+        guided = denoiser or self.denoiser(use, device)
+        check_sampling(recipe)
+        sample = recipe.sample
+        helper = Counted(weak or self.weak(device)) if sample.autoguidance is not None else None
+        logits = None if sample.classifier is None else Run.open(sample.classifier).classifier(device=device)
+        guided, sampler = guide(recipe, guided, weak=helper, logits=logits)
+        return Diffusion(
+            guided,
+            sampler,
+            build_grid(recipe),
+            sampled_shape(recipe),
+            classes=len(self.classes),
+            batch=sample.batch,
+            device=device,
+            weak=helper,
+        )
+
+    def _generated(self, network: nn.Module, device: torch.device | str) -> Generated:
+        recipe = self.recipe
+        if recipe.shape is None:
+            raise RecipeError(f"The recipe of {self.path} is not resolved; it was not written by a run.")
+        check_generator(recipe)
+        size = (recipe.shape.channels, recipe.shape.height, recipe.shape.width)
+        batch = recipe.sample.batch
+        return Generated(network.to(device), size, classes=len(self.classes), batch=batch, device=device)
+
+    def counted(
+        self, use: str | None = None, device: torch.device | str = "cpu"
+    ) -> tuple[Maker, Callable[[], tuple[int, int]]]:
+        """Return the run's image source, and a function that says how many images its networks were asked about.
+
+        Arguments:
+            use: Which average of the weights.
+            device: Where to compute.
+
+        Returns:
+            The source, and a function that returns the images asked of the run's own network and of the weak model
+            that autoguidance names (0 without one).
+        """
+        if trains(self.recipe) == "generator":
+            generated = self._generated(self.network(use), device)
+            return generated, lambda: (generated.rows, 0)
+        counted = Counted(self.denoiser(use, device))
+        source = self.diffusion(device=device, denoiser=counted)
+        return source, lambda: (counted.rows, 0 if source.weak is None else source.weak.rows)
+
+    @property
+    def making(self) -> dict[str, Any]:
+        """How images are made, for records and captions; a generator has no grid and no guidance."""
+        sample = self.recipe.sample
+        if trains(self.recipe) == "generator":
+            return {"sampler": "one pass of the generator", "grid": "", "guidance": 1.0, "guided": ""}
+        return {
+            "sampler": str(sample.sampler),
+            "grid": str(sample.grid),
+            "guidance": sample.guidance,
+            "guided": words(sample),
+        }
+
+    def with_recipe(self, recipe: Recipe) -> Run:
+        """Return the run with another recipe: other sampling or evaluation settings for the same weights."""
+        return replace(self, recipe=recipe)

@@ -1,0 +1,63 @@
+"""What a run does beside training: sheets, snapshots, scores. Each is a hook, called after every step on every rank.
+
+A hook decides by itself whether it is due, from the moment it is given. The loop knows nothing of what hooks do; time
+spent in them does not count against a budget of minutes. Records, scores and pictures also go to the trackers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sfumato.training.trackers import Tracker
+from sfumato.training.trainers import Steps
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A step that was just taken.
+
+    Attributes:
+        first, seen: Images seen before and after it.
+        before, spent: Share of the budget spent before and after it.
+        leaving: Whether a signal asks to leave; only what is quick is done then.
+        finished: Whether this is the end of the run, after its last checkpoint; also when a finished run is started.
+    """
+
+    first: int
+    seen: int
+    before: float
+    spent: float
+    leaving: bool = False
+    finished: bool = False
+
+    def passed(self, every: int) -> bool:
+        """Return whether the step crossed a multiple of `every` images."""
+        return self.first // every != self.seen // every
+
+    def passed_part(self, parts: int) -> bool:
+        """Return whether the step crossed one of `parts` equal parts of the budget; the end is one."""
+        return int(self.before * parts) != int(min(self.spent, 1.0) * parts) or self.finished
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a run is and who watches it.
+
+    Attributes:
+        folder: The run's directory.
+        root: Data root; None for the default.
+        fingerprint: Of the training data.
+        trackers: Told of records, scores and pictures; none on ranks other than the first.
+        on_sheet: Told of every sheet written.
+    """
+
+    folder: Path
+    root: Path | str | None
+    fingerprint: dict[str, str]
+    trackers: tuple[Tracker, ...] = ()
+    on_sheet: Callable[[Path], None] | None = None
+
+
+Hook = Callable[[Steps, Moment], None]

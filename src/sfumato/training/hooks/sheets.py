@@ -1,0 +1,63 @@
+"""Sheets of samples during training: fixed seeds, a row per class, the averaged weights; the raw ones beside them.
+
+What the raw weights draw shows how training moves, what the average draws shows what the run is worth; they lie in
+RUN/sheets/IMAGES.png and RUN/sheets/raw/IMAGES.png.
+"""
+
+from __future__ import annotations
+
+import torch
+from PIL import Image as PILImage
+from tqdm import tqdm
+
+from sfumato.core.images import NonFiniteError, tile
+from sfumato.processes.dealing import images_of_all
+from sfumato.runs.assemble import trains
+from sfumato.runs.run import Run
+from sfumato.training.hooks.moment import Hook, Moment, Place
+from sfumato.training.trainers import Steps
+
+COLUMNS = 8
+
+
+def hook(trainer: Steps, place: Place) -> Hook | None:
+    """Return what draws the sheets of a run; None for a classifier, which draws nothing."""
+    if trains(trainer.recipe) == "classifier":
+        return None
+    train = trainer.recipe.train
+
+    def draw(trainer: Steps, moment: Moment) -> None:
+        by_share = train.minutes is not None and train.sheet_every is None
+        every = train.sheet_every or max(train.batch, train.images // 10)
+        due = moment.passed_part(10) if by_share else moment.passed(every)
+        if (due and not moment.leaving) or moment.finished:
+            for use in dict.fromkeys((trainer.recipe.ema.use, "raw")):
+                _sheet(trainer, place, use)
+
+    return draw
+
+
+def _sheet(trainer: Steps, place: Place, use: str) -> None:
+    recipe, ranks = trainer.recipe, trainer.ranks
+    network = trainer.averages.network(trainer.network, use)
+    run = Run(place.folder, recipe, {})
+    source = run.source(device=trainer.device, network=network)
+    rows = min(len(run.classes), 10) or 4
+    labels = torch.arange(rows).repeat_interleave(COLUMNS) if run.classes else None
+    folder = place.folder / "sheets"
+    own = use == recipe.ema.use
+    target = (folder if own else folder / use) / f"{trainer.seen:09d}.png"
+    try:
+        images = images_of_all(ranks, source, range(rows * COLUMNS), labels)
+    except NonFiniteError as error:
+        if ranks.first:
+            tqdm.write(f"No sheet of the {use} weights at {trainer.seen:,} images: {error}")
+        return
+    if not ranks.first:
+        return
+    target.parent.mkdir(exist_ok=True, parents=True)
+    PILImage.fromarray(tile(images, COLUMNS)).save(target)
+    for tracker in place.trackers:
+        tracker.picture("samples" if own else f"samples/{use}", trainer.seen, target)
+    if own and place.on_sheet is not None:
+        place.on_sheet(target)

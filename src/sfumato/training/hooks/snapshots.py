@@ -1,0 +1,54 @@
+"""Snapshots of the power averages during a run, from which `runs.averages` makes an average of any width.
+
+They are taken at equal shares of the budget, the end included, and lie in RUN/snapshots/step-N in the format of
+checkpoints: whole or not there, verified by hash. A resumed run drops those that it has not reached again. An early one
+is a weak model to guide away from: autoguidance=@STEP.
+"""
+
+from __future__ import annotations
+
+import shutil
+
+from sfumato.runs import checkpoint
+from sfumato.runs.averages import GROUP
+from sfumato.runs.recipe import RecipeError
+from sfumato.training.hooks.moment import Hook, Moment, Place
+from sfumato.training.trainers import Steps
+
+ALL = 2**62  # keep every snapshot
+
+
+def hook(trainer: Steps, place: Place) -> Hook | None:
+    """Return what keeps the snapshots of a run; None if it keeps none.
+
+    Raises:
+        RecipeError: If the run tracks fewer than two power averages.
+    """
+    ema = trainer.recipe.ema
+    if ema.snapshots < 1:
+        return None
+    if len(ema.power) < 2:
+        raise RecipeError(
+            f"ema.snapshots={ema.snapshots} keeps power averages, of which at least two widths are needed to make "
+            f"others; ema.power holds {len(ema.power)}. Set ema.power=0.05,0.10."
+        )
+    folder = place.folder / "snapshots"
+    if trainer.ranks.first:
+        for step in checkpoint.steps(folder):
+            if step > trainer.step:
+                shutil.rmtree(folder / f"step-{step}")
+
+    def keep(trainer: Steps, moment: Moment) -> None:
+        if not moment.passed_part(ema.snapshots):
+            return
+        names = [name for name in trainer.averages.weights if f"ema-{name}".startswith(GROUP)]
+        # of all ranks, so all call it
+        tensors = trainer.averages.held.gathered({f"ema-{name}": trainer.averages.weights[name] for name in names})
+        if not trainer.ranks.first or trainer.step in checkpoint.steps(folder):
+            return  # the latter at the end of a run that is started again
+        widths = [name.removeprefix(GROUP.removeprefix("ema-")) for name in names]
+        recipe = trainer.recipe.to_json()
+        state = {"seen": trainer.seen, "step": trainer.step, "averages": widths, "recipe": recipe}
+        checkpoint.save(folder, trainer.step, tensors, state, keep=ALL, fingerprint=place.fingerprint)
+
+    return keep
