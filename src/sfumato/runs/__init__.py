@@ -1,0 +1,1 @@
+"""What a run is: its recipe, the parts it names, its checks, checkpoints and weights."""
