@@ -54,8 +54,9 @@ def evaluate(
         extract: Feature extractor; see `sfumato list extractors`; the recipe's choice unless given.
         weights: Weights file of the extractor (inception, dinov2), or "download" for inception.
         resize: How inception resizes images: tf1, half_pixel or clean.
-        metrics: Which of: fd (FID if over inception), kid, sfid, is, prdc (precision, recall, density, coverage),
-            fd-infinity, 1nn, saturation, per-class, memorization. Commas may stand between them.
+        metrics: See `sfumato list metrics`, e.g. fd (FID if over inception), kid, prdc (precision, recall, density,
+            coverage), is, 1nn; and the tables per-class and memorization. Commas may stand between them. One that
+            cannot be computed is told with its reason, and the others are computed.
         split: Real images to compare with: test, val or train; several (train,test) are compared at equal m.
         first_seed: Images are made of the seeds from this one on; disjoint ranges give independent scores.
         sampler: Sampler with its default options; see `sfumato list samplers`.
@@ -71,7 +72,7 @@ def evaluate(
 
     from sfumato import evaluation
     from sfumato.core.find import OptionError
-    from sfumato.evaluation.panels import expand
+    from sfumato.evaluation.findings import expand
     from sfumato.processes.ranks import join
     from sfumato.runs.checkpoint import replace_json
     from sfumato.runs.run import Run, load_data
@@ -117,7 +118,7 @@ def evaluate(
         for name, rows in result.tables.items():
             print(f"{name}\n{row_table(rows)}")
         written.append(f"Written to {result.path}")
-    if any(tree["scores"] for tree in trees):
+    if any(tree["scores"] or tree.get("refused") for tree in trees):
         print(score_table(trees, reference=len(splits) > 1))
     print("\n".join(written))
     return 0

@@ -6,20 +6,20 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from sfumato.data.dataset import Dataset
 from sfumato.evaluation.cache import place
 from sfumato.metrics.calibration import floor
 from sfumato.metrics.features import Extractor, stream
+from sfumato.metrics.metric import Metric
 from sfumato.metrics.protocol import Reference
-from sfumato.metrics.score import Score, find_metric, options_of
+from sfumato.metrics.score import Score
 from sfumato.metrics.statistics import Features, blocks
+from sfumato.metrics.views import Logits
 from sfumato.processes.ranks import Ranks
 
 
@@ -47,36 +47,30 @@ def balanced(data: Dataset) -> bool:
     return len(counts) > 1 and bool((counts == counts[0]).all())
 
 
+def balanced_classes(data: Dataset) -> np.ndarray | None:
+    """Return the classes of a dataset's images where it holds equally many of each; None elsewhere."""
+    return data.labels.numpy() if data.labels is not None and balanced(data) else None
+
+
 def order_of(data: Dataset) -> str:
     """Return a hash of a dataset's images in their order."""
     return hashlib.sha256(np.ascontiguousarray(data.image_hashes).tobytes()).hexdigest()
 
 
-def cached_features(
-    extract: Extractor,
-    data: Dataset,
-    quiet: bool = True,
-    ranks: Ranks = Ranks(),
-    *,
-    compute: Callable[[Tensor], Tensor] | None = None,
-    width: int | None = None,
-    view: str = "features",
-) -> Features:
+def cached_features(extract: Extractor, data: Dataset, quiet: bool = True, ranks: Ranks = Ranks()) -> Features:
     """Return the features (N, d) of real images, computed once per content and extractor, read from disk where used.
 
     Processes other than the first help to compute and get an empty array.
 
     Arguments:
-        extract: The extractor.
+        extract: The extractor, or another view of it (`metrics.views`).
         data: The images.
-        quiet: No progress bar.
+        quiet: Whether the progress bar is left out.
         ranks: The processes that share the work; what they compute is kept by the first.
-        compute: What to compute of a batch instead of features: `extract.logits`, say.
-        width: Numbers that `compute` gives for an image.
-        view: Name of what it computes.
     """
+    view, width = ("logits" if isinstance(extract, Logits) else "features"), extract.dimension
     facts = [order_of(data), extract.name, extract.weights_hash, extract.describe(), view]
-    file, width = place("features", facts).with_suffix(".npy"), width or extract.dimension
+    file = place("features", facts).with_suffix(".npy")
     stored = _whole(file, (len(data), width)) if ranks.first else None
     if ranks.from_first(stored is not None):
         return np.empty((0, width), np.float32) if stored is None else stored
@@ -88,7 +82,7 @@ def cached_features(
             images = data.images[turn + batch * ranks.rank :][:batch]
             part = np.empty((0, width), np.float32)
             if len(images):
-                part = compute(images).cpu().numpy() if compute else next(stream(extract, [images]))
+                part = next(stream(extract, [images]))
             whole = np.concatenate(ranks.gather(part))
             if rows is not None:
                 rows[turn : turn + len(whole)] = whole
@@ -120,10 +114,9 @@ def _whole(file: os.PathLike[str], shape: tuple[int, int]) -> Features | None:
 
 
 def cached_floor(
-    metric: str,
+    metric: Metric,
     extract: Extractor,
     pool: Dataset,
-    pool_features: Features,
     n: int,
     real: Dataset,
     real_features: Features,
@@ -131,11 +124,24 @@ def cached_floor(
     labels: np.ndarray | None,
     reference_labels: np.ndarray | None,
     repeats: int,
+    quiet: bool = True,
 ) -> Score:
-    """Return the floor of a metric, computed once: it knows nothing of any model. Arguments as `calibration.floor`."""
-    chosen = find_metric(metric)
+    """Return the floor of a metric, computed once: it knows nothing of any model.
+
+    Arguments:
+        metric: The metric.
+        extract: What computes the numbers that it reads.
+        pool: Real images that play the generated ones.
+        n: Images of each draw.
+        real: The reference.
+        real_features: Its numbers (m, d).
+        labels: int, classes of the pool if draws are balanced.
+        reference_labels: int (m,), classes of the reference, if the number of each was chosen.
+        repeats: Draws whose mean is taken.
+        quiet: Whether the progress bar is left out.
+    """
     facts = ["floor 2", order_of(pool), order_of(real), extract.name, extract.weights_hash, extract.describe(),
-             chosen.name, chosen.version, options_of(chosen, (labels, reference_labels)), n, repeats,
+             metric.name, metric.version, metric.options_with((labels, reference_labels)), n, repeats,
              reference_of(real).split]  # fmt: skip
     file = place("floors", facts).with_suffix(".json")
     try:
@@ -144,11 +150,11 @@ def cached_floor(
         pass
     found = floor(
         metric,
-        pool_features,
+        cached_features(extract, pool, quiet),
         n,
         extract,
         reference_of(real),
-        reference_features=real_features,
+        reference_features=real_features if metric.against_reference else real_features[:0],
         labels=labels,
         reference_labels=reference_labels,
         repeats=repeats,

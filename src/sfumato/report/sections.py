@@ -228,8 +228,8 @@ def _outline(run: str) -> list[Section]:
                 "points to the flags.", evaluate),
         Section("splits", "Train, validation and test at equal size", "Only equal n and m make a gap between splits "
                 "evidence.", f"{evaluate} --split train,test"),
-        Section("comparison", "Comparison", "Only scores of one protocol are ranked. Equal ranks: the intervals "
-                "overlap, so the runs are not distinguishable at this n.",
+        Section("comparison", "Comparison", "Only scores of one protocol are ranked. Equal ranks are not "
+                "distinguishable at this n; scores of the same seeds are compared in pairs.",
                 f"sfumato report {run} ANOTHER_RUN, both evaluated alike"),
         Section("samples", "Samples", "Uncurated unless marked, from the seeds named below each sheet.",
                 f"sfumato picture sheet {run}"),
