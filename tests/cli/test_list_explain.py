@@ -138,6 +138,14 @@ def test_runs_are_read_from_their_small_files(labelled: Path, tmp_path: Path, cl
         os.utime(file, (time.time() - age,) * 2)
     line = next(line for line in cli("runs", tmp_path).out.splitlines() if "deep" in line)
     assert line.split()[1:8] == ["edm-digits", "128", "128", "0.25", "FD[pixels]", "2.5", line.split()[7]]
+    newest = run / "results" / "accuracy.json"
+    newest.write_text(json.dumps({"run": "run", "scores": []}))  # a result without scores hides none
+    line = next(line for line in cli("runs", tmp_path).out.splitlines() if "deep" in line)
+    assert "FD[pixels] 2.5" in line
+    scored = {"name": "FD[pixels]", "value": 2.5, "interval": [2.4, 2.6]}
+    newest.write_text(json.dumps({"run": "run", "scores": [scored]}))
+    line = next(line for line in cli("runs", tmp_path).out.splitlines() if "deep" in line)
+    assert "FD[pixels] 2.50 [2.40, 2.60]" in line
     (tmp_path / "none").mkdir()
     assert "No runs below" in cli("runs", tmp_path / "none").out
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from sfumato.cli import main
 from sfumato.data import load
 from sfumato.evaluation.arrays import read_array
 from sfumato.evaluation.calibrating import calibrate
-from sfumato.evaluation.two_sets import compare_sets, open_set
+from sfumato.evaluation.real import balanced_classes
+from sfumato.evaluation.two_sets import Images, compare_sets, open_set
 from sfumato.metrics.rules import SelfComparisonError
 
 
@@ -207,3 +210,16 @@ def test_calibration_is_one_command_with_a_picture(tmp_path, capsys):
 def test_an_array_is_mapped_and_not_read(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((10, 8, 8), np.uint8))
     assert isinstance(read_array(tmp_path / "a.npy"), np.memmap)
+
+
+def test_a_balanced_reference_keeps_the_shares_of_its_classes(stored):
+    """As beside a run: the number of each class was chosen, so groups are dealt within classes."""
+    data = load("digits", split="train")
+    rows = torch.cat([(data.labels == k).nonzero()[:20, 0] for k in range(10)])
+    even = data.subset(rows.tolist())
+    b = Images("even", 200, even.shape, lambda: iter(even.images.split(50)), labels=balanced_classes(even))
+    a = open_set(str(stored / "others.npy"))
+    for reference, strata in ((b, [False, True]), (replace(b, labels=None), [False, False])):
+        score = compare_sets(a, reference, extract="digits", metrics=("kid",), quiet=True).scores[0]
+        assert score.protocol.options["strata"] == strata
+    assert balanced_classes(data) is None

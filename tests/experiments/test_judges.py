@@ -49,6 +49,7 @@ def test_one_class_is_judged_against_its_own_images(recipe, place):
     threes = int((load_data(recipe, "test").labels == 3).sum())
     assert score.m == threes and score.n == 40 and score.protocol.class_prior == "class 3"
     assert score.floor is not None and outcome.facts["nfe"] == 7
+    assert score.floor.protocol.options["strata"] == score.protocol.options["strata"]
 
 
 def test_the_last_estimate_is_the_image(recipe, place):

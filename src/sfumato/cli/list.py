@@ -27,6 +27,7 @@ ROOMS = {
     "samplers": "samplers",
     "grids": "grids",
     "guidance": "guidance",
+    "metrics": "metrics.scores",
     "extractors": "metrics.extractors",
     "pictures": "pictures",
     "studies": "studies",
@@ -47,7 +48,8 @@ def list(room: Annotated[Positional[str | None], arg(metavar="[ROOM]")] = None) 
 
     Arguments:
         room: recipes, data, schedules, targets, networks, conditioning, draws, weightings, objectives, optimizers,
-            rates, trackers, samplers, grids, guidance, extractors, pictures or studies; every room unless given.
+            rates, trackers, samplers, grids, guidance, metrics, extractors, pictures or studies; every room unless
+            given.
     """
     if room is None:
         for name, module in ROOMS.items():

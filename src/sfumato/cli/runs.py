@@ -90,7 +90,7 @@ def _last_score(folder: Path) -> str | None:
         value, interval = first.get("value"), first.get("interval")
         if isinstance(value, int | float):
             known = isinstance(interval, list) and [type(end) for end in interval] == [float, float]
-            return f"{first.get('name', '?')} {Cell(value, (interval[0], interval[1]) if known else None)}"
+            return f"{first.get('name', '?')} {Cell(value, tuple(interval) if interval and known else None)}"
     return None
 
 

@@ -13,6 +13,7 @@ of different protocols.
 """
 
 from sfumato.evaluation.real import balanced, cached_features, reference_of
-from sfumato.evaluation.scoring import Result, evaluate
+from sfumato.evaluation.result import Result
+from sfumato.evaluation.scoring import evaluate
 
 __all__ = ["Result", "balanced", "cached_features", "evaluate", "reference_of"]

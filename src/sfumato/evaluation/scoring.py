@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -14,57 +13,21 @@ import numpy as np
 import torch
 
 from sfumato.data.dataset import Dataset
+from sfumato.evaluation.accuracy import evaluate_classifier
 from sfumato.evaluation.findings import Findings, Table, expand, find_asked
 from sfumato.evaluation.generated import Output, generate, pixels_of
 from sfumato.evaluation.judge import Generated, Judge
 from sfumato.evaluation.real import cached_features
+from sfumato.evaluation.result import Result
 from sfumato.metrics.features import Extractor, stream
 from sfumato.metrics.metric import Metric
-from sfumato.metrics.protocol import canonical
 from sfumato.metrics.score import Score
 from sfumato.metrics.views import view_key
 from sfumato.processes.machine import default_device, keep_freed_memory
 from sfumato.processes.ranks import join
-from sfumato.runs.checkpoint import replace_json
+from sfumato.runs.assemble import trains
 from sfumato.runs.run import Run
 from sfumato.sources import balanced_labels
-
-
-@dataclass(frozen=True)
-class Result:
-    """What an evaluation found.
-
-    Attributes:
-        run: Directory of the run.
-        recipe: Name of its recipe.
-        scores: One per metric, each with its floor.
-        provenance: What made them: weights, sampler, NFE, seeds, machine, seconds.
-        path: The JSON file that holds all this.
-        tables: Rows by name, of the measures that are tables.
-        curves: Numbers of curves by name.
-        panels: What the pictures show, by name; the command line draws them.
-        refused: Why a metric could not be computed, by its name; the others stand.
-    """
-
-    run: Path
-    recipe: str
-    scores: tuple[Score, ...]
-    provenance: dict[str, Any]
-    path: Path
-    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    curves: dict[str, Any] = field(default_factory=dict)
-    panels: dict[str, dict[str, Any]] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values; panels are pictures and stay out."""
-        return {
-            "run": self.run.name,
-            "recipe": self.recipe,
-            "scores": [score.to_json() for score in self.scores],
-            "provenance": self.provenance,
-            **{key: value for key in ("tables", "curves", "refused") if (value := getattr(self, key))},
-        }
 
 
 def evaluate(
@@ -74,7 +37,7 @@ def evaluate(
     m: int | None = None,
     extract: str | None = None,
     options: Mapping[str, Any] | None = None,
-    metrics: tuple[str, ...] = ("fd", "kid"),
+    metrics: tuple[str, ...] = (),
     split: str = "test",
     first_seed: int = 0,
     use: str | None = None,
@@ -94,6 +57,7 @@ def evaluate(
         options: The extractor's own, such as weights of "inception".
         metrics: Names of metrics (`metrics/scores/`), of several of them (pr, prdc), and of tables
             (`evaluation/tables/`). One that cannot be computed is refused with its reason, and the others are computed.
+            () for fd and kid, and for a classifier its accuracy.
         split: Which real images are the reference.
         first_seed: Seeds are first_seed .. first_seed + n; disjoint ranges give independent scores.
         use: Which average of the weights; None for the recipe's choice.
@@ -110,7 +74,9 @@ def evaluate(
         NonFiniteError: If the model makes images with NaN or infinity.
         ValueError: If no metric can be computed, n being too small, say.
     """
-    recipe, names = run.recipe, expand(metrics)
+    recipe, names = run.recipe, names_of(run, metrics)
+    if trains(recipe) == "classifier":
+        return evaluate_classifier(run, m=m, split=split, use=use, root=root, device=device or default_device())
     n = n or recipe.evaluate.n
     ranks, where = join(device if device is not None else default_device())
     quiet = quiet or not ranks.first
@@ -138,14 +104,26 @@ def evaluate(
     more = [findings for findings in found.values() if isinstance(findings, Findings)]
     kinds = ("tables", "curves", "panels")
     into = {kind: {k: v for one in more for k, v in getattr(one, kind).items()} for kind in kinds}
-    facts = dict(made.facts)
-    decides = [[s.protocol.to_json() for s in scores], facts, sorted(into["tables"])]
-    key = hashlib.sha256(canonical(decides).encode()).hexdigest()[:8]
-    path = run.path / "results" / f"{judge.extract.name}-{split}-n{n}-{key}.json"
-    result = Result(run.path, recipe.name, scores, facts, path, **into, refused=refused)
-    path.parent.mkdir(exist_ok=True)
-    replace_json(path, result.to_json())
+    result = Result.written(
+        run.path, recipe.name, scores, dict(made.facts), f"{judge.extract.name}-{split}-n{n}", **into, refused=refused
+    )
     return ranks.from_first(result)
+
+
+def names_of(run: Run, metrics: Sequence[str]) -> list[str]:
+    """Return the names of single metrics and tables that are asked of a run, by default those of its kind.
+
+    Raises:
+        ValueError: If a name is unknown, or does not belong to what the run trained.
+    """
+    if trains(run.recipe) != "classifier":
+        return expand(metrics or ("fd", "kid"))
+    if other := [name for name in metrics if name != "accuracy"]:
+        raise ValueError(
+            f"{other[0]} scores images, and {run.path} trained a classifier, which makes none. Ask for --metrics "
+            "accuracy."
+        )
+    return ["accuracy"]
 
 
 def _each(names: Iterable[str], refused: dict[str, str], make: Callable[[str], Any]) -> dict[str, Any]:

@@ -137,7 +137,7 @@ def sweep(
         if point is None:
             result = evaluate(run, n=n, metrics=tuple(metrics), split=split, use=use, root=root, device=device)
             tree = result.to_json()
-            kept = {key: tree[key] for key in ("scores", "provenance", "refused") if key in tree}
+            kept: dict[str, Any] = {key: tree[key] for key in ("scores", "provenance", "refused") if key in tree}
             point = {"value": value, "settings": settings, **kept}
             result.path.unlink(missing_ok=True)  # it lives on as a point
         done.append(point)

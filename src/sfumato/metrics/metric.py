@@ -32,9 +32,10 @@ SHORT = {
 
 HINTS = {
     "fid": "Unknown metric 'fid'. FID is the Frechet distance over Inception features: --metrics fd --extract "
-    "inception. Over any other features it is called FD."
+    "inception. Over any other features it is called FD.",
+    "accuracy": "The accuracy is that of a run with objective=classifier; images have fd, kid and others.",
 }
-"""What to say to names that belong to one choice of features."""
+"""What to say to names that belong to one choice of features, or to another kind of run."""
 
 
 @dataclass(frozen=True, slots=True)

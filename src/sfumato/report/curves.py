@@ -241,6 +241,21 @@ def panels(shown: Mapping[str, Series], *, xlabel: str, title: str = "", caption
     return finish(figure, caption, title)
 
 
+def accuracy(curves: Mapping[str, Series], *, chance: float | None = None, title: str = "") -> Figure:
+    """Plot how well a classifier reads noisy images, against the noise level.
+
+    Arguments:
+        curves: Split -> share of images named right (y) at ln SNR (x).
+        chance: The share that a guess names right.
+        title: Above the plot.
+    """
+    figure, ax = axes("ln SNR (left: noise, right: clean)", "accuracy", title)
+    lines(ax, curves)
+    if chance is not None:
+        level_line(ax, chance, f"chance {number(chance)}")
+    return finish(figure, "Share of images named right; 95% intervals.")
+
+
 def bits_by_level(curves: Mapping[str, Series], *, title: str = "", caption: str = "") -> Figure:
     """Plot where the bits of a bound are spent, against the noise level.
 

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from sfumato.core.images import NonFiniteError
 from sfumato.evaluation.judge import Judge
+from sfumato.metrics.rules import SelfComparisonError
 from sfumato.processes.dealing import images_of_all
 from sfumato.processes.machine import describe
 from sfumato.runs import checkpoint
@@ -110,7 +111,11 @@ class Scoring:
         if not trainer.ranks.first:
             return False, {}
         use, n = trainer.recipe.ema.use, len(images)
-        score = self.judge.score(METRIC, self.judge.seen(images, (METRIC,), labels), floor=False)
+        try:
+            score = self.judge.score(METRIC, self.judge.seen(images, (METRIC,), labels), floor=False)
+        except SelfComparisonError as error:
+            tqdm.write(f"No score at {trainer.seen:,} images: {error}")
+            return False, {}
         better = self.best is None or score.value < self.best
         record = {
             "step": trainer.step,
