@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.kernel import mmd2
 
 from sfumato.metrics.jackknife import group_of
-from sfumato.metrics.kid import kid, mmd2, self_sums
+from sfumato.metrics.kid import kid, self_sums
 
 
 def truth_for_gaussians(mu: np.ndarray, s: float) -> float:

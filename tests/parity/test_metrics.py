@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.kernel import mmd2
 
 from sfumato.metrics.extractors.inception import InceptionFeatures
 from sfumato.metrics.frechet import frechet_distance, frechet_plain
 from sfumato.metrics.inception_net import blank
 from sfumato.metrics.inception_score import inception_score, log_softmax, score_of
-from sfumato.metrics.kid import kid, mmd2
+from sfumato.metrics.kid import kid
 from sfumato.metrics.prdc import coverage, density, precision, recall
 from sfumato.metrics.resize import tf1
 from sfumato.metrics.statistics import Moments

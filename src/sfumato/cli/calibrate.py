@@ -33,7 +33,7 @@ def calibrate(
 
     Arguments:
         data: A dataset, or the path of a folder or .zip of images.
-        n: Images on each side, separated by commas.
+        n: Images in each of the two sets, separated by commas.
         extract: Feature extractor; that of the dataset's own name if there is one, else random.
         weights: Weights file of the extractor (inception, dinov2), or "download" for inception.
         resize: How inception resizes images: tf1, half_pixel or clean.

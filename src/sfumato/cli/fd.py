@@ -70,6 +70,7 @@ def fd(
         "run": Path(first).name,
         "recipe": None,
         "scores": [score.to_json() for score in found.scores],
+        "refused": dict(found.refused),
         "provenance": {},
         "command": shlex.join(["sfumato", "fd", first, second, *([] if extract is None else ["--extract", extract])]),
     }

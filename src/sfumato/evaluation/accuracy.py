@@ -57,10 +57,10 @@ def evaluate_classifier(
 
     Arguments:
         run: A run with objective=classifier.
-        split: Which images.
+        split: Part of the data: "test", "val" or "train".
         m: How many of them; None for all.
         log_snrs: Levels by ln SNR; a discrete classifier is asked at the nearest level it knows.
-        use: Which average of the weights; None for the recipe's choice.
+        use: Name of an average of the weights; None for the recipe's choice.
         root: Data root.
         device: Where to compute.
 

@@ -26,7 +26,7 @@ class Calibration:
     """Scores of real images by their number.
 
     Attributes:
-        sizes: Numbers of images on each side.
+        sizes: Numbers of images in each of the two sets.
         scores: By metric, one per size.
         expected: Plain Frechet distance of Gaussian features with the pool's covariance, one per size.
         slope: c of the line FD = 2 c / n through the plain distances; None without "fd" or with one size.
@@ -54,12 +54,12 @@ def calibrate(
 
     Arguments:
         data: The pool.
-        sizes: Images on each side; 2 n must not exceed the pool.
+        sizes: Images in each of the two sets; 2 n must not exceed the pool.
         extract: Feature extractor.
         options: The extractor's own.
         metrics: Names of metrics that compare with real images.
         repeats: Draws a size.
-        quiet: No progress bar.
+        quiet: Whether progress bars are left out.
 
     Raises:
         ValueError: If a size is too large for the pool or too small for a metric.

@@ -32,7 +32,7 @@ class Candidate:
     Attributes:
         width: sigma_rel.
         error: Relative error of its profile.
-        score: Of its images.
+        score: Score of its images.
     """
 
     width: float

@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,15 @@ from torch import Tensor
 from sfumato.data.dataset import Dataset
 from sfumato.data.hashing import hash_images
 from sfumato.data.streaming import Stream
-from sfumato.evaluation.real import balanced, balanced_classes, cached_features, cached_floor, identity, reference_of
+from sfumato.evaluation.real import (
+    balanced,
+    balanced_classes,
+    cached_features,
+    cached_score,
+    identity,
+    order_of,
+    reference_of,
+)
 from sfumato.metrics import rules
 from sfumato.metrics.calibration import floor as floor_of
 from sfumato.metrics.features import Extractor, ImageShape, extractor, features_of
@@ -48,7 +56,7 @@ class Generated:
     Attributes:
         rows: Arrays (n, d) by view (`metrics.views.view_key`).
         labels: int (n,), their classes where the number of each was chosen; None elsewhere.
-        prior: Which classes they were asked for, in words.
+        prior: "uniform", "unconditional" or "class NAME": the classes that were asked for.
         hashes: uint8 (n, 32), of their pixels; None if unknown.
         facts: Provenance.
         codec: Formats of the files they come from; "none" if of none.
@@ -78,7 +86,7 @@ class Judge:
     Attributes:
         extract: The extractor that was chosen.
         shape: (C, H, W) of the images.
-        reference: Which real images.
+        reference: The real images as a protocol names them.
         features: Gives the numbers (m, d) of the real images by an extractor.
         hashes: uint8 (m, 32), of the real images' pixels.
         strata: int (m,), classes of the real images where the number of each was chosen; None elsewhere.
@@ -174,7 +182,7 @@ class Judge:
             images: uint8 (n, C, H, W).
             metrics: Names.
             labels: int (n,), their classes where the number of each was chosen.
-            prior: Which classes were asked for; by default "uniform" with labels, "unconditional" without.
+            prior: The classes asked for, in words; by default "uniform" with labels, "unconditional" without.
             facts: Provenance.
 
         Raises:
@@ -246,11 +254,16 @@ class Judge:
         """
         chosen = find_metric(metric)
         extract, pool = self.view(chosen), self.drawn(n)
+        labels = _labels(pool) if classes else None
+        real = self.features(extract)[: None if chosen.against_reference else 0]
         assert self.real is not None
-        return cached_floor(
-            chosen, extract, pool, n, self.real, self.features(extract), labels=_labels(pool) if classes else None,
-            reference_labels=self.strata, repeats=repeats, quiet=self.quiet,
-        )  # fmt: skip
+        options = chosen.options_with((labels, self.strata))
+        facts = ["floor 2", order_of(pool), order_of(self.real), extract.name, extract.weights_hash, extract.describe(),
+                 chosen.name, chosen.version, options, n, repeats, self.reference.split]  # fmt: skip
+        return cached_score(facts, lambda: floor_of(
+            chosen, cached_features(extract, pool, self.quiet), n, extract, self.reference, reference_features=real,
+            labels=labels, reference_labels=self.strata, repeats=repeats,
+        ))  # fmt: skip
 
     def halves(self, metric: str | Metric, n: int, repeats: int = FLOOR_REPEATS) -> Score:
         """Return the score of n of the reference's images against n others of them, mean over several draws."""
@@ -278,6 +291,24 @@ class Judge:
 
 def _labels(data: Dataset) -> np.ndarray | None:
     return None if data.labels is None else data.labels.numpy()
+
+
+def each(names: Iterable[str], refused: dict[str, str], make: Callable[[str], Any]) -> dict[str, Any]:
+    """Return what is made of each name, and put the reasons of those that cannot be made into `refused`.
+
+    Raises:
+        ValueError: The first reason, if none can be made.
+    """
+    found: dict[str, Any] = {}
+    first: ValueError | None = None
+    for name in names:
+        try:
+            found[name] = make(name)
+        except ValueError as error:
+            refused[name], first = str(error), first or error
+    if first is not None and not found:
+        raise first
+    return found
 
 
 def some(data: Dataset, m: int) -> Dataset:

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import zlib
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,9 +15,7 @@ from tqdm import tqdm
 
 from sfumato.data.dataset import Dataset
 from sfumato.evaluation.cache import place
-from sfumato.metrics.calibration import floor
 from sfumato.metrics.features import Extractor, stream
-from sfumato.metrics.metric import Metric
 from sfumato.metrics.protocol import Reference
 from sfumato.metrics.score import Score
 from sfumato.metrics.statistics import Features, blocks
@@ -113,52 +113,18 @@ def _whole(file: os.PathLike[str], shape: tuple[int, int]) -> Features | None:
         return None
 
 
-def cached_floor(
-    metric: Metric,
-    extract: Extractor,
-    pool: Dataset,
-    n: int,
-    real: Dataset,
-    real_features: Features,
-    *,
-    labels: np.ndarray | None,
-    reference_labels: np.ndarray | None,
-    repeats: int,
-    quiet: bool = True,
-) -> Score:
-    """Return the floor of a metric, computed once: it knows nothing of any model.
+def cached_score(facts: Any, make: Callable[[], Score]) -> Score:
+    """Return a score of real images, computed once.
 
     Arguments:
-        metric: The metric.
-        extract: What computes the numbers that it reads.
-        pool: Real images that play the generated ones.
-        n: Images of each draw.
-        real: The reference.
-        real_features: Its numbers (m, d).
-        labels: int, classes of the pool if draws are balanced.
-        reference_labels: int (m,), classes of the reference, if the number of each was chosen.
-        repeats: Draws whose mean is taken.
-        quiet: Whether the progress bar is left out.
+        facts: JSON values that decide it, all of them.
+        make: Computes it.
     """
-    facts = ["floor 2", order_of(pool), order_of(real), extract.name, extract.weights_hash, extract.describe(),
-             metric.name, metric.version, metric.options_with((labels, reference_labels)), n, repeats,
-             reference_of(real).split]  # fmt: skip
     file = place("floors", facts).with_suffix(".json")
     try:
         return Score.from_json(json.loads(file.read_text()))
     except (OSError, ValueError, KeyError, TypeError):
-        pass
-    found = floor(
-        metric,
-        cached_features(extract, pool, quiet),
-        n,
-        extract,
-        reference_of(real),
-        reference_features=real_features if metric.against_reference else real_features[:0],
-        labels=labels,
-        reference_labels=reference_labels,
-        repeats=repeats,
-    )
+        found = make()
     partial = file.with_suffix(f".{os.getpid()}.tmp")
     partial.write_text(json.dumps(found.to_json()))
     os.replace(partial, file)

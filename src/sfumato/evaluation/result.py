@@ -22,7 +22,7 @@ class Result:
         scores: One per metric, each with its floor.
         provenance: What made them: weights, sampler, NFE, seeds, machine, seconds.
         path: The JSON file that holds all this.
-        tables: Rows by name, of the measures that are tables.
+        tables: Rows of each table, by its name.
         curves: Numbers of curves by name.
         panels: What the pictures show, by name; the command line draws them.
         refused: Why a metric could not be computed, by its name; the others stand.

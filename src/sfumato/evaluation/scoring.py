@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from sfumato.data.dataset import Dataset
 from sfumato.evaluation.accuracy import evaluate_classifier
 from sfumato.evaluation.findings import Findings, Table, expand, find_asked
 from sfumato.evaluation.generated import Output, generate, pixels_of
-from sfumato.evaluation.judge import Generated, Judge
+from sfumato.evaluation.judge import Generated, Judge, each
 from sfumato.evaluation.real import cached_features
 from sfumato.evaluation.result import Result
 from sfumato.metrics.features import Extractor, stream
@@ -58,12 +58,12 @@ def evaluate(
         metrics: Names of metrics (`metrics/scores/`), of several of them (pr, prdc), and of tables
             (`evaluation/tables/`). One that cannot be computed is refused with its reason, and the others are computed.
             () for fd and kid, and for a classifier its accuracy.
-        split: Which real images are the reference.
+        split: Part of the data that is the reference: "test", "val" or "train".
         first_seed: Seeds are first_seed .. first_seed + n; disjoint ranges give independent scores.
-        use: Which average of the weights; None for the recipe's choice.
+        use: Name of an average of the weights; None for the recipe's choice.
         root: Data root.
         device: None for the best at hand.
-        quiet: No progress bar.
+        quiet: Whether progress bars are left out.
 
     Returns:
         The result, also written to RUN/results/.
@@ -88,7 +88,7 @@ def evaluate(
     labels = balanced_labels(n, len(run.classes))
     asked = None if labels is None else labels.numpy()
     refused: dict[str, str] = {}
-    possible = _each(names, refused, lambda name: checked(judge, name, n, asked))
+    possible = each(names, refused, lambda name: checked(judge, name, n, asked))
     outputs = outputs_of(judge, list(possible.values()), where)
     for data in (cast(Dataset, judge.real), judge.drawn(n)):
         cached_features(judge.extract, data, quiet, ranks)
@@ -99,7 +99,7 @@ def evaluate(
     made = judge.checked(Generated(rows, asked, prior, rows.pop("hashes"), facts, first_seed=first_seed))
     made, tried = with_choices(run, judge, made, use)
     judge = replace(judge, notes=judge.notes + tried)
-    found = _each(possible, refused, lambda name: measured(judge, possible[name], made))
+    found = each(possible, refused, lambda name: measured(judge, possible[name], made))
     scores = tuple(score for score in found.values() if isinstance(score, Score))
     more = [findings for findings in found.values() if isinstance(findings, Findings)]
     kinds = ("tables", "curves", "panels")
@@ -124,24 +124,6 @@ def names_of(run: Run, metrics: Sequence[str]) -> list[str]:
             "accuracy."
         )
     return ["accuracy"]
-
-
-def _each(names: Iterable[str], refused: dict[str, str], make: Callable[[str], Any]) -> dict[str, Any]:
-    """Return what is made of each name, the reasons of those that cannot be in `refused`.
-
-    Raises:
-        ValueError: The first reason, if none can be made.
-    """
-    found: dict[str, Any] = {}
-    first: ValueError | None = None
-    for name in names:
-        try:
-            found[name] = make(name)
-        except ValueError as error:
-            refused[name], first = str(error), first or error
-    if first is not None and not found:
-        raise first
-    return found
 
 
 def checked(judge: Judge, name: str, n: int, labels: np.ndarray | None) -> Metric | Table:

@@ -115,7 +115,7 @@ def sweep(
         n: Images at each value; None if the field says so itself.
         metrics: As for `evaluate`.
         split: The reference.
-        use: Which average of the weights.
+        use: Name of an average of the weights.
         root: Data root.
         device: Where to compute.
         command: That makes the result again.

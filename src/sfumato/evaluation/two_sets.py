@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from sfumato.data.gathering import Shape, read_all
 from sfumato.data.hashing import hash_images
 from sfumato.data.listing import open_listing
 from sfumato.evaluation.arrays import as_images, members, read_array
-from sfumato.evaluation.judge import Generated, Judge
+from sfumato.evaluation.judge import Generated, Judge, each
 from sfumato.evaluation.real import balanced_classes
 from sfumato.metrics.features import Extractor, ImageShape, extractor, stream
 from sfumato.metrics.frechet import expected_bias, frechet_distance
@@ -52,7 +52,7 @@ class Images:
         shape: (C, H, W).
         chunks: Starts over the chunks, uint8 (b, C, H, W).
         codec: Formats of their files; "none" if they come of none.
-        split: Of a dataset; "all" otherwise.
+        split: Part of a dataset; "all" of other sources.
         rule: How they were chosen.
         indices: Hash of which part of a source they are.
         labels: int (count,), their classes where there are equally many of each; None elsewhere.
@@ -173,8 +173,9 @@ class Found:
             m is unknown.
         n: Images of the first set.
         m: Images of the second, 0 if unknown.
-        name: Of the plain distance.
+        name: Name of the plain distance.
         flags: What a reader must know of it.
+        refused: Why a metric could not be computed, by its name.
     """
 
     scores: tuple[Score, ...]
@@ -184,6 +185,7 @@ class Found:
     m: int
     name: str
     flags: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 def compare_sets(
@@ -205,7 +207,7 @@ def compare_sets(
         options: The extractor's own.
         metrics: Metrics of features.
         save: Where to write the second set's statistics, for later comparisons.
-        quiet: No progress bar.
+        quiet: Whether progress bars are left out.
 
     Returns:
         Scores, or the plain distance alone against statistics.
@@ -237,8 +239,8 @@ def compare_sets(
         if isinstance(b, Path):
             return _against_statistics(x, b, known[0] if known else Given(x.shape[1]))
         m = len(b) if isinstance(b, np.ndarray) else b.count
-        for one in metrics:
-            find_metric(one).check(len(x), m)
+        refused: dict[str, str] = {}
+        possible = each(metrics, refused, lambda one: find_metric(one).check(len(x), m))
         y, y_hashes = _features(b, makers.get(id(b)), Path(folder) / "b.npy", quiet)
         shape = b.shape if isinstance(b, Images) else (1, 1, y.shape[1])
         extract_of = makers.get(id(b)) or Given(y.shape[1])
@@ -246,16 +248,20 @@ def compare_sets(
         made = judge.checked(
             Generated({"features": x}, _strata(a), f"as in {name}", x_hashes, {"generated": name}, codec)
         )
-        scores = tuple(judge.score(one, made) for one in metrics)
-        p, q = _moments(x), _moments(y)
+        scores = tuple(each(possible, refused, lambda one: judge.score(one, made)).values())
+        p, q = Moments.over(x), Moments.over(y)
         if save is not None:
             save_statistics(save, q, {"content_hash": judge.reference.content_hash, "extractor": extract_of.name,
                                       "weights_hash": extract_of.weights_hash, "features": extract_of.describe(),
                                       "dataset": judge.reference.dataset, "split": judge.reference.split})  # fmt: skip
         plain = next((s.plain for s in scores if s.protocol.metric == "FD"), None)
         plain = frechet_distance(p.mean, p.cov, q.mean, q.cov) if plain is None else plain
-        spectrum = np.maximum(np.linalg.eigvalsh(q.cov), 1e-12)
-        return Found(scores, plain, expected_bias(spectrum, len(x), len(y)), len(x), len(y), f"FD[{extract_of.name}]")
+        return Found(scores, plain, _bias(q.cov, len(x), len(y)), len(x), len(y), f"FD[{extract_of.name}]", (), refused)
+
+
+def _bias(cov: np.ndarray, n: int, m: int) -> float:
+    """Return the plain distance that two sets of one kind have on average, for Gaussian features."""
+    return expected_bias(np.maximum(np.linalg.eigvalsh(cov), 1e-12), n, m)
 
 
 def _strata(images: Images | Features) -> np.ndarray | None:
@@ -298,14 +304,6 @@ def _reference(images: Images | Features, hashes: np.ndarray) -> Reference:
                      channels=images.shape[0])  # fmt: skip
 
 
-def _moments(features: Features) -> Moments:
-    parts = (Moments.of(part) for part in blocks(features))
-    total = next(parts)
-    for part in parts:
-        total = total + part
-    return total
-
-
 def _against_statistics(x: Features, path: Path, judge: Extractor) -> Found:
     about = facts_of(path)
     stated = about.get("extractor")
@@ -315,11 +313,10 @@ def _against_statistics(x: Features, path: Path, judge: Extractor) -> Found:
         )
     if about.get("weights_hash", judge.weights_hash) != judge.weights_hash:
         raise ValueError(f"The statistics are of other weights of '{judge.name}' than these features.")
-    p, held = _moments(x), load_statistics(path, x.shape[1])
+    p, held = Moments.over(x), load_statistics(path, x.shape[1])
     plain = frechet_distance(p.mean, p.cov, held.mean, held.cov)
     flags = ["plain value, biased upwards by finite n and m; no interval: a statistics file holds no images"]
     flags += [] if held.verified else ["unverified reference: its number of images or content is unknown"]
     flags += [f"too few images: n = {len(x)} < 10 d = {10 * x.shape[1]}"] if len(x) < 10 * x.shape[1] else []
-    spectrum = np.maximum(np.linalg.eigvalsh(held.cov), 1e-12)
-    bias = expected_bias(spectrum, len(x), held.n) if held.n else None
+    bias = _bias(held.cov, len(x), held.n) if held.n else None
     return Found((), plain, bias, len(x), held.n, f"FD[{judge.name}]", tuple(flags))

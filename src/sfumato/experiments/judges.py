@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sfumato.core.images import to_uint8
-from sfumato.evaluation.judge import Judge
+from sfumato.evaluation.judge import Judge, each
 from sfumato.experiments.study import Asked, StudyError
 from sfumato.metrics.score import Score
 from sfumato.processes.machine import default_device
@@ -131,7 +131,8 @@ def _scores(
     """Score images against the real ones of a recipe's data, beside their floor; `labels` if they were chosen."""
     images, facts = made
     judge = Judge.of(recipe, asked.study.split, asked.root)
-    for metric in asked.study.metrics:
-        judge.check(metric, len(images))
-    seen = judge.seen(images, asked.study.metrics, labels, prior, facts)
-    return {metric: judge.score(metric, seen) for metric in asked.study.metrics}, facts
+    refused: dict[str, str] = {}
+    possible = tuple(each(asked.study.metrics, refused, lambda metric: judge.check(metric, len(images))))
+    seen = judge.seen(images, possible, labels, prior, facts)
+    scores = each(possible, refused, lambda metric: judge.score(metric, seen))
+    return scores, {**facts, **({"refused": refused} if refused else {})}

@@ -27,6 +27,7 @@ from sfumato import evaluation
 from sfumato.core.images import NonFiniteError
 from sfumato.experiments.cost import as_sampled
 from sfumato.experiments.study import Asked, Row, Study, StudyError
+from sfumato.metrics.metric import expand
 from sfumato.metrics.protocol import canonical
 from sfumato.metrics.score import Score
 from sfumato.runs.assemble import trains
@@ -258,7 +259,9 @@ def _whole(asked: Asked) -> tuple[dict[str, Score], dict[str, Any]]:
         device=asked.device,
         quiet=asked.quiet,
     )
-    return dict(zip(study.metrics, result.scores)), result.provenance
+    possible = [metric for metric in study.metrics if not set(expand([metric])) & set(result.refused)]
+    refused = {"refused": result.refused} if result.refused else {}
+    return dict(zip(possible, result.scores, strict=True)), {**result.provenance, **refused}
 
 
 def result_key(row: Row, asked: Asked) -> str:

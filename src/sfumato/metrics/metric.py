@@ -48,13 +48,13 @@ class Metric:
         estimate: (generated (n, d), reference (m, d), strata, members) -> estimate.
         estimator: How the number is estimated, in words; part of the protocol.
         options: Its options; part of the protocol.
-        better: Which way is good; "neither" if the value of real images is.
+        better: "lower" or "higher" if that is good; "neither" if the value of real images is.
         least: Fewest generated images.
         least_real: Fewest reference images; None for as many as `least`.
         view: Numbers it reads of an image: the extractor's "features", its "logits", or the "spatial" ones of sFID.
         own: Makes an extractor of its own for images of a shape, read in place of the chosen one.
         against_reference: Whether it compares with real images.
-        floor: Which real images its floor is taken of: others than the reference ("pool"), or the "reference" itself.
+        floor: The real images that its floor is of: others than the reference ("pool"), or the "reference" itself.
         groups: Whether its interval is a jackknife, which strata change.
         by_covariance: Whether it needs n >= 10 d.
         alarm: Says what is alarming about an estimate; "" if nothing is.

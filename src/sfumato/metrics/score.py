@@ -1,6 +1,6 @@
 """A score is a number that carries its protocol, its interval and its floor.
 
-`measure` turns two sets of features and a protocol into a `Score`; `compare` sets two scores side by side or refuses.
+`measure` turns two sets of features and a protocol into a `Score`; `compare` sets two scores beside each other or refuses.
 The interval covers sampling noise of the images, never the spread over training seeds.
 
 Two scores are ranked only if they are apart.  Made from the same seeds, they are compared in pairs: the difference has
@@ -42,7 +42,7 @@ class Score:
         floor: The same score of real images at the same n and m.
         flags: What a reader must know.
         left_out: The jackknife's values, with which two scores are compared in pairs; empty if it has none.
-        better: Which way is good, "lower", "higher" or "neither"; what the metric says unless given.
+        better: "lower", "higher" or "neither": the way that is good; what the metric says unless given.
     """
 
     name: str
@@ -141,10 +141,10 @@ def measure(
         reference_features: Numbers (m, d) of the real images, by the same extractor; None for a metric that knows no
             reference.
         extract: The extractor that made both.
-        reference: Which real images; its n must be m.
+        reference: The real images; its n is m, or 0 if unknown.
         strata: Labels of the generated and of the reference images, each where the number of each class was chosen and
             is not random: labels asked of a conditional model, a split balanced by its makers.
-        class_prior: Which labels the images were asked for.
+        class_prior: The labels that the images were asked for, in words.
         quantisation: How floats became uint8.
         codec: File format the images went through.
         provenance: What else made the number.
@@ -182,49 +182,26 @@ def protocol_of(
     codec: str = "none",
 ) -> EvalProtocol:
     """Return the protocol of a metric over an extractor's numbers; arguments as in `EvalProtocol`."""
-    return EvalProtocol(
-        metric=metric.name,
-        version=metric.version,
-        extractor=extract.name,
-        weights_hash=extract.weights_hash,
-        features=extract.describe(),
-        reference=reference,
-        n=n,
-        class_prior=class_prior,
-        estimator=metric.estimator,
-        quantisation=quantisation,
-        codec=codec,
-        options=options,
-        provenance=provenance,
-    )
+    about = (metric.name, metric.version, extract.name, extract.weights_hash, extract.describe())
+    return EvalProtocol(*about, reference, n, class_prior, metric.estimator, quantisation, codec, options, provenance)
 
 
 def score_of(metric: Metric, estimate: Estimate, protocol: EvalProtocol, m: int, flags: tuple[str, ...] = ()) -> Score:
     """Return an estimate as a score; arguments as in `Score`."""
-    return Score(
-        name_of(metric.name, protocol.extractor),
-        estimate.value,
-        estimate.interval,
-        estimate.se,
-        estimate.plain,
-        protocol.n,
-        m,
-        protocol,
-        flags=flags,
-        left_out=estimate.left_out,
-        better=metric.better,
-    )
+    numbers = (estimate.value, estimate.interval, estimate.se, estimate.plain, protocol.n, m)
+    name, known = name_of(metric.name, protocol.extractor), (None, flags, estimate.left_out, metric.better)
+    return Score(name, *numbers, protocol, *known)
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two comparable scores side by side.
+    """Two comparable scores beside each other.
 
     Arguments:
         difference: Second value minus the first.
         interval: 95% interval of the difference if the scores pair up, else None.
         distinguishable: False where the interval of the difference holds 0, or the scores' intervals overlap.
-        better: Which way is good.
+        better: "lower", "higher" or "neither": the way that is good.
         provenance: (field, first, second) of everything recorded that differs.
     """
 

@@ -31,7 +31,7 @@ def _check(judge: Judge, labels: np.ndarray | None) -> None:
             "Scores per class need a model that is asked for classes and a labelled reference; this run "
             "or this reference has none. Leave out --metrics per-class."
         )
-    made, there = (np.bincount(side, minlength=len(real.classes)) for side in (labels, real.labels.numpy()))
+    made, there = (np.bincount(classes, minlength=len(real.classes)) for classes in (labels, real.labels.numpy()))
     few = int(np.minimum(made, there).argmin())
     if min(made[few], there[few]) < 2 * GROUPS:
         raise ValueError(
