@@ -223,3 +223,11 @@ def test_a_balanced_reference_keeps_the_shares_of_its_classes(stored):
         score = compare_sets(a, reference, extract="digits", metrics=("kid",), quiet=True).scores[0]
         assert score.protocol.options["strata"] == strata
     assert balanced_classes(data) is None
+
+
+def test_a_metric_that_cannot_be_computed_is_told_and_the_others_are_computed(stored):
+    found = fd(stored, "plain.npy", metrics=("fd-infinity", "kid"))
+    assert [score.name for score in found.scores] == ["KID[digits]"]
+    assert "at least 5001" in found.refused["fd-infinity"]
+    with pytest.raises(ValueError, match="at least 5001"):
+        fd(stored, "plain.npy", metrics=("fd-infinity",))

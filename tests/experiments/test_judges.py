@@ -52,6 +52,14 @@ def test_one_class_is_judged_against_its_own_images(recipe, place):
     assert score.floor.protocol.options["strata"] == score.protocol.options["strata"]
 
 
+@pytest.mark.parametrize("judge", [OneClass("3"), None])
+def test_a_metric_that_cannot_be_computed_costs_a_row_no_other(recipe, place, judge):
+    row = Row(f"refused {judge}", recipe, run="r", judge=judge)
+    outcome = outcome_of(study_of(row, metrics=("fd-infinity", "kid")), row, 0, place)
+    assert set(outcome.scores) == {"kid"} and outcome.scores["kid"].name.startswith("KID")
+    assert "at least 5001" in outcome.facts["refused"]["fd-infinity"]
+
+
 def test_the_last_estimate_is_the_image(recipe, place):
     """With a sampler that ends in its estimate, the estimate after the last step is what the run makes."""
     ddim = override(recipe, ["sample.sampler=ddim"])

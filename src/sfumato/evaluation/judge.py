@@ -138,7 +138,9 @@ class Judge:
         """
         real, training = load_data(recipe, split, root), training_data(recipe, root)
         real = real if m is None else some(real, m)
-        whole = training_data(replace(recipe, data=replace(recipe.data, first=None)), root)
+        whole = training
+        if recipe.data.first is not None:
+            whole = training_data(replace(recipe, data=replace(recipe.data, first=None)), root)
         notes = rules.check_leakage(reference_of(real), real.image_hashes, training.image_hashes)
         chosen = extractor(extract or recipe.evaluate.extractor, real.shape, options)
         return cls.against(real, chosen, quiet=quiet, notes=notes, training=training, pool=without(whole, real))

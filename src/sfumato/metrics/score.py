@@ -1,7 +1,7 @@
 """A score is a number that carries its protocol, its interval and its floor.
 
-`measure` turns two sets of features and a protocol into a `Score`; `compare` sets two scores beside each other or refuses.
-The interval covers sampling noise of the images, never the spread over training seeds.
+`measure` turns two sets of features and a protocol into a `Score`; `compare` sets two scores beside each other or
+refuses.  The interval covers sampling noise of the images, never the spread over training seeds.
 
 Two scores are ranked only if they are apart.  Made from the same seeds, they are compared in pairs: the difference has
 its own jackknife, in which the noise they share cancels.  Otherwise their intervals must not overlap.
