@@ -71,6 +71,7 @@ def evaluate(
 
     from sfumato import evaluation
     from sfumato.core.find import OptionError
+    from sfumato.core.outside import allow_named
     from sfumato.evaluation.panels import expand
     from sfumato.processes.ranks import join
     from sfumato.runs.checkpoint import replace_json
@@ -81,6 +82,7 @@ def evaluate(
             raise OptionError(f"{name} must be at least 1; got {count}.")
     if first_seed < 0:
         raise OptionError(f"--first-seed is at least 0; got {first_seed}.")
+    allow_named(extract or "")
     names = words_of(metrics)
     expand(names)  # before any image is made
     opened = Run.open(run)

@@ -117,10 +117,10 @@ def column(room: str, name: str, fields: Sequence[str], schedule: str | None = N
     shape = Shape(1, 8, 8, ("any",))
     if (key := name.replace("_", "-")) in known:
         entry = part(room, key)
-        base = Recipe("plot", schedule=part("schedules", schedule or "linear"))
+        base = Recipe("plot", schedule=part("schedule", schedule or "linear"))
         more = [f"{path}.steps={STEPS}"] if asks(entry, "steps") and room == "grids" and not _sets(fields) else []
         chosen = override(override(base, [f"{path}={key}", *more]), [*own, *options])
-    elif key in entries("recipes"):
+    elif key in entries("recipe"):
         chosen = override(find_recipe(key), [*own, *options])
     else:
         raise UnknownNameError(nearest(f"entry of {room}", name, known))

@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sfumato.core.axes import AXES
 from sfumato.core.classifier import NoisyClassifier
 from sfumato.core.denoiser import Preconditioned, unit_circle, unit_line, unit_variance
 from sfumato.core.find import check_options
@@ -51,7 +52,7 @@ def make(part: Part, context: Mapping[str, Any]) -> Any:
     entry = part.entry()
     parameters = inspect.signature(entry).parameters
     known = {k: v for k, v in context.items() if k in parameters and k not in part.options}
-    options = check_options(f"{part.room}.{part.name}", entry, part.options)
+    options = check_options(f"{part.axis}={part.name}", entry, part.options)
     for p in parameters.values():
         if p.default is inspect.Parameter.empty and p.name not in known and p.name not in options:
             remedy = (
@@ -59,7 +60,7 @@ def make(part: Part, context: Mapping[str, Any]) -> Any:
                 if p.name == "table"
                 else f"the option {p.name}=..."
             )
-            where = f"{part.room}.{part.name}"
+            where = f"{part.axis}={part.name}"
             raise RecipeError(f"{where} needs {p.name!r}, which this recipe does not have. Give {remedy}.")
     return entry(**known, **options)
 
@@ -200,7 +201,7 @@ def build_grid(recipe: Recipe) -> Level:
 def build_sampler(recipe: Recipe, **bound: Any) -> Callable[..., Any]:
     """Return the recipe's sampler with its options bound, and others that only code can give (a shift)."""
     chosen = recipe.sample.sampler
-    fixed = ("denoiser", "x", "grid", "noise", "label", *bound)
+    fixed = (*AXES["sampler"].fixed, *bound)
     options = check_options(f"sampler '{chosen.name}'", chosen.entry(), chosen.options, fixed=fixed) | bound
     entry = chosen.entry()
     return lambda denoiser, x, grid, *, noise, label=None: entry(denoiser, x, grid, noise=noise, label=label, **options)
