@@ -92,7 +92,7 @@ def test_dashes_and_underscores_name_the_same_field_and_entry(recipe: Recipe) ->
         ("sample=3", "sample is a group of fields; set one of sample.sampler"),
         ("network.width=wide", "network=unet: width must be a whole number; got 'wide'"),
         ("network.width.x=3", "has no fields of its own"),
-        ("network.widht=3", "Unknown option of networks.unet 'widht'. Did you mean 'width'?"),
+        ("network.widht=3", "Unknown option of network=unet 'widht'. Did you mean 'width'?"),
     ],
 )
 def test_a_refused_override_gives_the_rule_the_value_and_the_nearest_name(

@@ -144,7 +144,7 @@ WORDS: dict[Any, tuple[str, str]] = {  # type -> one of it, several
     float: ("a number", "numbers"),
     int: ("a whole number", "whole numbers"),
     str: ("text", "texts"),
-    bool: ("true or false", "of true and false"),
+    bool: ("true or false", "truths"),
     type(None): ("none", "none"),
     Path: ("a path", "paths"),
     Any: ("anything", "values"),
@@ -171,10 +171,11 @@ def _written(hint: Any) -> list[str]:
     if origin is tuple and args[1:] == (...,):
         return [f"{_several(args[0])} with commas"]
     if origin is tuple:
-        alike = len(set(args)) == 1
-        return [
-            f"{COUNTS.get(len(args), len(args))} {_several(args[0])}" if alike else " and ".join(map(in_words, args))
-        ]
+        if len(set(args)) > 1:
+            return [" and ".join(map(in_words, args))]
+        return [f"{COUNTS.get(len(args), len(args))} {_several(args[0])}"]
+    if hint is bool:
+        return ["true", "false"]
     return [WORDS[hint][0]] if hint in WORDS else []
 
 
