@@ -438,8 +438,23 @@ def _earlier(tree: Any) -> Any:
         return [_earlier(value) for value in tree]
     if not isinstance(tree, Mapping):
         return tree
-    renamed = {"room" if key == "axis" else key: _earlier(value) for key, value in tree.items()}
-    return renamed | ({"room": EARLIER.get(tree["axis"], tree["axis"])} if "axis" in tree else {})
+    named = {"room": EARLIER.get(tree["axis"], tree["axis"])} if "axis" in tree else {}
+    return {key: _earlier(value) for key, value in tree.items() if key != "axis"} | named
+
+
+def today(tree: Any) -> Any:
+    """Return JSON of parts in today's spelling, as `to_json` writes it, where an earlier version wrote it.
+
+    >>> today({"sampler": {"room": "samplers", "name": "heun", "options": {}}})
+    {'sampler': {'axis': 'sampler', 'name': 'heun', 'options': {}}}
+    """
+    if isinstance(tree, list):
+        return [today(value) for value in tree]
+    if not isinstance(tree, Mapping):
+        return tree
+    axes = {module: axis for axis, module in EARLIER.items()}
+    named = {"axis": axes.get(str(tree["room"]), tree["room"])} if {"room", "name", "options"} <= set(tree) else {}
+    return named | {key: today(value) for key, value in tree.items() if not (named and key == "room")}
 
 
 def _from_json(cls: Any, tree: Any, path: str) -> Any:
