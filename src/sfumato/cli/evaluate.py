@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Number, Overrides, device_named, given, resettle
+from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, device_named, given, resettle
 
 if TYPE_CHECKING:
     from sfumato.evaluation import Result
@@ -33,7 +33,7 @@ def evaluate(
     sampler: Name = None,
     grid: Name = None,
     steps: Count = None,
-    guidance: Number = None,
+    guidance: Text = None,
     use: Name = None,
     device: Name = None,
     data_root: Folder = None,

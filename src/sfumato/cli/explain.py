@@ -227,6 +227,8 @@ def _fields(node: Any, prefix: str) -> Iterator[tuple[str, str, str]]:
             for option in options_of(value.entry(), fixed=AXES[value.axis].fixed).values():
                 current = value.options.get(option.name, option.default)
                 yield f"{path}.{option.name}", in_words(kinds.get(option.name, Any)), literal(current)
+        elif "axis" in field.metadata:
+            yield path, f"part of {field.metadata['axis']}", literal(value)
         elif dataclasses.is_dataclass(value):
             yield from _fields(value, f"{path}.")
         else:

@@ -70,16 +70,26 @@ def asks(part: Part, name: str) -> bool:
     return name in inspect.signature(part.entry()).parameters
 
 
+def needs(part: Part, name: str) -> bool:
+    """Return whether the entry of a part takes a parameter of this name and has no default for it."""
+    parameter = inspect.signature(part.entry()).parameters.get(name)
+    return parameter is not None and parameter.default is inspect.Parameter.empty
+
+
 def option(part: Part, name: str) -> Any:
     """Return the value of a part's option, given or default; None if it has no such option."""
     parameters = inspect.signature(part.entry()).parameters
     return part.options.get(name, parameters[name].default) if name in parameters else None
 
 
+def constant(part: Part, name: str) -> Any:
+    """Return what the file of a part calls `name`; None if it has nothing of that name."""
+    return vars(sys.modules[part.entry().__module__]).get(name)
+
+
 def trains(recipe: Recipe) -> str:
     """Return what the recipe's objective trains, the constant TRAINS of its file: a key of `MODELS`."""
-    kind: str = sys.modules[recipe.objective.entry().__module__].TRAINS
-    return kind
+    return str(constant(recipe.objective, "TRAINS"))
 
 
 def context_of(recipe: Recipe) -> dict[str, Any]:

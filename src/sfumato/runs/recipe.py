@@ -19,7 +19,17 @@ from typing import Any, Self
 
 from sfumato.core import outside
 from sfumato.core.axes import AXES, axis_named
-from sfumato.core.find import OptionError, check_options, conform, find, find_named, hints_of, nearest, parse
+from sfumato.core.find import (
+    OptionError,
+    check_options,
+    conform,
+    find,
+    find_named,
+    hints_of,
+    nearest,
+    options_of,
+    parse,
+)
 
 
 class RecipeError(ValueError):
@@ -232,7 +242,9 @@ class Sample:
     Attributes:
         sampler: How the grid is walked (axis sampler).
         grid: Which levels it visits (axis grid).
-        guidance: Classifier-free guidance weight; 1 means none.
+        guidance: Classifier-free guidance weight; 1 means none. Names in its place, cfg or [cfg,my_module:sharpen], are
+            kept in `guides`, and sample.guidance.w=1.5 is an option of theirs.
+        guides: Further forms of guidance, in the order of their names (axis guidance).
         guidance_by_class: A weight per class in its place; () for the same for all.
         guidance_ramp: How that weight's surplus over 1 is spread over noise levels (`guidance.cfg.ramp`).
         interval: Guide only at nsr in [lo, hi]; None for every level.
@@ -249,7 +261,8 @@ class Sample:
 
     sampler: Part = _choice("sampler", "heun")
     grid: Part = _choice("grid", "karras")
-    guidance: float = 1.0
+    guidance: float = field(default=1.0, metadata={"parts": "guides"})
+    guides: tuple[Part, ...] = field(default=(), metadata={"axis": "guidance"})
     guidance_by_class: tuple[float, ...] = ()
     guidance_ramp: typing.Literal["constant", "linear", "cosine"] = "constant"
     interval: tuple[float, float] | None = None
@@ -350,7 +363,7 @@ def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     Raises:
         RecipeError: For an unknown field or an ill-typed value; the message names the nearest valid field.
     """
-    guided = recipe.sample.by_weight
+    guided = recipe.sample.by_weight or recipe.sample.guides
     named: set[str] = set()
     for text in assignments:
         path, equals, value = text.partition("=")
@@ -362,7 +375,7 @@ def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
         except OptionError as error:
             raise RecipeError(str(error)) from None
         named.add(".".join(keys))
-    if not guided or recipe.sample.by_weight:
+    if not guided or recipe.sample.by_weight or recipe.sample.guides:
         return recipe
     shaping: dict[str, Any] = {"guidance_ramp": "constant"}
     shaping |= {"interval": None} if recipe.sample.autoguidance is None else {}
@@ -394,6 +407,8 @@ def _assign(node: Any, keys: list[str], value: str, path: str) -> Any:
     if key not in names:
         raise RecipeError(f"{path}: " + nearest("field", key, names))
     current = getattr(node, key)
+    if names[key].metadata.keys() & {"parts"} and (rest or not isinstance(parse(value), int | float)):
+        return _assign_parts(node, names[key], rest, value, path)
     if rest:
         if not (dataclasses.is_dataclass(current) or isinstance(current, Part)):
             raise RecipeError(f"{path}: {key} = {_show(current)} has no field {'.'.join(rest)!r}.")
@@ -413,6 +428,27 @@ def _assign(node: Any, keys: list[str], value: str, path: str) -> Any:
     if typing.get_origin(hint) is tuple and not isinstance(parsed, tuple):
         parsed = (parsed,)
     return dataclasses.replace(node, **{key: conform(path, parsed, hint)})
+
+
+def _assign_parts(node: Any, number: dataclasses.Field[Any], rest: list[str], value: str, path: str) -> Any:
+    """Name the parts that stand beside a number, or set an option of the first of them that takes it."""
+    beside = number.metadata["parts"]
+    held: tuple[Part, ...] = getattr(node, beside)
+    if not rest:
+        axis = next(f.metadata["axis"] for f in dataclasses.fields(node) if f.name == beside)
+        named = [] if parse(value) is None else value.strip().strip("[]()").split(",")
+        chosen = tuple(part(axis, name.strip()) for name in named)
+        for each in chosen:
+            each.entry()  # refuses an unknown name
+        return dataclasses.replace(node, **{beside: chosen, number.name: number.default})
+    *of, option = rest
+    for i, each in enumerate(held):
+        known = options_of(each.entry(), fixed=AXES[each.axis].fixed)
+        if option in known and of in ([], [each.name.replace("-", "_")]):
+            new = (*held[:i], _assign(each, [option], value, path), *held[i + 1 :])
+            return dataclasses.replace(node, **{beside: new})
+    here = ", ".join(str(each) for each in held) or "none"
+    raise RecipeError(f"{path} is an option of a part named in {number.name}, and none takes it; named: {here}.")
 
 
 def _show(value: Any) -> str:
