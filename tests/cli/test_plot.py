@@ -54,7 +54,7 @@ def test_a_recipe_stands_for_its_own_choice() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["grids", "karas"], "Unknown entry of grids 'karas'. Did you mean 'karras'?"),
+        (["grids", "karas"], "Unknown part of grids 'karas'. Did you mean 'karras'?"),
         (["grids", "karras", "roh=3"], "Did you mean 'rho'?"),
         (["schedules", "steps=3"], "Name one of the schedules"),
         (["schedules", "linear", "steps=many"], "steps must be a whole number"),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Literal
+import re
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
 
 import pytest
 
+from sfumato.core.axes import AXES
 from sfumato.core.find import (
     OptionError,
     UnknownNameError,
@@ -14,10 +17,14 @@ from sfumato.core.find import (
     conform,
     entries,
     find,
+    hints_of,
+    in_words,
     options_of,
     parse,
     summary,
 )
+from sfumato.core.gauge import Gauge
+from sfumato.runs.recipe import Data, Ema, Evaluate, Recipe, Sample, Train
 from sfumato.samplers.heun import heun
 
 ROOMS = ["schedules", "grids", "draws", "weightings", "conditioning", "samplers", "guidance"]
@@ -138,6 +145,42 @@ def test_conform_refuses(value: object, hint: object) -> None:
 )
 def test_parse(text: str, value: object) -> None:
     assert parse(text) == value
+
+
+PYTHON = re.compile(r"[\[\]<>|']|typing|Union|Literal|Optional|NoneType|\b(int|float|bool|str)\b")
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_every_type_is_said_in_words(axis: str) -> None:
+    """Whatever a person may set is described without a word of Python's typing."""
+    for name, entry in entries(axis).items():
+        hints = hints_of(entry)
+        for option in options_of(entry, fixed=AXES[axis].fixed):
+            said = in_words(hints[option])
+            assert said and not PYTHON.search(said), (name, option, said)
+
+
+@pytest.mark.parametrize("kind", [Recipe, Data, Train, Ema, Sample, Evaluate])
+def test_every_field_is_said_in_words(kind: type) -> None:
+    for name, hint in get_type_hints(kind).items():
+        assert not PYTHON.search(in_words(hint)), name
+
+
+@pytest.mark.parametrize(
+    ("hint", "words"),
+    [
+        (Literal["ve", "flow", "vp"] | Gauge, "ve, flow or vp"),
+        (float, "a number"),
+        (int | None, "a whole number or none"),
+        (tuple[float, float] | None, "two numbers or none"),
+        (bool | float, "true, false or a number"),
+        (tuple[str | int, ...], "texts or whole numbers with commas"),
+        (str | Path, "text or a path"),
+        (Gauge, "a Gauge"),
+    ],
+)
+def test_types_are_said_as_a_person_writes_them(hint: Any, words: str) -> None:
+    assert in_words(hint) == words
 
 
 def test_an_entry_without_options_says_so() -> None:

@@ -85,7 +85,7 @@ def _every(out: str | None) -> int:
     text = (
         "# Every recipe as a row of the design space\n\n"
         f"Written by `sfumato explain all --out {out}`. A method is a row, never a branch: each column is an axis, "
-        "each cell an entry of that room with the options that differ from its defaults.\n\n"
+        "each cell a part of that axis with the options that differ from its defaults.\n\n"
     )
     Path(out).write_text(text + markdown_table(rows) + "\n")
     print(f"{out}: {len(rows)} recipes")
