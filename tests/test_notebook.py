@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from sfumato.core import outside
-
 OWN = '''
 from sfumato.core.denoiser import State
 from sfumato.core.level import like
@@ -36,7 +34,7 @@ sheet(to_uint8(last.x.reshape(8, 1, 8, 8)), 4, title="exact").save("sheet.png")
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(outside, "_allowed", set())
+    monkeypatch.setenv("SFUMATO_WITH", "")
     assert len(NOTEBOOK.strip().splitlines()) <= 10
     exec(compile(NOTEBOOK, "notebook", "exec"), {})
     assert (tmp_path / "sheet.png").stat().st_size > 1000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -60,7 +61,6 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "mine.py").write_text(WALK)
     (tmp_path / "broken.py").write_text("1 / 0")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(outside, "_allowed", set())
     monkeypatch.setattr(outside, "_handed", {})
     monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
     monkeypatch.setenv("SFUMATO_WITH", "")
@@ -90,7 +90,7 @@ def hashed() -> str:
     """Hash of `mine.py`, taken where importing it leaves no trace."""
     outside.allow("mine")
     code = outside.code_of(find("sampler", "mine:walk"))
-    outside._allowed.clear()
+    os.environ["SFUMATO_WITH"] = ""
     sys.modules.pop("mine")
     Path("imported").unlink()
     return code
@@ -192,7 +192,7 @@ def test_a_network_from_outside_is_trained_recorded_and_asked_for(tmp_path: Path
     fields = [f for f in SMALL if not f.startswith("network")]
     words = ["network=nets:small", "network.width=4", "--out", "run", "--device", "cpu", "--quiet"]
     assert ask("train", "edm-digits", *fields, *words).code == 0
-    outside._allowed.clear()
+    os.environ["SFUMATO_WITH"] = ""
     told = json.loads(Path("run/recipe.json").read_text())["recipe"]["network"]
     assert told["name"] == "nets:small" and len(told["code"]) == 16
     assert "--with nets" in ask("sample", "run", "--n", 2, "--device", "cpu").err
@@ -254,6 +254,9 @@ def test_nothing_is_imported_from_inside_a_run(run: Path, ask, monkeypatch: pyte
     monkeypatch.chdir(run)
     said = ask("sample", run, "--n", 2, "--device", "cpu", "--with", "mine")
     assert said.code == 2 and "nothing is imported from a run" in said.err and "mine" not in sys.modules
+    monkeypatch.chdir(run.parent)
+    said = ask("sample", run, "--sampler", f"{run.name}.mine:walk", "--device", "cpu")
+    assert said.code == 2 and "nothing is imported from a run" in said.err and f"{run.name}.mine" not in sys.modules
 
 
 EVIL = {"room": "cli", "name": "studies", "options": {"folder": "/tmp", "out": "precious.txt"}}
@@ -324,7 +327,7 @@ def _rewrite(file: Path, tree: dict[str, Any]) -> None:
 def test_a_picture_that_names_a_module_is_refused(trained: Path, tmp_path: Path, ask) -> None:
     words = ["--images", "im", "--n", 1, "--device", "cpu"]
     assert ask("sample", trained, "sampler=mine:walk", *words).code == 0
-    outside._allowed.clear()
+    os.environ["SFUMATO_WITH"] = ""
     sys.modules.pop("mine")
     like = ["sample", trained, "--like", "im/seed-000000000.png", "--out", "again.png", "--device", "cpu"]
     said = ask(*like)

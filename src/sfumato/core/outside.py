@@ -20,6 +20,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from sfumato.core.axes import AXES
@@ -29,7 +30,6 @@ WITH = "SFUMATO_WITH"
 NAME = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
 Entry = Callable[..., Any]
 
-_allowed: set[str] = set()
 _handed: dict[tuple[str, str], Entry] = {}  # functions handed over in Python: (name, hash of the source) -> function
 
 
@@ -39,7 +39,12 @@ def allow(*modules: str) -> None:
     Arguments:
         modules: Dotted names; a package allows its modules.
     """
-    _allowed.update(modules)
+    os.environ[WITH] = ",".join(dict.fromkeys([*_allowed(), *modules]))
+
+
+def _allowed() -> list[str]:
+    """Return the modules that a person has named; processes started by this one know them too."""
+    return [word.strip() for word in os.environ.get(WITH, "").split(",") if word.strip()]
 
 
 def allow_named(*names: str) -> None:
@@ -110,39 +115,43 @@ def _imported(axis: str, name: str) -> Entry:
 
 def _refuse_unnamed(axis: str, name: str, module: str) -> None:
     """Refuse a module that no person has named."""
-    known = _allowed.union(word.strip() for word in os.environ.get(WITH, "").split(","))
-    if not any(module == each or (each and module.startswith(f"{each}.")) for each in known):
+    if not any(f"{module}.".startswith(f"{each}.") for each in _allowed()):
         raise UnknownNameError(
             f"The {axis} {name} is code outside sfumato, and a file does not decide what is imported. If you trust "
             f"{module}, allow it: --with {module}, {WITH}={module}, or sfumato.allow({module!r}) in Python."
         )
 
 
-def _module(axis: str, name: str, module: str) -> Any:
-    here = str(Path.cwd())
+def _module(axis: str, name: str, module: str) -> ModuleType:
+    """Import a module, package by package, unless one of them lies inside a run."""
+    here, parts = str(Path.cwd()), module.split(".")
     if here not in sys.path and "" not in sys.path:
         sys.path.append(here)
     importlib.invalidate_caches()
-    top = module.partition(".")[0]
     try:
-        spec = sys.modules[top].__spec__ if top in sys.modules else importlib.util.find_spec(top)
-        places = [] if spec is None else [spec.origin, *(spec.submodule_search_locations or ())]
-        for folder in (parent for place in places if place for parent in (Path(place), *Path(place).parents)):
-            if (folder / "recipe.json").exists():
-                raise UnknownNameError(
-                    f"The {axis} {name} lies inside the run {folder}, and nothing is imported from a run. Move "
-                    f"{module} out of it."
-                )
+        for k in range(len(parts)):
+            _refuse_run(axis, name, ".".join(parts[: k + 1]))
         return importlib.import_module(module)
     except UnknownNameError:
         raise
     except ModuleNotFoundError as error:
         raise UnknownNameError(
-            f"The {axis} {name} needs the module {error.name}, which is not there. Install it, or run where {top}.py "
-            "lies (the current folder is searched)."
+            f"The {axis} {name} needs the module {error.name}, which is not there. Install it, or run where "
+            f"{parts[0]}.py lies (the current folder is searched)."
         ) from None
     except Exception as error:
         raise OptionError(f"{axis} {name}: {module} cannot be imported ({type(error).__name__}: {error}).") from error
+
+
+def _refuse_run(axis: str, name: str, module: str) -> None:
+    """Refuse a module that would be imported from inside a run; its package has been imported."""
+    spec = sys.modules[module].__spec__ if module in sys.modules else importlib.util.find_spec(module)
+    places = [] if spec is None else [spec.origin, *(spec.submodule_search_locations or ())]
+    for place in (Path(place).resolve() for place in places if place):
+        if run := next((folder for folder in (place, *place.parents) if (folder / "recipe.json").exists()), None):
+            raise UnknownNameError(
+                f"The {axis} {name} lies inside the run {run}, and nothing is imported from a run. Move {module} out."
+            )
 
 
 def check(axis: str, name: str, entry: Any) -> None:
