@@ -76,7 +76,7 @@ def verify(path: Path, remote: Remote, error: type[ValueError] = DownloadError) 
     """Check a local file against what its publisher says.
 
     Arguments:
-        path: The file.
+        path: The local file to check.
         remote: What it should be.
         error: The kind of error to raise.
 
@@ -106,11 +106,11 @@ def fetch(
     """Return a verified local copy of a file, downloading it if it is missing.
 
     Arguments:
-        remote: The file.
-        folder: Where it lies or shall lie; made if needed.
-        remedy: What to do if it cannot be fetched, a sentence.
+        remote: Name, address, size and checksums of the file.
+        folder: Folder of the local copy; made if needed.
+        remedy: Sentence that says what to do if the file cannot be fetched.
         error: The kind of error to raise.
-        progress: Show a bar on a terminal.
+        progress: Whether to show a bar on a terminal.
 
     Returns:
         The path ``folder / remote.name``.

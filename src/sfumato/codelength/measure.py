@@ -27,12 +27,12 @@ from sfumato.core.noise import SamplingNoise
 from sfumato.likelihood.ode import dequantise, likelihood, probes
 from sfumato.likelihood.vlb import Bound, vlb
 
-Progress = Callable[[int], object]  # told how many image-evaluations have been done since it was told last
+Progress = Callable[[int], object]  # called with the image-evaluations done since the last call
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """What is measured.
+    """Images to measure, with their labels.
 
     Attributes:
         codes: uint8, shape (B, C, H, W).
@@ -59,8 +59,8 @@ class Flow:
 
     Attributes:
         bits: Bits/dim, offset included.
-        nfe: Denoiser calls.
-        offset: Of the dequantisation, bits/dim.
+        nfe: Denoiser calls per image.
+        offset: What dequantisation adds, bits/dim.
     """
 
     bits: Tensor
@@ -69,11 +69,11 @@ class Flow:
 
 
 @dataclass(frozen=True, eq=False)
-class Way:
-    """Where the ODE is walked.
+class OdePath:
+    """The path on which the ODE is walked.
 
     Attributes:
-        gauge: Its coordinate.
+        gauge: Path of levels and its coordinate.
         near: The cleanest level.
         far: The noisiest level.
         rtol: Tolerance, relative and absolute, per image.
@@ -104,14 +104,14 @@ def measure_bound(
     """Return the variational bound of every image, averaged over noise seeds.
 
     Arguments:
-        denoiser: Any denoiser.
-        images: What is measured.
-        chain: On which levels.
-        seeds: Of the noise; more cost more and leave less noise in an image's value.
+        denoiser: Denoiser whose bound is measured; asked at every level of the chain.
+        images: Clean images and their labels.
+        chain: Levels and variance of the bound.
+        seeds: Noise seeds; more cost more and leave less noise in an image's value.
         batch: Images of a block.
-        device: Where to compute.
+        device: Device that computes.
         folder: Where finished blocks are kept; None to keep none.
-        progress: Told after every step.
+        progress: Called with the number of images done after every step.
     """
     parts = []
     for rows, x0, label in images.blocks(batch):
@@ -151,7 +151,7 @@ def _walk(
 def measure_ode(
     denoiser: Denoiser,
     images: Images,
-    path: Way,
+    path: OdePath,
     *,
     seeds: Sequence[int] = (0,),
     batch: int = 64,

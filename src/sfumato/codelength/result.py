@@ -24,7 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sfumato.codelength.chain import Chain, chain_of, continuous, on_path, own_gauge, span
-from sfumato.codelength.measure import Flow, Images, Way, measure_bound, measure_ode
+from sfumato.codelength.measure import Flow, Images, OdePath, measure_bound, measure_ode
 from sfumato.core.find import nearest
 from sfumato.core.gauge import named
 from sfumato.data.dataset import Dataset
@@ -47,19 +47,19 @@ IDENTITY = 1e-3  # bits/dim by which rate + L_0 may miss the total
 
 @dataclass(frozen=True)
 class Asked:
-    """What to measure.
+    """Settings of a measurement.
 
     Attributes:
         n: Images per split.
         splits: Names of splits.
-        parts: Of `PARTS`.
-        seeds: Of the noise; each image is measured with every one and averaged.
-        steps: Of the chain; None for the run's own.
+        parts: Quantities to measure, names in `PARTS`.
+        seeds: Noise seeds; each image is measured with every one and averaged.
+        steps: Steps of the chain; None for the run's own.
         near: sigma / alpha at the cleanest level of a chosen chain; None for the default.
-        variance: Of p; None for the run's own.
+        variance: Variance of p; None for the run's own.
         labels: Whether a conditional model is told each image's class.
-        rtol: Of the ODE, per image.
-        gauge: Of the ODE, by name; None for the run's own.
+        rtol: Tolerance of the ODE per image, in [1e-8, 0.1].
+        gauge: Name of the ODE's gauge; None for the run's own.
     """
 
     n: int
@@ -107,13 +107,13 @@ def likelihood(
     """Measure the bits per dimension of real images under a run and write RUN/results/likelihood-*.json.
 
     Arguments:
-        run: The run, any family of denoiser.
+        run: A run of any family of denoiser.
         asked: What to measure.
         use: Which average of the weights; None for the recipe's choice.
-        root: Data root.
+        root: Folder that holds the datasets; None for the default.
         device: None for the best at hand.
-        command: That makes the result again, for the result.
-        quiet: No progress bar.
+        command: Command line that makes the result again; it is written into the result.
+        quiet: Whether to show no progress bar.
 
     Returns:
         The result and its path. Killed and started again, it goes on after the last finished block.
@@ -182,17 +182,17 @@ def _facts(run: Run, asked: Asked, chain: Chain, use: str | None, told: bool, de
     if "vlb" in asked.parts:
         facts |= {"chain": chain.words, "nfe": len(chain.grid) - 1, "variance": chain.variance}
     if "ode" in asked.parts:
-        way = way_of(run, asked)
-        reach = f"sigma/alpha {float(way.near.nsr):g} to {float(way.far.nsr):g}"
-        facts["ode"] = f"{reach} in gauge {way.gauge.name}, tolerance {way.rtol:g} per image"
+        path = ode_path(run, asked)
+        reach = f"sigma/alpha {float(path.near.nsr):g} to {float(path.far.nsr):g}"
+        facts["ode"] = f"{reach} in gauge {path.gauge.name}, tolerance {path.rtol:g} per image"
     return facts
 
 
-def way_of(run: Run, asked: Asked) -> Way:
+def ode_path(run: Run, asked: Asked) -> OdePath:
     """Return where the ODE of a run is walked: over all levels it was trained on."""
     gauge = own_gauge(run.recipe) if asked.gauge is None else named(asked.gauge)
     near, far = (on_path(gauge, torch.tensor(nsr, dtype=torch.float64)) for nsr in span(run.recipe))
-    return Way(gauge, near, far, asked.rtol)
+    return OdePath(gauge, near, far, asked.rtol)
 
 
 def _measure(
@@ -224,7 +224,7 @@ def _measure(
         with tqdm(total=times, unit="img", desc=f"ODE, {data.split}", disable=quiet or None, dynamic_ncols=True) as bar:
             everywhere = continuous(denoiser)
             flow = measure_ode(
-                everywhere, images, way_of(run, asked), batch=min(16, batch), progress=bar.update, **options
+                everywhere, images, ode_path(run, asked), batch=min(16, batch), progress=bar.update, **options
             )
     return Measured(data, bound, flow)
 
@@ -233,9 +233,9 @@ def _sweep_up(folder: Path) -> None:
     """Remove the blocks of a finished measurement."""
     for file in folder.glob("*/*.npz"):
         file.unlink()
-    for place in [*folder.glob("*"), folder]:
-        if place.is_dir() and not any(place.iterdir()):
-            place.rmdir()
+    for left in [*folder.glob("*"), folder]:
+        if left.is_dir() and not any(left.iterdir()):
+            left.rmdir()
 
 
 def result(
@@ -249,12 +249,12 @@ def result(
     """Return what was measured as a result: scores, tables and curves of `report.results`.
 
     Arguments:
-        run: Its name.
-        recipe: Name of its recipe.
-        measured: By split.
-        facts: Provenance.
-        flags: By split, what to know about its numbers.
-        command: That makes it again.
+        run: Name of the run.
+        recipe: Name of the run's recipe.
+        measured: What each split cost, by the split's name.
+        facts: Provenance of the numbers: weights, levels, machine.
+        flags: Warnings about the numbers of each split, by the split's name.
+        command: Command line that makes the result again; empty for none.
 
     Raises:
         ArithmeticError: If rate and L_0 do not add up to the bound.

@@ -1,7 +1,7 @@
 """A classifier of noisy images: log p(y | x) at every level.
 
-It meets the rest of the house as a denoiser does, through (x, level), so the level conditioning of a network is chosen
-from the same parts and a classifier guides any denoiser that visits levels it knows. What comes out are logits,
+It meets the rest of the project as a denoiser does, through (x, level), so the level conditioning of a network is
+chosen from the same parts and a classifier guides any denoiser that visits levels it knows. What comes out are logits,
 
     ln p(y | x; level) = log_softmax(network(c_in x, c_noise))_y,
 

@@ -35,7 +35,7 @@ NULL = -1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """What a denoiser returns.
+    """A denoiser's answer.
 
     Attributes:
         x0: Estimate of the clean image, the shape of x.
@@ -72,7 +72,7 @@ class Sampler(Protocol):
     """Walk a grid from noisy to clean, yielding the state after every step.
 
     Arguments:
-        denoiser: Any denoiser.
+        denoiser: Called once or more per step, at levels on or between those of the grid.
         x: Start, at level grid[0], shape (B, C, H, W).
         grid: Levels from noisy to clean, shape (N + 1,); the last is the clean level unless a sampler says otherwise.
         noise: step index -> unit normal noise of x's shape; called only by stochastic steps.

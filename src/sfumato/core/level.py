@@ -99,6 +99,7 @@ class Level:
 
     @property
     def shape(self) -> torch.Size:
+        """The common shape of alpha and sigma."""
         return self.alpha.shape
 
     def __len__(self) -> int:

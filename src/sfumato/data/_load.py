@@ -1,6 +1,6 @@
 """Load a dataset by its name, then cut it to the wanted classes, number, size and channels.
 
-A dataset is a file of this room that holds a function of its own name; nothing is registered. The order of the steps
+A dataset is a file of this package that holds a function of its own name; nothing is registered. The order of the steps
 is fixed: split by the source's own pixels first, so that every size and channel count shares one split; then classes,
 then the first images, then channels, size and padding.
 """
@@ -35,7 +35,7 @@ def load(
     """Load a dataset by name.
 
     Arguments:
-        name: A dataset of this room ("fashion-mnist"; dashes and underscores are the same), "folder:PATH",
+        name: A dataset of this package ("fashion-mnist"; dashes and underscores are the same), "folder:PATH",
             "zip:PATH", "toy:KIND", or simply the path of an existing folder or .zip file.
         split: "train", "val", "test" or "all".
         root: Data root with one folder a dataset; None means SFUMATO_DATA, else the cache.

@@ -87,8 +87,8 @@ def check_listing(listing: Listing, shape: Shape) -> Report:
     """Read every image of an opened source and report each bad or unusual one.
 
     Arguments:
-        listing: The source.
-        shape: What every image will become.
+        listing: The opened folder or archive.
+        shape: Size and channels that every image will have.
     """
     path = listing.path
     try:

@@ -88,8 +88,8 @@ def read_batch(content: bytes, what: str) -> tuple[np.ndarray, np.ndarray]:
     """Read one pickled batch.
 
     Arguments:
-        content: The file.
-        what: Its name, for errors.
+        content: The bytes of the file.
+        what: Name of the file in messages.
 
     Returns:
         Images uint8 (n, 3, 32, 32) and labels int64 (n,).

@@ -45,7 +45,7 @@ class Dataset:
         labels: int64 (N,) with values in [0, len(classes)), or None if unlabelled.
         classes: Class names in label order; () if unlabelled.
         split: "train", "val", "test" or "all".
-        indices: int64 (N,), place of each image in the source's official order (of its train part or test part).
+        indices: int64 (N,), position of each image in the source's official order (of its train part or test part).
         rule: How this part was chosen from the source, in words that a protocol can carry.
 
     Raises:

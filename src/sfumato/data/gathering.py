@@ -81,7 +81,7 @@ class Found:
     """Hold one file's outcome: its pixels and the hash of its original ones, or why it is bad.
 
     Arguments:
-        name: The file.
+        name: Name of the file in its source.
         pixels: uint8 (C, H, W), or None if it is bad.
         digest: sha256 of the original pixels, or b"".
         fault: Why the file is bad, or "".
@@ -144,10 +144,10 @@ def _unlike(found: Found, shape: tuple[int, ...], usual: tuple[int, ...]) -> Fou
 def gather(
     listing: Listing, name: str, shape: Shape, *, split: str, val: float, test: float, labels: bool, skip_bad: bool
 ) -> Dataset:
-    """Read a folder or an archive and choose one side of it.
+    """Read a folder or an archive and choose one split of it.
 
     Arguments:
-        listing: The source.
+        listing: The opened folder or archive.
         name: The dataset's name.
         shape: What every image becomes.
         split: "train", "val", "test" or "all".

@@ -81,6 +81,7 @@ class FolderListing:
         self.names = tuple(sorted(found))
 
     def read(self, name: str) -> bytes:
+        """Return the content of a file."""
         file = self.path / name
         size = file.stat().st_size
         if size > MAX_BYTES:
@@ -88,6 +89,7 @@ class FolderListing:
         return file.read_bytes()
 
     def label_file(self) -> Any:
+        """Return the parsed label file, or None if there is none."""
         return _parse(self.read(LABEL_FILE), self.path) if self._has_labels else None
 
 
@@ -118,6 +120,7 @@ class ZipListing:
         self.names = tuple(sorted(name for name in seen if _is_image(PurePosixPath(name).name)))
 
     def read(self, name: str) -> bytes:
+        """Return the content of an entry, checked against its CRC."""
         entry = self._archive.getinfo(name)
         if entry.file_size > MAX_BYTES:
             raise DataError(f"{entry.file_size:,} bytes, more than the {MAX_BYTES:,} allowed")
@@ -132,6 +135,7 @@ class ZipListing:
         return content
 
     def label_file(self) -> Any:
+        """Return the parsed label file, or None if there is none."""
         return _parse(self.read(LABEL_FILE), self.path) if self._has_labels else None
 
 

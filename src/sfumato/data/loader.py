@@ -29,7 +29,7 @@ class Loader:
     """Serve batches of a dataset by position.
 
     Arguments:
-        dataset: The images.
+        dataset: Images and labels, held in memory.
         seed: 0 <= seed < 2**64; decides order and flips.
         device: Where the images live and batches are made.
         flip: Mirror each sample left-right with probability 1/2.

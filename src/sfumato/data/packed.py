@@ -29,8 +29,8 @@ def read_npz(folder: Path, file: LocalFile, keys: tuple[str, ...]) -> dict[str, 
     """Read arrays of a known .npz file.
 
     Arguments:
-        folder: Where it lies.
-        file: Which file.
+        folder: Folder of the file.
+        file: Name, address and checksums of the file.
         keys: Names of the arrays to read.
 
     Returns:

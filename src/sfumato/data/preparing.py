@@ -35,7 +35,7 @@ class Prepared:
     """Say what a preparation made.
 
     Arguments:
-        path: The archive.
+        path: Path of the archive.
         count: Images in it.
         skipped: Bad files left out.
         resumed: Images that an earlier, interrupted run had already done.

@@ -24,7 +24,7 @@ def autoguidance(denoiser: Denoiser, weak: Denoiser, w: float | Tensor = 1.0) ->
     """Guide a denoiser by a weaker one.
 
     Arguments:
-        denoiser: The model.
+        denoiser: The stronger model, which is guided.
         weak: A smaller or earlier version of it; it sees the same x, level and label.
         w: Guidance weight, a number or one per image (B,). 1 is none, 0 the weak model.
 

@@ -92,7 +92,7 @@ def ramp(level: Level, kind: Ramp) -> Tensor:
     1 + cos(pi t) for "cosine"; the mean over t is 1 for all three.
 
     Arguments:
-        level: Any shape.
+        level: Levels of any shape.
         kind: "constant", "linear" or "cosine".
 
     Raises:
@@ -114,7 +114,7 @@ def weight_of(w: float = 1.0, by_classes: Sequence[float] = (), kind: Ramp = "co
     Arguments:
         w: For every class, unless they have their own.
         by_classes: One per class; () for `w`.
-        kind: Of the ramp over noise levels.
+        kind: Shape of the ramp over noise levels, "constant", "linear" or "cosine".
     """
     if not by_classes and kind == "constant":
         return w

@@ -32,7 +32,7 @@ def interval(inside: Denoiser, outside: Denoiser, lo: float = 0.0, hi: float = m
         inside: E.g. a guided denoiser.
         outside: E.g. the same without guidance.
         lo: Smallest nsr, >= 0.
-        hi: Largest nsr.
+        hi: Largest nsr, >= lo; infinity for no limit.
 
     Raises:
         ValueError: If the interval is not ordered; when both are needed in one batch and only one learns its variance.

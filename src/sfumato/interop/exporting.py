@@ -17,7 +17,7 @@ def export_run(
     """Write a run in a format, and put it on the Hub if asked.
 
     Arguments:
-        run: The run.
+        run: The run to write.
         to: Name of a format: an entry of `interop.exports`.
         out: A folder that does not exist or is empty.
         use: Which average of the weights; None for the recipe's choice.

@@ -91,7 +91,7 @@ class Imported:
     Attributes:
         family: Name of the family.
         recipe: What it is in our parts, resolved.
-        tensors: The original's.
+        tensors: State dict of the original.
         rename: (tensors, our network) -> our state dict; raises ValueError for what is missing or left over.
         assumed: What the file does not say, one line each.
         notes: What else a reader should know, one line each.

@@ -21,7 +21,7 @@ def upload(folder: Path, repo: str, *, private: bool = False) -> str:
 
     Arguments:
         folder: A run, or any exported folder.
-        repo: OWNER/NAME.
+        repo: OWNER/NAME of the repository.
         private: Whether a new repository is private.
 
     Returns:
@@ -43,7 +43,7 @@ def download(repo: str, *, revision: str | None = None) -> Path:
     """Fetch a model repository, or find it in the local cache.
 
     Arguments:
-        repo: OWNER/NAME.
+        repo: OWNER/NAME of the repository.
         revision: Branch, tag or commit.
 
     Returns:

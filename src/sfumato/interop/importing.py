@@ -31,7 +31,7 @@ class Import:
     """Say what an import made.
 
     Attributes:
-        run: The run.
+        run: The run that was written.
         found: What the checkpoint was taken for.
         parameters: Learned values that came from the file.
     """

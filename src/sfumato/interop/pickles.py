@@ -43,7 +43,7 @@ class Call:
 
     Attributes:
         name: What would be called.
-        args: With what.
+        args: Arguments of the call.
         state: What would be set on the result.
         items: Pairs that would be put into it, or values that would be appended.
     """

@@ -368,7 +368,7 @@ class _Decoder:
         return tuple(self.value(call.args[0], depth))
 
     def rebuilt(self, call: Call, depth: int) -> Module:
-        """copyreg's way to make an object of a class (protocols 0 and 1)."""
+        """Return the object that copyreg would make of a class (protocols 0 and 1)."""
         kind = call.args[0]
         if not isinstance(kind, Name) or not MODULES.fullmatch(kind.module):
             raise ValueError("a class that is no module of torch")

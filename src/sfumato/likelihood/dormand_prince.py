@@ -47,7 +47,7 @@ Slope = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True, eq=False)
 class Walk:
-    """Where every image stands.
+    """The state of every image.
 
     Attributes:
         u: Coordinate, float64, shape (B,).
@@ -90,7 +90,7 @@ def walk(
     """Integrate dy/du and dl/du from `start` to `stop`, yielding after every round of steps.
 
     Arguments:
-        slope: Of every row; must not mix rows.
+        slope: Slopes of y and l at every row; it must not mix rows.
         y: Start, shape (B, ...).
         start: u at the start.
         stop: u at the end, on either side of it.

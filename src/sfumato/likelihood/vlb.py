@@ -96,10 +96,10 @@ def term(
     Arguments:
         prediction: What the denoiser said at x_t; fields of shape (B, ...).
         x0: The clean images, shape (B, ...).
-        kernel: Of the steps, from `Kernel.chain(grid)`, shape () or (B,).
+        kernel: Kernels of the steps, from `Kernel.chain(grid)`, shape () or (B,).
         clean: Whether a step ends at the clean level, bool, the kernel's shape.
         variance: A name in `VARIANCES`.
-        decoder: For L_0; `DECODERS` has names for them.
+        decoder: Computes L_0, e.g. one of `DECODERS`.
 
     Returns:
         Bits per dimension, shape (B,), the dtype of `x0`.
@@ -205,13 +205,13 @@ def vlb(
     """Walk the grid and yield the terms of the variational bound of clean images.
 
     Arguments:
-        denoiser: Any denoiser.
+        denoiser: Asked at every noisy level of the grid.
         x0: Clean images on the 256 codes in [-1, 1], shape (B, C, H, W) (any values with decoder `density`).
         grid: Levels from noisy to clean, shape (N + 1,), ending at (1, 0).
         noise: step -> unit normal noise of x0's shape, e.g. `core.noise.SamplingNoise`; step i is the level grid[i].
         label: int64 (B,), or None.
-        variance: Of p; a name in `VARIANCES`.
-        decoder: For L_0.
+        variance: Variance of p, a name in `VARIANCES`.
+        decoder: Computes L_0, e.g. one of `DECODERS`.
         clip: Clamp x0-hat to [-1, 1] before use, as the references do.
 
     Yields:

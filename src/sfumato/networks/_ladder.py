@@ -181,7 +181,7 @@ class Encoder(nn.Module):
     """The way down and the middle: (B, C, H, W) -> (B, last width, H / 2^(L-1), W / 2^(L-1)).
 
     Arguments:
-        channels: Image channels.
+        channels: Channels of the image.
         widths: Channels of each of the L levels, finest first.
         first: Channels after the first convolution.
         blocks: Steps per level.
@@ -277,11 +277,11 @@ class LadderUNet(nn.Module):
     """Embedder, encoder and decoder: network(x, c_noise, label, augment).
 
     Arguments:
-        embedder: Of noise level, label and augmentation.
-        encoder: The way down.
-        decoder: The way up.
-        norm_out: Last normalisation.
-        conv_out: Last convolution.
+        embedder: Turns noise level, label and augmentation into one vector.
+        encoder: The levels from fine to coarse, and the middle.
+        decoder: The levels from coarse to fine.
+        norm_out: Normalisation before the last convolution.
+        conv_out: Convolution from features to the output's channels.
     """
 
     def __init__(

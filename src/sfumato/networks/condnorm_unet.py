@@ -49,7 +49,7 @@ class ConditionalNorm(nn.Module):
     """Normalise, then scale and shift by what the conditioning says.
 
     Arguments:
-        width: Channels.
+        width: Channels that are normalised.
         conditioning: Length of the conditioning.
         kind: "group" (statistics of one image) or "batch" (of the batch, running averages when sampling).
     """

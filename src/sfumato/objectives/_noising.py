@@ -35,7 +35,7 @@ Coupling = Literal["independent", "ot"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Loss:
-    """What an objective returns for a batch.
+    """The loss of a batch and its parts.
 
     Attributes:
         each: One loss per image (B,), differentiable. A draw that is not uniform leaves its weight to the trainer.
@@ -130,7 +130,7 @@ def squared_error(
         denoiser: Says the target.
         f: Its raw output at the noisy images, (B, C, H, W).
         x0, n: Images and their noise, the same shape.
-        level: Shape (B,).
+        level: Levels of the noisy images, shape (B,).
         weighting: (level, target) -> w of |D - x0|^2, shape (B,).
         reduce: Over pixels: mean, sum or half the sum.
 

@@ -37,7 +37,7 @@ def nearer(nsr: Tensor, k: int, q: float = 2.0, b: float = 8.0) -> Tensor:
     Arguments:
         nsr: t, >= 0.
         k: Stage, >= 0; r comes nearer to t by the factor q each time.
-        q: > 1.
+        q: Factor between two stages, > 1.
         b: How much farther away r lies at small t.
     """
     return (nsr * (1 - q ** -(k + 1) * (1 + b * torch.sigmoid(-nsr)))).clamp(min=0)

@@ -122,7 +122,7 @@ def distill(
         seed: The run's seed.
         batch: Global batch size.
         images: The run's budget, divided equally among the stages.
-        steps: Of the first teacher, N0; a multiple of 2^halvings.
+        steps: Steps N0 of the first teacher, a multiple of 2^halvings.
         halvings: Stages; the last student takes N0 / 2^halvings steps.
         label_dropout: Probability that an image is shown without its label.
         stratified: Spread the batch's times evenly.

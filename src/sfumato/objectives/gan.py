@@ -41,9 +41,11 @@ TRAINS = "generator"
 
 
 class Pair(Protocol):
-    """What is trained: discriminator(images, label) -> logits (B,), positive for real. (The generator is not asked.)"""
+    """A network to train, whose discriminator(images, label) gives logits (B,), positive for real images."""
 
-    def discriminator(self, x: Tensor, label: Tensor | None = None) -> Tensor: ...
+    def discriminator(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        """Return logits (B,)."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +77,7 @@ class Adversarial:
         """Return D's loss.
 
         Arguments:
-            pair: Holds D.
+            pair: Network whose `discriminator` is D.
             x0: Real images (B, C, H, W).
             made: As many images of G, detached from it, of the same labels.
             label: int64 (B,) or None.
@@ -102,10 +104,10 @@ class Adversarial:
         """Return images as D sees them: with noise once, while there is any.
 
         Arguments:
-            images: (B, C, H, W).
-            positions: int64 (B,).
+            images: Real or made images, (B, C, H, W).
+            positions: Addresses of the noise, int64 (B,).
             what: "real" or "made"; the two have noise of their own.
-            spent: Share of the budget.
+            spent: Share of the training budget used so far, in [0, 1].
         """
         std = self.std(spent)
         if std == 0:

@@ -38,7 +38,7 @@ def diffusers(run: Run, folder: Path, use: str | None = None) -> list[str]:
     """A pipeline folder for DDPMPipeline or DDIMPipeline.
 
     Arguments:
-        run: The run.
+        run: The run to write.
         folder: An empty folder.
         use: Which average of the weights; None for the recipe's choice.
 

@@ -44,7 +44,7 @@ def onnx(run: Run, folder: Path, use: str | None = None) -> list[str]:
     """The network as an ONNX graph, checked with onnxruntime, and a table of its coefficients.
 
     Arguments:
-        run: The run.
+        run: The run to write.
         folder: An empty folder.
         use: Which average of the weights; None for the recipe's choice.
 

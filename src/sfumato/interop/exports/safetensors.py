@@ -21,9 +21,9 @@ def safetensors(run: Run, folder: Path, use: str | None = None) -> list[str]:
     """A run directory with one average of the weights, its recipe and its scores.
 
     Arguments:
-        run: The run.
+        run: The run to write.
         folder: An empty folder.
-        use: Which average; None for the recipe's choice.
+        use: Average of the weights to write; None for the recipe's choice.
 
     Returns:
         What was written, in lines to print.

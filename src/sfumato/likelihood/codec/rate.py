@@ -58,7 +58,7 @@ def rate_distortion(bound: Bound) -> Curve:
     """Read a bound as a rate-distortion curve.
 
     Arguments:
-        bound: Of at least two images for finite standard errors.
+        bound: Terms of the bound of B images; finite standard errors need B >= 2.
     """
     rate, mse = rates(bound), bound.x0_mse
     root = math.sqrt(len(mse))
