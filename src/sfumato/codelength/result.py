@@ -93,6 +93,12 @@ class Measured:
     bound: Bound | None
     flow: Flow | None
 
+    @property
+    def bits(self) -> dict[str, Tensor]:
+        """Bits/dim of every image, shape (B,), by what was measured."""
+        bound = {} if self.bound is None else {"VLB": self.bound.total}
+        return bound | ({} if self.flow is None else {"ODE": self.flow.bits})
+
 
 def likelihood(
     run: Run,
@@ -140,7 +146,17 @@ def likelihood(
     measured = {}
     for split, data in splits.items():
         images = Images(data.images, data.labels if told else None)
-        measured[split] = _measure(run, denoiser, images, data, asked, chain, folder / split, device, quiet)
+        options: dict[str, Any] = {"seeds": asked.seeds, "device": device, "folder": folder / split}
+        batch, times = min(64, recipe.sample.batch), len(images) * len(asked.seeds)
+        bound = flow = None
+        if "vlb" in asked.parts:
+            with _bar(times * (len(chain.grid) - 1), "eval", f"bound, {split}", quiet) as bar:
+                bound = measure_bound(denoiser, images, chain, batch=batch, progress=bar.update, **options)
+        if "ode" in asked.parts:
+            with _bar(times, "img", f"ODE, {split}", quiet) as bar:
+                everywhere, walk = continuous(denoiser), ode_path(run, asked)
+                flow = measure_ode(everywhere, images, walk, batch=min(16, batch), progress=bar.update, **options)
+        measured[split] = Measured(data, bound, flow)
     tree = result(run.path.name, recipe.name, measured, facts, flags, command)
     path = run.path / "results" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
@@ -195,38 +211,9 @@ def ode_path(run: Run, asked: Asked) -> OdePath:
     return OdePath(gauge, near, far, asked.rtol)
 
 
-def _measure(
-    run: Run,
-    denoiser: Any,
-    images: Images,
-    data: Dataset,
-    asked: Asked,
-    chain: Chain,
-    folder: Path,
-    device: torch.device,
-    quiet: bool,
-) -> Measured:
-    bound, flow, times = None, None, len(images) * len(asked.seeds)
-    batch = min(64, run.recipe.sample.batch)
-    options: dict[str, Any] = {"seeds": asked.seeds, "device": device, "folder": folder}
-    if "vlb" in asked.parts:
-        total = times * (len(chain.grid) - 1)
-        with tqdm(
-            total=total,
-            unit="eval",
-            desc=f"bound, {data.split}",
-            disable=quiet or None,
-            unit_scale=True,
-            dynamic_ncols=True,
-        ) as bar:
-            bound = measure_bound(denoiser, images, chain, batch=batch, progress=bar.update, **options)
-    if "ode" in asked.parts:
-        with tqdm(total=times, unit="img", desc=f"ODE, {data.split}", disable=quiet or None, dynamic_ncols=True) as bar:
-            everywhere = continuous(denoiser)
-            flow = measure_ode(
-                everywhere, images, ode_path(run, asked), batch=min(16, batch), progress=bar.update, **options
-            )
-    return Measured(data, bound, flow)
+def _bar(total: int, unit: str, what: str, quiet: bool) -> Any:
+    scaled = unit == "eval"
+    return tqdm(total=total, unit=unit, desc=what, disable=quiet or None, unit_scale=scaled, dynamic_ncols=True)
 
 
 def _sweep_up(folder: Path) -> None:
@@ -259,31 +246,20 @@ def result(
     Raises:
         ArithmeticError: If rate and L_0 do not add up to the bound.
     """
-    scores: list[Score] = []
-    tables: dict[str, list[dict[str, Any]]] = {"likelihood": [], "likelihood along the ODE": []}
-    curves: dict[str, Any] = {}
-    kept: dict[str, dict[str, list[float]]] = {}
-    for split, found in measured.items():
-        kept[split] = {}
-        if found.bound is not None:
-            scores.append(_score("VLB", found.bound.total, found.data, facts, flags[split]))
-            tables["likelihood"].append(_terms(split, found.bound))
-            kept[split]["vlb"] = [round(v, 5) for v in found.bound.total.tolist()]
-        if found.flow is not None:
-            scores.append(_score("ODE", found.flow.bits, found.data, facts, flags[split]))
-            tables["likelihood along the ODE"].append(_along(split, found.flow))
-            kept[split]["ode"] = [round(v, 5) for v in found.flow.bits.tolist()]
+    scores = [
+        _score(kind, bits, found.data, facts, flags[split])
+        for split, found in measured.items()
+        for kind, bits in found.bits.items()
+    ]
+    tables = {
+        "likelihood": [_terms(split, found.bound) for split, found in measured.items() if found.bound is not None],
+        "likelihood along the ODE": [
+            _along(split, found.flow) for split, found in measured.items() if found.flow is not None
+        ],
+        "likelihood gap": _gap({split: found.bits for split, found in measured.items()}),
+    }
     bounds = {split: found.bound for split, found in measured.items() if found.bound is not None}
-    if bounds:
-        curves = {"rate_distortion": _rate_curve(bounds), "bits_by_level": _level_curve(bounds)}
-    gap = _gap(
-        {
-            split: {"VLB": f.bound.total if f.bound else None, "ODE": f.flow.bits if f.flow else None}
-            for split, f in measured.items()
-        }
-    )
-    if gap:
-        tables["likelihood gap"] = gap
+    curves = {"rate_distortion": _rate_curve(bounds), "bits_by_level": _level_curve(bounds)} if bounds else {}
     tree: dict[str, Any] = {
         "run": run,
         "recipe": recipe,
@@ -291,7 +267,10 @@ def result(
         "provenance": dict(facts),
         "tables": {name: rows for name, rows in tables.items() if rows},
         "curves": curves,
-        "per_image": kept,
+        "per_image": {
+            split: {kind.lower(): [round(v, 5) for v in bits.tolist()] for kind, bits in found.bits.items()}
+            for split, found in measured.items()
+        },
     }
     return tree | ({"command": command} if command else {})
 
@@ -358,7 +337,7 @@ def _along(split: str, flow: Flow) -> dict[str, Any]:
     }
 
 
-def _gap(bits: Mapping[str, Mapping[str, Tensor | None]]) -> list[dict[str, Any]]:
+def _gap(bits: Mapping[str, Mapping[str, Tensor]]) -> list[dict[str, Any]]:
     """Return test minus train, whose images differ: errors add in squares."""
     rows = []
     for kind in ("VLB", "ODE"):

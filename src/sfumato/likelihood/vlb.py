@@ -180,11 +180,6 @@ class Bound:
         """Everything but L_0 per image: the bits/dim sent before the last step, shape (B,)."""
         return self.terms[:, :-1].sum(1) + self.prior
 
-    @property
-    def eps_mse(self) -> Tensor:
-        """Mean squared error of the noise that x0-hat implies, snr * x0_mse, shape (B, N)."""
-        return self.x0_mse * self.grid.log_snr[:-1].exp()
-
 
 def mean_and_error(values: Tensor) -> tuple[float, float]:
     """Return the mean over images and its standard error (nan for one image)."""
@@ -226,26 +221,17 @@ def vlb(
             f"The bound needs a grid whose last level is clean, (1, 0); got {len(grid)} levels ending at "
             f"({float(grid.alpha[-1]):.6g}, {float(grid.sigma[-1]):.6g}). Append Level.clean()."
         )
-    return _walk(denoiser, x0, grid, noise, label, variance, decoder, clip)
-
-
-def _walk(
-    denoiser: Denoiser,
-    x0: Tensor,
-    grid: Level,
-    noise: Callable[[int], Tensor],
-    label: Tensor | None,
-    variance: str,
-    decoder: Decoder,
-    clip: bool,
-) -> Iterator[Term]:
     kernels = Kernel.chain(grid)
-    for i in range(len(grid) - 1):
-        with torch.no_grad():
-            prediction = denoiser(grid[i].noisy(x0, noise(i)), grid[i], label)
-            if clip:
-                prediction = Prediction(prediction.x0.clamp(-1, 1), prediction.v)
-            ends_clean = torch.tensor(i == len(grid) - 2)
-            bits = term(prediction, x0, kernels[i], ends_clean, variance=variance, decoder=decoder)
-            mse = ((x0 - prediction.x0) ** 2).flatten(1).mean(1)
-        yield Term(i, bits.to("cpu", torch.float64), mse.to("cpu", torch.float64))
+
+    def walk() -> Iterator[Term]:
+        for i in range(len(grid) - 1):
+            with torch.no_grad():
+                prediction = denoiser(grid[i].noisy(x0, noise(i)), grid[i], label)
+                if clip:
+                    prediction = Prediction(prediction.x0.clamp(-1, 1), prediction.v)
+                ends_clean = torch.tensor(i == len(grid) - 2)
+                bits = term(prediction, x0, kernels[i], ends_clean, variance=variance, decoder=decoder)
+                mse = ((x0 - prediction.x0) ** 2).flatten(1).mean(1)
+            yield Term(i, bits.to("cpu", torch.float64), mse.to("cpu", torch.float64))
+
+    return walk()  # a generator's own checks would wait for its first step

@@ -117,7 +117,7 @@ def encode(
     rule: str = "greedy",
     search: int = 18,
     section: int = 256,
-    watch: Callable[[Cost], None] | None = None,
+    watch: Callable[[Cost], None] = lambda cost: None,
 ) -> Encoded:
     """Code a batch of images into one file.
 
@@ -165,15 +165,13 @@ def encode(
                 data += Section(held, payload).pack()
                 writer, held = Writer(), 0
             costs.append(Cost(i, bits, kl, chunks, len(data) + (len(payload) if held else 0)))
-            if watch is not None:
-                watch(costs[-1])
+            watch(costs[-1])
         if lossless:
             hat = denoiser(x, header.grid[steps], label).x0
             payload, bits = send_pixels(to_uint8(x0).cpu(), hat)
             data += Section(1, payload).pack()
             costs.append(Cost(steps, bits, bits, len(x0), len(data)))
-            if watch is not None:
-                watch(costs[-1])
+            watch(costs[-1])
     return Encoded(bytes(data), costs)
 
 
