@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from sfumato.data.dataset import DataError, Dataset
 from sfumato.data.download import fetch
@@ -74,14 +73,7 @@ def joined(name: str, batches: list[tuple[np.ndarray, np.ndarray]]) -> Dataset:
     """Put batches of (images (n, 3, 32, 32) uint8, labels (n,)) in a row as one dataset."""
     images = np.concatenate([images for images, _ in batches])
     labels = np.concatenate([labels for _, labels in batches])
-    return Dataset(
-        name=name,
-        images=torch.from_numpy(images),
-        labels=torch.from_numpy(labels.astype(np.int64)),
-        classes=CLASSES,
-        split="all",
-        indices=torch.arange(len(images)),
-    )
+    return Dataset.whole(name, images, labels.astype(np.int64), CLASSES)
 
 
 def read_batch(content: bytes, what: str) -> tuple[np.ndarray, np.ndarray]:

@@ -92,6 +92,31 @@ class Dataset:
                 f"{int(labels.min())} to {int(labels.max())}."
             )
 
+    @classmethod
+    def whole(
+        cls,
+        name: str,
+        images: Tensor | np.ndarray,
+        labels: Tensor | np.ndarray | None,
+        classes: Sequence[str],
+        *,
+        indices: Tensor | np.ndarray | None = None,
+        rule: str = "",
+    ) -> Dataset:
+        """Make the dataset of a whole source, which is then split.
+
+        Arguments:
+            name: Name of the dataset.
+            images: uint8 (N, C, H, W).
+            labels: Integers (N,), or None.
+            classes: Class names in label order; () without labels.
+            indices: int64 (N,), position of each image in the source; None for 0, 1, ...
+            rule: How the images were changed, in words.
+        """
+        number = None if labels is None else torch.as_tensor(labels).to(torch.int64)
+        where = torch.arange(len(images)) if indices is None else torch.as_tensor(indices)
+        return cls(name, torch.as_tensor(images), number, tuple(classes), "all", where, rule)
+
     def __len__(self) -> int:
         return len(self.images)
 

@@ -49,7 +49,6 @@ def folder(
     Raises:
         DataError: If the folder is missing or empty, or a file in it is bad.
     """
-    listing = open_listing(path)
     shape = Shape(size, channels, filter, crop, alpha)
     name = Path(path).expanduser().resolve().name
-    return gather(listing, name, shape, split=split, val=val, test=test, labels=labels, skip_bad=skip_bad)
+    return gather(open_listing(path), name, shape, split=split, val=val, test=test, labels=labels, skip_bad=skip_bad)

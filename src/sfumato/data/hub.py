@@ -102,16 +102,8 @@ def hub(
     shape, name = Shape(size, channels, filter, crop, alpha), Path(str(path)).name
 
     def read(part: str, wanted: str, share: float) -> Dataset:
-        return gather(
-            parts[part],
-            name,
-            shape,
-            split=wanted,
-            val=val if wanted != "all" else 0.0,
-            test=share,
-            labels=labels,
-            skip_bad=skip_bad,
-        )
+        shares = {"val": 0.0 if wanted == "all" else val, "test": share}
+        return gather(parts[part], name, shape, split=wanted, labels=labels, skip_bad=skip_bad, **shares)
 
     if held is None or held == main:
         return read(main, split, test)

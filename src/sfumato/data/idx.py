@@ -17,7 +17,6 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from sfumato.data.dataset import DataError, Dataset
 from sfumato.data.download import fetch
@@ -68,11 +67,4 @@ def read_part(name: str, folder: Path, files: dict[str, Remote], classes: tuple[
     labels = read_idx(fetch(files[f"{part}-labels"], folder))
     if images.ndim != 3 or labels.shape != images.shape[:1]:
         raise DataError(f"{name}: {part} images {images.shape} and labels {labels.shape} do not belong together.")
-    return Dataset(
-        name=name,
-        images=torch.from_numpy(images.copy()).unsqueeze(1),
-        labels=torch.from_numpy(labels.astype(np.int64)),
-        classes=classes,
-        split="all",
-        indices=torch.arange(len(images)),
-    )
+    return Dataset.whole(name, images[:, None].copy(), labels.astype(np.int64), classes)

@@ -25,6 +25,10 @@ MAX_BYTES = 1 << 28
 """The most bytes one file may have: 256 MiB."""
 
 
+Labels = tuple[dict[str, int], tuple[str, ...]]
+"""The class number of every file, and the names of the classes in that order."""
+
+
 class Listing(Protocol):
     """Name the image files of a source and read them."""
 
@@ -143,7 +147,7 @@ class DamagedArchiveError(DataError):
     """An archive whose bytes are not those it was made from: nothing in it can be trusted."""
 
 
-def labels_of(listing: Listing) -> tuple[dict[str, int], tuple[str, ...]] | None:
+def labels_of(listing: Listing) -> Labels | None:
     """Find the labels of a source.
 
     Returns:
@@ -170,7 +174,7 @@ def labels_of(listing: Listing) -> tuple[dict[str, int], tuple[str, ...]] | None
     return {name: number[folder] for name, folder in first.items() if folder is not None}, tuple(classes)
 
 
-def _stored_labels(stored: Any, listing: Listing) -> tuple[dict[str, int], tuple[str, ...]] | None:
+def _stored_labels(stored: Any, listing: Listing) -> Labels | None:
     pairs = stored.get("labels") if isinstance(stored, dict) else None
     if isinstance(stored, dict) and pairs is None:
         return None

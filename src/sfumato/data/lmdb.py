@@ -121,6 +121,7 @@ def lmdb(
     Raises:
         DataError: If the package or the database is missing, or an image is bad.
     """
-    listing = DatabaseListing(Path(path).expanduser())
-    shape, name = Shape(size, channels, filter, crop, alpha), _stripped(Path(path).expanduser().resolve().name)
+    path = Path(path).expanduser()
+    listing, name = DatabaseListing(path), _stripped(path.resolve().name)
+    shape = Shape(size, channels, filter, crop, alpha)
     return gather(listing, name, shape, split=split, val=val, test=test, labels=labels, skip_bad=skip_bad)

@@ -25,10 +25,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from sfumato.core.images import to_float
-from sfumato.core.noise import uniform
 from sfumato.data.dataset import DataError, Dataset
-from sfumato.data.gathering import Found, Shape, good_ones, read_one
+from sfumato.data.gathering import Found, Shape, good_ones, read_one, whole_of
 from sfumato.data.hashing import hash_image
 from sfumato.data.listing import Listing, labels_of
 from sfumato.data.loader import Loader
@@ -156,16 +154,8 @@ def open_stream(
     classes = labels_of(listing) if labels else None
     original, final, shape, bad = _first_pass(listing, form, skip_bad)
     good = np.flatnonzero(~bad)
-    skipped = f"{int(bad.sum())} bad files skipped" if bad.any() else ""
-    whole = Dataset(
-        name=name,
-        images=torch.zeros((len(good), 1, 1, 1), dtype=torch.uint8),
-        labels=None if classes is None else torch.tensor([classes[0][listing.names[i]] for i in good]),
-        classes=() if classes is None else classes[1],
-        split="all",
-        indices=torch.from_numpy(good),
-        rule="; ".join(filter(None, (form.written(), skipped))),
-    )
+    pixels = torch.zeros((len(good), 1, 1, 1), dtype=torch.uint8)
+    whole = whole_of(listing, name, form, pixels, classes, good, int(bad.sum()))
     part = split_by_hash(whole, split, val=val, test=test, hashes=original[good])
     return Stream(listing, form, part, final[part.indices.numpy()], shape)
 
@@ -243,20 +233,13 @@ class StreamLoader(Loader):
         self._ready: dict[tuple[int, int], Future[Tensor]] = {}
         self._last = 0
 
-    def batch(self, start: int, count: int) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Return the samples at positions start, ..., start + count - 1; as `Loader.batch`."""
-        _, label, positions = super().batch(start, count)  # checks, labels and positions
+    def codes(self, start: int, chosen: Tensor) -> Tensor:
+        """Return the pixels of a batch, decoded ahead if it was expected, and expect those that follow."""
+        count = len(chosen)
         waiting = self._ready.pop((start, count), None)
-        codes = waiting.result() if waiting is not None else self._decode(start, count)
+        codes = waiting.result() if waiting is not None else self.stream.read(chosen.tolist())
         self._guess(start, count)
-        codes = codes.to(self.device, non_blocking=True)
-        if self.flip:
-            mirrored = uniform(positions, seed=self.seed, purpose="flip", device=self.device) < 0.5
-            codes = torch.where(mirrored[:, None, None, None], codes.flip(-1), codes)
-        return to_float(codes), label, positions
-
-    def _decode(self, start: int, count: int) -> Tensor:
-        return self.stream.read(self.order(torch.arange(start, start + count)).tolist())
+        return codes.to(self.device, non_blocking=True)
 
     def _guess(self, start: int, count: int) -> None:
         """Let workers decode the batches that follow if the steps go on as they went."""

@@ -77,7 +77,7 @@ def toy(
     )
     cover = (inside[labels, torch.arange(n)] + 0.5).clamp(0, 1)  # one soft pixel at the edge
     images = (cover[:, None] * colour[:, :, None, None] * 255).round().to(torch.uint8)
-    whole = Dataset("toy-shapes", images, labels, SHAPES, "all", torch.arange(n))
+    whole = Dataset.whole("toy-shapes", images, labels, SHAPES)
     return split_by_hash(whole, split, val=val, test=test)
 
 
