@@ -141,3 +141,8 @@ class LabelTable(nn.Module):
             refuse_label(label)
             return None
         return self.table(label_rows(label, self.classes, batch, device))
+
+    def added(self, e: Tensor, label: Tensor | None) -> Tensor:
+        """Return embeddings (B, width) plus the labels' vectors; as they are in an unlabelled network."""
+        row = self(label, len(e), e.device)
+        return e if row is None else e + row

@@ -58,15 +58,14 @@ class Embedder(nn.Module):
 
     def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None, augment: Tensor | None) -> Tensor:
         e = self.sinusoid(noise_batch(c_noise, x))
-        row = self.label(label, len(x), x.device)
-        if row is not None and self.early:
-            e = e + row
+        if self.early:
+            e = self.label.added(e, label)
         if augment is not None:
             if self.augment is None:
                 raise ValueError("This network takes no augmentation labels: build it with augments >= 1.")
             e = e + self.augment(augment)
         e = self.dense2(F.silu(self.dense1(e)))
-        return F.silu(e if row is None or self.early else e + row)
+        return F.silu(e if self.early else self.label.added(e, label))
 
 
 class StridedConv(nn.Module):

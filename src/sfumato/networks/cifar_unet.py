@@ -128,9 +128,7 @@ class CifarUNet(nn.Module):
     def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
         halvings = len(self.down)
         check_images(x, self.channels, 2**halvings, f"{halvings} halvings")
-        e = self.noise(noise_batch(c_noise, x))
-        row = self.label(label, len(x), x.device)
-        e = F.silu(e if row is None else e + row)
+        e = F.silu(self.label.added(self.noise(noise_batch(c_noise, x)), label))
         h = self.conv_in(x)
         seen = [h]
         for stage in self.down:

@@ -157,9 +157,7 @@ class CondNormUNet(nn.Module):
     def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
         halvings = len(self.up)
         check_images(x, self.channels, 2**halvings, f"{halvings} halvings")
-        e = self.noise(noise_batch(c_noise, x))
-        row = self.label(label, len(x), x.device)
-        e = self.dense(e if row is None else e + row)
+        e = self.dense(self.label.added(self.noise(noise_batch(c_noise, x)), label))
         h = self.conv_in(x)
         seen: list[Tensor] = []
         for i, stage in enumerate(self.down):

@@ -60,9 +60,7 @@ class ConvNet(nn.Module):
 
     def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
         check_images(x, self.channels, 2**self.halvings, f"{self.halvings} halvings")
-        e = self.noise(noise_batch(c_noise, x))
-        row = self.label(label, len(x), x.device)
-        e = F.silu(e if row is None else e + row)
+        e = F.silu(self.label.added(self.noise(noise_batch(c_noise, x)), label))
         h = x
         for stage in self.stages:
             h = stage(h, e)

@@ -112,9 +112,7 @@ class DiT(nn.Module):
 
     def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
         check_images(x, self.channels, self.patch, f"patches of {self.patch}")
-        e = self.noise(noise_batch(c_noise, x))
-        row = self.label(label, len(x), x.device)
-        e = F.silu(e if row is None else e + row)
+        e = F.silu(self.label.added(self.noise(noise_batch(c_noise, x)), label))
         h = self.embed(F.pixel_unshuffle(x, self.patch).flatten(2).transpose(1, 2))
         height, width = x.shape[-2] // self.patch, x.shape[-1] // self.patch
         h = h + self.positions(height, width, h)

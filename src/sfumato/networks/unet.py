@@ -151,9 +151,7 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
         reason = f"patch {self.patch} and {len(self.down) - 1} halvings"
         check_images(x, self.channels, self.multiple, reason)
-        e = self.noise(noise_batch(c_noise, x))
-        row = self.label(label, len(x), x.device)
-        e = F.silu(e if row is None else e + row)
+        e = F.silu(self.label.added(self.noise(noise_batch(c_noise, x)), label))
         h = self.conv_in(F.pixel_unshuffle(x, self.patch))
         seen: list[Tensor] = []
         for level in self.down:
