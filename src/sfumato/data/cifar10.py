@@ -22,7 +22,7 @@ from sfumato.data.dataset import DataError, Dataset
 from sfumato.data.download import fetch
 from sfumato.data.root import folder_of
 from sfumato.data.splits import split_official
-from sfumato.data.unpickle import MAX_BYTES, read_pickle
+from sfumato.data.unpickle import MAX_BYTES, read_plain
 from sfumato.download import Remote, digest
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -89,8 +89,11 @@ def read_batch(content: bytes, what: str) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         DataError: If it is no such batch.
     """
-    match read_pickle(content, what):
-        case {b"data": np.ndarray() as data, b"labels": list(labels)}:
+    stored = read_plain(content, what)
+    if isinstance(stored, dict):  # Python 3 writes byte strings as bytes
+        stored = {key.decode() if isinstance(key, bytes) else key: value for key, value in stored.items()}
+    match stored:
+        case {"data": np.ndarray() as data, "labels": list(labels)}:
             pass
         case _:
             raise DataError(f"{what} is not a CIFAR-10 batch: it lacks an array 'data' or a list 'labels'.")

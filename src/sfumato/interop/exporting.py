@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sfumato.core.find import find
 from sfumato.interop import hub
-from sfumato.interop.pickles import ForeignError
+from sfumato.interop.tensors import ForeignError
 from sfumato.runs.run import Run
 
 

@@ -21,8 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sfumato.interop.pickles import ForeignError
-from sfumato.interop.tensors import Module, read_file
+from sfumato.interop.tensors import ForeignError, Module, read_file
 from sfumato.runs.recipe import Data, Recipe, Shape
 
 Rename = Callable[[Mapping[str, Tensor], nn.Module], dict[str, Tensor]]

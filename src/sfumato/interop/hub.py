@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sfumato.interop.pickles import ForeignError
+from sfumato.interop.tensors import ForeignError
 
 PATTERNS = ["*.json", "*.safetensors", "*.md", "*.png", "*.gif", "*.jsonl"]
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")

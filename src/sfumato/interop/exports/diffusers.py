@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from sfumato.core.table import Table
 from sfumato.interop.card import card
 from sfumato.interop.keys import diffusers_names
-from sfumato.interop.pickles import ForeignError
+from sfumato.interop.tensors import ForeignError
 from sfumato.runs.assemble import build_grid, make, option
 from sfumato.runs.recipe import Recipe
 from sfumato.runs.run import Run

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from sfumato.core.denoiser import skip_and_out
 from sfumato.core.noise import normal
 from sfumato.interop.card import card
-from sfumato.interop.pickles import ForeignError
+from sfumato.interop.tensors import ForeignError
 from sfumato.runs.assemble import SCALES, build_grid, context_of, make
 from sfumato.runs.checkpoint import write_json
 from sfumato.runs.run import Run

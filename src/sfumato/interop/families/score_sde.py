@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from sfumato.core.find import find
 from sfumato.interop.foreign import Foreign, Imported
 from sfumato.interop.keys import State, position_of, rename
-from sfumato.interop.pickles import ForeignError
+from sfumato.interop.tensors import ForeignError
 from sfumato.recipes._paper import RAW
 from sfumato.runs.recipe import Recipe, Shape, part
 
