@@ -41,7 +41,7 @@ class Remote:
 
     Arguments:
         url: http or https address; the last part of its path is the file's name.
-        size: Length in bytes.
+        size: Length of the file in bytes.
         md5: Hex digest as its publisher gives it, or "".
         sha256: Hex digest, or "". At least one of the two is needed.
 
@@ -77,7 +77,7 @@ def verify(path: Path, remote: Remote, error: type[ValueError] = DownloadError) 
 
     Arguments:
         path: The local file to check.
-        remote: What it should be.
+        remote: Size and checksums that the file should have.
         error: The kind of error to raise.
 
     Raises:

@@ -50,13 +50,13 @@ class Diffusion:
     """Make images with a denoiser, a sampler and a grid.
 
     Arguments:
-        denoiser: Any denoiser; guided ones are wrapped already.
+        denoiser: The denoiser, with its guidance wrapped around it.
         sampler: ``sampler(denoiser, x, grid, *, noise, label)``, options bound.
         grid: Levels from noisy to clean, shape (N + 1,).
         shape: Shape of one image, (C, H, W).
         classes: Number of classes the denoiser knows; 0 if it is unlabelled.
         batch: Images per forward pass.
-        device: Where to compute.
+        device: Device of the model.
         quantisation: How floats become bytes, a rule of `core.images.to_uint8`.
         weak: The weaker model that guides within `denoiser`, so that its calls can be counted; None for none.
     """
@@ -82,7 +82,7 @@ class Diffusion:
         """Yield the state after every step for one batch of seeds: the strip of the denoising, a progress bar.
 
         Arguments:
-            seeds: One per image.
+            seeds: One seed per image.
             labels: int64 (B,) in [-1, classes), or None.
 
         Raises:
@@ -97,7 +97,7 @@ class Diffusion:
         Arguments:
             a: Seed at weight 0.
             b: Seed at weight 1.
-            weights: In [0, 1], shape (B,).
+            weights: Share of the second start, in [0, 1], shape (B,).
             labels: int64 (B,) in [-1, classes), or None.
         """
         start, end = (SamplingNoise([seed], self.shape, device=self.device).start() for seed in (a, b))
@@ -145,7 +145,7 @@ class Generated:
         shape: Shape of one image, (C, H, W).
         classes: Number of classes the generator knows; 0 if it is unlabelled.
         batch: Images per forward pass.
-        device: Where to compute.
+        device: Device of the model.
         quantisation: How floats become bytes, a rule of `core.images.to_uint8`.
 
     Attributes:
@@ -171,7 +171,7 @@ class Generated:
         """Return the images of one batch as floats, shape (B, C, H, W).
 
         Arguments:
-            seeds: One per image.
+            seeds: One seed per image.
             labels: int64 (B,) in [0, classes), or None for an unlabelled generator.
 
         Raises:

@@ -57,7 +57,7 @@ class Model:
         denoiser: Denoiser that answers at every level, in fp32.
         identity: SHA-256 of the weights and of how they are asked, in hexadecimal.
         run: The run that holds the weights.
-        device: Device that computes.
+        device: Device of the denoiser.
     """
 
     denoiser: Preconditioned
@@ -166,8 +166,8 @@ def grid_of(
 
     Arguments:
         model: The run as `Model.of` opens it.
-        steps: So many before the last one, or as many as there are levels.
-        near, root, progress: As in `calibrate`.
+        steps: Number of steps before the last one, >= 2; as many as there are levels, if those are fewer.
+        near, root, progress: The same as in `calibrate`.
 
     Raises:
         ValueError: If steps is below 2.
@@ -255,8 +255,8 @@ def encode_images(
         images: uint8, shape (B, C, H, W) of the run.
         grid: Levels of the walk, from `grid_of`.
         labels: int64 (B,) or None.
-        seed, lossless, rule, search, section: As in `likelihood.codec.coding.encode`.
-        progress: Told 1 after every step of the three walks: coding, decoding and the formula.
+        seed, lossless, rule, search, section: The same as in `likelihood.codec.coding.encode`.
+        progress: Called with 1 after every step of the three walks: coding, decoding and the formula.
 
     Raises:
         ValueError: If the images or labels do not fit the run.

@@ -64,7 +64,7 @@ class Flow:
     Attributes:
         bits: Bits/dim, offset included.
         nfe: Denoiser calls per image.
-        offset: What dequantisation adds, bits/dim.
+        offset: Bits/dim that dequantisation adds.
     """
 
     bits: Tensor
@@ -78,8 +78,8 @@ class OdePath:
 
     Attributes:
         gauge: Path of levels and its coordinate.
-        near: The cleanest level.
-        far: The noisiest level.
+        near: The cleanest level of the walk.
+        far: The noisiest level of the walk.
         rtol: Tolerance, relative and absolute, per image.
     """
 
@@ -113,8 +113,8 @@ def measure_bound(
         chain: Levels and variance of the bound.
         seeds: Noise seeds; more cost more and leave less noise in an image's value.
         batch: Images of a block.
-        device: Device that computes.
-        folder: Where finished blocks are kept; None to keep none.
+        device: Device of the denoiser.
+        folder: Folder in which finished blocks are kept; None to keep none.
         progress: Called with the number of images done after every step.
     """
 

@@ -50,8 +50,8 @@ class Asked:
     """Settings of a measurement.
 
     Attributes:
-        n: Images per split.
-        splits: Names of splits.
+        n: Number of images per split, >= 2.
+        splits: Names of the splits to measure.
         parts: Quantities to measure, names in `PARTS`.
         seeds: Noise seeds; each image is measured with every one and averaged.
         steps: Steps of the chain; None for the run's own.
@@ -114,8 +114,8 @@ def likelihood(
 
     Arguments:
         run: A run of any family of denoiser.
-        asked: What to measure.
-        use: Which average of the weights; None for the recipe's choice.
+        asked: Settings of the measurement.
+        use: Name of the average of the weights; None for the recipe's choice.
         root: Folder that holds the datasets; None for the default.
         device: None for the best at hand.
         command: Command line that makes the result again; it is written into the result.
@@ -238,7 +238,7 @@ def result(
     Arguments:
         run: Name of the run.
         recipe: Name of the run's recipe.
-        measured: What each split cost, by the split's name.
+        measured: Bits of each split, by the split's name.
         facts: Provenance of the numbers: weights, levels, machine.
         flags: Warnings about the numbers of each split, by the split's name.
         command: Command line that makes the result again; empty for none.

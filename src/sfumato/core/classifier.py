@@ -26,7 +26,7 @@ class NoisyClassifier(nn.Module):
     """Make logits (x, level) -> (B, K) of a network (x, c_noise) -> (B, K).
 
     Arguments:
-        network: Returns unnormalised log-probabilities.
+        network: Module (x, c_noise) -> unnormalised log-probabilities, (B, classes).
         c_noise: level -> the number that tells the network its noise level.
         c_in: level -> scale of the network's input; None for 1.
         table: The levels a discrete network knows, (1, 0) first; None if it is continuous.

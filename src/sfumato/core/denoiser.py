@@ -129,7 +129,7 @@ def ask(
         x: Noisy images, shape (B, C, H, W).
         level: Shape () or (B,).
         rest: What else the network is told: the label, then augmentation labels if it takes them.
-        c_noise, c_in, table, autocast: As in `Preconditioned`.
+        c_noise, c_in, table, autocast: The same as in `Preconditioned`.
 
     Raises:
         ValueError: If the level is not in the table.

@@ -123,7 +123,7 @@ def along(name: str, path: Callable[[Tensor], Level], u_of_nsr: Callable[[Tensor
     """Make a gauge from any differentiable path, such as a schedule in its own time.
 
     Arguments:
-        name: What messages call the gauge.
+        name: Name of the gauge in messages.
         path: u -> Level, elementwise; the slope is its exact derivative (automatic differentiation in float64).
         u_of_nsr: The inverse of ``path(u).nsr``.
 

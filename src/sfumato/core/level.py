@@ -136,7 +136,7 @@ def like(coefficient: Tensor, x: Tensor) -> Tensor:
 
     Arguments:
         coefficient: Shape () or (B,).
-        x: Shape (B, ...).
+        x: Tensor of images or other rows, shape (B, ...).
 
     Returns:
         Shape () or (B, 1, ..., 1). Copies to an accelerator do not block.

@@ -40,7 +40,7 @@ class Dataset:
     """Hold images with their labels and provenance.
 
     Arguments:
-        name: What it is, e.g. "fashion-mnist".
+        name: Name of the dataset, e.g. "fashion-mnist".
         images: uint8 (N, C, H, W) on the CPU.
         labels: int64 (N,) with values in [0, len(classes)), or None if unlabelled.
         classes: Class names in label order; () if unlabelled.
@@ -165,7 +165,7 @@ class Dataset:
 
         Arguments:
             where: A boolean mask (N,) or integer positions (M,) in [0, N).
-            note: What was kept, appended to the rule.
+            note: Description of what was kept, appended to the rule.
             split: Name of the new split; None keeps the old one.
 
         Returns:

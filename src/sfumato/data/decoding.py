@@ -41,7 +41,7 @@ class Decoded:
 
     Arguments:
         pixels: uint8 (C, H, W), C = 1 or 3.
-        remarks: What was converted without loss, e.g. "palette"; () for a plain file.
+        remarks: Properties that were converted without loss, e.g. "palette"; () for a plain file.
     """
 
     pixels: np.ndarray
@@ -52,7 +52,7 @@ def decode(content: bytes, *, alpha: str = "refuse") -> Decoded:
     """Decode one PNG, JPEG, WebP or BMP file.
 
     Arguments:
-        content: The whole file.
+        content: The bytes of the file.
         alpha: What to do with transparent pixels: "refuse" the file, lay it on "black" or "white", or "drop" the
             alpha channel and keep the colours stored under it.
 

@@ -1,7 +1,7 @@
 """Gather the images of a folder or an archive into one dataset.
 
 Every file is decoded (`sfumato.data.decoding`), hashed as it is, then cropped, resized and converted. The split is
-decided by the hash of the *original* pixels, so one image is on the same side at every size. By default one bad file
+decided by the hash of the *original* pixels, so one image is in the same split at every size. By default one bad file
 stops the loading and the message names the first ones; `skip_bad` leaves them out, counts them and says so in the
 dataset's rule. Without a `size` all images must have one size, without `channels` one number of channels: the most
 frequent, and files that differ are bad.
@@ -85,7 +85,7 @@ class Found:
         pixels: uint8 (C, H, W), or None if it is bad.
         digest: sha256 of the original pixels, or b"".
         fault: Why the file is bad, or "".
-        remarks: What was unusual but converted without loss.
+        remarks: Unusual properties that were converted without loss.
     """
 
     name: str
@@ -148,13 +148,13 @@ def gather(
 
     Arguments:
         listing: The opened folder or archive.
-        name: The dataset's name.
-        shape: What every image becomes.
+        name: Name of the dataset.
+        shape: Size and channels that every image gets.
         split: "train", "val", "test" or "all".
         val: Share held out for validation, in [0, 1).
         test: Share held out for testing, in [0, 1).
         labels: Whether to look for labels.
-        skip_bad: Leave bad files out instead of failing.
+        skip_bad: Whether to leave bad files out instead of failing.
 
     Returns:
         The dataset; its indices count all image files of the source in the order of their names.
@@ -179,8 +179,8 @@ def whole_of(
 
     Arguments:
         listing: The opened folder or archive.
-        name: The dataset's name.
-        shape: What every image became.
+        name: Name of the dataset.
+        shape: Size and channels that every image has got.
         images: uint8 (N, C, H, W), those of the good files in order.
         classes: Class of every file and names of classes; None for unlabelled images.
         good: int64 (N,), positions of the good files in the listing.

@@ -22,9 +22,9 @@ class RowListing:
     """List the rows of one split as files (see `listing.Listing`).
 
     Arguments:
-        path: What the user named.
+        path: The source as the user named it.
         rows: The split, as the library gives it.
-        split: Its name, the first part of every file's.
+        split: Name of the split, the first part of every file's name.
     """
 
     def __init__(self, path: Path, rows: Any, split: str) -> None:
@@ -84,9 +84,9 @@ def hub(
         channels: 1 or 3; None requires that all are grey or all are colour.
         filter: Pillow filter: nearest, box, bilinear, hamming, bicubic or lanczos.
         crop: Side of the centred square to cut first; None means the largest.
-        alpha: What to do with transparency: "refuse", "black", "white" or "drop".
+        alpha: Treatment of transparency: "refuse", "black", "white" or "drop".
         labels: False ignores the labels.
-        skip_bad: Leave bad images out and count them, instead of failing.
+        skip_bad: Whether to leave bad images out and count them, instead of failing.
 
     Returns:
         uint8 images (N, C, H, W).

@@ -27,7 +27,7 @@ def read_idx(path: Path) -> np.ndarray:
     """Read one IDX file of unsigned bytes.
 
     Arguments:
-        path: A ``.gz`` file.
+        path: Path of the ``.gz`` file.
 
     Returns:
         uint8, as many axes as the file names.
@@ -54,11 +54,11 @@ def read_part(name: str, folder: Path, files: dict[str, Remote], classes: tuple[
     """Read the official train or test part of a set in the four-file layout of MNIST, fetching what is missing.
 
     Arguments:
-        name: The set's name.
-        folder: Where the files lie, or will.
+        name: Name of the set.
+        folder: Folder of the files, into which missing ones are downloaded.
         files: The four files by their roles "train-images", "train-labels", "test-images", "test-labels".
         classes: Class names in label order.
-        part: "train" or "test".
+        part: Official part, "train" or "test".
 
     Raises:
         DataError: If a file is missing and cannot be fetched, its checksum is wrong, or it is no such file.

@@ -101,7 +101,7 @@ class ZipListing:
     """List a zip archive after checking that every name in it is plain.
 
     Arguments:
-        path: An existing file.
+        path: Path of an existing file.
 
     Raises:
         DataError: If it is no zip archive or unsafe; the message names the entry.

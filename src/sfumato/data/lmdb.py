@@ -111,9 +111,9 @@ def lmdb(
         channels: 1 or 3; None requires that all are grey or all are colour.
         filter: Pillow filter: nearest, box, bilinear, hamming, bicubic or lanczos.
         crop: Side of the centred square to cut first; None means the largest.
-        alpha: What to do with transparency: "refuse", "black", "white" or "drop".
+        alpha: Treatment of transparency: "refuse", "black", "white" or "drop".
         labels: False ignores the databases' names.
-        skip_bad: Leave bad images out and count them, instead of failing.
+        skip_bad: Whether to leave bad images out and count them, instead of failing.
 
     Returns:
         uint8 images (N, C, H, W).

@@ -31,7 +31,7 @@ class Loader:
     Arguments:
         dataset: Images and labels, held in memory.
         seed: 0 <= seed < 2**64; decides order and flips.
-        device: Where the images live and batches are made.
+        device: Device that holds the images and makes the batches.
         flip: Mirror each sample left-right with probability 1/2.
 
     Raises:

@@ -17,7 +17,7 @@ class LocalFile:
     """Name a file that has no public address.
 
     Arguments:
-        name: The file's name.
+        name: Name of the file.
         sha256: Hex digest of its bytes.
     """
 

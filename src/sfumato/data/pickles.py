@@ -42,9 +42,9 @@ class Call:
     """Stand for an object that a pickle asks to be made.
 
     Attributes:
-        name: What would be called.
+        name: Name of what would be called.
         args: Arguments of the call.
-        state: What would be set on the result.
+        state: State that would be set on the result.
         items: Pairs that would be put into it, or values that would be appended.
     """
 

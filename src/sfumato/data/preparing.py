@@ -37,7 +37,7 @@ class Prepared:
 
     Arguments:
         path: Path of the archive.
-        count: Images in it.
+        count: Number of images in the archive.
         skipped: Bad files left out.
         resumed: Images that an earlier, interrupted run had already done.
     """
@@ -56,9 +56,9 @@ def prepare(
     Arguments:
         source: A folder or a .zip file.
         target: The .zip file to write; must not exist.
-        shape: What every image becomes; without a size all must have one.
+        shape: Size and channels that every image gets; without a size all must have one.
         labels: Whether to look for labels.
-        skip_bad: Leave bad files out and count them, instead of failing.
+        skip_bad: Whether to leave bad files out and count them, instead of failing.
 
     Returns:
         What was made.

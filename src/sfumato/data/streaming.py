@@ -44,7 +44,7 @@ class Stream:
 
     Attributes:
         listing: The opened folder or archive.
-        form: What every image becomes.
+        form: Size and channels that every image gets.
         facts: A `Dataset` of one pixel an image: names, labels, classes, split, indices, rule.
         hashes: sha256 of every image as it becomes, uint8 (N, 32).
         shape: Shape of one image, (C, H, W).
@@ -144,8 +144,8 @@ def open_stream(
 
     Arguments:
         listing: The opened folder or archive.
-        name: The dataset's name.
-        form: What every image becomes; needs a size.
+        name: Name of the dataset.
+        form: Size and channels that every image gets; the size must be given.
         split, val, test, labels, skip_bad: The same as in `gathering.gather`.
 
     Raises:
@@ -215,7 +215,7 @@ class StreamLoader(Loader):
     """Serve batches of a stream by position: a `Loader` whose images are decoded by workers.
 
     Arguments:
-        stream: Where the images are, with their labels.
+        stream: Images on disk, with their labels.
         seed: 0 <= seed < 2**64; decides order and flips.
         device: Device of the batches.
         flip: Mirror each sample left-right with probability 1/2.

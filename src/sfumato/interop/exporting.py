@@ -20,7 +20,7 @@ def export_run(
         run: The run to write.
         to: Name of a format: an entry of `interop.exports`.
         out: A folder that does not exist or is empty.
-        use: Which average of the weights; None for the recipe's choice.
+        use: Name of the average of the weights; None for the recipe's choice.
         push: OWNER/NAME of a repository on the Hub; None for none.
         private: Whether a new repository is private.
 

@@ -32,7 +32,7 @@ class Import:
 
     Attributes:
         run: The run that was written.
-        found: What the checkpoint was taken for.
+        found: The checkpoint as it was recognised.
         parameters: Learned values that came from the file.
     """
 

@@ -66,7 +66,7 @@ class Module:
 
     Attributes:
         kind: Name of the class.
-        state: Attribute -> value.
+        state: Values that were set on it, by attribute.
     """
 
     kind: str

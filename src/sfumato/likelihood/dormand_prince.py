@@ -54,7 +54,7 @@ class Walk:
         y: State, shape (B, ...).
         l: Integrated scalar, float64 on the CPU, shape (B,).
         nfe: Slopes evaluated so far, int64, shape (B,).
-        done: Which images have arrived, bool, shape (B,).
+        done: Whether each image has arrived, bool, shape (B,).
     """
 
     u: Tensor

@@ -94,7 +94,7 @@ def term(
     `prediction.x0` first.
 
     Arguments:
-        prediction: What the denoiser said at x_t; fields of shape (B, ...).
+        prediction: The denoiser's answer at x_t; fields of shape (B, ...).
         x0: The clean images, shape (B, ...).
         kernel: Kernels of the steps, from `Kernel.chain(grid)`, shape () or (B,).
         clean: Whether a step ends at the clean level, bool, the kernel's shape.
@@ -143,7 +143,7 @@ class Bound:
     Attributes:
         grid: The levels, noisy to clean, shape (N + 1,).
         terms: Column i is the step grid[i] -> grid[i + 1]; the last column is L_0. Shape (B, N).
-        prior: L_T, shape (B,).
+        prior: The term L_T of the bound, shape (B,).
         x0_mse: Mean squared error of x0-hat at grid[i], in the units of [-1, 1]. Shape (B, N).
     """
 

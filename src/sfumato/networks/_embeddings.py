@@ -92,7 +92,7 @@ def label_rows(label: Tensor | None, classes: int, batch: int, device: torch.dev
         label: Classes int64 (B,) in 0..classes-1 or -1, or None for no label at all.
         classes: Number of classes, >= 1.
         batch: Number of images B.
-        device: Where the rows are needed.
+        device: Device of the result.
 
     Raises:
         ValueError: If the shape is not (B,), the type is not int64, or (checked on the CPU only, because looking at a

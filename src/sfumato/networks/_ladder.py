@@ -183,7 +183,7 @@ class Encoder(nn.Module):
         channels: Channels of the image.
         widths: Channels of each of the L levels, finest first.
         first: Channels after the first convolution.
-        blocks: Steps per level.
+        blocks: Number of steps per level.
         attended: Whether each level has attention.
         bridge: Whether the middle has attention.
         embedding: Length of the embedding.
@@ -238,7 +238,7 @@ class Decoder(nn.Module):
     """The way up.
 
     Arguments:
-        widths, blocks, attended, embedding, style, resampling: As for the encoder.
+        widths, blocks, attended, embedding, style, resampling: The same as in `Encoder`.
         outputs: Channels of everything that the encoder remembers.
         last_only: Whether only the last step of an attended level has attention (DDPM++); otherwise every step.
     """

@@ -145,7 +145,7 @@ def check_images(x: Tensor, channels: int, multiple: int, reason: str) -> None:
         x: Images (B, channels, H, W).
         channels: Number of channels that the network expects.
         multiple: Number that H and W must be multiples of.
-        reason: Where the multiple comes from, for the message.
+        reason: Origin of the multiple, for the message.
 
     Raises:
         ValueError: Naming the rule, the size received and the nearest valid sizes.

@@ -119,7 +119,7 @@ def adm_classifier(
         adaptive: Whether the embedding scales and shifts (AdaGN); otherwise it is added.
         resample: What resamples: block (residual blocks), conv (convolutions) or mean (no weights).
         dropout: Probability inside the blocks.
-        pool: attention, or mean.
+        pool: Kind of pooling, attention or mean.
         groups: Groups of the normalisation.
 
     Raises:

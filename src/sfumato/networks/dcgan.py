@@ -74,7 +74,7 @@ class Generator(nn.Module):
     """Make images from latents, (B, latent) -> (B, out_channels, size, size) in (-1, 1).
 
     Arguments:
-        latent: Length of z.
+        latent: Length of the latent z.
         up: Channels at the coarsest map, the next, ...
         out_channels: Channels of the images.
         sides: Height and width of each feature map in pixels, the images' own first.
@@ -184,7 +184,7 @@ def dcgan(
         channels: Image channels, made and judged.
         classes: Number of classes, 0 = unlabelled.
         size: Side of the images; halved len(up) = len(down) times, rounding up, it leaves a coarsest map of 2 to 8.
-        latent: Length of z.
+        latent: Length of the latent z.
         up: Channels of the generator at the coarsest map, at the next, ...
         down: Channels of the discriminator at the first map, at the next, ..., at the coarsest.
         embedding: Length of the class embedding.

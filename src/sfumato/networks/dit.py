@@ -37,7 +37,7 @@ def sincos(height: int, width: int, channels: int) -> Tensor:
     """Return fixed positions (1, height * width, channels), row by row: half of the channels for column, half for row.
 
     Arguments:
-        height, width: Size in patches.
+        height, width: Number of patches in each direction.
         channels: Length of the result, a multiple of 4.
     """
     frequencies = geometric(channels // 4).double()
@@ -149,7 +149,7 @@ def dit(
         depth: Number of blocks.
         heads: Heads of attention.
         mlp: Width of the perceptrons in units of `width`.
-        position: sincos, or learned.
+        position: Kind of position embedding, sincos or learned.
         steps: Whether c_noise is a step 0..T-1; otherwise it is of order 1.
         dropout: Probability inside the perceptrons.
 

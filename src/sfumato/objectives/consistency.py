@@ -61,7 +61,7 @@ def consistency(
     Arguments:
         draw: Quantile function of the training levels: u (B,) in (0, 1) -> Level (B,).
         weighting: (level, target) -> weight, shape (B,); edm in the paper.
-        seed: The run's seed.
+        seed: Seed of the run.
         batch: Global batch size.
         images: The run's budget, divided equally among the stages.
         stages: How often the levels come nearer, and how near in the end.

@@ -79,7 +79,7 @@ class Adversarial:
         Arguments:
             pair: Network whose `discriminator` is D.
             x0: Real images (B, C, H, W).
-            made: As many images of G, detached from it, of the same labels.
+            made: Images of G, detached from it, as many and of the same labels.
             label: int64 (B,) or None.
             positions: int64 (B,), addresses of the noise.
             spent: Share of the training budget, in [0, 1].
@@ -123,7 +123,7 @@ def gan(seed: int, real: float = 1.0, fake: float = 0.0, noise: float = 0.0, noi
     """Make the losses of a generator and its discriminator, with label smoothing and annealed noise if asked.
 
     Arguments:
-        seed: The run's seed.
+        seed: Seed of the run.
         real: D's target for real images and G's for its own: 1, or 0.9 with smoothing.
         fake: D's target for made images: 0, or 0.1 with two-sided smoothing.
         noise: Standard deviation of the noise that D sees at the start, in units of [-1, 1]; 0 for none.

@@ -47,7 +47,7 @@ def hybrid(
         weighting: (level, target) -> weight of the squared error |D - x0|^2; `simple` is iDDPM.
         table: Levels from clean to noisy, shape (T + 1,).
         variance: The network's head: "range" or "diagonal".
-        seed: The run's seed.
+        seed: Seed of the run.
         batch: Global batch size, for stratification.
         bound: lambda, the weight of the bound's estimate T L_t (bits per dimension), > 0.
         label_dropout: Probability that an image is shown without its label.
@@ -97,14 +97,14 @@ def terms(
     """Return (squared error, term of the bound in bits per dimension) per image, (B,) each, from one forward pass.
 
     Arguments:
-        denoiser: With a learned variance.
+        denoiser: Model with a learned variance.
         x0, n: Images and their noise, (B, C, H, W).
         level: Entries of the chain's table, (B,).
         label: int64 (B,) or None.
         augment: Augmentation labels or None.
         weighting: (level, target) -> weight of the squared error.
         chain: Levels and kernels of the table.
-        variance: "learned" or "diagonal".
+        variance: Kind of the learned variance, "learned" or "diagonal".
         decoder: How L_0 is computed: "erf", "tanh" or "density".
     """
     x = level.noisy(x0, n)

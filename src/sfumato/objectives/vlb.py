@@ -65,7 +65,7 @@ class Chain:
         """Return the term of the bound at each level, (B,), in bits per dimension; differentiable in the prediction.
 
         Arguments:
-            prediction: At the noisy images, (B, ...).
+            prediction: The denoiser's answer at the noisy images, (B, ...).
             x0: Clean images, (B, ...).
             level: Entries of the table, (B,).
             variance: A name of `likelihood.vlb.VARIANCES`.
@@ -93,7 +93,7 @@ def vlb(
         draw: Quantile function over the table's entries; `uniform` or `importance`.
         table: Levels from clean to noisy, shape (T + 1,).
         variance: The network's head: "none", "range" or "diagonal".
-        seed: The run's seed.
+        seed: Seed of the run.
         batch: Global batch size, for stratification.
         fixed: Variance of the steps if the head is "none".
         label_dropout: Probability that an image is shown without its label.

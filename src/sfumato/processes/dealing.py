@@ -67,7 +67,7 @@ def images_of_all(
     Arguments:
         ranks: The processes of the run; all of them call this with the same arguments.
         source: Makes the images of a block.
-        seeds: One per image.
+        seeds: One seed per image.
         labels: int64 (B,) or None.
         progress: Called with the number of images finished by all ranks, after each block of this one.
 

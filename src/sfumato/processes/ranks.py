@@ -49,8 +49,8 @@ class Ranks:
     """The processes of a run, as one of them sees them.
 
     Attributes:
-        rank: Which this one is, in [0, world).
-        world: How many there are.
+        rank: Number of this process, in [0, world).
+        world: Number of processes.
     """
 
     rank: int = 0
@@ -203,7 +203,7 @@ def join(device: torch.device | str) -> tuple[Ranks, torch.device]:
     """Meet the other processes of this run, if there are any.
 
     Arguments:
-        device: Where this process computes; "cuda" becomes the GPU of its local rank.
+        device: Device of this process; "cuda" becomes the GPU of its local rank.
 
     Returns:
         The ranks, and the device.

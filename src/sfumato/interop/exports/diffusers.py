@@ -39,8 +39,8 @@ def diffusers(run: Run, folder: Path, use: str | None = None) -> list[str]:
 
     Arguments:
         run: The run to write.
-        folder: An empty folder.
-        use: Which average of the weights; None for the recipe's choice.
+        folder: An empty folder to write into.
+        use: Name of the average of the weights; None for the recipe's choice.
 
     Returns:
         What was written, in lines to print.

@@ -22,7 +22,7 @@ def safetensors(run: Run, folder: Path, use: str | None = None) -> list[str]:
 
     Arguments:
         run: The run to write.
-        folder: An empty folder.
+        folder: An empty folder to write into.
         use: Average of the weights to write; None for the recipe's choice.
 
     Returns:

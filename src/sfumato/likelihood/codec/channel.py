@@ -201,7 +201,7 @@ class Search:
     Arguments:
         shared: Randomness that sender and receiver draw alike.
         rule: How the sender chooses, "greedy" or "exact".
-        m: Elements per chunk.
+        m: Number of elements per chunk.
         count: Number of candidates.
     """
 

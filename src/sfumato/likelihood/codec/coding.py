@@ -181,8 +181,8 @@ def decode(data: bytes, denoiser: Denoiser, *, model: str, device: torch.device 
     Arguments:
         data: The bytes, cut anywhere after the header.
         denoiser: The one that encoded.
-        model: Its identity, as given to `encode`.
-        device: Where to run.
+        model: Identity of the denoiser, as given to `encode`.
+        device: Device of the denoiser.
 
     Yields:
         First the state before anything was received, then one per step up to the last whole section.

@@ -74,7 +74,7 @@ def send(
     """Code one step of a batch.
 
     Arguments:
-        writer: Where the symbols go.
+        writer: Range coder that takes the symbols.
         shared: Randomness that sender and receiver draw alike at this step.
         delta: The shift of the mean in units of the step's standard deviation, shape (B, C, H, W).
         header: For the rule and the search.
