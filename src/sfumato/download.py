@@ -84,20 +84,29 @@ def verify(path: Path, remote: Remote, error: type[ValueError] = DownloadError) 
         ValueError: Of that kind, if its size or a checksum differs; the message names file, expectation, finding and
             remedy.
     """
-    found: object = path.stat().st_size
-    expected: object = remote.size
-    kind = "size"
-    if found == expected:
-        for kind in ("sha256", "md5"):
-            expected = getattr(remote, kind)
-            if expected and (found := digest(path, kind)) != expected:
-                break
-        else:
-            return
-    raise error(
-        f"{path} is corrupt or another file: expected {kind} {expected}, found {found}. "
-        f"Delete it and run again to download it from {remote.url}."
-    )
+    remedy = f"Delete it and run again to download it from {remote.url}."
+    if (size := path.stat().st_size) != remote.size:
+        raise error(f"{path} is corrupt or another file: expected size {remote.size}, found {size}. {remedy}")
+    for algorithm, expected in (("sha256", remote.sha256), ("md5", remote.md5)):
+        if expected:
+            check_digest(path, algorithm, expected, remedy, error)
+
+
+def check_digest(path: Path, algorithm: str, expected: str, remedy: str, error: type[ValueError]) -> None:
+    """Check a file's checksum.
+
+    Arguments:
+        path: The local file to check.
+        algorithm: Name of the checksum, "md5" or "sha256".
+        expected: The checksum in hexadecimal.
+        remedy: Sentence that says what to do if the file is another one.
+        error: The kind of error to raise.
+
+    Raises:
+        ValueError: Of that kind, if the checksum differs.
+    """
+    if (found := digest(path, algorithm)) != expected:
+        raise error(f"{path} is corrupt or another file: expected {algorithm} {expected}, found {found}. {remedy}")
 
 
 def fetch(

@@ -23,7 +23,7 @@ from sfumato.data.download import fetch
 from sfumato.data.root import folder_of
 from sfumato.data.splits import split_official
 from sfumato.data.unpickle import MAX_BYTES, read_plain
-from sfumato.download import Remote, digest
+from sfumato.download import Remote, check_digest
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SIDE = 32
@@ -126,11 +126,8 @@ def read_archive(path: Path, names: list[str]) -> list[tuple[np.ndarray, np.ndar
 
 
 def _verified(path: Path, md5: str) -> bytes:
+    remedy = f"Delete the folder {path.parent} to have CIFAR-10 downloaded again."
     if not path.is_file():
-        raise DataError(f"{path} is missing. Delete the folder {path.parent} to have CIFAR-10 downloaded again.")
-    if (found := digest(path, "md5")) != md5:
-        raise DataError(
-            f"{path} is corrupt or another file: expected md5 {md5}, found {found}. "
-            f"Delete the folder {path.parent} to have CIFAR-10 downloaded again."
-        )
+        raise DataError(f"{path} is missing. {remedy}")
+    check_digest(path, "md5", md5, remedy, DataError)
     return path.read_bytes()

@@ -11,6 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sfumato.core.optional import optional
 from sfumato.data.dataset import DataError, Dataset
 from sfumato.data.gathering import Shape, gather
 from sfumato.data.splits import HELD_OUT, check_split, join
@@ -126,10 +127,7 @@ def row_listings(path: str | Path) -> dict[str, RowListing]:
     Raises:
         DataError: If the package or the source is missing.
     """
-    try:
-        import datasets
-    except ImportError:
-        raise DataError("This source needs the package datasets: pip install 'sfumato[data]'.") from None
+    datasets = optional("datasets", "data", "This source", DataError)
     local = Path(path).expanduser()
     try:
         found = _open(datasets, str(path), local)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sfumato.core.optional import optional
 from sfumato.data.dataset import DataError, Dataset
 from sfumato.data.gathering import Shape, gather
 from sfumato.data.listing import MAX_BYTES
@@ -34,10 +35,7 @@ class DatabaseListing:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            import lmdb
-        except ImportError:
-            raise DataError("This source needs the package lmdb: pip install 'sfumato[data]'.") from None
+        lmdb = optional("lmdb", "data", "This source", DataError)
         self.path = path
         folders = [path] if (path / FILE).is_file() else sorted(p.parent for p in path.glob(f"*/{FILE}"))
         if not folders:

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from sfumato.core.optional import optional
 from sfumato.interop.tensors import ForeignError
 
 PATTERNS = ["*.json", "*.safetensors", "*.md", "*.png", "*.gif", "*.jsonl"]
@@ -65,8 +66,4 @@ def _check(repo: str) -> None:
 
 
 def _library() -> Any:
-    try:
-        import huggingface_hub
-    except ImportError:
-        raise ForeignError("The Hub needs huggingface_hub: pip install 'sfumato[hub]'.") from None
-    return huggingface_hub
+    return optional("huggingface_hub", "hub", "The Hub", ForeignError)

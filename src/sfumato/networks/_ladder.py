@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from ._blocks import Attention, ResidualBlock, Style
 from ._embeddings import LabelTable, Sinusoid, noise_batch
-from ._layers import Resample, check_images, conv, linear, start
+from ._layers import Resample, check_images, check_size, conv, linear, start
 
 
 class Embedder(nn.Module):
@@ -342,13 +342,7 @@ def attended_levels(attention: Sequence[int], size: int, levels: int) -> tuple[b
     Raises:
         ValueError: If the size cannot be halved so often, or a side is not one of the network's.
     """
-    multiple = 2 ** (levels - 1)
-    if size < multiple or size % multiple:
-        near = sorted({max(multiple, size // multiple * multiple), -(-size // multiple) * multiple})
-        raise ValueError(
-            f"size must be a positive multiple of {multiple} ({levels} levels); got {size}. "
-            f"Nearest: {' or '.join(map(str, near))}."
-        )
+    check_size(size, 2 ** (levels - 1), f"{levels} levels")
     sides = [size >> i for i in range(levels)]
     if unknown := [side for side in attention if side not in sides]:
         raise ValueError(

@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._embeddings import LabelTable, Sinusoid, geometric, noise_batch
-from ._layers import GroupNorm, attend, check_images
+from ._layers import GroupNorm, attend, check_images, check_size
 
 
 class DoubleConv(nn.Module):
@@ -174,8 +174,7 @@ def cifar_unet(
     stages = len(widths) - 1
     if len(up) != stages or stages < 1:
         raise ValueError(f"There must be as many stages up as down, at least one; got widths={widths}, up={up}.")
-    if size % 2**stages:
-        raise ValueError(f"size must be a multiple of {2**stages} ({stages} halvings); got {size}.")
+    check_size(size, 2**stages, f"{stages} halvings")
     if unknown := [i for i in plain if not 0 <= i < 2 * stages]:
         raise ValueError(f"plain names stages 0..{2 * stages - 1}, down then up; got {unknown[0]}.")
     return CifarUNet(channels, out_channels, classes, widths, middle, up, plain, heads, embedding)

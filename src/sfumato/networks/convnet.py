@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._embeddings import LabelTable, Sinusoid, log_spaced, noise_batch
-from ._layers import GroupNorm, check_images, conv, linear, start
+from ._layers import GroupNorm, check_images, check_size, conv, linear, start
 
 
 class Stage(nn.Module):
@@ -95,7 +95,5 @@ def convnet(
     Raises:
         ValueError: If the size cannot be halved so often.
     """
-    multiple = 2 ** (len(widths) - 1)
-    if size % multiple:
-        raise ValueError(f"size must be a multiple of {multiple} ({len(widths) - 1} halvings); got {size}.")
+    check_size(size, 2 ** (len(widths) - 1), f"{len(widths) - 1} halvings")
     return ConvNet(channels, out_channels, classes, widths, middle, embedding, frequencies)

@@ -14,29 +14,22 @@ from __future__ import annotations
 
 import math
 import zlib
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sfumato.core.optional import optional
 from sfumato.likelihood.codec.container import CorruptFileError
 from sfumato.likelihood.codec.rate import CODES
 
 SCALES = 64  # scale symbol k stands for 2^(k / 4 - 6) codes
 
 
-def entropy_coder() -> ModuleType:
+def entropy_coder() -> Any:
     """Return constriction, or raise `ImportError` naming the extra."""
-    try:
-        import constriction
-    except ImportError:
-        raise ImportError(
-            "Coding images to files needs the entropy coder constriction: pip install 'sfumato[coding]'. "
-            "Rates without files need nothing: see likelihood.codec.rate."
-        ) from None
-    return constriction
+    return optional("constriction", "coding", "Coding images to files", ImportError)
 
 
 class Writer:
