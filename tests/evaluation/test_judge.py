@@ -280,6 +280,17 @@ def _mean(x, y, strata, members):
 '''
 
 
+def test_a_metric_of_another_module_is_allowed_by_its_name(run, tmp_path, monkeypatch):
+    (tmp_path / "own_metric.py").write_text(METRIC)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delenv("SFUMATO_WITH", raising=False)
+    with pytest.raises(ValueError, match="--with own_metric"):
+        evaluate(run, n=80, metrics=("own_metric:brightness",), extract="digits", device="cpu", quiet=True)
+    monkeypatch.setenv("SFUMATO_WITH", "own_metric")
+    result = evaluate(run, n=80, metrics=("own_metric:brightness",), extract="digits", device="cpu", quiet=True)
+    assert result.scores[0].name == "brightness[digits]" and result.scores[0].better == "higher"
+
+
 def test_a_metric_is_one_file(run, tmp_path, monkeypatch):
     """A file in the package is evaluated, floored, ranked and drawn by its direction without another edit."""
     (tmp_path / "brightness.py").write_text(METRIC)

@@ -48,6 +48,7 @@ def calibrate(
 
     from sfumato.cli.evaluate import words_of
     from sfumato.core.find import OptionError
+    from sfumato.core.outside import allow_named
     from sfumato.data import load
     from sfumato.evaluation.calibrating import calibrate as calibrated
     from sfumato.metrics.features import available
@@ -63,6 +64,7 @@ def calibrate(
     if repeats < 2:
         raise OptionError(f"--repeats must be at least 2; got {repeats}.")
     sizes = sorted({int(word) for word in words_of((n,))})
+    allow_named(extract or "", *words_of(metrics))
     names = expand(words_of(metrics))
     if alone := [name for name in names if not find_metric(name).against_reference or find_metric(name).own]:
         raise OptionError(f"{alone[0]} compares no two sets of images; calibrate distances, such as fd and kid.")

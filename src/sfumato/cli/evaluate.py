@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Number, Overrides, device_named, given, resettle
+from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, device_named, given, resettle
 
 if TYPE_CHECKING:
     from sfumato.evaluation import Result
@@ -33,7 +33,7 @@ def evaluate(
     sampler: Name = None,
     grid: Name = None,
     steps: Count = None,
-    guidance: Number = None,
+    guidance: Text = None,
     use: Name = None,
     device: Name = None,
     data_root: Folder = None,
@@ -73,6 +73,7 @@ def evaluate(
 
     from sfumato import evaluation
     from sfumato.core.find import OptionError
+    from sfumato.core.outside import allow_named
     from sfumato.evaluation.scoring import names_of
     from sfumato.processes.ranks import join
     from sfumato.runs.checkpoint import replace_json
@@ -83,6 +84,7 @@ def evaluate(
             raise OptionError(f"{name} must be at least 1; got {count}.")
     if first_seed < 0:
         raise OptionError(f"--first-seed is at least 0; got {first_seed}.")
+    allow_named(extract or "", *words_of(metrics))
     opened = Run.open(run)
     names = words_of(metrics) or names_of(opened, ())
     names_of(opened, names)  # refuses a wrong name before any image is made

@@ -120,6 +120,7 @@ def _score(
     """Evaluate every value, print the table, and draw the curves beside the result."""
     from sfumato.cli.evaluate import words_of
     from sfumato.core.find import OptionError
+    from sfumato.core.outside import allow_named
     from sfumato.evaluation import sweep as scoring
     from sfumato.evaluation.findings import expand, tables
     from sfumato.report.results import cell
@@ -127,6 +128,7 @@ def _score(
     from sfumato.report.sections import CURVES
     from sfumato.report.table import text_table
 
+    allow_named(*words_of(metrics))
     names = expand(words_of(metrics))
     if refused := [name for name in names if name in tables()]:
         raise OptionError(f"A sweep draws scores, and {refused[0]} is a table. Ask `sfumato evaluate` for it.")

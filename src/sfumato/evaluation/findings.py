@@ -17,7 +17,7 @@ from sfumato.evaluation.judge import Generated, Judge
 from sfumato.metrics import metric
 from sfumato.metrics.metric import Metric, find_metric
 
-AXIS = "evaluation.tables"
+AXIS = "table"
 
 
 @dataclass

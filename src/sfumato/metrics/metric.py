@@ -18,7 +18,7 @@ from sfumato.metrics.jackknife import Estimate, Members, Strata
 from sfumato.metrics.protocol import JSON
 from sfumato.metrics.statistics import Features
 
-AXIS = "metrics.scores"
+AXIS = "metric"
 Better = Literal["lower", "higher", "neither"]
 Estimator = Callable[[Features, Any, Strata, Members], Estimate]
 
