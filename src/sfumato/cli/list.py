@@ -34,7 +34,7 @@ ROOMS = {
 # Parameters that a recipe or a sampler's caller fills in; the rest are a person's options.
 FILLED_IN = (
     *("table", "schedule", "sigma_data", "channels", "out_channels", "classes", "size"),
-    *("label", "split", "root", "seed", "batch", "scale"),
+    *("noise", "label", "split", "root", "seed", "batch", "scale"),
 )
 # rooms whose entries a command or the loop calls itself
 OWN_FILLED_IN = {"pictures": ("run", "device", "root"), "trackers": ("folder", "recipe")}

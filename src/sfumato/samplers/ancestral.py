@@ -29,6 +29,7 @@ from torch import Tensor
 from sfumato.core.denoiser import Denoiser, Prediction, State, clipped
 from sfumato.core.kernel import Kernel
 from sfumato.core.level import Level, like
+from sfumato.core.noise import Noise, drawn
 
 ORDER = 1
 
@@ -40,7 +41,7 @@ def ancestral(
     x: Tensor,
     grid: Level,
     *,
-    noise: Callable[[int], Tensor],
+    noise: Noise | None = None,
     label: Tensor | None = None,
     variance: Literal["small", "large", "learned", "diagonal"] = "small",
     clip: bool | float = False,
@@ -76,7 +77,7 @@ def ancestral(
         log_var = _log_var(k, s, prediction, x, variance)
         if shift is not None:
             mean = mean + log_var.exp() * shift(x, t, label)
-        x = mean + (log_var / 2).exp() * noise(i) if s.sigma > 0 else mean
+        x = mean + (log_var / 2).exp() * drawn(noise, i) if s.sigma > 0 else mean
         yield State(x, s, x0)
 
 

@@ -17,13 +17,14 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from torch import Tensor
 
 from sfumato.core.denoiser import Denoiser, State, clipped
 from sfumato.core.kernel import Kernel
 from sfumato.core.level import Level, like
+from sfumato.core.noise import Noise, drawn
 
 ORDER = 1
 
@@ -33,7 +34,7 @@ def ddim(
     x: Tensor,
     grid: Level,
     *,
-    noise: Callable[[int], Tensor],
+    noise: Noise | None = None,
     label: Tensor | None = None,
     eta: float = 0.0,
     sigma_hat: bool = False,
@@ -69,7 +70,7 @@ def ddim(
         t, s = grid[i], grid[i + 1]
         x0 = clipped(denoiser(x, t, label).x0, clip)
         if fresh:
-            x = s.noisy(x0, noise(i)) if s.sigma > 0 else x0
+            x = s.noisy(x0, drawn(noise, i)) if s.sigma > 0 else x0
             yield State(x, s, x0)
             continue
         k = Kernel.between(s, t)
@@ -77,7 +78,7 @@ def ddim(
         x = _move(x, x0, t, s, (s.sigma**2 - var).clamp(min=0).sqrt())
         if eta > 0 and s.sigma > 0:
             std = (k.log_var_large / 2).exp() if sigma_hat else var.sqrt()
-            x = x + like(std, x) * noise(i)
+            x = x + like(std, x) * drawn(noise, i)
         yield State(x, s, x0)
 
 

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.level import Level
+from sfumato.core.noise import Noise
 from sfumato.samplers._multistep import Point, check_choice, check_order, combine, ddim, noise_in, points, weights
 
 ORDER = 3
@@ -63,7 +64,7 @@ def deis(
     x: Tensor,
     grid: Level,
     *,
-    noise: Callable[[int], Tensor],
+    noise: Noise | None = None,
     label: Tensor | None = None,
     order: int = 3,
     coordinate: Literal["t", "rho", "logrho"] = "logrho",
@@ -75,7 +76,7 @@ def deis(
         denoiser: Any denoiser.
         x: Start at grid[0], shape (B, ...).
         grid: Levels from noisy to clean, shape (N + 1,).
-        noise: Not used.
+        noise: Never asked for.
         label: int64 (B,) or None.
         order: 1 to 4 (the paper's AB0 to AB3).
         coordinate: In which time the noise is a polynomial.

@@ -21,13 +21,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal
 
 from torch import Tensor
 
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.level import Level
+from sfumato.core.noise import Noise, drawn
 from sfumato.samplers._multistep import Point, check_choice, check_order, exponential, points
 
 ORDER = 2
@@ -38,7 +39,7 @@ def dpmpp_sde(
     x: Tensor,
     grid: Level,
     *,
-    noise: Callable[[int], Tensor],
+    noise: Noise | None = None,
     label: Tensor | None = None,
     order: int = 2,
     eta: float = 1.0,
@@ -79,6 +80,6 @@ def dpmpp_sde(
         used = list(past)[: steps - 1 - i] if lower_final else list(past)
         x = exponential(x, x0, t, s, used, kind=moments, published=published, eta=eta)
         if eta and s.sigma > 0:
-            x = x + s.sigma * math.sqrt(-math.expm1(-2 * eta * (s.lam - t.lam))) * noise(i)
+            x = x + s.sigma * math.sqrt(-math.expm1(-2 * eta * (s.lam - t.lam))) * drawn(noise, i)
         past.appendleft((t, x0))
         yield State(x, grid[i + 1], x0)

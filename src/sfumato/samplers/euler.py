@@ -11,7 +11,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal
 
 from torch import Tensor
@@ -19,6 +19,7 @@ from torch import Tensor
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.gauge import Gauge, named
 from sfumato.core.level import Level, like
+from sfumato.core.noise import Noise
 from sfumato.samplers._churn import Churn
 
 ORDER = 1
@@ -29,7 +30,7 @@ def euler(
     x: Tensor,
     grid: Level,
     *,
-    noise: Callable[[int], Tensor],
+    noise: Noise | None = None,
     label: Tensor | None = None,
     gauge: Literal["flow", "ve", "vp"] | Gauge = "flow",
     churn: float = 0.0,

@@ -17,7 +17,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal
 
 from torch import Tensor
@@ -25,6 +25,7 @@ from torch import Tensor
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.gauge import Gauge, named
 from sfumato.core.level import Level, like
+from sfumato.core.noise import Noise
 from sfumato.samplers._churn import Churn
 
 ORDER = 2
@@ -35,7 +36,7 @@ def heun(
     x: Tensor,
     grid: Level,
     *,
-    noise: Callable[[int], Tensor],
+    noise: Noise | None = None,
     label: Tensor | None = None,
     gauge: Literal["ve", "flow", "vp"] | Gauge = "ve",
     midpoint: float = 1.0,

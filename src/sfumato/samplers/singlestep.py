@@ -27,13 +27,14 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal
 
 from torch import Tensor
 
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.level import Level
+from sfumato.core.noise import Noise, drawn
 from sfumato.samplers._multistep import check_choice, check_order, exponential, noise_in, points
 
 ORDER = 2
@@ -55,7 +56,7 @@ def singlestep(
     x: Tensor,
     grid: Level,
     *,
-    noise: Callable[[int], Tensor],
+    noise: Noise | None = None,
     label: Tensor | None = None,
     order: int = 2,
     predict: Literal["x0", "noise"] = "x0",
@@ -107,6 +108,6 @@ def singlestep(
             kind = moments if span == 2 else "exact"
             x = exponential(start, first, t, end, others, predict=predict, kind=kind)
             if renewed:
-                x = x + renewed * noise(k - 1)
+                x = x + renewed * drawn(noise, k - 1)
             yield State(x, grid[k], x0)
         i += span
