@@ -23,7 +23,6 @@ def course_ddpm_cats() -> Recipe:
     Command: sfumato train course-ddpm-cats; without attention in stage 3: network.plain=3
     Hardware and time: 0.06 EFLOP for 5 million images.
     Expected: FID 118.5 (n = 1,000, cats of the test set; floor 49.84).
-    Measured here: not measured here.
     """
     return _cats("course-ddpm-cats")
 
@@ -35,7 +34,6 @@ def course_ddpm_cats_cosine() -> Recipe:
     Command: sfumato train course-ddpm-cats-cosine
     Hardware and time: 0.06 EFLOP for 5 million images.
     Expected: FID 115.9 (n = 1,000, cats of the test set; floor 49.84).
-    Measured here: not measured here.
     """
     return replace(_cats("course-ddpm-cats-cosine"), schedule=part("schedules", "cosine", steps=1000, clip=0.02))
 
@@ -47,7 +45,6 @@ def course_ddpm_cats_2xud() -> Recipe:
     Command: sfumato train course-ddpm-cats-2xud; schedule=cosine schedule.clip=0.02 scores 97.3
     Hardware and time: 0.07 EFLOP for 5 million images.
     Expected: FID 100.1 (n = 1,000, cats of the test set; floor 49.84).
-    Measured here: not measured here.
     """
     return _cats("course-ddpm-cats-2xud", **TWO)
 
@@ -59,7 +56,6 @@ def course_ddpm_cats_half() -> Recipe:
     Command: sfumato train course-ddpm-cats-half
     Hardware and time: 0.03 EFLOP for 5 million images.
     Expected: FID 114.7 (n = 1,000, cats of the test set; floor 49.84).
-    Measured here: not measured here.
     """
     return _cats("course-ddpm-cats-half", **HALF, middle=(256, 256, 128))
 
@@ -71,7 +67,6 @@ def course_ddpm_cats_small() -> Recipe:
     Command: sfumato train course-ddpm-cats-small
     Hardware and time: 0.02 EFLOP for 5 million images.
     Expected: no score is quoted here.
-    Measured here: not measured here.
     """
     return _cats("course-ddpm-cats-small", **HALF, middle=(256, 128), plain=(3,))
 
@@ -83,7 +78,6 @@ def course_ddpm_cats_plain() -> Recipe:
     Command: sfumato train course-ddpm-cats-plain
     Hardware and time: 0.006 EFLOP for 5 million images.
     Expected: no score is quoted here.
-    Measured here: not measured here.
     """
     return replace(
         _cats("course-ddpm-cats-plain"),
@@ -99,7 +93,6 @@ def course_ddpm_cats_frogs() -> Recipe:
     Command: sfumato train course-ddpm-cats-frogs
     Hardware and time: 0.06 EFLOP for 5 million images.
     Expected: FID 102.9 for cats, 70.5 for frogs (n = 1,000, test set).
-    Measured here: not measured here.
     """
     base = _cats("course-ddpm-cats-frogs")
     return replace(

@@ -30,7 +30,6 @@ def course_edm_fashion_mnist() -> Recipe:
     Command: sfumato train course-edm-fashion-mnist
     Hardware and time: 0.05 EFLOP for 5 million images (100 epochs).
     Expected: FID 10.26 conditional, 14.74 without attention, 19.60 unconditional (n = 50,000, test set).
-    Measured here: not measured here.
     """
     return _course("fashion-mnist", Data("fashion-mnist", pad=32, val=0.1667), 5_000_000, Shape(1, 32, 32, GARMENTS))
 
@@ -42,7 +41,6 @@ def course_edm_cifar10() -> Recipe:
     Command: sfumato train course-edm-cifar10
     Hardware and time: 0.08 EFLOP for 8 million images (200 epochs).
     Expected: FID 22.55 conditional at scale 2.5, 24.32 without attention, 30.66 unconditional (n = 50,000, test set).
-    Measured here: not measured here.
     """
     base = _course("cifar10", Data("cifar10", val=0.2), 8_000_000, Shape(3, 32, 32, CIFAR10_CLASSES))
     return replace(base, sample=replace(base.sample, guidance=2.5))
@@ -55,7 +53,6 @@ def course_edm_celeba_big() -> Recipe:
     Command: sfumato train course-edm-celeba-big
     Hardware and time: 3.8 EFLOP for 19 million images (125 epochs).
     Expected: no score is quoted here.
-    Measured here: not measured here.
     """
     return _celeba("big", (2, 2, 2, 2), (32, 16, 8), (4, 4, 4, 8, 8))
 
@@ -67,7 +64,6 @@ def course_edm_celeba_small() -> Recipe:
     Command: sfumato train course-edm-celeba-small
     Hardware and time: 3.4 EFLOP for 19 million images (125 epochs).
     Expected: FID 18.29 (n = 50,000, test set).
-    Measured here: not measured here.
     """
     return _celeba("small", (2, 2, 2, 2), (16, 8), (4, 4, 4, 4, 4))
 
@@ -79,7 +75,6 @@ def course_edm_celeba_tiny() -> Recipe:
     Command: sfumato train course-edm-celeba-tiny
     Hardware and time: 3.2 EFLOP for 19 million images (125 epochs).
     Expected: FID 21.89, 26.36 without attention (n = 50,000, test set).
-    Measured here: not measured here.
     """
     return _celeba("tiny", (1, 2, 4), (16,), (4, 4, 4, 4), batch=64)
 

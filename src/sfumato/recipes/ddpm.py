@@ -27,7 +27,6 @@ def ddpm_cifar10() -> Recipe:
     Hardware and time: 10.6 hours on a TPUv3-8; 3.8 EFLOP for 102 million images.
     Expected: FID 3.17 against the training set, 5.24 against the test set, IS 9.46 +- 0.11 (n = 50,000);
         at most 3.75 bits/dim.
-    Measured here: not measured here.
     """
     return Recipe(
         name="ddpm-cifar10",
@@ -61,7 +60,6 @@ def ddpm_celebahq_256() -> Recipe:
     Command: sfumato train ddpm-celebahq-256 data.name=folder:PATH
     Hardware and time: 48 EFLOP for 32 million images.
     Expected: the paper shows samples and gives no score.
-    Measured here: not measured here.
     """
     return _at_256("ddpm-celebahq-256", "folder:celeba-hq", 500_000, flip=True)
 
@@ -73,7 +71,6 @@ def ddpm_lsun_bedroom() -> Recipe:
     Command: sfumato train ddpm-lsun-bedroom data.name=folder:PATH
     Hardware and time: 229 EFLOP for 154 million images.
     Expected: FID 6.36 (n = 50,000), the minimum over training.
-    Measured here: not measured here.
     """
     return _at_256("ddpm-lsun-bedroom", "folder:lsun-bedroom", 2_400_000, flip=False)
 
@@ -85,7 +82,6 @@ def ddpm_lsun_bedroom_large() -> Recipe:
     Command: sfumato train ddpm-lsun-bedroom-large data.name=folder:PATH
     Hardware and time: 247 EFLOP for 74 million images.
     Expected: FID 4.90 (n = 50,000), the minimum over training.
-    Measured here: not measured here.
     """
     return _at_256("ddpm-lsun-bedroom-large", "folder:lsun-bedroom", 1_150_000, flip=False, width=192)
 
@@ -97,7 +93,6 @@ def ddpm_lsun_church() -> Recipe:
     Command: sfumato train ddpm-lsun-church data.name=folder:PATH
     Hardware and time: 115 EFLOP for 77 million images.
     Expected: FID 7.89 (n = 50,000), the minimum over training.
-    Measured here: not measured here.
     """
     return _at_256("ddpm-lsun-church", "folder:lsun-church", 1_200_000, flip=True)
 
@@ -109,7 +104,6 @@ def ddpm_lsun_cat() -> Recipe:
     Command: sfumato train ddpm-lsun-cat data.name=folder:PATH
     Hardware and time: 172 EFLOP for 115 million images.
     Expected: FID 19.75 (n = 50,000), the minimum over training.
-    Measured here: not measured here.
     """
     return _at_256("ddpm-lsun-cat", "folder:lsun-cat", 1_800_000, flip=True)
 
@@ -123,7 +117,6 @@ def ddim_cifar10() -> Recipe:
     Command: sfumato train ddim-cifar10; other grids without training anew: sfumato sample RUN grid=trailing steps=50
     Hardware and time: 3.8 EFLOP, as ddpm-cifar10.
     Expected: FID in 10/20/50/100/1000 steps 13.36/6.84/4.67/4.16/4.04 (n = 50,000).
-    Measured here: not measured here.
     """
     base = ddpm_cifar10()
     return replace(
@@ -143,7 +136,6 @@ def ddim_celeba_64() -> Recipe:
     Command: sfumato train ddim-celeba-64
     Hardware and time: 9.3 EFLOP for 64 million images.
     Expected: no score is quoted here.
-    Measured here: not measured here.
     """
     base = ddim_cifar10()
     return replace(

@@ -274,7 +274,7 @@ def adm_digits_classifier() -> Recipe:
     Command: sfumato train adm-digits-classifier
     Hardware and time: about a minute on two CPU cores.
     Expected: no published accuracy.
-    Measured here: accuracy by noise level is in the run's metrics.jsonl.
+    The run's metrics.jsonl holds its accuracy by noise level.
     """
     base = adm_digits()
     adamw = part("training.optim", "adamw", lr=1e-3, weight_decay=0.05)

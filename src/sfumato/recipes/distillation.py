@@ -29,7 +29,6 @@ def progressive_teacher_cifar10() -> Recipe:
     Command: sfumato train progressive-teacher-cifar10
     Hardware and time: 11.0 EFLOP for 102 million images.
     Expected: no published score of the teacher alone; its students in 8/4/2/1 steps 2.57/3.00/4.51/9.12 (n = 50,000).
-    Measured here: not measured here.
     """
     return Recipe(
         name="progressive-teacher-cifar10",
@@ -67,7 +66,6 @@ def progressive_student_cifar10() -> Recipe:
     Hardware and time: 14.9 EFLOP for 83 million images, teacher included in each step.
     Expected: FID 2.57/3.00/4.51/9.12 in 8/4/2/1 steps (n = 50,000; from memory). A student of N steps is that of the
         stage that ends there: objective.halvings=10 stops at 8 steps.
-    Measured here: not measured here.
     """
     base, halvings = progressive_teacher_cifar10(), 13
     return replace(
@@ -94,7 +92,6 @@ def ect_cifar10() -> Recipe:
     Command: sfumato train ect-cifar10 train.start=runs/edm-cifar10
     Hardware and time: 4.3 EFLOP for 26 million images.
     Expected: FID 3.86 in one step and 2.15 in two (n = 50,000; 400,000 updates: 3.60 and 2.11).
-    Measured here: not measured here.
     """
     base = edm_cifar10()
     return replace(

@@ -29,7 +29,6 @@ def flow_cifar10() -> Recipe:
     Command: sfumato train flow-cifar10
     Hardware and time: 16.9 EFLOP for 100 million images.
     Expected: FID 6.35 in 142 evaluations (n = 50,000; from memory).
-    Measured here: not measured here.
     """
     updates, ramp, batch = 391_000, 45_000, 256
     return _flow(
@@ -53,7 +52,6 @@ def otcfm_cifar10() -> Recipe:
     Command: sfumato train otcfm-cifar10
     Hardware and time: 1.9 EFLOP for 51 million images.
     Expected: FID 3.5 with dopri5 (n = 50,000, training set).
-    Measured here: not measured here.
     """
     network = part(
         "networks", "adm", width=128, mult=(1, 2, 2, 2), blocks=2, attention=(16,), heads=4, head_width=0,
@@ -78,7 +76,6 @@ def flow_cifar10_meta() -> Recipe:
     Command: sfumato train flow-cifar10-meta
     Hardware and time: 18.2 EFLOP for 150 million images.
     Expected: FID 2.07 (n = 50,000, training set).
-    Measured here: not measured here.
     """
     network = part(
         "networks", "adm", width=128, mult=(2, 2, 2), blocks=4, attention=(16,), resample="mean", dropout=0.3

@@ -27,7 +27,6 @@ def dcgan_lsun_bedroom() -> Recipe:
     Command: sfumato train dcgan-lsun-bedroom data.name=folder:BEDROOMS
     Hardware and time: 7 PFLOP for 3 million images.
     Expected: no score is quoted there.
-    Measured here: not measured here.
     """
     return Recipe(
         name="dcgan-lsun-bedroom",
@@ -50,7 +49,6 @@ def course_dcgan_cats() -> Recipe:
     Command: sfumato train course-dcgan-cats; half as long: train.images=2560000
     Hardware and time: 2.0 PFLOP for 5 million images.
     Expected: FID 109.1, after 512 epochs 113.3 (n = 1,000, cats of the test set; floor 49.84).
-    Measured here: not measured here.
     """
     return _cats("course-dcgan-cats")
 
@@ -62,7 +60,6 @@ def course_dcgan_cats_modified() -> Recipe:
     Command: sfumato train course-dcgan-cats-modified
     Hardware and time: 3.3 PFLOP for 5 million images.
     Expected: FID 125.6 for the smoothed model of 1024 epochs (n = 1,000, cats of the test set; floor 49.84).
-    Measured here: not measured here.
     """
     return replace(
         _cats("course-dcgan-cats-modified", **EARLY), objective=part("objectives", "gan", real=0.9, fake=0.1, noise=0.1)
@@ -76,7 +73,6 @@ def course_dcgan_cats_frogs() -> Recipe:
     Command: sfumato train course-dcgan-cats-frogs
     Hardware and time: 2.7 PFLOP for 5 million images.
     Expected: FID 231.7 for cats, 181.7 for frogs (n = 1,000, test set); its diffusion model 102.9 and 70.5.
-    Measured here: not measured here.
     """
     return replace(
         _cats("course-dcgan-cats-frogs", up=EARLY["up"]),

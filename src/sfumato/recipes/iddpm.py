@@ -25,7 +25,6 @@ def iddpm_cifar10() -> Recipe:
     Command: sfumato train iddpm-cifar10; fewer steps without training anew: sfumato sample RUN grid=respaced steps=100
     Hardware and time: 3.2 EFLOP for 64 million images.
     Expected: FID 3.19 (n = 50,000, training set), 3.17 bits/dim.
-    Measured here: not measured here.
     """
     return _cifar10("iddpm-cifar10", "range", HYBRID)
 
@@ -37,7 +36,6 @@ def iddpm_cifar10_vlb() -> Recipe:
     Command: sfumato train iddpm-cifar10-vlb
     Hardware and time: 3.2 EFLOP for 64 million images.
     Expected: FID 11.47 (n = 50,000, training set), 2.94 bits/dim.
-    Measured here: not measured here.
     """
     bound = part("objectives", "vlb", stratified=False, decoder="tanh")
     importance = part("draws", "importance", history=10, uniform_share=0.001)
@@ -51,7 +49,6 @@ def iddpm_cifar10_simple() -> Recipe:
     Command: sfumato train iddpm-cifar10-simple
     Hardware and time: 3.2 EFLOP for 64 million images.
     Expected: FID 3.05 (n = 50,000, training set), 3.26 bits/dim.
-    Measured here: not measured here.
     """
     return _cifar10("iddpm-cifar10-simple", "none", part("objectives", "denoising", stratified=False))
 
@@ -63,7 +60,6 @@ def iddpm_cifar10_linear() -> Recipe:
     Command: sfumato train iddpm-cifar10-linear
     Hardware and time: 3.2 EFLOP for 64 million images.
     Expected: FID 3.07 (n = 50,000, training set), 3.26 bits/dim.
-    Measured here: not measured here.
     """
     base = _cifar10("iddpm-cifar10-linear", "range", HYBRID, dropout=0.1)
     return replace(base, schedule=part("schedules", "linear", steps=4000))
@@ -76,7 +72,6 @@ def iddpm_imagenet64() -> Recipe:
     Command: sfumato train iddpm-imagenet64 data.name=folder:PATH
     Hardware and time: 6.1 EFLOP for 26 million images (45.7 for the long run).
     Expected: no score is quoted here.
-    Measured here: not measured here.
     """
     base = _cifar10("iddpm-imagenet64", "range", HYBRID, dropout=0.0)
     return replace(
@@ -95,7 +90,6 @@ def iddpm_imagenet64_cond() -> Recipe:
     Command: sfumato train iddpm-imagenet64-cond data.name=folder:PATH
     Hardware and time: 274 EFLOP for 512 million images.
     Expected: no score is quoted here.
-    Measured here: not measured here.
     """
     base = iddpm_imagenet64()
     return replace(
@@ -119,7 +113,6 @@ def iddpm_lsun_bedroom() -> Recipe:
     Command: sfumato train iddpm-lsun-bedroom data.name=folder:PATH
     Hardware and time: 229 EFLOP for 154 million images.
     Expected: no score is quoted here.
-    Measured here: not measured here.
     """
     base = _cifar10("iddpm-lsun-bedroom", "range", HYBRID)
     return replace(

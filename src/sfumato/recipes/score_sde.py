@@ -35,7 +35,6 @@ def ddpmpp_cifar10() -> Recipe:
     Command: sfumato train ddpmpp-cifar10
     Hardware and time: 10.8 EFLOP for 166 million images.
     Expected: FID 2.55 (n = 50,000, Euler-Maruyama in 1000 steps).
-    Measured here: not measured here.
     """
     return Recipe(
         name="ddpmpp-cifar10",
@@ -69,7 +68,6 @@ def ddpmpp_cifar10_deep() -> Recipe:
     Command: sfumato train ddpmpp-cifar10-deep
     Hardware and time: 13.5 EFLOP for 122 million images.
     Expected: FID 2.41, IS 9.68 (n = 50,000, Euler-Maruyama in 1000 steps); 3.13 bits/dim.
-    Measured here: not measured here.
     """
     return _deep(ddpmpp_cifar10(), _network(blocks=8))
 
@@ -81,7 +79,6 @@ def ddpmpp_cifar10_discrete() -> Recipe:
     Command: sfumato train ddpmpp-cifar10-discrete
     Hardware and time: 10.8 EFLOP for 166 million images.
     Expected: FID 2.78 (n = 50,000, ancestral in 1000 steps).
-    Measured here: not measured here.
     """
     return replace(
         ddpmpp_cifar10(),
@@ -100,7 +97,6 @@ def ncsnpp_cifar10() -> Recipe:
     Command: sfumato train ncsnpp-cifar10
     Hardware and time: 11.0 EFLOP for 166 million images.
     Expected: FID 2.38 with the corrector (n = 50,000, 2000 evaluations).
-    Measured here: not measured here.
     """
     return replace(
         ddpmpp_cifar10(),
@@ -123,7 +119,6 @@ def ncsnpp_cifar10_deep() -> Recipe:
     Command: sfumato train ncsnpp-cifar10-deep
     Hardware and time: 13.6 EFLOP for 122 million images.
     Expected: FID 2.20, IS 9.89 with the corrector (n = 50,000, 2000 evaluations).
-    Measured here: not measured here.
     """
     return _deep(ncsnpp_cifar10(), _network(blocks=8, **NCSN))
 
