@@ -11,9 +11,7 @@ from sfumato.cli._arguments import Folder
 
 
 def studies(
-    folder: Annotated[Positional[str], arg(metavar="[DIR]")] = "docs/results/studies",
-    *,
-    out: Folder = None,
+    folder: Annotated[Positional[str], arg(metavar="[DIR]")] = "docs/results/studies", *, out: Folder = None
 ) -> int:
     """Write one page over the results of studies: what held, what did not, what was inside the noise.
 
