@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sfumato.experiments.study import titled
 from sfumato.report.table import Cell, Row, markdown_table
 
 HEADINGS = {True: "What held", False: "What did not", None: "Inside the noise, or not measured"}
@@ -100,8 +101,7 @@ def _in_short(results: Sequence[Mapping[str, Any]], page: Path) -> str:
 
 def _link(tree: Mapping[str, Any], page: Path) -> str:
     target = os.path.relpath(Path(tree["file"]).with_suffix(".md"), page.parent)
-    name = tree["name"] if tree["scale"] == "cpu" else f"{tree['name']}, {tree['scale']}"
-    return f"[{name}]({Path(target).as_posix()})"
+    return f"[{titled(tree['name'], tree['scale'])}]({Path(target).as_posix()})"
 
 
 def _scores(tree: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
