@@ -1,4 +1,4 @@
-"""Presets of a course project that compared DDPM with DCGAN on cats of CIFAR-10 (inventory B): six denoisers.
+"""DDPM on cats of CIFAR-10, after a student report that compared it with DCGAN: seven denoisers.
 
 The chain of 1000 steps, linear, or cosine clipped at 0.02; AdamW 3e-4 with its silent weight decay of 0.01; batch 16,
 1024 epochs of 5000 cats; large variance, x0 not clipped, no average. Scores are FID of 1,000 images against cats of the
@@ -17,9 +17,9 @@ HALF = {"widths": (32, 64, 128), "up": (64, 64)}
 
 
 def course_ddpm_cats() -> Recipe:
-    """A course project's DDPM on cats: U-Net of three stages.
+    """DDPM on cats of CIFAR-10: U-Net of three stages.
 
-    Source: a course project (inventory B).
+    Source: a student report that compared DDPM with DCGAN on cats of CIFAR-10.
     Command: sfumato train course-ddpm-cats; without attention in stage 3: network.plain=3
     Hardware and time: 0.06 EFLOP for 5 million images.
     Expected: FID 118.5 (n = 1,000, cats of the test set; floor 49.84).
@@ -28,9 +28,10 @@ def course_ddpm_cats() -> Recipe:
 
 
 def course_ddpm_cats_cosine() -> Recipe:
-    """A course project's DDPM on cats with its cosine chain, whose betas are clipped at 0.02.
+    """DDPM on cats of CIFAR-10 with a cosine chain whose betas are clipped at 0.02.
 
-    Source: a course project (inventory B). Clipping at 0.02 is another process than iDDPM's, which clips at 0.999.
+    Source: a student report that compared DDPM with DCGAN on cats of CIFAR-10. Clipping at 0.02 is another process than
+    iDDPM's, which clips at 0.999.
     Command: sfumato train course-ddpm-cats-cosine
     Hardware and time: 0.06 EFLOP for 5 million images.
     Expected: FID 115.9 (n = 1,000, cats of the test set; floor 49.84).
@@ -39,9 +40,9 @@ def course_ddpm_cats_cosine() -> Recipe:
 
 
 def course_ddpm_cats_2xud() -> Recipe:
-    """A course project's DDPM on cats: U-Net of two stages.
+    """DDPM on cats of CIFAR-10: U-Net of two stages.
 
-    Source: a course project (inventory B).
+    Source: a student report that compared DDPM with DCGAN on cats of CIFAR-10.
     Command: sfumato train course-ddpm-cats-2xud; schedule=cosine schedule.clip=0.02 scores 97.3
     Hardware and time: 0.07 EFLOP for 5 million images.
     Expected: FID 100.1 (n = 1,000, cats of the test set; floor 49.84).
@@ -50,9 +51,9 @@ def course_ddpm_cats_2xud() -> Recipe:
 
 
 def course_ddpm_cats_half() -> Recipe:
-    """A course project's DDPM on cats: U-Net of two stages with half the channels.
+    """DDPM on cats of CIFAR-10: U-Net of two stages with half the channels.
 
-    Source: a course project (inventory B).
+    Source: a student report that compared DDPM with DCGAN on cats of CIFAR-10.
     Command: sfumato train course-ddpm-cats-half
     Hardware and time: 0.03 EFLOP for 5 million images.
     Expected: FID 114.7 (n = 1,000, cats of the test set; floor 49.84).
@@ -61,9 +62,9 @@ def course_ddpm_cats_half() -> Recipe:
 
 
 def course_ddpm_cats_small() -> Recipe:
-    """A course project's DDPM on cats: half the channels and a small middle.
+    """DDPM on cats of CIFAR-10: half the channels and a small middle.
 
-    Source: a course project (inventory B).
+    Source: a student report that compared DDPM with DCGAN on cats of CIFAR-10.
     Command: sfumato train course-ddpm-cats-small
     Hardware and time: 0.02 EFLOP for 5 million images.
     Expected: no score is quoted here.
@@ -72,9 +73,10 @@ def course_ddpm_cats_small() -> Recipe:
 
 
 def course_ddpm_cats_plain() -> Recipe:
-    """A course project's DDPM on cats: encoder and decoder without skips.
+    """DDPM on cats of CIFAR-10: encoder and decoder without skips.
 
-    Source: a course project (inventory B). The step is told in thousandths, as `convnet` expects.
+    Source: a student report that compared DDPM with DCGAN on cats of CIFAR-10. The step is told in thousandths, as
+    `convnet` expects.
     Command: sfumato train course-ddpm-cats-plain
     Hardware and time: 0.006 EFLOP for 5 million images.
     Expected: no score is quoted here.
@@ -87,12 +89,14 @@ def course_ddpm_cats_plain() -> Recipe:
 
 
 def course_ddpm_cats_frogs() -> Recipe:
-    """A course project's DDPM on cats and frogs, class-conditional.
+    """DDPM on cats and frogs of CIFAR-10, class-conditional.
 
-    Source: a course project (inventory B). Compare with an unconditional model of one class at equal updates.
+    Source: a student report that compared DDPM with DCGAN on cats of CIFAR-10. Compare with an unconditional model of
+    one class at equal updates.
     Command: sfumato train course-ddpm-cats-frogs
     Hardware and time: 0.06 EFLOP for 5 million images.
-    Expected: FID 102.9 for cats, 70.5 for frogs (n = 1,000, test set).
+    Expected: FID 102.9 for cats, 70.5 for frogs (n = 1,000, test set). The report compares them
+        with its cosine chain's: schedule=cosine schedule.clip=0.02.
     """
     base = _cats("course-ddpm-cats-frogs")
     return replace(
