@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sfumato.recipes._paper import FID_50K, MULT_256, ancestral, decaying, square
+from sfumato.recipes._paper import MULT_256, adam, ancestral, decaying, regression, square
 from sfumato.recipes.iddpm import HYBRID
-from sfumato.runs.recipe import Data, Part, Recipe, Train, part
+from sfumato.runs.recipe import Data, Part, Recipe, part
 
 MULT_128, MULT_512 = (1, 1, 2, 3, 4), (0.5, 1, 1, 2, 2, 4, 4)
 
@@ -124,24 +124,17 @@ def _network_256(dropout: float = 0.0) -> Part:
 
 
 def _imagenet(name: str, size: int, network: Part, updates: int, batch: int = 256, lr: float = 1e-4) -> Recipe:
-    return Recipe(
-        name=name,
+    return replace(
+        regression(name),
         data=Data("folder:imagenet", size=size, test=0.0, flip=True),
         schedule=part("schedules", "linear", steps=1000),
-        target=part("core.target", "eps"),
         network=network,
         c_noise=part("conditioning", "index"),
-        c_in="one",
         variance="range",
-        draw=part("draws", "uniform"),
-        weighting=part("weightings", "simple"),
         objective=HYBRID,
-        train=Train(
-            images=updates * batch, batch=batch, optimizer=part("training.optim", "adam", lr=lr), precision="bf16"
-        ),
+        train=replace(adam(updates, batch, lr), precision="bf16"),
         ema=decaying(batch, 0.9999),
         sample=ancestral("learned", part("grids", "respaced", steps=250)),
-        evaluate=FID_50K,
         shape=square(size, 1000),
     )
 

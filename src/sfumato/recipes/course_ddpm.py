@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sfumato.recipes._paper import RAW
+from sfumato.recipes._paper import RAW, regression
 from sfumato.runs.recipe import Data, Evaluate, Recipe, Sample, Shape, Train, part
 
 TWO = {"widths": (64, 128, 256), "up": (64, 64)}
@@ -108,22 +108,16 @@ def course_ddpm_cats_frogs() -> Recipe:
 
 
 def _cats(name: str, **options: object) -> Recipe:
-    return Recipe(
-        name=name,
+    return replace(
+        regression(name),
         data=Data("cifar10", classes=("cat",), labels=False),
         schedule=part("schedules", "linear", steps=1000),
-        target=part("core.target", "eps"),
         network=part("networks", "cifar-unet", **options),
         c_noise=part("conditioning", "index"),
-        c_in="one",
-        draw=part("draws", "uniform"),
-        weighting=part("weightings", "simple"),
-        objective=part("objectives", "denoising", stratified=False),
         train=Train(
             images=1024 * 5000, batch=16, optimizer=part("training.optim", "adamw", lr=3e-4, weight_decay=0.01)
         ),
         ema=RAW,
         sample=Sample(part("samplers", "ancestral", variance="large"), part("grids", "full")),
         evaluate=Evaluate("inception", 1000),
-        shape=Shape(3, 32, 32),
     )

@@ -13,10 +13,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sfumato.recipes._paper import FID_50K, MULT_256, ancestral, cifar10, decaying, square
-from sfumato.runs.recipe import Data, Recipe, Sample, Train, part
-
-CHAIN = part("schedules", "linear", steps=1000)
+from sfumato.recipes._paper import MULT_256, adam, ancestral, decaying, regression, square
+from sfumato.runs.recipe import Data, Recipe, Sample, part
 
 
 def ddpm_cifar10() -> Recipe:
@@ -28,28 +26,15 @@ def ddpm_cifar10() -> Recipe:
     Expected: FID 3.17 against the training set, 5.24 against the test set, IS 9.46 +- 0.11 (n = 50,000);
         at most 3.75 bits/dim.
     """
-    return Recipe(
-        name="ddpm-cifar10",
+    return replace(
+        regression("ddpm-cifar10"),
         data=Data("cifar10", labels=False, flip=True),
-        schedule=CHAIN,
-        target=part("core.target", "eps"),
+        schedule=part("schedules", "linear", steps=1000),
         network=part("networks", "ddpm", dropout=0.1),
         c_noise=part("conditioning", "index"),
-        c_in="one",
-        draw=part("draws", "uniform"),
-        weighting=part("weightings", "simple"),
-        objective=part("objectives", "denoising", stratified=False),
-        train=Train(
-            images=800_000 * 128,
-            batch=128,
-            optimizer=part("training.optim", "adam", lr=2e-4),
-            rate=part("training.rates", "constant", warmup=5000.0 * 128),
-            clip=1.0,
-        ),
+        train=adam(800_000, 128, 2e-4, warmup=5000),
         ema=decaying(128, 0.9999),
         sample=ancestral("large"),
-        evaluate=FID_50K,
-        shape=cifar10(),
     )
 
 
@@ -150,19 +135,12 @@ def ddim_celeba_64() -> Recipe:
 
 
 def _at_256(name: str, data: str, updates: int, *, flip: bool, width: int = 128) -> Recipe:
-    base = ddpm_cifar10()
     return replace(
-        base,
+        ddpm_cifar10(),
         name=name,
         data=Data(data, size=256, test=0.0, labels=False, flip=flip),
         network=part("networks", "ddpm", width=width, mult=MULT_256, dropout=0.0),
-        train=replace(
-            base.train,
-            images=updates * 64,
-            batch=64,
-            optimizer=part("training.optim", "adam", lr=2e-5),
-            rate=part("training.rates", "constant", warmup=5000.0 * 64),
-        ),
+        train=adam(updates, 64, 2e-5, warmup=5000),
         ema=decaying(64, 0.9999),
         sample=ancestral("small"),
         shape=square(256),

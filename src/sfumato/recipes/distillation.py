@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sfumato.recipes._paper import FID_50K, RAW, cifar10, decaying
+from sfumato.recipes._paper import RAW, adam, decaying, regression
 from sfumato.recipes.edm import edm_cifar10
-from sfumato.runs.recipe import Data, Recipe, Sample, Train, part
+from sfumato.runs.recipe import Data, Recipe, Sample, part
 
 TWO_CALLS = Sample(
     part("samplers", "ddim", fresh=True), part("grids", "karras", steps=2, sigma_min=0.821, sigma_max=80.0)
@@ -30,8 +30,8 @@ def progressive_teacher_cifar10() -> Recipe:
     Hardware and time: 11.0 EFLOP for 102 million images.
     Expected: no published score of the teacher alone; its students in 8/4/2/1 steps 2.57/3.00/4.51/9.12 (n = 50,000).
     """
-    return Recipe(
-        name="progressive-teacher-cifar10",
+    return replace(
+        regression("progressive-teacher-cifar10"),
         data=Data("cifar10", labels=False, flip=True),
         schedule=part("schedules", "trig", log_snr_min=-20.0, log_snr_max=20.0),
         target=part("core.target", "x0"),
@@ -40,21 +40,13 @@ def progressive_teacher_cifar10() -> Recipe:
             sin_first=True, endpoint=True, dropout=0.2,
         ),
         c_noise=part("conditioning", "angle", scale=1000.0),
-        c_in="one",
-        draw=part("draws", "uniform"),
         weighting=part("weightings", "snr", floor=1.0),
-        objective=part("objectives", "denoising", stratified=False),
-        train=Train(
-            images=800_000 * 128,
-            batch=128,
+        train=replace(
+            adam(800_000, 128, 2e-4, warmup=1000),
             optimizer=part("training.optim", "adamw", lr=2e-4, weight_decay=0.001),
-            rate=part("training.rates", "constant", warmup=1000.0 * 128),
-            clip=1.0,
         ),
         ema=decaying(128, 0.9999),
         sample=Sample(part("samplers", "ddim", clip=True), part("grids", "uniform", steps=1024)),
-        evaluate=FID_50K,
-        shape=cifar10(),
     )  # fmt: skip
 
 

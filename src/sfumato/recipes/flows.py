@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sfumato.recipes._paper import FID_50K, cifar10, decaying
+from sfumato.recipes._paper import adam, decaying, regression
 from sfumato.runs.recipe import Data, Part, Recipe, Sample, Train, part
 
 DOPRI5 = Sample(part("samplers", "adaptive", gauge="flow"), part("grids", "flow", steps=1))
@@ -57,13 +57,7 @@ def otcfm_cifar10() -> Recipe:
         "networks", "adm", width=128, mult=(1, 2, 2, 2), blocks=2, attention=(16,), heads=4, head_width=0,
         resample="conv", adaptive=False, dropout=0.1,
     )  # fmt: skip
-    train = Train(
-        images=400_000 * 128,
-        batch=128,
-        optimizer=part("training.optim", "adam", lr=2e-4),
-        rate=part("training.rates", "constant", warmup=5000.0 * 128),
-        clip=1.0,
-    )
+    train = adam(400_000, 128, 2e-4, warmup=5000)
     base = _flow("otcfm-cifar10", network, train, c_noise=part("conditioning", "flow-time"))
     return replace(base, objective=part("objectives", "denoising", stratified=False, coupling="ot"))
 
@@ -97,20 +91,15 @@ def flow_cifar10_meta() -> Recipe:
 
 
 def _flow(name: str, network: Part, train: Train, c_noise: Part) -> Recipe:
-    return Recipe(
-        name=name,
+    return replace(
+        regression(name),
         data=Data("cifar10", labels=False, flip=True),
         schedule=part("schedules", "flow"),
         target=part("core.target", "flow"),
         network=network,
         c_noise=c_noise,
-        c_in="one",
-        draw=part("draws", "uniform"),
         weighting=part("weightings", "flow"),
-        objective=part("objectives", "denoising", stratified=False),
         train=train,
         ema=decaying(train.batch, 0.9999),
         sample=DOPRI5,
-        evaluate=FID_50K,
-        shape=cifar10(),
     )

@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from sfumato.recipes._paper import FID_50K, MULT_256, ancestral, cifar10, decaying, square
-from sfumato.runs.recipe import Data, Part, Recipe, Train, part
+from sfumato.recipes._paper import MULT_256, adam, ancestral, decaying, regression, square
+from sfumato.runs.recipe import Data, Part, Recipe, part
 
 HYBRID = part("objectives", "hybrid", label_dropout=0.0, stratified=False, decoder="tanh")
 
@@ -99,7 +99,7 @@ def iddpm_imagenet64_cond() -> Recipe:
         network=_network(width=192, mult=(1, 2, 3, 4), dropout=0.0),
         c_noise=part("conditioning", "index"),
         objective=HYBRID.with_options(bound=1 / 4000),
-        train=replace(base.train, images=250_000 * 2048, batch=2048, optimizer=part("training.optim", "adam", lr=3e-4)),
+        train=adam(250_000, 2048, 3e-4),
         ema=decaying(2048, 0.9999),
         sample=ancestral("learned", part("grids", "respaced", steps=250)),
         shape=square(64, 1000),
@@ -128,35 +128,19 @@ def iddpm_lsun_bedroom() -> Recipe:
 
 def _network(**options: object) -> Part:
     """Return iDDPM's U-Net: ADM's with resampling convolutions and heads by count, 32x32 unless told otherwise."""
-    chosen: dict[str, object] = {
-        "width": 128,
-        "mult": (1, 2, 2, 2),
-        "blocks": 3,
-        "attention": (16, 8),
-        "heads": 4,
-        "head_width": 0,
-        "resample": "conv",
-        "dropout": 0.3,
-    }
-    return part("networks", "adm", **{**chosen, **options})
+    common: dict[str, object] = {"width": 128, "mult": (1, 2, 2, 2), "blocks": 3, "attention": (16, 8), "dropout": 0.3}
+    return part("networks", "adm", **{**common, "heads": 4, "head_width": 0, "resample": "conv", **options})
 
 
 def _cifar10(name: str, variance: Literal["none", "range"], objective: Part, dropout: float = 0.3) -> Recipe:
-    return Recipe(
-        name=name,
-        data=Data("cifar10", labels=False),
+    return replace(
+        regression(name),
         schedule=part("schedules", "cosine", steps=4000),
-        target=part("core.target", "eps"),
         network=_network(dropout=dropout),
         c_noise=part("conditioning", "index", scale=1000 / 4000),
-        c_in="one",
         variance=variance,
-        draw=part("draws", "uniform"),
-        weighting=part("weightings", "simple"),
         objective=objective,
-        train=Train(images=500_000 * 128, batch=128, optimizer=part("training.optim", "adam", lr=1e-4)),
+        train=adam(500_000, 128, 1e-4),
         ema=decaying(128, 0.9999),
         sample=ancestral("large" if variance == "none" else "learned"),
-        evaluate=FID_50K,
-        shape=cifar10(),
     )

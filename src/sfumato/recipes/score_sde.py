@@ -19,8 +19,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sfumato.recipes._paper import FID_50K, cifar10, decaying
-from sfumato.runs.recipe import Data, Part, Recipe, Sample, Train, part
+from sfumato.recipes._paper import adam, decaying, regression
+from sfumato.runs.recipe import Data, Part, Recipe, Sample, part
 
 WARMUP = 0.077
 PREDICTOR = part("samplers", "ancestral", variance="large")
@@ -36,28 +36,16 @@ def ddpmpp_cifar10() -> Recipe:
     Hardware and time: 10.8 EFLOP for 166 million images.
     Expected: FID 2.55 (n = 50,000, Euler-Maruyama in 1000 steps).
     """
-    return Recipe(
-        name="ddpmpp-cifar10",
+    return replace(
+        regression("ddpmpp-cifar10"),
         data=Data("cifar10", labels=False, flip=True),
         schedule=part("schedules", "vp", beta_min=0.1, beta_max=20.0),
-        target=part("core.target", "eps"),
         network=_network(),
         c_noise=part("conditioning", "vp-time", scale=999.0),
-        c_in="one",
         draw=part("draws", "uniform", t_min=1e-5),
-        weighting=part("weightings", "simple"),
-        objective=part("objectives", "denoising", stratified=False),
-        train=Train(
-            images=1_300_000 * 128,
-            batch=128,
-            optimizer=part("training.optim", "adam", lr=2e-4),
-            rate=part("training.rates", "constant", warmup=5000.0 * 128),
-            clip=1.0,
-        ),
+        train=adam(1_300_000, 128, 2e-4, warmup=5000),
         ema=decaying(128, 0.9999, WARMUP),
         sample=Sample(PREDICTOR, part("grids", "uniform", steps=1000, t_min=1e-3)),
-        evaluate=FID_50K,
-        shape=cifar10(),
     )
 
 
