@@ -73,7 +73,7 @@ class Sampler(Protocol):
     """Walk a grid from noisy to clean, yielding the state after every step.
 
     Arguments:
-        denoiser: Any denoiser.
+        denoiser: The model, any denoiser.
         x: Start, at level grid[0], shape (B, C, H, W).
         grid: Levels from noisy to clean, shape (N + 1,); the last is the clean level unless a sampler says otherwise.
         noise: step index -> unit normal noise of x's shape; asked for only by steps that add noise, so that a

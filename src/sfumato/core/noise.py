@@ -180,7 +180,7 @@ class SamplingNoise:
         seeds: One seed per image, shape (B,).
         shape: Shape of one image, e.g. (C, H, W).
         device: Where the images are.
-        dtype: Of the images.
+        dtype: Floating-point type of the images.
     """
 
     def __init__(

@@ -52,11 +52,11 @@ def adams(
     """Walk the ODE with Adams-Bashforth (LMS) of variable step in a gauge's time, one call a step.
 
     Arguments:
-        denoiser: Any denoiser.
+        denoiser: The model, any denoiser.
         x: Start at grid[0], shape (B, ...).
         grid: Levels from noisy to clean, shape (N + 1,); alpha > 0 with gauge "ve".
-        noise: Never asked for.
-        label: int64 (B,) or None.
+        noise: Never asked for; the sampler is deterministic.
+        label: Class of each image, int64 (B,); None for none.
         order: 1 to 4.
         gauge: The coordinate of the step; any `Gauge`, such as a schedule's own time.
         lower_final: Lower the order to the number of steps left, for grids of few steps.

@@ -93,10 +93,10 @@ def adaptive(
         denoiser: Any denoiser that takes every level; called with one image at a time.
         x: Start at grid[0], shape (B, ...).
         grid: Levels where states are wanted, from noisy to clean, shape (N + 1,).
-        noise: Never asked for.
-        label: int64 (B,) or None.
+        noise: Never asked for; the sampler is deterministic.
+        label: Class of each image, int64 (B,); None for none.
         gauge: Coordinate of the ODE; "vp" and "flow" may start at alpha = 0.
-        method: SciPy's solver.
+        method: Name of SciPy's solver.
         rtol: Relative tolerance of y, > 0.
         atol: Absolute tolerance of y, > 0.
 

@@ -50,12 +50,12 @@ def ancestral(
     """Draw each step from the reverse kernel (DDPM); first order, one call of the denoiser per step.
 
     Arguments:
-        denoiser: Any denoiser.
-        x: Start, at level grid[0].
+        denoiser: The model, any denoiser.
+        x: Start at grid[0], shape (B, ...).
         grid: Levels from noisy to clean, shape (N + 1,).
         noise: step -> unit normal noise of x's shape; not asked for at the step to the clean level.
-        label: int64 (B,) or None.
-        variance: Of each step; "learned" and "diagonal" need a denoiser that predicts it.
+        label: Class of each image, int64 (B,); None for none.
+        variance: Which variance a step has; "learned" and "diagonal" need a denoiser that predicts it.
         clip: Clip x0 to [-1, 1] (True) or [-clip, clip].
         shift: (x_t, level, label) -> a gradient; the mean moves by variance times it.
 

@@ -44,11 +44,11 @@ def ddim(
     """Keep the predicted noise and move the level; first order, one call of the denoiser per step.
 
     Arguments:
-        denoiser: Any denoiser.
-        x: Start, at level grid[0].
+        denoiser: The model, any denoiser.
+        x: Start at grid[0], shape (B, ...).
         grid: Levels from noisy to clean, shape (N + 1,).
         noise: step -> unit normal noise of x's shape; asked for only if eta > 0.
-        label: int64 (B,) or None.
+        label: Class of each image, int64 (B,); None for none.
         eta: Share of the posterior standard deviation that is renewed, in [0, 1].
         sigma_hat: Add noise of variance beta instead of beta-tilde (needs eta = 1).
         fresh: Renew all of the noise instead, x_s = alpha_s x0 + sigma_s z: how consistency models take further steps.
@@ -91,10 +91,10 @@ def encode(
     round trip is exact in the limit of many steps.
 
     Arguments:
-        denoiser: Any denoiser.
-        x: Clean images.
+        denoiser: The model, any denoiser.
+        x: Clean images, shape (B, ...).
         grid: The grid to sample with, from noisy to clean, shape (N + 1,), N >= 2.
-        label: int64 (B,) or None.
+        label: Class of each image, int64 (B,); None for none.
         clip: Clip x0 to [-1, 1] (True) or [-clip, clip].
 
     Yields:

@@ -54,11 +54,11 @@ def dpmpp(
     """Walk the ODE with DPM-Solver++ (2M, 3M): a polynomial of x0 in log-SNR, one call a step.
 
     Arguments:
-        denoiser: Any denoiser.
+        denoiser: The model, any denoiser.
         x: Start at grid[0], shape (B, ...).
         grid: Levels from noisy to clean, shape (N + 1,).
-        noise: Never asked for.
-        label: int64 (B,) or None.
+        noise: Never asked for; the sampler is deterministic.
+        label: Class of each image, int64 (B,); None for none.
         order: 1 to 3.
         predict: "x0" (DPM-Solver++) or "noise" (DPM-Solver).
         moments: How second-order steps weigh the difference: the published "midpoint" or "exact".

@@ -50,12 +50,12 @@ def dpmpp_sde(
     """Walk the reverse SDE with DPM-Solver++ (2M SDE, 3M SDE): multistep mean, exact noise, one call a step.
 
     Arguments:
-        denoiser: Any denoiser.
+        denoiser: The model, any denoiser.
         x: Start at grid[0], shape (B, ...).
         grid: Levels from noisy to clean, shape (N + 1,).
         noise: step index -> unit normal noise; not called at a step to the clean level, nor at eta = 0.
-        label: int64 (B,) or None.
-        order: Of the mean, 1 to 3.
+        label: Class of each image, int64 (B,); None for none.
+        order: Order of the mean, 1 to 3.
         eta: Strength of the noise, >= 0; 0 is the ODE, 1 the reverse SDE.
         moments: How second-order steps weigh the difference: the published "midpoint" or "exact".
         lower_final: Lower the order to the number of steps left, for grids of few steps.

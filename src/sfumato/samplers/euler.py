@@ -42,11 +42,11 @@ def euler(
     """Follow the tangent of the probability-flow ODE; first order, one call of the denoiser per step.
 
     Arguments:
-        denoiser: Any denoiser.
-        x: Start, at level grid[0].
+        denoiser: The model, any denoiser.
+        x: Start at grid[0], shape (B, ...).
         grid: Levels from noisy to clean, shape (N + 1,).
         noise: step -> unit normal noise of x's shape; asked for only where churn adds some.
-        label: int64 (B,) or None.
+        label: Class of each image, int64 (B,); None for none.
         gauge: Coordinates of the step: "ve" and "flow" equal DDIM, "vp" differs.
         churn: Total amount of added noise; EDM uses 0 to 80 for N = 18 to 256.
         s_min: No churn below this nsr.

@@ -49,11 +49,11 @@ def heun(
     """Correct an Euler step with the slope at its end (EDM's sampler); second order, 2 N - 1 calls.
 
     Arguments:
-        denoiser: Any denoiser.
-        x: Start, at level grid[0].
+        denoiser: The model, any denoiser.
+        x: Start at grid[0], shape (B, ...).
         grid: Levels from noisy to clean, shape (N + 1,).
         noise: step -> unit normal noise of x's shape; asked for only where churn adds some.
-        label: int64 (B,) or None.
+        label: Class of each image, int64 (B,); None for none.
         gauge: Coordinates of the step: "ve" is EDM; "flow" and "vp" can start at alpha = 0.
         midpoint: Where the second slope is taken, as a share of the step in (0, 1].
         churn: Total amount of added noise; EDM uses 0 to 80 for N = 18 to 256.

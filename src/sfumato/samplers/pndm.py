@@ -57,12 +57,12 @@ def pndm(
     """Walk the ODE with PLMS (pseudo linear multistep) on a grid of equal time steps, one call a step.
 
     Arguments:
-        denoiser: Any denoiser.
+        denoiser: The model, any denoiser.
         x: Start at grid[0], shape (B, ...).
         grid: Levels from noisy to clean, shape (N + 1,), equal steps in t.
-        noise: Never asked for.
-        label: int64 (B,) or None.
-        order: Of the Adams-Bashforth weights, 1 to 4.
+        noise: Never asked for; the sampler is deterministic.
+        label: Class of each image, int64 (B,); None for none.
+        order: Order of the Adams-Bashforth weights, 1 to 4.
         warmup: How the history starts: "euler" (iPNDM, nfe = N) or "heun" (PLMS, nfe = N + 1 if order > 1).
 
     Yields:

@@ -42,11 +42,11 @@ def predictor_corrector(
     """Correct by Langevin dynamics, then take an ancestral step (score SDE); 1 + corrections calls per step.
 
     Arguments:
-        denoiser: Any denoiser.
-        x: Start, at level grid[0].
+        denoiser: The model, any denoiser.
+        x: Start at grid[0], shape (B, ...).
         grid: Levels from noisy to clean, shape (N + 1,).
         noise: step -> unit normal noise of x's shape; correction k of step i has the number (k + 1) (N + 1) + i.
-        label: int64 (B,) or None.
+        label: Class of each image, int64 (B,); None for none.
         snr: Size of a correction: its noise over its drift; 0.16 for VE on CIFAR-10, 0.01 for VP.
         corrections: Per step, >= 0; none is `ancestral`.
         clip: Clip x0 to [-1, 1] (True) or [-clip, clip].

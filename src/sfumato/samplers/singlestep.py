@@ -67,11 +67,11 @@ def singlestep(
     """Walk the ODE with singlestep DPM-Solver (DPM2, DPM++ 2S, 3S), stages on the grid, one call an interval.
 
     Arguments:
-        denoiser: Any denoiser.
+        denoiser: The model, any denoiser.
         x: Start at grid[0], shape (B, ...).
         grid: Levels from noisy to clean, shape (N + 1,).
         noise: step index -> unit normal noise; called with the last interval of each step, only if eta > 0.
-        label: int64 (B,) or None.
+        label: Class of each image, int64 (B,); None for none.
         order: 1 to 3, the number of intervals a step spans.
         predict: "x0" (DPM-Solver++) or "noise" (DPM-Solver).
         moments: How the difference is weighed: "exact", or the published "midpoint" at the end of a step of order 2.

@@ -48,12 +48,12 @@ def unipc(
     """Walk the ODE with UniPC: a multistep predictor and a free corrector, one call a step.
 
     Arguments:
-        denoiser: Any denoiser.
+        denoiser: The model, any denoiser.
         x: Start at grid[0], shape (B, ...).
         grid: Levels from noisy to clean, shape (N + 1,).
-        noise: Never asked for.
-        label: int64 (B,) or None.
-        order: Of the predictor, 1 to 3.
+        noise: Never asked for; the sampler is deterministic.
+        label: Class of each image, int64 (B,); None for none.
+        order: Order of the predictor, 1 to 3.
         variant: Weight of a lone difference: the paper's "bh1" or "bh2", or its "exact" integral.
         lower_final: Lower the order to the number of steps left, as published.
 
