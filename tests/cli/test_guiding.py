@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from sfumato.runs.guided import guide, weak_of, words
-from sfumato.runs.recipe import RecipeError, Sample, override
+from sfumato.runs.override import override
+from sfumato.runs.recipe import RecipeError, Sample
 from sfumato.runs.run import Run
 
 LABEL = torch.tensor([3, 0, 7])

@@ -19,7 +19,7 @@ from sfumato.metrics.extractors.inception import InceptionFeatures
 from sfumato.metrics.features import extractor
 from sfumato.metrics.inception_net import blank
 from sfumato.metrics.score import check_sizes
-from sfumato.runs.recipe import override
+from sfumato.runs.override import override
 from sfumato.runs.run import Run
 from sfumato.sources import balanced_labels
 from sfumato.training.loop import train

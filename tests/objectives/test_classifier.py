@@ -16,7 +16,8 @@ from sfumato.draws import uniform
 from sfumato.evaluation.classifier_accuracy import accuracy_curve
 from sfumato.objectives.classifier import classifier
 from sfumato.recipes.digits_families import adm_digits_classifier, ddpm_digits
-from sfumato.runs.recipe import RecipeError, override
+from sfumato.runs.override import override
+from sfumato.runs.recipe import RecipeError
 from sfumato.runs.run import Run
 from sfumato.training.loop import train
 

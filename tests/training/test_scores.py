@@ -9,7 +9,8 @@ import pytest
 from sfumato.cli import main
 from sfumato.evaluation import evaluate
 from sfumato.runs import checkpoint
-from sfumato.runs.recipe import RecipeError, override
+from sfumato.runs.override import override
+from sfumato.runs.recipe import RecipeError
 from sfumato.runs.run import Run
 from sfumato.training.loop import train
 

@@ -16,7 +16,7 @@ import torch
 from sfumato.evaluation.reference import Yardstick
 from sfumato.metrics.score import Score, find_metric
 from sfumato.runs import averages
-from sfumato.runs.assemble import build_network
+from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe, RecipeError
 from sfumato.runs.run import Run
 
@@ -79,7 +79,7 @@ def choose(
             if widths:
                 raise
             continue
-        network = build_network(trained(run))
+        network = plan(trained(run)).build_network()
         network.load_state_dict(made.tensors)
         source = run.source(device=device, network=network.eval().requires_grad_(False).to(device))
         images = source(range(n), labels, progress=progress)

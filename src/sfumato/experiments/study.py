@@ -21,7 +21,8 @@ from typing import Any, Literal, TypeVar
 
 from sfumato.core.find import UnknownNameError, entries, nearest
 from sfumato.metrics.score import Score, find_metric
-from sfumato.runs.recipe import Recipe, differences
+from sfumato.runs.idle import differences
+from sfumato.runs.recipe import Recipe
 
 if typing.TYPE_CHECKING:
     from pathlib import Path

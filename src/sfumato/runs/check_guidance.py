@@ -1,9 +1,9 @@
 """Check guidance: what a model is guided by must be something it has learned, at levels that its guides know.
 
-    weights       labels, and a model that has learned to do without them; one weight a class
-    interval      something to confine, and a level of the grid inside it
-    weak model    a run of a denoiser of the same images and classes, its checkpoint and average kept
-    classifier    a run of a classifier of the same images and classes
+weights       labels, and a model that has learned to do without them; one weight a class
+interval      something to confine, and a level of the grid inside it
+weak model    a run of a denoiser of the same images and classes, its checkpoint and average kept
+classifier    a run of a classifier of the same images and classes
 """
 
 from __future__ import annotations
@@ -16,22 +16,24 @@ from pathlib import Path
 
 from sfumato.core.find import OptionError
 from sfumato.core.level import Level, index_in
-from sfumato.runs.assemble import asks, build_grid, context_of, option, trains
+from sfumato.runs.assemble import option
 from sfumato.runs.checkpoint import steps
 from sfumato.runs.guided import weak_of
+from sfumato.runs.kinds import CLASSIFIER, DENOISER, kind_of
+from sfumato.runs.plan import Plan, plan
 from sfumato.runs.recipe import Recipe, RecipeError, Shape
 
 
-def check_guidance(recipe: Recipe) -> None:
+def check_guidance(plan: Plan) -> None:
     """Refuse guidance that the trained network does not allow.
 
     Arguments:
-        recipe: Resolved.
+        plan: With its shape.
 
     Raises:
         RecipeError: Naming the rule, what was found, and what to set instead.
     """
-    sample, classes = recipe.sample, len(recipe.shape.classes) if recipe.shape and recipe.data.labels else 0
+    recipe, sample, classes = plan.recipe, plan.recipe.sample, plan.classes
     if sample.guidance_by_class and sample.guidance != 1:
         raise RecipeError(
             f"sample.guidance_by_class gives every class its own weight, so sample.guidance={sample.guidance:g} would "
@@ -47,7 +49,7 @@ def check_guidance(recipe: Recipe) -> None:
     if not 0 < sample.threshold_quantile < 1:
         raise RecipeError(f"sample.threshold_quantile lies in (0, 1); got {sample.threshold_quantile:g}.")
     if sample.interval is not None:
-        _check_interval(recipe, sample.interval)
+        _check_interval(plan, sample.interval)
 
 
 def _check_weights(recipe: Recipe, classes: int) -> None:
@@ -66,14 +68,14 @@ def _check_weights(recipe: Recipe, classes: int) -> None:
         )
 
 
-def _check_interval(recipe: Recipe, interval: tuple[float, float]) -> None:
-    low, high = interval
+def _check_interval(plan: Plan, interval: tuple[float, float]) -> None:
+    (low, high), recipe = interval, plan.recipe
     if not recipe.sample.by_weight and recipe.sample.autoguidance is None:
         raise RecipeError(
             f"sample.interval={low:g},{high:g} limits guidance, and sample.guidance=1 is none. Set sample.guidance or "
             "sample.autoguidance, or sample.interval=none."
         )
-    nsr = build_grid(recipe).nsr[:-1]
+    nsr = plan.grid.nsr[:-1]
     if not 0 <= low < high or not bool(((nsr >= low) & (nsr <= high)).any()):
         raise RecipeError(
             f"sample.interval={low:g},{high:g} must hold at least one level of the grid, which has sigma/alpha "
@@ -81,24 +83,24 @@ def _check_interval(recipe: Recipe, interval: tuple[float, float]) -> None:
         )
 
 
-def check_guides(recipe: Recipe, visited: Level) -> None:
+def check_guides(plan: Plan, visited: Level) -> None:
     """Refuse a weak model or a classifier that cannot guide this one.
 
     Arguments:
-        recipe: Resolved.
+        plan: With its shape.
         visited: Levels that the sampler asks for, shape (N,).
 
     Raises:
         RecipeError: Naming the rule, what was found, and what to do.
     """
-    sample = recipe.sample
+    recipe, sample = plan.recipe, plan.recipe.sample
     if sample.autoguidance is not None:
         where = weak_of(sample.autoguidance)
         if where.folder:
             other = _recipe_of(where.folder, "sample.autoguidance", "sfumato train RECIPE --out PATH makes one")
-            if trains(other) != "denoiser":
+            if (kind := kind_of(other)) is not DENOISER:
                 raise RecipeError(
-                    f"sample.autoguidance={where.folder} is a run of {other.name}, which trained a {trains(other)}. "
+                    f"sample.autoguidance={where.folder} is a run of {other.name}, which trained a {kind.name}. "
                     "A weak model is a denoiser; a classifier guides with sample.classifier."
                 )
             _check_kin(recipe, other, where.folder, "weak model", strict=True)
@@ -113,7 +115,7 @@ def check_guides(recipe: Recipe, visited: Level) -> None:
     if sample.classifier is not None:
         folder = sample.classifier
         other = _recipe_of(folder, "sample.classifier", "Train one with objective=classifier")
-        if trains(other) != "classifier":
+        if kind_of(other) is not CLASSIFIER:
             raise RecipeError(f"sample.classifier={folder} is a run of {other.name}, which trained no classifier.")
         _check_kin(recipe, other, folder, "classifier", strict=False)
         _check_levels(recipe, other, visited, f"The classifier of {folder}")
@@ -130,8 +132,10 @@ def _check_kin(recipe: Recipe, other: Recipe, folder: str, role: str, *, strict:
     """Refuse a guide of other images or classes; unless strict, an unlabelled model takes any classes."""
     mine, theirs = recipe.shape, other.shape
     # an unlabelled model never hears of classes, so any classifier's will do
-    fits = mine is not None and theirs is not None and (
-        mine == theirs or not strict and replace(mine, classes=mine.classes or theirs.classes) == theirs
+    fits = (
+        mine is not None
+        and theirs is not None
+        and (mine == theirs or not strict and replace(mine, classes=mine.classes or theirs.classes) == theirs)
     )
     if not fits:
         raise RecipeError(
@@ -141,9 +145,9 @@ def _check_kin(recipe: Recipe, other: Recipe, folder: str, role: str, *, strict:
 
 
 def _check_levels(recipe: Recipe, other: Recipe, visited: Level, who: str) -> None:
-    if asks(other.c_noise, "table"):
+    if (known := plan(other).known) is not None:
         with explained(f"{who} does not know the levels of sample.grid={recipe.sample.grid}"):
-            index_in(context_of(other)["table"], visited)
+            index_in(known, visited)
 
 
 def _text(shape: Shape | None) -> str:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,8 +23,9 @@ from sfumato.core.denoiser import Denoiser
 from sfumato.core.find import find
 from sfumato.guidance.cfg import weight_of
 from sfumato.guidance.classifier import gradient
-from sfumato.runs.assemble import asks, build_sampler, option
-from sfumato.runs.recipe import Recipe, RecipeError, Sample
+from sfumato.runs.assemble import asks, bound_sampler, option
+from sfumato.runs.plan import Plan
+from sfumato.runs.recipe import RecipeError, Sample
 
 EVERYWHERE = (0.0, math.inf)
 
@@ -63,17 +63,17 @@ def weak_of(text: str, field: str = "sample.autoguidance") -> Weak:
 
 
 def guide(
-    recipe: Recipe, denoiser: Denoiser, *, weak: Denoiser | None = None, logits: NoisyClassifier | None = None
+    plan: Plan, denoiser: Denoiser, *, weak: Denoiser | None = None, logits: NoisyClassifier | None = None
 ) -> tuple[Denoiser, Callable[..., Any]]:
     """Return a denoiser guided as its recipe says, and the sampler to walk with.
 
     Arguments:
-        recipe: Resolved, and checked by `runs.check`.
+        plan: Of the recipe, checked by `runs.check`.
         denoiser: The model.
         weak: What `sample.autoguidance` names; None for none.
         logits: What `sample.classifier` names; None for none.
     """
-    sample, sampler = recipe.sample, build_sampler(recipe)
+    sample, sampler = plan.recipe.sample, plan.sampler
     interval = sample.interval or EVERYWHERE
     if weak is not None:
         stronger = find("guidance", "autoguidance")(denoiser, weak, sample.autoguidance_weight)
@@ -84,26 +84,23 @@ def guide(
     if sample.threshold != "none":
         quantile = sample.threshold_quantile if sample.threshold == "dynamic" else None
         denoiser = find("guidance", "threshold")(denoiser, 1.0, quantile)
-    return (denoiser, sampler) if logits is None else _by_classifier(recipe, denoiser, logits)
+    return (denoiser, sampler) if logits is None else _by_classifier(plan, denoiser, logits)
 
 
-def _by_classifier(
-    recipe: Recipe, denoiser: Denoiser, logits: NoisyClassifier
-) -> tuple[Denoiser, Callable[..., Any]]:
+def _by_classifier(plan: Plan, denoiser: Denoiser, logits: NoisyClassifier) -> tuple[Denoiser, Callable[..., Any]]:
     """Return denoiser and sampler guided by a classifier: ADM's algorithm 1 where the sampler shifts, else 2.
 
     Algorithm 2 adds to an x0 that is clipped already and not clipped again.
     """
-    sample = recipe.sample
-    if not recipe.data.labels:
+    sample, sampler = plan.recipe.sample, plan.recipe.sample.sampler
+    if not plan.recipe.data.labels:
         denoiser = _unlabelled(denoiser)
-    if asks(sample.sampler, "shift"):
-        return denoiser, build_sampler(recipe, shift=gradient(logits, sample.classifier_scale))
-    if clip := option(sample.sampler, "clip"):
+    if asks(sampler, "shift"):
+        return denoiser, bound_sampler(sampler, shift=gradient(logits, sample.classifier_scale))
+    if clip := option(sampler, "clip"):
         denoiser = find("guidance", "threshold")(denoiser, float(clip))
-        unclipped = replace(sample, sampler=sample.sampler.with_options(clip=False))
-        recipe = replace(recipe, sample=unclipped)
-    return find("guidance", "classifier")(denoiser, logits, sample.classifier_scale), build_sampler(recipe)
+        sampler = sampler.with_options(clip=False)
+    return find("guidance", "classifier")(denoiser, logits, sample.classifier_scale), bound_sampler(sampler)
 
 
 def _unlabelled(denoiser: Denoiser) -> Denoiser:
@@ -117,8 +114,9 @@ def words(sample: Sample) -> str:
     >>> words(Sample(guidance=2.0, interval=(0.2, 5.0), threshold="dynamic"))
     'guidance 2 at nsr 0.2..5, dynamic threshold 0.995'
     """
-    parts = []
-    ramp = "" if sample.guidance_ramp == "constant" else f" on a {sample.guidance_ramp} ramp"
+    parts, ramp = [], ""
+    if sample.by_weight and sample.guidance_ramp != "constant":
+        ramp = f" on a {sample.guidance_ramp} ramp"
     if sample.guidance_by_class:
         parts.append("guidance by class " + ",".join(f"{w:g}" for w in sample.guidance_by_class) + ramp)
     elif sample.guidance != 1:
@@ -130,8 +128,9 @@ def words(sample: Sample) -> str:
     if sample.interval is not None:
         parts[-1:] = [f"{''.join(parts[-1:])} at nsr {sample.interval[0]:g}..{sample.interval[1]:g}"]
     if sample.threshold != "none":
-        parts.append("static threshold" if sample.threshold == "static" else
-                     f"dynamic threshold {sample.threshold_quantile:g}")
+        parts.append(
+            "static threshold" if sample.threshold == "static" else f"dynamic threshold {sample.threshold_quantile:g}"
+        )
     if sample.classifier is not None:
         parts.append(f"classifier {sample.classifier_scale:g} by {Path(sample.classifier).name}")
     return ", ".join(parts)
