@@ -49,7 +49,20 @@ def test_a_chosen_chain_is_even_in_log_snr_and_says_so() -> None:
     torch.testing.assert_close(steps, steps[0].expand(29))
     assert float(chain.grid.nsr[-2]) == pytest.approx(0.05)
     assert "30 levels chosen" in chain.words and "0.05" in chain.words and "flow scale" in chain.words
-    assert float(chain_of(plan(resolved("flow-digits"))).grid.nsr[-2]) == pytest.approx(room.NEAREST)
+    own = plan(resolved("vp-digits"))
+    assert float(chain_of(own).grid.nsr[-2]) == pytest.approx(max(room.NEAREST, span(own)[0]))
+
+
+@pytest.mark.parametrize("name", ["edm-digits", "flow-digits"])
+def test_a_chain_stays_within_the_levels_of_training(name: str) -> None:
+    """Where nothing reads the schedule, its ends mean nothing: the draw says which levels were trained."""
+    own = plan(resolved(name, "train.images=10_000"))
+    assert "schedule" not in own.reads
+    drawn = own.draw((torch.arange(10_000, dtype=torch.float64) + 0.5) / 10_000).nsr
+    low, high = span(own)
+    assert float(drawn.min()) <= low < high <= float(drawn.max())
+    nsr = chain_of(own).grid.nsr[:-1]
+    assert float(drawn.min()) <= float(nsr.min()) and float(nsr.max()) <= float(drawn.max())
 
 
 def test_a_table_is_its_own_chain() -> None:

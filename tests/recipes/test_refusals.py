@@ -100,7 +100,7 @@ REFUSED = {
         edm_digits, ["data.labels=false", "sample.guidance_by_class=1,2"], "class-conditional", "use guidance=1",
     ),
     "a ramp of no guidance": (
-        edm_digits, ["sample.guidance_ramp=cosine"], "guidance=1 is none", "set sample.guidance",
+        edm_digits, ["sample.guidance_ramp=cosine"], "reads sample.guidance_ramp", "set sample.guidance=2",
     ),
     "a weak model that is not there": (
         edm_digits, ["sample.autoguidance=nowhere"], "is not a run", "sfumato train",

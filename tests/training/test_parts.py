@@ -100,11 +100,13 @@ def test_muon_takes_hidden_convolutions_only():
 def test_parts_are_given_what_they_ask_for(tiny):
     """sigma_data reaches the target; a table is refused where the schedule is continuous, with the remedy."""
     resolved = resolve(tiny, load_data(tiny, "train"))
-    context = {"sigma_data": 0.5}
-    assert context["classes"] == 10 and context["size"] == 8 and 0.3 < context["sigma_data"] < 1.0
+    made = plan(resolved)
+    assert made.classes == 10 and made.size == 8 and 0.3 < made.sigma_data < 1.0
+    made.made("target")
+    assert made.asked["target"][0] == {"sigma_data": resolved.sigma_data}
     with pytest.raises(RecipeError, match="schedule=linear"):
-        make(part("grids", "full"), context)
+        plan(override(resolved, ["sample.grid=full"])).made("grid")
     with pytest.raises(OptionError, match="stepz"):
-        make(part("grids", "karras", stepz=3), context)
+        make(part("grids", "karras", stepz=3), {})
     discrete = override(resolved, ["schedule=cosine", "schedule.steps=20", "sample.grid=full"])
     assert len(plan(discrete).grid) == 21

@@ -118,7 +118,7 @@ def column(room: str, name: str, fields: Sequence[str], schedule: str | None = N
     shape = Shape(1, 8, 8, ("any",))
     if (key := name.replace("_", "-")) in known:
         entry = part(room, key)
-        base = Recipe("plot", schedule=part("schedules", schedule or "linear"))
+        base = Recipe("plot", schedule=part("schedules", schedule or "linear"), draw=part("draws", "uniform"))
         more = [f"{path}.steps={STEPS}"] if asks(entry, "steps") and room == "grids" and not _sets(fields) else []
         chosen = override(override(base, [f"{path}={key}", *more]), [*own, *options])
     elif key in entries("recipes"):

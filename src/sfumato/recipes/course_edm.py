@@ -88,7 +88,6 @@ def _course(name: str, data: Data, images: int, shape: Shape, network: Part | No
     return Recipe(
         name=f"course-edm-{name}",
         data=data,
-        schedule=part("schedules", "edm"),
         target=part("core.target", "edm"),
         network=network or part("networks", "condnorm-unet", norm="batch"),
         c_noise=part("conditioning", "quarter-log-nsr"),

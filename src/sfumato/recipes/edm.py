@@ -246,7 +246,6 @@ def _edm(name: str, ve: bool = False) -> Recipe:
     return Recipe(
         name=name,
         data=Data("cifar10", labels=False, augment=0.12),
-        schedule=part("schedules", "edm"),
         target=part("core.target", "edm"),
         network=_songunet((2, 2, 2), 0.13, ve),
         c_noise=part("conditioning", "quarter-log-nsr"),

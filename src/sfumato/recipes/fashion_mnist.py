@@ -25,7 +25,6 @@ def edm_fashion_mnist_cpu() -> Recipe:
     return Recipe(
         name="edm-fashion-mnist-cpu",
         data=Data("fashion-mnist"),
-        schedule=part("schedules", "edm"),
         target=part("core.target", "edm"),
         network=_network(),
         c_noise=part("conditioning", "quarter-log-nsr"),

@@ -50,11 +50,11 @@ def check(plan: Plan) -> None:
     recipe = plan.recipe
     check_numbers(recipe)
     _check_network(plan)
-    plan.made("network")  # on the meta device: it refuses its own options and costs no memory
     read = {name: part for name, part in plan.parts.items() if name in plan.reads}
     for name in read.keys() & {"draw", "weighting", "c_noise", "target"}:
         plan.made(name)
     plan.objective("meta")
+    plan.made("network")  # on the meta device: it refuses its own options and costs no memory
     _check_budget(recipe)
     tables = [f"{name}={part.name}" for name, part in read.items() if name in DISCRETE and asks(part, "table")]
     if tables and "draw" in read and plan.table is not None:

@@ -54,18 +54,12 @@ def _unshaped(recipe: Recipe, named: Sequence[str]) -> Any:
 
 def _refuse_idle(before: Recipe, recipe: Recipe, assignments: Sequence[str], named: Sequence[str]) -> None:
     """Refuse an assignment that changes a field which nothing reads."""
-    silent = idle(recipe)
-    changed = recipes.differences(before, recipe)
+    silent, changed = idle(recipe), recipes.differences(before, recipe)
     for text, path in zip(assignments, named):
-        if not any(found == path or found.startswith(f"{path}.") or path.startswith(f"{found}.") for found in changed):
-            continue
-        silent = idle(recipe)
-        if is_idle(path, silent):
-            field = next(name for name in silent if is_idle(path, frozenset((name,))))
-            ways = sorted(wakers(recipe, field))
-            instead = (
-                f"Leave it out, or set {', '.join(ways[: SHOWN - 1])} or {ways[SHOWN - 1]}"
-                if len(ways) >= SHOWN
-                else (f"Leave it out, or set {' or '.join(ways)}" if ways else "Leave it out")
+        field = next((name for name in silent if is_idle(path, frozenset((name,)))), None)
+        if field is not None and any(is_idle(found, frozenset((field,))) for found in changed):
+            ways = sorted(wakers(recipe, field))[:SHOWN]
+            instead = ", or set " + " or ".join(ways) if ways else ""
+            raise RecipeError(
+                f"{text} would change nothing: nothing in this recipe reads {field}. Leave it out{instead}."
             )
-            raise RecipeError(f"{text} would change nothing: no part of this recipe reads {field}. {instead}.")
