@@ -35,7 +35,7 @@ from sfumato.runs.recipe import Recipe, RecipeError, part
 def test_an_idle_field_is_refused_and_what_would_make_it_matter_is_named(
     name: str, given: str, field: str, remedy: str
 ) -> None:
-    recipe = find("recipes", name)()
+    recipe = find("recipe", name)()
     with pytest.raises(RecipeError, match=f"reads {field}") as caught:
         override(recipe, [given])
     assert given in str(caught.value)
@@ -43,19 +43,19 @@ def test_an_idle_field_is_refused_and_what_would_make_it_matter_is_named(
 
 
 def test_a_field_that_another_assignment_wakes_is_taken() -> None:
-    recipe = override(find("recipes", "edm-digits")(), ["schedule=cosine", "draw=uniform"])
+    recipe = override(find("recipe", "edm-digits")(), ["schedule=cosine", "draw=uniform"])
     assert "schedule" not in idle(recipe) and recipe.schedule.name == "cosine"
     dynamic = override(recipe, ["sample.threshold_quantile=0.9", "sample.threshold=dynamic"])
     assert dynamic.sample.threshold_quantile == 0.9
 
 
 def test_a_field_set_to_its_own_value_changes_nothing_and_is_taken() -> None:
-    recipe = find("recipes", "edm-digits")()
+    recipe = find("recipe", "edm-digits")()
     assert override(recipe, [f"schedule={recipe.schedule.name}", "sample.classifier_scale=1"]) == recipe
 
 
 def test_an_idle_field_is_shown_as_a_dash() -> None:
-    edm, gan = find("recipes", "edm-digits")(), find("recipes", "dcgan-digits")()
+    edm, gan = find("recipe", "edm-digits")(), find("recipe", "dcgan-digits")()
     shown = {path: value for path, _, value in fields_of(edm)}
     assert {shown["schedule"], shown["schedule.rho"], shown["sample.classifier_scale"]} == {"-"}
     assert shown["draw"] == "lognormal" and shown["sample.guidance"] == "1"
@@ -65,12 +65,12 @@ def test_an_idle_field_is_shown_as_a_dash() -> None:
 
 def test_an_idle_field_tells_no_two_recipes_apart() -> None:
     one = Recipe("any")
-    other = replace(one, schedule=part("schedules", "cosine"))
+    other = replace(one, schedule=part("schedule", "cosine"))
     assert "schedule" in idle(one) and recipes.differences(one, other) and not differences(one, other)
-    uniform = replace(other, draw=part("draws", "uniform"))
+    uniform = replace(other, draw=part("draw", "uniform"))
     assert differences(one, uniform)["schedule.name"] == ("-", "cosine")
 
 
 def test_a_saved_recipe_with_an_idle_field_still_opens() -> None:
-    tree = replace(Recipe("any"), schedule=part("schedules", "cosine")).to_json()
+    tree = replace(Recipe("any"), schedule=part("schedule", "cosine")).to_json()
     assert Recipe.from_json(tree).schedule.name == "cosine"

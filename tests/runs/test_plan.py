@@ -21,7 +21,7 @@ from sfumato.training.trainers import TRAINERS, trainer_of
 
 CPU = torch.device("cpu")
 GREY = Shape(1, 8, 8, tuple("0123456789"))
-MADE_TWICE = {"networks": 2}  # once without weights, to be checked and counted, and once with them
+MADE_TWICE = {"network": 2}  # once without weights, to be checked and counted, and once with them
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     make = assemble.make
 
     def counted(part: Part, context: dict) -> object:
-        counts[part.room] += 1
+        counts[part.axis] += 1
         return make(part, context)
 
     for name in ("runs.assemble", "runs.plan", "training.trainer", "training.adversarial"):
@@ -43,7 +43,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 @pytest.mark.parametrize("name", ["edm-digits", "ddpm-digits", "iddpm-digits", "adm-digits-classifier"])
 def test_every_part_is_made_once_from_planning_to_training(name: str, made: Counter[str]) -> None:
-    recipe = replace(override(find("recipes", name)(), ["train.images=64", "train.batch=16"]), shape=GREY)
+    recipe = replace(override(find("recipe", name)(), ["train.images=64", "train.batch=16"]), shape=GREY)
     first = plan(recipe)
     check(first)  # before the data is read
     data = load_data(recipe, "train")
@@ -52,13 +52,13 @@ def test_every_part_is_made_once_from_planning_to_training(name: str, made: Coun
     trainer = trainer_of(ready, data, CPU)
     trainer.advance(0.0)
     again = {axis for axis, count in made.items() if count > MADE_TWICE.get(axis, 1)}
-    waited = {ready.parts[part].room for part, (asked, _) in ready.asked.items() if "sigma_data" in asked}
-    waited |= {"objectives"} if ready.asked["weighting" if "weighting" in ready.asked else "draw"] else set()
+    waited = {ready.parts[part].axis for part, (asked, _) in ready.asked.items() if "sigma_data" in asked}
+    waited |= {"objective"} if ready.asked["weighting" if "weighting" in ready.asked else "draw"] else set()
     assert again <= waited, "only what asked for sigma_data is made again, and the objective that holds it"
 
 
 def test_what_did_not_ask_for_the_data_is_kept() -> None:
-    recipe = replace(find("recipes", "edm-digits")(), shape=GREY)
+    recipe = replace(find("recipe", "edm-digits")(), shape=GREY)
     first = plan(recipe)
     check(first)
     ready = first.resolved(replace(recipe, sigma_data=0.4))
@@ -68,7 +68,7 @@ def test_what_did_not_ask_for_the_data_is_kept() -> None:
 
 
 def test_a_recipe_of_known_data_is_made_once(made: Counter[str]) -> None:
-    recipe = replace(find("recipes", "edm-digits")(), shape=GREY, sigma_data=0.5)
+    recipe = replace(find("recipe", "edm-digits")(), shape=GREY, sigma_data=0.5)
     first = plan(recipe)
     check(first)
     ready = first.resolved(recipe)
@@ -78,11 +78,11 @@ def test_a_recipe_of_known_data_is_made_once(made: Counter[str]) -> None:
 
 
 def test_every_kind_has_a_trainer_and_recipes() -> None:
-    assert KINDS.keys() == TRAINERS.keys() == {kind_of(entry()).name for entry in entries("recipes").values()}
+    assert KINDS.keys() == TRAINERS.keys() == {kind_of(entry()).name for entry in entries("recipe").values()}
 
 
 def test_the_plan_knows_every_part_by_its_field() -> None:
     recipe = Recipe("any")
-    rooms = {part.room for part in parts_of(recipe).values()}
-    assert {"schedules", "networks", "samplers", "grids", "training.optim", "training.rates"} <= rooms
+    rooms = {part.axis for part in parts_of(recipe).values()}
+    assert {"schedule", "network", "sampler", "grid", "optimizer", "rate"} <= rooms
     assert len(rooms) == len(parts_of(recipe))

@@ -107,6 +107,6 @@ def test_parts_are_given_what_they_ask_for(tiny):
     with pytest.raises(RecipeError, match="schedule=linear"):
         plan(override(resolved, ["sample.grid=full"])).made("grid")
     with pytest.raises(OptionError, match="stepz"):
-        make(part("grids", "karras", stepz=3), {})
+        make(part("grid", "karras", stepz=3), {})
     discrete = override(resolved, ["schedule=cosine", "schedule.steps=20", "sample.grid=full"])
     assert len(plan(discrete).grid) == 21

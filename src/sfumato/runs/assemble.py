@@ -8,6 +8,7 @@ own signature, so a new option needs no second place.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfumato.core.axes import AXES
 from sfumato.core.denoiser import unit_circle, unit_line, unit_variance
 from sfumato.core.find import check_options
 from sfumato.core.level import Level
@@ -27,7 +29,6 @@ SCALES: dict[str, Callable[..., Callable[[Level], Tensor] | None]] = {  # c_in -
     "unit-circle": unit_circle,
     "unit-line": unit_line,
 }
-SAMPLED = ("denoiser", "x", "grid", "noise", "label")  # parameters of a sampler that its caller gives
 
 
 def make(part: Part, context: Mapping[str, Any]) -> Any:
@@ -40,7 +41,7 @@ def make(part: Part, context: Mapping[str, Any]) -> Any:
     entry = part.entry()
     parameters = inspect.signature(entry).parameters
     known = {name: context[name] for name in asked(part, context)}
-    options = check_options(f"{part.room}.{part.name}", entry, part.options)
+    options = check_options(f"{part.axis}={part.name}", entry, part.options)
     for p in parameters.values():
         if p.default is inspect.Parameter.empty and p.name not in known and p.name not in options:
             remedy = (
@@ -48,7 +49,7 @@ def make(part: Part, context: Mapping[str, Any]) -> Any:
                 if p.name == "table"
                 else f"the option {p.name}=..."
             )
-            where = f"{part.room}.{part.name}"
+            where = f"{part.axis}={part.name}"
             raise RecipeError(f"{where} needs {p.name!r}, which this recipe does not have. Give {remedy}.")
     return entry(**known, **options)
 
@@ -68,16 +69,29 @@ def asks(part: Part, name: str) -> bool:
     return name in parameters(part.entry())
 
 
+def needs(part: Part, name: str) -> bool:
+    """Return whether the entry of a part takes a parameter of this name and has no default for it."""
+    parameter = inspect.signature(part.entry()).parameters.get(name)
+    return parameter is not None and parameter.default is inspect.Parameter.empty
+
+
 def option(part: Part, name: str) -> Any:
     """Return the value of a part's option, given or default; None if it has no such option."""
     known = inspect.signature(part.entry()).parameters
     return part.options.get(name, known[name].default) if name in known else None
 
 
+def constant(part: Part, name: str) -> Any:
+    """Return what the file of a part calls `name`; None if it has nothing of that name."""
+    return vars(sys.modules[part.entry().__module__]).get(name)
+
+
 def bound_sampler(part: Part, **bound: Any) -> Callable[..., Any]:
     """Return a sampler with its options bound, and others that only code can give (a shift)."""
     entry = part.entry()
-    options = check_options(f"sampler '{part.name}'", entry, part.options, fixed=(*SAMPLED, *bound)) | bound
+    options = (
+        check_options(f"sampler '{part.name}'", entry, part.options, fixed=(*AXES["sampler"].fixed, *bound)) | bound
+    )
     return lambda denoiser, x, grid, *, noise, label=None: entry(denoiser, x, grid, noise=noise, label=label, **options)
 
 

@@ -3,31 +3,33 @@
     D                     the model
     autoguidance          away from a weaker model, at the levels of `interval`
     classifier-free       towards the label, by a weight that may depend on class and level, at the levels of `interval`
+    others                named in `sample.guides`, one after the other
     threshold             x0 kept in range, plainly or dynamically
     classifier            along the gradient of a noisy classifier: ADM's algorithm 1 where the sampler takes a shift,
                           else algorithm 2
 
 Each is a denoiser around the one before it, so any subset composes. A weight of 1, no weak model, no threshold and no
 classifier leave the denoiser as it is, bit for bit.
+
+A new form is one file of `guidance/`, or a function from elsewhere. It asks for what it needs by the names of its
+parameters, weak (`sample.autoguidance`), logits (`sample.classifier`), interval (`sample.interval`) and outside (the
+model before any guidance), and its file may hold a function `check` that refuses models (`guidance._facts`).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sfumato.core.axes import AXES
 from sfumato.core.classifier import NoisyClassifier
 from sfumato.core.denoiser import Denoiser
-from sfumato.core.find import find
-from sfumato.guidance.cfg import weight_of
-from sfumato.guidance.classifier import gradient
-from sfumato.runs.assemble import asks, bound_sampler, option
+from sfumato.core.find import check_options, find
+from sfumato.runs.assemble import asks, bound_sampler, constant, option
 from sfumato.runs.plan import Plan
-from sfumato.runs.recipe import RecipeError, Sample
-
-EVERYWHERE = (0.0, math.inf)
+from sfumato.runs.recipe import Part, RecipeError, Sample
 
 
 class Weak(NamedTuple):
@@ -62,10 +64,50 @@ def weak_of(text: str, field: str = "sample.autoguidance") -> Weak:
     return Weak(folder, int(numbers[0]) if numbers else None, names[0] if names else None)
 
 
+def guidance_of(sample: Sample) -> list[Part]:
+    """Return every form of guidance that a recipe asks for, in the order in which they are applied.
+
+    The short fields (`guidance`, `autoguidance`, `threshold`, `classifier`) stand for a part each. A part named in
+    `guides` takes its place there and the options of the short fields that it does not set itself.
+
+    >>> [str(form) for form in guidance_of(Sample(guidance=2.0, threshold="static", guides=(part("guidance", "cfg"),)))]
+    ['cfg(w=2)', 'threshold']
+    """
+    short, own = _short(sample), list(sample.guides)
+    for i, form in enumerate(own):
+        if form.name in short:
+            own[i] = replace(form, options={**short.pop(form.name).options, **form.options})
+    if any(asks(form, "weak") for form in own):
+        short.pop("autoguidance", None)
+    if any(asks(form, "logits") for form in own):
+        short.pop("classifier", None)
+    first = [short.pop(name) for name in ("autoguidance", "cfg") if name in short]
+    return [*first, *own, *short.values()]
+
+
+def _short(sample: Sample) -> dict[str, Part]:
+    """Return the parts that the short fields stand for, by name."""
+    options: dict[str, dict[str, Any]] = {}
+    if sample.autoguidance is not None:
+        options["autoguidance"] = {"w": sample.autoguidance_weight}
+    if sample.by_weight:
+        options["cfg"] = {"w": sample.guidance}
+        options["cfg"] |= {"each_class": sample.guidance_by_class} if sample.guidance_by_class else {}
+        options["cfg"] |= {"over_levels": sample.guidance_ramp} if sample.guidance_ramp != "constant" else {}
+    if sample.threshold != "none":
+        options["threshold"] = {"quantile": sample.threshold_quantile} if sample.threshold == "dynamic" else {}
+    if sample.classifier is not None:
+        options["classifier"] = {"scale": sample.classifier_scale}
+    return {name: Part("guidance", name, given) for name, given in options.items()}
+
+
 def guide(
     plan: Plan, denoiser: Denoiser, *, weak: Denoiser | None = None, logits: NoisyClassifier | None = None
 ) -> tuple[Denoiser, Callable[..., Any]]:
     """Return a denoiser guided as its recipe says, and the sampler to walk with.
+
+    A form that has a shift (`SHIFT` of its file) gives it to a sampler that takes one: ADM's algorithm 1. It adds to x0
+    otherwise, which must be clipped before and not after: algorithm 2.
 
     Arguments:
         plan: Of the recipe, checked by `runs.check`.
@@ -73,34 +115,23 @@ def guide(
         weak: What `sample.autoguidance` names; None for none.
         logits: What `sample.classifier` names; None for none.
     """
-    sample, sampler = plan.recipe.sample, plan.sampler
-    interval = sample.interval or EVERYWHERE
-    if weak is not None:
-        stronger = find("guidance", "autoguidance")(denoiser, weak, sample.autoguidance_weight)
-        denoiser = find("guidance", "interval")(stronger, denoiser, *interval) if sample.interval else stronger
-    if sample.by_weight:
-        weight = weight_of(sample.guidance, sample.guidance_by_class, sample.guidance_ramp)
-        denoiser = find("guidance", "cfg")(denoiser, weight, interval)
-    if sample.threshold != "none":
-        quantile = sample.threshold_quantile if sample.threshold == "dynamic" else None
-        denoiser = find("guidance", "threshold")(denoiser, 1.0, quantile)
-    return (denoiser, sampler) if logits is None else _by_classifier(plan, denoiser, logits)
-
-
-def _by_classifier(plan: Plan, denoiser: Denoiser, logits: NoisyClassifier) -> tuple[Denoiser, Callable[..., Any]]:
-    """Return denoiser and sampler guided by a classifier: ADM's algorithm 1 where the sampler shifts, else 2.
-
-    Algorithm 2 adds to an x0 that is clipped already and not clipped again.
-    """
-    sample, sampler = plan.recipe.sample, plan.recipe.sample.sampler
-    if not plan.recipe.data.labels:
-        denoiser = _unlabelled(denoiser)
-    if asks(sampler, "shift"):
-        return denoiser, bound_sampler(sampler, shift=gradient(logits, sample.classifier_scale))
-    if clip := option(sampler, "clip"):
-        denoiser = find("guidance", "threshold")(denoiser, float(clip))
-        sampler = sampler.with_options(clip=False)
-    return find("guidance", "classifier")(denoiser, logits, sample.classifier_scale), bound_sampler(sampler)
+    sample, sampler, bound = plan.recipe.sample, plan.recipe.sample.sampler, {}
+    offered: dict[str, Any] = {"weak": weak, "logits": logits, "outside": denoiser}
+    offered |= {"interval": sample.interval} if sample.interval else {}
+    for form in guidance_of(sample):
+        options = check_options(f"guidance={form.name}", form.entry(), form.options, fixed=AXES["guidance"].fixed)
+        if asks(form, "logits") and not plan.recipe.data.labels:
+            denoiser = _unlabelled(denoiser)
+        shift = constant(form, "SHIFT")
+        if shift is not None and asks(sampler, "shift"):
+            bound["shift"] = shift(logits, **options)
+            continue
+        if shift is not None and (clip := option(sampler, "clip")):
+            denoiser = find("guidance", "threshold")(denoiser, float(clip))
+            sampler = sampler.with_options(clip=False)
+        asked = {name: value for name, value in offered.items() if asks(form, name)}
+        denoiser = form.entry()(denoiser, **asked, **options)
+    return denoiser, bound_sampler(sampler, **bound)
 
 
 def _unlabelled(denoiser: Denoiser) -> Denoiser:
@@ -114,9 +145,8 @@ def words(sample: Sample) -> str:
     >>> words(Sample(guidance=2.0, interval=(0.2, 5.0), threshold="dynamic"))
     'guidance 2 at nsr 0.2..5, dynamic threshold 0.995'
     """
-    parts, ramp = [], ""
-    if sample.by_weight and sample.guidance_ramp != "constant":
-        ramp = f" on a {sample.guidance_ramp} ramp"
+    parts = []
+    ramp = "" if sample.guidance_ramp == "constant" else f" on a {sample.guidance_ramp} ramp"
     if sample.guidance_by_class:
         parts.append("guidance by class " + ",".join(f"{w:g}" for w in sample.guidance_by_class) + ramp)
     elif sample.guidance != 1:
@@ -133,4 +163,5 @@ def words(sample: Sample) -> str:
         )
     if sample.classifier is not None:
         parts.append(f"classifier {sample.classifier_scale:g} by {Path(sample.classifier).name}")
+    parts += [str(form) for form in sample.guides]
     return ", ".join(parts)

@@ -2,9 +2,9 @@
 
 A schedule is idle where draw, grid and objective make levels of their own; a weighting where the objective has no
 loss to weigh; every noise level where a generator is trained; the weight of autoguidance where there is none. Which
-fields they are follows from what the parts ask for (`Plan.reads`) and from what the account of a recipe's guidance
-reads (`runs.guided.words`), so a new part needs no entry here. A person who sets an idle field is refused
-(`runs.override`), tables show it as "-", and two recipes do not differ by it.
+fields they are follows from what the parts ask for (`Plan.reads`) and from what making the list of a recipe's
+guidance reads (`runs.guided.guidance_of`), so a new part needs no entry here. A person who sets an idle field is
+refused (`runs.override`), tables show it as "-", and two recipes do not differ by it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from sfumato.core.find import entries
 from sfumato.runs import recipe as recipes
-from sfumato.runs.guided import words
+from sfumato.runs.guided import guidance_of
 from sfumato.runs.plan import Plan, plan
 from sfumato.runs.recipe import Part, Recipe, Sample
 
@@ -29,7 +29,8 @@ class _Read:
 
     def __getattr__(self, name: str) -> Any:
         self.names.add(name)
-        return getattr(self.sample, name)
+        own = vars(Sample).get(name)
+        return own.fget(self) if isinstance(own, property) and own.fget else getattr(self.sample, name)
 
 
 def idle(recipe: Recipe) -> frozenset[str]:
@@ -48,8 +49,8 @@ def _sampled(made: Plan) -> set[str]:
     if not made.kind.walks:
         return {"batch"}
     read = _Read(made.recipe.sample)
-    words(typing.cast(Sample, read))
-    return read.names | (made.reads & _SAMPLE) | {"batch", "size"}
+    guidance_of(typing.cast(Sample, read))
+    return read.names | (made.reads & _SAMPLE) | {"batch", "size", "interval"}
 
 
 # what the parts of a recipe choose among; the rest is about data, budget and judging
@@ -85,7 +86,7 @@ def _neighbours(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
 def _choices(node: Any, name: str) -> Iterator[tuple[str, Any]]:
     value, hint = getattr(node, name), typing.get_type_hints(type(node))[name]
     if isinstance(value, Part):
-        yield from ((other, Part(value.room, other)) for other in entries(value.room) if other != value.name)
+        yield from ((other, Part(value.axis, other)) for other in entries(value.axis) if other != value.name)
     elif typing.get_origin(hint) is typing.Literal:
         yield from ((str(other), other) for other in typing.get_args(hint) if other != value)
     elif str in typing.get_args(hint):

@@ -11,7 +11,6 @@ The trainer of a kind stands above this package, in `training.trainers`, under t
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,7 +21,7 @@ from sfumato.core.classifier import NoisyClassifier
 from sfumato.core.denoiser import Preconditioned
 from sfumato.core.level import Level
 from sfumato.networks._count import Cost, cost
-from sfumato.runs.assemble import asks
+from sfumato.runs.assemble import asks, constant
 from sfumato.runs.recipe import Part, Recipe, RecipeError
 
 Size = tuple[int, int, int]
@@ -135,7 +134,7 @@ KINDS = {kind.name: kind for kind in (DENOISER, CLASSIFIER, GENERATOR)}
 
 def kind_of(recipe: Recipe) -> Kind:
     """Return the kind of model that a recipe's objective trains."""
-    return KINDS[sys.modules[recipe.objective.entry().__module__].TRAINS]
+    return KINDS[constant(recipe.objective, "TRAINS")]
 
 
 def network_kind(network: Part) -> Kind:

@@ -38,10 +38,14 @@ def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
         except OptionError as error:
             raise RecipeError(str(error)) from None
         named.append(".".join(keys))
-    if before.sample.by_weight and not recipe.sample.by_weight:
+    if _guided(before) and not _guided(recipe):
         recipe = dataclasses.replace(recipe, sample=_unshaped(recipe, named))
     _refuse_idle(before, recipe, assignments, named)
     return recipe
+
+
+def _guided(recipe: Recipe) -> bool:
+    return bool(recipe.sample.by_weight or recipe.sample.guides)
 
 
 def _unshaped(recipe: Recipe, named: Sequence[str]) -> Any:
