@@ -17,7 +17,8 @@ from sfumato.core.find import entries, find
 from sfumato.evaluation import Result
 from sfumato.evaluation.two_sets import Found, compare_sets, open_set
 from sfumato.model import Model, load, on_device
-from sfumato.runs.recipe import Recipe, override
+from sfumato.runs.override import override
+from sfumato.runs.recipe import Recipe
 from sfumato.training import loop
 
 

@@ -31,7 +31,7 @@ from sfumato.metrics.protocol import NO_REFERENCE, Reference
 from sfumato.metrics.score import Score, protocol_of
 from sfumato.metrics.views import view_key, view_of
 from sfumato.report.results import compared, score_rows
-from sfumato.runs.recipe import override
+from sfumato.runs.override import override
 from sfumato.runs.run import Run
 from sfumato.sources import balanced_labels
 from sfumato.training.loop import train

@@ -14,7 +14,7 @@ from sfumato.data import load
 from sfumato.evaluation import balanced, cached_features, evaluate, judge
 from sfumato.metrics.features import extractor, features_of
 from sfumato.metrics.rules import LeakageError, SelfComparisonError
-from sfumato.runs.recipe import override
+from sfumato.runs.override import override
 from sfumato.runs.run import Run
 from sfumato.training.loop import train
 

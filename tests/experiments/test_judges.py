@@ -12,7 +12,7 @@ import torch
 from sfumato.experiments.judges import Estimates, OneClass, RealImages
 from sfumato.experiments.study import Asked, Row, Study
 from sfumato.experiments.work import Place, outcome_of, result_key, worse_than_at_first
-from sfumato.runs.recipe import override
+from sfumato.runs.override import override
 from sfumato.runs.run import load_data
 from sfumato.studies._bases import edm
 

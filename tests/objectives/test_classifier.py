@@ -18,7 +18,8 @@ from sfumato.evaluation.accuracy import evaluate_classifier
 from sfumato.objectives.classifier import classifier
 from sfumato.recipes.digits_families import adm_digits_classifier, ddpm_digits
 from sfumato.report.sections import sections
-from sfumato.runs.recipe import RecipeError, override
+from sfumato.runs.override import override
+from sfumato.runs.recipe import RecipeError
 from sfumato.runs.run import Run
 from sfumato.training.loop import train
 

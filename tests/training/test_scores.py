@@ -10,7 +10,8 @@ from sfumato.cli import main
 from sfumato.data import load
 from sfumato.evaluation import evaluate
 from sfumato.runs import checkpoint
-from sfumato.runs.recipe import RecipeError, override
+from sfumato.runs.override import override
+from sfumato.runs.recipe import RecipeError
 from sfumato.runs.run import Run
 from sfumato.training.hooks import scores
 from sfumato.training.loop import train

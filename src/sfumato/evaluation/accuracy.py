@@ -29,7 +29,6 @@ from sfumato.metrics.jackknife import Estimate
 from sfumato.metrics.prdc import share
 from sfumato.metrics.rules import check_leakage
 from sfumato.processes.machine import describe
-from sfumato.runs.assemble import asks, context_of, make
 from sfumato.runs.run import Run, load_data, training_data
 
 LOG_SNRS = tuple(float(v) for v in range(-10, 11, 2))
@@ -107,12 +106,10 @@ def evaluate_classifier(
 
 def levels_at(run: Run, log_snrs: Sequence[float]) -> list[Level]:
     """Return the levels of a run's own process nearest to the given ln SNR, from noisy to clean, without repetition."""
-    recipe = run.recipe
-    context = context_of(recipe)
-    if asks(recipe.c_noise, "table"):
-        known = context["table"][1:]
+    if run.plan.known is not None:
+        known = run.plan.known[1:]
     else:  # the levels of training, at its scale
-        known = make(recipe.draw, context)((torch.arange(4096, dtype=torch.float64) + 0.5) / 4096)
+        known = run.plan.trained_levels((torch.arange(4096, dtype=torch.float64) + 0.5) / 4096)
     nearest = {int((known.log_snr - wanted).abs().argmin()) for wanted in log_snrs}
     return [known[i] for i in sorted(nearest, key=lambda i: float(known.log_snr[i]))]
 

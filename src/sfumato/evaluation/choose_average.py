@@ -17,7 +17,7 @@ from sfumato.evaluation.judge import Judge
 from sfumato.metrics.metric import find_metric
 from sfumato.metrics.score import Score
 from sfumato.runs import averages
-from sfumato.runs.assemble import build_network
+from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe, RecipeError
 from sfumato.runs.run import Run
 from sfumato.sources import balanced_labels
@@ -86,7 +86,7 @@ def choose(
             if widths:
                 raise
             continue
-        network = build_network(trained(run))
+        network = plan(trained(run)).build_network()
         network.load_state_dict(made.tensors)
         source = run.source(device=device, network=network.eval().requires_grad_(False).to(device))
         images = source(range(n), labels, progress=progress)

@@ -25,7 +25,7 @@ from sfumato.metrics.score import Score
 from sfumato.metrics.views import view_key
 from sfumato.processes.machine import default_device, keep_freed_memory
 from sfumato.processes.ranks import join
-from sfumato.runs.assemble import trains
+from sfumato.runs.kinds import kind_of
 from sfumato.runs.run import Run
 from sfumato.sources import balanced_labels
 
@@ -75,7 +75,7 @@ def evaluate(
         ValueError: If no metric can be computed, n being too small, say.
     """
     recipe, names = run.recipe, names_of(run, metrics)
-    if trains(recipe) == "classifier":
+    if not kind_of(recipe).draws:
         return evaluate_classifier(run, m=m, split=split, use=use, root=root, device=device or default_device())
     n = n or recipe.evaluate.n
     ranks, where = join(device if device is not None else default_device())
@@ -116,7 +116,7 @@ def names_of(run: Run, metrics: Sequence[str]) -> list[str]:
     Raises:
         ValueError: If a name is unknown, or does not belong to what the run trained.
     """
-    if trains(run.recipe) != "classifier":
+    if kind_of(run.recipe).draws:
         return expand(metrics or ("fd", "kid"))
     if other := [name for name in metrics if name != "accuracy"]:
         raise ValueError(

@@ -22,7 +22,8 @@ from typing import Any, Literal, TypeVar
 from sfumato.core.find import UnknownNameError, entries, find_named, nearest
 from sfumato.metrics.metric import find_metric
 from sfumato.metrics.score import Score
-from sfumato.runs.recipe import Recipe, differences
+from sfumato.runs.idle import differences
+from sfumato.runs.recipe import Recipe
 
 if typing.TYPE_CHECKING:
     from pathlib import Path

@@ -30,9 +30,10 @@ from sfumato.experiments.study import Asked, Row, Study, StudyError
 from sfumato.metrics.metric import expand
 from sfumato.metrics.protocol import canonical
 from sfumato.metrics.score import Score
-from sfumato.runs.assemble import trains
 from sfumato.runs.checkpoint import replace_json, steps
-from sfumato.runs.recipe import Recipe, differences, override
+from sfumato.runs.idle import differences
+from sfumato.runs.override import override
+from sfumato.runs.recipe import Recipe
 from sfumato.runs.run import Run
 from sfumato.training.guard import Diverged
 from sfumato.training.loop import train
@@ -187,7 +188,7 @@ def trained(
         return done, ""
     try:
         run = train(recipe, folder, root=root, device=device, quiet=quiet)
-        reason = worse_than_at_first(folder) if trains(run.recipe) == "denoiser" else ""
+        reason = worse_than_at_first(folder) if run.plan.kind.walks else ""
     except Diverged as error:
         reason = f"diverged: {error}"
     if not reason:

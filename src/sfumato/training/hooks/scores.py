@@ -23,7 +23,7 @@ from sfumato.metrics.rules import SelfComparisonError
 from sfumato.processes.dealing import images_of_all
 from sfumato.processes.machine import describe
 from sfumato.runs import checkpoint
-from sfumato.runs.assemble import trains
+from sfumato.runs.kinds import kind_of
 from sfumato.runs.recipe import RecipeError
 from sfumato.runs.run import Run
 from sfumato.sources import balanced_labels
@@ -42,7 +42,7 @@ def hook(trainer: Steps, place: Place) -> Hook | None:
     every = trainer.recipe.train.evaluate_every
     if every is None:
         return None
-    if trains(trainer.recipe) == "classifier":
+    if not kind_of(trainer.recipe).draws:
         raise RecipeError(
             f"train.evaluate_every={every} scores images, and objective={trainer.recipe.objective.name} makes "
             "none. Set train.evaluate_every=none."
