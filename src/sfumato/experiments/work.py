@@ -35,7 +35,7 @@ from sfumato.runs.recipe import Recipe, differences, override
 from sfumato.runs.run import Run
 from sfumato.training.guard import Diverged
 from sfumato.training.loop import train
-from sfumato.training.optimizer_state import share_spent
+from sfumato.training.steps import share_spent
 
 WORSE = 1.5  # a training whose loss ends at more than this times its start has diverged
 

@@ -31,9 +31,9 @@ from sfumato.runs import checkpoint
 from sfumato.runs.assemble import PRECISIONS, build_network, build_objective, context_of, make
 from sfumato.runs.recipe import Recipe
 from sfumato.training.ema import Averages
-from sfumato.training.guard import FiniteWatch
-from sfumato.training.optimizer_state import Rates, load_optimizer, optimizer_tensors, share_spent
+from sfumato.training.optimizer_state import load_optimizer, optimizer_tensors
 from sfumato.training.replicas import running_statistics, set_back
+from sfumato.training.steps import FiniteWatch, set_rates, share_spent
 
 SIDES = ("generator", "discriminator")
 
@@ -58,7 +58,6 @@ class AdversarialTrainer:
         self.optimizers: dict[str, list[Optimizer]] = {
             side: make(recipe.train.optimizer, {"network": module}) for side, module in self.sides.items()
         }
-        self.rates = Rates([o for optimizers in self.optimizers.values() for o in optimizers])
         self.rate = make(recipe.train.rate, {})
         self.averages = Averages(self.network, recipe.ema)
         self.watch = FiniteWatch(recipe.train.bad_in_a_row)
@@ -110,7 +109,7 @@ class AdversarialTrainer:
         norm = torch.nn.utils.clip_grad_norm_(parameters, float("inf") if clip is None else clip)
         good = bool(torch.isfinite(norm) & torch.isfinite(half.each).all())
         if good:
-            self.rates.set(factor)
+            set_rates(self.optimizers[side], factor)
             for optimizer in self.optimizers[side]:
                 optimizer.step()
             which = "grad_norm" if side == "discriminator" else "grad_norm_generator"

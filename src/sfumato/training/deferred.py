@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.optim import Adam, AdamW, Optimizer
 
 from sfumato.training.muon import Muon
+from sfumato.training.steps import FiniteWatch
 
 
 @dataclass(frozen=True)
@@ -58,21 +59,62 @@ def skips(optimizer: Optimizer) -> bool:
     return fused or isinstance(optimizer, Muon)
 
 
-def step_if(good: Tensor, optimizers: Sequence[Optimizer]) -> None:
-    """Step optimisers, or leave everything as it is; decided on the device.
+class Deferred:
+    """Take steps whose answer the host reads later.
 
     Arguments:
-        good: Whether to step, a bool ().
-        optimizers: For which `skips` holds.
+        watch: Told of every step when its answer is there.
+        optimizers: For all of which `skips` holds.
     """
-    bad = (~good).float()
-    for optimizer in optimizers:
-        optimizer.found_inf = bad  # type: ignore[attr-defined]
-        optimizer.step()
-        del optimizer.found_inf  # type: ignore[attr-defined]
+
+    def __init__(self, watch: FiniteWatch, optimizers: Sequence[Optimizer]) -> None:
+        self.watch, self.optimizers = watch, optimizers
+        self.open: Question | None = None
+
+    def keep_if(self, good: Tensor, statistics: Sequence[Tensor], before: Sequence[Tensor]) -> None:
+        """Set running statistics back to those before the step, unless it is good; decided on the device."""
+        for now, old in zip(statistics, before):
+            now.copy_(torch.where(good, now, old))
+
+    def take(
+        self, good: Tensor, step: int, samples: range, move: Callable[[], Tensor], take_back: Callable[[Tensor], None]
+    ) -> bool:
+        """Take a step or leave everything as it is, decided on the device; return whether the step before was taken.
+
+        Arguments:
+            good: Whether to take it, a bool ().
+            step: Its number.
+            samples: Positions it saw.
+            move: Moves weights, averages and log, and returns what `take_back` needs.
+            take_back: Corrects the host's own counts if the step turns out not to have been taken.
+        """
+        bad = (~good).float()
+        for optimizer in self.optimizers:
+            optimizer.found_inf = bad  # type: ignore[attr-defined]
+        noted = move()
+        for optimizer in self.optimizers:
+            del optimizer.found_inf  # type: ignore[attr-defined]
+        self.settle()
+        self.open = ask(step, samples, good, lambda: take_back(noted))
+        return self.watch.run == 0
+
+    def settle(self) -> None:
+        """Wait for the answer about the last step, if that is open, and count it."""
+        question, self.open = self.open, None
+        if question is None:
+            return
+        question.arrived()
+        good = bool(question.good)
+        if not good:
+            question.taken_back()
+        self.watch.record(good, question.step, question.samples)
+
+    def forget(self) -> None:
+        """Drop the open question: the run goes back to a checkpoint."""
+        self.open = None
 
 
-def asked(step: int, samples: range, good: Tensor, taken_back: Callable[[], None]) -> Question:
+def ask(step: int, samples: range, good: Tensor, taken_back: Callable[[], None]) -> Question:
     """Send an answer to the host, without waiting for it.
 
     Arguments:

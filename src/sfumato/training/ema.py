@@ -18,6 +18,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
@@ -80,14 +81,19 @@ class Averages:
         """
         state = network.state_dict()
         floating = [k for k, v in state.items() if v.is_floating_point()]
-        own = self.held.own
-        fresh = [own(state[k]) for k in floating]
+        fresh = self._own(state, floating)
         for name, profile in self.profiles.items():
             average = self.weights[name]
-            self._move([own(average[k]) for k in floating], fresh, 1 - profile(seen, batch), good)
+            self._move(self._own(average, floating), fresh, 1 - profile(seen, batch), good)
             for k, v in state.items():
                 if not v.is_floating_point():
                     average[k].copy_(v)
+
+    def _own(self, weights: Mapping[str, Tensor], names: list[str]) -> list[Tensor]:
+        """Return what this process has of weights: all of them, or its pieces where several divide them."""
+        if self.held.ranks.world == 1:
+            return [weights[name] for name in names]
+        return [self.held.own(weights[name]) for name in names]
 
     def _move(self, averages: list[Tensor], fresh: list[Tensor], share: float, good: Tensor | None) -> None:
         if good is None:
