@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmarks import solver_table as study
+from benchmarks.solver_table import ENTRIES, Entry
 
 from sfumato import grids
 from sfumato.core import find
 from sfumato.core.level import Level
-
-from benchmarks import solver_table as study
-from benchmarks.solver_table import ENTRIES, Entry
 
 pytest.importorskip("scipy")
 

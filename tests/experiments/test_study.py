@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 import sfumato.studies
-
 from sfumato.core.find import UnknownNameError
 from sfumato.experiments import study
 from sfumato.experiments.study import Ordering, Row, Study, StudyError, find_study, studies

@@ -16,8 +16,8 @@ from sfumato.cli import main
 from sfumato.core.images import NonFiniteError
 from sfumato.experiments import pages, work
 from sfumato.experiments.cost import Estimate, calls, estimate
-from sfumato.experiments.study import Ordering, Row, Study, find_study, studies
-from sfumato.experiments.work import Outcome, carry_out
+from sfumato.experiments.study import Ordering, Outcome, Row, Study, find_study, studies
+from sfumato.experiments.work import carry_out
 from sfumato.runs.recipe import Recipe, Shape, override
 from sfumato.studies.samplers import longest
 from sfumato.training.guard import Diverged

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 
 from sfumato.core.denoiser import Prediction
 from sfumato.core.level import Level
-from sfumato.experiments.study import Row, Study
+from sfumato.experiments.study import Study
 from sfumato.runs.assemble import build_denoiser, build_network, trains
 from sfumato.runs.costs import RecipeCost, recipe_cost
-from sfumato.runs.recipe import Data, Recipe, Shape, override
+from sfumato.runs.recipe import Data, Recipe, Shape
 from sfumato.runs.run import Run, load_data, resolve
 
 PASSES, LARGEST, ENOUGH = 3, 64, 20.0  # passes that measure the speed, their images at most, GFLOP that are enough
@@ -43,8 +43,8 @@ class Estimate:
         calls: Images times network calls each.
         gflop: 1e9 floating-point operations of both.
         speed: GFLOP a second of a forward pass here.
-        parameters: Of each run's network.
-        nfe: Network calls an image of each row.
+        parameters: Number of weights of each run's network.
+        nfe: Network calls for an image of each row.
         clocked: Minutes of training of the runs whose budget is in minutes.
     """
 
@@ -95,7 +95,7 @@ def calls(recipe: Recipe) -> int:
     """Return how often the network is called for an image, by walking the recipe's grid.
 
     Arguments:
-        recipe: Resolved.
+        recipe: Resolved recipe.
     """
     if trains(recipe) == "generator":
         return 1
@@ -106,21 +106,11 @@ def calls(recipe: Recipe) -> int:
     return blank.images
 
 
-def as_sampled(row: Row, resolved: Recipe) -> Recipe:
-    """Return the recipe by which a row is sampled and judged: the trained one with the row's settings.
-
-    Arguments:
-        row: Which.
-        resolved: The recipe of its run, with shape and sigma_data.
-    """
-    return override(resolved, row.settings)
-
-
 def estimate(study: Study, root: Path | str | None = None) -> Estimate:
     """Count what a study costs; a row that cannot be sampled is refused here, before anything is trained.
 
     Arguments:
-        study: At its scale.
+        study: Study at its scale.
         root: Data root.
 
     Raises:
@@ -128,14 +118,11 @@ def estimate(study: Study, root: Path | str | None = None) -> Estimate:
     """
     shapes: dict[Data, Shape | None] = {}
     resolved: dict[str, Recipe] = {}
-    for name, recipe in study.runs.items():
+    for name, recipe in {**study.runs, **study.guides}.items():
         shape = recipe.shape or shapes.get(recipe.data)
         if shape is None:
             shape = shapes[recipe.data] = resolve(recipe, load_data(recipe, "train", root)).shape
         resolved[name] = replace(recipe, shape=shape, sigma_data=recipe.sigma_data or 0.5)  # its value costs nothing
-    for name, recipe in study.guides.items():
-        shape = resolve(recipe, load_data(recipe, "train", root)).shape
-        resolved[name] = replace(recipe, shape=shape, sigma_data=recipe.sigma_data or 0.5)
     found: dict[str, RecipeCost] = {name: recipe_cost(recipe) for name, recipe in resolved.items()}
     parameters = {name: cost.parameters for name, cost in found.items()}
     timed = [recipe for kind in PASS for recipe in resolved.values() if trains(recipe) == kind]
@@ -149,7 +136,7 @@ def estimate(study: Study, root: Path | str | None = None) -> Estimate:
         if row.untrained:
             nfe[row.name] = 0
             continue
-        recipe = as_sampled(row, resolved[row.trained])
+        recipe = row.sampled(resolved[row.trained])
         nfe[row.name] = calls(recipe)
         sampled_gflop += nfe[row.name] * study.n * recipe_cost(recipe).network.gflop
     seeds = len(study.seeds)
@@ -172,7 +159,7 @@ def speed(recipe: Recipe) -> float:
     """Return the GFLOP a second that a recipe's network reaches in a forward pass on the CPU; the best of a few.
 
     Arguments:
-        recipe: Resolved.
+        recipe: Resolved recipe.
     """
     each = recipe_cost(recipe).network.gflop
     batch = max(1, min(LARGEST, int(ENOUGH / each)))

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,8 +24,7 @@ from tqdm import tqdm
 
 from sfumato import evaluation
 from sfumato.core.images import NonFiniteError
-from sfumato.experiments.cost import as_sampled
-from sfumato.experiments.study import Asked, Row, Study, StudyError
+from sfumato.experiments.study import Asked, Outcome, Row, Study, StudyError, slug
 from sfumato.metrics.protocol import canonical
 from sfumato.metrics.score import Score
 from sfumato.runs.assemble import trains
@@ -38,41 +36,6 @@ from sfumato.training.loop import train
 from sfumato.training.steps import share_spent
 
 WORSE = 1.5  # a training whose loss ends at more than this times its start has diverged
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a row came to, for one training seed.
-
-    Attributes:
-        row: Which.
-        seed: Of the training.
-        run: Opened, with the row's settings; None if it diverged.
-        scores: By the metric's name, "fd".
-        facts: What made them: NFE, images seen, seconds, sampler.
-        failed: Why there are no scores; "" if there are.
-    """
-
-    row: Row
-    seed: int
-    run: Run | None
-    scores: dict[str, Score]
-    facts: dict[str, Any]
-    failed: str = ""
-
-    @property
-    def x(self) -> float | None:
-        """Position on the axis: the row's own, or the measured number of function evaluations."""
-        return self.row.x if self.row.x is not None else self.facts.get("nfe")
-
-
-def slug(name: str) -> str:
-    """Return a name as part of a file's name.
-
-    >>> slug("DDIM, eta = 0.2")
-    'ddim-eta-0.2'
-    """
-    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
 
 
 def carry_out(
@@ -101,21 +64,21 @@ def carry_out(
         RecipeError: If a run's directory holds another run.
         Interrupted: After a signal, with everything saved.
     """
-    place = Place(Path(out), Path(runs) if runs is not None else Path(out) / "runs", root, device, quiet)
+    space = Workspace(Path(out), Path(runs) if runs is not None else Path(out) / "runs", root, device, quiet)
     say: Callable[[str], None] = (lambda text: None) if quiet else tqdm.write
     outcomes: list[Outcome] = []
     for seed in study.seeds:
         for row in study.rows:
             say(f"[{len(outcomes) + 1}/{len(study.seeds) * len(study.rows)}] {row.name}, training seed {seed}")
-            outcome = outcome_of(study, row, seed, place)
+            outcome = outcome_of(study, row, seed, space)
             say("    " + (outcome.failed or "; ".join(_short(score) for score in outcome.scores.values())))
             outcomes.append(outcome)
     return outcomes
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a study is done.
+class Workspace:
+    """Where a study is done: directories, data and device.
 
     Attributes:
         out: Directory of the study.
@@ -137,30 +100,30 @@ class Place:
         return trained(seeded, self.runs / f"{slug(name)}-seed{seed}", self.root, self.device, self.quiet)
 
 
-def outcome_of(study: Study, row: Row, seed: int, place: Place) -> Outcome:
+def outcome_of(study: Study, row: Row, seed: int, space: Workspace) -> Outcome:
     """Train what a row needs and judge it, skipping what is done.
 
     Arguments:
-        study: It belongs to.
-        row: Which.
-        seed: Of the training.
-        place: Where.
+        study: Study of the row.
+        row: Row to judge.
+        seed: Training seed.
+        space: Directories and device.
     """
-    (place.out / "results").mkdir(parents=True, exist_ok=True)
+    (space.out / "results").mkdir(parents=True, exist_ok=True)
     run: Run | None = None
     if not row.untrained:
-        run, failed = place.run(row.trained, row.recipe, seed)
+        run, failed = space.run(row.trained, row.recipe, seed)
         if run is None:
             return Outcome(row, seed, None, {}, {}, failed)
-        run = run.with_recipe(as_sampled(row, run.recipe))
+        run = run.with_recipe(row.sampled(run.recipe))
     if row.guide and run is not None:
-        guide, failed = place.run(row.guide, study.guides[row.guide], seed)
+        guide, failed = space.run(row.guide, study.guides[row.guide], seed)
         if guide is None:
             return Outcome(row, seed, None, {}, {}, f"its classifier {failed}")
         run = run.with_recipe(override(run.recipe, [f"sample.classifier={guide.path}"]))
     recipe = row.recipe if run is None else run.recipe
-    file = place.out / "results" / f"{slug(row.name)}-seed{seed}.json"
-    return judged(row, seed, Asked(study, recipe, run, place.root, place.device, place.quiet), file)
+    file = space.out / "results" / f"{slug(row.name)}-seed{seed}.json"
+    return judged(row, seed, Asked(study, recipe, run, space.root, space.device, space.quiet), file)
 
 
 def _short(score: Score) -> str:
@@ -173,10 +136,10 @@ def trained(
     """Return the trained run of a recipe, training it if it is not there; or why there is none.
 
     Arguments:
-        recipe: Not resolved.
-        folder: Of the run.
+        recipe: Recipe to train, not resolved.
+        folder: Directory of the run.
         root: Data root.
-        device: Where to train.
+        device: Device to train on; None for the best at hand.
         quiet: No progress bar.
     """
     grave = folder / "diverged.json"
@@ -211,7 +174,7 @@ def worse_than_at_first(folder: Path) -> str:
     """Return why a finished training of a denoiser is said to have diverged, or "": its loss ends above its start.
 
     Arguments:
-        folder: Of the run. The first and last tenths of its records are compared, by their medians.
+        folder: Directory of the run. The first and last tenths of its records are compared, by their medians.
     """
     losses = [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
     tenth = max(1, len(losses) // 10)
@@ -225,10 +188,10 @@ def judged(row: Row, seed: int, asked: Asked, file: Path) -> Outcome:
     """Return the outcome of a row, from its file if that was made of the same things.
 
     Arguments:
-        row: Which.
-        seed: Of the training.
-        asked: What is scored.
-        file: The result's.
+        row: Row to judge.
+        seed: Training seed.
+        asked: What the judge is given.
+        file: JSON file of the result.
     """
     key = result_key(row, asked)
     stored = json.loads(file.read_text()) if file.exists() else {}
@@ -265,8 +228,8 @@ def result_key(row: Row, asked: Asked) -> str:
     """Return the hash of everything a row's scores depend on.
 
     Arguments:
-        row: Which.
-        asked: What is scored.
+        row: Row to judge.
+        asked: What the judge is given.
     """
     study = asked.study
     facts = [_manifest(asked.run), asked.recipe.to_json(), study.n, list(study.metrics), study.split]

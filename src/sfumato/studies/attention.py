@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sfumato.experiments.study import Ordering, Row, Study, at
+from sfumato.experiments.figures import sheets
+from sfumato.experiments.study import Ordering, Row, Study, at, variant
 from sfumato.recipes.course_edm import course_edm_fashion_mnist
 from sfumato.runs.assemble import option as option_of
 from sfumato.runs.costs import recipe_cost
 from sfumato.runs.recipe import Recipe, Shape, override
-from sfumato.studies._bases import sheets_of, small_edm
+from sfumato.studies._bases import small_edm
 
 SIZES = {"tiny": (200, (0,)), "cpu": (2000, (0, 1)), "paper": (50_000, (0,))}  # images judged, training seeds
 # scale -> option of the network and step by which weights are made up for, after the width
@@ -74,11 +75,7 @@ def attention(scale: str) -> Study:
         question="Does attention help by attending, or by its weights?",
         varies="attention, and the width that makes up for its weights",
         equal="data, images seen, optimiser, sampler, grid, n; the number of weights between attention and matched",
-        by="",
-        rows=tuple(
-            Row(name, replace(recipe, name=f"{recipe.name}-{name}"), paper=PAPER.get(name))
-            for name, recipe in recipes.items()
-        ),
+        rows=tuple(Row(name, variant(recipe, name), paper=PAPER.get(name)) for name, recipe in recipes.items()),
         n=n,
         seeds=seeds,
         orderings=(
@@ -87,5 +84,5 @@ def attention(scale: str) -> Study:
         ),
         paper=f"{SOURCE}, FID on Fashion-MNIST, test set",
         timed=True,
-        pictures=sheets_of,
+        pictures=sheets,
     )

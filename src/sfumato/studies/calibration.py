@@ -15,8 +15,7 @@ from collections.abc import Mapping, Sequence
 
 from sfumato.experiments.judges import RealImages
 from sfumato.experiments.pages import series, words
-from sfumato.experiments.study import Picture, Row, Study, at
-from sfumato.experiments.work import Outcome
+from sfumato.experiments.study import Outcome, Picture, Row, Study, at
 from sfumato.recipes.course_ddpm import course_ddpm_cats
 from sfumato.recipes.fashion_mnist import edm_fashion_mnist_cpu
 from sfumato.report.curves import against_nfe

@@ -13,11 +13,12 @@ import json
 from dataclasses import replace
 
 from sfumato.core.find import entries
+from sfumato.experiments.figures import sheets
 from sfumato.experiments.study import Row, Study, at
 from sfumato.recipes.digits import edm_digits
 from sfumato.runs.assemble import trains
 from sfumato.runs.recipe import Recipe, override
-from sfumato.studies._bases import sheets_of, small_edm
+from sfumato.studies._bases import small_edm
 
 SIZES = {"tiny": (200, (0,)), "cpu": (1200, (0,))}  # images judged, training seeds
 IMAGES = 60_000  # seen in training at cpu scale
@@ -82,10 +83,9 @@ def families(scale: str) -> Study:
         varies="schedule, target, draw of levels, weight, learned variance, sampler and grid: what makes a family",
         equal="data, the network (a learned variance has a second head), optimiser, rate, batch, "
         f"{rows[0].recipe.train.images:,} images seen, the average of the weights, extractor and n",
-        by="",
         rows=tuple(rows),
         n=n,
         seeds=seeds,
         ranked=True,
-        pictures=sheets_of,
+        pictures=sheets,
     )

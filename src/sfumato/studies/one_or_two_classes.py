@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sfumato.experiments.figures import sheets
 from sfumato.experiments.judges import OneClass
 from sfumato.experiments.study import Ordering, Row, Study, at
 from sfumato.recipes.course_ddpm import course_ddpm_cats_cosine
 from sfumato.runs.recipe import override
-from sfumato.studies._bases import only, sheets_of, small_edm
+from sfumato.studies._bases import only, small_edm
 
 # scale -> the two classes, images judged, training seeds
 SIZES = {
@@ -69,7 +70,6 @@ def one_or_two_classes(scale: str) -> Study:
         question="Does training on a second class help the first, at equal steps?",
         varies="classes seen, and whether the model is told of them",
         equal="network, gradient steps, optimiser, sampler, grid, n; a class is judged against its own real images",
-        by="",
         rows=tuple(rows),
         metrics=("kid", "fd"),
         n=n,
@@ -88,5 +88,5 @@ def one_or_two_classes(scale: str) -> Study:
             ),
         ),
         paper=f"{SOURCE}: FID on cats and frogs of CIFAR-10, 1,000 images, unequal steps",
-        pictures=sheets_of,
+        pictures=sheets,
     )

@@ -12,9 +12,9 @@ from dataclasses import replace
 
 from sfumato.core.find import entries
 from sfumato.experiments.cost import calls
+from sfumato.experiments.figures import score_name
 from sfumato.experiments.pages import floor_of, series, words
-from sfumato.experiments.study import Ordering, Picture, Row, Study, StudyError, at
-from sfumato.experiments.work import Outcome
+from sfumato.experiments.study import Ordering, Outcome, Picture, Row, Study, StudyError, at
 from sfumato.report.curves import against_nfe
 from sfumato.runs.recipe import Recipe, Shape, override
 from sfumato.studies._bases import edm
@@ -113,7 +113,7 @@ def _pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture
     lines = series(outcomes, "fd")
     known = [n for group in GROUPS.values() for n in group]
     groups = GROUPS | {"multistep": ("ddim", *(n for n in lines if n not in known))}
-    name = next((o.scores["fd"].name for o in outcomes if "fd" in o.scores), "FD")
+    name = score_name(outcomes, "fd")
     caption = words(study, outcomes)
     return {
         group: against_nfe(
