@@ -181,8 +181,8 @@ class Study:
         question: One sentence.
         varies: What differs between rows.
         equal: What does not.
-        rows: Lines of the table.
         by: What `Row.x` counts, the heading of its column; "" for no such column.
+        rows: Lines of the table, at least one.
         metrics: Names of `metrics.score.METRICS`; the first is the one rows are ranked by.
         n: Generated images a row is judged by.
         seeds: Training seeds; each run is trained once for each.
@@ -201,8 +201,8 @@ class Study:
     question: str
     varies: str
     equal: str
-    rows: tuple[Row, ...]
     by: str = ""
+    rows: tuple[Row, ...] = ()
     metrics: tuple[str, ...] = ("fd", "kid")
     n: int = 2000
     seeds: tuple[int, ...] = (0,)

@@ -143,18 +143,3 @@ def mmd2(x: Features, y: Features, *, unbiased: bool = True) -> float:
     else:
         within_x, within_y = sums(x, x, wx, wx) / n**2, sums(y, y, wy, wy) / m**2
     return float(within_x[0] + within_y[0] - 2 * cross)
-
-
-def kid_subsets(x: Features, y: Features, rows_x: np.ndarray, rows_y: np.ndarray) -> np.ndarray:
-    """Return the unbiased value of given subsets, for comparison with tools that report subset means.
-
-    Arguments:
-        x: (n, d).
-        y: (m, d).
-        rows_x: int (subsets, size) rows of x.
-        rows_y: int (subsets, size) rows of y.
-
-    Returns:
-        float64 (subsets,); other tools print its mean and its standard deviation, which is not an error.
-    """
-    return np.array([mmd2(x[a], y[b]) for a, b in zip(rows_x, rows_y)])

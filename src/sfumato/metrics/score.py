@@ -12,10 +12,8 @@ over any other network it is "FD[extractor]".  Every other metric is "metric[ext
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -456,18 +454,6 @@ def excess(score: Score) -> Estimate | None:
         return None
     left_out = np.subtract(score.left_out, floor.left_out)
     return jackknife(score.plain - floor.plain, left_out, unbiased=score.plain == score.value)
-
-
-def save_scores(path: Path, scores: list[Score]) -> None:
-    """Write scores as one JSON file, replacing it in one step."""
-    partial = path.with_suffix(path.suffix + ".tmp")
-    partial.write_text(json.dumps([score.to_json() for score in scores], indent=1, allow_nan=False))
-    partial.replace(path)
-
-
-def load_scores(path: Path) -> list[Score]:
-    """Read scores that `save_scores` wrote."""
-    return [Score.from_json(values) for values in json.loads(path.read_text())]
 
 
 def with_floor(score: Score, floor: Score) -> Score:

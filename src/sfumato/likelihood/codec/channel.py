@@ -162,13 +162,6 @@ RULES = {
 }
 
 
-def index_bits(rule: Rule, nats: float, count: int) -> float:
-    """Return the expected length of an index under its own law, in bits."""
-    law = rule.law(nats, count)
-    p = law / law.sum()
-    return float((p * (np.log2(octaves(count)) - np.log2(p))).sum())
-
-
 @dataclass(frozen=True)
 class Shared:
     """The randomness that both sides draw for one step: a pure function of (seed, step).
