@@ -39,7 +39,7 @@ class Estimate:
         runs: Trained runs, over all training seeds.
         trained: Images seen in training, over all of them.
         judged: Rows to judge, over all training seeds.
-        sampled: Generated images.
+        sampled: Number of generated images.
         calls: Images times network calls each.
         gflop: 1e9 floating-point operations of both.
         speed: GFLOP a second of a forward pass here.
@@ -95,7 +95,7 @@ def calls(recipe: Recipe) -> int:
     """Return how often the network is called for an image, by walking the recipe's grid.
 
     Arguments:
-        recipe: Resolved recipe.
+        recipe: A resolved recipe.
     """
     if trains(recipe) == "generator":
         return 1
@@ -111,7 +111,7 @@ def estimate(study: Study, root: Path | str | None = None) -> Estimate:
 
     Arguments:
         study: Study at its scale.
-        root: Data root.
+        root: Data root; None for SFUMATO_DATA or the cache.
 
     Raises:
         ValueError: As training or sampling would, for parts that do not fit.
@@ -159,7 +159,7 @@ def speed(recipe: Recipe) -> float:
     """Return the GFLOP a second that a recipe's network reaches in a forward pass on the CPU; the best of a few.
 
     Arguments:
-        recipe: Resolved recipe.
+        recipe: A resolved recipe.
     """
     each = recipe_cost(recipe).network.gflop
     batch = max(1, min(LARGEST, int(ENOUGH / each)))

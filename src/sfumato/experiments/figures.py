@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from sfumato.experiments.judges import OneClass
-from sfumato.experiments.pages import floor_of, series, words
+from sfumato.experiments.pages import floor_of, score_name, series, words
 from sfumato.experiments.study import Outcome, Picture, Pictures, Study
 from sfumato.report.curves import against_nfe
 from sfumato.report.plot import Series
@@ -32,11 +32,6 @@ def curve(xlabel: str, title: str) -> Pictures:
         return {"curve": against_nfe(drawn, score=score, floor=floor, xlabel=xlabel, title=title, caption=caption)}
 
     return draw
-
-
-def score_name(outcomes: Sequence[Outcome], metric: str) -> str:
-    """Return what a metric's scores are called, "FD[digits]"; the metric's own name if there is none."""
-    return next((o.scores[metric].name for o in outcomes if metric in o.scores), metric)
 
 
 def panels(study: Study, outcomes: Sequence[Outcome]) -> tuple[dict[str, Series], dict[str, float]]:

@@ -28,13 +28,17 @@ from sfumato.experiments.work import Workspace, outcome_of
 class Job(Protocol):
     """A unit handed over: its result is None, or its error is raised."""
 
-    def result(self) -> object: ...
+    def result(self) -> object:
+        """Wait for the unit; raise its error if it had one."""
+        ...
 
 
 class Executor(Protocol):
     """Take a function and its arguments to some process."""
 
-    def submit(self, function: Callable[..., object], /, *arguments: Any) -> Job: ...
+    def submit(self, function: Callable[..., object], /, *arguments: Any) -> Job:
+        """Hand over a call; return the job that stands for it."""
+        ...
 
 
 def units(study: Study) -> list[list[tuple[int, str]]]:
@@ -54,7 +58,7 @@ def do_unit(study: Study, seed: int, name: str, space: Workspace, threads: int =
 
     Arguments:
         study: Study at its scale.
-        seed: Training seed.
+        seed: Training seed of the run.
         name: Name of the guide, or of the run that rows sample.
         space: Directories and device.
         threads: Threads of this process; 0 to leave them.
@@ -77,7 +81,7 @@ def share(study: Study, space: Workspace, executor: Executor, *, threads: int = 
         space: Directories and device.
         executor: Runs the units.
         threads: Threads of each process; 0 to leave them.
-        quiet: No lines.
+        quiet: Whether to print no lines.
 
     Raises:
         Exception: The first error of a unit, after all of its stage have ended: what the others did is kept.

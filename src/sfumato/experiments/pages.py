@@ -95,7 +95,7 @@ def lines(study: Study, outcomes: Sequence[Outcome], parameters: Mapping[str, in
             line["NFE"] = facts.get("nfe")
         for metric in study.metrics:
             scores = [o.scores[metric] for o in mine if metric in o.scores]
-            name = _heading(outcomes, metric)
+            name = score_name(outcomes, metric)
             line[name] = mean_cell(scores)
             if many:
                 values = [score.value for score in scores]
@@ -118,11 +118,12 @@ def lines(study: Study, outcomes: Sequence[Outcome], parameters: Mapping[str, in
             line["note"] = "; ".join(dict.fromkeys(o.failed for o in mine if o.failed)) or None
         table.append(line)
     if study.ranked:
-        table.sort(key=lambda line: _sorting(line, _heading(outcomes, study.metrics[0]), study))
+        table.sort(key=lambda line: _sorting(line, score_name(outcomes, study.metrics[0]), study))
     return table
 
 
-def _heading(outcomes: Sequence[Outcome], metric: str) -> str:
+def score_name(outcomes: Sequence[Outcome], metric: str) -> str:
+    """Return what a metric's scores are called, "FD[digits]"; the metric's own name if there is none."""
     return next((o.scores[metric].name for o in outcomes if metric in o.scores), metric)
 
 

@@ -51,7 +51,7 @@ class Asked:
         study: Says how many images, which metrics and which split.
         recipe: As the row is sampled.
         run: Trained, with that recipe; None for a row without one.
-        root: Data root.
+        root: Data root; None for SFUMATO_DATA or the cache.
         device: Where to sample.
         quiet: No progress bar.
     """
@@ -119,7 +119,7 @@ class Outcome:
     """What a row came to, for one training seed.
 
     Attributes:
-        row: The row.
+        row: The row that was judged.
         seed: Training seed of its run.
         run: The opened run with the row's settings; None if it diverged.
         scores: Scores by the metric's name, "fd".
@@ -147,8 +147,8 @@ class Ordering:
     Attributes:
         claim: In words, with N where it matters.
         rows: Names, from the lowest score to the highest.
-        metric: Which score.
-        source: Who says so.
+        metric: Name of the score.
+        source: Paper or person that says so.
     """
 
     claim: str
@@ -178,7 +178,7 @@ class Study:
     Attributes:
         name: Name of its file and function, with dashes.
         scale: Size at which this is: tiny, cpu, lossy or paper.
-        question: One sentence.
+        question: The question, in one sentence.
         varies: What differs between rows.
         equal: What does not.
         by: What `Row.x` counts, the heading of its column; "" for no such column.
@@ -285,7 +285,7 @@ def variant(recipe: Recipe, name: str, fields: Sequence[str] = ()) -> Recipe:
     Arguments:
         recipe: What the variant differs from.
         name: What it is called, in words.
-        fields: Overrides, "train.images=1000".
+        fields: Overrides such as "train.images=1000".
     """
     return replace(override(recipe, fields), name=f"{recipe.name}-{slug(name)}")
 

@@ -46,7 +46,7 @@ def summary(results: Sequence[Mapping[str, Any]], page: Path) -> str:
     """Write the page.
 
     Arguments:
-        results: From `results_of`.
+        results: What `results_of` returned.
         page: Where it will lie, for links.
     """
     parts = [
@@ -88,8 +88,8 @@ def in_short(results: Sequence[Mapping[str, Any]], page: Path, readme: Path) -> 
     """Return a table of the studies for a README: how many orderings held, did not, or could not be told.
 
     Arguments:
-        results: From `results_of`.
-        page: Of the summary, to link to.
+        results: What `results_of` returned.
+        page: Path of the summary, to link to.
         readme: Where the table will stand.
     """
     rows: list[Row] = []
@@ -115,8 +115,8 @@ def placed(text: str, part: str, name: str) -> str:
 
     Arguments:
         text: Holds both marks.
-        part: New.
-        name: Of the file, for the error.
+        part: The new part.
+        name: Name of the file, for the error.
 
     Raises:
         ValueError: If a mark is missing.

@@ -27,8 +27,8 @@ class Verdict:
     """The answer to an ordering.
 
     Attributes:
-        ordering: The claim.
-        words: The answer.
+        ordering: The claim that was asked about.
+        words: The answer in words.
         holds: True for a yes, False for a no, None where nothing can be told.
     """
 

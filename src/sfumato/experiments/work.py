@@ -53,9 +53,9 @@ def carry_out(
         study: At its scale.
         out: Directory of the study.
         runs: Where trained runs lie, so that studies may share them; OUT/runs unless given.
-        root: Data root.
+        root: Data root; None for SFUMATO_DATA or the cache.
         device: None for the best at hand.
-        quiet: No progress bars and no lines.
+        quiet: Whether to show no progress bars and print no lines.
 
     Returns:
         One outcome per training seed and row, seed by seed in the order of the rows.
@@ -83,9 +83,9 @@ class Workspace:
     Attributes:
         out: Directory of the study.
         runs: Where trained runs lie.
-        root: Data root.
+        root: Data root; None for SFUMATO_DATA or the cache.
         device: None for the best at hand.
-        quiet: No progress bars.
+        quiet: Whether to show no progress bars.
     """
 
     out: Path
@@ -106,7 +106,7 @@ def outcome_of(study: Study, row: Row, seed: int, space: Workspace) -> Outcome:
     Arguments:
         study: Study of the row.
         row: Row to judge.
-        seed: Training seed.
+        seed: Training seed of the run.
         space: Directories and device.
     """
     (space.out / "results").mkdir(parents=True, exist_ok=True)
@@ -138,9 +138,9 @@ def trained(
     Arguments:
         recipe: Recipe to train, not resolved.
         folder: Directory of the run.
-        root: Data root.
+        root: Data root; None for SFUMATO_DATA or the cache.
         device: Device to train on; None for the best at hand.
-        quiet: No progress bar.
+        quiet: Whether to show no progress bar.
     """
     grave = folder / "diverged.json"
     if grave.exists() and (told := json.loads(grave.read_text()))["recipe"] == recipe.hash:
@@ -189,7 +189,7 @@ def judged(row: Row, seed: int, asked: Asked, file: Path) -> Outcome:
 
     Arguments:
         row: Row to judge.
-        seed: Training seed.
+        seed: Training seed of the run.
         asked: What the judge is given.
         file: JSON file of the result.
     """

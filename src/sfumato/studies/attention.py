@@ -36,8 +36,8 @@ def matched(plain: Recipe, wanted: int, fine: tuple[str, int]) -> Recipe:
     """Return a recipe made larger, to the number of weights nearest to `wanted`: wider in steps of 4, then finely.
 
     Arguments:
-        plain: Narrower.
-        wanted: Number of weights.
+        plain: The narrower recipe.
+        wanted: Number of weights to come near to.
         fine: Option of the network that makes up for the rest, and its step.
     """
     wide = _grown(plain, wanted, "width", 4, above=False)

@@ -2,7 +2,7 @@
 
 A family is a choice of schedule, target, draw, weight, variance and sampler. The rows are found, not listed: every
 recipe on the digits that trains a denoiser with the network of `edm-digits` is one, so a new family joins by standing
-in the recipes' room. Each is sampled as its own recipe says, which is part of the family; the calls that takes are in
+among the recipes. Each is sampled as its own recipe says, which is part of the family; the calls that takes are in
 the table. Data, network, optimiser and budget are those of `edm` at the study's scale, for every row: what is measured
 is how families compare when everything else is equal and small.
 """
@@ -41,8 +41,8 @@ def equal(recipe: Recipe, shared: Recipe) -> Recipe:
     """Return a family's recipe with the data, network, training and evaluation of another recipe.
 
     Arguments:
-        recipe: Of the family.
-        shared: What is held equal.
+        recipe: Recipe of the family.
+        shared: Recipe of what is held equal.
     """
     made = {"data": shared.data, "network": shared.network, "train": shared.train, "ema": shared.ema}
     name = recipe.name.replace("digits", shared.name.split("-", 1)[1])

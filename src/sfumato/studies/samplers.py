@@ -12,8 +12,7 @@ from dataclasses import replace
 
 from sfumato.core.find import entries
 from sfumato.experiments.cost import calls
-from sfumato.experiments.figures import score_name
-from sfumato.experiments.pages import floor_of, series, words
+from sfumato.experiments.pages import floor_of, score_name, series, words
 from sfumato.experiments.study import Ordering, Outcome, Picture, Row, Study, StudyError, at
 from sfumato.report.curves import against_nfe
 from sfumato.runs.recipe import Recipe, Shape, override
@@ -39,8 +38,8 @@ def longest(recipe: Recipe, settings: Sequence[str], budget: int) -> tuple[str, 
     """Return the settings with the longest grid that keeps within a budget of calls.
 
     Arguments:
-        recipe: Of the run.
-        settings: That choose the sampler.
+        recipe: Recipe of the run.
+        settings: Overrides that choose the sampler.
         budget: Network calls per image.
 
     Raises:

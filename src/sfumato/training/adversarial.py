@@ -42,9 +42,9 @@ class AdversarialTrainer:
     """Hold everything that the next step of a generator and its discriminator depends on.
 
     Arguments:
-        recipe: Resolved.
-        data: The training split.
-        device: Where to train.
+        recipe: The resolved recipe to train.
+        data: Images of the training split.
+        device: Device to train on.
         ranks: One process: a batch is not shared (`replicas.check_shared` refuses more).
     """
 
@@ -131,8 +131,7 @@ class AdversarialTrainer:
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Return every tensor of the state, grouped by file."""
-        groups = {"network": dict(self.network.state_dict())}
-        groups |= {f"ema-{name}": weights for name, weights in self.averages.weights.items()}
+        groups = {"network": dict(self.network.state_dict()), **self.averages.tensors()}
         for side, optimizers in self.optimizers.items():
             groups |= {f"optimizer-{side}-{i}": optimizer_tensors(o) for i, o in enumerate(optimizers)}
         return groups | {"sums": self.sums.tensors()}
@@ -140,9 +139,7 @@ class AdversarialTrainer:
     def load(self, saved: checkpoint.Checkpoint) -> None:
         """Take over the state of a checkpoint."""
         self.network.load_state_dict(saved.tensors["network"])
-        for name, weights in self.averages.weights.items():
-            for key, value in saved.tensors[f"ema-{name}"].items():
-                weights[key].copy_(value)
+        self.averages.load(saved.tensors)
         for side, optimizers in self.optimizers.items():
             for i, optimizer in enumerate(optimizers):
                 load_optimizer(optimizer, saved.tensors[f"optimizer-{side}-{i}"])

@@ -29,8 +29,8 @@ class Question:
     """A step about which the host has not been told.
 
     Attributes:
-        step: Its number.
-        samples: Positions it saw.
+        step: Number of the step, from 1.
+        samples: Positions of its samples.
         good: Whether it was finite, a bool () that the host can read.
         arrived: Waits until `good` is there.
         taken_back: Corrects the host's own counts if it was not.
@@ -47,8 +47,8 @@ def can_wait(device: torch.device, optimizers: Sequence[Optimizer]) -> bool:
     """Return whether steps on a device may be settled there: on a GPU, where every optimiser can be told to skip.
 
     Arguments:
-        device: Where training happens. On a CPU the answer is at hand and nobody waits for it.
-        optimizers: Of the run.
+        device: Device that trains. On a CPU the answer is at hand and nobody waits for it.
+        optimizers: Optimisers of the run.
     """
     return device.type == "cuda" and all(skips(optimizer) for optimizer in optimizers)
 
@@ -83,8 +83,8 @@ class Deferred:
 
         Arguments:
             good: Whether to take it, a bool ().
-            step: Its number.
-            samples: Positions it saw.
+            step: Number of the step, from 1.
+            samples: Positions of its samples.
             move: Moves weights, averages and log, and returns what `take_back` needs.
             take_back: Corrects the host's own counts if the step turns out not to have been taken.
         """
@@ -119,9 +119,9 @@ def ask(step: int, samples: range, good: Tensor, taken_back: Callable[[], None])
 
     Arguments:
         step: Number of the step.
-        samples: Positions it saw.
+        samples: Positions of its samples.
         good: Whether it was finite, a bool () on the device.
-        taken_back: See `Question`.
+        taken_back: Corrects the host's own counts if the step was not taken.
     """
     if good.device.type != "cuda":
         return Question(step, samples, good.clone(), lambda: None, taken_back)

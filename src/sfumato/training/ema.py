@@ -57,7 +57,7 @@ class Averages:
 
     Arguments:
         network: The network being trained.
-        spec: Which averages (see `recipe.Ema`).
+        spec: Widths and half-lives of the averages (see `recipe.Ema`).
         held: How the processes of the run hold weights; whole unless given.
     """
 
@@ -77,7 +77,7 @@ class Averages:
             network: As the step left it.
             seen: Images at the end of the step.
             batch: Images of the step.
-            good: Whether the step was taken, a bool () on the network's device; None if it is known that it was.
+            good: Whether the step was taken, a bool () on the network's device; None if it is known to be taken.
         """
         state = network.state_dict()
         floating = [k for k, v in state.items() if v.is_floating_point()]
@@ -102,6 +102,16 @@ class Averages:
         way = torch._foreach_sub(fresh, averages)  # a lerp has no share that all tensors have on the device
         torch._foreach_mul_(way, good * share)
         torch._foreach_add_(averages, way)
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """Return the averages as groups of a checkpoint; they are the live tensors."""
+        return {f"ema-{name}": weights for name, weights in self.weights.items()}
+
+    def load(self, saved: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Take over saved averages, whole ones, from the groups of a checkpoint."""
+        for group, weights in self.tensors().items():
+            for key, value in saved[group].items():
+                weights[key].copy_(self.held.divided(value, weights[key]))
 
     def network(self, network: nn.Module, use: str) -> nn.Module:
         """Return a copy of the network that carries the average `use` ("raw" for the network's own weights)."""

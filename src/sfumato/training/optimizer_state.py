@@ -25,8 +25,8 @@ def load_optimizer(
     """Take over what `optimizer_tensors` returned.
 
     Arguments:
-        optimizer: Of the same parameters.
-        saved: Whole tensors.
+        optimizer: Optimiser of the same parameters.
+        saved: Tensors by name, each whole.
         divided: (value, parameter) -> what this process keeps of it, where several divide the parameters.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]

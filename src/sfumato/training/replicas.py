@@ -35,7 +35,7 @@ class Step(nn.Module):
     """The forward pass of training as one module, which is what a wrapper of all ranks takes.
 
     Arguments:
-        model: What is trained.
+        model: Model that is trained.
         objective: Called with it; its learned numbers, if any, are trained too.
     """
 
@@ -52,7 +52,7 @@ class Copies:
     """Where a run's weights are: whole, on every rank. `training.shards` divides them instead.
 
     Arguments:
-        ranks: Of the run.
+        ranks: Processes of the run.
     """
 
     def __init__(self, ranks: Ranks) -> None:

@@ -23,9 +23,9 @@ def share_spent(train: Train, seen: int, seconds: float) -> float:
     """Return the share of the budget spent: of the images, or of the minutes if the budget is in minutes.
 
     Arguments:
-        train: Says which.
-        seen: Images.
-        seconds: Of training, over all processes.
+        train: Training settings of the recipe, which say the budget.
+        seen: Number of images seen.
+        seconds: Seconds of training, over all processes that made the run.
     """
     return seen / train.images if train.minutes is None else seconds / (60 * train.minutes)
 
@@ -45,8 +45,8 @@ class FiniteWatch:
         window: So does a bad share above 1% of the last `window` steps.
 
     Attributes:
-        total: Bad steps.
-        run: Bad steps in a row, up to now.
+        total: Number of bad steps.
+        run: Number of bad steps in a row, up to now.
         where: The last bad step and its samples, in words.
     """
 
@@ -59,8 +59,8 @@ class FiniteWatch:
 
         Arguments:
             good: Whether it was finite.
-            step: Its number.
-            samples: Positions it saw.
+            step: Number of the step, from 1.
+            samples: Positions of its samples.
         """
         if not good:
             self.where = f"step {step}, samples {samples.start} to {samples.stop - 1}"
@@ -105,12 +105,22 @@ class Steps(Protocol):
     step: int
     elapsed: float
 
-    def spent(self, now: float) -> float: ...
+    def spent(self, now: float) -> float:
+        """Return the share of the budget spent after `now` seconds of training in this process."""
+        ...
 
-    def advance(self, spent: float) -> bool: ...
+    def advance(self, spent: float) -> bool:
+        """Take one step; return whether it was finite, hence taken."""
+        ...
 
-    def record(self, now: float, spent: float) -> dict[str, Any]: ...
+    def record(self, now: float, spent: float) -> dict[str, Any]:
+        """Return a log record of everything since the last one; `now` in seconds of this process."""
+        ...
 
-    def tensors(self) -> dict[str, dict[str, Tensor]]: ...
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """Return every tensor of the state, grouped by file."""
+        ...
 
-    def load(self, saved: checkpoint.Checkpoint) -> None: ...
+    def load(self, saved: checkpoint.Checkpoint) -> None:
+        """Take over the state of a checkpoint."""
+        ...

@@ -76,9 +76,9 @@ class Trainer:
     """Hold everything that a run's next step depends on.
 
     Arguments:
-        recipe: Resolved.
-        data: The training split.
-        device: Where to train.
+        recipe: The resolved recipe to train.
+        data: Images of the training split.
+        device: Device to train on.
         ranks: The processes that train together; one unless given.
     """
 
@@ -246,8 +246,7 @@ class Trainer:
         if self.deferred is not None:
             self.deferred.settle()
         self.ranks.sum_to_first(self.log.summed())
-        groups = {"network": dict(self.network.state_dict())}
-        groups |= {f"ema-{name}": weights for name, weights in self.averages.weights.items()}
+        groups = {"network": dict(self.network.state_dict()), **self.averages.tensors()}
         groups |= {f"optimizer-{i}": optimizer_tensors(o) for i, o in enumerate(self.optimizers)}
         groups["tally"] = self.log.tensors()
         if self.memory is not None:
@@ -261,9 +260,7 @@ class Trainer:
         if self.deferred is not None:
             self.deferred.forget()
         self._load(self.network, saved.tensors["network"])
-        for name, weights in self.averages.weights.items():
-            for key, value in saved.tensors[f"ema-{name}"].items():
-                weights[key].copy_(self.weights.divided(value, weights[key]))
+        self.averages.load(saved.tensors)
         for i, optimizer in enumerate(self.optimizers):
             load_optimizer(optimizer, saved.tensors[f"optimizer-{i}"], self.weights.divided)
         self.log.load(saved.tensors["tally"])

@@ -29,9 +29,9 @@ def trainer_of(recipe: Recipe, data: Dataset | Stream, device: torch.device, ran
     """Return the trainer of a recipe.
 
     Arguments:
-        recipe: Resolved.
-        data: The training split.
-        device: Where to train.
+        recipe: The resolved recipe to train.
+        data: Images of the training split.
+        device: Device to train on.
         ranks: The processes that train together; one unless given.
     """
     return TRAINERS[trains(recipe)](recipe, data, device, ranks)

@@ -146,9 +146,8 @@ class Scoring:
             "candidates": len(self.scored),
             "reference": self.yardstick.identity,
         }
-        groups = {"network": dict(trainer.network.state_dict())}
-        groups |= {f"ema-{name}": weights for name, weights in trainer.averages.weights.items()}
-        tensors = trainer.averages.held.gathered(groups)
+        network = dict(trainer.network.state_dict())
+        tensors = trainer.averages.held.gathered({"network": network, **trainer.averages.tensors()})
         if not trainer.ranks.first:
             return
         state = {

@@ -41,12 +41,11 @@ def hook(trainer: Steps, context: RunContext) -> Hook | None:
     def keep(trainer: Steps, taken: StepTaken) -> None:
         if not taken.passed_part(ema.snapshots):
             return
-        names = [name for name in trainer.averages.weights if f"ema-{name}".startswith(GROUP)]
-        # of all ranks, so all call it
-        tensors = trainer.averages.held.gathered({f"ema-{name}": trainer.averages.weights[name] for name in names})
+        powers = {name: w for name, w in trainer.averages.tensors().items() if name.startswith(GROUP)}
+        tensors = trainer.averages.held.gathered(powers)  # of all ranks, so all call it
         if not trainer.ranks.first or trainer.step in checkpoint.steps(folder):
             return  # the latter at the end of a run that is started again
-        widths = [name.removeprefix(GROUP.removeprefix("ema-")) for name in names]
+        widths = [name.removeprefix(GROUP) for name in powers]
         recipe = trainer.recipe.to_json()
         state = {"seen": trainer.seen, "step": trainer.step, "averages": widths, "recipe": recipe}
         checkpoint.save(folder, trainer.step, tensors, state, keep=ALL, fingerprint=context.fingerprint)
