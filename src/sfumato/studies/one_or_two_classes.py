@@ -51,19 +51,15 @@ def one_or_two_classes(scale: str) -> Study:
         "both": override(both, ["objective.label_dropout=0"]),
         "unlabelled": only(base, (first, second), False),
     }
+    labels = {"first": first, "second": second}
     rows = [
-        Row(f"{name}: alone", runs[name], run=name, judge=OneClass(label, asked=False))
-        for name, label in (("first", first), ("second", second))
-    ]
-    rows += [
-        Row(f"{name}: asked of both", runs["both"], run="both", judge=OneClass(label))
-        for name, label in (("first", first), ("second", second))
-    ]
-    rows += [
+        *(Row(f"{k}: alone", runs[k], run=k, judge=OneClass(label, asked=False)) for k, label in labels.items()),
+        *(Row(f"{k}: asked of both", runs["both"], run="both", judge=OneClass(label)) for k, label in labels.items()),
         Row("both: conditional", runs["both"], run="both"),
         Row("both: unlabelled", runs["unlabelled"], run="unlabelled"),
     ]
     rows = [replace(row, paper=PAPER.get(row.name)) for row in rows]
+    claim = "{0} asked of two classes scores below {0} alone"
     return Study(
         name="one-or-two-classes",
         scale=scale,
@@ -74,18 +70,9 @@ def one_or_two_classes(scale: str) -> Study:
         metrics=("kid", "fd"),
         n=n,
         seeds=seeds,
-        orderings=(
-            Ordering(
-                f"{first} asked of two classes scores below {first} alone",
-                ("first: asked of both", "first: alone"),
-                "kid",
-                SOURCE,
-            ),
-            Ordering(
-                f"{second} asked of two classes scores below {second} alone",
-                ("second: asked of both", "second: alone"),
-                "kid",
-            ),
+        orderings=tuple(
+            Ordering(claim.format(label), (f"{k}: asked of both", f"{k}: alone"), "kid", source)
+            for (k, label), source in zip(labels.items(), (SOURCE, ""))
         ),
         paper=f"{SOURCE}: FID on cats and frogs of CIFAR-10, 1,000 images, unequal steps",
         pictures=sheets,

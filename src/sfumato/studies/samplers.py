@@ -65,6 +65,12 @@ def _rows(recipe: Recipe, budgets: Sequence[int]) -> Iterator[Row]:
             yield Row(f"{name}, {budget} calls", recipe, chosen, run="edm", line=name)
 
 
+def _lower(budget: int, low: str, high: str, source: str) -> Ordering:
+    named = {"dpmpp": "DPM-Solver++", "heun": "Heun", "euler": "Euler"}
+    claim = f"at {budget} calls, {named[low]} scores lower than {named[high]}"
+    return Ordering(claim, (f"{low}, {budget} calls", f"{high}, {budget} calls"), source=source)
+
+
 def samplers(scale: str) -> Study:
     """Sample one trained EDM run by every sampler at 5 to 50 calls: a curve and a table.
 
@@ -83,21 +89,9 @@ def samplers(scale: str) -> Study:
         rows=tuple(_rows(edm(scale), budgets)),
         n=n,
         orderings=(
-            Ordering(
-                f"at {few} calls, DPM-Solver++ scores lower than Euler",
-                (f"dpmpp, {few} calls", f"euler, {few} calls"),
-                source="Lu et al. 2022",
-            ),
-            Ordering(
-                f"at {few} calls, DPM-Solver++ scores lower than Heun",
-                (f"dpmpp, {few} calls", f"heun, {few} calls"),
-                source="Lu et al. 2022",
-            ),
-            Ordering(
-                f"at {many} calls, Heun scores lower than Euler",
-                (f"heun, {many} calls", f"euler, {many} calls"),
-                source="Karras et al. 2022",
-            ),
+            _lower(few, "dpmpp", "euler", "Lu et al. 2022"),
+            _lower(few, "dpmpp", "heun", "Lu et al. 2022"),
+            _lower(many, "heun", "euler", "Karras et al. 2022"),
             Ordering(
                 f"DDIM improves with calls, {many} to {few}",
                 tuple(f"ddim, {b} calls" for b in budgets[::-1]),

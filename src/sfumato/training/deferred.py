@@ -95,7 +95,7 @@ class Deferred:
         for optimizer in self.optimizers:
             del optimizer.found_inf  # type: ignore[attr-defined]
         self.settle()
-        self.open = ask(step, samples, good, lambda: take_back(noted))
+        self.open = Question(step, samples, *sent(good), lambda: take_back(noted))
         return self.watch.run == 0
 
     def settle(self) -> None:
@@ -114,19 +114,12 @@ class Deferred:
         self.open = None
 
 
-def ask(step: int, samples: range, good: Tensor, taken_back: Callable[[], None]) -> Question:
-    """Send an answer to the host, without waiting for it.
-
-    Arguments:
-        step: Number of the step.
-        samples: Positions of its samples.
-        good: Whether it was finite, a bool () on the device.
-        taken_back: Corrects the host's own counts if the step was not taken.
-    """
-    if good.device.type != "cuda":
-        return Question(step, samples, good.clone(), lambda: None, taken_back)
+def sent(answer: Tensor) -> tuple[Tensor, Callable[[], None]]:
+    """Send an answer, a bool (), to the host without waiting for it; return it there, and what waits until it is."""
+    if answer.device.type != "cuda":
+        return answer.clone(), lambda: None
     there = torch.empty((), dtype=torch.bool, pin_memory=True)
-    there.copy_(good, non_blocking=True)
+    there.copy_(answer, non_blocking=True)
     event = torch.cuda.Event()
     event.record()
-    return Question(step, samples, there, event.synchronize, taken_back)
+    return there, event.synchronize
