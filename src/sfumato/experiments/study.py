@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
-from sfumato.core.find import UnknownNameError, entries, nearest
+from sfumato.core.find import UnknownNameError, entries, find_named, nearest
 from sfumato.metrics.score import Score, find_metric
 from sfumato.runs.recipe import Recipe, differences, override
 
@@ -267,7 +267,7 @@ class Study:
 
 def studies() -> dict[str, Callable[..., Study]]:
     """Return every study by name."""
-    return entries("studies")
+    return entries("study")
 
 
 def slug(name: str) -> str:
@@ -301,12 +301,13 @@ def find_study(name: str, scale: str) -> Study:
         UnknownNameError: For an unknown study; the nearest is offered.
         StudyError: For a size it does not have.
     """
-    known, key = studies(), name.replace("_", "-")
-    if key not in known:
+    known = studies()
+    if ":" not in name and name.replace("_", "-") not in known:
         raise UnknownNameError(nearest("study", name, known))
     if scale not in SCALES:
         raise StudyError(nearest("scale", scale, SCALES))
-    return known[key](scale)
+    found: Study = find_named("study", name)(scale)
+    return found
 
 
 def at(scale: str, sizes: Mapping[str, Setting]) -> Setting:

@@ -119,9 +119,7 @@ def train(
             f"({facts['kernels']} kernels, {'compiled' if facts['compiled'] else 'not compiled'}; "
             f"{time.monotonic() - began:.1f} s to get ready)"
         )
-    trackers = tuple(
-        find("training.trackers", name)(folder, recipe) for name in (recipe.train.track if ranks.first else ())
-    )
+    trackers = tuple(find("tracker", name)(folder, recipe) for name in (recipe.train.track if ranks.first else ()))
     context = RunContext(folder, root, fingerprint, trackers, on_sheet)
     hooks = hooks_of(trainer, context)
     metrics = folder / "metrics.jsonl" if ranks.first else os.devnull
