@@ -7,6 +7,7 @@ matrix products; with the micro-batch fixed it is exact.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.core.denoiser import NULL, Counted, Denoiser, Sampler, State
+from sfumato.core.find import UnknownNameError, nearest
 from sfumato.core.images import to_uint8
 from sfumato.core.level import Level, like
 from sfumato.core.noise import SamplingNoise
@@ -278,3 +280,50 @@ def check_labels(labels: Tensor | None, count: int, classes: int) -> Tensor | No
 def balanced_labels(count: int, classes: int, start: int = 0) -> Tensor | None:
     """Return the uniform class prior without sampling noise: label of seed i = i mod classes. None if unlabelled."""
     return torch.arange(start, start + count) % classes if classes else None
+
+
+def classes_named(wanted: str | Sequence[str | int] | None, known: Sequence[str]) -> list[int] | None:
+    """Return the labels of the classes that a person asks for.
+
+    Arguments:
+        wanted: Names and numbers, in a list or in a text with commas between them; None or
+            nothing for every class, "none" for no class. -1 among others stands for no class.
+        known: Names of the model's classes; () if it is unlabelled.
+
+    Returns:
+        Labels in [-1, classes); None if no class is to be given.
+
+    Raises:
+        UnknownNameError: For a name the model does not know.
+        ValueError: For a number out of range, or any class of a model that was trained without labels.
+
+    >>> classes_named("bag, 0", ("coat", "bag")), classes_named(["bag", 0], ("coat", "bag"))
+    ([1, 0], [1, 0])
+    >>> classes_named(None, ("coat", "bag")), classes_named("none", ("coat",)), classes_named(None, ())
+    ([0, 1], None, None)
+    """
+    if not wanted:
+        return list(range(len(known))) or None
+    if isinstance(wanted, str) and wanted.lower() == "none":
+        return None
+    labels = []
+    for word in wanted.split(",") if isinstance(wanted, str) else map(str, wanted):
+        word = word.strip()
+        if word in known:
+            labels.append(list(known).index(word))
+        elif re.fullmatch(r"-?\d{1,9}", word):
+            labels.append(int(word))
+        elif known:
+            raise UnknownNameError(nearest("class", word, known))
+    check_labels(torch.tensor(labels, dtype=torch.int64), len(labels), len(known))
+    return labels
+
+
+def in_turn(seeds: Sequence[int], chosen: Sequence[int] | None) -> Tensor | None:
+    """Return a label per seed, int64 (B,): the chosen classes in turn, a function of the seed alone; None for none."""
+    return None if chosen is None else torch.tensor([chosen[seed % len(chosen)] for seed in seeds], dtype=torch.int64)
+
+
+def class_name(label: int, known: Sequence[str]) -> str:
+    """Return the name of a label; -1 is "no class"."""
+    return known[label] if label != NULL else "no class"

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sfumato.runs.guided import guide, weak_of, words
+from sfumato.runs.guided import guide, weak_of
+from sfumato.runs.making import guides
 from sfumato.runs.recipe import RecipeError, Sample, override
 from sfumato.runs.run import Run
 
@@ -158,8 +159,8 @@ def test_encoding_refuses_what_it_cannot_walk(labelled: Path, cli) -> None:
 
 
 def test_words_and_places() -> None:
-    assert words(Sample()) == ""
-    assert "dynamic threshold 0.995" in words(Sample(threshold="dynamic"))
+    assert guides(Sample()) == []
+    assert [guide.words for guide in guides(Sample(threshold="dynamic"))] == ["dynamic threshold 0.995"]
     assert weak_of("a/b@10@raw") == ("a/b", 10, "raw")
     for text in ("", "a@1@2", "a@@raw", "a@x@y"):
         with pytest.raises(RecipeError, match="sample.autoguidance reads"):

@@ -16,17 +16,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-import torch
-
 from sfumato.app._controls import checked
 from sfumato.app._models import Model
 from sfumato.core.find import nearest
 from sfumato.runs.assemble import build_grid
 from sfumato.runs.recipe import Part, Sample, override
-from sfumato.sources import check_labels
+from sfumato.sources import classes_named, in_turn
 
 SEEDS = 2**53  # a browser's numbers are exact below
-GUIDANCE = 100.0
+GUIDANCE = 100.0  # largest absolute weight
+LONGEST = 100  # characters of a class's name
 
 
 class RequestError(ValueError):
@@ -174,19 +173,10 @@ def _labels(label: Any, seeds: Sequence[int], ways: Sequence[Way]) -> tuple[int,
     classes = ways[0].model.run.classes
     if any(way.model.run.classes != classes for way in ways) and label != "none":
         raise RequestError("The two runs know different classes, so only images without a class can be compared.")
-    if label == "none" or (label == "each" and not classes):
-        return None
-    if label == "each":
-        return tuple(seed % len(classes) for seed in seeds)
-    if isinstance(label, str):
-        if label not in classes:
-            raise RequestError(nearest("class", label[:40], [*classes, "each", "none"]))
-        label = classes.index(label)
-    if isinstance(label, bool) or not isinstance(label, int) or abs(label) > SEEDS:
+    if isinstance(label, bool) or not isinstance(label, str | int) or len(str(label)) > LONGEST:
         raise RequestError(f'label is "each", "none", a class or its number; got {_short(label)}.')
-    chosen = (label,) * len(seeds)
-    check_labels(torch.tensor(chosen), len(seeds), len(classes))
-    return chosen
+    labels = in_turn(seeds, classes_named("" if label == "each" else str(label), classes))
+    return None if labels is None else tuple(labels.tolist())
 
 
 def _short(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Number, Text, class_list, device_named
+from sfumato.cli._arguments import Count, Folder, Name, Number, Text, device_named
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -126,7 +126,7 @@ def _images(
     from sfumato.codelength import file as codec
     from sfumato.core.find import OptionError
     from sfumato.runs.run import load_data
-    from sfumato.sources import check_labels
+    from sfumato.sources import check_labels, classes_named
 
     known = len(model.run.classes)
     if bool(paths) == (n is not None):
@@ -138,7 +138,7 @@ def _images(
         data = data.take(n, seed=0)
         return data.images, data.labels if known else None, f"{n} images of {data.name} {split}"
     codes = codec.read_images(paths, model.shape)
-    picked = None if classes is None else class_list(classes, model.run.classes)
+    picked = None if classes is None else classes_named(classes, model.run.classes)
     if picked is None:
         return codes, None, f"{len(codes)} files"
     if len(picked) not in (1, len(codes)):

@@ -14,10 +14,8 @@ from sfumato.cli._arguments import (
     Number,
     Overrides,
     Text,
-    class_list,
     device_named,
     given,
-    labels_of,
     resettle,
     seed_list,
 )
@@ -101,26 +99,36 @@ def sample(
         if ranks.first:  # one picture is not shared
             print(f"  {again(opened, Path(like), Path(out) if out else None, where)}")
         return 0
+    from sfumato.sources import classes_named
+
     chosen = given(sampler=sampler, grid=grid, grid__steps=steps, guidance=guidance)
     opened = opened.with_recipe(resettle(opened.recipe, [*chosen, *overrides], ("sample",)))
-    picked = class_list(classes, opened.classes)
+    picked = classes_named(classes, opened.classes)
     wanted = seed_list(seeds, n, COLUMNS * len(picked) if picked and len(picked) <= MOST_ROWS else SHEET)
     walk = opened.diffusion(use=use, device=own) if strip or gif else None
     source = walk or opened.source(use=use, device=own)
     if images is not None:
         _write_images(opened, source, wanted, picked, Path(images), use, where, ranks)
         return 0
-    target = Path(out) if out else opened.path / "samples" / f"{_stem(opened, use)}.png"
-    print(f"  {draw_sheet(opened, source, wanted, picked, target, ranks)}")
+    stem = opened.making(use).stem(opened.recipe.ema.use)
+    target = Path(out) if out else opened.path / "samples" / f"{stem}.png"
+    print(f"  {draw_sheet(opened, source, wanted, picked, target, use=use, ranks=ranks)}")
     if ranks.first and walk is not None:
         shown = wanted[:MOST_ROWS] if seeds or n else wanted[:STRIP]
-        for path in draw_walk(opened, walk, shown, picked, target, strip=strip, gif=gif):
+        for path in draw_walk(opened, walk, shown, picked, target, use=use, strip=strip, gif=gif):
             print(f"  {path}")
     return 0
 
 
 def draw_sheet(
-    run: Run, source: Maker, seeds: list[int], picked: list[int] | None, target: Path, ranks: Ranks | None = None
+    run: Run,
+    source: Maker,
+    seeds: list[int],
+    picked: list[int] | None,
+    target: Path,
+    *,
+    use: str | None = None,
+    ranks: Ranks | None = None,
 ) -> Path:
     """Draw a sheet with a row per class, or rows of eight without classes, and return its path.
 
@@ -130,6 +138,7 @@ def draw_sheet(
         seeds: One per image.
         picked: Classes taken in turn; None for none.
         target: Path of the PNG.
+        use: The average of the weights; None for the recipe's choice.
         ranks: The processes that make the images; the first draws. One unless given.
 
     Raises:
@@ -141,23 +150,25 @@ def draw_sheet(
     from sfumato.processes.ranks import Ranks
     from sfumato.report.save import save
     from sfumato.report.sheet import sheet
-    from sfumato.sources import check_labels
+    from sfumato.sources import in_turn
 
-    ranks = ranks or Ranks()
-    labels = check_labels(labels_of(seeds, picked), len(seeds), source.classes)
+    ranks, labels = ranks or Ranks(), in_turn(seeds, picked)
     hidden = None if ranks.first else True
     with tqdm(total=len(seeds), unit="img", desc="  sampling", leave=False, disable=hidden) as bar:
         made = images_of_all(ranks, source, seeds, labels, progress=bar.update)
     if not ranks.first:
         return target
     order, columns, names = _by_class(run, len(seeds), labels)
-    picture = sheet(made[order], columns, row_labels=names, seeds=seeds, title=run.recipe.name, caption=caption(run))
+    words = run.making(use).sentence
+    picture = sheet(made[order], columns, row_labels=names, seeds=seeds, title=run.recipe.name, caption=words)
     return save(picture, target)
 
 
 def _by_class(run: Run, count: int, labels: Tensor | None) -> tuple[Tensor, int, list[str]]:
     """Return (order of the images, columns, row labels) of a sheet whose rows hold one class each, if they can."""
     import torch
+
+    from sfumato.sources import class_name
 
     if labels is None:
         return torch.arange(count), COLUMNS, []
@@ -166,12 +177,21 @@ def _by_class(run: Run, count: int, labels: Tensor | None) -> tuple[Tensor, int,
     columns = next(c for c in range(min(each, 2 * COLUMNS), 0, -1) if each % c == 0)
     if not bool((counts == each).all()) or columns < min(each, COLUMNS // 2):
         return torch.arange(count), COLUMNS, []
-    names = [name for label in found.tolist() for name in [_class_name(run, label), *[""] * (each // columns - 1)]]
+    names = [class_name(label, run.classes) for label in found.tolist()]
+    names = [line for name in names for line in (name, *[""] * (each // columns - 1))]
     return labels.argsort(stable=True), columns, names
 
 
 def draw_walk(
-    run: Run, source: Diffusion, seeds: list[int], picked: list[int] | None, target: Path, *, strip: bool, gif: bool
+    run: Run,
+    source: Diffusion,
+    seeds: list[int],
+    picked: list[int] | None,
+    target: Path,
+    *,
+    use: str | None = None,
+    strip: bool,
+    gif: bool,
 ) -> list[Path]:
     """Draw how images emerge, as a strip, an animation or both, beside `target`; return their paths.
 
@@ -181,47 +201,25 @@ def draw_walk(
         seeds: One per row.
         picked: Classes taken in turn; None for none.
         target: Path of the sheet; "-strip" and ".gif" follow its stem.
-        strip: Draw the strip.
-        gif: Draw the animation.
+        use: The average of the weights; None for the recipe's choice.
+        strip: Whether to draw the strip.
+        gif: Whether to draw the animation.
     """
     from sfumato.report import strip as walks
     from sfumato.report.save import save
+    from sfumato.sources import class_name, in_turn
 
-    labels = labels_of(seeds, picked)
+    labels = in_turn(seeds, picked)
     paths = []
     if strip:
-        names = () if labels is None else [_class_name(run, int(label)) for label in labels]
-        picture = walks.strip(source, seeds, labels, row_labels=names, title=run.recipe.name, caption=caption(run))
+        names = () if labels is None else [class_name(int(label), run.classes) for label in labels]
+        words = run.making(use).sentence
+        picture = walks.strip(source, seeds, labels, row_labels=names, title=run.recipe.name, caption=words)
         paths.append(save(picture, target.with_name(f"{target.stem}-strip.png")))
     if gif:
         paths.append(target.with_suffix(".gif"))
         walks.gif(source, seeds, labels, paths[-1], title=run.recipe.name)
     return paths
-
-
-def caption(run: Run) -> str:
-    """Say how a run's images are made."""
-    made = run.making
-    on = f" on {made['grid']}" if made["grid"] else ""
-    guided = f", {made['guided']}" if made["guided"] else ""
-    return f"{made['sampler']}{on}{guided}, {run.checkpoint.state['seen']:,} training images."
-
-
-def _class_name(run: Run, label: int) -> str:
-    return run.classes[label] if 0 <= label < len(run.classes) else "no class"
-
-
-def _stem(run: Run, use: str | None) -> str:
-    settings = run.recipe.sample
-    steps = settings.grid.options.get("steps")
-    words = [f"{run.checkpoint.state['seen']:09d}"]
-    words += [settings.sampler.name, settings.grid.name] if run.making["grid"] else ["generator"]
-    words += [f"{steps}"] * (steps is not None) + [f"w{settings.guidance:g}"] * (settings.guidance != 1)
-    words += ["by-class"] * bool(settings.guidance_by_class)
-    words += [f"auto{settings.autoguidance_weight:g}"] * (settings.autoguidance is not None)
-    words += [settings.threshold] * (settings.threshold != "none")
-    words += [f"s{settings.classifier_scale:g}"] * (settings.classifier is not None)
-    return "-".join(words + ([use] if use else []))
 
 
 def _write_images(
@@ -238,11 +236,11 @@ def _write_images(
 
     from sfumato.report.seed_folder import fill
     from sfumato.report.signature import settings_of
-    from sfumato.sources import check_labels
+    from sfumato.sources import in_turn
 
-    labels = check_labels(labels_of(seeds, picked), len(seeds), source.classes)
+    labels = in_turn(seeds, picked)
     settings = settings_of(run.recipe.to_json(), run.checkpoint.path, use or run.recipe.ema.use, device)
     hidden = None if ranks.first else True
     with tqdm(total=len(seeds), unit="img", desc="  sampling", leave=False, disable=hidden) as bar:
-        written = fill(folder, source, seeds, labels, settings, bar.update, ranks)
+        written = fill(folder, source, seeds, labels, settings, bar.update, ranks, run.making(use).sentence)
     print(f"  {folder}: {written} images written, {len(seeds) - written} were there.")

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from sfumato.pictures._ask import labels_of, seeds_of
+from sfumato.pictures._ask import seeds_of
 from sfumato.report.strip import gif
 from sfumato.runs.run import Run
+from sfumato.sources import classes_named, in_turn
 
 
 def animation(
@@ -40,7 +41,7 @@ def animation(
         gif(
             run.diffusion(device=device),
             seeds,
-            labels_of(run, seeds, classes),
+            in_turn(seeds, classes_named(classes, run.classes)),
             path,
             columns=columns,
             seconds=seconds,

@@ -1,16 +1,23 @@
-"""How varied the images of one class are: this run, others (a GAN, say), and the training images, side by side."""
+"""Many images of one class by several makers, block beside block: a maker that repeats itself is seen at a glance.
+
+Fidelity can be judged on one image, variety only on many of one kind. The same class, as many images of each maker and
+as many of the training set, all as they came.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from PIL.Image import Image
+from PIL import Image
 from torch import Tensor
 
-from sfumato.pictures._ask import numbers, seeds_of
-from sfumato.report import diversity as draw
+from sfumato.pictures._ask import seeds_of
+from sfumato.report._canvas import Frame, draw
+from sfumato.report.sheet import choice
 from sfumato.runs.run import Run, load_data
+from sfumato.sources import class_name, classes_named
 
 
 def diversity(
@@ -23,7 +30,7 @@ def diversity(
     first: int = 0,
     root: Path | None = None,
     device: str = "cpu",
-) -> Image:
+) -> Image.Image:
     """Many images of one class by this run, by others and of the training set: who repeats itself?
 
     Arguments:
@@ -38,8 +45,8 @@ def diversity(
     """
     seeds = seeds_of(each, first)
     runs = [run, *(Run.open(place.strip()) for place in against.split(",") if place.strip())]
-    picked = numbers(run, label)
-    kind = None if picked is None else run.classes[picked[0]]
+    picked = classes_named(label, run.classes)
+    kind = None if picked is None else class_name(picked[0], run.classes)
     data = load_data(run.recipe, "train", root)
     data = data.take(len(data), seed=0)
     real = data.images
@@ -56,12 +63,12 @@ def diversity(
                 f"{len(one.classes)} classes against {run.recipe.shape}, {len(run.classes)}. A diversity sheet "
                 "compares runs on one set of data."
             )
-        asked = None if kind is None else torch.full((each,), run.classes.index(kind))
+        asked = None if picked is None else torch.full((each,), picked[0])
         name = f"{one.path.name} ({len(sides) + 1})" if one.path.name in sides else one.path.name
         sides[name] = one.source(device=device)(seeds, asked)
-        words.append(f"{name}: {how(one)}.")
+        words.append(f"{name}: {one.making().sentence}")
     sides["training images"] = real[:each]
-    return draw.diversity(
+    return drawing(
         sides,
         across,
         seeds=seeds,
@@ -70,8 +77,35 @@ def diversity(
     )
 
 
-def how(run: Run) -> str:
-    """Say how a run's images are made, in a few words."""
-    making = run.making
-    guided = f", guidance {making['guidance']:g}" if making["guidance"] != 1 else ""
-    return f"{making['sampler']}{' on ' + making['grid'] if making['grid'] else ''}{guided}"
+def drawing(
+    sides: Mapping[str, Tensor],
+    across: int = 4,
+    *,
+    seeds: Sequence[int] | None = None,
+    title: str = "",
+    caption: str = "",
+) -> Image.Image:
+    """Put the images of several makers side by side, a block of columns each.
+
+    Arguments:
+        sides: Name of a maker -> its images, uint8 (B, C, H, W), the same shape for all.
+        across: Images per row of a block, a divisor of B.
+        seeds: Of the samples, the same for every maker.
+        title: Above the sheet.
+        caption: Follows the statement on the seeds.
+
+    Returns:
+        RGB picture.
+
+    Raises:
+        ValueError: If the shapes differ, or the images do not fill the rows.
+    """
+    shapes = {name: tuple(images.shape) for name, images in sides.items()}
+    if len(set(shapes.values())) != 1:
+        raise ValueError(f"A diversity sheet holds as many images of every maker, of one shape; got {shapes}.")
+    count, *shape = next(iter(shapes.values()))
+    if across < 1 or count % across:
+        raise ValueError(f"The images fill rows of `across` images; got {count} images for rows of {across}.")
+    blocks = [images.cpu().reshape(count // across, across, *shape) for images in sides.values()]
+    frame = Frame(title=title, columns=list(sides), caption=f"{choice(seeds, False)} {caption}".strip(), block=across)
+    return draw(torch.stack(blocks, 1).flatten(0, 2), across * len(blocks), frame)[0]

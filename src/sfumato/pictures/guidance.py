@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from PIL.Image import Image
 
-from sfumato.pictures._ask import made_by, numbers, seeds_of
+from sfumato.pictures._ask import names_of, seeds_of
 from sfumato.report import sweep as draw
 from sfumato.runs.recipe import RecipeError, override
 from sfumato.runs.run import Run
+from sfumato.sources import classes_named
 
 
 def guidance(
@@ -30,9 +31,11 @@ def guidance(
         classes: Class names or numbers, a row each; all if empty.
         device: Where to compute.
     """
-    picked = numbers(run, classes)
+    picked = classes_named(classes, run.classes)
     if picked is None:
-        raise RecipeError(f"{run.recipe.name} was trained without classes: there is nothing to guide towards.")
+        raise RecipeError(
+            f"{run.recipe.name} was trained without classes, or none was chosen: there is nothing to guide towards."
+        )
     plain = run.with_recipe(override(run.recipe, ["sample.guidance=1"]))
     seeds = seeds_of(each * len(picked), first)
     labels = torch.tensor([label for label in picked for _ in range(each)])
@@ -42,7 +45,7 @@ def guidance(
         labels,
         weights,
         across=each,
-        row_labels=[run.classes[label] for label in picked],
+        row_labels=names_of(run, torch.tensor(picked)),
         title=run.recipe.name,
-        caption=made_by(plain),
+        caption=plain.making().sentence,
     )

@@ -12,9 +12,10 @@ from PIL.Image import Image
 from sfumato.evaluation import cached_features
 from sfumato.metrics.features import extractor, features_of
 from sfumato.metrics.neighbours import nearest
-from sfumato.pictures._ask import labels_of, made_by, names_of, seeds_of
+from sfumato.pictures._ask import names_of, seeds_of
 from sfumato.report import neighbours as draw
 from sfumato.runs.run import Run, load_data
+from sfumato.sources import classes_named, in_turn
 
 
 def neighbours(
@@ -44,7 +45,7 @@ def neighbours(
     if not 1 <= k <= len(data):
         raise ValueError(f"The training set has {len(data)} images; got k = {k}.")
     seeds = seeds_of(n, first)
-    labels = labels_of(run, seeds, classes)
+    labels = in_turn(seeds, classes_named(classes, run.classes))
     made = run.source(device=device)(seeds, labels)
     name = "pixel"
     if space == "features":
@@ -64,5 +65,5 @@ def neighbours(
         row_labels=names_of(run, labels),
         space=name,
         title=run.recipe.name,
-        caption=f"{len(data):,} training images. {made_by(run)}",
+        caption=f"{len(data):,} training images. {run.making().sentence}",
     )

@@ -1,15 +1,19 @@
-"""Real images beside generated ones, row by class."""
+"""Real images at the left, generated ones at the right, row by class: the honest side-by-side."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from PIL.Image import Image
+from PIL import Image
+from torch import Tensor
 
-from sfumato.pictures._ask import MOST_ROWS, made_by, numbers, seeds_of
-from sfumato.report import real_against_generated as draw
+from sfumato.pictures._ask import MOST_ROWS, names_of, seeds_of
+from sfumato.report._canvas import Frame, draw
+from sfumato.report.sheet import choice
 from sfumato.runs.run import Run, load_data
+from sfumato.sources import classes_named
 
 
 def real_against_generated(
@@ -21,7 +25,7 @@ def real_against_generated(
     split: str = "test",
     root: Path | None = None,
     device: str = "cpu",
-) -> Image:
+) -> Image.Image:
     """Real images at the left, generated ones at the right, a row per class.
 
     Arguments:
@@ -35,19 +39,19 @@ def real_against_generated(
     """
     data = load_data(run.recipe, split, root)
     data = data.take(len(data), seed=0)
-    picked = numbers(run, classes)
+    picked = classes_named(classes, run.classes)
     if picked is None or data.labels is None:
         rows: list[int] = list(range(8))
         real, labels, names = data.images[: 8 * each], None, []
     else:
         rows = picked[:MOST_ROWS]
         real = torch.cat([data.images[data.labels == label][:each] for label in rows])
-        labels, names = torch.tensor(rows).repeat_interleave(each), [run.classes[label] for label in rows]
+        labels, names = torch.tensor(rows).repeat_interleave(each), names_of(run, torch.tensor(rows))
     if len(real) != each * len(rows):
         raise ValueError(f"{data.name} {split} has not {each} images of every class. Take a smaller `each`.")
     seeds = seeds_of(each * len(rows), first)
     made = run.source(device=device)(seeds, labels)
-    return draw.real_against_generated(
+    return drawing(
         real,
         made,
         each,
@@ -55,5 +59,51 @@ def real_against_generated(
         row_labels=names,
         names=(f"real ({split})", "generated"),
         title=run.recipe.name,
-        caption=f"Real: the first of a seeded draw. {made_by(run)}",
+        caption=f"Real: the first of a seeded draw. {run.making().sentence}",
     )
+
+
+def drawing(
+    real: Tensor,
+    generated: Tensor,
+    across: int = 8,
+    *,
+    seeds: Sequence[int] | None = None,
+    curated: bool = False,
+    row_labels: Sequence[str] = (),
+    names: tuple[str, str] = ("real", "generated"),
+    title: str = "",
+    caption: str = "",
+) -> Image.Image:
+    """Put real and generated images side by side.
+
+    Arguments:
+        real: uint8, shape (B, C, H, W), along rows.
+        generated: The same shape; image i of the same class as real[i], if there are classes.
+        across: Images per row on either side, a divisor of B.
+        seeds: Of the generated images.
+        curated: Whether the generated images were picked among others.
+        row_labels: One per row.
+        names: Of the two sides.
+        title: Above the sheet.
+        caption: Follows the statement on the seeds.
+
+    Returns:
+        RGB picture.
+
+    Raises:
+        ValueError: If the two sides differ in shape or do not fill the rows.
+    """
+    if real.shape != generated.shape:
+        raise ValueError(
+            f"Both sides hold images of one shape: got {tuple(real.shape)} real and {tuple(generated.shape)} generated."
+        )
+    if across < 1 or len(real) % across:
+        raise ValueError(f"The images fill rows of `across` images; got {len(real)} images for rows of {across}.")
+    shape = (len(real) // across, across, *real.shape[1:])
+    images = torch.cat((real.cpu().reshape(shape), generated.cpu().reshape(shape)), 1).flatten(0, 1)
+    said = choice(seeds, curated)
+    said = said if curated else said[:1].lower() + said[1:]
+    words = f"{names[1].capitalize()}: {said} {caption}".strip() if said else caption
+    frame = Frame(title=title, rows=row_labels, columns=names, caption=words, block=across)
+    return draw(images, 2 * across, frame)[0]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 from PIL.Image import Image
 
-from sfumato.pictures._ask import MOST_ROWS, made_by, numbers, seeds_of
+from sfumato.pictures._ask import MOST_ROWS, names_of, seeds_of
 from sfumato.report import sheet as draw
 from sfumato.runs.run import Run
+from sfumato.sources import classes_named
 
 
 def sheet(run: Run, *, each: int = 8, first: int = 0, classes: str = "", device: str = "cpu") -> Image:
@@ -19,12 +21,10 @@ def sheet(run: Run, *, each: int = 8, first: int = 0, classes: str = "", device:
         classes: Class names or numbers, separated by commas; all if empty.
         device: Where to compute.
     """
-    import torch
-
-    picked = numbers(run, classes)
+    picked = classes_named(classes, run.classes)
     rows = 8 if picked is None else min(len(picked), MOST_ROWS)
     seeds = seeds_of(each * rows, first)
-    labels = None if picked is None else torch.tensor([label for label in picked[:rows] for _ in range(each)])
-    images = run.source(device=device)(seeds, labels)
-    names = () if picked is None else [run.classes[label] for label in picked[:rows]]
-    return draw.sheet(images, each, row_labels=names, seeds=seeds, title=run.recipe.name, caption=made_by(run))
+    shown = None if picked is None else torch.tensor(picked[:rows])
+    images = run.source(device=device)(seeds, None if shown is None else shown.repeat_interleave(each))
+    names = names_of(run, shown)
+    return draw.sheet(images, each, row_labels=names, seeds=seeds, title=run.recipe.name, caption=run.making().sentence)

@@ -6,9 +6,10 @@ from typing import Literal
 
 from PIL.Image import Image
 
-from sfumato.pictures._ask import labels_of, made_by, names_of, seeds_of
+from sfumato.pictures._ask import names_of, seeds_of
 from sfumato.report import strip as draw
 from sfumato.runs.run import Run
+from sfumato.sources import classes_named, in_turn
 
 
 def strip(
@@ -33,7 +34,7 @@ def strip(
         device: Where to compute.
     """
     seeds = seeds_of(n, first)
-    labels = labels_of(run, seeds, classes)
+    labels = in_turn(seeds, classes_named(classes, run.classes))
     source = run.diffusion(device=device)
     return draw.strip(
         source,
@@ -43,5 +44,5 @@ def strip(
         what,
         row_labels=names_of(run, labels),
         title=run.recipe.name,
-        caption=made_by(run),
+        caption=run.making().sentence,
     )

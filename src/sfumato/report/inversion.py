@@ -21,7 +21,7 @@ from torch import Tensor
 from sfumato.core.images import to_float, to_uint8
 from sfumato.core.level import like
 from sfumato.report._canvas import Frame, draw
-from sfumato.report._latents import decode, encode_at
+from sfumato.report.latents import decode, encode_at
 from sfumato.report.table import Row
 from sfumato.samplers.ddim import encode
 from sfumato.sources import Diffusion

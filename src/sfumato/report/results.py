@@ -24,6 +24,7 @@ from typing import Any
 
 from sfumato.report.save import command_in
 from sfumato.report.table import Cell, Row, Value
+from sfumato.runs.making import Making
 
 Result = Mapping[str, Any]
 LOWER = ("FD", "FID", "sFID", "KID", "bits/dim")  # is better
@@ -172,12 +173,18 @@ def compared(results: Sequence[Result]) -> list[list[Row]]:
                     "n": score.get("n"),
                     "m": score.get("m"),
                     "NFE": facts.get("nfe"),
-                    "sampler": facts.get("sampler"),
+                    "made by": made_by(facts),
                     "protocol": key,
                 }
             )
         groups.append(rows)
     return groups
+
+
+def made_by(facts: Mapping[str, Any]) -> str | None:
+    """Return the sentence that says how the images of a result were made; None if its provenance does not."""
+    made = Making.from_json(facts)
+    return None if made is None else made.sentence
 
 
 def _beyond(a: Sequence[float], b: Sequence[float], sign: int) -> bool:

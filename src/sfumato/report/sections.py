@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from sfumato.report import curves
 from sfumato.report.plot import Series
-from sfumato.report.results import Result, command_of, compared, path_of, rows_of, score_rows, size_matched
+from sfumato.report.results import Result, command_of, compared, made_by, path_of, rows_of, score_rows, size_matched
 from sfumato.report.save import description, encode
 from sfumato.report.table import Cell, Row, header, numeric, show
 from sfumato.report.training import training_curves
@@ -293,15 +293,17 @@ def _place_curve(
         return
     uri = f"data:image/png;base64,{base64.b64encode(encode(figure)).decode()}"
     words = f"{prefix}{numbers.get('caption') or name.replace('_', ' ')}"
-    made_by = str(numbers.get("command") or command_of(result))
-    section.pictures.append(Picture(uri, words, words, made_by, str(numbers.get("protocol_id") or ""), True))
+    command, protocol = str(numbers.get("command") or command_of(result)), str(numbers.get("protocol_id") or "")
+    section.pictures.append(Picture(uri, words, words, command, protocol, True))
 
 
 def _facts(result: Result) -> list[Row]:
     rows: list[Row] = []
     for score in result["scores"]:
         rows += [{"fact": f"flag of {score['name']}", "value": str(flag)} for flag in score.get("flags") or []]
-    for key, value in (result.get("provenance") or {}).items():
+    facts = result.get("provenance") or {}
+    rows += [{"fact": "made by", "value": words}] if (words := made_by(facts)) else []
+    for key, value in facts.items():
         if isinstance(value, Mapping):
             rows += [{"fact": f"{key} · {inner}", "value": _plain(v)} for inner, v in value.items()]
         else:

@@ -37,6 +37,7 @@ def fill(
     settings: Mapping[str, Any],
     progress: Callable[[int], None] | None = None,
     ranks: Ranks = Ranks(),
+    words: str = "",
 ) -> int:
     """Write the images of the seeds that are missing.
 
@@ -48,6 +49,7 @@ def fill(
         settings: JSON values that decide the images (checkpoint, sampler, grid, guidance, batch).
         progress: Told the number of images done by all processes after every block of this one.
         ranks: The processes that share the work.
+        words: How the images are made, for a person who opens one.
 
     Returns:
         How many entries were written by all processes; the others were there.
@@ -83,7 +85,7 @@ def fill(
         for i, seed in enumerate(seeds[part]):
             if seed in missing and bool(good[i]):
                 image = to_uint8(floats[i : i + 1], source.quantisation)[0].cpu()
-                _write(names[seed], image, tags[seed])
+                _write(names[seed], image, tags[seed], words)
                 written += 1
         bad += [seed for i, seed in enumerate(seeds[part]) if not bool(good[i])]
         if progress is not None:  # while this process made a block, so did the others
@@ -128,9 +130,9 @@ def _claim(folder: Path, text: str) -> None:
         )
 
 
-def _write(path: Path, image: Tensor, tag: Mapping[str, Any]) -> None:
+def _write(path: Path, image: Tensor, tag: Mapping[str, Any], words: str) -> None:
     picture = picture_of(image)
-    info = signed(picture, tag)
+    info = signed(picture, tag, words)
     partial = path.with_suffix(".tmp")
     try:
         with open(partial, "wb") as file:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from sfumato.core.classifier import NoisyClassifier
@@ -25,7 +24,7 @@ from sfumato.core.find import find
 from sfumato.guidance.cfg import weight_of
 from sfumato.guidance.classifier import gradient
 from sfumato.runs.assemble import asks, build_sampler, option
-from sfumato.runs.recipe import Recipe, RecipeError, Sample
+from sfumato.runs.recipe import Recipe, RecipeError
 
 EVERYWHERE = (0.0, math.inf)
 
@@ -87,9 +86,7 @@ def guide(
     return (denoiser, sampler) if logits is None else _by_classifier(recipe, denoiser, logits)
 
 
-def _by_classifier(
-    recipe: Recipe, denoiser: Denoiser, logits: NoisyClassifier
-) -> tuple[Denoiser, Callable[..., Any]]:
+def _by_classifier(recipe: Recipe, denoiser: Denoiser, logits: NoisyClassifier) -> tuple[Denoiser, Callable[..., Any]]:
     """Return denoiser and sampler guided by a classifier: ADM's algorithm 1 where the sampler shifts, else 2.
 
     Algorithm 2 adds to an x0 that is clipped already and not clipped again.
@@ -109,29 +106,3 @@ def _by_classifier(
 def _unlabelled(denoiser: Denoiser) -> Denoiser:
     """Return a denoiser that never hears of labels, for a classifier to tell an unlabelled model of them."""
     return lambda x, level, label=None: denoiser(x, level, None)
-
-
-def words(sample: Sample) -> str:
-    """Say in words how samples are guided; "" if they are not.
-
-    >>> words(Sample(guidance=2.0, interval=(0.2, 5.0), threshold="dynamic"))
-    'guidance 2 at nsr 0.2..5, dynamic threshold 0.995'
-    """
-    parts = []
-    ramp = "" if sample.guidance_ramp == "constant" else f" on a {sample.guidance_ramp} ramp"
-    if sample.guidance_by_class:
-        parts.append("guidance by class " + ",".join(f"{w:g}" for w in sample.guidance_by_class) + ramp)
-    elif sample.guidance != 1:
-        parts.append(f"guidance {sample.guidance:g}{ramp}")
-    if sample.autoguidance is not None:
-        where = weak_of(sample.autoguidance)
-        named = "@".join(str(v) for v in (Path(where.folder).name, where.step, where.use) if v is not None)
-        parts.append(f"autoguidance {sample.autoguidance_weight:g} by {named}")
-    if sample.interval is not None:
-        parts[-1:] = [f"{''.join(parts[-1:])} at nsr {sample.interval[0]:g}..{sample.interval[1]:g}"]
-    if sample.threshold != "none":
-        parts.append("static threshold" if sample.threshold == "static" else
-                     f"dynamic threshold {sample.threshold_quantile:g}")
-    if sample.classifier is not None:
-        parts.append(f"classifier {sample.classifier_scale:g} by {Path(sample.classifier).name}")
-    return ", ".join(parts)

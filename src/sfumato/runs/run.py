@@ -1,11 +1,13 @@
 """A run: the directory that training writes and that sampling and evaluating need no flags for.
 
+It holds:
+
     RUN/recipe.json            the resolved recipe, the data's fingerprint, hardware and versions
     RUN/metrics.jsonl          one record per log interval
     RUN/checkpoints/step-N/    see `runs.checkpoint`
     RUN/sheets/IMAGES.png      sample sheets during training
     RUN/snapshots/, averages/  power averages kept on the way, and those made of them (`runs.averages`)
-    RUN/scores.jsonl, best/    scores while training, and the best weights as a run of their own (`training.hooks.scores`)
+    RUN/scores.jsonl, best/    scores while training, and the best weights as a run (`training.hooks.scores`)
     RUN/samples/, RUN/results/ what later commands make
 """
 
@@ -27,12 +29,13 @@ from sfumato.core.find import nearest
 from sfumato.data import load
 from sfumato.data.dataset import Dataset, sigma_data
 from sfumato.data.streaming import Stream, streamed
-from sfumato.sources import Diffusion, Generated, Maker
 from sfumato.runs import averages, checkpoint
 from sfumato.runs.assemble import build_classifier, build_denoiser, build_grid, build_network, trains
 from sfumato.runs.check import check_generator, check_sampling, sampled_shape
-from sfumato.runs.guided import guide, weak_of, words
+from sfumato.runs.guided import guide, weak_of
+from sfumato.runs.making import Making
 from sfumato.runs.recipe import Recipe, RecipeError, Shape
+from sfumato.sources import Diffusion, Generated, Maker
 
 SIGMA_IMAGES = 10_000  # of a stream, from which sigma_data is estimated
 
@@ -66,7 +69,12 @@ def training_data(recipe: Recipe, root: Path | str | None = None) -> Dataset | S
     stream = None
     if whole and data.stream is not False:
         stream = streamed(
-            data.name, split="train", val=data.val, test=data.test, size=data.size, labels=data.labels,
+            data.name,
+            split="train",
+            val=data.val,
+            test=data.test,
+            size=data.size,
+            labels=data.labels,
             always=bool(data.stream),
         )
     if stream is None:
@@ -352,18 +360,14 @@ class Run:
         source = self.diffusion(device=device, denoiser=counted)
         return source, lambda: (counted.rows, 0 if source.weak is None else source.weak.rows)
 
-    @property
-    def making(self) -> dict[str, Any]:
-        """How images are made, for records and captions; a generator has no grid and no guidance."""
-        sample = self.recipe.sample
-        if trains(self.recipe) == "generator":
-            return {"sampler": "one pass of the generator", "grid": "", "guidance": 1.0, "guided": ""}
-        return {
-            "sampler": str(sample.sampler),
-            "grid": str(sample.grid),
-            "guidance": sample.guidance,
-            "guided": words(sample),
-        }
+    def making(self, use: str | None = None) -> Making:
+        """Return how images are made, for captions, file names, cards and results.
+
+        Arguments:
+            use: Which average of the weights; None for the recipe's choice.
+        """
+        origin = self.about.get("imported") or {}
+        return Making.of(self.recipe, use, self.checkpoint.state["seen"], origin.get("file", ""))
 
     def with_recipe(self, recipe: Recipe) -> Run:
         """Return the run with another recipe: other sampling or evaluation settings for the same weights."""
