@@ -173,7 +173,8 @@ def _labels(label: Any, seeds: Sequence[int], ways: Sequence[Way]) -> tuple[int,
     classes = ways[0].model.run.classes
     if any(way.model.run.classes != classes for way in ways) and label != "none":
         raise RequestError("The two runs know different classes, so only images without a class can be compared.")
-    if isinstance(label, bool) or not isinstance(label, str | int) or len(str(label)) > LONGEST:
+    number = isinstance(label, int) and not isinstance(label, bool) and abs(label) <= SEEDS
+    if not number and not (isinstance(label, str) and len(label) <= LONGEST):
         raise RequestError(f'label is "each", "none", a class or its number; got {_short(label)}.')
     labels = in_turn(seeds, classes_named("" if label == "each" else str(label), classes))
     return None if labels is None else tuple(labels.tolist())
