@@ -47,7 +47,7 @@ class Pictures:
 
     Attributes:
         images: uint8 (B, C, H, W).
-        seeds: What made each.
+        seeds: The seed of each image.
         labels: int64 (B,), or None.
         title: Stands above the sheet.
         caption: How they were made (`runs.making`).
@@ -88,7 +88,7 @@ class Model:
     """A trained model; make one with `sfumato.load`.
 
     Attributes:
-        run: Its run.
+        run: The run that it was opened from.
         use: Which average of the weights; None for the recipe's choice.
         device: Where it computes.
     """
@@ -149,9 +149,9 @@ class Model:
 
         Arguments:
             sampler: See `sfumato list samplers`.
-            steps: Of the grid.
+            steps: Steps of the grid.
             grid: See `sfumato list grids`.
-            options: Of the sampler, e.g. churn=40.
+            options: Options of the sampler, e.g. churn=40.
         """
         fields = [f"sample.sampler={sampler}", *(f"sample.sampler.{k}={v}" for k, v in options.items())]
         fields += [f"sample.grid={grid}"] if grid else []

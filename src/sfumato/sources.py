@@ -28,7 +28,7 @@ class Maker(Protocol):
     """A model that makes images: what commands ask of one, beyond `ImageSource`.
 
     Attributes:
-        shape: Of one image, (C, H, W).
+        shape: Shape of one image, (C, H, W).
         classes: Number of classes the model knows; 0 if it is unlabelled.
         batch: Images per forward pass.
         quantisation: See `core.images.to_uint8`.
@@ -43,20 +43,29 @@ class Maker(Protocol):
 
     def __call__(
         self, seeds: Sequence[int], labels: Tensor | None = None, *, progress: Callable[[int], None] | None = None
-    ) -> Tensor: ...
+    ) -> Tensor:
+        """Return uint8 images (B, C, H, W) on the CPU; `progress` is told of every finished micro-batch."""
+        done = []
+        for i in range(0, len(seeds), self.batch):
+            part = slice(i, i + self.batch)
+            images = self.floats(seeds[part], None if labels is None else labels[part])
+            done.append(to_uint8(images, self.quantisation).cpu())
+            if progress is not None:
+                progress(len(done[-1]))
+        return torch.cat(done) if done else torch.empty((0, *self.shape), dtype=torch.uint8)
 
 
-class Diffusion:
+class Diffusion(Maker):
     """Make images with a denoiser, a sampler and a grid.
 
     Arguments:
         denoiser: Any denoiser; guided ones are wrapped already.
         sampler: ``sampler(denoiser, x, grid, *, noise, label)``, options bound.
         grid: Levels from noisy to clean, shape (N + 1,).
-        shape: Of one image, (C, H, W).
+        shape: Shape of one image, (C, H, W).
         classes: Number of classes the denoiser knows; 0 if it is unlabelled.
         batch: Images per forward pass.
-        device: Where to compute.
+        device: Torch device that computes.
         quantisation: See `core.images.to_uint8`.
         weak: The weaker model that guides within `denoiser`, so that its calls can be counted; None for none.
     """
@@ -82,8 +91,8 @@ class Diffusion:
         """Yield the state after every step for one batch of seeds: the strip of the denoising, a progress bar.
 
         Arguments:
-            seeds: One per image.
-            labels: int64 (B,) in [-1, classes), or None.
+            seeds: One seed per image.
+            labels: One class per image, int64 (B,) in [-1, classes), or None for no class.
 
         Raises:
             ValueError: For labels out of range, or labels given to an unlabelled model.
@@ -98,7 +107,7 @@ class Diffusion:
             a: Seed at weight 0.
             b: Seed at weight 1.
             weights: In [0, 1], shape (B,).
-            labels: int64 (B,) in [-1, classes), or None.
+            labels: One class per image, int64 (B,) in [-1, classes), or None for no class.
         """
         start, end = (SamplingNoise([seed], self.shape, device=self.device).start() for seed in (a, b))
         noise = SamplingNoise([a] * len(weights), self.shape, device=self.device)
@@ -109,8 +118,8 @@ class Diffusion:
 
         Arguments:
             start: Unit normal noise, shape (B, C, H, W).
-            noise: Of the steps; a deterministic sampler does not use it.
-            labels: int64 (B,) in [-1, classes), or None.
+            noise: Noise of the steps; a deterministic sampler does not use it.
+            labels: One class per image, int64 (B,) in [-1, classes), or None for no class.
 
         Raises:
             ValueError: For labels out of range, or labels given to an unlabelled model.
@@ -130,22 +139,16 @@ class Diffusion:
         """Return the final images of one batch as floats, not clipped, shape (B, C, H, W)."""
         return deque(self.states(seeds, labels), maxlen=1)[0].x
 
-    def __call__(
-        self, seeds: Sequence[int], labels: Tensor | None = None, *, progress: Callable[[int], None] | None = None
-    ) -> Tensor:
-        """Return uint8 images (B, C, H, W) on the CPU; `progress` is told of every finished micro-batch."""
-        return _in_batches(self, seeds, labels, progress)
 
-
-class Generated:
+class Generated(Maker):
     """Make images with a generator: one pass each.
 
     Arguments:
         generator: Called as generator(z, label); its `latents(ids)` gives z.
-        shape: Of one image, (C, H, W).
+        shape: Shape of one image, (C, H, W).
         classes: Number of classes the generator knows; 0 if it is unlabelled.
         batch: Images per forward pass.
-        device: Where to compute.
+        device: Torch device that computes.
         quantisation: See `core.images.to_uint8`.
 
     Attributes:
@@ -171,7 +174,7 @@ class Generated:
         """Return the images of one batch as floats, shape (B, C, H, W).
 
         Arguments:
-            seeds: One per image.
+            seeds: One seed per image.
             labels: int64 (B,) in [0, classes), or None for an unlabelled generator.
 
         Raises:
@@ -186,26 +189,6 @@ class Generated:
         z = self.generator.latents(torch.as_tensor(seeds, dtype=torch.int64), device=self.device)  # type: ignore[operator]
         images: Tensor = self.generator(z, None if labels is None else labels.to(self.device))
         return images
-
-    def __call__(
-        self, seeds: Sequence[int], labels: Tensor | None = None, *, progress: Callable[[int], None] | None = None
-    ) -> Tensor:
-        """Return uint8 images (B, C, H, W) on the CPU; `progress` is told of every finished micro-batch."""
-        return _in_batches(self, seeds, labels, progress)
-
-
-def _in_batches(
-    maker: Maker, seeds: Sequence[int], labels: Tensor | None, progress: Callable[[int], None] | None
-) -> Tensor:
-    """Return a maker's images as uint8 (B, C, H, W) on the CPU, one micro-batch after the other."""
-    done = []
-    for i in range(0, len(seeds), maker.batch):
-        part = slice(i, i + maker.batch)
-        images = maker.floats(seeds[part], None if labels is None else labels[part])
-        done.append(to_uint8(images, maker.quantisation).cpu())
-        if progress is not None:
-            progress(len(done[-1]))
-    return torch.cat(done) if done else torch.empty((0, *maker.shape), dtype=torch.uint8)
 
 
 class Real:

@@ -150,13 +150,13 @@ def test_a_model_without_classes_is_not_guided(unlabelled: Path, cli) -> None:
 
 def test_a_diversity_sheet_holds_one_class_of_each_maker_as_it_came(labelled, unlabelled, tmp_path, cli, monkeypatch):
     seen = {}
-    drawn = module.drawing
+    drawn = module.blocks
 
     def spy(sides, across, **words):
         seen.update(sides=sides, **words)
         return drawn(sides, across, **words)
 
-    monkeypatch.setattr(module, "drawing", spy)
+    monkeypatch.setattr(module, "blocks", spy)
     gan = tmp_path / "gan"
     words = ["dcgan-digits", "train.images=128", "train.batch=64", "--out", gan, "--device", "cpu", "--quiet"]
     assert cli("train", *words).code == 0

@@ -8,9 +8,9 @@ from sfumato import schedules
 from sfumato.core.images import to_float, to_uint8
 from sfumato.core.noise import normal
 from sfumato.pictures import noising as noising_module
-from sfumato.pictures import real_against_generated as real_module
 from sfumato.pictures.noising import drawing as noising
 from sfumato.pictures.real_against_generated import drawing as real_against_generated
+from sfumato.report import blocks as blocks_module
 from sfumato.report._canvas import draw
 
 
@@ -28,7 +28,7 @@ def drawn(monkeypatch):
         seen.update(images=images, columns=columns, frame=frame)
         return draw(images, columns, frame, **options)
 
-    for module in (noising_module, real_module):
+    for module in (noising_module, blocks_module):
         monkeypatch.setattr(module, "draw", spy)
     return seen
 

@@ -7,8 +7,8 @@ from PIL import Image
 from sfumato.core.exact import Gaussian, GaussianMixture
 from sfumato.core.level import Level
 from sfumato.guidance.cfg import cfg
+from sfumato.report import blocks as blocks_module
 from sfumato.report import neighbours as neighbours_module
-from sfumato.report import sweep as sweep_module
 from sfumato.report._canvas import draw
 from sfumato.report.neighbours import neighbours
 from sfumato.report.sweep import cfg_sheet, sweep
@@ -30,7 +30,7 @@ def drawn(monkeypatch):
         seen.update(images=images, columns=columns, frame=frame)
         return draw(images, columns, frame, **options)
 
-    for module in (neighbours_module, sweep_module):
+    for module in (neighbours_module, blocks_module):
         monkeypatch.setattr(module, "draw", spy)
     return seen
 

@@ -8,7 +8,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sfumato.core.find import OptionError, entries, nearest, options_of, summary
@@ -26,10 +26,10 @@ class Control:
     """One option.
 
     Attributes:
-        name: Of the option.
+        name: Name of the option.
         kind: "number", "integer", "switch", "choice" or "text".
-        default: Of the option; None if it has none to show (no value, or infinity).
-        choices: Of a choice.
+        default: Default of the option; None if it has none to show (no value, or infinity).
+        choices: The values of a choice; () for other kinds.
         optional: Whether it may be left empty.
         about: From the docstring.
     """
@@ -46,8 +46,8 @@ def controls(entry: Callable[..., Any], fixed: tuple[str, ...]) -> dict[str, Con
     """Return a control for every option of an entry that a page can show.
 
     Arguments:
-        entry: A sampler or a grid.
-        fixed: Parameters that the caller gives.
+        entry: Function of a sampler or a grid.
+        fixed: Names of parameters that the caller gives itself.
     """
     hints = typing.get_type_hints(entry)
     abouts = _abouts(inspect.getdoc(entry) or "")
@@ -92,8 +92,8 @@ def checked(room: str, name: str, options: Mapping[str, Any], most: int) -> dict
 
     Arguments:
         room: "samplers" or "grids".
-        name: Of the entry.
-        options: name -> value, as JSON has it; null for the default.
+        name: Name of the entry.
+        options: Name -> value, as JSON has it; null for the default.
         most: The largest integer allowed.
 
     Raises:
@@ -145,10 +145,6 @@ def described(room: str) -> list[dict[str, Any]]:
     """Return a room's entries for the page: name, first docstring line, controls."""
     known = _all(room)
     return [
-        {"name": name, "about": summary(entry), "controls": [_json(control) for control in known[name].values()]}
+        {"name": name, "about": summary(entry), "controls": [asdict(control) for control in known[name].values()]}
         for name, entry in entries(room).items()
     ]
-
-
-def _json(control: Control) -> dict[str, Any]:
-    return {key: getattr(control, key) for key in Control.__dataclass_fields__}

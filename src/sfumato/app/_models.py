@@ -23,7 +23,7 @@ class Model:
 
     Arguments:
         path: Directory of the run.
-        device: Where to compute.
+        device: Torch device that computes.
 
     Raises:
         RecipeError: If it is no run that makes images of 1 or 3 channels.

@@ -37,12 +37,12 @@ class Limits:
     """What one request may ask for.
 
     Attributes:
-        images: In one request.
-        steps: Of a grid.
-        seconds: Of computing.
-        waiting: Requests in the queue.
-        body: Bytes of a request.
-        upload: Bytes of a picture whose settings are read.
+        images: Most images in one request.
+        steps: Most steps of a grid.
+        seconds: Most seconds of computing.
+        waiting: Most requests in the queue.
+        body: Most bytes of a request.
+        upload: Most bytes of a picture whose settings are read.
     """
 
     images: int = 64
@@ -67,7 +67,7 @@ class Request:
     """What is to be made.
 
     Attributes:
-        seeds: One per image.
+        seeds: One seed per image.
         labels: One per image, or None for no class.
         to: The seed at the other end of an interpolation, or None.
         mix: Weight of each image between the two seeds.
@@ -85,9 +85,9 @@ def read_request(body: bytes, models: Sequence[Model], limits: Limits) -> Reques
     """Return the request that a body asks for.
 
     Arguments:
-        body: JSON.
-        models: What can be sampled.
-        limits: What is allowed.
+        body: JSON text, utf-8.
+        models: The runs that can be sampled.
+        limits: What a request may ask for.
 
     Raises:
         RequestError, OptionError, RecipeError: With the rule, the value and the remedy.

@@ -47,7 +47,7 @@ def walk(request: Request, stop: Callable[[], str | None]) -> Iterator[Event]:
     """Yield the events of a request.
 
     Arguments:
-        request: Allowed.
+        request: A request that was checked.
         stop: Asked before every call of a network; a text stops the work and says why.
 
     Raises:

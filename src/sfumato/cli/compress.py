@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -67,6 +66,7 @@ def compress(
     from tqdm import tqdm
 
     from sfumato.codelength import file as codec
+    from sfumato.report.save import write_whole
     from sfumato.report.table import text_table
     from sfumato.runs.run import Run
 
@@ -91,7 +91,7 @@ def compress(
             section=section,
             progress=bar.update,
         )
-    _write(target, coded.data)
+    write_whole(target, coded.data)
     rows = coded.rows()
     every = -(-len(rows) // SHOWN)
     print(text_table([row for i, row in enumerate(rows) if (len(rows) - 1 - i) % every == 0]))
@@ -149,13 +149,6 @@ def _images(
 
 def _beside(run: Path, images: tuple[str, ...], n: int | None, split: str) -> Path:
     return Path(images[0]).with_suffix(".sfm") if images else run / "samples" / f"coded-{split}-n{n}.sfm"
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(data)
-    partial.replace(path)
 
 
 def summary(coded: Coded, count: int) -> list[str]:

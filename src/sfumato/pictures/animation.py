@@ -27,13 +27,13 @@ def animation(
     """An animated GIF of the denoising: x at the left, x0-hat at the right.
 
     Arguments:
-        run: The run.
-        n: Images.
-        first: First seed.
+        run: A trained run.
+        n: Number of images.
+        first: First seed, >= 0.
         columns: Images in a row of either side.
         seconds: How long the walk takes.
         classes: Class names or numbers taken in turn; all if empty.
-        device: Where to compute.
+        device: Torch device that computes.
     """
     seeds = seeds_of(n, first)
     with tempfile.TemporaryDirectory() as folder:

@@ -6,7 +6,6 @@ as many of the training set, all as they came.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from sfumato.pictures._ask import seeds_of
-from sfumato.report._canvas import Frame, draw
+from sfumato.report.blocks import blocks
 from sfumato.report.sheet import choice
 from sfumato.runs.run import Run, load_data
 from sfumato.sources import class_name, classes_named
@@ -34,14 +33,14 @@ def diversity(
     """Many images of one class by this run, by others and of the training set: who repeats itself?
 
     Arguments:
-        run: The run.
+        run: A trained run.
         against: Directories of other runs on the same data, separated by commas, e.g. of a GAN.
         label: Name or number of the class; the first if empty.
         each: Images of every maker.
         across: Images per row of a block, a divisor of each.
-        first: First seed.
-        root: Data root.
-        device: Where to compute.
+        first: First seed, >= 0.
+        root: Folder of the datasets; None for SFUMATO_DATA or the cache.
+        device: Torch device that computes.
     """
     seeds = seeds_of(each, first)
     runs = [run, *(Run.open(place.strip()) for place in against.split(",") if place.strip())]
@@ -68,44 +67,5 @@ def diversity(
         sides[name] = one.source(device=device)(seeds, asked)
         words.append(f"{name}: {one.making().sentence}")
     sides["training images"] = real[:each]
-    return drawing(
-        sides,
-        across,
-        seeds=seeds,
-        title=kind or data.name,
-        caption=f"{' '.join(words)} Training images: the first of a seeded draw.",
-    )
-
-
-def drawing(
-    sides: Mapping[str, Tensor],
-    across: int = 4,
-    *,
-    seeds: Sequence[int] | None = None,
-    title: str = "",
-    caption: str = "",
-) -> Image.Image:
-    """Put the images of several makers side by side, a block of columns each.
-
-    Arguments:
-        sides: Name of a maker -> its images, uint8 (B, C, H, W), the same shape for all.
-        across: Images per row of a block, a divisor of B.
-        seeds: Of the samples, the same for every maker.
-        title: Above the sheet.
-        caption: Follows the statement on the seeds.
-
-    Returns:
-        RGB picture.
-
-    Raises:
-        ValueError: If the shapes differ, or the images do not fill the rows.
-    """
-    shapes = {name: tuple(images.shape) for name, images in sides.items()}
-    if len(set(shapes.values())) != 1:
-        raise ValueError(f"A diversity sheet holds as many images of every maker, of one shape; got {shapes}.")
-    count, *shape = next(iter(shapes.values()))
-    if across < 1 or count % across:
-        raise ValueError(f"The images fill rows of `across` images; got {count} images for rows of {across}.")
-    blocks = [images.cpu().reshape(count // across, across, *shape) for images in sides.values()]
-    frame = Frame(title=title, columns=list(sides), caption=f"{choice(seeds, False)} {caption}".strip(), block=across)
-    return draw(torch.stack(blocks, 1).flatten(0, 2), across * len(blocks), frame)[0]
+    caption = f"{choice(seeds, False)} {' '.join(words)} Training images: the first of a seeded draw."
+    return blocks(sides, across, title=kind or data.name, caption=caption)

@@ -27,9 +27,9 @@ def guidance(
         run: A class-conditional run.
         weights: Guidance weights; 1 is none.
         each: Images of a class in a block.
-        first: First seed.
+        first: First seed, >= 0.
         classes: Class names or numbers, a row each; all if empty.
-        device: Where to compute.
+        device: Torch device that computes.
     """
     picked = classes_named(classes, run.classes)
     if picked is None:

@@ -69,18 +69,18 @@ def interpolation(
     """Two images mixed at several noise levels, coarse to fine; at=0.5 shows one level, mask=left mixes a part only.
 
     Arguments:
-        run: The run.
+        run: A trained run.
         a: Position of the image at the left, in a seeded draw.
-        b: Of the one at the right.
-        levels: Rows.
+        b: Position of the image at the right.
+        levels: Noise levels, a row each, >= 2.
         at: One row only, at this share of the grid: 0 clean, 1 the noisiest.
         points: Columns between the two images, their reconstructions included.
         mask: Where to mix: none for everywhere, left, right, top, bottom or centre.
         how: noise adds the same noise to both; ddim encodes and decodes deterministically.
-        split: Which real images.
-        seed: Of the shared noise.
-        root: Data root.
-        device: Where to compute.
+        split: Part of the data that the real images are taken from: train, val or test.
+        seed: Seed of the shared noise.
+        root: Folder of the datasets; None for SFUMATO_DATA or the cache.
+        device: Torch device that computes.
     """
     if min(a, b) < 0 or a == b or points < 2 or levels < 2 or (at is not None and not 0 <= at <= 1):
         raise ValueError(
@@ -132,9 +132,9 @@ def drawing(
         mask: Where to interpolate, in [0, 1], shape (H, W); None for everywhere.
         encode: A deterministic encoder; None for adding the same noise to both.
         label: Class given to the model; None for no class.
-        seed: Of the shared noise.
-        title: Above the grid.
-        caption: Follows the statement on seed and levels.
+        seed: Seed of the shared noise.
+        title: Text above the grid.
+        caption: Text that follows the statement on seed and levels.
 
     Returns:
         RGB picture: a, the interpolations, b in every row.

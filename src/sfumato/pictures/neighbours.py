@@ -32,14 +32,14 @@ def neighbours(
     """Samples beside their nearest training images, by pixels or by the features that score the run.
 
     Arguments:
-        run: The run.
+        run: A trained run.
         n: Samples, as they came.
-        first: First seed.
+        first: First seed, >= 0.
         k: Neighbours of each.
         space: pixel, or features for the recipe's own extractor.
         classes: Class names or numbers taken in turn; all if empty.
-        root: Data root.
-        device: Where to compute.
+        root: Folder of the datasets; None for SFUMATO_DATA or the cache.
+        device: Torch device that computes.
     """
     data = load_data(run.recipe, "train", root)
     if not 1 <= k <= len(data):

@@ -37,13 +37,13 @@ def noising(
     """The forward process of several schedules on the same images and noise.
 
     Arguments:
-        run: The run.
-        n: Images.
+        run: A trained run.
+        n: Number of images.
         schedules: Names of schedules, separated by commas; the run's own beside linear and cosine if empty.
-        columns: Times shown.
-        split: Which real images.
-        seed: Of the noise.
-        root: Data root.
+        columns: Number of times shown, >= 2.
+        split: Part of the data that the real images are taken from: train, val or test.
+        seed: Seed of the noise.
+        root: Folder of the datasets; None for SFUMATO_DATA or the cache.
     """
     own = run.recipe.schedule
     names = [w.strip() for w in str(schedules).split(",")] if schedules else [own.name, "linear", "cosine"]
@@ -67,9 +67,9 @@ def drawing(
         images: Clean, uint8, shape (B, C, H, W); each is a group of rows.
         schedules: name -> schedule.
         columns: Times shown, evenly from t = 0 to t = 1, >= 2.
-        seed: Image i gets the noise of seed + i.
-        title: Above the sheet.
-        caption: Follows the statement on times and seeds.
+        seed: Seed of the first image's noise; image i gets that of seed + i.
+        title: Text above the sheet.
+        caption: Text that follows the statement on times and seeds.
 
     Returns:
         RGB picture; sigma / alpha stands below every image.

@@ -32,13 +32,13 @@ def progress(
     """Progressive generation: FD of x0-hat and its distance from the final sample, against the steps done.
 
     Arguments:
-        run: The run.
+        run: A trained run.
         n: Samples; the FD of few is noisy, its interval says how much.
-        points: Steps shown.
-        first: First seed.
+        points: Number of steps shown.
+        first: First seed, >= 0.
         split: Real images of the FD.
-        root: Data root.
-        device: Where to compute.
+        root: Folder of the datasets; None for SFUMATO_DATA or the cache.
+        device: Torch device that computes.
 
     References:
         Ho, Jain, Abbeel. Denoising Diffusion Probabilistic Models. 2020, figure 10. https://arxiv.org/abs/2006.11239

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from sfumato.pictures._ask import MOST_ROWS, names_of, seeds_of
-from sfumato.report._canvas import Frame, draw
+from sfumato.report.blocks import blocks
 from sfumato.report.sheet import choice
 from sfumato.runs.run import Run, load_data
 from sfumato.sources import classes_named
@@ -29,13 +29,13 @@ def real_against_generated(
     """Real images at the left, generated ones at the right, a row per class.
 
     Arguments:
-        run: The run.
+        run: A trained run.
         each: Images of a class on either side.
         first: First seed of the generated ones.
         classes: Class names or numbers; all if empty.
-        split: Which real images.
-        root: Data root.
-        device: Where to compute.
+        split: Part of the data that the real images are taken from: train, val or test.
+        root: Folder of the datasets; None for SFUMATO_DATA or the cache.
+        device: Torch device that computes.
     """
     data = load_data(run.recipe, split, root)
     data = data.take(len(data), seed=0)
@@ -81,12 +81,12 @@ def drawing(
         real: uint8, shape (B, C, H, W), along rows.
         generated: The same shape; image i of the same class as real[i], if there are classes.
         across: Images per row on either side, a divisor of B.
-        seeds: Of the generated images.
+        seeds: Seeds of the generated images.
         curated: Whether the generated images were picked among others.
-        row_labels: One per row.
-        names: Of the two sides.
-        title: Above the sheet.
-        caption: Follows the statement on the seeds.
+        row_labels: One label per row; () for none.
+        names: Names of the real and of the generated side.
+        title: Text above the sheet.
+        caption: Text that follows the statement on the seeds.
 
     Returns:
         RGB picture.
@@ -94,16 +94,7 @@ def drawing(
     Raises:
         ValueError: If the two sides differ in shape or do not fill the rows.
     """
-    if real.shape != generated.shape:
-        raise ValueError(
-            f"Both sides hold images of one shape: got {tuple(real.shape)} real and {tuple(generated.shape)} generated."
-        )
-    if across < 1 or len(real) % across:
-        raise ValueError(f"The images fill rows of `across` images; got {len(real)} images for rows of {across}.")
-    shape = (len(real) // across, across, *real.shape[1:])
-    images = torch.cat((real.cpu().reshape(shape), generated.cpu().reshape(shape)), 1).flatten(0, 1)
     said = choice(seeds, curated)
     said = said if curated else said[:1].lower() + said[1:]
-    words = f"{names[1].capitalize()}: {said} {caption}".strip() if said else caption
-    frame = Frame(title=title, rows=row_labels, columns=names, caption=words, block=across)
-    return draw(images, 2 * across, frame)[0]
+    words = f"{names[1].capitalize()}: {said} {caption}" if said else caption
+    return blocks(dict(zip(names, (real, generated))), across, row_labels=row_labels, title=title, caption=words)

@@ -44,13 +44,13 @@ def reconstruction(
     """Reconstruction error against t: encoded by adding noise (decoded by ancestral steps), and by DDIM both ways.
 
     Arguments:
-        run: The run.
-        n: Images.
+        run: A trained run.
+        n: Number of images.
         levels: Noise levels.
-        split: Which real images.
+        split: Part of the data that the real images are taken from: train, val or test.
         first: First seed of the noise.
-        root: Data root.
-        device: Where to compute.
+        root: Folder of the datasets; None for SFUMATO_DATA or the cache.
+        device: Torch device that computes.
     """
     data = drawn(run, split, n, root)
     labels = data.labels if run.classes else None
@@ -70,7 +70,7 @@ class Reconstruction:
 
     Attributes:
         t: Steps from clean, shape (K,).
-        levels: Shape (K,).
+        levels: The noise levels, shape (K,).
         rmse: Root of the mean square error over pixels on 0..255, shape (K, B).
     """
 
@@ -92,9 +92,9 @@ def reconstruct(
     Arguments:
         source: A diffusion model with its sampler and grid.
         images: Clean, uint8, shape (B, C, H, W).
-        seeds: One per image.
+        seeds: One seed per image.
         at: Grid indices; None for about twelve, from the noisiest to the clean one.
-        labels: int64 (B,) or None.
+        labels: One class per image, int64 (B,), or None for no class.
         encode: A deterministic encoder; None for adding noise.
 
     Returns:
@@ -115,8 +115,8 @@ def drawing(results: Mapping[str, Reconstruction], *, title: str = "", caption: 
 
     Arguments:
         results: Name of the encoder and sampler -> errors.
-        title: Above the plot.
-        caption: Below it.
+        title: Text above the plot.
+        caption: Text below it.
 
     Returns:
         The figure: mean over images and its 95% interval.

@@ -33,15 +33,15 @@ def shared_latent(
     """A row per noise level: several samples that share their x_t and differ in the noise of later steps.
 
     Arguments:
-        run: The run.
+        run: A trained run.
         image: Which image of a seeded draw the latents are made of.
-        n: Continuations.
+        n: Number of continuations.
         first: First seed of their noise.
         levels: Rows, from the noisiest level to the clean one.
-        split: Which real images.
+        split: Part of the data that the real images are taken from: train, val or test.
         sampler: A stochastic one.
-        root: Data root.
-        device: Where to compute.
+        root: Folder of the datasets; None for SFUMATO_DATA or the cache.
+        device: Torch device that computes.
     """
     by = sampled_by(run, sampler)
     data = drawn(run, split, image + 1, root)
@@ -74,12 +74,12 @@ def drawing(
     Arguments:
         source: A model with a stochastic sampler (a deterministic one repeats one image per row).
         image: The image whose latents are shared, uint8, shape (C, H, W).
-        seeds: One per continuation.
+        seeds: One seed per continuation.
         at: Grid indices; None for five, from the noisiest to the clean one.
         label: Class of all continuations; None for no class.
         latent_seed: Seed of the noise of the latents.
-        title: Above the sheet.
-        caption: Follows the statement on the seeds.
+        title: Text above the sheet.
+        caption: Text that follows the statement on the seeds.
 
     Returns:
         RGB picture: the latent x_t at the left, the continuations beside it.

@@ -15,11 +15,11 @@ def sheet(run: Run, *, each: int = 8, first: int = 0, classes: str = "", device:
     """Samples as they came, from seeds first, first + 1, ...; a row per class.
 
     Arguments:
-        run: The run.
+        run: A trained run.
         each: Images of a class; of a run without classes eight times as many.
-        first: First seed.
+        first: First seed, >= 0.
         classes: Class names or numbers, separated by commas; all if empty.
-        device: Where to compute.
+        device: Torch device that computes.
     """
     picked = classes_named(classes, run.classes)
     rows = 8 if picked is None else min(len(picked), MOST_ROWS)

@@ -25,13 +25,13 @@ def strip(
     """How images rise from noise: what=x the noisy image, what=x0 the estimate x0-hat, both unless given.
 
     Arguments:
-        run: The run.
+        run: A trained run.
         n: Images, a row or two each.
-        first: First seed.
+        first: First seed, >= 0.
         what: x, x0 or both.
         every: Steps between columns; at most 20 columns unless given.
         classes: Class names or numbers taken in turn; all if empty.
-        device: Where to compute.
+        device: Torch device that computes.
     """
     seeds = seeds_of(n, first)
     labels = in_turn(seeds, classes_named(classes, run.classes))

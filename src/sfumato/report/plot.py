@@ -28,7 +28,7 @@ class Series:
     """A line, each point with the interval it lies in.
 
     Attributes:
-        x: Positions.
+        x: Positions along the x axis.
         y: Values, as many.
         low: Lower ends of the 95% intervals; () if unknown.
         high: Upper ends; () if unknown.

@@ -13,20 +13,21 @@ variance-exploding ones (sigma up to 80) visible; the clean level (1, 0) is left
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from sfumato.core.denoiser import State
 from sfumato.core.images import to_uint8
 from sfumato.core.level import Level, like
 from sfumato.core.noise import SamplingNoise
-from sfumato.report._canvas import Frame, beside, draw
+from sfumato.report._canvas import PAPER, Frame, beside, draw
+from sfumato.report.save import write_whole
 from sfumato.report.sheet import name_seeds
 
 What = Literal["x", "x0", "both"]
@@ -50,8 +51,8 @@ def walk(
 
     Arguments:
         source: Where the images come from.
-        seeds: One per image.
-        labels: int64 (B,) or None.
+        seeds: One seed per image.
+        labels: One class per image, int64 (B,), or None for no class.
         every: Steps between columns, >= 1; None for at most 20 columns.
 
     Returns:
@@ -97,13 +98,13 @@ def strip(
 
     Arguments:
         source: A diffusion model with its sampler and grid.
-        seeds: One per image.
-        labels: int64 (B,) or None.
+        seeds: One seed per image.
+        labels: One class per image, int64 (B,), or None for no class.
         every: Steps between columns; None for at most 20 columns.
         what: "x", "x0" or "both".
-        row_labels: One per seed, for example class names; the seeds if empty.
-        title: Above the strip.
-        caption: Follows the statement on seeds and steps.
+        row_labels: One label per seed, for example class names; the seeds if empty.
+        title: Text above the strip.
+        caption: Text that follows the statement on seeds and steps.
 
     Returns:
         RGB picture; its last column is the sample.
@@ -169,14 +170,14 @@ def gif(
 
     Arguments:
         source: A diffusion model with its sampler and grid.
-        seeds: One per image.
-        labels: int64 (B,) or None.
+        seeds: One seed per image.
+        labels: One class per image, int64 (B,), or None for no class.
         path: Ends in .gif.
         columns: Images per row of either side.
         every: Steps between frames; None for at most 48 frames.
         seconds: How long the walk takes.
         hold: How long the last frame stays, in seconds.
-        title: Above the images.
+        title: Text above the images.
 
     Returns:
         The last frame: the samples.
@@ -197,21 +198,9 @@ def gif(
         right, _ = draw(x0, columns, Frame(title="D(x)"))
         frames.append(beside((left, right), gap=0))
     height = max(f.height for f in frames)  # captions may wrap in some frames only
-    frames = [f if f.height == height else _taller(f, height) for f in frames]
+    frames = [ImageOps.pad(f, (f.width, height), color=PAPER, centering=(0, 0)) for f in frames]
     durations = [max(20, round(1000 * seconds / len(frames)))] * (len(frames) - 1) + [round(1000 * hold)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        frames[0].save(
-            temporary, format="GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0, disposal=1
-        )
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    out = io.BytesIO()
+    frames[0].save(out, format="GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0, disposal=1)
+    write_whole(path, out.getvalue())
     return frames[-1]
-
-
-def _taller(frame: Image.Image, height: int) -> Image.Image:
-    taller = Image.new("RGB", (frame.width, height), (255, 255, 255))
-    taller.paste(frame, (0, 0))
-    return taller
