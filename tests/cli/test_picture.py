@@ -15,6 +15,7 @@ from PIL import Image
 from sfumato.core.find import entries, options_of
 from sfumato.data import load
 from sfumato.data.hashing import hash_images
+from sfumato.interop.card import card
 from sfumato.pictures import diversity as module
 from sfumato.pictures.interpolation import mask_of
 from sfumato.pictures.strip import strip
@@ -186,6 +187,11 @@ def test_a_diversity_sheet_holds_one_class_of_each_maker_as_it_came(labelled, un
     words = description(out)
     assert "Uncurated, seeds 5..10." in words and "gan: one pass of the generator, 128 training images, " in words
     assert "labelled: heun on karras(steps=3), 128 training images, weights power-0.10." in words
+    said = cli("sample", gan, "--n", "8", "--device", "cpu")
+    sheet = Path(said.out.splitlines()[-1].strip())
+    assert sheet.name == "000000128-generator.png", said.err
+    for text in (description(sheet), card(Run.open(gan))):
+        assert "one pass of the generator" in text and "heun" not in text and "karras" not in text
     said = cli("picture", "diversity", labelled, f"against={unlabelled}", "each=4", "--device", "cpu")
     assert said.code == 2 and "one set of data" in said.err
     said = cli("picture", "diversity", labelled, "each=5", "--device", "cpu")
