@@ -7,7 +7,7 @@ import torch
 
 from sfumato.core.find import UnknownNameError
 from sfumato.core.noise import SamplingNoise
-from sfumato.sources import between, class_name, classes_named, in_turn
+from sfumato.sources import between, class_names, classes_named, in_turn
 
 
 def start(seed: int) -> torch.Tensor:
@@ -56,7 +56,7 @@ def test_the_label_of_a_seed_does_not_depend_on_the_other_seeds() -> None:
 def test_classes_are_named_in_a_text_or_in_a_list(wanted) -> None:
     assert classes_named(wanted, ("bag", "coat")) == [1, 0]
     assert classes_named("", ("bag", "coat")) == classes_named([], ("bag", "coat")) == [0, 1]
-    assert classes_named("-1", ("bag", "coat")) == [-1] and class_name(-1, ("bag",)) == "no class"
+    assert classes_named("-1", ("bag", "coat")) == [-1] and class_names([0, -1], ("bag",)) == ["bag", "no class"]
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ from sfumato.report.sheet import sheet
 from sfumato.runs.making import Making
 from sfumato.runs.recipe import RecipeError, override
 from sfumato.runs.run import Run
-from sfumato.sources import class_name, classes_named, in_turn
+from sfumato.sources import class_names, classes_named, in_turn
 
 COLUMNS = 8
 SHOWN = 64  # images that a notebook shows of many
@@ -128,8 +128,8 @@ class Model:
     def steps(self, n: int | Sequence[int] = 4, classes: Sequence[str | int] | None = None) -> Image.Image:
         """Draw how images emerge: every row a seed, every column a step. Arguments as for `sample`."""
         seeds, labels = self._asked(n, classes)
-        names = () if labels is None else [class_name(int(label), self.classes) for label in labels]
-        words, title = self.run.making(self.use).sentence, self.run.recipe.name
+        names, words = class_names(labels, self.classes), self.run.making(self.use).sentence
+        title = self.run.recipe.name
         return walks.strip(self.source, seeds, labels, row_labels=names, title=title, caption=words)
 
     def guided(self, weight: float, interval: tuple[float, float] | None = None) -> Model:

@@ -307,6 +307,6 @@ def in_turn(seeds: Sequence[int], chosen: Sequence[int] | None) -> Tensor | None
     return None if chosen is None else torch.tensor([chosen[seed % len(chosen)] for seed in seeds], dtype=torch.int64)
 
 
-def class_name(label: int, known: Sequence[str]) -> str:
-    """Return the name of a label; -1 is "no class"."""
-    return known[label] if label != NULL else "no class"
+def class_names(labels: Sequence[int] | Tensor | None, known: Sequence[str]) -> list[str]:
+    """Return the class names of labels, "no class" for -1; [] if there are no labels."""
+    return [] if labels is None else [known[label] if label != NULL else "no class" for label in map(int, labels)]

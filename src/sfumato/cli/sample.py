@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
@@ -105,70 +106,89 @@ def sample(
     opened = opened.with_recipe(resettle(opened.recipe, [*chosen, *overrides], ("sample",)))
     picked = classes_named(classes, opened.classes)
     wanted = seed_list(seeds, n, COLUMNS * len(picked) if picked and len(picked) <= MOST_ROWS else SHEET)
+    drawn = Drawn(opened, wanted, picked, use)
     walk = opened.diffusion(use=use, device=own) if strip or gif else None
     source = walk or opened.source(use=use, device=own)
     if images is not None:
-        _write_images(opened, source, wanted, picked, Path(images), use, where, ranks)
+        _write_images(drawn, source, Path(images), where, ranks)
         return 0
-    stem = opened.making(use).stem(opened.recipe.ema.use)
-    target = Path(out) if out else opened.path / "samples" / f"{stem}.png"
-    print(f"  {draw_sheet(opened, source, wanted, picked, target, use=use, ranks=ranks)}")
+    target = Path(out) if out else opened.path / "samples" / f"{opened.making(use).stem(opened.recipe.ema.use)}.png"
+    print(f"  {draw_sheet(drawn, source, target, ranks)}")
     if ranks.first and walk is not None:
-        shown = wanted[:MOST_ROWS] if seeds or n else wanted[:STRIP]
-        for path in draw_walk(opened, walk, shown, picked, target, use=use, strip=strip, gif=gif):
+        few = replace(drawn, seeds=wanted[:MOST_ROWS] if seeds or n else wanted[:STRIP])
+        for path in draw_walk(few, walk, target, strip=strip, gif=gif):
             print(f"  {path}")
     return 0
 
 
-def draw_sheet(
-    run: Run,
-    source: Maker,
-    seeds: list[int],
-    picked: list[int] | None,
-    target: Path,
-    *,
-    use: str | None = None,
-    ranks: Ranks | None = None,
-) -> Path:
+@dataclass(frozen=True)
+class Drawn:
+    """Which images of a run are drawn.
+
+    Attributes:
+        run: A trained run, sampled as its recipe says.
+        seeds: One seed per image.
+        picked: Classes taken in turn; None for no class.
+        use: The average of the weights; None for the recipe's choice.
+    """
+
+    run: Run
+    seeds: list[int]
+    picked: list[int] | None
+    use: str | None = None
+
+    @property
+    def labels(self) -> Tensor | None:
+        """One class per seed, int64 (B,)."""
+        from sfumato.sources import in_turn
+
+        return in_turn(self.seeds, self.picked)
+
+    @property
+    def caption(self) -> str:
+        """How the images are made."""
+        return self.run.making(self.use).sentence
+
+
+def draw_sheet(drawn: Drawn, source: Maker, target: Path, ranks: Ranks | None = None) -> Path:
     """Draw a sheet with a row per class, or rows of eight without classes, and return its path.
 
     Arguments:
-        run: Says how the images were made, in the caption.
+        drawn: Which images.
         source: Makes them.
-        seeds: One per image.
-        picked: Classes taken in turn; None for none.
         target: Path of the PNG.
-        use: The average of the weights; None for the recipe's choice.
         ranks: The processes that make the images; the first draws. One unless given.
 
     Raises:
         NonFiniteError: If any image holds NaN or infinity; nothing is written.
     """
-    from tqdm import tqdm
-
     from sfumato.processes.dealing import images_of_all
     from sfumato.processes.ranks import Ranks
     from sfumato.report.save import save
     from sfumato.report.sheet import sheet
-    from sfumato.sources import in_turn
 
-    ranks, labels = ranks or Ranks(), in_turn(seeds, picked)
-    hidden = None if ranks.first else True
-    with tqdm(total=len(seeds), unit="img", desc="  sampling", leave=False, disable=hidden) as bar:
+    run, seeds, labels, ranks = drawn.run, drawn.seeds, drawn.labels, ranks or Ranks()
+    with _bar(len(seeds), ranks) as bar:
         made = images_of_all(ranks, source, seeds, labels, progress=bar.update)
     if not ranks.first:
         return target
     order, columns, names = _by_class(run, len(seeds), labels)
-    words = run.making(use).sentence
-    picture = sheet(made[order], columns, row_labels=names, seeds=seeds, title=run.recipe.name, caption=words)
-    return save(picture, target)
+    title, words = run.recipe.name, drawn.caption
+    return save(sheet(made[order], columns, row_labels=names, seeds=seeds, title=title, caption=words), target)
+
+
+def _bar(count: int, ranks: Ranks) -> Any:
+    """Return a bar of images made, which the first process shows."""
+    from tqdm import tqdm
+
+    return tqdm(total=count, unit="img", desc="  sampling", leave=False, disable=None if ranks.first else True)
 
 
 def _by_class(run: Run, count: int, labels: Tensor | None) -> tuple[Tensor, int, list[str]]:
     """Return (order of the images, columns, row labels) of a sheet whose rows hold one class each, if they can."""
     import torch
 
-    from sfumato.sources import class_name
+    from sfumato.sources import class_names
 
     if labels is None:
         return torch.arange(count), COLUMNS, []
@@ -177,70 +197,43 @@ def _by_class(run: Run, count: int, labels: Tensor | None) -> tuple[Tensor, int,
     columns = next(c for c in range(min(each, 2 * COLUMNS), 0, -1) if each % c == 0)
     if not bool((counts == each).all()) or columns < min(each, COLUMNS // 2):
         return torch.arange(count), COLUMNS, []
-    names = [class_name(label, run.classes) for label in found.tolist()]
-    names = [line for name in names for line in (name, *[""] * (each // columns - 1))]
+    names = [line for name in class_names(found, run.classes) for line in (name, *[""] * (each // columns - 1))]
     return labels.argsort(stable=True), columns, names
 
 
-def draw_walk(
-    run: Run,
-    source: Diffusion,
-    seeds: list[int],
-    picked: list[int] | None,
-    target: Path,
-    *,
-    use: str | None = None,
-    strip: bool,
-    gif: bool,
-) -> list[Path]:
+def draw_walk(drawn: Drawn, source: Diffusion, target: Path, *, strip: bool, gif: bool) -> list[Path]:
     """Draw how images emerge, as a strip, an animation or both, beside `target`; return their paths.
 
     Arguments:
-        run: Says how the images were made.
+        drawn: Which images, a row each.
         source: Makes them.
-        seeds: One per row.
-        picked: Classes taken in turn; None for none.
         target: Path of the sheet; "-strip" and ".gif" follow its stem.
-        use: The average of the weights; None for the recipe's choice.
         strip: Whether to draw the strip.
         gif: Whether to draw the animation.
     """
     from sfumato.report import strip as walks
     from sfumato.report.save import save
-    from sfumato.sources import class_name, in_turn
+    from sfumato.sources import class_names
 
-    labels = in_turn(seeds, picked)
-    paths = []
+    run, seeds, labels, paths = drawn.run, drawn.seeds, drawn.labels, []
+    title = run.recipe.name
     if strip:
-        names = () if labels is None else [class_name(int(label), run.classes) for label in labels]
-        words = run.making(use).sentence
-        picture = walks.strip(source, seeds, labels, row_labels=names, title=run.recipe.name, caption=words)
+        names = class_names(labels, run.classes)
+        picture = walks.strip(source, seeds, labels, row_labels=names, title=title, caption=drawn.caption)
         paths.append(save(picture, target.with_name(f"{target.stem}-strip.png")))
     if gif:
         paths.append(target.with_suffix(".gif"))
-        walks.gif(source, seeds, labels, paths[-1], title=run.recipe.name)
+        walks.gif(source, seeds, labels, paths[-1], title=title)
     return paths
 
 
-def _write_images(
-    run: Run,
-    source: Maker,
-    seeds: list[int],
-    picked: list[int] | None,
-    folder: Path,
-    use: str | None,
-    device: str,
-    ranks: Ranks,
-) -> None:
-    from tqdm import tqdm
-
+def _write_images(drawn: Drawn, source: Maker, folder: Path, device: str, ranks: Ranks) -> None:
+    """Write one PNG a seed; those that are there already stay."""
     from sfumato.report.seed_folder import fill
     from sfumato.report.signature import settings_of
-    from sfumato.sources import in_turn
 
-    labels = in_turn(seeds, picked)
-    settings = settings_of(run.recipe.to_json(), run.checkpoint.path, use or run.recipe.ema.use, device)
-    hidden = None if ranks.first else True
-    with tqdm(total=len(seeds), unit="img", desc="  sampling", leave=False, disable=hidden) as bar:
-        written = fill(folder, source, seeds, labels, settings, bar.update, ranks, run.making(use).sentence)
-    print(f"  {folder}: {written} images written, {len(seeds) - written} were there.")
+    run, count = drawn.run, len(drawn.seeds)
+    settings = settings_of(run.recipe.to_json(), run.checkpoint.path, drawn.use or run.recipe.ema.use, device)
+    with _bar(count, ranks) as bar:
+        written = fill(folder, source, drawn.seeds, drawn.labels, settings, bar.update, ranks, drawn.caption)
+    print(f"  {folder}: {written} images written, {count - written} were there.")

@@ -59,7 +59,7 @@ def sweep(
     from sfumato.report.save import save
     from sfumato.runs.making import shared
     from sfumato.runs.run import Run
-    from sfumato.sources import class_name, classes_named, in_turn
+    from sfumato.sources import class_names, classes_named, in_turn
 
     opened = Run.open(run)
     path, _, text = field.partition("=")
@@ -90,7 +90,7 @@ def sweep(
     rows = len(picked) if picked else 8
     seeds = list(range(rows * across))
     labels = None if picked is None else in_turn(seeds, [label for label in picked for _ in range(across)])
-    names = [class_name(label, opened.classes) for label in picked or []]
+    names = class_names(picked, opened.classes)
     picture = pictures.sweep(
         sources,
         seeds,

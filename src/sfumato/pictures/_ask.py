@@ -4,19 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torch import Tensor
-
 from sfumato.data.dataset import Dataset
 from sfumato.runs.recipe import override
 from sfumato.runs.run import Run, load_data
-from sfumato.sources import class_name
 
 MOST_ROWS = 16  # of a sheet with a row per class
-
-
-def names_of(run: Run, labels: Tensor | None) -> list[str]:
-    """Return the class names of labels; [] if there are none."""
-    return [] if labels is None else [class_name(int(label), run.classes) for label in labels]
 
 
 def seeds_of(n: int, first: int) -> list[int]:

@@ -16,7 +16,7 @@ from sfumato.pictures._ask import seeds_of
 from sfumato.report.blocks import blocks
 from sfumato.report.sheet import choice
 from sfumato.runs.run import Run, load_data
-from sfumato.sources import class_name, classes_named
+from sfumato.sources import class_names, classes_named
 
 
 def diversity(
@@ -45,12 +45,12 @@ def diversity(
     seeds = seeds_of(each, first)
     runs = [run, *(Run.open(place.strip()) for place in against.split(",") if place.strip())]
     picked = classes_named(label, run.classes)
-    kind = None if picked is None else class_name(picked[0], run.classes)
+    kind = next(iter(class_names(picked, run.classes)), "")
     data = load_data(run.recipe, "train", root)
     data = data.take(len(data), seed=0)
     real = data.images
-    if kind is not None and data.labels is not None:
-        real = real[data.labels == data.classes.index(kind)]
+    if picked is not None and data.labels is not None:
+        real = real[data.labels == picked[0]]
     if len(real) < each:
         raise ValueError(f"{data.name} train has {len(real)} images of this class; got each = {each}.")
     sides: dict[str, Tensor] = {}

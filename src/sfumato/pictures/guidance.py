@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from PIL.Image import Image
 
-from sfumato.pictures._ask import names_of, seeds_of
+from sfumato.pictures._ask import seeds_of
 from sfumato.report import sweep as draw
 from sfumato.runs.recipe import RecipeError, override
 from sfumato.runs.run import Run
-from sfumato.sources import classes_named
+from sfumato.sources import class_names, classes_named
 
 
 def guidance(
@@ -45,7 +45,7 @@ def guidance(
         labels,
         weights,
         across=each,
-        row_labels=names_of(run, torch.tensor(picked)),
+        row_labels=class_names(picked, run.classes),
         title=run.recipe.name,
         caption=plain.making().sentence,
     )

@@ -116,7 +116,6 @@ def drawing(
     *,
     mask: Tensor | None = None,
     encode: Encode | None = None,
-    label: int | None = None,
     seed: int = 0,
     title: str = "",
     caption: str = "",
@@ -131,7 +130,6 @@ def drawing(
         weights: lambda of each column; 0 and 1 are reconstructions of a and b.
         mask: Where to interpolate, in [0, 1], shape (H, W); None for everywhere.
         encode: A deterministic encoder; None for adding the same noise to both.
-        label: Class given to the model; None for no class.
         seed: Seed of the shared noise.
         title: Text above the grid.
         caption: Text that follows the statement on seed and levels.
@@ -155,10 +153,8 @@ def drawing(
     pair, count = torch.stack((a, b)).cpu(), len(lam)
     cells = []
     for k in at:
-        labels = None if label is None else torch.full((2,), label)
-        xa, xb = encode_at(source, pair, k, [seed, seed], labels, encode)
-        labels = None if label is None else torch.full((count,), label)
-        decoded = decode(source, torch.lerp(xa.expand(count, -1, -1, -1), xb, share), k, [seed] * count, labels)
+        xa, xb = encode_at(source, pair, k, [seed, seed], None, encode)
+        decoded = decode(source, torch.lerp(xa.expand(count, -1, -1, -1), xb, share), k, [seed] * count)
         cells += [pair[:1], to_uint8(decoded.cpu()), pair[1:]]
     how = f"noise of seed {seed} for both images" if encode is None else "deterministic encoder"
     mixed = "x_t(a) + λ (x_t(b) - x_t(a))" if mask is None else "x_t(a) + λ m (x_t(b) - x_t(a)), m the mask"

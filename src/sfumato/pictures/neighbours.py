@@ -12,10 +12,10 @@ from PIL.Image import Image
 from sfumato.evaluation import cached_features
 from sfumato.metrics.features import extractor, features_of
 from sfumato.metrics.neighbours import nearest
-from sfumato.pictures._ask import names_of, seeds_of
+from sfumato.pictures._ask import seeds_of
 from sfumato.report import neighbours as draw
 from sfumato.runs.run import Run, load_data
-from sfumato.sources import classes_named, in_turn
+from sfumato.sources import class_names, classes_named, in_turn
 
 
 def neighbours(
@@ -62,7 +62,7 @@ def neighbours(
         torch.from_numpy(np.sqrt(square)),
         places,
         seeds=seeds,
-        row_labels=names_of(run, labels),
+        row_labels=class_names(labels, run.classes),
         space=name,
         title=run.recipe.name,
         caption=f"{len(data):,} training images. {run.making().sentence}",

@@ -53,13 +53,7 @@ def noising(
 
 
 def drawing(
-    images: Tensor,
-    schedules: Mapping[str, Schedule],
-    columns: int = 11,
-    *,
-    seed: int = 0,
-    title: str = "",
-    caption: str = "",
+    images: Tensor, schedules: Mapping[str, Schedule], columns: int = 11, *, seed: int = 0, title: str = ""
 ) -> Image.Image:
     """Show the forward process of several schedules on the same images and the same noise.
 
@@ -69,7 +63,6 @@ def drawing(
         columns: Times shown, evenly from t = 0 to t = 1, >= 2.
         seed: Seed of the first image's noise; image i gets that of seed + i.
         title: Text above the sheet.
-        caption: Text that follows the statement on times and seeds.
 
     Returns:
         RGB picture; sigma / alpha stands below every image.
@@ -89,12 +82,12 @@ def drawing(
             levels = schedule(times)
             cells.append(on_circle(levels.noisy(x0[i].expand(columns, -1, -1, -1), noise[i]), levels))
             notes += [ratio(level) for level in levels]
-    words = f"x = αx0 + σn on the unit circle; σ/α below each image; noise of {name_seeds(seeds)}. {caption}"
+    words = f"x = αx0 + σn on the unit circle; σ/α below each image; noise of {name_seeds(seeds)}."
     frame = Frame(
         title=title,
         rows=[name for _ in x0 for name in schedules],
         columns=[f"t = {t:.3g}" for t in times.tolist()],
-        caption=words.strip(),
+        caption=words,
         notes=notes,
         group=len(schedules),
     )

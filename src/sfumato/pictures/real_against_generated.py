@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sfumato.pictures._ask import MOST_ROWS, names_of, seeds_of
+from sfumato.pictures._ask import MOST_ROWS, seeds_of
 from sfumato.report.blocks import blocks
 from sfumato.report.sheet import choice
 from sfumato.runs.run import Run, load_data
-from sfumato.sources import classes_named
+from sfumato.sources import class_names, classes_named
 
 
 def real_against_generated(
@@ -46,7 +46,7 @@ def real_against_generated(
     else:
         rows = picked[:MOST_ROWS]
         real = torch.cat([data.images[data.labels == label][:each] for label in rows])
-        labels, names = torch.tensor(rows).repeat_interleave(each), names_of(run, torch.tensor(rows))
+        labels, names = torch.tensor(rows).repeat_interleave(each), class_names(rows, run.classes)
     if len(real) != each * len(rows):
         raise ValueError(f"{data.name} {split} has not {each} images of every class. Take a smaller `each`.")
     seeds = seeds_of(each * len(rows), first)

@@ -25,6 +25,8 @@ from sfumato.report.strip import on_circle
 from sfumato.runs.run import Run
 from sfumato.sources import Diffusion
 
+LATENT = 0  # seed of the noise of the latents
+
 
 def shared_latent(
     run: Run, *, image: int = 0, n: int = 8, first: int = 0, levels: int = 5, split: str = "test",
@@ -65,7 +67,6 @@ def drawing(
     at: Sequence[int] | None = None,
     *,
     label: int | None = None,
-    latent_seed: int = 0,
     title: str = "",
     caption: str = "",
 ) -> Image.Image:
@@ -77,7 +78,6 @@ def drawing(
         seeds: One seed per continuation.
         at: Grid indices; None for five, from the noisiest to the clean one.
         label: Class of all continuations; None for no class.
-        latent_seed: Seed of the noise of the latents.
         title: Text above the sheet.
         caption: Text that follows the statement on the seeds.
 
@@ -89,11 +89,11 @@ def drawing(
     labels = None if label is None else torch.full((count,), label)
     cells = []
     for k in at:
-        one = encode_at(source, image.unsqueeze(0), k, [latent_seed], None if labels is None else labels[:1])
+        one = encode_at(source, image.unsqueeze(0), k, [LATENT], None if labels is None else labels[:1])
         x = one.expand(count, -1, -1, -1).contiguous()
         samples = decode(source, x, k, seeds, labels)
         cells += [on_circle(one, source.grid[k]), to_uint8(samples.cpu())]
-    words = f"Each row continues one latent x_t (left; noise of seed {latent_seed}) with {name_seeds(seeds)}."
+    words = f"Each row continues one latent x_t (left; noise of seed {LATENT}) with {name_seeds(seeds)}."
     frame = Frame(
         title=title,
         rows=named(source, at),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from PIL.Image import Image
 
-from sfumato.pictures._ask import MOST_ROWS, names_of, seeds_of
+from sfumato.pictures._ask import MOST_ROWS, seeds_of
 from sfumato.report import sheet as draw
 from sfumato.runs.run import Run
-from sfumato.sources import classes_named
+from sfumato.sources import class_names, classes_named
 
 
 def sheet(run: Run, *, each: int = 8, first: int = 0, classes: str = "", device: str = "cpu") -> Image:
@@ -26,5 +26,5 @@ def sheet(run: Run, *, each: int = 8, first: int = 0, classes: str = "", device:
     seeds = seeds_of(each * rows, first)
     shown = None if picked is None else torch.tensor(picked[:rows])
     images = run.source(device=device)(seeds, None if shown is None else shown.repeat_interleave(each))
-    names = names_of(run, shown)
+    names = class_names(shown, run.classes)
     return draw.sheet(images, each, row_labels=names, seeds=seeds, title=run.recipe.name, caption=run.making().sentence)

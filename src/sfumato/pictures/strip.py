@@ -6,10 +6,10 @@ from typing import Literal
 
 from PIL.Image import Image
 
-from sfumato.pictures._ask import names_of, seeds_of
+from sfumato.pictures._ask import seeds_of
 from sfumato.report import strip as draw
 from sfumato.runs.run import Run
-from sfumato.sources import classes_named, in_turn
+from sfumato.sources import class_names, classes_named, in_turn
 
 
 def strip(
@@ -42,7 +42,7 @@ def strip(
         labels,
         every,
         what,
-        row_labels=names_of(run, labels),
+        row_labels=class_names(labels, run.classes),
         title=run.recipe.name,
         caption=run.making().sentence,
     )

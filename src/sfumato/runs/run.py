@@ -371,4 +371,7 @@ class Run:
 
     def with_recipe(self, recipe: Recipe) -> Run:
         """Return the run with another recipe: other sampling or evaluation settings for the same weights."""
-        return replace(self, recipe=recipe)
+        other = replace(self, recipe=recipe)
+        if "checkpoint" in vars(self):  # already read: training may go on and take its folder away
+            vars(other)["checkpoint"] = self.checkpoint
+        return other
