@@ -1,4 +1,4 @@
-"""How images are made has one author: no other module writes a recipe's sampler, grid or guidance into a text."""
+"""How images are made has one author: no other module writes a recipe's sampler or grid into a text."""
 
 from __future__ import annotations
 

@@ -97,6 +97,11 @@ def test_a_generator_has_no_sampler_no_grid_and_no_guidance() -> None:
         assert word not in made.sentence and word not in json.dumps(made.pairs())
 
 
+def test_a_classifier_makes_no_images() -> None:
+    made = Making.of(find("recipes", "adm-digits-classifier")(), images_seen=128)
+    assert made.sentence.startswith("128 training images, weights ") and set(made.pairs()) == {"weights"}
+
+
 def test_an_imported_chain_names_its_file_and_no_training_images() -> None:
     recipe = override(find("recipes", "ddpm-cifar10")(), ["ema.use=raw"])
     made = Making.of(recipe, images_seen=0, imported="ddpm.ckpt")

@@ -1,7 +1,7 @@
 """From the bytes of a request to work that is allowed, or a message that says what is.
 
-    {"seed": 0, "count": 16, "label": "each" | "none" | number, "to": seed or null, "ways": [WAY] or [WAY, WAY]}
-    WAY = {"run": 0, "use": null, "guidance": 1, "sampler": NAME, "sampler_options": {}, "grid": NAME,
+    {"seed": 0, "count": 16, "label": "each" | "none" | number, "to": seed or null, "ways": [PANEL] or [PANEL, PANEL]}
+    PANEL = {"run": 0, "use": null, "guidance": 1, "sampler": NAME, "sampler_options": {}, "grid": NAME,
            "grid_options": {}}
 
 Without `to`, images have the seeds seed, seed + 1, ...; with it, they lie between two seeds' starts. Two ways share
@@ -54,7 +54,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Way:
+class Panel:
     """How one panel's images are made."""
 
     model: Model
@@ -78,7 +78,7 @@ class Request:
     labels: tuple[int, ...] | None
     to: int | None
     mix: tuple[float, ...]
-    ways: tuple[Way, ...]
+    ways: tuple[Panel, ...]
 
 
 def read_request(body: bytes, models: Sequence[Model], limits: Limits) -> Request:
@@ -138,7 +138,7 @@ def _whole(tree: Mapping[str, Any], name: str, least: int, most: int, default: i
     return int(value)
 
 
-def _way(tree: Mapping[str, Any], models: Sequence[Model], limits: Limits) -> Way:
+def _way(tree: Mapping[str, Any], models: Sequence[Model], limits: Limits) -> Panel:
     model = models[_whole(tree, "run", 0, len(models) - 1, 0)]
     mine, use = model.run.recipe.sample, tree.get("use")
     if use is not None and use not in model.uses:
@@ -154,7 +154,7 @@ def _way(tree: Mapping[str, Any], models: Sequence[Model], limits: Limits) -> Wa
     steps = len(build_grid(model.recipe(sample))) - 1
     if steps > limits.steps:
         raise RequestError(f"At most {limits.steps:,} steps; grid={grid} has {steps:,}. Take fewer, or another grid.")
-    return Way(model, use, sample)
+    return Panel(model, use, sample)
 
 
 def _part(tree: Mapping[str, Any], kind: str, mine: Part, most: int) -> Part:
@@ -169,7 +169,7 @@ def _part(tree: Mapping[str, Any], kind: str, mine: Part, most: int) -> Part:
     return Part(mine.room, name).with_options(**checked(mine.room, name, options, most))
 
 
-def _labels(label: Any, seeds: Sequence[int], ways: Sequence[Way]) -> tuple[int, ...] | None:
+def _labels(label: Any, seeds: Sequence[int], ways: Sequence[Panel]) -> tuple[int, ...] | None:
     classes = ways[0].model.run.classes
     if any(way.model.run.classes != classes for way in ways) and label != "none":
         raise RequestError("The two runs know different classes, so only images without a class can be compared.")

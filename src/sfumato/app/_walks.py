@@ -26,7 +26,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from sfumato.app._models import Model
-from sfumato.app._request import Request, Way
+from sfumato.app._request import Panel, Request
 from sfumato.core.denoiser import Counted, Denoiser, Prediction, State
 from sfumato.core.images import finite, tile, to_uint8
 from sfumato.core.level import Level, like
@@ -62,7 +62,7 @@ def walk(request: Request, stop: Callable[[], str | None]) -> Iterator[Event]:
 class _Walk:
     """One way's images on their way."""
 
-    def __init__(self, number: int, way: Way, request: Request, stop: Callable[[], str | None]) -> None:
+    def __init__(self, number: int, way: Panel, request: Request, stop: Callable[[], str | None]) -> None:
         self.number, self.way, self.request = number, way, request
         self.counted = Counted(_stoppable(way.model.denoiser(way.use), stop))
         self.run = way.model.run.with_recipe(way.model.recipe(way.sample))
@@ -160,7 +160,7 @@ def _png(picture: Image.Image, info: PngInfo | None) -> str:
     return base64.b64encode(out.getvalue()).decode()
 
 
-def command(way: Way, request: Request) -> str:
+def command(way: Panel, request: Request) -> str:
     """Return the command that makes the same images without the page."""
     run = str(way.model.run.path)
     if request.to is not None:

@@ -41,7 +41,7 @@ def card(run: Run, use: str | None = None, repo: str = "THIS_REPOSITORY") -> str
         f"# {recipe.name}",
         "",
         f"Images of {shape.channels}x{shape.height}x{shape.width}, {kinds}, like those of `{recipe.data.name}`.",
-        f"Made by {made.sentence}",
+        f"{'Made by' if made.sampler else 'Learned from'} {made.sentence}",
         "",
     ]
     origin = run.about.get("imported")

@@ -23,7 +23,7 @@ from sfumato.report.signature import picture_of
 
 INK, MUTED, PAPER = (28, 28, 32), (96, 96, 104), (255, 255, 255)
 LEGIBLE = 64  # pixels: smaller images are enlarged to at least this
-NARROWEST = 360  # pixels: a caption needs some room even below one small image
+NARROWEST = 360  # pixels: a caption needs some width even below one small image
 PAD = 10
 GAP, EXTRA = 3, 10  # pixels between cells, and more between groups of them
 

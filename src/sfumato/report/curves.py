@@ -279,6 +279,6 @@ def distances(
             linewidth=1.8,
             label=f"{name} (n = {len(values):,}, median {np.median(values):.3g})",
         )
-    ax.set_ylim(top=1.25 * ax.get_ylim()[1])  # room for the legend
+    ax.set_ylim(top=1.25 * ax.get_ylim()[1])  # space for the legend
     ax.legend(frameon=False, fontsize=9)
     return finish(figure, caption)

@@ -31,6 +31,11 @@ from sfumato.report.save import write_whole
 from sfumato.report.sheet import name_seeds
 
 What = Literal["x", "x0", "both"]
+SHOWN: dict[str, tuple[tuple[int, ...], str]] = {  # which of (x, D(x)) a row shows, and in words
+    "x": ((0,), "x on the unit circle"),
+    "x0": ((1,), "D(x), the estimate of x0"),
+    "both": ((0, 1), "x on the unit circle and D(x), the estimate of x0 made from it"),
+}
 COLUMNS = 20  # at most, unless told otherwise
 
 
@@ -112,26 +117,16 @@ def strip(
     Raises:
         ValueError: If `every` is not positive, or labels do not fit the source or the seeds.
     """
-    if what not in ("x", "x0", "both"):
+    if what not in SHOWN:
         raise ValueError(f"A strip shows 'x', 'x0' or 'both'; got {what!r}.")
     columns = walk(source, seeds, labels, every)
     names = list(row_labels) or [f"seed {s}" for s in seeds]
     if len(names) != len(seeds):
         raise ValueError(f"One row label per seed: got {len(names)} labels for {len(seeds)} seeds.")
-    images, rows = [], []
-    for i, name in enumerate(names):
-        if what != "x0":
-            images += [x[i] for _, _, x, _ in columns]
-            rows.append(f"{name},  x" if what == "both" else name)
-        if what != "x":
-            images += [x0[i] for _, _, _, x0 in columns]
-            rows.append("D(x)" if what == "both" else name)
+    kinds, shown = SHOWN[what]
+    images = [(x, x0)[kind][i] for i in range(len(names)) for kind in kinds for _, _, x, x0 in columns]
+    rows = [row for name in names for row in (f"{name},  x", "D(x)")] if what == "both" else names
     steps = columns[-1][0]
-    shown = {
-        "x": "x on the unit circle",
-        "x0": "D(x), the estimate of x0",
-        "both": "x on the unit circle and D(x), the estimate of x0 made from it",
-    }[what]
     words = f"{name_seeds(seeds).capitalize()}, {steps} steps: {shown}; the last column is the sample. {caption}"
     frame = Frame(
         title=title,

@@ -36,8 +36,8 @@ class Making:
     """How images are made.
 
     Attributes:
-        sampler: The sampler with its options, or `ONE_PASS`.
-        grid: The grid with its options; "" for a generator.
+        sampler: The sampler with its options, or `ONE_PASS`; "" for a classifier, which makes no images.
+        grid: The grid with its options; "" for a generator and a classifier.
         guided: What guides, in words; () for nothing.
         guidance: Weight of classifier-free guidance; 1 for none.
         size: Height and width in pixels where they are not those of training.
@@ -66,14 +66,15 @@ class Making:
         """Return how a recipe's images are made.
 
         Arguments:
-            recipe: Any recipe that makes images.
+            recipe: Any recipe.
             use: The average of the weights; None for the recipe's choice.
             images_seen: Training images that the weights have seen; None if unknown.
             imported: The file that the weights were imported from; "" for none.
         """
         sample, weights = recipe.sample, use or recipe.ema.use
-        if trains(recipe) == "generator":
-            return cls(ONE_PASS, weights=weights, images_seen=images_seen, imported=imported, short="generator")
+        if (kind := trains(recipe)) != "denoiser":
+            walk = ONE_PASS if kind == "generator" else ""
+            return cls(walk, weights=weights, images_seen=images_seen, imported=imported, short=kind)
         guiding = guides(sample)
         size = "x".join(map(str, sample.size * 2 if len(sample.size) == 1 else sample.size))
         short = "-".join(
