@@ -31,7 +31,7 @@ class Maker(Protocol):
         shape: Shape of one image, (C, H, W).
         classes: Number of classes the model knows; 0 if it is unlabelled.
         batch: Images per forward pass.
-        quantisation: See `core.images.to_uint8`.
+        quantisation: How floats become bytes, a rule of `core.images.to_uint8`.
     """
 
     shape: tuple[int, int, int]
@@ -39,7 +39,9 @@ class Maker(Protocol):
     batch: int
     quantisation: str
 
-    def floats(self, seeds: Sequence[int], labels: Tensor | None = None) -> Tensor: ...
+    def floats(self, seeds: Sequence[int], labels: Tensor | None = None) -> Tensor:
+        """Return float images, before quantisation."""
+        ...
 
     def __call__(
         self, seeds: Sequence[int], labels: Tensor | None = None, *, progress: Callable[[int], None] | None = None
@@ -59,14 +61,14 @@ class Diffusion(Maker):
     """Make images with a denoiser, a sampler and a grid.
 
     Arguments:
-        denoiser: Any denoiser; guided ones are wrapped already.
+        denoiser: The denoiser, with its guidance wrapped around it.
         sampler: ``sampler(denoiser, x, grid, *, noise, label)``, options bound.
         grid: Levels from noisy to clean, shape (N + 1,).
         shape: Shape of one image, (C, H, W).
         classes: Number of classes the denoiser knows; 0 if it is unlabelled.
         batch: Images per forward pass.
-        device: Torch device that computes.
-        quantisation: See `core.images.to_uint8`.
+        device: Device of the model.
+        quantisation: How floats become bytes, a rule of `core.images.to_uint8`.
         weak: The weaker model that guides within `denoiser`, so that its calls can be counted; None for none.
     """
 
@@ -106,7 +108,7 @@ class Diffusion(Maker):
         Arguments:
             a: Seed at weight 0.
             b: Seed at weight 1.
-            weights: In [0, 1], shape (B,).
+            weights: Share of the second start, in [0, 1], shape (B,).
             labels: One class per image, int64 (B,) in [-1, classes), or None for no class.
         """
         start, end = (SamplingNoise([seed], self.shape, device=self.device).start() for seed in (a, b))
@@ -148,8 +150,8 @@ class Generated(Maker):
         shape: Shape of one image, (C, H, W).
         classes: Number of classes the generator knows; 0 if it is unlabelled.
         batch: Images per forward pass.
-        device: Torch device that computes.
-        quantisation: See `core.images.to_uint8`.
+        device: Device of the model.
+        quantisation: How floats become bytes, a rule of `core.images.to_uint8`.
 
     Attributes:
         rows: Images asked of the generator so far.
@@ -192,10 +194,10 @@ class Generated(Maker):
 
 
 class Real:
-    """Hand out a dataset's images: seed i is the i-th image of a seeded shuffle, so ranges of seeds are disjoint sets.
+    """Hand out a dataset's images: seed i is the i-th of a seeded shuffle, so different seeds are different images.
 
     Arguments:
-        dataset: The split.
+        dataset: The split whose images are handed out.
         shuffle: Seed of the order; the same split with another value is another draw.
     """
 

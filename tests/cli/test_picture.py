@@ -22,7 +22,7 @@ from sfumato.pictures.strip import strip
 from sfumato.report.save import command_in, description
 from sfumato.runs.run import Run
 
-KINDS = entries("pictures")
+KINDS = entries("picture")
 SMALL = {
     "sheet": ["each=2"],
     "strip": ["n=2"],

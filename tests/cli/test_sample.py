@@ -35,9 +35,9 @@ def test_a_caption_and_a_file_name_tell_all_that_guides(labelled: Path, cli) -> 
     words = ["--guidance", 2, "--interval", "0.2,5", "--autoguidance", "@raw", "--threshold", "dynamic", "--use", "raw"]
     said = cli("sample", labelled, *words, "--n", 10, "--device", "cpu")
     path = Path(said.out.splitlines()[-1].strip())
-    assert path.name == "000000128-heun-karras-3-w2-nsr0.2..5-auto2-@raw-nsr0.2..5-dynamic0.995-raw.png", said.err
+    assert path.name == "000000128-heun-karras-3-auto2-@raw-nsr0.2..5-w2-nsr0.2..5-dynamic0.995-raw.png", said.err
     assert description(path).endswith(
-        "heun on karras(steps=3), guidance 2 at nsr 0.2..5, autoguidance 2 by @raw at nsr 0.2..5, "
+        "heun on karras(steps=3), autoguidance 2 by @raw at nsr 0.2..5, guidance 2 at nsr 0.2..5, "
         "dynamic threshold 0.995, 128 training images, weights raw."
     )
 

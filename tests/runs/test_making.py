@@ -52,8 +52,8 @@ GUIDED = {
     ),
     "all": (
         ["sample.guidance=2", "sample.interval=1,5", "sample.autoguidance=@raw", "sample.threshold=static"],
-        ["guidance 2 at nsr 1..5", "autoguidance 2 by @raw at nsr 1..5", "static threshold"],
-        "heun-karras-18-w2-nsr1..5-auto2-@raw-nsr1..5-static",
+        ["autoguidance 2 by @raw at nsr 1..5", "guidance 2 at nsr 1..5", "static threshold"],
+        "heun-karras-18-auto2-@raw-nsr1..5-w2-nsr1..5-static",
     ),
 }
 

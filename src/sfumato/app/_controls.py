@@ -11,12 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sfumato.core.axes import AXES
 from sfumato.core.find import OptionError, entries, nearest, options_of, summary
 
-FIXED = {  # by axis: what the playground gives itself, or cannot
-    "samplers": ("denoiser", "x", "grid", "noise", "label", "shift"),
-    "grids": ("table", "schedule"),
-}
 LARGEST = 1e6  # absolute value of a number
 LONGEST = 100  # characters of a text
 
@@ -91,8 +88,8 @@ def checked(axis: str, name: str, options: Mapping[str, Any], most: int) -> dict
     """Return the options of an entry if each has a control and a bounded value.
 
     Arguments:
-        axis: "samplers" or "grids".
-        name: Name of the entry.
+        axis: "sampler" or "grid".
+        name: Name of the part.
         options: Name -> value, as JSON has it; null for the default.
         most: The largest integer allowed.
 
@@ -102,8 +99,8 @@ def checked(axis: str, name: str, options: Mapping[str, Any], most: int) -> dict
     """
     known = _all(axis)
     if name not in known:
-        raise OptionError(nearest(axis.removesuffix("s"), name, known))
-    what, found = f"{axis.removesuffix('s')} {name}", {}
+        raise OptionError(nearest(axis, name, known))
+    what, found = f"{axis} {name}", {}
     for key, value in options.items():
         if key not in known[name]:
             offered = ", ".join(known[name]) or "none"
@@ -138,11 +135,11 @@ def _short(value: Any) -> str:
 
 
 def _all(axis: str) -> dict[str, dict[str, Control]]:
-    return {name: controls(entry, FIXED[axis]) for name, entry in entries(axis).items()}
+    return {name: controls(entry, AXES[axis].fixed) for name, entry in entries(axis).items()}
 
 
 def described(axis: str) -> list[dict[str, Any]]:
-    """Return a axis's entries for the page: name, first docstring line, controls."""
+    """Return the parts of an axis for the page: name, first docstring line, controls."""
     known = _all(axis)
     return [
         {"name": name, "about": summary(entry), "controls": [asdict(control) for control in known[name].values()]}

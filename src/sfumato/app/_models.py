@@ -87,12 +87,12 @@ class Model:
             "grid": _part(sample.grid),
             "guidance": sample.guidance,
             "unguided": _refusal(lambda: check_sampling(self.recipe(replace(sample, guidance=2.0, interval=None)))),
-            "grids": {name: _refusal(partial(self._on_grid, name)) for name in entries("grids")},
+            "grids": {name: _refusal(partial(self._on_grid, name)) for name in entries("grid")},
         }
 
     def _on_grid(self, name: str) -> Level:
         """Return a grid of a name for this run, of `STEPS` steps if it can be told how many."""
-        part = Part("grids", name)
+        part = Part("grid", name)
         if option(part, "steps") is not None:
             part = part.with_options(steps=STEPS)
         return build_grid(self.recipe(replace(self.run.recipe.sample, grid=part)))

@@ -8,18 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import (
-    Count,
-    Folder,
-    Name,
-    Number,
-    Overrides,
-    Text,
-    device_named,
-    given,
-    resettle,
-    seed_list,
-)
+from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, device_named, given, resettle, seed_list
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +32,7 @@ def sample(
     sampler: Name = None,
     grid: Name = None,
     steps: Count = None,
-    guidance: Number = None,
+    guidance: Text = None,
     use: Name = None,
     out: Folder = None,
     strip: bool = False,
@@ -73,7 +62,8 @@ def sample(
         sampler: Sampler with its default options; see `sfumato list samplers`.
         grid: Grid with its default options; see `sfumato list grids`.
         steps: Steps of the grid.
-        guidance: Classifier-free guidance weight: 1 none, 0 unconditional, above 1 towards the class.
+        guidance: Classifier-free guidance weight: 1 none, 0 unconditional, above 1 towards the class; or names of
+            forms, cfg or [cfg,my_module:sharpen].
         use: Average of the weights, e.g. power-0.05, or raw; the recipe's choice unless given.
         out: Where the picture goes (.png; the strip and the animation beside it); RUN/samples/ unless given.
         strip: Also draw how the first 4 seeds emerge (with --seeds or --n: up to 16).

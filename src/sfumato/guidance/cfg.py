@@ -19,26 +19,35 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from sfumato.core.denoiser import NULL, Denoiser, Prediction
 from sfumato.core.level import Level, like
+from sfumato.guidance._facts import Facts
 
 Weight = float | Tensor | Callable[[Level, Tensor], float | Tensor]
 Ramp = Literal["constant", "linear", "cosine"]
 
 
-def cfg(denoiser: Denoiser, w: Weight = 1.0, interval: tuple[float, float] = (0.0, math.inf)) -> Denoiser:
+def cfg(
+    denoiser: Denoiser,
+    w: Weight = 1.0,
+    interval: tuple[float, float] = (0.0, math.inf),
+    each_class: tuple[float, ...] = (),
+    over_levels: Ramp = "constant",
+) -> Denoiser:
     """Guide a class-conditional denoiser by its own unconditional estimate.
 
     Arguments:
         denoiser: Trained with label dropout, so that it knows the label NULL.
         w: Guidance weight: a number, one per image (B,), or a function (level, label) -> number or (B,). 1 is none.
         interval: Guide only at nsr in [lo, hi]; elsewhere the weight is 1.
+        each_class: One weight per class, in place of w; () for w.
+        over_levels: How a number's surplus over 1 is spread over noise levels (`ramp`).
 
     Returns:
         A denoiser. Its learned variance, if any, is the conditional one's.
@@ -49,6 +58,7 @@ def cfg(denoiser: Denoiser, w: Weight = 1.0, interval: tuple[float, float] = (0.
     lo, hi = interval
     if not 0 <= lo < hi:
         raise ValueError(f"A guidance interval satisfies 0 <= lo < hi (in nsr); got ({lo}, {hi}).")
+    w = w if callable(w) or isinstance(w, Tensor) else weight_of(w, each_class, over_levels)
 
     def guided(x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
         if label is None or bool((label == NULL).all()):
@@ -75,11 +85,36 @@ def cfg(denoiser: Denoiser, w: Weight = 1.0, interval: tuple[float, float] = (0.
     return guided
 
 
+def check(facts: Facts, options: Mapping[str, Any]) -> None:
+    """Refuse a model without labels, or one that has never done without them.
+
+    Arguments:
+        facts: What is known of the model.
+        options: Options of `cfg` that are set.
+
+    Raises:
+        ValueError: With the rule and the remedy.
+    """
+    if not facts.classes:
+        raise ValueError("Guidance needs a class-conditional model; this one has no labels. Use guidance=1.")
+    if facts.label_dropout == 0:
+        raise ValueError(
+            f"sample.guidance={options.get('w', 1.0):g} mixes in the estimate without a label, which a model trained "
+            "with objective.label_dropout=0 has never learned. Train with objective.label_dropout=0.1, or use "
+            "guidance=1."
+        )
+    given = len(options.get("each_class", ()))
+    if given not in (0, facts.classes):
+        raise ValueError(
+            f"sample.guidance_by_class has one weight per class, {facts.classes} for this model; got {given}."
+        )
+
+
 def by_class(weights: Sequence[float]) -> Callable[[Level, Tensor], Tensor]:
     """Return a guidance weight that depends on the class of each image.
 
     Arguments:
-        weights: One per class.
+        weights: Guidance weight of each class.
     """
     table = torch.tensor([*weights, 1.0], dtype=torch.float64)  # NULL = -1 finds the last entry
     return lambda level, label: table[label.cpu()]
@@ -92,7 +127,7 @@ def ramp(level: Level, kind: Ramp) -> Tensor:
     1 + cos(pi t) for "cosine"; the mean over t is 1 for all three.
 
     Arguments:
-        level: Any shape.
+        level: Levels of any shape.
         kind: "constant", "linear" or "cosine".
 
     Raises:
@@ -112,9 +147,9 @@ def weight_of(w: float = 1.0, by_classes: Sequence[float] = (), kind: Ramp = "co
     """Return the guidance weight that depends on class and level as asked, 1 + (w - 1) ramp.
 
     Arguments:
-        w: For every class, unless they have their own.
-        by_classes: One per class; () for `w`.
-        kind: Of the ramp over noise levels.
+        w: Guidance weight of every class, unless classes have their own.
+        by_classes: Guidance weight of each class; () for `w` everywhere.
+        kind: Shape of the ramp over noise levels, "constant", "linear" or "cosine".
     """
     if not by_classes and kind == "constant":
         return w

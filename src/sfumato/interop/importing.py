@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sfumato.core.find import entries, find
 from sfumato.interop.foreign import Foreign, Imported, open_foreign, sha256_of
-from sfumato.interop.pickles import ForeignError
+from sfumato.interop.tensors import ForeignError
 from sfumato.processes.machine import describe
 from sfumato.runs import checkpoint
 from sfumato.runs.assemble import build_network, context_of
@@ -31,8 +31,8 @@ class Import:
     """Say what an import made.
 
     Attributes:
-        run: The run.
-        found: What the checkpoint was taken for.
+        run: The run that was written.
+        found: The checkpoint as it was recognised.
         parameters: Learned values that came from the file.
     """
 
@@ -47,7 +47,7 @@ def recognise(found: Foreign) -> Imported:
     Raises:
         ForeignError: If no family knows it.
     """
-    families = entries("interop.families")
+    families = entries("family")
     for name, family in families.items():
         try:
             made: Imported | None = family(found)
@@ -96,7 +96,7 @@ def import_run(
     found = recognise(open_foreign(path, size=size, order=order, raw=raw))
     chosen = found.recipe
     if recipe is not None:  # what was inferred is replaced, but for what the reading of the file itself took
-        named: Recipe = find("recipes", recipe)()
+        named: Recipe = find("recipe", recipe)()
         kept = (a for a in found.assumed if "(--" in a and not (named.shape and a.startswith("size ")))
         found = replace(found, assumed=tuple(kept))
         chosen = replace(named, shape=named.shape or chosen.shape, sigma_data=named.sigma_data or 0.5, ema=chosen.ema)

@@ -36,7 +36,7 @@ def guidance(
         raise RecipeError(
             f"{run.recipe.name} was trained without classes, or none was chosen: there is nothing to guide towards."
         )
-    plain = run.with_recipe(override(run.recipe, ["sample.guidance=1"]))
+    plain = run.with_recipe(override(run.recipe, ["sample.guidance=none"]))
     seeds = seeds_of(each * len(picked), first)
     labels = torch.tensor([label for label in picked for _ in range(each)])
     return draw.cfg_sheet(

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from sfumato.runs.assemble import trains
-from sfumato.runs.guided import weak_of
+from sfumato.runs.assemble import asks, option, trains
+from sfumato.runs.guided import guidance_of, weak_of
 from sfumato.runs.recipe import Part, Recipe, Sample
 
 ONE_PASS = "one pass of the generator"
@@ -149,33 +149,53 @@ class Making:
 
 
 def guides(sample: Sample) -> list[Guide]:
-    """Return all that guides a recipe's samples; [] for nothing.
+    """Return all that guides a recipe's samples, in the order in which it is applied; [] for nothing.
 
     >>> [g.words for g in guides(Sample(guidance=2.0, interval=(0.2, 5.0), threshold="dynamic"))]
     ['guidance 2 at nsr 0.2..5', 'dynamic threshold 0.995']
     >>> [g.short for g in guides(Sample(guidance=2.0, interval=(0.2, 5.0), autoguidance="@raw"))]
-    ['w2-nsr0.2..5', 'auto2-@raw-nsr0.2..5']
+    ['auto2-@raw-nsr0.2..5', 'w2-nsr0.2..5']
     """
-    found, by_class = [], ",".join(f"{w:g}" for w in sample.guidance_by_class)
-    levels = "" if sample.interval is None else "{:g}..{:g}".format(*sample.interval)
-    at, short_at = (f" at nsr {levels}", f"-nsr{levels}") if levels else ("", "")
-    if sample.by_weight:
-        ramp = "" if sample.guidance_ramp == "constant" else sample.guidance_ramp
-        words = f"guidance by class {by_class}" if by_class else f"guidance {sample.guidance:g}"
-        words += f" on a {ramp} ramp" if ramp else ""
-        short = f"w{by_class or f'{sample.guidance:g}'}{ramp and f'-{ramp}'}"
-        found.append(Guide(words + at, _safe(short + short_at)))
-    if sample.autoguidance is not None:
-        where, weight = weak_of(sample.autoguidance), f"{sample.autoguidance_weight:g}"
-        named = "@".join(str(v) for v in (Path(where.folder).name, where.step, where.use) if v is not None)
-        found.append(Guide(f"autoguidance {weight} by {named}{at}", _safe(f"auto{weight}-{named}{short_at}")))
-    if sample.threshold != "none":
-        quantile = f"{sample.threshold_quantile:g}" if sample.threshold == "dynamic" else ""
-        found.append(Guide(f"{sample.threshold} threshold {quantile}".strip(), f"{sample.threshold}{quantile}"))
-    if sample.classifier is not None:
-        named, scale = Path(sample.classifier).name, f"{sample.classifier_scale:g}"
-        found.append(Guide(f"classifier {scale} by {named}", _safe(f"s{scale}-{named}")))
-    return found
+    return [_guide(form, sample) for form in guidance_of(sample)]
+
+
+def _guide(form: Part, sample: Sample) -> Guide:
+    """Return one form of guidance in words: its strength, the model that helps it, and the levels that it guides at."""
+    words, short = SAID.get(form.name, lambda form: (str(form), _short(form)))(form)
+    if sample.autoguidance is not None and asks(form, "weak"):
+        where = weak_of(sample.autoguidance)
+        helper = "@".join(str(v) for v in (Path(where.folder).name, where.step, where.use) if v is not None)
+        words, short = f"{words} by {helper}", f"{short}-{helper}"
+    if sample.classifier is not None and asks(form, "logits"):
+        helper = Path(sample.classifier).name
+        words, short = f"{words} by {helper}", f"{short}-{helper}"
+    if sample.interval is not None and asks(form, "interval"):
+        levels = "{:g}..{:g}".format(*sample.interval)
+        words, short = f"{words} at nsr {levels}", f"{short}-nsr{levels}"
+    return Guide(words, _safe(short))
+
+
+def _cfg(form: Part) -> tuple[str, str]:
+    by_class, ramp = ",".join(f"{w:g}" for w in option(form, "each_class")), option(form, "over_levels")
+    weight = f"by class {by_class}" if by_class else f"{option(form, 'w'):g}"
+    shaped, short = ("", "") if ramp == "constant" else (f" on a {ramp} ramp", f"-{ramp}")
+    return f"guidance {weight}{shaped}", f"w{by_class or weight}{short}"
+
+
+def _threshold(form: Part) -> tuple[str, str]:
+    quantile = option(form, "quantile")
+    if quantile is None:
+        return "static threshold", "static"
+    return f"dynamic threshold {quantile:g}", f"dynamic{quantile:g}"
+
+
+# What is said of the forms of guidance that have a common name; any other is said as a part with its options.
+SAID: dict[str, Callable[[Part], tuple[str, str]]] = {
+    "autoguidance": lambda form: (f"autoguidance {option(form, 'w'):g}", f"auto{option(form, 'w'):g}"),
+    "cfg": _cfg,
+    "threshold": _threshold,
+    "classifier": lambda form: (f"classifier {option(form, 'scale'):g}", f"s{option(form, 'scale'):g}"),
+}
 
 
 def shared(makings: Sequence[Making]) -> Making:
@@ -191,7 +211,9 @@ def _short(part: Part) -> str:
     """Return a part and its options for a file name, a number of steps last and without its name."""
     options = {**part.options}
     steps = {"steps": options.pop("steps")} if "steps" in options else {}
-    return "-".join([part.name, *(_option(name, value) for name, value in (options | steps).items())])
+    return "-".join(
+        [_safe(part.name.rpartition(":")[2]), *(_option(name, value) for name, value in (options | steps).items())]
+    )
 
 
 def _option(name: str, value: Any) -> str:

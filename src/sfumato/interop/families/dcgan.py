@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from sfumato.core.find import find
 from sfumato.interop.foreign import Foreign, Imported
 from sfumato.interop.keys import State, rename
-from sfumato.interop.pickles import ForeignError
+from sfumato.interop.tensors import ForeignError
 from sfumato.runs.recipe import Recipe, Shape, Train, part
 
 LAYER = re.compile(r"(?P<owner>(?:.+\.)?)(?P<layer>\d+\.(?:weight|bias|running_mean|running_var|num_batches_tracked))")
@@ -74,12 +74,12 @@ def dcgan(found: Foreign) -> Imported | None:
         "a GAN cannot be trained further from imported weights: the optimisers' state is not in the run",
     ]
     data, line = found.data(shape)
-    base: Recipe = find("recipes", "dcgan-lsun-bedroom")()
+    base: Recipe = find("recipe", "dcgan-lsun-bedroom")()
     recipe = replace(
         base,
         name="imported-dcgan",
         data=data,
-        network=part("networks", "dcgan", latent=latent, up=up, down=down, prior="normal"),
+        network=part("network", "dcgan", latent=latent, up=up, down=down, prior="normal"),
         train=Train(batch=base.train.batch, optimizer=base.train.optimizer),
         sigma_data=0.5,
         shape=shape,
