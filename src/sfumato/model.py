@@ -33,7 +33,8 @@ from sfumato.processes.machine import default_device
 from sfumato.report import strip as walks
 from sfumato.report.sheet import sheet
 from sfumato.runs.making import Making
-from sfumato.runs.recipe import RecipeError, override, part
+from sfumato.runs.override import override
+from sfumato.runs.recipe import RecipeError, part
 from sfumato.runs.run import Run
 from sfumato.sources import class_names, classes_named, in_turn
 

@@ -7,7 +7,8 @@ import pytest
 from sfumato.cli._arguments import arrange, find_recipe, resettle, seed_list
 from sfumato.cli._main import commands
 from sfumato.core.find import OptionError
-from sfumato.runs.recipe import RecipeError, override
+from sfumato.runs.override import override
+from sfumato.runs.recipe import RecipeError
 
 TRAIN = commands()["train"]
 

@@ -10,7 +10,8 @@ import pytest
 
 from sfumato.core.find import find
 from sfumato.runs.making import Making, shared
-from sfumato.runs.recipe import Recipe, override
+from sfumato.runs.override import override
+from sfumato.runs.recipe import Recipe
 from sfumato.runs.run import Run
 
 SAVED = Path(__file__).parent / "saved" / "run"

@@ -13,8 +13,10 @@ from sfumato.core.denoiser import Preconditioned
 from sfumato.core.find import entries
 from sfumato.core.level import Level
 from sfumato.report.signature import settings_of
-from sfumato.runs.assemble import build_grid, option, trains
+from sfumato.runs.assemble import option
 from sfumato.runs.check import check_sampling
+from sfumato.runs.kinds import DENOISER, require
+from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Part, Recipe, RecipeError, Sample, Shape
 from sfumato.runs.run import Run
 
@@ -36,11 +38,8 @@ class Model:
     def __init__(self, path: Path | str, device: str) -> None:
         self.run, self.device = Run.open(path), device
         shape = self.run.recipe.shape
-        if trains(self.run.recipe) != "denoiser":
-            raise RecipeError(
-                f"The playground shows how images emerge step by step, and {path} trained a {trains(self.run.recipe)}. "
-                f"Name a diffusion run; see `sfumato runs`."
-            )
+        remedy = "The playground shows how images emerge step by step. Name a diffusion run; see `sfumato runs`."
+        require(DENOISER, self.run.recipe, str(path), remedy)
         if shape is None or shape.channels not in (1, 3):
             made = "no images yet" if shape is None else f"images of {shape.channels} channels"
             raise RecipeError(f"The playground shows images of 1 or 3 channels; {path} makes {made}.")
@@ -49,7 +48,7 @@ class Model:
         self._settings = settings_of(self.run.recipe.to_json(), self.run.checkpoint.path, "", device)
         self._loaded: dict[str, Preconditioned] = {}
         self.denoiser(None)  # refuses a classifier or damaged weights now, not at the first click,
-        check_sampling(self.run.recipe)  # and a recipe that cannot be sampled
+        check_sampling(self.run.plan)  # and a recipe that cannot be sampled
 
     def denoiser(self, use: str | None) -> Preconditioned:
         """Return the denoiser with an average of the weights; None for the recipe's choice."""
@@ -75,6 +74,7 @@ class Model:
     def described(self) -> dict[str, Any]:
         """Return what the page must know, as JSON values."""
         recipe, sample, shape = self.run.recipe, self.run.recipe.sample, self.shape
+        guided = replace(sample, guidance=2.0, interval=None)
         return {
             "name": self.run.path.name if self.run.path.name else str(self.run.path),
             "recipe": recipe.name,
@@ -86,7 +86,7 @@ class Model:
             "sampler": _part(sample.sampler),
             "grid": _part(sample.grid),
             "guidance": sample.guidance,
-            "unguided": _refusal(lambda: check_sampling(self.recipe(replace(sample, guidance=2.0, interval=None)))),
+            "unguided": _refusal(lambda: check_sampling(plan(self.recipe(guided)))),
             "grids": {name: _refusal(partial(self._on_grid, name)) for name in entries("grid")},
         }
 
@@ -95,7 +95,7 @@ class Model:
         part = Part("grid", name)
         if option(part, "steps") is not None:
             part = part.with_options(steps=STEPS)
-        return build_grid(self.recipe(replace(self.run.recipe.sample, grid=part)))
+        return plan(self.recipe(replace(self.run.recipe.sample, grid=part))).grid
 
 
 def _refusal(attempt: Callable[[], object]) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sfumato.data.dataset import Dataset
-from sfumato.runs.recipe import override
+from sfumato.runs.override import override
 from sfumato.runs.run import Run, load_data
 
 MOST_ROWS = 16  # of a sheet with a row per class

@@ -45,6 +45,7 @@ PICTURES = {
 JOINED = ("nfe", "seconds", "size")  # curves that several sweeps of a run share
 # table in a result -> section; tables of other names are shown with the health
 TABLES = {
+    "accuracy": "headline",
     "splits": "splits",
     "memorization": "neighbours",
     "classes": "classes",
@@ -105,6 +106,7 @@ CURVES: dict[str, tuple[str, Callable[[Mapping[str, Any]], Figure]]] = {
     "rate_distortion": ("likelihood", _rate_distortion),  # series: name -> RMSE at rate; by_time: {rate, distortion}
     "bits_by_level": ("likelihood", _lines(curves.bits_by_level, caption="")),  # bits/dim per unit of ln SNR
     "coding": ("likelihood", _lines(curves.rate_distortion, caption="")),  # series: kind of rate -> RMSE at rate
+    "accuracy": ("headline", _lines(curves.accuracy, chance=None)),  # series: split -> accuracy at ln SNR
     "training": ("health", lambda c: training_curves({"": c["records"]})),  # records: of metrics.jsonl
 }
 
@@ -203,8 +205,8 @@ def _outline(run: str) -> list[Section]:
                 "points to the flags.", evaluate),
         Section("splits", "Train, validation and test at equal size", "Only equal n and m make a gap between splits "
                 "evidence.", f"{evaluate} --split train,test"),
-        Section("comparison", "Comparison", "Only scores of one protocol are ranked. Equal ranks: the intervals "
-                "overlap, so the runs are not distinguishable at this n.",
+        Section("comparison", "Comparison", "Only scores of one protocol are ranked. Equal ranks are not "
+                "distinguishable at this n; scores of the same seeds are compared in pairs.",
                 f"sfumato report {run} ANOTHER_RUN, both evaluated alike"),
         Section("samples", "Samples", "Uncurated unless marked, from the seeds named below each sheet.",
                 f"sfumato picture sheet {run}"),

@@ -16,8 +16,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from sfumato.runs.assemble import asks, option, trains
+from sfumato.runs.assemble import asks, option
 from sfumato.runs.guided import guidance_of, weak_of
+from sfumato.runs.kinds import kind_of
 from sfumato.runs.recipe import Part, Recipe, Sample
 
 ONE_PASS = "one pass of the generator"
@@ -72,9 +73,9 @@ class Making:
             imported: The file that the weights were imported from; "" for none.
         """
         sample, weights = recipe.sample, use or recipe.ema.use
-        if (kind := trains(recipe)) != "denoiser":
-            walk = ONE_PASS if kind == "generator" else ""
-            return cls(walk, weights=weights, images_seen=images_seen, imported=imported, short=kind)
+        if not (kind := kind_of(recipe)).walks:
+            walk = ONE_PASS if kind.draws else ""
+            return cls(walk, weights=weights, images_seen=images_seen, imported=imported, short=kind.name)
         guiding = guides(sample)
         size = "x".join(map(str, sample.size * 2 if len(sample.size) == 1 else sample.size))
         short = "-".join(
