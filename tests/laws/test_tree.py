@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 from collections import Counter
 from pathlib import Path
 
 import sfumato
+from sfumato.core.axes import AXES
 
 ROOT = Path(sfumato.__file__).parent
 REPOSITORY = Path(__file__).parents[2]
@@ -54,10 +56,14 @@ def words_of(node: ast.AST) -> set[str]:
     return found
 
 
-def parts_of(package: str) -> bool:
-    """Return whether every public function of a module is an entry, found by its name: an axis."""
-    return package in ("schedules", "grids", "draws", "weightings", "conditioning", "training/rates", "training/optim",
-                       "training/trackers", "core/target")  # fmt: skip
+def parts_of(module: str) -> bool:
+    """Return whether every public function of a module is a part, found by its name."""
+    for axis in AXES.values():
+        home = importlib.import_module(f"sfumato.{axis.module}")
+        place = axis.module.replace(".", "/")
+        if module == place or (module.startswith(f"{place}/") and getattr(home, "SEVERAL_PER_FILE", False)):
+            return True
+    return False
 
 
 def unused() -> list[str]:
@@ -76,7 +82,6 @@ def unused() -> list[str]:
         if name not in used
         and file.stem != name  # a part in a file of its own
         and str(file) not in LIBRARY
-        and file.parts[0] != "recipes"
         and not parts_of(str(file.with_suffix("")))
     ]
 

@@ -12,6 +12,7 @@ import torch
 
 import sfumato
 from sfumato.recipes.digits import edm_digits
+from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe
 from sfumato.runs.run import load_data, resolve
 from sfumato.training.trainer import Trainer
@@ -42,7 +43,7 @@ def files_entered(found: set[str]) -> Iterator[None]:
 def test_a_step_reads_in_eight_files() -> None:
     recipe: Recipe = edm_digits()
     data = load_data(recipe, "train")
-    trainer = Trainer(resolve(recipe, data), data, torch.device("cpu"))
+    trainer = Trainer(plan(resolve(recipe, data)), data, torch.device("cpu"))
     found: set[str] = set()
     with files_entered(found):
         assert trainer.advance(0.0)

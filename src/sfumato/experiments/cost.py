@@ -36,12 +36,12 @@ class Estimate:
         runs: Trained runs, over all training seeds.
         trained: Images seen in training, over all of them.
         judged: Rows to judge, over all training seeds.
-        sampled: Generated images.
+        sampled: Number of generated images.
         calls: Images times network calls each.
         gflop: 1e9 floating-point operations of both.
         speed: GFLOP a second of a forward pass here.
-        parameters: Of each run's network.
-        nfe: Network calls an image of each row.
+        parameters: Number of weights of each run's network.
+        nfe: Network calls for an image of each row.
         clocked: Minutes of training of the runs whose budget is in minutes.
     """
 
