@@ -114,13 +114,15 @@ class Row:
         """Name of the run that the row samples."""
         return self.run or self.name
 
-    def sampled(self, resolved: Recipe) -> Recipe:
+    def sampled(self, resolved: Recipe, guide: Path | None = None) -> Recipe:
         """Return the recipe by which the row is sampled and judged: the trained one with the row's settings.
 
         Arguments:
             resolved: Recipe of the row's run, with shape and sigma_data.
+            guide: Directory of the classifier that guides; None where it is not trained yet.
         """
-        return override(resolved, self.settings)
+        named = [f"sample.classifier={guide or self.guide}"] if self.guide else []
+        return override(resolved, [*named, *self.settings])
 
 
 @dataclass(frozen=True)
