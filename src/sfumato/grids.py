@@ -37,6 +37,7 @@ import math
 import torch
 from torch import Tensor
 
+from sfumato.core.bounds import Fraction, NoLimit, Nsr, Steps, UpToOne, Warp, Whole
 from sfumato.core.level import Level, Schedule
 
 
@@ -80,7 +81,7 @@ def full(table: Level) -> Level:
     return table[torch.arange(len(table) - 1, -1, -1)]
 
 
-def respaced(table: Level, steps: int = 0, spec: str = "") -> Level:
+def respaced(table: Level, steps: Whole = 0, spec: str = "") -> Level:
     """Visit a subset of a table's levels.
 
     Arguments:
@@ -138,7 +139,7 @@ def _counts(text: str) -> list[int]:
     return counts
 
 
-def trailing(table: Level, steps: int = 50) -> Level:
+def trailing(table: Level, steps: Steps = 50) -> Level:
     """Visit every T/N-th level of a table, counted from the noisiest.
 
     Arguments:
@@ -150,7 +151,7 @@ def trailing(table: Level, steps: int = 50) -> Level:
     return _pick(table, [round(size * (i + 1) / steps) for i in range(steps)], f"trailing {steps}")
 
 
-def quadratic(table: Level, steps: int = 50, reach: float = 0.8) -> Level:
+def quadratic(table: Level, steps: Steps = 50, reach: UpToOne = 0.8) -> Level:
     """Visit levels whose index grows quadratically, dense near the clean end.
 
     Arguments:
@@ -165,7 +166,7 @@ def quadratic(table: Level, steps: int = 50, reach: float = 0.8) -> Level:
     return _pick(table, [1 + int(r * r + 1e-9) for r in roots.tolist()], f"quadratic {steps}")
 
 
-def uniform(schedule: Schedule, steps: int = 50, t_min: float = 0.0, t_max: float = 1.0) -> Level:
+def uniform(schedule: Schedule, steps: Steps = 50, t_min: Fraction = 0.0, t_max: UpToOne = 1.0) -> Level:
     """Visit evenly spaced times of a schedule.
 
     If the schedule is clean at t_min the last step ends there; otherwise (t_min > 0, or a schedule that starts at
@@ -186,7 +187,7 @@ def uniform(schedule: Schedule, steps: int = 50, t_min: float = 0.0, t_max: floa
     return _then_clean(levels[:-1] if reaches_clean else levels)
 
 
-def karras(steps: int = 18, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Level:
+def karras(steps: Steps = 18, sigma_min: Nsr = 0.002, sigma_max: Nsr = 80.0, rho: Warp = 7.0) -> Level:
     """EDM's grid: sigma^(1/rho) evenly spaced from sigma_max to sigma_min, then 0.
 
     Arguments:
@@ -202,7 +203,7 @@ def karras(steps: int = 18, sigma_min: float = 0.002, sigma_max: float = 80.0, r
     return _at_sigmas((high + share * (low - high)) ** rho)
 
 
-def logsnr(steps: int = 18, sigma_min: float = 0.002, sigma_max: float = 80.0) -> Level:
+def logsnr(steps: Steps = 18, sigma_min: Nsr = 0.002, sigma_max: Nsr = 80.0) -> Level:
     """Log-SNR evenly spaced: a geometric sequence of nsr from sigma_max to sigma_min, then 0.
 
     Arguments:
@@ -215,7 +216,7 @@ def logsnr(steps: int = 18, sigma_min: float = 0.002, sigma_max: float = 80.0) -
     return _at_sigmas(torch.linspace(math.log(sigma_max), math.log(sigma_min), steps, dtype=torch.float64).exp())
 
 
-def flow(steps: int = 50, shift: float = 1.0) -> Level:
+def flow(steps: Steps = 50, shift: Nsr = 1.0) -> Level:
     """Straight-line times from 1 to 0, level (1 - t, t).
 
     Arguments:
@@ -230,7 +231,7 @@ def flow(steps: int = 50, shift: float = 1.0) -> Level:
     return Level(1 - t, t)
 
 
-def iddpm(table: Level, steps: int = 50, sigma_min: float = 0.002, sigma_max: float = 81.0) -> Level:
+def iddpm(table: Level, steps: Steps = 50, sigma_min: NoLimit = 0.002, sigma_max: NoLimit = 81.0) -> Level:
     """Visit a table's levels within a range of nsr, evenly indexed and rounded.
 
     With a cosine table of 1000 steps this is EDM's "iDDPM" discretisation.

@@ -100,8 +100,6 @@ def _check_network(plan: Plan) -> None:
             f"BatchNorm looks at the whole batch, and train.micro={recipe.train.micro} cuts it. Set train.micro=none, "
             "or a smaller train.batch."
         )
-    if not 0 <= recipe.data.augment <= 1:
-        raise RecipeError(f"data.augment is a probability in [0, 1]; got {recipe.data.augment:g}.")
     if recipe.data.augment and not asks(recipe.network, "augments"):
         raise RecipeError(
             f"data.augment={recipe.data.augment:g} tells the network what was done to its images, and "
@@ -124,7 +122,7 @@ def check_sampling(plan: Plan) -> None:
         RecipeError: Naming the rule, what was found, and what to set instead.
     """
     recipe = plan.recipe
-    check_numbers(recipe)
+    check_numbers(recipe, ("sample", "evaluate"))
     wanted = option(recipe.sample.sampler, "variance")
     if HEADS.get(wanted, recipe.variance) != recipe.variance:
         raise RecipeError(

@@ -16,6 +16,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from sfumato.core.bounds import Few, NoLimit, NotNegative, Positive
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.gauge import Gauge, named
 from sfumato.core.level import Level, like
@@ -33,11 +34,11 @@ def euler(
     noise: Noise | None = None,
     label: Tensor | None = None,
     gauge: Literal["flow", "ve", "vp"] | Gauge = "flow",
-    churn: float = 0.0,
-    s_min: float = 0.0,
-    s_max: float = float("inf"),
-    s_noise: float = 1.0,
-    nsr_max: float | None = None,
+    churn: NotNegative = 0.0,
+    s_min: NoLimit = 0.0,
+    s_max: NoLimit = float("inf"),
+    s_noise: Few = 1.0,
+    nsr_max: Positive | None = None,
 ) -> Iterator[State]:
     """Follow the tangent of the probability-flow ODE; first order, one call of the denoiser per step.
 

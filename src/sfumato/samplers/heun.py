@@ -22,6 +22,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from sfumato.core.bounds import Few, NoLimit, NotNegative, Positive, UpToOne
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.gauge import Gauge, named
 from sfumato.core.level import Level, like
@@ -39,12 +40,12 @@ def heun(
     noise: Noise | None = None,
     label: Tensor | None = None,
     gauge: Literal["ve", "flow", "vp"] | Gauge = "ve",
-    midpoint: float = 1.0,
-    churn: float = 0.0,
-    s_min: float = 0.0,
-    s_max: float = float("inf"),
-    s_noise: float = 1.0,
-    nsr_max: float | None = None,
+    midpoint: UpToOne = 1.0,
+    churn: NotNegative = 0.0,
+    s_min: NoLimit = 0.0,
+    s_max: NoLimit = float("inf"),
+    s_noise: Few = 1.0,
+    nsr_max: Positive | None = None,
 ) -> Iterator[State]:
     """Correct an Euler step with the slope at its end (EDM's sampler); second order, 2 N - 1 calls.
 
