@@ -15,8 +15,9 @@ FLOORS = {
     for floor, rooms in enumerate(
         (
             "core download",
-            "schedules grids draws weightings conditioning networks samplers guidance likelihood data metrics",
-            "objectives sources",
+            "schedules grids draws weightings conditioning networks samplers guidance tasks methods likelihood "
+            "data metrics",
+            "objectives sources restoration editing",
             "processes",
             "runs",
             "evaluation",
