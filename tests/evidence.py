@@ -3,8 +3,9 @@
     python -m pytest -p tests.evidence --evidence docs/results tests/parity tests/laws        (make evidence)
 
 A parity test hands over every relative error that it asserted about and the tolerance it was held to
-(`tests/parity/measured.py`); a law is a test of tests/laws with the first line of its docstring, and a law that measures
-how far a method of restoration is from the truth hands over the row of its table. Nothing is written by hand but the table of what each group of cases was made by, `MADE_BY`; a group that is missing there is an error.
+(`tests/parity/measured.py`); a law is a test of tests/laws with the first line of its docstring, and a law that
+measures how far a method of restoration is from the truth hands over the row of its table. Nothing is written by hand
+but the table of what each group of cases was made by, `MADE_BY`; a group that is missing there is an error.
 """
 
 from __future__ import annotations
