@@ -10,10 +10,10 @@ import torch
 
 from sfumato.core.find import UnknownNameError
 from sfumato.runs import averages, checkpoint
-from sfumato.training.ema import power
-from sfumato.training.loop import train
 from sfumato.runs.averages import Profile, fit, inner
 from sfumato.runs.recipe import RecipeError, override
+from sfumato.training.ema import power
+from sfumato.training.loop import train
 
 
 def test_inner_products_are_integrals():

@@ -60,7 +60,7 @@ def test_overrides_reach_fields_parts_and_options_and_leave_the_original(recipe:
     assert (changed.train.batch, changed.data.classes, changed.train.clip) == (96, (3, 7), 1.0)
     assert changed.sample.sampler == part("samplers", "ddim", eta=1.0)
     assert set(differences(recipe, changed)) == {
-        *("train.batch", "train.clip", "data.classes", "sample.sampler.name", "sample.sampler.options.eta"),
+        *("train.batch", "train.clip", "data.classes", "sample.sampler.name", "sample.sampler.options.eta")
     }
 
 
@@ -114,8 +114,14 @@ def test_guidance_turned_off_lets_go_of_what_shaped_it_unless_that_is_asked_for_
 
 @pytest.mark.parametrize(
     ("room", "name", "near"),
-    [("recipes", "edm-digit", "edm-digits"), ("samplers", "huen", "heun"), ("core.target", "epss", "eps"),
-     ("schedules", "cosin", "cosine"), ("training.optim", "adm", "adam"), ("metrics.extractors", "pixel", "pixels")],
+    [
+        ("recipes", "edm-digit", "edm-digits"),
+        ("samplers", "huen", "heun"),
+        ("core.target", "epss", "eps"),
+        ("schedules", "cosin", "cosine"),
+        ("training.optim", "adm", "adam"),
+        ("metrics.extractors", "pixel", "pixels"),
+    ],
 )
 def test_an_unknown_entry_offers_the_nearest_and_all_available(room: str, name: str, near: str) -> None:
     with pytest.raises(UnknownNameError) as caught:

@@ -29,7 +29,9 @@ def test_its_images_are_the_same(run: Path) -> None:
     labels = torch.tensor([tag["label"] for _, tag in found])
     images = Run.open(run).source()(range(4), labels)
     assert [tag["seed"] for _, tag in found] == [0, 1, 2, 3]
-    off = (torch.from_numpy(np.stack([np.asarray(picture) for picture, _ in found]))[:, None].int() - images.int()).abs()
+    off = (
+        torch.from_numpy(np.stack([np.asarray(picture) for picture, _ in found]))[:, None].int() - images.int()
+    ).abs()
     assert off.max() <= 1 and off.float().mean() < 0.01
 
 

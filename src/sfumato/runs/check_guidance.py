@@ -1,9 +1,9 @@
 """Check guidance: what a model is guided by must be something it has learned, at levels that its guides know.
 
-    weights       labels, and a model that has learned to do without them; one weight a class
-    interval      something to confine, and a level of the grid inside it
-    weak model    a run of a denoiser of the same images and classes, its checkpoint and average kept
-    classifier    a run of a classifier of the same images and classes
+weights       labels, and a model that has learned to do without them; one weight a class
+interval      something to confine, and a level of the grid inside it
+weak model    a run of a denoiser of the same images and classes, its checkpoint and average kept
+classifier    a run of a classifier of the same images and classes
 """
 
 from __future__ import annotations
@@ -130,8 +130,10 @@ def _check_kin(recipe: Recipe, other: Recipe, folder: str, role: str, *, strict:
     """Refuse a guide of other images or classes; unless strict, an unlabelled model takes any classes."""
     mine, theirs = recipe.shape, other.shape
     # an unlabelled model never hears of classes, so any classifier's will do
-    fits = mine is not None and theirs is not None and (
-        mine == theirs or not strict and replace(mine, classes=mine.classes or theirs.classes) == theirs
+    fits = (
+        mine is not None
+        and theirs is not None
+        and (mine == theirs or not strict and replace(mine, classes=mine.classes or theirs.classes) == theirs)
     )
     if not fits:
         raise RecipeError(

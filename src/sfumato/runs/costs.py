@@ -1,8 +1,8 @@
 """What a recipe costs: the network's size, and the operations of one image in training and in making.
 
-    denoiser, classifier    training an image costs a forward pass and a backward pass of two, F = 3 f
-    generator               a step passes D forward and back on real and made images, then G and D for G's half, where
-                            D's weights are fixed (its backward pass costs one):  F = (3 + 3 + 2) d + 3 g
+denoiser, classifier    training an image costs a forward pass and a backward pass of two, F = 3 f
+generator               a step passes D forward and back on real and made images, then G and D for G's half, where
+                        D's weights are fixed (its backward pass costs one):  F = (3 + 3 + 2) d + 3 g
 """
 
 from __future__ import annotations

@@ -87,9 +87,7 @@ def guide(
     return (denoiser, sampler) if logits is None else _by_classifier(recipe, denoiser, logits)
 
 
-def _by_classifier(
-    recipe: Recipe, denoiser: Denoiser, logits: NoisyClassifier
-) -> tuple[Denoiser, Callable[..., Any]]:
+def _by_classifier(recipe: Recipe, denoiser: Denoiser, logits: NoisyClassifier) -> tuple[Denoiser, Callable[..., Any]]:
     """Return denoiser and sampler guided by a classifier: ADM's algorithm 1 where the sampler shifts, else 2.
 
     Algorithm 2 adds to an x0 that is clipped already and not clipped again.
@@ -130,8 +128,9 @@ def words(sample: Sample) -> str:
     if sample.interval is not None:
         parts[-1:] = [f"{''.join(parts[-1:])} at nsr {sample.interval[0]:g}..{sample.interval[1]:g}"]
     if sample.threshold != "none":
-        parts.append("static threshold" if sample.threshold == "static" else
-                     f"dynamic threshold {sample.threshold_quantile:g}")
+        parts.append(
+            "static threshold" if sample.threshold == "static" else f"dynamic threshold {sample.threshold_quantile:g}"
+        )
     if sample.classifier is not None:
         parts.append(f"classifier {sample.classifier_scale:g} by {Path(sample.classifier).name}")
     return ", ".join(parts)

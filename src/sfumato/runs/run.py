@@ -1,12 +1,12 @@
 """A run: the directory that training writes and that sampling and evaluating need no flags for.
 
-    RUN/recipe.json            the resolved recipe, the data's fingerprint, hardware and versions
-    RUN/metrics.jsonl          one record per log interval
-    RUN/checkpoints/step-N/    see `runs.checkpoint`
-    RUN/sheets/IMAGES.png      sample sheets during training
-    RUN/snapshots/, averages/  power averages kept on the way, and those made of them (`runs.averages`)
-    RUN/scores.jsonl, best/    scores while training, and the best weights as a run of their own (`training.hooks.scores`)
-    RUN/samples/, RUN/results/ what later commands make
+RUN/recipe.json            the resolved recipe, the data's fingerprint, hardware and versions
+RUN/metrics.jsonl          one record per log interval
+RUN/checkpoints/step-N/    see `runs.checkpoint`
+RUN/sheets/IMAGES.png      sample sheets during training
+RUN/snapshots/, averages/  power averages kept on the way, and those made of them (`runs.averages`)
+RUN/scores.jsonl, best/    scores while training, and the best weights as a run of their own (`training.hooks.scores`)
+RUN/samples/, RUN/results/ what later commands make
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from sfumato.core.find import nearest
 from sfumato.data import load
 from sfumato.data.dataset import Dataset, sigma_data
 from sfumato.data.streaming import Stream, streamed
-from sfumato.sources import Diffusion, Generated, Maker
 from sfumato.runs import averages, checkpoint
 from sfumato.runs.assemble import build_classifier, build_denoiser, build_grid, build_network, trains
 from sfumato.runs.check import check_generator, check_sampling, sampled_shape
 from sfumato.runs.guided import guide, weak_of, words
 from sfumato.runs.recipe import Recipe, RecipeError, Shape
+from sfumato.sources import Diffusion, Generated, Maker
 
 SIGMA_IMAGES = 10_000  # of a stream, from which sigma_data is estimated
 
@@ -66,7 +66,12 @@ def training_data(recipe: Recipe, root: Path | str | None = None) -> Dataset | S
     stream = None
     if whole and data.stream is not False:
         stream = streamed(
-            data.name, split="train", val=data.val, test=data.test, size=data.size, labels=data.labels,
+            data.name,
+            split="train",
+            val=data.val,
+            test=data.test,
+            size=data.size,
+            labels=data.labels,
             always=bool(data.stream),
         )
     if stream is None:
