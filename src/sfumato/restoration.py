@@ -46,10 +46,32 @@ class Restored:
         return self.samples.mean(1)
 
     def band(self, share: float = 0.9) -> tuple[Tensor, Tensor]:
-        """Return the pixelwise interval that holds the middle `share` of the samples, two tensors (B, C, H, W)."""
-        ends = torch.tensor([(1 - share) / 2, (1 + share) / 2], dtype=self.samples.dtype, device=self.samples.device)
-        low, high = self.samples.quantile(ends, dim=1)
+        """Return the pixelwise interval that should hold the truth, two tensors (B, C, H, W).
+
+        Of K + 1 draws of one distribution the truth is as likely at each rank, so it lies between the samples of ranks
+        a and K + 1 - a with probability 1 - 2 a / (K + 1). Ranks between are interpolated; the widest is from the
+        smallest sample to the largest, and holds it with `right_share`.
+
+        Arguments:
+            share: How often it should hold the truth, in (0, 1), if there are samples enough.
+        """
+        count = self.samples.shape[1]
+        ordered = self.samples.sort(1).values
+        place = max(0.0, (count + 1) * (1 - share) / 2 - 1)
+        below = min(int(place), count - 1)
+        above, part = min(below + 1, count - 1), place - below
+        low = torch.lerp(ordered[:, below], ordered[:, above], part)
+        high = torch.lerp(ordered[:, count - 1 - below], ordered[:, count - 1 - above], part)
         return low, high
+
+
+def right_share(count: int, share: float = 0.9) -> float:
+    """Return how often the band of `count` samples holds the truth if they are drawn from the exact posterior.
+
+    >>> right_share(4), right_share(19), right_share(100)
+    (0.6, 0.9, 0.9)
+    """
+    return min(share, (count - 1) / (count + 1))
 
 
 def measured(task: Task, images: Tensor, seeds: Sequence[int]) -> Tensor:
