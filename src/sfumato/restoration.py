@@ -48,30 +48,50 @@ class Restored:
     def band(self, share: float = 0.9) -> tuple[Tensor, Tensor]:
         """Return the pixelwise interval that should hold the truth, two tensors (B, C, H, W).
 
-        Of K + 1 draws of one distribution the truth is as likely at each rank, so it lies between the samples of ranks
-        a and K + 1 - a with probability 1 - 2 a / (K + 1). Ranks between are interpolated; the widest is from the
-        smallest sample to the largest, and holds it with `right_share`.
+        Of K draws and the truth, all of one distribution, the truth is as likely at each rank, so it lies between the
+        a-th smallest and the a-th largest sample with probability 1 - 2 a / (K + 1), the `right_share`.
 
         Arguments:
-            share: How often it should hold the truth, in (0, 1), if there are samples enough.
+            share: How often it should hold the truth, in (0, 1); the narrowest band that does, or the widest there is.
         """
-        count = self.samples.shape[1]
+        rank = rank_of(self.samples.shape[1], share)
         ordered = self.samples.sort(1).values
-        place = max(0.0, (count + 1) * (1 - share) / 2 - 1)
-        below = min(int(place), count - 1)
-        above, part = min(below + 1, count - 1), place - below
-        low = torch.lerp(ordered[:, below], ordered[:, above], part)
-        high = torch.lerp(ordered[:, count - 1 - below], ordered[:, count - 1 - above], part)
-        return low, high
+        return ordered[:, rank - 1], ordered[:, -rank]
+
+
+def rank_of(count: int, share: float = 0.9) -> int:
+    """Return the rank of the samples that bound a band: a, counted from either end."""
+    return max(1, int((count + 1) * (1 - share) / 2 + 1e-9))
 
 
 def right_share(count: int, share: float = 0.9) -> float:
     """Return how often the band of `count` samples holds the truth if they are drawn from the exact posterior.
 
-    >>> right_share(4), right_share(19), right_share(100)
+    >>> right_share(4), right_share(19), right_share(99)
     (0.6, 0.9, 0.9)
     """
-    return min(share, (count - 1) / (count + 1))
+    return max(0.0, 1 - 2 * rank_of(count, share) / (count + 1))
+
+
+def coverage(samples: Tensor, truth: Tensor, share: float = 0.9) -> Tensor:
+    """Return how far each pixel of the truth lies within the band of its samples: 1 inside, 0 outside.
+
+    A pixel that equals some of its samples, as the background does, has no rank of its own; it counts with the share of
+    the ranks it may take that lie inside. So exact draws give the `right_share` on average whatever the distribution.
+
+    Arguments:
+        samples: uint8 or float (B, K, C, H, W).
+        truth: The same type, (B, C, H, W).
+        share: Of the band.
+
+    Returns:
+        float64 (B, C, H, W) in [0, 1].
+    """
+    count, rank = samples.shape[1], rank_of(samples.shape[1], share)
+    below = (samples < truth.unsqueeze(1)).sum(1)
+    last = below + (samples == truth.unsqueeze(1)).sum(1)
+    inside = (last.clamp(max=count - rank) - below.clamp(min=rank) + 1).clamp(min=0)
+    return inside.double() / (last - below + 1)
 
 
 def measured(task: Task, images: Tensor, seeds: Sequence[int]) -> Tensor:

@@ -140,6 +140,15 @@ def test_quality_100_loses_little_and_quality_5_much() -> None:
     assert errors[0] < 0.005 < errors[1] < errors[2]
 
 
+def test_the_pixels_that_a_measurement_leaves_open() -> None:
+    """The hidden ones of a mask, all of a picture of means, all if there is noise; none if everything is seen."""
+    of = {name: find("tasks", name) for name in entries("tasks")}
+    assert torch.equal(of["inpaint"]((1, 4, 4)).open(), hidden("half", 4, 4)[None])
+    assert of["superres"]((1, 4, 4)).open().all() and of["inpaint"]((1, 4, 4), noise=0.1).open().all()
+    assert int(of["superres"]((1, 4, 4), filter="nearest").open().sum()) == 12
+    assert of["quantise"]((1, 4, 4)).open().all() and not of["outpaint"]((1, 4, 4), seen=1.0).open().any()
+
+
 def test_masks() -> None:
     """A word, a share, a box, and a picture; the share is exact and its pixels are those of the seed."""
     assert hidden("half", 4, 2).tolist() == [[False] * 2] * 2 + [[True] * 2] * 2

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from sfumato.core.images import finite
+from sfumato.core.noise import normal
 
 Spectral = Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor]
 
@@ -120,6 +121,16 @@ class Task:
     def seen(self, x: Tensor) -> Tensor:
         """Return ``A+ A x``, the part of pictures that the measurement determines."""
         return self.pinv(self.apply(x))
+
+    def open(self) -> Tensor:
+        """Return which pixels the measurement leaves open, bool of the picture's shape: A+ A x = x nowhere else.
+
+        All of them if the measurement is noisy or the task nonlinear.
+        """
+        if not self.linear or self.noise > 0:
+            return torch.ones(self.shape, dtype=torch.bool)
+        probe = normal([0], self.shape, purpose="probe", dtype=torch.float64)
+        return ((self.seen(probe) - probe).abs() > 1e-9)[0]
 
     def picture(self, y: Tensor) -> Tensor:
         """Return measurements as pictures (B, *shape) to look at: themselves if they have the shape, else A+ y."""
