@@ -1,0 +1,296 @@
+"""``sfumato restore``: pictures that were damaged, and how sure a model is of what it fills in."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, class_list, device_named, labels_of, resettle
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sfumato.core.task import Task
+    from sfumato.restoration import Restored
+    from sfumato.runs.run import Run
+
+ROWS = 8  # pictures on a sheet
+
+
+def restore(
+    run: Annotated[Positional[str], arg(metavar="RUN")],
+    overrides: Annotated[Overrides, arg(metavar="[PICTURE ...] [task=NAME OPTION=VALUE ...]")] = (),
+    *,
+    method: str = "moment",
+    samples: int = 4,
+    score: Count = None,
+    damaged: bool = False,
+    fit: bool = False,
+    classes: Text = None,
+    first_seed: int = 0,
+    resample: int = 1,
+    use: Name = None,
+    out: Folder = None,
+    device: Name = None,
+    data_root: Folder = None,
+) -> int:
+    """Restore pictures: fill in what is hidden, enlarge, colour, sharpen, denoise; several answers and their band.
+
+    sfumato restore RUN photo.png task=inpaint mask=mask.png --samples 19
+    sfumato restore RUN --score 200 task=inpaint mask=half
+
+    A picture is taken as the original, is damaged as the task says and restored, so that it can be compared; with
+    --damaged, or if it has the size of a measurement (a small one, a grey one), it is restored as it is. Of --score N
+    held-out images the scores are printed: PSNR, SSIM, and how often the band holds the truth.
+
+    Words with "=" are the task and its options (`sfumato list tasks`), options of the method (`sfumato list methods`),
+    e.g. iterations=5, or fields of `sample`, e.g. guidance=2 grid.steps=40. A mask is "half", "random 30%", a box
+    top,left,height,width, or a picture whose white pixels are hidden.
+
+    Arguments:
+        run: Directory of a run.
+        overrides: Pictures or folders of them, the task, and options.
+        method: How the measurement is used; see `sfumato list methods`.
+        samples: Answers per picture; 19 or more make a band that holds the truth 90% of the time.
+        score: Restore this many held-out images of the run's data and score them.
+        damaged: Pictures are damaged already.
+        fit: Convert and resize pictures and masks to what the model takes.
+        classes: Class of every picture, names or numbers taken in turn; none unless given; "own" for held-out images'.
+        first_seed: Seed of the first picture.
+        resample: Walk every step this many times, going back up in between (RePaint).
+        use: Average of the weights, e.g. power-0.05, or raw; the recipe's choice unless given.
+        out: Folder of the sheet, the pictures and restored.json; RUN/restored/TASK-METHOD unless given.
+        device: cpu, cuda, mps, ...; the best at hand unless given.
+        data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
+    """
+    print(f"sfumato restore {run}", flush=True)  # before torch is imported, which takes seconds
+
+    import time
+
+    from tqdm import tqdm
+
+    from sfumato.core.find import OptionError
+    from sfumato.core.images import to_uint8
+    from sfumato.evaluation import restored as judged
+    from sfumato.restoration import method_of, resampled
+    from sfumato.restoration import restore as draw
+    from sfumato.runs.run import Run, load_data
+
+    paths = [word for word in overrides if "=" not in word]
+    if bool(paths) == (score is not None):
+        raise OptionError("Name pictures to restore, or --score N for held-out images of the run's data: one of them.")
+    if samples < 1 or resample < 1 or first_seed < 0 or (score is not None and score < 1):
+        raise OptionError("--samples, --resample and --score are at least 1, --first-seed at least 0.")
+    opened = Run.open(run)
+    asked = parted([word for word in overrides if "=" in word], method)
+    opened = opened.with_recipe(resettle(opened.recipe, asked.fields, ("sample",)))
+    source = opened.diffusion(use=use, device=device_named(device))
+    task = asked.task(source.shape, fit)
+    bound = method_of(method, **asked.method)
+    if resample > 1:
+        source = source.having(sampler=resampled(source.sampler, resample))
+    if score is None:
+        names, truth, y = read(task, paths, damaged, fit, first_seed)
+        labels = None
+    else:
+        data = load_data(opened.recipe, "test", data_root)
+        if score > len(data):
+            raise OptionError(f"{data.name} test has {len(data)} images; got --score {score}.")
+        held = data.take(score, seed=0)
+        names, truth, labels = [f"{i:05d}" for i in range(score)], held.images, held.labels
+        y = measure(task, truth, first_seed)
+    seeds = range(first_seed, first_seed + len(y))
+    wanted = _labels(opened, classes, labels, len(y))
+    print(f"  {len(y)} pictures, {task.words}, method {method}, {samples} samples each")
+    if task.blind or not bool(task.open().any()):
+        print("  Nothing is hidden: the picture comes back." if not task.blind else "  All is hidden: plain sampling.")
+    began = time.monotonic()
+    with tqdm(total=len(y) * samples, unit="img", desc="  restoring", leave=False, disable=None) as bar:
+        found = draw(
+            source,
+            task,
+            y,
+            bound,
+            samples=samples,
+            seeds=seeds,
+            labels=wanted,
+            sigma_data=opened.recipe.sigma_data or 0.5,
+            progress=bar.update,
+        )
+    seconds = time.monotonic() - began
+    print(f"  {found.nfe} calls and {found.vjps} vector-Jacobian products an image; {seconds:.1f} s")
+    folder = Path(out) if out else opened.path / "restored" / f"{task.name}-{method}"
+    command = shlex.join(["sfumato", "restore", run, *overrides, "--method", method, "--samples", str(samples)])
+    report: dict[str, Any] = {
+        "command": command,
+        "task": task.words,
+        "noise": task.noise,
+        "method": method,
+        "options": asked.method,
+        "samples": samples,
+        "pictures": len(y),
+        "seeds": [seeds[0], seeds[-1] + 1],
+        "calls": found.nfe,
+        "vector-Jacobian products": found.vjps,
+        "seconds": round(seconds, 2),
+    }
+    if truth is not None:
+        figures = judged.figures(truth, found, task)
+        report["scores"] = judged.as_json(figures)
+        report["coverage expected"] = judged.expected_coverage(found)
+        for name, figure in figures.items():
+            beside = f", {report['coverage expected']:.2f} is right" if name == "coverage" else ""
+            print(f"  {name:<16} {figure}{beside}")
+    shown = to_uint8(task.picture(y))
+    _draw(opened, task, method, folder, found, shown, truth, names, command)
+    if score is None:
+        _write(folder, names, found)
+    (folder / "restored.json").write_text(json.dumps(report, indent=1) + "\n")
+    print(f"  {folder / 'sheet.png'}\n  {folder / 'restored.json'}")
+    return 0
+
+
+class Parted:
+    """What the words with "=" ask for.
+
+    Attributes:
+        name: Of the task.
+        options: Of the task.
+        method: Options of the method.
+        fields: Of `sample`.
+    """
+
+    def __init__(self, name: str, options: Mapping[str, Any], method: Mapping[str, Any], fields: list[str]) -> None:
+        self.name, self.options, self.method, self.fields = name, dict(options), dict(method), fields
+
+    def task(self, shape: tuple[int, int, int], fit: bool) -> Task:
+        """Return the task for pictures of a shape; a mask that names a file is read."""
+        from sfumato.core.find import check_options, find
+        from sfumato.data.pictures import read_mask
+
+        options = dict(self.options)
+        mask = options.get("mask")
+        if isinstance(mask, str) and Path(mask).suffix:
+            options["mask"] = read_mask(Path(mask), shape[1], shape[2], fit)
+        entry = find("tasks", self.name)
+        task: Task = entry(shape, **check_options(f"task '{self.name}'", entry, options, fixed=("shape",)))
+        return task
+
+
+def parted(words: Sequence[str], method: str) -> Parted:
+    """Say which words are the task, its options, the method's options and fields of `sample`.
+
+    Raises:
+        OptionError: If no task is named.
+        UnknownNameError: For an unknown task or method.
+    """
+    from sfumato.core.find import OptionError, entries, find, options_of, parse
+    from sfumato.restoration import FIXED
+
+    given = {name.strip().replace("-", "_"): text.strip() for name, _, text in (word.partition("=") for word in words)}
+    if "task" not in given:
+        raise OptionError(f"Say what to undo: task=NAME, one of {', '.join(entries('tasks'))}.")
+    name = given.pop("task")
+    of_task = options_of(find("tasks", name), fixed=("shape",))
+    of_method = options_of(find("methods", method), fixed=FIXED)
+    return Parted(
+        name,
+        {key: parse(text) for key, text in given.items() if key in of_task},
+        {key: parse(text) for key, text in given.items() if key in of_method},
+        [f"{key}={text}" for key, text in given.items() if key not in of_task and key not in of_method],
+    )
+
+
+def measure(task: Task, truth: Tensor, first_seed: int) -> Tensor:
+    """Return measurements of uint8 pictures, with the noise of their seeds."""
+    from sfumato.core.images import to_float
+    from sfumato.restoration import measured
+
+    return measured(task, to_float(truth), range(first_seed, first_seed + len(truth)))
+
+
+def read(
+    task: Task, paths: Sequence[str], damaged: bool, fit: bool, first_seed: int
+) -> tuple[list[str], Tensor | None, Tensor]:
+    """Return (names, originals or None, measurements) of a person's pictures.
+
+    Raises:
+        DataError: If a picture does not fit, or originals and measurements are mixed.
+    """
+    import torch
+
+    from sfumato.core.images import to_float
+    from sfumato.data.dataset import DataError
+    from sfumato.data.pictures import files_of, read_picture
+
+    small = len(task.measured) == 3 and task.measured != task.shape
+    shapes = [task.shape, *([task.measured] if small else [])]
+    files = files_of(paths)
+    pictures = [read_picture(file, shapes, fit) for file in files]
+    if len({picture.shape for picture in pictures}) > 1:
+        raise DataError("Some pictures have the size of the original and some that of a measurement. Give one kind.")
+    images = torch.stack(pictures)
+    names = [file.stem for file in files]
+    if small and tuple(images.shape[1:]) == task.measured:
+        return names, None, to_float(images)
+    if damaged and small:
+        raise DataError(f"A damaged picture has the shape of a measurement, {task.measured}; got {task.shape}.")
+    if damaged:
+        clean = to_float(images)
+        return names, None, clean if task.measured == task.shape else task.apply(clean)
+    return names, images, measure(task, images, first_seed)
+
+
+def _labels(run: Run, classes: str | None, own: Tensor | None, count: int) -> Tensor | None:
+    if classes == "own" and own is not None and run.classes:
+        return own
+    return None if classes is None else labels_of(range(count), class_list(classes, run.classes))
+
+
+def _draw(
+    run: Run,
+    task: Task,
+    method: str,
+    folder: Path,
+    found: Restored,
+    shown: Tensor,
+    truth: Tensor | None,
+    names: Sequence[str],
+    command: str,
+) -> None:
+    from sfumato.evaluation.restored import columns
+    from sfumato.report.save import save
+    from sfumato.report.sheet import sheet
+    from sfumato.restoration import Restored
+
+    some = Restored(found.samples[:ROWS], found.nfe, found.vjps)
+    labels, images = columns(some, shown[:ROWS], None if truth is None else truth[:ROWS])
+    sample = run.recipe.sample
+    picture = sheet(
+        images,
+        len(labels),
+        row_labels=list(names[:ROWS]),
+        column_labels=labels,
+        title=f"{run.recipe.name}: {task.words}",
+        caption=f"Method {method}, {sample.sampler} on {sample.grid}. The band is white where the samples span all "
+        "grey levels.",
+    )
+    save(picture, folder / "sheet.png", command=command)
+
+
+def _write(folder: Path, names: Sequence[str], found: Restored) -> None:
+    """Write every sample, the mean and the ends of the band of each picture as PNG."""
+    from sfumato.core.images import to_uint8
+    from sfumato.report.signature import picture_of
+
+    low, high = found.band()
+    for i, name in enumerate(names):
+        rows = {f"sample-{k + 1}": found.samples[i, k] for k in range(found.samples.shape[1])}
+        rows |= {"mean": found.mean[i], "low": low[i], "high": high[i]}
+        for what, image in rows.items():
+            picture_of(to_uint8(image)).save(folder / f"{name}-{what}.png")
