@@ -195,7 +195,7 @@ PLAIN: dict[str, Callable[[], nn.Module]] = {"unet": PlainCompact, "ddpm": Plain
 def network_of(name: str) -> nn.Module:
     """Return a network of `SIZES`, unlabelled, on 3x32x32, with weights that are not zero."""
     torch.manual_seed(0)
-    network: nn.Module = find("networks", name)(channels=3, out_channels=3, classes=0, size=32, **SIZES[name])
+    network: nn.Module = find("network", name)(channels=3, out_channels=3, classes=0, size=32, **SIZES[name])
     return network.eval().requires_grad_(False)
 
 

@@ -29,4 +29,4 @@ def test_the_page_holds_the_numbers_that_plot_prints(room: str) -> None:
 def test_the_table_names_no_recipe_that_is_gone() -> None:
     """`make design-space` writes it."""
     names = re.findall(r"^\| ([a-z0-9-]+) \| ", (DOCS / "recipes.md").read_text(), re.MULTILINE)
-    assert len(names) > 80 and set(names) - {"recipe"} <= set(entries("recipes"))
+    assert len(names) > 80 and set(names) - {"recipe"} <= set(entries("recipe"))

@@ -20,11 +20,11 @@ def quantiles(count: int) -> torch.Tensor:
     return (torch.arange(count, dtype=F64) + 0.5) / count
 
 
-@pytest.mark.parametrize("name", entries("draws"))
+@pytest.mark.parametrize("name", entries("draw"))
 def test_a_draw_is_a_quantile_function(name: str) -> None:
     """More u is more noise, one level per number, and nothing is random."""
     given = {"schedule": schedules.linear(100), "table": schedules.linear(100).levels}
-    entry = entries("draws")[name]
+    entry = entries("draw")[name]
     needs = {k: v for k, v in given.items() if k in entry.__annotations__}
     draw = entry(**needs)
     levels = draw(quantiles(1000))

@@ -44,7 +44,7 @@ def pictures(count: int = 3) -> Tensor:
     return normal(range(count), SHAPE, purpose="picture").clamp(-1, 1)
 
 
-TASK = find("tasks", "inpaint")(SHAPE, mask="random 50%")
+TASK = find("task", "inpaint")(SHAPE, mask="random 50%")
 
 
 def test_a_sample_does_not_depend_on_what_else_is_restored() -> None:
@@ -72,9 +72,9 @@ def test_what_was_seen_without_noise_is_kept_to_the_last_bit() -> None:
 def test_the_ends(name: str) -> None:
     """A mask over nothing returns the picture, a mask over everything the plain samples of the seeds, bit for bit."""
     x0, everything = pictures(), torch.ones(2, 4) > 0
-    whole = find("tasks", "inpaint")(SHAPE, mask=~everything)
+    whole = find("task", "inpaint")(SHAPE, mask=~everything)
     assert torch.equal(restore(source(), whole, whole.apply(x0), method_of(name), samples=1).samples[:, 0], x0)
-    blind = find("tasks", "inpaint")(SHAPE, mask=everything)
+    blind = find("task", "inpaint")(SHAPE, mask=everything)
     plain = source().floats([0, 1, 2])
     assert torch.equal(restore(source(), blind, blind.apply(x0), method_of(name), samples=1).samples[:, 0], plain)
 
@@ -140,7 +140,7 @@ def test_the_band_of_the_exact_posterior_covers_as_often_as_it_says() -> None:
 
 
 def test_measurement_noise_is_that_of_the_seed() -> None:
-    noisy = find("tasks", "denoise")(SHAPE, noise=0.5)
+    noisy = find("task", "denoise")(SHAPE, noise=0.5)
     x0 = torch.zeros(2, *SHAPE)
     y = measured(noisy, x0, [3, 4])
     assert torch.equal(measured(noisy, x0[:1], [4]), y[1:]) and not torch.equal(y[0], y[1])
@@ -164,7 +164,7 @@ def test_what_does_not_fit_is_said_before_any_call() -> None:
     with pytest.raises(TaskError, match=r"shape \(1, 2, 4\)"):
         measured(TASK, torch.zeros(1, 1, 3, 3), [0])
     with pytest.raises(TaskError, match="needs a linear task"):
-        jpeg = find("tasks", "jpeg")(SHAPE)
+        jpeg = find("task", "jpeg")(SHAPE)
         restore(maker, jpeg, jpeg.apply(pictures()), method_of("ddnm"))
     for strength in (-0.1, 1.1, float("nan")):
         with pytest.raises(TaskError, match=r"strength of an edit lies in \[0, 1\]"):

@@ -12,7 +12,7 @@ from sfumato.core.find import entries
 from sfumato.core.table import Table
 
 F64 = torch.float64
-ALL = entries("schedules")
+ALL = entries("schedule")
 TABLES = ["linear", "quadratic", "constant", "cosine", "sigmoid"]
 
 

@@ -92,10 +92,10 @@ def test_vlb_of_the_posterior_mean_is_one_over_twice_the_variance() -> None:
     torch.testing.assert_close(got, 1 / (2 * var), rtol=1e-9, atol=0)
 
 
-@pytest.mark.parametrize("name", entries("weightings"))
+@pytest.mark.parametrize("name", entries("weighting"))
 def test_scale_of_x_is_irrelevant(name: str) -> None:
     """w weighs an error of x0, so it is a function of the nsr alone (native: the scaled target's own)."""
-    entry = entries("weightings")[name]
+    entry = entries("weighting")[name]
     weighting = entry(**({"table": TABLE} if name == "vlb" else {}))
     for factor in (0.1, 7.0):
         got, want = weighting(VP.scaled(factor), targets.edm(0.5)), weighting(VP, targets.edm(0.5))

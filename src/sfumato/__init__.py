@@ -14,7 +14,18 @@ if TYPE_CHECKING:
     from sfumato.model import Model
 
 __version__ = "0.1.0.dev0"
-__all__ = ["load"]
+__all__ = ["allow", "load"]
+
+
+def allow(*modules: str) -> None:
+    """Allow runs and pictures to name parts of these modules, as "module:function". See `sfumato.core.outside`.
+
+    Arguments:
+        modules: Dotted names; a package allows its modules.
+    """
+    from sfumato.core.outside import allow as allowed
+
+    allowed(*modules)
 
 
 def load(path: Path | str, *, use: str | None = None, device: str | None = None) -> Model:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -38,7 +38,7 @@ from sfumato.processes.machine import default_device
 from sfumato.report import strip as walks
 from sfumato.report.sheet import sheet
 from sfumato.restoration import Restored, measured, method_of, restore
-from sfumato.runs.recipe import RecipeError, override
+from sfumato.runs.recipe import RecipeError, override, part
 from sfumato.runs.run import Run
 
 COLUMNS = 8
@@ -143,7 +143,7 @@ class Model:
             name: See `sfumato list tasks`.
             options: Of the task.
         """
-        entry = find("tasks", name)
+        entry = find("task", name)
         made: Task = entry(self.source.shape, **check_options(f"task {name!r}", entry, options, fixed=("shape",)))
         return made
 
@@ -215,19 +215,31 @@ class Model:
             fields.append(f"sample.interval={interval[0]},{interval[1]}")
         return self.having(*fields)
 
-    def sampled(self, sampler: str, steps: int | None = None, grid: str | None = None, **options: Any) -> Model:
+    def sampled(
+        self,
+        sampler: str | Callable[..., Any],
+        steps: int | None = None,
+        grid: str | Callable[..., Any] | None = None,
+        **options: Any,
+    ) -> Model:
         """Return the model with another sampler, its options, and another grid.
 
         Arguments:
-            sampler: See `sfumato list samplers`.
-            steps: Of the grid.
-            grid: See `sfumato list grids`.
-            options: Of the sampler, e.g. churn=40.
+            sampler: A name of `sfumato list samplers`, "my_module:function", or a function
+                (denoiser, x, grid, *, noise, label=None) that yields a State per step.
+            steps: Number of steps of the grid.
+            grid: A name of `sfumato list grids`, "my_module:function" or a function; the recipe's unless given.
+            options: Options of the sampler, e.g. churn=40.
+
+        Raises:
+            UnknownNameError, OptionError: For a part that is not there or does not fit its axis, or another option.
         """
-        fields = [f"sample.sampler={sampler}", *(f"sample.sampler.{k}={v}" for k, v in options.items())]
-        fields += [f"sample.grid={grid}"] if grid else []
-        fields += [f"sample.grid.steps={steps}"] if steps else []
-        return self.having(*fields)
+        recipe = self.run.recipe
+        chosen = part("sampler", sampler).with_options(**options)
+        walked = recipe.sample.grid if grid is None else part("grid", grid)
+        sample = replace(recipe.sample, sampler=chosen, grid=walked)
+        model = replace(self, run=self.run.with_recipe(replace(recipe, sample=sample)))
+        return model.having(f"sample.grid.steps={steps}") if steps else model
 
     def having(self, *fields: str) -> Model:
         """Return the model with fields of its recipe's `sample` or `evaluate` set, as on the command line.

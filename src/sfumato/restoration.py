@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfumato.core.axes import AXES
 from sfumato.core.denoiser import Counted, Denoiser, Sampler, State
 from sfumato.core.find import check_options, find
 from sfumato.core.images import NonFiniteError, finite
@@ -23,7 +24,7 @@ from sfumato.core.noise import normal
 from sfumato.core.task import Task, TaskError, check_pictures
 from sfumato.sources import Diffusion
 
-FIXED = ("denoiser", "task", "y", "sigma_data")
+FIXED = AXES["method"].fixed
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +107,9 @@ def measured(task: Task, images: Tensor, seeds: Sequence[int]) -> Tensor:
         TaskError: If the pictures have another shape, or hold NaN.
     """
     check_pictures(task, images)
-    z = normal(seeds, task.measured, purpose="measurement", device=images.device, dtype=images.dtype)
-    return task.measure(images, z)
+    if task.noise == 0 or task.blind:
+        return task.apply(images)
+    return task.measure(images, normal(seeds, task.measured, purpose="measurement", device=images.device).to(images))
 
 
 def method_of(name: str | Callable[..., Denoiser], **options: Any) -> Callable[..., Denoiser]:
@@ -121,7 +123,7 @@ def method_of(name: str | Callable[..., Denoiser], **options: Any) -> Callable[.
         UnknownNameError: For an unknown method.
         OptionError: For an unknown option, or a value of the wrong type.
     """
-    entry = find("methods", name) if isinstance(name, str) else name
+    entry = find("method", name) if isinstance(name, str) else name
     checked = check_options(f"method {name!r}", entry, options, fixed=FIXED)
     told = "sigma_data" in entry.__annotations__
 

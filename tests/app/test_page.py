@@ -154,7 +154,7 @@ def test_the_form_knows_its_limits(page) -> None:
 def test_options_of_a_sampler_follow_its_signature(page) -> None:
     page.choose("[name=sampler]", "heun")
     page.run("document.querySelector('.way details').open = true")
-    names = page.run("[...document.querySelectorAll('[data-room=sampler] [data-option]')].map(n => n.dataset.option)")
+    names = page.run("[...document.querySelectorAll('[data-axis=sampler] [data-option]')].map(n => n.dataset.option)")
     assert {"gauge", "churn", "s_min", "s_max"} <= set(names)
     page.choose("[data-option=churn]", 30)
     generate(page, count=1)

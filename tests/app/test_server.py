@@ -368,17 +368,17 @@ def test_an_error_of_ours_costs_one_request(models: list[Model], monkeypatch, ca
 # controls
 
 
-@pytest.mark.parametrize("room", ["samplers", "grids"])
-def test_every_option_of_every_entry_has_a_control_with_words(room: str) -> None:
-    for entry in described(room):
+@pytest.mark.parametrize("axis", ["sampler", "grid"])
+def test_every_option_of_every_entry_has_a_control_with_words(axis: str) -> None:
+    for entry in described(axis):
         for control in entry["controls"]:
             assert control["about"], (entry["name"], control["name"])
         json.dumps(entry, allow_nan=False)
-    assert [entry["name"] for entry in described(room)] == list(entries(room))
+    assert [entry["name"] for entry in described(axis)] == list(entries(axis))
 
 
 def test_kinds_follow_the_signature() -> None:
-    found = controls(entries("samplers")["heun"], ("denoiser", "x", "grid", "noise", "label"))
+    found = controls(entries("sampler")["heun"], ("denoiser", "x", "grid", "noise", "label"))
     kinds = {name: (control.kind, control.default) for name, control in found.items()}
     assert kinds["gauge"] == ("choice", "ve") and kinds["churn"] == ("number", 0.0)
     assert kinds["s_max"] == ("number", None) and found["s_max"].optional

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sfumato.runs.guided import guide, weak_of, words
-from sfumato.runs.recipe import RecipeError, Sample, override
+from sfumato.runs.guided import guidance_of, guide, weak_of, words
+from sfumato.runs.recipe import Recipe, RecipeError, Sample, override
 from sfumato.runs.run import Run
 
 LABEL = torch.tensor([3, 0, 7])
@@ -104,8 +104,8 @@ def test_a_smaller_run_guides_a_larger_one(labelled: Path, tmp_path: Path, cli, 
         (["--guidance-by-class", "1,2"], "one weight per class, 10 for this model; got 2"),
         (["--guidance-by-class", "1,1,1,1,1,1,1,1,1,2", "--guidance", "2"], "would not be used"),
         (["--guidance-ramp", "linear"], "guidance=1 is none"),
-        (["--guidance", "2", "--guidance-ramp", "steep"], "must be one of constant, linear, cosine"),
-        (["--threshold", "soft"], "must be one of none, static, dynamic"),
+        (["--guidance", "2", "--guidance-ramp", "steep"], "must be constant, linear or cosine"),
+        (["--threshold", "soft"], "must be none, static or dynamic"),
         (["--threshold", "dynamic", "--threshold-quantile", "1"], "lies in (0, 1)"),
         (["--interval", "0.1,1"], "Set sample.guidance or sample.autoguidance"),
         (["--size", "9"], "sample.size=9: Height and width must be positive multiples of 2"),
@@ -164,3 +164,93 @@ def test_words_and_places() -> None:
     for text in ("", "a@1@2", "a@@raw", "a@x@y"):
         with pytest.raises(RecipeError, match="sample.autoguidance reads"):
             weak_of(text)
+
+
+# guidance as a list of parts
+
+
+FORMS = '''
+"""Forms of guidance of somebody's own."""
+from sfumato.core.denoiser import Prediction
+
+def sharpen(denoiser, amount: float = 2.0):
+    """Scale x0."""
+    return lambda x, level, label=None: Prediction(amount * denoiser(x, level, label).x0)
+
+def away(denoiser, weak, by: float = 1.0):
+    """Step away from the weak model."""
+    def guided(x, level, label=None):
+        strong = denoiser(x, level, label).x0
+        return Prediction(strong + by * (strong - weak(x, level, label).x0))
+    return guided
+
+def check(facts, options):
+    if options.get("amount", 2.0) <= 0:
+        raise ValueError(f"sharpen.amount is above 0; got {options['amount']:g}.")
+'''
+
+
+@pytest.fixture
+def forms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "forms.py").write_text(FORMS)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("short", "named"),
+    [
+        (["guidance=3"], ["guidance=cfg", "guidance.w=3"]),
+        (["guidance=3", "interval=1,5"], ["guidance=[cfg]", "guidance.cfg.w=3", "interval=1,5"]),
+        (["guidance=3", "guidance_ramp=linear"], ["guidance=cfg", "guidance.w=3", "guidance.over_levels=linear"]),
+        (
+            ["autoguidance=@raw", "autoguidance_weight=3"],
+            ["autoguidance=@raw", "guidance=autoguidance", "guidance.w=3"],
+        ),
+        (["threshold=dynamic"], ["guidance=threshold", "guidance.quantile=0.995"]),
+        (
+            ["guidance=3", "autoguidance=@raw", "threshold=static"],
+            ["autoguidance=@raw", "guidance=[autoguidance,cfg,threshold]", "guidance=3", "guidance.autoguidance.w=2"],
+        ),
+    ],
+)
+def test_the_short_fields_stand_for_parts(short: list[str], named: list[str], run: Run) -> None:
+    assert torch.equal(made(run, *short)[0], made(run, *named)[0])
+
+
+def test_a_form_from_outside_takes_its_place_in_the_list(run: Run, forms: None) -> None:
+    fields = ["guidance=[cfg,forms:sharpen]", "guidance.w=3", "guidance.amount=0.5", "threshold=static"]
+    _, chosen = made(run, *fields)
+    assert [form.name for form in guidance_of(chosen.recipe.sample)] == ["cfg", "forms:sharpen", "threshold"]
+    assert Recipe.from_json(chosen.recipe.to_json()) == chosen.recipe
+    strong = run.denoiser()
+    guided, _ = guide(chosen.recipe, strong)
+    plain, _ = guide(made(run, "guidance=3")[1].recipe, strong)
+    level = chosen.source().grid[1]
+    x = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * float(level.sigma)
+    assert torch.equal(guided(x, level, LABEL).x0, (0.5 * plain(x, level, LABEL).x0).clamp(-1, 1))
+    assert words(chosen.recipe.sample) == "static threshold, cfg(w=3), forms:sharpen(amount=0.5)"
+    assert made(chosen, "guidance=none")[1].recipe.sample.guides == ()
+
+
+def test_a_form_that_asks_for_a_weak_model_is_given_the_one_named(run: Run, forms: None) -> None:
+    images, chosen = made(run, "guidance=forms:away", "guidance.by=1", "autoguidance=@raw")
+    twice, _ = made(run, "autoguidance=@raw", "autoguidance_weight=2")
+    assert torch.allclose(images, twice, atol=1e-4)  # D + (D - W) = W + 2 (D - W)
+    with pytest.raises(RecipeError, match="needs another run to guide by. Set sample.autoguidance=RUN"):
+        made(chosen, "autoguidance=none")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (["guidance=[cfg,forms:sharpen]", "guidance.amount=-1"], "sharpen.amount is above 0; got -1"),
+        (["guidance=cgf"], "Unknown guidance 'cgf'. Did you mean 'cfg'?"),
+        (["guidance.w=2"], "is an option of a part named in guidance, and none takes it; named: none"),
+        (["guidance=cfg", "guidance.v=2"], "none takes it; named: cfg"),
+        (["guidance=[classifier]"], "Set sample.classifier=RUN"),
+        (["guidance=cfg", "guidance.w=much"], "guidance=cfg: w must be a number; got 'much'"),
+    ],
+)
+def test_bad_lists_are_refused(fields: list[str], message: str, labelled: Path, forms: None, cli) -> None:
+    said = cli("sample", labelled, *fields, "--n", 2, "--device", "cpu")
+    assert said.code == 2 and message in said.err and "Traceback" not in said.err

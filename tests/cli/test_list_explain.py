@@ -13,31 +13,33 @@ import torch
 
 from sfumato.cli._design import AXES, distance, neighbours
 from sfumato.cli.explain import cost_report, sampling_cost
-from sfumato.cli.list import ROOMS
+from sfumato.core.axes import AXES as DESIGN
 from sfumato.core.find import entries, find, summary
 from sfumato.runs.assemble import build_network, trains
 from sfumato.runs.recipe import Recipe, override
 from sfumato.runs.run import load_data, resolve
 
 
-def test_every_room_is_listed_with_all_its_entries(cli) -> None:
+def test_every_axis_is_listed_with_all_its_parts(cli) -> None:
     said = cli("list")
     assert said.code == 0
-    for room, module in ROOMS.items():
-        assert f"\n{room}: " in "\n" + said.out
-        for name in entries(module):
+    for axis in DESIGN:
+        assert f"\n{axis}: " in "\n" + said.out
+        for name in entries(axis):
             assert name in said.out
 
 
-@pytest.mark.parametrize("room", sorted(ROOMS))
-def test_a_room_shows_each_entry_with_its_first_docstring_line(room: str, cli) -> None:
-    said = cli("list", room)
+@pytest.mark.parametrize("axis", sorted(DESIGN))
+def test_an_axis_shows_each_part_with_its_first_docstring_line_and_how_to_add_one(axis: str, cli) -> None:
+    said = cli("list", axis)
     lines = said.out.splitlines()
     flowing = " ".join(said.out.split())
-    for name, entry in entries(ROOMS[room]).items():
+    for name, entry in entries(axis).items():
         assert name in lines
         assert summary(entry) != "(undocumented)", name
         assert " ".join(summary(entry).split()) in flowing
+    assert f"Add one: a function with a docstring, called as {DESIGN[axis].call}, that returns" in flowing
+    assert DESIGN[axis].where in flowing
 
 
 def test_options_are_those_a_person_sets(cli) -> None:
@@ -47,26 +49,26 @@ def test_options_are_those_a_person_sets(cli) -> None:
     assert cli("list", "core.target").out == cli("list", "targets").out
 
 
-def test_an_unknown_room_offers_the_nearest(cli) -> None:
-    said = cli("list", "sampler")
-    assert said.code == 2 and "Unknown room 'sampler'. Did you mean 'samplers'?" in said.err
+def test_an_unknown_axis_offers_the_nearest(cli) -> None:
+    said = cli("list", "smapler")
+    assert said.code == 2 and "Unknown axis 'smapler'. Did you mean 'sampler'?" in said.err
 
 
 def test_explain_shows_the_docstring_every_axis_the_cost_and_every_field(cli) -> None:
     said = cli("explain", "edm-digits", "train.batch=32", "--sample.guidance", "2")
     assert said.code == 0, said.err
-    recipe = override(find("recipes", "edm-digits")(), ["train.batch=32", "sample.guidance=2"])
+    recipe = override(find("recipe", "edm-digits")(), ["train.batch=32", "sample.guidance=2"])
     resolved = resolve(recipe, load_data(recipe, "train"))
     parameters = sum(p.numel() for p in build_network(resolved).parameters())
     assert f"parameters {parameters:,}" in said.out
-    assert (find("recipes", "edm-digits").__doc__ or "").strip().splitlines()[0] in said.out
+    assert (find("recipe", "edm-digits").__doc__ or "").strip().splitlines()[0] in said.out
     for axis in AXES:
         assert re.search(rf"^[* ] {axis}\b", said.out, re.MULTILINE), axis
     assert f"{recipe.train.images:,} images = {-(-recipe.train.images // 32):,} steps" in said.out
     fields = {line.split()[0]: line.split() for line in said.out.split("Fields (")[1].splitlines()[1:]}
-    assert fields["train.batch"] == ["train.batch", "int", "32"]
+    assert fields["train.batch"] == ["train.batch", "a", "whole", "number", "32"]
     assert fields["sample.guidance"][-1] == "2"
-    assert fields["sample.sampler.churn"][1:] == ["float", "0"]
+    assert fields["sample.sampler.churn"][1:] == ["a", "number", "0"]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,7 @@ def test_explain_shows_the_docstring_every_axis_the_cost_and_every_field(cli) ->
     ],
 )
 def test_sampling_cost_counts_network_calls_per_image(fields: list[str], steps: int, calls: int) -> None:
-    recipe: Recipe = override(find("recipes", "edm-digits")(), fields)
+    recipe: Recipe = override(find("recipe", "edm-digits")(), fields)
     assert sampling_cost(resolve(recipe, load_data(recipe, "train"))) == (steps, calls)
 
 
@@ -87,7 +89,7 @@ def test_sampling_cost_counts_network_calls_per_image(fields: list[str], steps: 
     "name", ["edm-digits", "iddpm-digits", "adm-digits-classifier", "edm-cifar10", "edm-fashion-mnist-cpu"]
 )
 def test_a_recipe_is_counted_without_its_data_or_says_why_not(name: str, tmp_path: Path) -> None:
-    recipe: Recipe = find("recipes", name)()
+    recipe: Recipe = find("recipe", name)()
     text = cost_report(recipe, str(tmp_path), None)
     if recipe.shape is None and recipe.data.name != "digits":
         assert "not counted" in text
@@ -155,7 +157,7 @@ def test_explaining_leaves_the_global_generator_alone(cli) -> None:
 
 def test_one_recipe_stands_beside_its_nearest(cli) -> None:
     said = cli("explain", "otcfm-digits")
-    (near, *_) = neighbours(find("recipes", "otcfm-digits")(), 1)
+    (near, *_) = neighbours(find("recipe", "otcfm-digits")(), 1)
     assert near.name == "flow-digits"  # it differs in the coupling and the draw
     heads = next(line for line in said.out.splitlines() if line.split()[:1] == ["otcfm-digits"] and "flow" in line)
     assert heads.split()[:2] == ["otcfm-digits", "flow-digits"]
@@ -166,7 +168,7 @@ def test_one_recipe_stands_beside_its_nearest(cli) -> None:
 
 
 def test_a_default_written_out_is_no_difference() -> None:
-    recipe: Recipe = find("recipes", "edm-digits")()
+    recipe: Recipe = find("recipe", "edm-digits")()
     assert distance(recipe, override(recipe, ["draw.mean=-1.2", "sample.sampler.churn=0"])) == (0, 0)
     assert distance(recipe, override(recipe, ["draw.mean=-0.8", "train.batch=3"])) == (1, 2)
 
@@ -175,5 +177,5 @@ def test_all_recipes_are_rows_of_one_table(tmp_path: Path, cli) -> None:
     target = tmp_path / "recipes.md"
     assert cli("explain", "all", "--out", target).code == 0
     lines = [line for line in target.read_text().splitlines() if line.startswith("| ")][2:]
-    assert [line.split(" | ")[0].strip("| ") for line in lines] == list(entries("recipes"))
+    assert [line.split(" | ")[0].strip("| ") for line in lines] == list(entries("recipe"))
     assert "cosine(steps=4000)" in target.read_text()

@@ -21,7 +21,7 @@ from sfumato.report import diversity as draw
 from sfumato.report.save import command_in, description
 from sfumato.runs.run import Run
 
-KINDS = entries("pictures")
+KINDS = entries("picture")
 SMALL = {
     "sheet": ["each=2"],
     "strip": ["n=2"],

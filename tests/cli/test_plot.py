@@ -54,10 +54,10 @@ def test_a_recipe_stands_for_its_own_choice() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["grids", "karas"], "Unknown entry of grids 'karas'. Did you mean 'karras'?"),
+        (["grids", "karas"], "Unknown part of grids 'karas'. Did you mean 'karras'?"),
         (["grids", "karras", "roh=3"], "Did you mean 'rho'?"),
         (["schedules", "steps=3"], "Name one of the schedules"),
-        (["schedules", "linear", "steps=many"], "steps must be int"),
+        (["schedules", "linear", "steps=many"], "steps must be a whole number"),
         (["grids", "full", "schedule=flow"], "needs 'table'"),
         (["weightings", "vlb", "schedule=vp"], "needs 'table'"),
         (["schedules", "linear", "--out", "a.jpg"], "Pictures are written as PNG"),

@@ -15,7 +15,7 @@ from sfumato.runs.run import resolve
 
 
 def resolved(name: str, *fields: str) -> Recipe:
-    return resolve(override(find("recipes", name)(), fields), load("digits", split="train"))
+    return resolve(override(find("recipe", name)(), fields), load("digits", split="train"))
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Literal
+import re
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
 
 import pytest
 
+from sfumato.core.axes import AXES
 from sfumato.core.find import (
     OptionError,
     UnknownNameError,
@@ -14,10 +17,14 @@ from sfumato.core.find import (
     conform,
     entries,
     find,
+    hints_of,
+    in_words,
     options_of,
     parse,
     summary,
 )
+from sfumato.core.gauge import Gauge
+from sfumato.runs.recipe import Data, Ema, Evaluate, Recipe, Sample, Train
 from sfumato.samplers.heun import heun
 
 ROOMS = ["schedules", "grids", "draws", "weightings", "conditioning", "samplers", "guidance"]
@@ -41,23 +48,23 @@ def test_every_option_of_every_entry_is_typed(room: str) -> None:
 
 
 def test_names_are_found_with_dashes_or_underscores() -> None:
-    assert find("samplers", "heun") is heun
-    assert find("draws", "logit-normal") is find("draws", "logit_normal")
+    assert find("sampler", "heun") is heun
+    assert find("draw", "logit-normal") is find("draw", "logit_normal")
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="Unknown sampler 'huen'. Did you mean 'heun'\\? Available: .*ddim"):
-        find("samplers", "huen")
+        find("sampler", "huen")
     with pytest.raises(UnknownNameError, match="Unknown schedule 'cosin'. Did you mean 'cosine'"):
-        find("schedules", "cosin")
+        find("schedule", "cosin")
     with pytest.raises(UnknownNameError) as error:
-        find("weightings", "xyzxyz")
+        find("weighting", "xyzxyz")
     assert "Did you mean" not in str(error.value) and "Available" in str(error.value)
 
 
 def test_private_and_imported_functions_are_no_entries() -> None:
     assert not any(name.startswith("-") for room in ROOMS for name in entries(room))
-    assert "stratify" not in entries("draws") and "index-in" not in entries("draws")
+    assert "stratify" not in entries("draw") and "index-in" not in entries("draw")
 
 
 FIXED = ("denoiser", "x", "grid", "noise", "label")
@@ -75,9 +82,9 @@ def test_options_are_checked_against_the_signature() -> None:
         check_options("sampler 'heun'", heun, {"chrn": 40}, fixed=FIXED)
     with pytest.raises(OptionError, match="Unknown option of sampler 'heun' 'label'"):
         check_options("sampler 'heun'", heun, {"label": None}, fixed=FIXED)
-    with pytest.raises(OptionError, match="sampler 'heun': churn must be float; got 'much'"):
+    with pytest.raises(OptionError, match="sampler 'heun': churn must be a number; got 'much'"):
         check_options("sampler 'heun'", heun, {"churn": "much"}, fixed=FIXED)
-    with pytest.raises(OptionError, match="gauge must be .*'flow'.*got 'vpp'"):
+    with pytest.raises(OptionError, match="gauge must be ve, flow or vp; got 'vpp'"):
         check_options("sampler 'heun'", heun, {"gauge": "vpp"}, fixed=FIXED)
 
 
@@ -138,6 +145,42 @@ def test_conform_refuses(value: object, hint: object) -> None:
 )
 def test_parse(text: str, value: object) -> None:
     assert parse(text) == value
+
+
+PYTHON = re.compile(r"[\[\]<>|']|typing|Union|Literal|Optional|NoneType|\b(int|float|bool|str)\b")
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_every_type_is_said_in_words(axis: str) -> None:
+    """Whatever a person may set is described without a word of Python's typing."""
+    for name, entry in entries(axis).items():
+        hints = hints_of(entry)
+        for option in options_of(entry, fixed=AXES[axis].fixed):
+            said = in_words(hints[option])
+            assert said and not PYTHON.search(said), (name, option, said)
+
+
+@pytest.mark.parametrize("kind", [Recipe, Data, Train, Ema, Sample, Evaluate])
+def test_every_field_is_said_in_words(kind: type) -> None:
+    for name, hint in get_type_hints(kind).items():
+        assert not PYTHON.search(in_words(hint)), name
+
+
+@pytest.mark.parametrize(
+    ("hint", "words"),
+    [
+        (Literal["ve", "flow", "vp"] | Gauge, "ve, flow or vp"),
+        (float, "a number"),
+        (int | None, "a whole number or none"),
+        (tuple[float, float] | None, "two numbers or none"),
+        (bool | float, "true, false or a number"),
+        (tuple[str | int, ...], "texts or whole numbers with commas"),
+        (str | Path, "text or a path"),
+        (Gauge, "a Gauge"),
+    ],
+)
+def test_types_are_said_as_a_person_writes_them(hint: Any, words: str) -> None:
+    assert in_words(hint) == words
 
 
 def test_an_entry_without_options_says_so() -> None:

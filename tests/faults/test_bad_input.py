@@ -74,8 +74,11 @@ DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a number": (lambda tree: '{"recipe": 3}', "recipe must be a JSON object; got 3"),
     "a field too many": (lambda tree: tree["recipe"].update(foo=1), "Unknown field 'foo'"),
     "a field too few": (lambda tree: tree["recipe"].__delitem__("name"), "must have the field 'name'"),
-    "a bare part": (lambda tree: tree["recipe"]["sample"].update(sampler={"name": "heun"}), "a room, a name and"),
-    "a wrong type": (lambda tree: tree["recipe"]["train"].update(batch="x"), "recipe.train.batch must be int; got 'x'"),
+    "a bare part": (lambda tree: tree["recipe"]["sample"].update(sampler={"name": "heun"}), "an axis, a name and"),
+    "a wrong type": (
+        lambda tree: tree["recipe"]["train"].update(batch="x"),
+        "recipe.train.batch must be a whole number; got 'x'",
+    ),
     "no such part": (lambda tree: tree["recipe"]["sample"]["sampler"].update(name="huen"), "Did you mean 'heun'?"),
     "another network": (
         lambda tree: tree["recipe"]["network"]["options"].update(width=32),

@@ -32,11 +32,11 @@ from sfumato.samplers.heun import heun
 F64 = torch.float64
 SHAPE = (1, 2, 3)
 HIDE = torch.tensor([[False, True, False], [True, False, True]])
-METHODS = sorted(entries("methods"))
+METHODS = sorted(entries("method"))
 TASKS: dict[str, Task] = {
-    "inpaint": find("tasks", "inpaint")(SHAPE, mask=HIDE),
-    "inpaint, s = 0.3": find("tasks", "inpaint")(SHAPE, mask=HIDE, noise=0.3),
-    "deblur, s = 0.1": find("tasks", "deblur")(SHAPE, noise=0.1),
+    "inpaint": find("task", "inpaint")(SHAPE, mask=HIDE),
+    "inpaint, s = 0.3": find("task", "inpaint")(SHAPE, mask=HIDE, noise=0.3),
+    "deblur, s = 0.1": find("task", "deblur")(SHAPE, noise=0.1),
 }
 STEPS = (20, 100, 400)
 
@@ -166,7 +166,7 @@ def off_the_mixture(name: str, steps: int) -> tuple[float, float]:
     means = torch.tensor([[0.4, 0.5, -0.3], [-0.35, -0.5, 0.4]], dtype=F64)
     parts = [Gaussian(m, torch.tensor([0.1, 0.05, 0.08], dtype=F64)) for m in means]
     mixture, shape = GaussianMixture(torch.tensor([0.4, 0.6], dtype=F64), parts), (1, 1, 3)
-    task = find("tasks", "inpaint")(shape, mask=torch.tensor([[False, True, True]]), noise=0.4)
+    task = find("task", "inpaint")(shape, mask=torch.tensor([[False, True, True]]), noise=0.4)
     y, draws, count = torch.tensor([[0.4]], dtype=F64), 400_000, 4_000
     which = (torch.arange(draws) % 10 >= 4).long()
     x0 = means[which] + normal(range(draws), (3,), purpose="draws", dtype=F64) * parts[0].variances.sqrt()
@@ -208,7 +208,7 @@ def walk(denoiser: Denoiser, sampler: Sampler = ancestral, steps: int = 12) -> T
 @pytest.mark.parametrize("sampler", [ancestral, heun], ids=["ancestral", "heun"])
 def test_a_mask_over_everything_is_plain_sampling(name: str, sampler: Sampler) -> None:
     """If nothing is seen, a method is the denoiser itself, and the walk is the same to the last bit."""
-    task = find("tasks", "inpaint")(SHAPE, mask=torch.ones(2, 3) > 0)
+    task = find("task", "inpaint")(SHAPE, mask=torch.ones(2, 3) > 0)
     restored = method_of(name)(PRIOR, task, torch.zeros(7, 0, dtype=F64), SD)
     assert torch.equal(walk(restored, sampler), walk(PRIOR, sampler))
 
@@ -217,7 +217,7 @@ def test_a_mask_over_everything_is_plain_sampling(name: str, sampler: Sampler) -
 @pytest.mark.parametrize("sampler", [ancestral, ddim], ids=["ancestral", "ddim"])
 def test_a_mask_over_nothing_returns_the_picture(name: str, sampler: Sampler) -> None:
     """If all is seen without noise, the projections return the picture to the last bit."""
-    task = find("tasks", "inpaint")(SHAPE, mask=torch.zeros(2, 3) > 0)
+    task = find("task", "inpaint")(SHAPE, mask=torch.zeros(2, 3) > 0)
     x0 = normal(range(7), SHAPE, purpose="picture", dtype=F64)
     assert torch.equal(walk(method_of(name)(PRIOR, task, task.apply(x0), SD), sampler), x0)
 
@@ -262,7 +262,7 @@ def test_what_a_call_costs(name: str, products: int) -> None:
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "dps"])
 def test_a_nonlinear_task_is_refused_before_any_call(name: str) -> None:
-    counted, task = Counted(PRIOR), find("tasks", "quantise")(SHAPE)
+    counted, task = Counted(PRIOR), find("task", "quantise")(SHAPE)
     with pytest.raises(TaskError, match=f"method {name} needs a linear task, and quantise is not one. Use method dps"):
         method_of(name)(counted, task, torch.zeros(7, *SHAPE, dtype=F64), SD)
     assert counted.nfe == 0
@@ -270,7 +270,7 @@ def test_a_nonlinear_task_is_refused_before_any_call(name: str) -> None:
 
 def test_dps_follows_a_nonlinear_task() -> None:
     """Pixels rounded to four levels: restored samples round to the measurement far more often than plain ones."""
-    task = find("tasks", "quantise")(SHAPE)
+    task = find("task", "quantise")(SHAPE)
     x0 = walk(PRIOR)
     y = task.apply(x0)
     agree = [

@@ -40,7 +40,7 @@ def make(name: str, channels: int = 3, classes: int = 0, size: int = 16, **optio
     with torch.random.fork_rng():
         torch.manual_seed(0)
         options = SMALL[name]["options"] | options
-        return find("networks", name)(channels=channels, out_channels=channels, classes=classes, size=size, **options)
+        return find("network", name)(channels=channels, out_channels=channels, classes=classes, size=size, **options)
 
 
 def awake(network: nn.Module, seed: int = 0) -> nn.Module:

@@ -20,12 +20,12 @@ def c_noise(batch: int) -> torch.Tensor:
 
 
 def test_every_file_of_the_room_is_covered():
-    assert {name.replace("-", "_") for name in entries("networks")} == set(SMALL) | set(NOT_DENOISERS)
+    assert {name.replace("-", "_") for name in entries("network")} == set(SMALL) | set(NOT_DENOISERS)
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_constructor_names_its_options(name):
-    entry = entries("networks")[name.replace("_", "-")]
+    entry = entries("network")[name.replace("_", "-")]
     parameters = inspect.signature(entry).parameters
     assert tuple(parameters)[:4] == FIXED
     for parameter in parameters.values():

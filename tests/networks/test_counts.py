@@ -133,7 +133,7 @@ def null_row(network: str, options: dict) -> int:
 
 def build(network: str, options: dict) -> torch.nn.Module:
     with torch.device("meta"):
-        return find("networks", network)(**options)
+        return find("network", network)(**options)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

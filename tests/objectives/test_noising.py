@@ -33,10 +33,10 @@ def batch(count=6, seed=0):
     return torch.rand(count, 2, 4, 4, generator=generator) * 2 - 1, torch.arange(100, 100 + count)
 
 
-@pytest.mark.parametrize("name", entries("objectives"))
+@pytest.mark.parametrize("name", entries("objective"))
 def test_every_objective_says_what_it_trains(name):
     """An objective names a kind of model that assembly can build and a trainer trains, and takes what it is passed."""
-    entry = entries("objectives")[name]
+    entry = entries("objective")[name]
     kind = sys.modules[entry.__module__].TRAINS
     assert kind in MODELS and kind in TRAINERS
     asked = set(inspect.signature(entry).parameters)

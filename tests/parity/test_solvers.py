@@ -53,7 +53,7 @@ def error(ours: torch.Tensor, theirs: torch.Tensor) -> float:
 def run(name: str, data: str, x: torch.Tensor, grid: Level, noise=None, **options) -> tuple[torch.Tensor, int]:
     """Return the trajectory (N, B, d) and the number of calls."""
     counted = Counted(denoiser(data))
-    walk = find.find("samplers", name)(counted, x, grid, noise=noise, **options)
+    walk = find.find("sampler", name)(counted, x, grid, noise=noise, **options)
     return torch.stack([state.x for state in walk]), counted.nfe
 
 

@@ -17,13 +17,13 @@ from sfumato.runs.run import load_data, resolve
 from sfumato.studies.families import rivals
 from sfumato.training.loop import train
 
-DIGITS = [name for name, recipe in entries("recipes").items() if recipe().data.name == "digits"]
-STARTED = {name: recipe() for name, recipe in entries("recipes").items() if name in DIGITS and recipe().train.start}
+DIGITS = [name for name, recipe in entries("recipe").items() if recipe().data.name == "digits"]
+STARTED = {name: recipe() for name, recipe in entries("recipe").items() if name in DIGITS and recipe().train.start}
 SHARED = ("ddpm", "iddpm", "iddpm-vlb", "vp", "ve", "ve-corrected", "flow", "otcfm", "v", "cfg")
 
 
 def recipe_of(name: str) -> Recipe:
-    return entries("recipes")[name]()
+    return entries("recipe")[name]()
 
 
 @pytest.mark.parametrize("name", DIGITS)

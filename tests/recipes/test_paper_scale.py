@@ -14,7 +14,7 @@ from sfumato.runs.check import check
 from sfumato.runs.recipe import Recipe
 from sfumato.training.ema import Averages, half_life
 
-RECIPES = entries("recipes")
+RECIPES = entries("recipe")
 FIELDS = ("Command:", "Hardware and time:", "Expected:", "Measured here:")
 
 # name: published parameters, and the row of the class table that the null label adds here

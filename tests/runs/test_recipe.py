@@ -10,26 +10,26 @@ from sfumato.cli.explain import fields_of
 from sfumato.core.find import OptionError, UnknownNameError, entries, find
 from sfumato.runs.recipe import Part, Recipe, RecipeError, differences, override, part
 
-RECIPES = sorted(entries("recipes"))
+RECIPES = sorted(entries("recipe"))
 
 
 @pytest.fixture
 def recipe() -> Recipe:
-    return find("recipes", "edm-digits")()
+    return find("recipe", "edm-digits")()
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_is_documented_named_after_itself_and_survives_json(name: str) -> None:
-    made = find("recipes", name)()
+    made = find("recipe", name)()
     assert made.name == name
     again = Recipe.from_json(json.loads(json.dumps(made.to_json())))
     assert again == made and again.hash == made.hash
-    assert len((find("recipes", name).__doc__ or "").strip()) > 20
+    assert len((find("recipe", name).__doc__ or "").strip()) > 20
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_listed_field_can_be_set_to_its_own_value_and_then_nothing_changes(name: str) -> None:
-    made = find("recipes", name)()
+    made = find("recipe", name)()
     listed = list(fields_of(made))
     assert len(listed) > 60
     settable = [f"{path}={value}" for path, _, value in listed if _at(made, path) is not made]
@@ -58,14 +58,14 @@ def test_overrides_reach_fields_parts_and_options_and_leave_the_original(recipe:
     )
     assert recipe.to_json() == before
     assert (changed.train.batch, changed.data.classes, changed.train.clip) == (96, (3, 7), 1.0)
-    assert changed.sample.sampler == part("samplers", "ddim", eta=1.0)
+    assert changed.sample.sampler == part("sampler", "ddim", eta=1.0)
     assert set(differences(recipe, changed)) == {
         *("train.batch", "train.clip", "data.classes", "sample.sampler.name", "sample.sampler.options.eta")
     }
 
 
 def test_a_chosen_part_starts_from_its_own_defaults_and_order_matters(recipe: Recipe) -> None:
-    assert override(recipe, ["sample.grid=logsnr"]).sample.grid == part("grids", "logsnr")
+    assert override(recipe, ["sample.grid=logsnr"]).sample.grid == part("grid", "logsnr")
     with pytest.raises(RecipeError, match="eta"):
         override(recipe, ["sample.sampler.eta=1", "sample.sampler=ddim"])
 
@@ -82,17 +82,17 @@ def test_dashes_and_underscores_name_the_same_field_and_entry(recipe: Recipe) ->
         ("trian.batch=3", "Unknown field 'trian'. Did you mean 'train'?"),
         ("train.bacth=3", "Unknown field 'bacth'. Did you mean 'batch'?"),
         ("train.batch.size=3", "has no field 'size'"),
-        ("train.batch=true", "train.batch must be int; got True"),
-        ("train.batch=none", "train.batch must be int; got None"),
-        ("train.batch=3.0", "train.batch must be int; got 3.0"),
-        ("data.labels=1", "data.labels must be bool; got 1"),
-        ("data.val=some", "data.val must be float; got 'some'"),
+        ("train.batch=true", "train.batch must be a whole number; got True"),
+        ("train.batch=none", "train.batch must be a whole number; got None"),
+        ("train.batch=3.0", "train.batch must be a whole number; got 3.0"),
+        ("data.labels=1", "data.labels must be true or false; got 1"),
+        ("data.val=some", "data.val must be a number; got 'some'"),
         ("ema.power=0.1,x", "ema.power must be"),
-        ("variance=both", "must be one of none, range, diagonal; got 'both'"),
+        ("variance=both", "must be none, range or diagonal; got 'both'"),
         ("sample=3", "sample is a group of fields; set one of sample.sampler"),
-        ("network.width=wide", "networks.unet: width must be int; got 'wide'"),
+        ("network.width=wide", "network=unet: width must be a whole number; got 'wide'"),
         ("network.width.x=3", "has no fields of its own"),
-        ("network.widht=3", "Unknown option of networks.unet 'widht'. Did you mean 'width'?"),
+        ("network.widht=3", "Unknown option of network=unet 'widht'. Did you mean 'width'?"),
     ],
 )
 def test_a_refused_override_gives_the_rule_the_value_and_the_nearest_name(
@@ -134,7 +134,7 @@ def test_json_of_another_shape_is_refused(recipe: Recipe) -> None:
     tree = recipe.to_json()
     with pytest.raises(RecipeError, match="Unknown field 'batc'. Did you mean 'batch'"):
         Recipe.from_json({**tree, "train": {**tree["train"], "batc": 3}})
-    with pytest.raises(OptionError, match="recipe.train.batch must be int; got 'many'"):
+    with pytest.raises(OptionError, match="recipe.train.batch must be a whole number; got 'many'"):
         Recipe.from_json({**tree, "train": {**tree["train"], "batch": "many"}})
 
 

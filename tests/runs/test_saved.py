@@ -12,6 +12,7 @@ import torch
 
 from sfumato.cli import main
 from sfumato.evaluation import evaluate
+from sfumato.report.seed_folder import SettingsError, fill
 from sfumato.report.signature import read
 from sfumato.runs.run import Run
 
@@ -33,6 +34,18 @@ def test_its_images_are_the_same(run: Path) -> None:
         torch.from_numpy(np.stack([np.asarray(picture) for picture, _ in found]))[:, None].int() - images.int()
     ).abs()
     assert off.max() <= 1 and off.float().mean() < 0.01
+
+
+def test_its_folder_of_images_is_not_made_again(run: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(SAVED / "images", tmp_path / "images"))
+    settings = json.loads((folder / "settings.json").read_text())
+    assert "room" in settings["sample"]["sampler"]
+    settings["sample"] = Run.open(run).recipe.to_json()["sample"]  # as this version writes it
+    labels = torch.tensor([read(entry)[1]["label"] for entry in sorted(folder.glob("seed-*.png"))])
+    assert fill(folder, Run.open(run).source(), range(4), labels, settings) == 0
+    settings["use"] = "raw"
+    with pytest.raises(SettingsError, match="use: power-0.10 -> raw"):
+        fill(folder, Run.open(run).source(), range(4), labels, settings)
 
 
 def test_its_scores_are_read_and_found_again(run: Path) -> None:

@@ -19,7 +19,7 @@ from sfumato.core.level import Level
 from sfumato.core.noise import SamplingNoise
 
 F64 = torch.float64
-SAMPLERS = entries("samplers")
+SAMPLERS = entries("sampler")
 ORDERS = {name: importlib.import_module(entry.__module__).ORDER for name, entry in SAMPLERS.items()}
 DATA = Gaussian(torch.tensor([0.3, -0.2, 0.1], dtype=F64), torch.tensor([1.0, 0.25, 0.04], dtype=F64))
 

@@ -27,7 +27,7 @@ def samples(name: str, grid: Level, **options) -> torch.Tensor:
     def noise(step: int) -> torch.Tensor:
         return torch.randn(COUNT, 2, generator=generator, dtype=torch.float64)
 
-    *_, last = find.find("samplers", name)(mixture(), grid.sigma[0] * noise(-1), grid, noise=noise, **options)
+    *_, last = find.find("sampler", name)(mixture(), grid.sigma[0] * noise(-1), grid, noise=noise, **options)
     return last.x
 
 
@@ -62,7 +62,7 @@ def test_the_test_sees_a_wrong_noise():
     def noise(step: int) -> torch.Tensor:
         return 0.5 * torch.randn(COUNT, 2, generator=generator, dtype=torch.float64)
 
-    *_, last = find.find("samplers", "dpmpp-sde")(mixture(), grid.sigma[0] * 2 * noise(-1), grid, noise=noise)
+    *_, last = find.find("sampler", "dpmpp-sde")(mixture(), grid.sigma[0] * 2 * noise(-1), grid, noise=noise)
     assert deviation(last.x) > 10
 
 

@@ -33,7 +33,7 @@ def variance_preserving(grid: Level) -> Level:
 
 def walk(name: str, grid: Level, x: torch.Tensor | None = None, denoiser=None, **options) -> torch.Tensor:
     x = grid.sigma[0] * draws(seed=1) if x is None else x
-    steps = find.find("samplers", name)(denoiser or gaussian(), x, grid, noise=draws, **options)
+    steps = find.find("sampler", name)(denoiser or gaussian(), x, grid, noise=draws, **options)
     return torch.stack([state.x for state in steps])
 
 
@@ -161,9 +161,7 @@ def test_x_stays_in_its_precision_and_the_label_arrives(sampler, name):
 
     grid = GRIDS[name]
     x = torch.ones(2, 1, 4, 4)
-    states = list(
-        find.find("samplers", sampler)(denoiser, x, grid, noise=lambda step: torch.zeros_like(x), label=label)
-    )
+    states = list(find.find("sampler", sampler)(denoiser, x, grid, noise=lambda step: torch.zeros_like(x), label=label))
     assert len(states) == len(grid) - 1
     assert all(state.x.dtype == torch.float32 and bool(state.x.isfinite().all()) for state in states)
     assert seen and all(given is label for given in seen)

@@ -70,7 +70,7 @@ def grid(steps: int) -> Level:
 def error(name: str, levels: Level, **options) -> float:
     generator = torch.Generator().manual_seed(3)
     x = levels.sigma[0] * torch.randn(16, 3, generator=generator, dtype=torch.float64)
-    *_, last = find.find("samplers", name)(denoiser(), x, levels, noise=lambda step: torch.zeros_like(x), **options)
+    *_, last = find.find("sampler", name)(denoiser(), x, levels, noise=lambda step: torch.zeros_like(x), **options)
     return float((last.x - denoiser().ode(x, levels[0], levels[-1])).abs().max())
 
 
@@ -122,7 +122,7 @@ def test_calls(name, options, extra, steps):
     counted = Counted(denoiser())
     x = torch.ones(2, 3, dtype=torch.float64)
     states = list(
-        find.find("samplers", name)(counted, x, grids.karras(steps), noise=lambda step: torch.zeros_like(x), **options)
+        find.find("sampler", name)(counted, x, grids.karras(steps), noise=lambda step: torch.zeros_like(x), **options)
     )
     assert len(states) == steps
     assert counted.nfe == steps + (extra if steps > 1 else 0)

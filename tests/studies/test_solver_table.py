@@ -42,11 +42,11 @@ def test_rows_are_distinct_and_their_options_exist():
     labels = [entry.label for entry in ENTRIES]
     assert len(set(labels)) == len(labels)
     for entry in ENTRIES:
-        find.check_options(entry.label, find.find("samplers", entry.sampler), entry.options)
+        find.check_options(entry.label, find.find("sampler", entry.sampler), entry.options)
 
 
 def test_every_sampler_is_in_the_table_with_its_defaults():
-    ode = set(find.entries("samplers")) - {"ancestral", "ddim", "dpmpp-sde", "adaptive", "predictor-corrector"}
+    ode = set(find.entries("sampler")) - {"ancestral", "ddim", "dpmpp-sde", "adaptive", "predictor-corrector"}
     assert {entry.sampler for entry in ENTRIES if study.is_default(entry)} == ode
 
 

@@ -30,15 +30,15 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
 ]
 CASES = [
     (name, shape, options)
-    for name, options in [*((name, {}) for name in entries("tasks")), *OPTIONS]
+    for name, options in [*((name, {}) for name in entries("task")), *OPTIONS]
     for shape in SHAPES.get(name, SHAPES["*"])
 ]
-LINEAR = [case for case in CASES if find("tasks", case[0])(case[1], **case[2]).linear]
+LINEAR = [case for case in CASES if find("task", case[0])(case[1], **case[2]).linear]
 
 
 def made(name: str, shape: tuple[int, ...], options: dict[str, Any]) -> tuple[Task, Tensor, Tensor]:
     """The task, four pictures and four measurements that have nothing to do with them."""
-    task = find("tasks", name)(shape, **options)
+    task = find("task", name)(shape, **options)
     return (
         task,
         normal(range(4), shape, purpose="x", dtype=F64),
@@ -90,7 +90,7 @@ def test_shapes_and_dtypes(name: str, shape: tuple[int, ...], options: dict[str,
     shown = task.picture(y)
     assert shown.shape == x.shape and shown.dtype == dtype
     assert task.shape == shape and task.words.startswith(name)
-    noisy = find("tasks", name)(shape, **(options | {"noise": 0.5}))
+    noisy = find("task", name)(shape, **(options | {"noise": 0.5}))
     z = torch.ones_like(y)
     assert torch.equal(noisy.measure(x, z), y + 0.5 * z) and torch.equal(noisy.measure(x), y)
 
@@ -105,7 +105,7 @@ def test_devices(name: str, shape: tuple[int, ...], options: dict[str, Any]) -> 
     assert task.picture(y).is_cuda
 
 
-@pytest.mark.parametrize("name", [name for name in entries("tasks") if name not in {case[0] for case in LINEAR}])
+@pytest.mark.parametrize("name", [name for name in entries("task") if name not in {case[0] for case in LINEAR}])
 def test_a_nonlinear_task_passes_gradients_and_says_that_it_is_none(name: str) -> None:
     """Rounding has no slope of its own; the gradient goes through it, and whoever asks for a transpose is told."""
     task, x, u = made(name, (1, 8, 8), {})
@@ -119,7 +119,7 @@ def test_a_nonlinear_task_passes_gradients_and_says_that_it_is_none(name: str) -
 def test_what_each_task_measures() -> None:
     """Hand-made values."""
     x = torch.arange(16.0).reshape(1, 1, 4, 4)
-    of = {name: find("tasks", name) for name in entries("tasks")}
+    of = {name: find("task", name) for name in entries("task")}
     assert of["inpaint"](x.shape[1:]).apply(x).tolist() == [list(range(8))]
     assert of["outpaint"](x.shape[1:]).apply(x).tolist() == [[5, 6, 9, 10]]
     assert of["superres"](x.shape[1:]).apply(x).tolist() == [[[[2.5, 4.5], [10.5, 12.5]]]]
@@ -136,13 +136,13 @@ def test_what_each_task_measures() -> None:
 
 def test_quality_100_loses_little_and_quality_5_much() -> None:
     x = normal([0], (1, 14, 14), purpose="x", dtype=F64).clamp(-1, 1)
-    errors = [float((find("tasks", "jpeg")((1, 14, 14), quality=q).apply(x) - x).abs().mean()) for q in (100, 50, 5)]
+    errors = [float((find("task", "jpeg")((1, 14, 14), quality=q).apply(x) - x).abs().mean()) for q in (100, 50, 5)]
     assert errors[0] < 0.005 < errors[1] < errors[2]
 
 
 def test_the_pixels_that_a_measurement_leaves_open() -> None:
     """The hidden ones of a mask, all of a picture of means, all if there is noise; none if everything is seen."""
-    of = {name: find("tasks", name) for name in entries("tasks")}
+    of = {name: find("task", name) for name in entries("task")}
     assert torch.equal(of["inpaint"]((1, 4, 4)).open(), hidden("half", 4, 4)[None])
     assert of["superres"]((1, 4, 4)).open().all() and of["inpaint"]((1, 4, 4), noise=0.1).open().all()
     assert int(of["superres"]((1, 4, 4), filter="nearest").open().sum()) == 12
@@ -182,11 +182,11 @@ def test_masks() -> None:
 )
 def test_what_does_not_fit_is_said(name: str, shape: tuple[int, ...], options: dict[str, Any], message: str) -> None:
     with pytest.raises(TaskError, match=message):
-        find("tasks", name)(shape, **options)
+        find("task", name)(shape, **options)
 
 
 def test_pictures_of_another_shape_or_with_nan_are_refused() -> None:
-    task = find("tasks", "inpaint")((1, 4, 4))
+    task = find("task", "inpaint")((1, 4, 4))
     with pytest.raises(TaskError, match=r"shape \(1, 4, 4\).*got \(3, 4, 4\)"):
         check_pictures(task, torch.zeros(2, 3, 4, 4))
     with pytest.raises(TaskError, match="1 of 2 pictures hold NaN"):

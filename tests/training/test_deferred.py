@@ -33,7 +33,7 @@ BATCH_NORM = {"norm": "batch", "width": 8, "depths": (1,), "attention": (), "hea
 def recipe(tiny: Recipe, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     """A recipe with BatchNorm, whose optimisers are the fused ones that a GPU has."""
     monkeypatch.setattr(optim, "_fused", lambda parameters: True)
-    with_statistics = replace(tiny, network=part("networks", "condnorm-unet", **BATCH_NORM))
+    with_statistics = replace(tiny, network=part("network", "condnorm-unet", **BATCH_NORM))
     return override(with_statistics, [*OPTIMIZERS[request.param], "train.images=9600"])
 
 

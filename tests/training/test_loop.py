@@ -105,7 +105,7 @@ def test_a_bad_step_changes_nothing(trainer):
 def test_a_bad_step_moves_no_running_statistic(tiny):
     """P8 for networks with BatchNorm: a forward pass moves their statistics, a skipped step sets them back."""
     options = {"norm": "batch", "width": 8, "depths": (1,), "attention": (), "heads": (2, 2)}
-    recipe = replace(tiny, network=part("networks", "condnorm-unet", **options))
+    recipe = replace(tiny, network=part("network", "condnorm-unet", **options))
     data = load_data(recipe, "train")
     trainer = Trainer(resolve(recipe, data), data, CPU)
     assert trainer.statistics

@@ -101,8 +101,8 @@ def test_parts_are_given_what_they_ask_for(tiny):
     context = context_of(resolved)
     assert context["classes"] == 10 and context["size"] == 8 and 0.3 < context["sigma_data"] < 1.0
     with pytest.raises(RecipeError, match="schedule=linear"):
-        make(part("grids", "full"), context)
+        make(part("grid", "full"), context)
     with pytest.raises(OptionError, match="stepz"):
-        make(part("grids", "karras", stepz=3), context)
+        make(part("grid", "karras", stepz=3), context)
     discrete = override(resolved, ["schedule=cosine", "schedule.steps=20", "sample.grid=full"])
     assert len(build_grid(discrete)) == 21

@@ -64,7 +64,7 @@ def test_wandb_works_offline(tiny, tmp_path, monkeypatch):
 
 
 def test_a_tracker_that_is_not_there_is_refused_with_the_remedy(tiny, tmp_path, monkeypatch):
-    assert set(entries("training.trackers")) == {"csv", "tensorboard", "wandb"}
+    assert set(entries("tracker")) == {"csv", "tensorboard", "wandb"}
     with pytest.raises(UnknownNameError, match="wandb"):
         train(override(tiny, ["train.track=wandbb"]), tmp_path / "a", quiet=True)
     monkeypatch.setitem(sys.modules, "wandb", None)

@@ -11,12 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sfumato.core.axes import AXES
 from sfumato.core.find import OptionError, entries, nearest, options_of, summary
 
-FIXED = {  # by room: what the playground gives itself, or cannot
-    "samplers": ("denoiser", "x", "grid", "noise", "label", "shift"),
-    "grids": ("table", "schedule"),
-}
 LARGEST = 1e6  # absolute value of a number
 LONGEST = 100  # characters of a text
 
@@ -87,11 +84,11 @@ def _abouts(doc: str) -> dict[str, str]:
     return {name: re.sub(r"\s+", " ", text) for names, text in found for name in names.split(", ")}
 
 
-def checked(room: str, name: str, options: Mapping[str, Any], most: int) -> dict[str, Any]:
+def checked(axis: str, name: str, options: Mapping[str, Any], most: int) -> dict[str, Any]:
     """Return the options of an entry if each has a control and a bounded value.
 
     Arguments:
-        room: "samplers" or "grids".
+        axis: "sampler" or "grid".
         name: Of the entry.
         options: name -> value, as JSON has it; null for the default.
         most: The largest integer allowed.
@@ -100,10 +97,10 @@ def checked(room: str, name: str, options: Mapping[str, Any], most: int) -> dict
         UnknownNameError: For an unknown entry.
         OptionError: For an unknown option or a value that is not allowed.
     """
-    known = _all(room)
+    known = _all(axis)
     if name not in known:
-        raise OptionError(nearest(room.removesuffix("s"), name, known))
-    what, found = f"{room.removesuffix('s')} {name}", {}
+        raise OptionError(nearest(axis, name, known))
+    what, found = f"{axis} {name}", {}
     for key, value in options.items():
         if key not in known[name]:
             offered = ", ".join(known[name]) or "none"
@@ -137,16 +134,16 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def _all(room: str) -> dict[str, dict[str, Control]]:
-    return {name: controls(entry, FIXED[room]) for name, entry in entries(room).items()}
+def _all(axis: str) -> dict[str, dict[str, Control]]:
+    return {name: controls(entry, AXES[axis].fixed) for name, entry in entries(axis).items()}
 
 
-def described(room: str) -> list[dict[str, Any]]:
-    """Return a room's entries for the page: name, first docstring line, controls."""
-    known = _all(room)
+def described(axis: str) -> list[dict[str, Any]]:
+    """Return the parts of an axis for the page: name, first docstring line, controls."""
+    known = _all(axis)
     return [
         {"name": name, "about": summary(entry), "controls": [_json(control) for control in known[name].values()]}
-        for name, entry in entries(room).items()
+        for name, entry in entries(axis).items()
     ]
 
 

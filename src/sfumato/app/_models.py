@@ -95,7 +95,7 @@ class Model:
         return None
 
     def _grid_refusal(self, name: str) -> str | None:
-        part = Part("grids", name)
+        part = Part("grid", name)
         try:
             if option(part, "steps") is not None:
                 part = part.with_options(steps=STEPS)
@@ -108,7 +108,7 @@ class Model:
 def _grids() -> list[str]:
     from sfumato.core.find import entries
 
-    return list(entries("grids"))
+    return list(entries("grid"))
 
 
 def _part(part: Part) -> Mapping[str, Any]:

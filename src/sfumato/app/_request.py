@@ -167,7 +167,7 @@ def _part(tree: Mapping[str, Any], kind: str, mine: Part, most: int) -> Part:
     options = {} if options is None else options
     if not isinstance(options, dict):
         raise RequestError(f"{kind}_options is a JSON object; got {_short(options)}.")
-    return Part(mine.room, name).with_options(**checked(mine.room, name, options, most))
+    return Part(mine.axis, name).with_options(**checked(mine.axis, name, options, most))
 
 
 def _labels(label: Any, seeds: Sequence[int], ways: Sequence[Way]) -> tuple[int, ...] | None:

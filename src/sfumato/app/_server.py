@@ -68,8 +68,8 @@ def playground(models: Sequence[Model], limits: Limits, host: str) -> ASGIApp:
     line = Line(limits)
     about = {
         "runs": [model.described() for model in models],
-        "samplers": described("samplers"),
-        "grids": described("grids"),
+        "samplers": described("sampler"),
+        "grids": described("grid"),
         "limits": {"images": limits.images, "steps": limits.steps, "seconds": limits.seconds},
     }
 

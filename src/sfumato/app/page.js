@@ -19,7 +19,7 @@ class Way {
     this.node = $("#way").content.firstElementChild.cloneNode(true);
     this.node.dataset.way = number;
     this.fields = Object.fromEntries($$("[name]", this.node).map(node => [node.name, node]));
-    this.own = {sampler: {}, grid: {}};  // options set by hand, by room
+    this.own = {sampler: {}, grid: {}};  // options set by hand, by axis
     const {run, sampler, grid, steps, guidance} = this.fields;
     run.append(...about.runs.map((each, i) => make("option", {value: i, textContent: each.name})));
     $(".run", this.node).hidden = about.runs.length < 2;
@@ -59,12 +59,12 @@ class Way {
     this.changed("sampler", sample.sampler.options);
     this.changed("grid", sample.grid.options);
   }
-  changed(room, options) {
-    const {fields} = this, entry = about[room + "s"].find(each => each.name === fields[room].value);
-    this.own[room] = {};
-    const controls = entry.controls.filter(each => room !== "grid" || each.name !== "steps");
-    $(`[data-room=${room}]`, this.node).replaceChildren(...controls.map(each => this.control(room, each, options[each.name])));
-    if (room === "sampler") $("[data-about=sampler]", this.node).textContent = entry.about;
+  changed(axis, options) {
+    const {fields} = this, entry = about[axis + "s"].find(each => each.name === fields[axis].value);
+    this.own[axis] = {};
+    const controls = entry.controls.filter(each => axis !== "grid" || each.name !== "steps");
+    $(`[data-axis=${axis}]`, this.node).replaceChildren(...controls.map(each => this.control(axis, each, options[each.name])));
+    if (axis === "sampler") $("[data-about=sampler]", this.node).textContent = entry.about;
     else {
       const steps = entry.controls.find(each => each.name === "steps");
       $(".steps", this.node).hidden = !steps;
@@ -72,8 +72,8 @@ class Way {
       if (steps) this.set("steps", options.steps ?? (steps.default || 20));
     }
   }
-  control(room, spec, value) {
-    const set = read => { const given = read(); if (given === null) delete this.own[room][spec.name]; else this.own[room][spec.name] = given; };
+  control(axis, spec, value) {
+    const set = read => { const given = read(); if (given === null) delete this.own[axis][spec.name]; else this.own[axis][spec.name] = given; };
     let input, read;
     if (spec.kind === "switch") {
       input = make("input", {type: "checkbox", checked: value ?? spec.default ?? false});
@@ -91,7 +91,7 @@ class Way {
         placeholder: spec.optional ? "none" : ""});
       read = () => input.value === "" ? null : input.valueAsNumber;
     }
-    if (value !== undefined && value !== null) this.own[room][spec.name] = typeof value === "boolean" && spec.kind === "number" ? Number(value) : value;
+    if (value !== undefined && value !== null) this.own[axis][spec.name] = typeof value === "boolean" && spec.kind === "number" ? Number(value) : value;
     input.onchange = () => set(read);
     input.dataset.option = spec.name;
     return make("label", {className: "field " + spec.kind, title: spec.about},

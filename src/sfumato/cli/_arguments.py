@@ -102,10 +102,10 @@ def _option_error(message: str) -> Exception:
 
 def find_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """Return the recipe of a name with fields replaced."""
-    from sfumato.core.find import find
+    from sfumato.core.find import find_named
     from sfumato.runs.recipe import override
 
-    recipe: Recipe = find("recipes", name)()
+    recipe: Recipe = find_named("recipe", name)()
     return override(recipe, overrides)
 
 

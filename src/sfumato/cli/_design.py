@@ -171,7 +171,7 @@ def neighbours(recipe: Recipe, count: int = 2) -> list[Recipe]:
     """
     from sfumato.core.find import entries
 
-    others = [entry() for name, entry in entries("recipes").items() if name != recipe.name]
+    others = [entry() for name, entry in entries("recipe").items() if name != recipe.name]
     return sorted(others, key=lambda other: distance(recipe, other))[:count]
 
 

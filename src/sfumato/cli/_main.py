@@ -10,7 +10,7 @@ import pkgutil
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 
 from sfumato import cli
@@ -18,7 +18,8 @@ from sfumato import cli
 DESCRIPTION = (
     "The design space of diffusion models: train, sample and honestly evaluate. Begin with `sfumato demo`. "
     "Then, mostly in this order: list, explain, train, sample, evaluate, report; app does it by hand in the browser. "
-    "`sfumato COMMAND --help` explains a command; `--debug` shows the stack trace of an error."
+    "`sfumato COMMAND --help` explains a command; `--debug` shows the stack trace of an error, and "
+    "`--with MODULE` lets runs and pictures name parts of your own module."
 )
 BAD_INPUT, INTERRUPTED = 2, 130
 CODES = {"IncomparableError": 3, "Diverged": 4, "RankLost": 5}  # by name: importing these classes would import torch
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
+    words = _allowed(word for word in words if word != "--debug")
     silent = io.StringIO() if _rank() else sys.stdout  # of several processes the first one speaks
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(silent):
@@ -75,6 +76,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             who = f"process {_rank()}: " if _rank() else ""
             print(f"error: {who}{_message(error)}", file=sys.stderr)
         return 1 if code is None else code
+
+
+def _allowed(words: Iterable[str]) -> list[str]:
+    """Take ``--with MODULE`` out of the words of any command and allow files to name parts of it (`core.outside`)."""
+    rest, kept = list(words), []
+    while rest:
+        name, equals, value = (word := rest.pop(0)).partition("=")
+        if name != "--with":
+            kept.append(word)
+            continue
+        named = [value] if equals else [rest.pop(0)] if rest else []
+        os.environ["SFUMATO_WITH"] = ",".join(filter(None, [os.environ.get("SFUMATO_WITH"), *named]))
+    return kept
 
 
 def _rank() -> int:

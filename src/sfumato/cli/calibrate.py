@@ -48,6 +48,7 @@ def calibrate(
 
     from sfumato.cli.evaluate import words_of
     from sfumato.core.find import OptionError
+    from sfumato.core.outside import allow_named
     from sfumato.data import load
     from sfumato.evaluation.calibrating import calibrate as calibrated
     from sfumato.metrics.features import available
@@ -63,6 +64,7 @@ def calibrate(
     if repeats < 2:
         raise OptionError(f"--repeats must be at least 2; got {repeats}.")
     sizes = sorted({int(word) for word in words_of((n,))})
+    allow_named(extract or "")
     names = [one for word in words_of(metrics) for one in SETS.get(word, (word,))]
     for name in names:
         find_metric(name)

@@ -44,13 +44,13 @@ def decompress(
     from collections import deque
 
     from sfumato.codelength import file as codec
-    from sfumato.core.find import OptionError, find
+    from sfumato.core.find import OptionError, find_named
     from sfumato.report.save import save
     from sfumato.runs.run import Run
 
     check_coder()
     if finish != "none":
-        find("samplers", finish)
+        find_named("sampler", finish)
     if first is not None and first < 0:
         raise OptionError(f"--first counts bytes; got {first}.")
     data = Path(file).read_bytes()[:first]

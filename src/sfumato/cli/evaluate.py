@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Number, Overrides, device_named, given, resettle
+from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, device_named, given, resettle
 
 if TYPE_CHECKING:
     from sfumato.evaluation import Result
@@ -33,7 +33,7 @@ def evaluate(
     sampler: Name = None,
     grid: Name = None,
     steps: Count = None,
-    guidance: Number = None,
+    guidance: Text = None,
     use: Name = None,
     device: Name = None,
     data_root: Folder = None,
@@ -71,6 +71,7 @@ def evaluate(
 
     from sfumato import evaluation
     from sfumato.core.find import OptionError
+    from sfumato.core.outside import allow_named
     from sfumato.evaluation.panels import expand
     from sfumato.processes.ranks import join
     from sfumato.runs.checkpoint import replace_json
@@ -81,6 +82,7 @@ def evaluate(
             raise OptionError(f"{name} must be at least 1; got {count}.")
     if first_seed < 0:
         raise OptionError(f"--first-seed is at least 0; got {first_seed}.")
+    allow_named(extract or "")
     names = words_of(metrics)
     expand(names)  # before any image is made
     opened = Run.open(run)

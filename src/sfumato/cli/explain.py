@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import textwrap
-import types
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,14 +78,14 @@ def _every(out: str | None) -> int:
     from sfumato.core.find import entries
     from sfumato.report.table import markdown_table, text_table
 
-    rows = [row(entry()) for entry in entries("recipes").values()]
+    rows = [row(entry()) for entry in entries("recipe").values()]
     if out is None:
         print(text_table(rows))
         return 0
     text = (
         "# Every recipe as a row of the design space\n\n"
         f"Written by `sfumato explain all --out {out}`. A method is a row, never a branch: each column is an axis, "
-        "each cell an entry of that room with the options that differ from its defaults.\n\n"
+        "each cell a part of that axis with the options that differ from its defaults.\n\n"
     )
     Path(out).write_text(text + markdown_table(rows) + "\n")
     print(f"{out}: {len(rows)} recipes")
@@ -94,9 +93,9 @@ def _every(out: str | None) -> int:
 
 
 def _docstring(name: str) -> str:
-    from sfumato.core.find import find
+    from sfumato.core.find import find_named
 
-    return inspect.getdoc(find("recipes", name)) or "(undocumented)"
+    return inspect.getdoc(find_named("recipe", name)) or "(undocumented)"
 
 
 def cost_report(recipe: Recipe, data_root: str | None, shape: str | None, classes: int = 0) -> str:
@@ -213,8 +212,8 @@ def fields_of(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
 
 
 def _fields(node: Any, prefix: str) -> Iterator[tuple[str, str, str]]:
-    from sfumato.cli.list import FILLED_IN
-    from sfumato.core.find import options_of
+    from sfumato.core.axes import AXES
+    from sfumato.core.find import hints_of, in_words, options_of
     from sfumato.runs.recipe import Part
 
     hints = typing.get_type_hints(type(node))
@@ -223,28 +222,14 @@ def _fields(node: Any, prefix: str) -> Iterator[tuple[str, str, str]]:
         if path in ("name", "shape"):
             continue
         if isinstance(value, Part):
-            yield path, f"entry of {value.room}", value.name
-            kinds = typing.get_type_hints(value.entry())
-            for option in options_of(value.entry(), fixed=FILLED_IN).values():
+            yield path, f"part of {value.axis}", value.name
+            kinds = hints_of(value.entry())
+            for option in options_of(value.entry(), fixed=AXES[value.axis].fixed).values():
                 current = value.options.get(option.name, option.default)
-                yield f"{path}.{option.name}", _kind(kinds.get(option.name, Any)), literal(current)
+                yield f"{path}.{option.name}", in_words(kinds.get(option.name, Any)), literal(current)
+        elif "axis" in field.metadata:
+            yield path, f"part of {field.metadata['axis']}", literal(value)
         elif dataclasses.is_dataclass(value):
             yield from _fields(value, f"{path}.")
         else:
-            yield path, _kind(hints[field.name]), literal(value)
-
-
-def _kind(hint: Any) -> str:
-    """Write a type as a person would.
-
-    >>> _kind(typing.Literal["ve", "vp"] | None), _kind(tuple[int, ...]), _kind(float)
-    ('ve | vp | None', 'int,int,...', 'float')
-    """
-    origin, arms = typing.get_origin(hint), typing.get_args(hint)
-    if origin is typing.Literal:
-        return " | ".join(map(str, arms))
-    if origin in (typing.Union, types.UnionType):
-        return " | ".join(map(_kind, arms))
-    if origin is tuple and len(arms) == 2 and arms[1] is Ellipsis:
-        return f"{_kind(arms[0])},{_kind(arms[0])},..." if " " not in _kind(arms[0]) else f"({_kind(arms[0])}),..."
-    return "None" if hint is type(None) else getattr(hint, "__name__", str(hint))
+            yield path, in_words(hints[field.name]), literal(value)

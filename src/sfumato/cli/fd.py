@@ -45,10 +45,12 @@ def fd(
 
     from sfumato.cli.evaluate import score_table, words_of
     from sfumato.core.find import OptionError
+    from sfumato.core.outside import allow_named
     from sfumato.evaluation.two_sets import compare_sides, open_side
     from sfumato.metrics.score import SETS, find_metric
     from sfumato.runs.checkpoint import replace_json
 
+    allow_named(extract or "")
     names = [one for word in words_of(metrics) for one in SETS.get(word, (word,))]
     for name in names:
         if find_metric(name).view != "features":

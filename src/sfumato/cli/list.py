@@ -1,4 +1,4 @@
-"""``sfumato list``: what the rooms hold."""
+"""``sfumato list``: the axes of the design space and their parts."""
 
 from __future__ import annotations
 
@@ -10,86 +10,46 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-# The name a person uses, and the module below `sfumato` that holds the entries.
-ROOMS = {
-    "recipes": "recipes",
-    "data": "data",
-    "schedules": "schedules",
-    "targets": "core.target",
-    "networks": "networks",
-    "conditioning": "conditioning",
-    "draws": "draws",
-    "weightings": "weightings",
-    "objectives": "objectives",
-    "optimizers": "training.optim",
-    "rates": "training.rates",
-    "trackers": "training.trackers",
-    "samplers": "samplers",
-    "grids": "grids",
-    "guidance": "guidance",
-    "extractors": "metrics.extractors",
-    "pictures": "pictures",
-    "studies": "studies",
-}
-# Parameters that a recipe or a sampler's caller fills in; the rest are a person's options.
-FILLED_IN = (
-    *("table", "schedule", "sigma_data", "channels", "out_channels", "classes", "size"),
-    *("label", "split", "root", "seed", "batch", "scale"),
-)
-# rooms whose entries a command or the loop calls itself
-OWN_FILLED_IN = {"pictures": ("run", "device", "root"), "trackers": ("folder", "recipe")}
 
+def list(axis: Annotated[Positional[str | None], arg(metavar="[AXIS]")] = None) -> int:
+    """List the axes of the design space, or the parts of one of them.
 
-def list(room: Annotated[Positional[str | None], arg(metavar="[ROOM]")] = None) -> int:
-    """List the rooms of the house, or what one of them holds.
-
-    A room is an axis of the design space; an entry is one choice on it. Options show their default values.
+    A part is one choice on an axis. Options show their default values.
 
     Arguments:
-        room: recipes, data, schedules, targets, networks, conditioning, draws, weightings, objectives, optimizers,
-            rates, trackers, samplers, grids, guidance, extractors, pictures or studies; every room unless given.
+        axis: recipe, data, schedule, target, network, conditioning, draw, weighting, objective, optimizer, rate,
+            tracker, sampler, grid, guidance, task, method, extractor, picture, study, family or export; every axis
+            unless given.
     """
-    if room is None:
-        for name, module in ROOMS.items():
-            _print_room(name, module)
-        print("sfumato list ROOM shows each entry with its options; sfumato explain RECIPE a recipe.")
-    else:
-        _print_entries(room)
+    if axis is not None:
+        _print_parts(axis)
+        return 0
+    from sfumato.core.axes import AXES
+    from sfumato.core.find import entries
+
+    for name, kind in AXES.items():
+        theme = (inspect.getdoc(importlib.import_module(f"sfumato.{kind.module}")) or "").splitlines()[:1]
+        print(f"{name}: {''.join(theme)}")
+        print(_wrapped(", ".join(entries(name)), "  ") + "\n")
+    print("sfumato list AXIS shows each part with its options and how to add one; sfumato explain RECIPE a recipe.")
     return 0
 
 
-def module_of(room: str) -> str:
-    """Return the module of a room by the name a person uses, or by its own.
-
-    Raises:
-        UnknownNameError: With the nearest name.
-    """
-    from sfumato.core.find import UnknownNameError, nearest
-
-    if room in ROOMS.values():
-        return room
-    if room not in ROOMS:
-        raise UnknownNameError(nearest("room", room, ROOMS))
-    return ROOMS[room]
-
-
-def _print_room(name: str, module: str) -> None:
-    from sfumato.core.find import entries
-
-    theme = (inspect.getdoc(importlib.import_module(f"sfumato.{module}")) or "").splitlines()[:1]
-    print(f"{name}: {''.join(theme)}")
-    print(_wrapped(", ".join(entries(module)), "  ") + "\n")
-
-
-def _print_entries(room: str) -> None:
+def _print_parts(word: str) -> None:
+    from sfumato.core.axes import AXES, axis_named
     from sfumato.core.find import entries, options_of, summary
 
-    for name, entry in entries(module_of(room)).items():
+    axis = axis_named(word)
+    kind = AXES[axis]
+    for name, entry in entries(axis).items():
         print(name)
         print(_wrapped(summary(entry), "    "))
-        if options := options_of(entry, fixed=OWN_FILLED_IN.get(room, FILLED_IN)):
+        if options := options_of(entry, fixed=kind.fixed):
             shown = ", ".join(f"{p.name}={_default(p.default)}" for p in options.values())
             print(_wrapped(f"options: {shown}", "    ", hang="      "))
+    asks = f" It may ask for {', '.join(kind.offered)} by those names." if kind.offered else ""
+    how = f"Add one: a function with a docstring, called as {kind.call}, that returns {kind.returns}.{asks} "
+    print(_wrapped(f"{how}Put it into {kind.where}, or anywhere and name it my_module:function.", ""))
 
 
 def _default(value: Any) -> str:

@@ -41,11 +41,11 @@ def picture(
     from dataclasses import replace
     from inspect import signature
 
-    from sfumato.core.find import check_options, find, options_of, parse
+    from sfumato.core.find import check_options, find_named, options_of, parse
     from sfumato.report.save import save
     from sfumato.runs.run import Run
 
-    entry = find("pictures", kind)
+    entry = find_named("picture", kind)
     opened = Run.open(run)
     known = options_of(entry, fixed=("run", "device", "root"))
     mine = [text for text in overrides if re.split(r"[.=]", text)[0].replace("-", "_") in known]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sfumato.report.axes_of_noise import Drawn
     from sfumato.runs.recipe import Recipe
 
-AXES = {"schedules": "schedule", "grids": "sample.grid", "draws": "draw", "weightings": "weighting"}  # room -> field
+AXES = {"schedules": "schedule", "grids": "sample.grid", "draws": "draw", "weightings": "weighting"}  # axis -> field
 STEPS = 18  # of a grid that is not told how many
 # What is drawn if nothing is named: an entry made of a schedule is drawn on several.
 EVERY_DRAW = (
@@ -24,7 +24,7 @@ EVERY_DRAW = (
 
 
 def plot(
-    room: Annotated[Positional[Literal["schedules", "grids", "draws", "weightings"]], arg(metavar="ROOM")],
+    axis: Annotated[Positional[Literal["schedules", "grids", "draws", "weightings"]], arg(metavar="AXIS")],
     names: Annotated[Positional[tuple[str, ...]], arg(metavar="[NAME [OPTION=VALUE ...]] ...")] = (),
     *,
     schedule: Name = None,
@@ -45,11 +45,11 @@ def plot(
     end differs from pure noise.
 
     Arguments:
-        room: schedules, grids, draws or weightings.
-        names: Entries of that room (see `sfumato list ROOM`) or recipes; every entry unless given.
+        axis: schedules, grids, draws or weightings.
+        names: Parts of that axis (see `sfumato list AXIS`) or recipes; every part unless given.
         schedule: Schedule that grids and draws are made from, unless one stands after the name; linear unless given.
         power: Mean square of an image, for L_T: 0.25 for photographs in [-1, 1], 1 for data of unit variance.
-        out: Path of the PNG; ROOM.png unless given.
+        out: Path of the PNG; AXIS.png unless given.
     """
     from sfumato.core.find import OptionError
     from sfumato.report.save import save
@@ -57,17 +57,17 @@ def plot(
 
     if not 0 < power < float("inf"):
         raise OptionError(f"--power is a positive mean square; got {power:g}.")
-    figure, rows = draw(room, names, schedule, power)
+    figure, rows = draw(axis, names, schedule, power)
     print(text_table(rows))
-    print(f"  {save(figure, out or f'{room}.png')}")
+    print(f"  {save(figure, out or f'{axis}.png')}")
     return 0
 
 
-def draw(room: str, words: Sequence[str] = (), schedule: str | None = None, power: float = 0.25) -> Drawn:
+def draw(axis: str, words: Sequence[str] = (), schedule: str | None = None, power: float = 0.25) -> Drawn:
     """Return the figure and the table of `plot`.
 
     Arguments:
-        room: One of `AXES`.
+        axis: One of `AXES`.
         words: Names, each followed by its options; () for every entry.
         schedule: The one that names without their own are made from.
         power: Mean square of an image, for L_T.
@@ -78,30 +78,30 @@ def draw(room: str, words: Sequence[str] = (), schedule: str | None = None, powe
     from sfumato.report import axes_of_noise
     from sfumato.runs.assemble import context_of, make
 
-    chosen = {title: column(room, name, fields, schedule) for title, name, fields in _columns(room, words)}
-    if room == "weightings":
+    chosen = {title: column(axis, name, fields, schedule) for title, name, fields in _columns(axis, words)}
+    if axis == "weightings":
         return axes_of_noise.weightings({title: _weights(recipe) for title, recipe in chosen.items()})
-    if room == "schedules":
+    if axis == "schedules":
         return axes_of_noise.schedules({t: make(r.schedule, {}) for t, r in chosen.items()}, power=power)
-    parts = {t: make(r.sample.grid if room == "grids" else r.draw, context_of(r)) for t, r in chosen.items()}
-    return (axes_of_noise.grids if room == "grids" else axes_of_noise.draws)(parts)
+    parts = {t: make(r.sample.grid if axis == "grids" else r.draw, context_of(r)) for t, r in chosen.items()}
+    return (axes_of_noise.grids if axis == "grids" else axes_of_noise.draws)(parts)
 
 
-def _columns(room: str, words: Sequence[str]) -> list[tuple[str, str, list[str]]]:
+def _columns(axis: str, words: Sequence[str]) -> list[tuple[str, str, list[str]]]:
     """Return (title, name, options) of what is asked; titles are distinct."""
     from sfumato.cli._design import columns
     from sfumato.core.find import entries
 
     if not words:
-        words = EVERY_DRAW if room == "draws" else tuple(entries(room))
-    return [(" ".join([name, *fields]), name, fields) for name, fields in columns(words, f"one of the {room}")]
+        words = EVERY_DRAW if axis == "draws" else tuple(entries(axis))
+    return [(" ".join([name, *fields]), name, fields) for name, fields in columns(words, f"one of the {axis}")]
 
 
-def column(room: str, name: str, fields: Sequence[str], schedule: str | None = None) -> Recipe:
-    """Return a recipe whose part of a room is the one asked for.
+def column(axis: str, name: str, fields: Sequence[str], schedule: str | None = None) -> Recipe:
+    """Return a recipe whose part of an axis is the one asked for.
 
     Arguments:
-        room: One of `AXES`.
+        axis: One of `AXES`.
         name: Of an entry, or of a recipe that has one.
         fields: Its options, and fields of a recipe such as "schedule=cosine".
         schedule: Schedule unless the fields name one.
@@ -111,19 +111,19 @@ def column(room: str, name: str, fields: Sequence[str], schedule: str | None = N
     from sfumato.runs.assemble import asks
     from sfumato.runs.recipe import Recipe, Shape, override, part
 
-    known, path = entries(room), AXES[room]
+    known, path = entries(axis), AXES[axis]
     own = [text for text in fields if _head(text) in Recipe.__dataclass_fields__]
     options = [f"{path}.{text}" for text in fields if text not in own]
     shape = Shape(1, 8, 8, ("any",))
     if (key := name.replace("_", "-")) in known:
-        entry = part(room, key)
-        base = Recipe("plot", schedule=part("schedules", schedule or "linear"))
-        more = [f"{path}.steps={STEPS}"] if asks(entry, "steps") and room == "grids" and not _sets(fields) else []
+        entry = part(axis, key)
+        base = Recipe("plot", schedule=part("schedule", schedule or "linear"))
+        more = [f"{path}.steps={STEPS}"] if asks(entry, "steps") and axis == "grids" and not _sets(fields) else []
         chosen = override(override(base, [f"{path}={key}", *more]), [*own, *options])
-    elif key in entries("recipes"):
+    elif key in entries("recipe"):
         chosen = override(find_recipe(key), [*own, *options])
     else:
-        raise UnknownNameError(nearest(f"entry of {room}", name, known))
+        raise UnknownNameError(nearest(f"part of {axis}", name, known))
     return replace(chosen, shape=chosen.shape or shape, sigma_data=chosen.sigma_data or 0.5)
 
 

@@ -177,7 +177,7 @@ class Parted:
         mask = options.get("mask")
         if isinstance(mask, str) and Path(mask).suffix:
             options["mask"] = read_mask(Path(mask), shape[1], shape[2], fit)
-        entry = find("tasks", self.name)
+        entry = find("task", self.name)
         task: Task = entry(shape, **check_options(f"task '{self.name}'", entry, options, fixed=("shape",)))
         return task
 
@@ -196,8 +196,8 @@ def parted(words: Sequence[str], method: str) -> Parted:
     if "task" not in given:
         raise OptionError(f"Say what to undo: task=NAME, one of {', '.join(entries('tasks'))}.")
     name = given.pop("task")
-    of_task = options_of(find("tasks", name), fixed=("shape",))
-    of_method = options_of(find("methods", method), fixed=FIXED)
+    of_task = options_of(find("task", name), fixed=("shape",))
+    of_method = options_of(find("method", method), fixed=FIXED)
     return Parted(
         name,
         {key: parse(text) for key, text in given.items() if key in of_task},

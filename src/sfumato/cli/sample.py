@@ -11,7 +11,6 @@ from sfumato.cli._arguments import (
     Count,
     Folder,
     Name,
-    Number,
     Overrides,
     Text,
     class_list,
@@ -44,7 +43,7 @@ def sample(
     sampler: Name = None,
     grid: Name = None,
     steps: Count = None,
-    guidance: Number = None,
+    guidance: Text = None,
     use: Name = None,
     out: Folder = None,
     strip: bool = False,
@@ -74,7 +73,8 @@ def sample(
         sampler: Sampler with its default options; see `sfumato list samplers`.
         grid: Grid with its default options; see `sfumato list grids`.
         steps: Steps of the grid.
-        guidance: Classifier-free guidance weight: 1 none, 0 unconditional, above 1 towards the class.
+        guidance: Classifier-free guidance weight: 1 none, 0 unconditional, above 1 towards the class; or names of
+            forms, cfg or [cfg,my_module:sharpen].
         use: Average of the weights, e.g. power-0.05, or raw; the recipe's choice unless given.
         out: Where the picture goes (.png; the strip and the animation beside it); RUN/samples/ unless given.
         strip: Also draw how the first 4 seeds emerge (with --seeds or --n: up to 16).
@@ -219,6 +219,7 @@ def _stem(run: Run, use: str | None) -> str:
     words += [f"{steps}"] * (steps is not None) + [f"w{settings.guidance:g}"] * (settings.guidance != 1)
     words += ["by-class"] * bool(settings.guidance_by_class)
     words += [f"auto{settings.autoguidance_weight:g}"] * (settings.autoguidance is not None)
+    words += [form.name.rpartition(":")[2] for form in settings.guides]
     words += [settings.threshold] * (settings.threshold != "none")
     words += [f"s{settings.classifier_scale:g}"] * (settings.classifier is not None)
     return "-".join(words + ([use] if use else []))

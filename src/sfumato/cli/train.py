@@ -46,7 +46,7 @@ def train(
     from sfumato.training import loop
 
     chosen = find_recipe(recipe, [*overrides, *given(train__minutes=minutes)])
-    find("metrics.extractors", chosen.evaluate.extractor)  # named wrongly, better now than after training
+    find("extractor", chosen.evaluate.extractor)  # named wrongly, better now than after training
     where = device_named(device)
     run = loop.train(chosen, folder, root=data_root, device=where, allow=allow, quiet=quiet)
     if not quiet:

@@ -349,4 +349,4 @@ def picture_of(model: Model, found: Decoded, header: Header, finish: str = "none
     noise = SamplingNoise(torch.arange(header.shape[0]) + header.seed, model.shape, device=model.device)
     label = None if header.label is None else header.label.to(model.device)
     denoiser: Denoiser = model.denoiser
-    return to_uint8(coding.finish(found, denoiser, find("samplers", finish), noise=noise, label=label).cpu())
+    return to_uint8(coding.finish(found, denoiser, find("sampler", finish), noise=noise, label=label).cpu())

@@ -1,54 +1,36 @@
-"""Find the parts of a room by name.
+"""Find the parts of an axis by name.
 
-A room is a module of small entries (`sfumato.schedules`), a package with one file per entry (`sfumato.samplers`,
-entry ``heun`` = function ``heun`` in ``heun.py``), or a package whose files hold several entries each
-(`sfumato.recipes`, whose `__init__` says ``SEVERAL_PER_FILE = True``: every public function is one). Nothing is
-registered: an entry exists because its function stands there under its name with a docstring, so a new one is listed,
-checked and tested by existing.
+The parts of an axis (`core.axes`) stand in a module of small functions (`sfumato.schedules`), in a package with one
+file per part (`sfumato.samplers`, part ``heun`` = function ``heun`` in ``heun.py``), or in a package whose files hold
+several each (`sfumato.recipes`, whose `__init__` says ``SEVERAL_PER_FILE = True``: every public function is one).
+Nothing is registered: a part exists because its function stands there under its name with a docstring, so a new one is
+listed, checked and tested by existing. A part from anywhere else is named "module.path:function" (`core.outside`).
 
-Options given for an entry are checked against its own signature: unknown names and ill-typed values are errors that
+Options given for a part are checked against its own signature: unknown names and ill-typed values are errors that
 name the nearest valid ones.
 """
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import pkgutil
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-
-class UnknownNameError(ValueError):
-    """A name that a room does not have; the message offers the nearest ones."""
-
-
-class OptionError(ValueError):
-    """An option that an entry does not take, or a value of the wrong type."""
+from sfumato.core import outside
+from sfumato.core.axes import AXES, axis_named
+from sfumato.core.errors import OptionError as OptionError
+from sfumato.core.errors import UnknownNameError as UnknownNameError
+from sfumato.core.errors import nearest as nearest
 
 
-def nearest(kind: str, name: str, available: Iterable[str]) -> str:
-    """Write the standard message for an unknown name.
-
-    >>> nearest("sampler", "huen", ["heun", "euler"])
-    "Unknown sampler 'huen'. Did you mean 'heun'? Available: euler, heun."
-    """
-    names = sorted(available)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f" Did you mean '{close[0]}'?" if close else ""
-    return f"Unknown {kind} '{name}'.{hint} Available: {', '.join(names)}."
-
-
-def _singular(room: str) -> str:
-    return {"weightings": "weighting", "networks": "network", "data": "dataset"}.get(room, room.removesuffix("s"))
-
-
-def entries(room: str) -> dict[str, Callable[..., Any]]:
-    """Return every public entry of a room as name -> function, sorted by name. Underscores in names become dashes."""
-    module = importlib.import_module(f"sfumato.{room}")
+def entries(axis: str) -> dict[str, Callable[..., Any]]:
+    """Return the parts of an axis that this package has, as name -> function, sorted by name, with dashes in names."""
+    module = importlib.import_module(f"sfumato.{AXES[axis_named(axis)].module}")
     path = getattr(module, "__path__", None)
     if path is None:
         return _sorted(_public(module))
@@ -78,17 +60,32 @@ def _sorted(found: Mapping[str, Callable[..., Any]]) -> dict[str, Callable[..., 
     return {name.replace("_", "-"): found[name] for name in sorted(found)}
 
 
-def find(room: str, name: str) -> Callable[..., Any]:
-    """Return the entry of a room called `name` (dashes and underscores are the same).
+def find(axis: str, name: str, code: str = "") -> Callable[..., Any]:
+    """Return the part of an axis called `name` (dashes and underscores are the same).
+
+    Arguments:
+        axis: Its name, such as "sampler" (`core.axes`).
+        name: Of a part, or "module.path:function" for one from outside whose module is allowed (`core.outside`).
+        code: Hash of the source that a part from outside must have; "" for any.
 
     Raises:
         UnknownNameError: With the nearest name and all available ones.
+        OptionError: If a part from outside does not fit the axis, or has changed.
     """
-    available = entries(room)
+    axis = axis_named(axis)
+    if ":" in name:
+        return outside.load(axis, name, code)
+    available = entries(axis)
     key = name.replace("_", "-")
     if key not in available:
-        raise UnknownNameError(nearest(_singular(room), name, available))
+        raise UnknownNameError(nearest(axis, name, available))
     return available[key]
+
+
+def find_named(axis: str, name: str) -> Callable[..., Any]:
+    """Return the part that a person has named, who thereby allows its module; arguments and errors as for `find`."""
+    outside.allow_named(name)
+    return find(axis, name)
 
 
 def options_of(entry: Callable[..., Any], *, fixed: Iterable[str] = ()) -> dict[str, inspect.Parameter]:
@@ -99,6 +96,11 @@ def options_of(entry: Callable[..., Any], *, fixed: Iterable[str] = ()) -> dict[
         for p in inspect.signature(entry).parameters.values()
         if p.name not in taken and p.default is not inspect.Parameter.empty
     }
+
+
+def hints_of(entry: Callable[..., Any]) -> dict[str, Any]:
+    """Return the types of a part's parameters, by name."""
+    return typing.get_type_hints(getattr(entry, "__init__") if isinstance(entry, type) else entry)  # noqa: B009
 
 
 def check_options(
@@ -116,7 +118,7 @@ def check_options(
         OptionError: For an unknown option or an ill-typed value.
     """
     allowed = options_of(entry, fixed=fixed)
-    hints = typing.get_type_hints(entry)
+    hints = hints_of(entry)
     checked = {}
     for key, value in options.items():
         if key not in allowed:
@@ -134,10 +136,53 @@ def conform(what: str, value: Any, hint: Any) -> Any:
     try:
         return _conform(value, hint)
     except (TypeError, ValueError):
-        name = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
-        if typing.get_origin(hint) is typing.Literal:
-            name = "one of " + ", ".join(map(str, typing.get_args(hint)))
-        raise OptionError(f"{what} must be {name.replace('typing.', '')}; got {value!r}.") from None
+        raise OptionError(f"{what} must be {in_words(hint)}; got {value!r}.") from None
+
+
+COUNTS = {1: "one", 2: "two", 3: "three", 4: "four"}
+WORDS: dict[Any, tuple[str, str]] = {  # type -> one of it, several
+    float: ("a number", "numbers"),
+    int: ("a whole number", "whole numbers"),
+    str: ("text", "texts"),
+    bool: ("true or false", "truths"),
+    type(None): ("none", "none"),
+    Path: ("a path", "paths"),
+    Any: ("anything", "values"),
+}
+
+
+def in_words(hint: Any) -> str:
+    """Say in words which values a type takes; what only code can make is left out where text can say another.
+
+    >>> in_words(typing.Literal["ve", "flow", "vp"]), in_words(tuple[float, float] | None), in_words(tuple[int, ...])
+    ('ve, flow or vp', 'two numbers or none', 'whole numbers with commas')
+    """
+    arms = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    told = [word for arm in arms for word in _written(arm)]
+    words = list(dict.fromkeys(told)) or [f"a {getattr(arm, '__name__', 'function')}" for arm in arms]
+    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def _written(hint: Any) -> list[str]:
+    """Return in words the values that a type takes, if they can be written as text."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return [str(value) for value in args]
+    if origin is tuple and args[1:] == (...,):
+        return [f"{_several(args[0])} with commas"]
+    if origin is tuple:
+        if len(set(args)) > 1:
+            return [" and ".join(map(in_words, args))]
+        return [f"{COUNTS.get(len(args), len(args))} {_several(args[0])}"]
+    if hint is bool:
+        return ["true", "false"]
+    return [WORDS[hint][0]] if hint in WORDS else []
+
+
+def _several(hint: Any) -> str:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(map(_several, typing.get_args(hint)))
+    return WORDS[hint][1] if hint in WORDS else in_words(hint)
 
 
 def _conform(value: Any, hint: Any) -> Any:

@@ -1,6 +1,6 @@
 """Load a dataset by its name, then cut it to the wanted classes, number, size and channels.
 
-A dataset is a file of this room that holds a function of its own name; nothing is registered. The order of the steps
+A dataset is a file of this package that holds a function of its own name; nothing is registered. The order of the steps
 is fixed: split by the source's own pixels first, so that every size and channel count shares one split; then classes,
 then the first images, then channels, size and padding.
 """
@@ -13,7 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sfumato.core.find import OptionError, UnknownNameError, check_options, entries, nearest, options_of
+from sfumato.core.find import OptionError, UnknownNameError, check_options, entries, find, nearest, options_of
+from sfumato.core.outside import NAME
 from sfumato.data.dataset import Dataset
 from sfumato.data.transforms import box_mean, pad_black, to_channels
 
@@ -35,8 +36,9 @@ def load(
     """Load a dataset by name.
 
     Arguments:
-        name: A dataset of this room ("fashion-mnist"; dashes and underscores are the same), "folder:PATH",
-            "zip:PATH", "toy:KIND", or simply the path of an existing folder or .zip file.
+        name: A dataset of this package ("fashion-mnist"; dashes and underscores are the same), "folder:PATH",
+            "zip:PATH", "toy:KIND", "my_module:function" (with ":PATH" if it takes one), or simply the path of an
+            existing folder or .zip file.
         split: "train", "val", "test" or "all".
         root: Data root with one folder a dataset; None means SFUMATO_DATA, else the cache.
         val: Share of the images held out for validation by their hash, in [0, 1).
@@ -90,6 +92,10 @@ def _resolve(name: str) -> tuple[Any, str, tuple[str, ...]]:
     available = entries("data")
     key, _, source = name.partition(":")
     key = key.replace("_", "-")
+    outer = NAME.match(name)
+    if key not in available and outer is not None and not Path(name).expanduser().exists():
+        key, source = outer[0], name[outer.end() :].removeprefix(":")
+        available = {key: find("data", key)}
     if key in available:
         entry = available[key]
         positional = [p.name for p in inspect.signature(entry).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
-from sfumato.core.find import UnknownNameError, entries, nearest
+from sfumato.core.find import UnknownNameError, entries, find_named, nearest
 from sfumato.metrics.score import Score, find_metric
 from sfumato.runs.recipe import Recipe, differences
 
@@ -224,8 +224,8 @@ class Study:
 
 
 def studies() -> dict[str, Callable[..., Study]]:
-    """Return every study by name: the entries of this room that take a scale."""
-    return {name: entry for name, entry in entries("studies").items() if "scale" in inspect.signature(entry).parameters}
+    """Return every study by name: the parts of this axis that take a scale."""
+    return {name: entry for name, entry in entries("study").items() if "scale" in inspect.signature(entry).parameters}
 
 
 def find_study(name: str, scale: str) -> Study:
@@ -239,12 +239,13 @@ def find_study(name: str, scale: str) -> Study:
         UnknownNameError: For an unknown study; the nearest is offered.
         StudyError: For a size it does not have.
     """
-    known, key = studies(), name.replace("_", "-")
-    if key not in known:
+    known = studies()
+    if ":" not in name and name.replace("_", "-") not in known:
         raise UnknownNameError(nearest("study", name, known))
     if scale not in SCALES:
         raise StudyError(nearest("scale", scale, SCALES))
-    return known[key](scale)
+    found: Study = find_named("study", name)(scale)
+    return found
 
 
 def at(scale: str, sizes: Mapping[str, Setting]) -> Setting:

@@ -4,7 +4,8 @@
 
 The weak model makes the same kind of errors, only larger, so the difference points away from them: smaller, trained
 for a shorter time, or both, but on the same data and label. Unlike `cfg` it needs no label and does not confuse
-sharpness with class. w = 1 is the model itself and costs one forward. Confine it to a range of noise with `interval`.
+sharpness with class. w = 1 is the model itself and costs one forward. Confine it to a range of noise with
+`interval`.
 
 References:
     Karras et al. Guiding a Diffusion Model with a Bad Version of Itself. 2024, eq. (3).
@@ -13,20 +14,28 @@ References:
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from sfumato.core.denoiser import Denoiser, Prediction
 from sfumato.core.level import Level, like
+from sfumato.guidance.interval import interval as switched
+
+EVERYWHERE = (0.0, math.inf)
 
 
-def autoguidance(denoiser: Denoiser, weak: Denoiser, w: float | Tensor = 1.0) -> Denoiser:
+def autoguidance(
+    denoiser: Denoiser, weak: Denoiser, w: float | Tensor = 1.0, interval: tuple[float, float] = EVERYWHERE
+) -> Denoiser:
     """Guide a denoiser by a weaker one.
 
     Arguments:
         denoiser: The model.
         weak: A smaller or earlier version of it; it sees the same x, level and label.
         w: Guidance weight, a number or one per image (B,). 1 is none, 0 the weak model.
+        interval: Guide only at nsr in [lo, hi] (`guidance.interval`).
 
     Returns:
         A denoiser. Its learned variance, if any, is the strong one's.
@@ -40,4 +49,4 @@ def autoguidance(denoiser: Denoiser, weak: Denoiser, w: float | Tensor = 1.0) ->
         x0 = torch.lerp(weak(x, level, label).x0, strong.x0, like(weight, x).to(x.device).expand_as(x))
         return Prediction(x0, strong.v)
 
-    return guided
+    return guided if interval == EVERYWHERE else switched(guided, denoiser, *interval)

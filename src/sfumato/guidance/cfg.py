@@ -19,26 +19,35 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from sfumato.core.denoiser import NULL, Denoiser, Prediction
 from sfumato.core.level import Level, like
+from sfumato.guidance._facts import Facts
 
 Weight = float | Tensor | Callable[[Level, Tensor], float | Tensor]
 Ramp = Literal["constant", "linear", "cosine"]
 
 
-def cfg(denoiser: Denoiser, w: Weight = 1.0, interval: tuple[float, float] = (0.0, math.inf)) -> Denoiser:
+def cfg(
+    denoiser: Denoiser,
+    w: Weight = 1.0,
+    interval: tuple[float, float] = (0.0, math.inf),
+    each_class: tuple[float, ...] = (),
+    over_levels: Ramp = "constant",
+) -> Denoiser:
     """Guide a class-conditional denoiser by its own unconditional estimate.
 
     Arguments:
         denoiser: Trained with label dropout, so that it knows the label NULL.
         w: Guidance weight: a number, one per image (B,), or a function (level, label) -> number or (B,). 1 is none.
         interval: Guide only at nsr in [lo, hi]; elsewhere the weight is 1.
+        each_class: One weight per class, in place of w; () for w.
+        over_levels: How a number's surplus over 1 is spread over noise levels (`ramp`).
 
     Returns:
         A denoiser. Its learned variance, if any, is the conditional one's.
@@ -49,6 +58,7 @@ def cfg(denoiser: Denoiser, w: Weight = 1.0, interval: tuple[float, float] = (0.
     lo, hi = interval
     if not 0 <= lo < hi:
         raise ValueError(f"A guidance interval satisfies 0 <= lo < hi (in nsr); got ({lo}, {hi}).")
+    w = w if callable(w) or isinstance(w, Tensor) else weight_of(w, each_class, over_levels)
 
     def guided(x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
         if label is None or bool((label == NULL).all()):
@@ -73,6 +83,31 @@ def cfg(denoiser: Denoiser, w: Weight = 1.0, interval: tuple[float, float] = (0.
         return Prediction(x0, None if both.v is None else both.v.chunk(2)[0])
 
     return guided
+
+
+def check(facts: Facts, options: Mapping[str, Any]) -> None:
+    """Refuse a model without labels, or one that has never done without them.
+
+    Arguments:
+        facts: What is known of the model.
+        options: Options of `cfg` that are set.
+
+    Raises:
+        ValueError: With the rule and the remedy.
+    """
+    if not facts.classes:
+        raise ValueError("Guidance needs a class-conditional model; this one has no labels. Use guidance=1.")
+    if facts.label_dropout == 0:
+        raise ValueError(
+            f"sample.guidance={options.get('w', 1.0):g} mixes in the estimate without a label, which a model trained "
+            "with objective.label_dropout=0 has never learned. Train with objective.label_dropout=0.1, or use "
+            "guidance=1."
+        )
+    given = len(options.get("each_class", ()))
+    if given not in (0, facts.classes):
+        raise ValueError(
+            f"sample.guidance_by_class has one weight per class, {facts.classes} for this model; got {given}."
+        )
 
 
 def by_class(weights: Sequence[float]) -> Callable[[Level, Tensor], Tensor]:

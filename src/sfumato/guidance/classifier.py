@@ -77,3 +77,6 @@ def gradient(logits: Logits, scale: float = 1.0) -> Callable[[Tensor, Level, Ten
         return scale * grad
 
     return slope
+
+
+SHIFT = gradient  # what a sampler that can shift its steps takes in place of `classifier`: algorithm 1

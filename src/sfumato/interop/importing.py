@@ -47,7 +47,7 @@ def recognise(found: Foreign) -> Imported:
     Raises:
         ForeignError: If no family knows it.
     """
-    families = entries("interop.families")
+    families = entries("family")
     for name, family in families.items():
         try:
             made: Imported | None = family(found)
@@ -96,7 +96,7 @@ def import_run(
     found = recognise(open_foreign(path, size=size, order=order, raw=raw))
     chosen = found.recipe
     if recipe is not None:  # what was inferred is replaced, but for what the reading of the file itself took
-        named: Recipe = find("recipes", recipe)()
+        named: Recipe = find("recipe", recipe)()
         kept = (a for a in found.assumed if "(--" in a and not (named.shape and a.startswith("size ")))
         found = replace(found, assumed=tuple(kept))
         chosen = replace(named, shape=named.shape or chosen.shape, sigma_data=named.sigma_data or 0.5, ema=chosen.ema)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sfumato.core.find import check_options, entries, nearest
+from sfumato.core.find import check_options, entries, find
 
 ImageShape = tuple[int, int, int]
 
@@ -48,7 +48,7 @@ class Extractor(Protocol):
 
 def available() -> dict[str, Callable[..., Extractor]]:
     """Return every extractor's maker by name."""
-    return entries("metrics.extractors")
+    return entries("extractor")
 
 
 def extractor(name: str, shape: ImageShape, options: Mapping[str, Any] | None = None) -> Extractor:
@@ -62,10 +62,9 @@ def extractor(name: str, shape: ImageShape, options: Mapping[str, Any] | None = 
     Raises:
         ValueError: For an unknown name or option, or a shape the extractor does not take.
     """
-    makers, key = available(), name.replace("_", "-")
-    if key not in makers:
-        raise ValueError(nearest("feature extractor", name, makers))
-    return makers[key](shape, **check_options(f"extractor '{key}'", makers[key], options or {}, fixed=("shape",)))
+    maker = find("extractor", name)
+    made: Extractor = maker(shape, **check_options(f"extractor '{name}'", maker, options or {}, fixed=("shape",)))
+    return made
 
 
 def check_images(name: str, images: Tensor, shape: ImageShape) -> None:

@@ -33,7 +33,7 @@ def guidance(
     picked = numbers(run, classes)
     if picked is None:
         raise RecipeError(f"{run.recipe.name} was trained without classes: there is nothing to guide towards.")
-    plain = run.with_recipe(override(run.recipe, ["sample.guidance=1"]))
+    plain = run.with_recipe(override(run.recipe, ["sample.guidance=none"]))
     seeds = seeds_of(each * len(picked), first)
     labels = torch.tensor([label for label in picked for _ in range(each)])
     return draw.cfg_sheet(

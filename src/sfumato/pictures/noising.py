@@ -35,6 +35,6 @@ def noising(
     """
     own = run.recipe.schedule
     names = [w.strip() for w in str(schedules).split(",")] if schedules else [own.name, "linear", "cosine"]
-    made = {name: own.entry()(**own.options) if name == own.name else find("schedules", name)() for name in names}
+    made = {name: own.entry()(**own.options) if name == own.name else find("schedule", name)() for name in names}
     images = drawn(run, split, n, root).images
     return draw.noising(images, made, columns, seed=seed, title=f"Noising: {run.recipe.data.name}")

@@ -47,4 +47,4 @@ def decaying(batch: int, decay: float, warmup: float = 0.0) -> Ema:
 
 def ancestral(variance: str, grid: Part | None = None) -> Sample:
     """Return ancestral sampling as the papers do it: x0 clipped at every step, by default on the full chain."""
-    return Sample(part("samplers", "ancestral", variance=variance, clip=True), grid or part("grids", "full"))
+    return Sample(part("sampler", "ancestral", variance=variance, clip=True), grid or part("grid", "full"))

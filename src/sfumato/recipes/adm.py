@@ -34,8 +34,8 @@ def adm_imagenet64() -> Recipe:
     Expected: FID 2.07, sFID 4.29, precision 0.74, recall 0.63 (n = 50,000, 250 steps).
     Measured here: not measured here.
     """
-    base = _imagenet("adm-imagenet64", 64, part("networks", "adm", dropout=0.1), 540_000, batch=2048, lr=3e-4)
-    return replace(base, schedule=part("schedules", "cosine", steps=1000))
+    base = _imagenet("adm-imagenet64", 64, part("network", "adm", dropout=0.1), 540_000, batch=2048, lr=3e-4)
+    return replace(base, schedule=part("schedule", "cosine", steps=1000))
 
 
 def adm_imagenet128() -> Recipe:
@@ -48,7 +48,7 @@ def adm_imagenet128() -> Recipe:
         25 DDIM steps with scale 1.25: 5.98 (n = 50,000, 250 steps else).
     Measured here: not measured here.
     """
-    network = part("networks", "adm", width=256, mult=MULT_128, blocks=2, heads=4, head_width=0)
+    network = part("network", "adm", width=256, mult=MULT_128, blocks=2, heads=4, head_width=0)
     return _imagenet("adm-imagenet128", 128, network, 4_360_000)
 
 
@@ -87,7 +87,7 @@ def adm_imagenet512() -> Recipe:
     Expected: guided with scale 4: FID 7.72, sFID 6.57, precision 0.87, recall 0.42 (n = 50,000, 250 steps).
     Measured here: not measured here.
     """
-    network = part("networks", "adm", width=256, mult=MULT_512, blocks=2)
+    network = part("network", "adm", width=256, mult=MULT_512, blocks=2)
     return _imagenet("adm-imagenet512", 512, network, 1_940_000)
 
 
@@ -128,27 +128,25 @@ def adm_lsun_cat() -> Recipe:
 
 
 def _network_256(dropout: float = 0.0) -> Part:
-    return part("networks", "adm", width=256, mult=MULT_256, blocks=2, dropout=dropout)
+    return part("network", "adm", width=256, mult=MULT_256, blocks=2, dropout=dropout)
 
 
 def _imagenet(name: str, size: int, network: Part, updates: int, batch: int = 256, lr: float = 1e-4) -> Recipe:
     return Recipe(
         name=name,
         data=Data("folder:imagenet", size=size, test=0.0, flip=True),
-        schedule=part("schedules", "linear", steps=1000),
-        target=part("core.target", "eps"),
+        schedule=part("schedule", "linear", steps=1000),
+        target=part("target", "eps"),
         network=network,
         c_noise=part("conditioning", "index"),
         c_in="one",
         variance="range",
-        draw=part("draws", "uniform"),
-        weighting=part("weightings", "simple"),
+        draw=part("draw", "uniform"),
+        weighting=part("weighting", "simple"),
         objective=HYBRID,
-        train=Train(
-            images=updates * batch, batch=batch, optimizer=part("training.optim", "adam", lr=lr), precision="bf16"
-        ),
+        train=Train(images=updates * batch, batch=batch, optimizer=part("optimizer", "adam", lr=lr), precision="bf16"),
         ema=decaying(batch, 0.9999),
-        sample=ancestral("learned", part("grids", "respaced", steps=250)),
+        sample=ancestral("learned", part("grid", "respaced", steps=250)),
         evaluate=FID_50K,
         shape=square(size, 1000),
     )

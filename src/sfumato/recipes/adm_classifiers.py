@@ -78,14 +78,14 @@ def _classifier(
     return replace(
         model,
         name=f"{model.name}-classifier",
-        network=part("networks", "adm-classifier", mult=mult, blocks=blocks),
+        network=part("network", "adm-classifier", mult=mult, blocks=blocks),
         variance="none",
-        objective=part("objectives", "classifier", stratified=False),
+        objective=part("objective", "classifier", stratified=False),
         train=Train(
             images=updates * batch,
             batch=batch,
-            optimizer=part("training.optim", "adamw", lr=lr, weight_decay=weight_decay),
-            rate=part("training.rates", "linear"),
+            optimizer=part("optimizer", "adamw", lr=lr, weight_decay=weight_decay),
+            rate=part("rate", "linear"),
             precision="bf16",
         ),
         ema=RAW,

@@ -29,10 +29,10 @@ def cfg_imagenet64() -> Recipe:
     return replace(
         base,
         name="cfg-imagenet64",
-        schedule=part("schedules", "trig", log_snr_min=-20.0, log_snr_max=20.0),
+        schedule=part("schedule", "trig", log_snr_min=-20.0, log_snr_max=20.0),
         c_noise=part("conditioning", "angle", scale=1000.0),
         variance="none",
-        objective=part("objectives", "denoising", label_dropout=0.1, stratified=False),
+        objective=part("objective", "denoising", label_dropout=0.1, stratified=False),
         train=replace(base.train, images=400_000 * 2048),
-        sample=replace(ancestral("small", part("grids", "uniform", steps=256)), guidance=1.1),
+        sample=replace(ancestral("small", part("grid", "uniform", steps=256)), guidance=1.1),
     )

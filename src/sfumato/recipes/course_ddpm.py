@@ -37,7 +37,7 @@ def course_ddpm_cats_cosine() -> Recipe:
     Expected: FID 115.9 (n = 1,000, cats of the test set; floor 49.84).
     Measured here: not measured here.
     """
-    return replace(_cats("course-ddpm-cats-cosine"), schedule=part("schedules", "cosine", steps=1000, clip=0.02))
+    return replace(_cats("course-ddpm-cats-cosine"), schedule=part("schedule", "cosine", steps=1000, clip=0.02))
 
 
 def course_ddpm_cats_2xud() -> Recipe:
@@ -87,7 +87,7 @@ def course_ddpm_cats_plain() -> Recipe:
     """
     return replace(
         _cats("course-ddpm-cats-plain"),
-        network=part("networks", "convnet"),
+        network=part("network", "convnet"),
         c_noise=part("conditioning", "index", scale=1e-3),
     )
 
@@ -105,7 +105,7 @@ def course_ddpm_cats_frogs() -> Recipe:
     return replace(
         base,
         data=Data("cifar10", classes=("cat", "frog")),
-        objective=part("objectives", "denoising", label_dropout=0.0, stratified=False),
+        objective=part("objective", "denoising", label_dropout=0.0, stratified=False),
         shape=Shape(3, 32, 32, ("cat", "frog")),
     )
 
@@ -114,19 +114,17 @@ def _cats(name: str, **options: object) -> Recipe:
     return Recipe(
         name=name,
         data=Data("cifar10", classes=("cat",), labels=False),
-        schedule=part("schedules", "linear", steps=1000),
-        target=part("core.target", "eps"),
-        network=part("networks", "cifar-unet", **options),
+        schedule=part("schedule", "linear", steps=1000),
+        target=part("target", "eps"),
+        network=part("network", "cifar-unet", **options),
         c_noise=part("conditioning", "index"),
         c_in="one",
-        draw=part("draws", "uniform"),
-        weighting=part("weightings", "simple"),
-        objective=part("objectives", "denoising", stratified=False),
-        train=Train(
-            images=1024 * 5000, batch=16, optimizer=part("training.optim", "adamw", lr=3e-4, weight_decay=0.01)
-        ),
+        draw=part("draw", "uniform"),
+        weighting=part("weighting", "simple"),
+        objective=part("objective", "denoising", stratified=False),
+        train=Train(images=1024 * 5000, batch=16, optimizer=part("optimizer", "adamw", lr=3e-4, weight_decay=0.01)),
         ema=RAW,
-        sample=Sample(part("samplers", "ancestral", variance="large"), part("grids", "full")),
+        sample=Sample(part("sampler", "ancestral", variance="large"), part("grid", "full")),
         evaluate=Evaluate("inception", 1000),
         shape=Shape(3, 32, 32),
     )

@@ -13,9 +13,9 @@ from dataclasses import replace
 from sfumato.recipes._paper import CIFAR10_CLASSES, FID_50K, RAW, square
 from sfumato.runs.recipe import Data, Part, Recipe, Sample, Shape, Train, part
 
-EULER = Sample(part("samplers", "euler", gauge="ve"), part("grids", "karras", steps=50))
+EULER = Sample(part("sampler", "euler", gauge="ve"), part("grid", "karras", steps=50))
 STOCHASTIC = Sample(
-    part("samplers", "heun", churn=40.0, s_min=0.05, s_max=50.0, s_noise=1.003), part("grids", "karras", steps=50)
+    part("sampler", "heun", churn=40.0, s_min=0.05, s_max=50.0, s_noise=1.003), part("grid", "karras", steps=50)
 )
 GARMENTS = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
@@ -88,15 +88,15 @@ def _course(name: str, data: Data, images: int, shape: Shape, network: Part | No
     return Recipe(
         name=f"course-edm-{name}",
         data=data,
-        schedule=part("schedules", "edm"),
-        target=part("core.target", "edm"),
-        network=network or part("networks", "condnorm-unet", norm="batch"),
+        schedule=part("schedule", "edm"),
+        target=part("target", "edm"),
+        network=network or part("network", "condnorm-unet", norm="batch"),
         c_noise=part("conditioning", "quarter-log-nsr"),
         c_in="unit-variance",
-        draw=part("draws", "lognormal", mean=-1.2, std=1.2, sigma_min=0.002, sigma_max=80.0),
-        weighting=part("weightings", "edm"),
-        objective=part("objectives", "denoising", label_dropout=0.2, stratified=False),
-        train=Train(images=images, batch=batch, optimizer=part("training.optim", "adam", lr=1e-4)),
+        draw=part("draw", "lognormal", mean=-1.2, std=1.2, sigma_min=0.002, sigma_max=80.0),
+        weighting=part("weighting", "edm"),
+        objective=part("objective", "denoising", label_dropout=0.2, stratified=False),
+        train=Train(images=images, batch=batch, optimizer=part("optimizer", "adam", lr=1e-4)),
         ema=RAW,
         sample=EULER,
         evaluate=FID_50K,
@@ -107,7 +107,7 @@ def _course(name: str, data: Data, images: int, shape: Shape, network: Part | No
 def _celeba(
     kind: str, depths: tuple[int, ...], attention: tuple[int, ...], heads: tuple[int, ...], batch: int = 32
 ) -> Recipe:
-    network = part("networks", "condnorm-unet", depths=depths, attention=attention, heads=heads, norm="batch")
+    network = part("network", "condnorm-unet", depths=depths, attention=attention, heads=heads, norm="batch")
     data = Data("celeba", size=128, labels=False)
     base = _course(f"celeba-{kind}", data, 125 * 150_000, square(128), network, batch)
     return replace(base, sample=STOCHASTIC)

@@ -16,7 +16,7 @@ from dataclasses import replace
 from sfumato.recipes._paper import FID_50K, MULT_256, ancestral, cifar10, decaying, square
 from sfumato.runs.recipe import Data, Recipe, Sample, Train, part
 
-CHAIN = part("schedules", "linear", steps=1000)
+CHAIN = part("schedule", "linear", steps=1000)
 
 
 def ddpm_cifar10() -> Recipe:
@@ -33,18 +33,18 @@ def ddpm_cifar10() -> Recipe:
         name="ddpm-cifar10",
         data=Data("cifar10", labels=False, flip=True),
         schedule=CHAIN,
-        target=part("core.target", "eps"),
-        network=part("networks", "ddpm", dropout=0.1),
+        target=part("target", "eps"),
+        network=part("network", "ddpm", dropout=0.1),
         c_noise=part("conditioning", "index"),
         c_in="one",
-        draw=part("draws", "uniform"),
-        weighting=part("weightings", "simple"),
-        objective=part("objectives", "denoising", stratified=False),
+        draw=part("draw", "uniform"),
+        weighting=part("weighting", "simple"),
+        objective=part("objective", "denoising", stratified=False),
         train=Train(
             images=800_000 * 128,
             batch=128,
-            optimizer=part("training.optim", "adam", lr=2e-4),
-            rate=part("training.rates", "constant", warmup=5000.0 * 128),
+            optimizer=part("optimizer", "adam", lr=2e-4),
+            rate=part("rate", "constant", warmup=5000.0 * 128),
             clip=1.0,
         ),
         ema=decaying(128, 0.9999),
@@ -129,9 +129,9 @@ def ddim_cifar10() -> Recipe:
     return replace(
         base,
         name="ddim-cifar10",
-        objective=part("objectives", "denoising", stratified=True),
-        train=replace(base.train, rate=part("training.rates", "constant")),
-        sample=Sample(part("samplers", "ddim"), part("grids", "quadratic", steps=20)),
+        objective=part("objective", "denoising", stratified=True),
+        train=replace(base.train, rate=part("rate", "constant")),
+        sample=Sample(part("sampler", "ddim"), part("grid", "quadratic", steps=20)),
     )
 
 
@@ -150,9 +150,9 @@ def ddim_celeba_64() -> Recipe:
         base,
         name="ddim-celeba-64",
         data=Data("celeba", size=64, labels=False, flip=True),
-        network=part("networks", "ddpm", mult=(1, 2, 2, 2, 4), dropout=0.1),
+        network=part("network", "ddpm", mult=(1, 2, 2, 2, 4), dropout=0.1),
         train=replace(base.train, images=500_000 * 128),
-        sample=Sample(part("samplers", "ddim"), part("grids", "respaced", spec="ddim50")),
+        sample=Sample(part("sampler", "ddim"), part("grid", "respaced", spec="ddim50")),
         shape=square(64),
     )
 
@@ -163,13 +163,13 @@ def _at_256(name: str, data: str, updates: int, *, flip: bool, width: int = 128)
         base,
         name=name,
         data=Data(data, size=256, test=0.0, labels=False, flip=flip),
-        network=part("networks", "ddpm", width=width, mult=MULT_256, dropout=0.0),
+        network=part("network", "ddpm", width=width, mult=MULT_256, dropout=0.0),
         train=replace(
             base.train,
             images=updates * 64,
             batch=64,
-            optimizer=part("training.optim", "adam", lr=2e-5),
-            rate=part("training.rates", "constant", warmup=5000.0 * 64),
+            optimizer=part("optimizer", "adam", lr=2e-5),
+            rate=part("rate", "constant", warmup=5000.0 * 64),
         ),
         ema=decaying(64, 0.9999),
         sample=ancestral("small"),

@@ -24,8 +24,8 @@ from sfumato.recipes._paper import ancestral
 from sfumato.recipes.ddpm import ddpm_cifar10
 from sfumato.runs.recipe import Part, Recipe, part
 
-BOUND = part("objectives", "vlb", fixed="large", stratified=False, decoder="tanh")
-SQUARED = part("objectives", "denoising", stratified=False)
+BOUND = part("objective", "vlb", fixed="large", stratified=False, decoder="tanh")
+SQUARED = part("objective", "denoising", stratified=False)
 
 
 def ddpm_ablation_mu_bound_learned() -> Recipe:
@@ -104,8 +104,8 @@ def _row(name: str, target: str, objective: Part, variance: Literal["none", "dia
     return replace(
         ddpm_cifar10(),
         name=f"ddpm-ablation-{name}",
-        target=part("core.target", target),
-        weighting=part("weightings", "native"),
+        target=part("target", target),
+        weighting=part("weighting", "native"),
         objective=objective,
         variance=variance,
         sample=ancestral("large" if variance == "none" else variance),

@@ -18,17 +18,17 @@ def edm_digits() -> Recipe:
     return Recipe(
         name="edm-digits",
         data=Data("digits"),
-        network=part("networks", "unet", width=32, head_width=32, mult=(1, 2), patch=1, attention=(1,), blocks=2),
-        target=part("core.target", "edm"),
+        network=part("network", "unet", width=32, head_width=32, mult=(1, 2), patch=1, attention=(1,), blocks=2),
+        target=part("target", "edm"),
         train=Train(
             images=40_000,
             batch=128,
-            optimizer=part("training.optim", "muon", lr=0.02, rest_lr=2e-3),
-            rate=part("training.rates", "linear", warmup=3200.0, hold=0.4),
+            optimizer=part("optimizer", "muon", lr=0.02, rest_lr=2e-3),
+            rate=part("rate", "linear", warmup=3200.0, hold=0.4),
             precision="bf16",
             log_every=2048,
         ),
         ema=Ema(power=(0.05, 0.10, 0.15), use="power-0.10"),
-        sample=Sample(sampler=part("samplers", "heun"), grid=part("grids", "karras", steps=18)),
+        sample=Sample(sampler=part("sampler", "heun"), grid=part("grid", "karras", steps=18)),
         evaluate=Evaluate(extractor="digits", n=1000),
     )

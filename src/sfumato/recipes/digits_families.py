@@ -16,7 +16,7 @@ from dataclasses import replace
 from sfumato.recipes.digits import edm_digits
 from sfumato.runs.recipe import Part, Recipe, Sample, part
 
-HUNDRED = part("grids", "respaced", steps=100)
+HUNDRED = part("grid", "respaced", steps=100)
 STEPS = part("conditioning", "index", scale=1e-3)
 
 
@@ -30,7 +30,7 @@ def ddpm_digits() -> Recipe:
     Measured here: FD[digits] 0.16 [-0.23, 0.54]; n = 1,000 against the 360 test digits, floor -0.16 [-0.41, 0.09],
     one seed, one core of an AMD EPYC.
     """
-    return _chain("ddpm-digits", part("schedules", "linear", steps=1000), part("objectives", "denoising"))
+    return _chain("ddpm-digits", part("schedule", "linear", steps=1000), part("objective", "denoising"))
 
 
 def iddpm_digits() -> Recipe:
@@ -44,7 +44,7 @@ def iddpm_digits() -> Recipe:
     Measured here: FD[digits] 0.02 [-0.33, 0.38]; n = 1,000 against the 360 test digits, floor -0.16 [-0.41, 0.09],
     one seed, one core of an AMD EPYC.
     """
-    base = _chain("iddpm-digits", part("schedules", "cosine", steps=1000), part("objectives", "hybrid"))
+    base = _chain("iddpm-digits", part("schedule", "cosine", steps=1000), part("objective", "hybrid"))
     return replace(base, variance="range", sample=_ancestral("learned"))
 
 
@@ -62,8 +62,8 @@ def iddpm_vlb_digits() -> Recipe:
     return replace(
         iddpm_digits(),
         name="iddpm-vlb-digits",
-        objective=part("objectives", "vlb"),
-        draw=part("draws", "importance", history=3),
+        objective=part("objective", "vlb"),
+        draw=part("draw", "importance", history=3),
     )
 
 
@@ -79,12 +79,12 @@ def vp_digits() -> Recipe:
     """
     return _shared(
         "vp-digits",
-        schedule=part("schedules", "vp"),
-        target=part("core.target", "eps"),
+        schedule=part("schedule", "vp"),
+        target=part("target", "eps"),
         c_noise=part("conditioning", "vp-time", scale=1.0),
-        draw=part("draws", "uniform", t_min=1e-5),
-        weighting=part("weightings", "simple"),
-        sample=_ancestral("large", part("grids", "uniform", steps=100, t_min=1e-3)),
+        draw=part("draw", "uniform", t_min=1e-5),
+        weighting=part("weighting", "simple"),
+        sample=_ancestral("large", part("grid", "uniform", steps=100, t_min=1e-3)),
     )
 
 
@@ -100,12 +100,12 @@ def ve_digits() -> Recipe:
     """
     base = _shared(
         "ve-digits",
-        schedule=part("schedules", "ve"),
-        target=part("core.target", "score"),
+        schedule=part("schedule", "ve"),
+        target=part("target", "score"),
         c_noise=part("conditioning", "log-nsr", factor=0.5, scale=0.25),
-        draw=part("draws", "uniform"),
-        weighting=part("weightings", "simple"),
-        sample=_ancestral("large", part("grids", "logsnr", steps=100, sigma_min=0.02, sigma_max=100.0)),
+        draw=part("draw", "uniform"),
+        weighting=part("weighting", "simple"),
+        sample=_ancestral("large", part("grid", "logsnr", steps=100, sigma_min=0.02, sigma_max=100.0)),
     )
     return replace(base, c_in="unit-variance")
 
@@ -123,12 +123,12 @@ def flow_digits() -> Recipe:
     """
     return _shared(
         "flow-digits",
-        schedule=part("schedules", "flow"),
-        target=part("core.target", "flow"),
+        schedule=part("schedule", "flow"),
+        target=part("target", "flow"),
         c_noise=part("conditioning", "flow-time"),
-        draw=part("draws", "logit-normal"),
-        weighting=part("weightings", "flow"),
-        sample=Sample(part("samplers", "heun", gauge="flow"), part("grids", "flow", steps=18)),
+        draw=part("draw", "logit-normal"),
+        weighting=part("weighting", "flow"),
+        sample=Sample(part("sampler", "heun", gauge="flow"), part("grid", "flow", steps=18)),
     )
 
 
@@ -143,8 +143,8 @@ def otcfm_digits() -> Recipe:
     Measured here: FD[digits] 1.41 [0.79, 2.03]; n = 1,000 against the 360 test digits, floor -0.16 [-0.41, 0.09],
     one seed, one core of an AMD EPYC.
     """
-    objective = part("objectives", "denoising", coupling="ot")
-    return replace(flow_digits(), name="otcfm-digits", draw=part("draws", "uniform"), objective=objective)
+    objective = part("objective", "denoising", coupling="ot")
+    return replace(flow_digits(), name="otcfm-digits", draw=part("draw", "uniform"), objective=objective)
 
 
 def v_digits() -> Recipe:
@@ -160,12 +160,12 @@ def v_digits() -> Recipe:
     """
     return _shared(
         "v-digits",
-        schedule=part("schedules", "trig", log_snr_min=-20.0, log_snr_max=20.0),
-        target=part("core.target", "v"),
+        schedule=part("schedule", "trig", log_snr_min=-20.0, log_snr_max=20.0),
+        target=part("target", "v"),
         c_noise=part("conditioning", "angle"),
-        draw=part("draws", "uniform"),
-        weighting=part("weightings", "snr", plus=1.0),
-        sample=Sample(part("samplers", "ddim", clip=True), part("grids", "uniform", steps=35)),
+        draw=part("draw", "uniform"),
+        weighting=part("weighting", "snr", plus=1.0),
+        sample=Sample(part("sampler", "ddim", clip=True), part("grid", "uniform", steps=35)),
     )
 
 
@@ -183,14 +183,14 @@ def distill_digits() -> Recipe:
     return replace(
         base,
         name="distill-digits",
-        objective=part("objectives", "distill", steps=last * 2**halvings, halvings=halvings, label_dropout=0.1),
+        objective=part("objective", "distill", steps=last * 2**halvings, halvings=halvings, label_dropout=0.1),
         train=replace(
             base.train,
             start="runs/v-digits",
-            optimizer=part("training.optim", "adam", lr=5e-4),
-            rate=part("training.rates", "stages", count=halvings),
+            optimizer=part("optimizer", "adam", lr=5e-4),
+            rate=part("rate", "stages", count=halvings),
         ),
-        sample=Sample(part("samplers", "ddim", clip=True), part("grids", "uniform", steps=last, t_min=1 / last)),
+        sample=Sample(part("sampler", "ddim", clip=True), part("grid", "uniform", steps=last, t_min=1 / last)),
     )
 
 
@@ -208,11 +208,11 @@ def ect_digits() -> Recipe:
     return replace(
         base,
         name="ect-digits",
-        draw=part("draws", "lognormal", mean=-1.1, std=2.0),
-        objective=part("objectives", "consistency", stages=8, label_dropout=0.1),
-        train=replace(base.train, start="runs/edm-digits", optimizer=part("training.optim", "radam", lr=5e-4)),
+        draw=part("draw", "lognormal", mean=-1.1, std=2.0),
+        objective=part("objective", "consistency", stages=8, label_dropout=0.1),
+        train=replace(base.train, start="runs/edm-digits", optimizer=part("optimizer", "radam", lr=5e-4)),
         sample=Sample(
-            part("samplers", "ddim", fresh=True), part("grids", "karras", steps=2, sigma_min=0.821, sigma_max=80.0)
+            part("sampler", "ddim", fresh=True), part("grid", "karras", steps=2, sigma_min=0.821, sigma_max=80.0)
         ),
     )
 
@@ -229,12 +229,12 @@ def cfg_digits() -> Recipe:
     """
     return _shared(
         "cfg-digits",
-        schedule=part("schedules", "trig", log_snr_min=-20.0, log_snr_max=20.0),
-        target=part("core.target", "eps"),
+        schedule=part("schedule", "trig", log_snr_min=-20.0, log_snr_max=20.0),
+        target=part("target", "eps"),
         c_noise=part("conditioning", "angle"),
-        draw=part("draws", "uniform"),
-        weighting=part("weightings", "simple"),
-        sample=replace(_ancestral("small", part("grids", "uniform", steps=50)), guidance=1.5),
+        draw=part("draw", "uniform"),
+        weighting=part("weighting", "simple"),
+        sample=replace(_ancestral("small", part("grid", "uniform", steps=50)), guidance=1.5),
     )
 
 
@@ -249,7 +249,7 @@ def ve_corrected_digits() -> Recipe:
     one seed, one core of an AMD EPYC.
     """
     base = ve_digits()
-    sampler = part("samplers", "predictor-corrector", snr=0.16, clip=True)
+    sampler = part("sampler", "predictor-corrector", snr=0.16, clip=True)
     return replace(base, name="ve-corrected-digits", sample=replace(base.sample, sampler=sampler))
 
 
@@ -263,7 +263,7 @@ def adm_digits() -> Recipe:
     Measured here: FD[digits] -0.02 [-0.37, 0.33]; n = 1,000 against the 360 test digits, floor -0.16 [-0.41, 0.09],
     one seed, one core of an AMD EPYC.
     """
-    network = part("networks", "adm", width=32, mult=(1, 2), blocks=1, attention=(4,))
+    network = part("network", "adm", width=32, mult=(1, 2), blocks=1, attention=(4,))
     return replace(iddpm_digits(), name="adm-digits", network=network, c_noise=part("conditioning", "index"))
 
 
@@ -277,14 +277,14 @@ def adm_digits_classifier() -> Recipe:
     Measured here: accuracy by noise level is in the run's metrics.jsonl.
     """
     base = adm_digits()
-    adamw = part("training.optim", "adamw", lr=1e-3, weight_decay=0.05)
+    adamw = part("optimizer", "adamw", lr=1e-3, weight_decay=0.05)
     return replace(
         base,
         name="adm-digits-classifier",
-        network=part("networks", "adm-classifier", width=32, mult=(1, 2), blocks=1, attention=(4,)),
+        network=part("network", "adm-classifier", width=32, mult=(1, 2), blocks=1, attention=(4,)),
         variance="none",
-        objective=part("objectives", "classifier"),
-        train=replace(base.train, optimizer=adamw, rate=part("training.rates", "linear")),
+        objective=part("objective", "classifier"),
+        train=replace(base.train, optimizer=adamw, rate=part("rate", "linear")),
         sample=Sample(),
     )
 
@@ -301,7 +301,7 @@ def songunet_digits() -> Recipe:
     one seed, one core of an AMD EPYC.
     """
     base = edm_digits()
-    network = part("networks", "songunet", width=32, mult=(2, 2), blocks=1, attention=(4,), dropout=0.1)
+    network = part("network", "songunet", width=32, mult=(2, 2), blocks=1, attention=(4,), dropout=0.1)
     return replace(base, name="songunet-digits", network=network, data=replace(base.data, augment=0.12))
 
 
@@ -319,11 +319,11 @@ def edm2_digits() -> Recipe:
     base = edm_digits()
     train = replace(
         base.train,
-        optimizer=part("training.optim", "adam", lr=0.01, beta2=0.99),
-        rate=part("training.rates", "inverse-sqrt", warmup=3200.0, after=20_000.0, cooldown=0.2),
+        optimizer=part("optimizer", "adam", lr=0.01, beta2=0.99),
+        rate=part("rate", "inverse-sqrt", warmup=3200.0, after=20_000.0, cooldown=0.2),
     )
-    network = part("networks", "edm2", width=32, mult=(1, 2), blocks=1, attention=(4,), head_width=32)
-    return replace(base, name="edm2-digits", network=network, objective=part("objectives", "uncertainty"), train=train)
+    network = part("network", "edm2", width=32, mult=(1, 2), blocks=1, attention=(4,), head_width=32)
+    return replace(base, name="edm2-digits", network=network, objective=part("objective", "uncertainty"), train=train)
 
 
 def dit_digits() -> Recipe:
@@ -337,8 +337,8 @@ def dit_digits() -> Recipe:
     one seed, one core of an AMD EPYC.
     """
     base = edm_digits()
-    train = replace(base.train, optimizer=part("training.optim", "adamw", lr=1e-3))
-    network = part("networks", "dit", patch=2, width=96, depth=6, heads=4)
+    train = replace(base.train, optimizer=part("optimizer", "adamw", lr=1e-3))
+    network = part("network", "dit", patch=2, width=96, depth=6, heads=4)
     return replace(base, name="dit-digits", network=network, train=train)
 
 
@@ -363,14 +363,14 @@ def _chain(name: str, schedule: Part, objective: Part) -> Recipe:
     base = _shared(
         name,
         schedule=schedule,
-        target=part("core.target", "eps"),
+        target=part("target", "eps"),
         c_noise=STEPS,
-        draw=part("draws", "uniform"),
-        weighting=part("weightings", "simple"),
+        draw=part("draw", "uniform"),
+        weighting=part("weighting", "simple"),
         sample=_ancestral("small"),
     )
     return replace(base, objective=objective)
 
 
 def _ancestral(variance: str, grid: Part = HUNDRED) -> Sample:
-    return Sample(part("samplers", "ancestral", variance=variance, clip=True), grid)
+    return Sample(part("sampler", "ancestral", variance=variance, clip=True), grid)

@@ -17,7 +17,7 @@ from sfumato.recipes.edm import edm_cifar10
 from sfumato.runs.recipe import Data, Recipe, Sample, Train, part
 
 TWO_CALLS = Sample(
-    part("samplers", "ddim", fresh=True), part("grids", "karras", steps=2, sigma_min=0.821, sigma_max=80.0)
+    part("sampler", "ddim", fresh=True), part("grid", "karras", steps=2, sigma_min=0.821, sigma_max=80.0)
 )
 
 
@@ -34,26 +34,26 @@ def progressive_teacher_cifar10() -> Recipe:
     return Recipe(
         name="progressive-teacher-cifar10",
         data=Data("cifar10", labels=False, flip=True),
-        schedule=part("schedules", "trig", log_snr_min=-20.0, log_snr_max=20.0),
-        target=part("core.target", "x0"),
+        schedule=part("schedule", "trig", log_snr_min=-20.0, log_snr_max=20.0),
+        target=part("target", "x0"),
         network=part(
-            "networks", "adm", width=256, mult=(1, 1, 1), blocks=3, attention=(16, 8), heads=1, head_width=0,
+            "network", "adm", width=256, mult=(1, 1, 1), blocks=3, attention=(16, 8), heads=1, head_width=0,
             sin_first=True, endpoint=True, dropout=0.2,
         ),
         c_noise=part("conditioning", "angle", scale=1000.0),
         c_in="one",
-        draw=part("draws", "uniform"),
-        weighting=part("weightings", "snr", floor=1.0),
-        objective=part("objectives", "denoising", stratified=False),
+        draw=part("draw", "uniform"),
+        weighting=part("weighting", "snr", floor=1.0),
+        objective=part("objective", "denoising", stratified=False),
         train=Train(
             images=800_000 * 128,
             batch=128,
-            optimizer=part("training.optim", "adamw", lr=2e-4, weight_decay=0.001),
-            rate=part("training.rates", "constant", warmup=1000.0 * 128),
+            optimizer=part("optimizer", "adamw", lr=2e-4, weight_decay=0.001),
+            rate=part("rate", "constant", warmup=1000.0 * 128),
             clip=1.0,
         ),
         ema=decaying(128, 0.9999),
-        sample=Sample(part("samplers", "ddim", clip=True), part("grids", "uniform", steps=1024)),
+        sample=Sample(part("sampler", "ddim", clip=True), part("grid", "uniform", steps=1024)),
         evaluate=FID_50K,
         shape=cifar10(),
     )  # fmt: skip
@@ -74,16 +74,16 @@ def progressive_student_cifar10() -> Recipe:
         base,
         name="progressive-student-cifar10",
         network=base.network.with_options(dropout=0.0),
-        objective=part("objectives", "distill", steps=8192, halvings=halvings, stratified=False),
+        objective=part("objective", "distill", steps=8192, halvings=halvings, stratified=False),
         train=replace(
             base.train,
             images=halvings * 50_000 * 128,
             start="runs/progressive-teacher-cifar10",
-            optimizer=part("training.optim", "adam", lr=5e-5),
-            rate=part("training.rates", "stages", count=halvings),
+            optimizer=part("optimizer", "adam", lr=5e-5),
+            rate=part("rate", "stages", count=halvings),
         ),
         ema=RAW,
-        sample=Sample(part("samplers", "ddim", clip=True), part("grids", "uniform", steps=1, t_min=0.999)),
+        sample=Sample(part("sampler", "ddim", clip=True), part("grid", "uniform", steps=1, t_min=0.999)),
     )
 
 
@@ -102,15 +102,15 @@ def ect_cifar10() -> Recipe:
         name="ect-cifar10",
         data=replace(base.data, augment=0.0),
         network=base.network.with_options(dropout=0.2),
-        draw=part("draws", "lognormal", mean=-1.1, std=2.0),
-        objective=part("objectives", "consistency", stages=8, q=2.0, stratified=False),
+        draw=part("draw", "lognormal", mean=-1.1, std=2.0),
+        objective=part("objective", "consistency", stages=8, q=2.0, stratified=False),
         train=replace(
             base.train,
             images=200_000 * 128,
             batch=128,
             start="runs/edm-cifar10",
-            optimizer=part("training.optim", "radam", lr=1e-4),
-            rate=part("training.rates", "constant"),
+            optimizer=part("optimizer", "radam", lr=1e-4),
+            rate=part("rate", "constant"),
         ),
         ema=decaying(128, 0.9999),
         sample=TWO_CALLS,

@@ -27,8 +27,8 @@ from sfumato.recipes._paper import FID_50K, cifar10, decaying, exponential, squa
 from sfumato.recipes.score_sde import NCSN, ddpmpp_cifar10
 from sfumato.runs.recipe import Data, Part, Recipe, Sample, Train, part
 
-HEUN_35 = Sample(part("samplers", "heun"), part("grids", "karras", steps=18))
-HEUN_79 = Sample(part("samplers", "heun"), part("grids", "karras", steps=40))
+HEUN_35 = Sample(part("sampler", "heun"), part("grid", "karras", steps=18))
+HEUN_79 = Sample(part("sampler", "heun"), part("grid", "karras", steps=40))
 MULT_64 = (1, 2, 2, 2)
 
 
@@ -128,19 +128,19 @@ def edm_imagenet64() -> Recipe:
     return replace(
         _edm("edm-imagenet64"),
         data=Data("folder:imagenet", size=64, test=0.0),
-        network=part("networks", "adm", group_width=4, dropout=0.1),
-        objective=part("objectives", "denoising", label_dropout=0.0, stratified=False, reduce="sum"),
+        network=part("network", "adm", group_width=4, dropout=0.1),
+        objective=part("objective", "denoising", label_dropout=0.0, stratified=False, reduce="sum"),
         train=Train(
             images=2_500_000_000,
             batch=4096,
-            optimizer=part("training.optim", "adam", lr=1e-4),
-            rate=part("training.rates", "constant", warmup=10e6),
+            optimizer=part("optimizer", "adam", lr=1e-4),
+            rate=part("rate", "constant", warmup=10e6),
             precision="bf16",
         ),
         ema=exponential(50.0, 0.05),
         sample=Sample(
-            part("samplers", "heun", churn=40.0, s_min=0.05, s_max=50.0, s_noise=1.003),
-            part("grids", "karras", steps=256),
+            part("sampler", "heun", churn=40.0, s_min=0.05, s_max=50.0, s_noise=1.003),
+            part("grid", "karras", steps=256),
         ),
         shape=square(64, 1000),
     )
@@ -209,7 +209,7 @@ def edm_config_d() -> Recipe:
     return replace(
         edm_config_c(),
         name="edm-config-d",
-        target=part("core.target", "edm"),
+        target=part("target", "edm"),
         c_noise=part("conditioning", "quarter-log-nsr"),
         c_in="unit-variance",
         sigma_data=0.5,
@@ -229,30 +229,30 @@ def edm_config_e() -> Recipe:
     return replace(base, data=Data("cifar10", labels=False, flip=True))
 
 
-_SUMMED = part("objectives", "denoising", stratified=False, reduce="sum")
+_SUMMED = part("objective", "denoising", stratified=False, reduce="sum")
 _TRAIN = Train(
     images=200_000_000,
     batch=512,
-    optimizer=part("training.optim", "adam", lr=1e-3),
-    rate=part("training.rates", "constant", warmup=10e6),
+    optimizer=part("optimizer", "adam", lr=1e-3),
+    rate=part("rate", "constant", warmup=10e6),
 )
 
 
 def _songunet(mult: tuple[int, ...], dropout: float, ve: bool = False) -> Part:
-    return part("networks", "songunet", mult=mult, dropout=dropout, **(NCSN if ve else {}))
+    return part("network", "songunet", mult=mult, dropout=dropout, **(NCSN if ve else {}))
 
 
 def _edm(name: str, ve: bool = False) -> Recipe:
     return Recipe(
         name=name,
         data=Data("cifar10", labels=False, augment=0.12),
-        schedule=part("schedules", "edm"),
-        target=part("core.target", "edm"),
+        schedule=part("schedule", "edm"),
+        target=part("target", "edm"),
         network=_songunet((2, 2, 2), 0.13, ve),
         c_noise=part("conditioning", "quarter-log-nsr"),
         c_in="unit-variance",
-        draw=part("draws", "lognormal", mean=-1.2, std=1.2),
-        weighting=part("weightings", "edm"),
+        draw=part("draw", "lognormal", mean=-1.2, std=1.2),
+        weighting=part("weighting", "edm"),
         objective=_SUMMED,
         sigma_data=0.5,
         train=_TRAIN,
@@ -273,7 +273,7 @@ def _labelled(recipe: Recipe) -> Recipe:
 
 
 def _faces(name: str, data: str, dropout: float, ve: bool = False) -> Recipe:
-    optimizer = part("training.optim", "adam", lr=2e-4)
+    optimizer = part("optimizer", "adam", lr=2e-4)
     return replace(
         _edm(name),
         data=Data(data, size=64, test=0.0, labels=False, augment=0.15),

@@ -25,16 +25,16 @@ def edm_fashion_mnist_cpu() -> Recipe:
     return Recipe(
         name="edm-fashion-mnist-cpu",
         data=Data("fashion-mnist"),
-        schedule=part("schedules", "edm"),
-        target=part("core.target", "edm"),
+        schedule=part("schedule", "edm"),
+        target=part("target", "edm"),
         network=_network(),
         c_noise=part("conditioning", "quarter-log-nsr"),
         c_in="unit-variance",
-        draw=part("draws", "lognormal", mean=-1.2, std=1.2),
-        weighting=part("weightings", "edm"),
+        draw=part("draw", "lognormal", mean=-1.2, std=1.2),
+        weighting=part("weighting", "edm"),
         train=_train(),
         ema=_ema(),
-        sample=Sample(part("samplers", "dpmpp", order=2), part("grids", "karras", steps=12)),
+        sample=Sample(part("sampler", "dpmpp", order=2), part("grid", "karras", steps=12)),
         evaluate=Evaluate("fashion-mnist", 5000),
     )
 
@@ -56,12 +56,12 @@ def fashion_mnist_cpu_hour() -> Recipe:
     return replace(
         recipe,
         name="fashion-mnist-cpu-hour",
-        draw=part("draws", "lognormal", mean=-0.9, std=1.2),
+        draw=part("draw", "lognormal", mean=-0.9, std=1.2),
         train=replace(
             recipe.train,
             minutes=60.0,
             evaluate_every=200_000,
-            optimizer=part("training.optim", "muon", lr=0.01, rest_lr=1e-3),  # of `sfumato study optimizers`
+            optimizer=part("optimizer", "muon", lr=0.01, rest_lr=1e-3),  # of `sfumato study optimizers`
         ),
         ema=Ema(power=(0.05, 0.10), use="power-0.05", snapshots=16),
         sample=replace(recipe.sample, guidance=1.5, interval=(0.25, 4.0)),
@@ -81,16 +81,16 @@ def ddpm_fashion_mnist_cpu() -> Recipe:
     return Recipe(
         name="ddpm-fashion-mnist-cpu",
         data=Data("fashion-mnist"),
-        schedule=part("schedules", "linear", steps=1000),
-        target=part("core.target", "eps"),
+        schedule=part("schedule", "linear", steps=1000),
+        target=part("target", "eps"),
         network=_network(),
         c_noise=part("conditioning", "index", scale=1e-3),
         c_in="one",
-        draw=part("draws", "uniform"),
-        weighting=part("weightings", "simple"),
+        draw=part("draw", "uniform"),
+        weighting=part("weighting", "simple"),
         train=_train(),
         ema=_ema(),
-        sample=Sample(part("samplers", "ddim", clip=True), part("grids", "respaced", steps=50)),
+        sample=Sample(part("sampler", "ddim", clip=True), part("grid", "respaced", steps=50)),
         evaluate=Evaluate("fashion-mnist", 5000),
     )
 
@@ -108,30 +108,30 @@ def flow_fashion_mnist_cpu() -> Recipe:
     return Recipe(
         name="flow-fashion-mnist-cpu",
         data=Data("fashion-mnist"),
-        schedule=part("schedules", "flow"),
-        target=part("core.target", "flow"),
+        schedule=part("schedule", "flow"),
+        target=part("target", "flow"),
         network=_network(),
         c_noise=part("conditioning", "flow-time"),
         c_in="one",
-        draw=part("draws", "logit-normal"),
-        weighting=part("weightings", "flow"),
+        draw=part("draw", "logit-normal"),
+        weighting=part("weighting", "flow"),
         train=_train(),
         ema=_ema(),
-        sample=Sample(part("samplers", "heun", gauge="flow"), part("grids", "flow", steps=25)),
+        sample=Sample(part("sampler", "heun", gauge="flow"), part("grid", "flow", steps=25)),
         evaluate=Evaluate("fashion-mnist", 5000),
     )
 
 
 def _network() -> Part:
-    return part("networks", "unet", width=64, mult=(1, 2), blocks=2, attention=(1,), patch=2)
+    return part("network", "unet", width=64, mult=(1, 2), blocks=2, attention=(1,), patch=2)
 
 
 def _train() -> Train:
     return Train(
         images=200_000,
         batch=64,
-        optimizer=part("training.optim", "muon", lr=0.02, rest_lr=1e-3),
-        rate=part("training.rates", "linear", warmup=6400.0, hold=0.4),
+        optimizer=part("optimizer", "muon", lr=0.02, rest_lr=1e-3),
+        rate=part("rate", "linear", warmup=6400.0, hold=0.4),
         precision="bf16",
     )
 

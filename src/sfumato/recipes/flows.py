@@ -17,7 +17,7 @@ from dataclasses import replace
 from sfumato.recipes._paper import FID_50K, cifar10, decaying
 from sfumato.runs.recipe import Data, Part, Recipe, Sample, Train, part
 
-DOPRI5 = Sample(part("samplers", "adaptive", gauge="flow"), part("grids", "flow", steps=1))
+DOPRI5 = Sample(part("sampler", "adaptive", gauge="flow"), part("grid", "flow", steps=1))
 
 
 def flow_cifar10() -> Recipe:
@@ -34,12 +34,12 @@ def flow_cifar10() -> Recipe:
     updates, ramp, batch = 391_000, 45_000, 256
     return _flow(
         "flow-cifar10",
-        part("networks", "adm", width=256, mult=(1, 2, 2, 2), blocks=2, attention=(16,)),
+        part("network", "adm", width=256, mult=(1, 2, 2, 2), blocks=2, attention=(16,)),
         Train(
             images=updates * batch,
             batch=batch,
-            optimizer=part("training.optim", "adam", lr=5e-4),
-            rate=part("training.rates", "linear", warmup=float(ramp * batch), hold=ramp / updates),
+            optimizer=part("optimizer", "adam", lr=5e-4),
+            rate=part("rate", "linear", warmup=float(ramp * batch), hold=ramp / updates),
         ),
         c_noise=part("conditioning", "flow-time", scale=1000.0),
     )
@@ -56,18 +56,18 @@ def otcfm_cifar10() -> Recipe:
     Measured here: not measured here.
     """
     network = part(
-        "networks", "adm", width=128, mult=(1, 2, 2, 2), blocks=2, attention=(16,), heads=4, head_width=0,
+        "network", "adm", width=128, mult=(1, 2, 2, 2), blocks=2, attention=(16,), heads=4, head_width=0,
         resample="conv", adaptive=False, dropout=0.1,
     )  # fmt: skip
     train = Train(
         images=400_000 * 128,
         batch=128,
-        optimizer=part("training.optim", "adam", lr=2e-4),
-        rate=part("training.rates", "constant", warmup=5000.0 * 128),
+        optimizer=part("optimizer", "adam", lr=2e-4),
+        rate=part("rate", "constant", warmup=5000.0 * 128),
         clip=1.0,
     )
     base = _flow("otcfm-cifar10", network, train, c_noise=part("conditioning", "flow-time"))
-    return replace(base, objective=part("objectives", "denoising", stratified=False, coupling="ot"))
+    return replace(base, objective=part("objective", "denoising", stratified=False, coupling="ot"))
 
 
 def flow_cifar10_meta() -> Recipe:
@@ -80,22 +80,20 @@ def flow_cifar10_meta() -> Recipe:
     Expected: FID 2.07 (n = 50,000, training set).
     Measured here: not measured here.
     """
-    network = part(
-        "networks", "adm", width=128, mult=(2, 2, 2), blocks=4, attention=(16,), resample="mean", dropout=0.3
-    )
+    network = part("network", "adm", width=128, mult=(2, 2, 2), blocks=4, attention=(16,), resample="mean", dropout=0.3)
     train = Train(
         images=3000 * 50_000,
         batch=512,
-        optimizer=part("training.optim", "adamw", lr=1e-4, beta2=0.95, weight_decay=0.01),
+        optimizer=part("optimizer", "adamw", lr=1e-4, beta2=0.95, weight_decay=0.01),
         precision="bf16",
     )
     base = _flow("flow-cifar10-meta", network, train, c_noise=part("conditioning", "flow-time"))
     return replace(
         base,
         c_in="unit-line",
-        draw=part("draws", "lognormal", mean=-1.2, std=1.2),
+        draw=part("draw", "lognormal", mean=-1.2, std=1.2),
         ema=decaying(512, 0.999),
-        sample=Sample(part("samplers", "heun", gauge="flow"), part("grids", "karras", steps=50)),
+        sample=Sample(part("sampler", "heun", gauge="flow"), part("grid", "karras", steps=50)),
     )
 
 
@@ -103,14 +101,14 @@ def _flow(name: str, network: Part, train: Train, c_noise: Part) -> Recipe:
     return Recipe(
         name=name,
         data=Data("cifar10", labels=False, flip=True),
-        schedule=part("schedules", "flow"),
-        target=part("core.target", "flow"),
+        schedule=part("schedule", "flow"),
+        target=part("target", "flow"),
         network=network,
         c_noise=c_noise,
         c_in="one",
-        draw=part("draws", "uniform"),
-        weighting=part("weightings", "flow"),
-        objective=part("objectives", "denoising", stratified=False),
+        draw=part("draw", "uniform"),
+        weighting=part("weighting", "flow"),
+        objective=part("objective", "denoising", stratified=False),
         train=train,
         ema=decaying(train.batch, 0.9999),
         sample=DOPRI5,

@@ -32,10 +32,8 @@ def dcgan_lsun_bedroom() -> Recipe:
     return Recipe(
         name="dcgan-lsun-bedroom",
         data=Data("folder:BEDROOMS", size=64, labels=False),
-        network=part(
-            "networks", "dcgan", latent=100, up=(512, 256, 128, 64), down=(64, 128, 256, 512), prior="uniform"
-        ),
-        objective=part("objectives", "gan"),
+        network=part("network", "dcgan", latent=100, up=(512, 256, 128, 64), down=(64, 128, 256, 512), prior="uniform"),
+        objective=part("objective", "gan"),
         train=Train(images=3_033_042, batch=128, optimizer=_adam()),
         ema=RAW,
         evaluate=Evaluate("inception", 50_000),
@@ -65,7 +63,7 @@ def course_dcgan_cats_modified() -> Recipe:
     Measured here: not measured here.
     """
     return replace(
-        _cats("course-dcgan-cats-modified", **EARLY), objective=part("objectives", "gan", real=0.9, fake=0.1, noise=0.1)
+        _cats("course-dcgan-cats-modified", **EARLY), objective=part("objective", "gan", real=0.9, fake=0.1, noise=0.1)
     )
 
 
@@ -81,7 +79,7 @@ def course_dcgan_cats_frogs() -> Recipe:
     return replace(
         _cats("course-dcgan-cats-frogs", up=EARLY["up"]),
         data=Data("cifar10", classes=("cat", "frog")),
-        objective=part("objectives", "gan", real=0.9, fake=0.1),
+        objective=part("objective", "gan", real=0.9, fake=0.1),
         shape=Shape(3, 32, 32, ("cat", "frog")),
     )
 
@@ -99,8 +97,8 @@ def dcgan_fashion_mnist_cpu() -> Recipe:
     return Recipe(
         name="dcgan-fashion-mnist-cpu",
         data=Data("fashion-mnist"),
-        network=part("networks", "dcgan", up=(128, 64), down=(64, 128)),
-        objective=part("objectives", "gan", real=0.9),
+        network=part("network", "dcgan", up=(128, 64), down=(64, 128)),
+        objective=part("objective", "gan", real=0.9),
         train=Train(images=200_000, batch=64, optimizer=_adam()),
         ema=Ema(power=(), half_life=(0.01,), use="half-0.01"),
         evaluate=Evaluate("fashion-mnist", 5000),
@@ -120,8 +118,8 @@ def dcgan_digits() -> Recipe:
     return Recipe(
         name="dcgan-digits",
         data=Data("digits"),
-        network=part("networks", "dcgan", latent=32, up=(64,), down=(64,)),
-        objective=part("objectives", "gan", real=0.9),
+        network=part("network", "dcgan", latent=32, up=(64,), down=(64,)),
+        objective=part("objective", "gan", real=0.9),
         train=Train(images=40_000, batch=64, optimizer=_adam(), log_every=2048),
         ema=Ema(power=(), half_life=(0.002,), use="half-0.002"),
         evaluate=Evaluate("digits", 1000),
@@ -129,15 +127,15 @@ def dcgan_digits() -> Recipe:
 
 
 def _adam() -> Part:
-    return part("training.optim", "adam", lr=2e-4, beta1=0.5)
+    return part("optimizer", "adam", lr=2e-4, beta1=0.5)
 
 
 def _cats(name: str, **options: object) -> Recipe:
     return Recipe(
         name=name,
         data=Data("cifar10", classes=("cat",), labels=False),
-        network=part("networks", "dcgan", **options),
-        objective=part("objectives", "gan"),
+        network=part("network", "dcgan", **options),
+        objective=part("objective", "gan"),
         train=Train(images=1024 * CATS, batch=128, optimizer=_adam()),
         ema=RAW,
         evaluate=Evaluate("inception", 1000),

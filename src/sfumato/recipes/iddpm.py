@@ -15,7 +15,7 @@ from typing import Literal
 from sfumato.recipes._paper import FID_50K, MULT_256, ancestral, cifar10, decaying, square
 from sfumato.runs.recipe import Data, Part, Recipe, Train, part
 
-HYBRID = part("objectives", "hybrid", label_dropout=0.0, stratified=False, decoder="tanh")
+HYBRID = part("objective", "hybrid", label_dropout=0.0, stratified=False, decoder="tanh")
 
 
 def iddpm_cifar10() -> Recipe:
@@ -39,8 +39,8 @@ def iddpm_cifar10_vlb() -> Recipe:
     Expected: FID 11.47 (n = 50,000, training set), 2.94 bits/dim.
     Measured here: not measured here.
     """
-    bound = part("objectives", "vlb", stratified=False, decoder="tanh")
-    importance = part("draws", "importance", history=10, uniform_share=0.001)
+    bound = part("objective", "vlb", stratified=False, decoder="tanh")
+    importance = part("draw", "importance", history=10, uniform_share=0.001)
     return replace(_cifar10("iddpm-cifar10-vlb", "range", bound), draw=importance)
 
 
@@ -53,7 +53,7 @@ def iddpm_cifar10_simple() -> Recipe:
     Expected: FID 3.05 (n = 50,000, training set), 3.26 bits/dim.
     Measured here: not measured here.
     """
-    return _cifar10("iddpm-cifar10-simple", "none", part("objectives", "denoising", stratified=False))
+    return _cifar10("iddpm-cifar10-simple", "none", part("objective", "denoising", stratified=False))
 
 
 def iddpm_cifar10_linear() -> Recipe:
@@ -66,7 +66,7 @@ def iddpm_cifar10_linear() -> Recipe:
     Measured here: not measured here.
     """
     base = _cifar10("iddpm-cifar10-linear", "range", HYBRID, dropout=0.1)
-    return replace(base, schedule=part("schedules", "linear", steps=4000))
+    return replace(base, schedule=part("schedule", "linear", steps=4000))
 
 
 def iddpm_imagenet64() -> Recipe:
@@ -105,9 +105,9 @@ def iddpm_imagenet64_cond() -> Recipe:
         network=_network(width=192, mult=(1, 2, 3, 4), dropout=0.0),
         c_noise=part("conditioning", "index"),
         objective=HYBRID.with_options(bound=1 / 4000),
-        train=replace(base.train, images=250_000 * 2048, batch=2048, optimizer=part("training.optim", "adam", lr=3e-4)),
+        train=replace(base.train, images=250_000 * 2048, batch=2048, optimizer=part("optimizer", "adam", lr=3e-4)),
         ema=decaying(2048, 0.9999),
-        sample=ancestral("learned", part("grids", "respaced", steps=250)),
+        sample=ancestral("learned", part("grid", "respaced", steps=250)),
         shape=square(64, 1000),
     )
 
@@ -125,7 +125,7 @@ def iddpm_lsun_bedroom() -> Recipe:
     return replace(
         base,
         data=Data("folder:lsun-bedroom", size=256, test=0.0, labels=False),
-        schedule=part("schedules", "linear", steps=1000),
+        schedule=part("schedule", "linear", steps=1000),
         network=_network(mult=MULT_256, blocks=2, attention=(16,), heads=1, adaptive=False, dropout=0.0),
         c_noise=part("conditioning", "index"),
         train=replace(base.train, images=1_200_000 * 128),
@@ -145,23 +145,23 @@ def _network(**options: object) -> Part:
         "resample": "conv",
         "dropout": 0.3,
     }
-    return part("networks", "adm", **{**chosen, **options})
+    return part("network", "adm", **{**chosen, **options})
 
 
 def _cifar10(name: str, variance: Literal["none", "range"], objective: Part, dropout: float = 0.3) -> Recipe:
     return Recipe(
         name=name,
         data=Data("cifar10", labels=False),
-        schedule=part("schedules", "cosine", steps=4000),
-        target=part("core.target", "eps"),
+        schedule=part("schedule", "cosine", steps=4000),
+        target=part("target", "eps"),
         network=_network(dropout=dropout),
         c_noise=part("conditioning", "index", scale=1000 / 4000),
         c_in="one",
         variance=variance,
-        draw=part("draws", "uniform"),
-        weighting=part("weightings", "simple"),
+        draw=part("draw", "uniform"),
+        weighting=part("weighting", "simple"),
         objective=objective,
-        train=Train(images=500_000 * 128, batch=128, optimizer=part("training.optim", "adam", lr=1e-4)),
+        train=Train(images=500_000 * 128, batch=128, optimizer=part("optimizer", "adam", lr=1e-4)),
         ema=decaying(128, 0.9999),
         sample=ancestral("large" if variance == "none" else "learned"),
         evaluate=FID_50K,

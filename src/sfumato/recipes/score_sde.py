@@ -23,8 +23,8 @@ from sfumato.recipes._paper import FID_50K, cifar10, decaying
 from sfumato.runs.recipe import Data, Part, Recipe, Sample, Train, part
 
 WARMUP = 0.077
-PREDICTOR = part("samplers", "ancestral", variance="large")
-CORRECTED = part("samplers", "predictor-corrector", snr=0.16)
+PREDICTOR = part("sampler", "ancestral", variance="large")
+CORRECTED = part("sampler", "predictor-corrector", snr=0.16)
 NCSN: dict[str, Any] = {"fourier": True, "fourier_scale": 16.0, "taps": (1, 3, 3, 1), "image_path": True}
 
 
@@ -40,23 +40,23 @@ def ddpmpp_cifar10() -> Recipe:
     return Recipe(
         name="ddpmpp-cifar10",
         data=Data("cifar10", labels=False, flip=True),
-        schedule=part("schedules", "vp", beta_min=0.1, beta_max=20.0),
-        target=part("core.target", "eps"),
+        schedule=part("schedule", "vp", beta_min=0.1, beta_max=20.0),
+        target=part("target", "eps"),
         network=_network(),
         c_noise=part("conditioning", "vp-time", scale=999.0),
         c_in="one",
-        draw=part("draws", "uniform", t_min=1e-5),
-        weighting=part("weightings", "simple"),
-        objective=part("objectives", "denoising", stratified=False),
+        draw=part("draw", "uniform", t_min=1e-5),
+        weighting=part("weighting", "simple"),
+        objective=part("objective", "denoising", stratified=False),
         train=Train(
             images=1_300_000 * 128,
             batch=128,
-            optimizer=part("training.optim", "adam", lr=2e-4),
-            rate=part("training.rates", "constant", warmup=5000.0 * 128),
+            optimizer=part("optimizer", "adam", lr=2e-4),
+            rate=part("rate", "constant", warmup=5000.0 * 128),
             clip=1.0,
         ),
         ema=decaying(128, 0.9999, WARMUP),
-        sample=Sample(PREDICTOR, part("grids", "uniform", steps=1000, t_min=1e-3)),
+        sample=Sample(PREDICTOR, part("grid", "uniform", steps=1000, t_min=1e-3)),
         evaluate=FID_50K,
         shape=cifar10(),
     )
@@ -86,10 +86,10 @@ def ddpmpp_cifar10_discrete() -> Recipe:
     return replace(
         ddpmpp_cifar10(),
         name="ddpmpp-cifar10-discrete",
-        schedule=part("schedules", "linear", steps=1000),
+        schedule=part("schedule", "linear", steps=1000),
         c_noise=part("conditioning", "index"),
-        draw=part("draws", "uniform"),
-        sample=Sample(PREDICTOR, part("grids", "full")),
+        draw=part("draw", "uniform"),
+        sample=Sample(PREDICTOR, part("grid", "full")),
     )
 
 
@@ -105,14 +105,14 @@ def ncsnpp_cifar10() -> Recipe:
     return replace(
         ddpmpp_cifar10(),
         name="ncsnpp-cifar10",
-        schedule=part("schedules", "ve", sigma_min=0.02, sigma_max=100.0),
-        target=part("core.target", "score"),
+        schedule=part("schedule", "ve", sigma_min=0.02, sigma_max=100.0),
+        target=part("target", "score"),
         network=_network(**NCSN),
         c_noise=part("conditioning", "log-nsr", factor=0.5),
-        draw=part("draws", "uniform"),
-        objective=part("objectives", "denoising", stratified=False, reduce="half-sum"),
+        draw=part("draw", "uniform"),
+        objective=part("objective", "denoising", stratified=False, reduce="half-sum"),
         ema=decaying(128, 0.999, WARMUP),
-        sample=Sample(CORRECTED, part("grids", "logsnr", steps=1000, sigma_min=0.02, sigma_max=100.0)),
+        sample=Sample(CORRECTED, part("grid", "logsnr", steps=1000, sigma_min=0.02, sigma_max=100.0)),
     )
 
 
@@ -129,7 +129,7 @@ def ncsnpp_cifar10_deep() -> Recipe:
 
 
 def _network(blocks: int = 4, **options: object) -> Part:
-    return part("networks", "songunet", mult=(1, 2, 2, 2), blocks=blocks, dropout=0.1, **options)
+    return part("network", "songunet", mult=(1, 2, 2, 2), blocks=blocks, dropout=0.1, **options)
 
 
 def _deep(base: Recipe, network: Part) -> Recipe:

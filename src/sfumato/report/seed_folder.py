@@ -22,6 +22,7 @@ from torch import Tensor
 from sfumato.core.images import NonFiniteError, finite, to_uint8
 from sfumato.processes.ranks import Ranks
 from sfumato.report.signature import SignatureError, picture_of, read, signed
+from sfumato.runs.recipe import differences, today
 from sfumato.sources import Maker
 
 
@@ -106,9 +107,15 @@ def whole(path: Path, tag: Mapping[str, Any]) -> bool:
         tag: What should have made it.
     """
     try:
-        return read(path)[1] == tag
-    except (SignatureError, OSError):
+        found = read(path)[1]
+        return {**found, "settings": _spelled(str(found.get("settings")))} == tag
+    except (SignatureError, OSError, ValueError):
         return False
+
+
+def _spelled(text: str) -> str:
+    """Return the text of settings as this version writes it."""
+    return json.dumps(today(json.loads(text)), sort_keys=True)
 
 
 def _claim(folder: Path, text: str) -> None:
@@ -118,10 +125,8 @@ def _claim(folder: Path, text: str) -> None:
     file = folder / "settings.json"
     if not file.exists():
         replace_json(file, json.loads(text))
-    elif json.dumps(json.loads(file.read_text()), sort_keys=True) != text:
-        from sfumato.runs.recipe import differences
-
-        changed = differences(json.loads(file.read_text()), json.loads(text))
+    elif _spelled(file.read_text()) != text:
+        changed = differences(today(json.loads(file.read_text())), json.loads(text))
         lines = "\n".join(f"  {path}: {old} -> {new}" for path, (old, new) in changed.items())
         raise SettingsError(
             f"{folder} holds images of other settings:\n{lines}\nName another folder, or make the same images."

@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sfumato.core.axes import AXES
 from sfumato.core.classifier import NoisyClassifier
 from sfumato.core.denoiser import Preconditioned, unit_circle, unit_line, unit_variance
 from sfumato.core.find import check_options
@@ -51,7 +52,7 @@ def make(part: Part, context: Mapping[str, Any]) -> Any:
     entry = part.entry()
     parameters = inspect.signature(entry).parameters
     known = {k: v for k, v in context.items() if k in parameters and k not in part.options}
-    options = check_options(f"{part.room}.{part.name}", entry, part.options)
+    options = check_options(f"{part.axis}={part.name}", entry, part.options)
     for p in parameters.values():
         if p.default is inspect.Parameter.empty and p.name not in known and p.name not in options:
             remedy = (
@@ -59,7 +60,7 @@ def make(part: Part, context: Mapping[str, Any]) -> Any:
                 if p.name == "table"
                 else f"the option {p.name}=..."
             )
-            where = f"{part.room}.{part.name}"
+            where = f"{part.axis}={part.name}"
             raise RecipeError(f"{where} needs {p.name!r}, which this recipe does not have. Give {remedy}.")
     return entry(**known, **options)
 
@@ -69,16 +70,26 @@ def asks(part: Part, name: str) -> bool:
     return name in inspect.signature(part.entry()).parameters
 
 
+def needs(part: Part, name: str) -> bool:
+    """Return whether the entry of a part takes a parameter of this name and has no default for it."""
+    parameter = inspect.signature(part.entry()).parameters.get(name)
+    return parameter is not None and parameter.default is inspect.Parameter.empty
+
+
 def option(part: Part, name: str) -> Any:
     """Return the value of a part's option, given or default; None if it has no such option."""
     parameters = inspect.signature(part.entry()).parameters
     return part.options.get(name, parameters[name].default) if name in parameters else None
 
 
+def constant(part: Part, name: str) -> Any:
+    """Return what the file of a part calls `name`; None if it has nothing of that name."""
+    return vars(sys.modules[part.entry().__module__]).get(name)
+
+
 def trains(recipe: Recipe) -> str:
     """Return what the recipe's objective trains, the constant TRAINS of its file: a key of `MODELS`."""
-    kind: str = sys.modules[recipe.objective.entry().__module__].TRAINS
-    return kind
+    return str(constant(recipe.objective, "TRAINS"))
 
 
 def context_of(recipe: Recipe) -> dict[str, Any]:
@@ -200,7 +211,7 @@ def build_grid(recipe: Recipe) -> Level:
 def build_sampler(recipe: Recipe, **bound: Any) -> Callable[..., Any]:
     """Return the recipe's sampler with its options bound, and others that only code can give (a shift)."""
     chosen = recipe.sample.sampler
-    fixed = ("denoiser", "x", "grid", "noise", "label", *bound)
+    fixed = (*AXES["sampler"].fixed, *bound)
     options = check_options(f"sampler '{chosen.name}'", chosen.entry(), chosen.options, fixed=fixed) | bound
     entry = chosen.entry()
     return lambda denoiser, x, grid, *, noise, label=None: entry(denoiser, x, grid, noise=noise, label=label, **options)

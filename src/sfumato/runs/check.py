@@ -71,7 +71,7 @@ def check(recipe: Recipe) -> None:
     _check_budget(recipe)
     discrete = [p for p in (recipe.c_noise, recipe.target, recipe.weighting, recipe.objective) if asks(p, "table")]
     if discrete:
-        what = f"{discrete[0].room}={discrete[0].name} knows the levels of schedule={recipe.schedule.name} only"
+        what = f"{discrete[0].axis}={discrete[0].name} knows the levels of schedule={recipe.schedule.name} only"
         with explained(f"{what}, and draw={recipe.draw} visits others; draw=uniform visits them"):
             index_in(context["table"], draw(_quantiles()))
     if kind == "denoiser":

@@ -14,12 +14,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from sfumato.core.find import OptionError
+from sfumato.core.axes import AXES
+from sfumato.core.find import OptionError, check_options
 from sfumato.core.level import Level, index_in
-from sfumato.runs.assemble import asks, build_grid, context_of, option, trains
+from sfumato.guidance._facts import Facts
+from sfumato.runs.assemble import asks, build_grid, constant, context_of, needs, option, trains
 from sfumato.runs.checkpoint import steps
-from sfumato.runs.guided import weak_of
-from sfumato.runs.recipe import Recipe, RecipeError, Shape
+from sfumato.runs.guided import guidance_of, weak_of
+from sfumato.runs.recipe import Part, Recipe, RecipeError, Shape
 
 
 def check_guidance(recipe: Recipe) -> None:
@@ -31,15 +33,16 @@ def check_guidance(recipe: Recipe) -> None:
     Raises:
         RecipeError: Naming the rule, what was found, and what to set instead.
     """
-    sample, classes = recipe.sample, len(recipe.shape.classes) if recipe.shape and recipe.data.labels else 0
+    sample = recipe.sample
     if sample.guidance_by_class and sample.guidance != 1:
         raise RecipeError(
             f"sample.guidance_by_class gives every class its own weight, so sample.guidance={sample.guidance:g} would "
             "not be used. Set sample.guidance=1, or leave out sample.guidance_by_class."
         )
-    if sample.by_weight:
-        _check_weights(recipe, classes)
-    elif sample.guidance_ramp != "constant":
+    forms = guidance_of(sample)
+    for form in forms:
+        _check_form(recipe, form)
+    if sample.guidance_ramp != "constant" and "cfg" not in [form.name for form in forms]:
         raise RecipeError(
             f"sample.guidance_ramp={sample.guidance_ramp} spreads guidance over noise levels, and "
             "sample.guidance=1 is none. Set sample.guidance, or sample.guidance_ramp=constant."
@@ -47,28 +50,25 @@ def check_guidance(recipe: Recipe) -> None:
     if not 0 < sample.threshold_quantile < 1:
         raise RecipeError(f"sample.threshold_quantile lies in (0, 1); got {sample.threshold_quantile:g}.")
     if sample.interval is not None:
-        _check_interval(recipe, sample.interval)
+        _check_interval(recipe, sample.interval, any(asks(form, "interval") for form in forms))
 
 
-def _check_weights(recipe: Recipe, classes: int) -> None:
-    sample = recipe.sample
-    if not classes:
-        raise RecipeError("Guidance needs a class-conditional model; this one has no labels. Use guidance=1.")
-    if option(recipe.objective, "label_dropout") == 0:
-        raise RecipeError(
-            f"sample.guidance={sample.guidance:g} mixes in the estimate without a label, which a model trained with "
-            "objective.label_dropout=0 has never learned. Train with objective.label_dropout=0.1, or use guidance=1."
-        )
-    if sample.guidance_by_class and len(sample.guidance_by_class) != classes:
-        raise RecipeError(
-            f"sample.guidance_by_class has one weight per class, {classes} for this model; got "
-            f"{len(sample.guidance_by_class)}."
-        )
+def _check_form(recipe: Recipe, form: Part) -> None:
+    """Refuse a form of guidance that its own file refuses for this model, or that lacks what it asks for."""
+    check_options(f"guidance={form.name}", form.entry(), form.options, fixed=AXES["guidance"].fixed)
+    classes = len(recipe.shape.classes) if recipe.shape and recipe.data.labels else 0
+    refuse = constant(form, "check")
+    if refuse is not None:
+        with explained():
+            refuse(Facts(classes, option(recipe.objective, "label_dropout")), form.options)
+    for name, field in {"weak": "autoguidance", "logits": "classifier"}.items():
+        if needs(form, name) and getattr(recipe.sample, field) is None:
+            raise RecipeError(f"guidance={form.name} needs another run to guide by. Set sample.{field}=RUN.")
 
 
-def _check_interval(recipe: Recipe, interval: tuple[float, float]) -> None:
+def _check_interval(recipe: Recipe, interval: tuple[float, float], confines: bool) -> None:
     low, high = interval
-    if not recipe.sample.by_weight and recipe.sample.autoguidance is None:
+    if not confines:
         raise RecipeError(
             f"sample.interval={low:g},{high:g} limits guidance, and sample.guidance=1 is none. Set sample.guidance or "
             "sample.autoguidance, or sample.interval=none."
@@ -156,15 +156,15 @@ def _text(shape: Shape | None) -> str:
 
 
 @contextmanager
-def explained(what: str) -> Iterator[None]:
-    """Put what a recipe asked for before the reason that a part gives.
+def explained(what: str = "") -> Iterator[None]:
+    """Raise the reason that a part gives as a `RecipeError`, after what the recipe asked for.
 
     Arguments:
-        what: Of the recipe.
+        what: Fields of the recipe in words; "" if the part names them itself.
     """
     try:
         yield
     except (RecipeError, OptionError):
         raise
     except ValueError as error:
-        raise RecipeError(f"{what}: {error}") from None
+        raise RecipeError(f"{what}: {error}" if what else str(error)) from None

@@ -3,31 +3,32 @@
     D                     the model
     autoguidance          away from a weaker model, at the levels of `interval`
     classifier-free       towards the label, by a weight that may depend on class and level, at the levels of `interval`
+    others                named in `sample.guides`, one after the other
     threshold             x0 kept in range, plainly or dynamically
     classifier            along the gradient of a noisy classifier: ADM's algorithm 1 where the sampler takes a shift,
                           else algorithm 2
 
 Each is a denoiser around the one before it, so any subset composes. A weight of 1, no weak model, no threshold and no
 classifier leave the denoiser as it is, bit for bit.
+
+A new form is one file of `guidance/`, or a function from elsewhere. It asks for what it needs by the names of its
+parameters, weak (`sample.autoguidance`), logits (`sample.classifier`), interval (`sample.interval`) and outside (the
+model before any guidance), and its file may hold a function `check` that refuses models (`guidance._facts`).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sfumato.core.axes import AXES
 from sfumato.core.classifier import NoisyClassifier
 from sfumato.core.denoiser import Denoiser
-from sfumato.core.find import find
-from sfumato.guidance.cfg import weight_of
-from sfumato.guidance.classifier import gradient
-from sfumato.runs.assemble import asks, build_sampler, option
-from sfumato.runs.recipe import Recipe, RecipeError, Sample
-
-EVERYWHERE = (0.0, math.inf)
+from sfumato.core.find import check_options, find
+from sfumato.runs.assemble import asks, build_sampler, constant, option
+from sfumato.runs.recipe import Part, Recipe, RecipeError, Sample
 
 
 class Weak(NamedTuple):
@@ -62,10 +63,50 @@ def weak_of(text: str, field: str = "sample.autoguidance") -> Weak:
     return Weak(folder, int(numbers[0]) if numbers else None, names[0] if names else None)
 
 
+def guidance_of(sample: Sample) -> list[Part]:
+    """Return every form of guidance that a recipe asks for, in the order in which they are applied.
+
+    The short fields (`guidance`, `autoguidance`, `threshold`, `classifier`) stand for a part each. A part named in
+    `guides` takes its place there and the options of the short fields that it does not set itself.
+
+    >>> [str(form) for form in guidance_of(Sample(guidance=2.0, threshold="static", guides=(part("guidance", "cfg"),)))]
+    ['cfg(w=2)', 'threshold']
+    """
+    short, own = _short(sample), list(sample.guides)
+    for i, form in enumerate(own):
+        if form.name in short:
+            own[i] = replace(form, options={**short.pop(form.name).options, **form.options})
+    if any(asks(form, "weak") for form in own):
+        short.pop("autoguidance", None)
+    if any(asks(form, "logits") for form in own):
+        short.pop("classifier", None)
+    first = [short.pop(name) for name in ("autoguidance", "cfg") if name in short]
+    return [*first, *own, *short.values()]
+
+
+def _short(sample: Sample) -> dict[str, Part]:
+    """Return the parts that the short fields stand for, by name."""
+    options: dict[str, dict[str, Any]] = {}
+    if sample.autoguidance is not None:
+        options["autoguidance"] = {"w": sample.autoguidance_weight}
+    if sample.by_weight:
+        options["cfg"] = {"w": sample.guidance}
+        options["cfg"] |= {"each_class": sample.guidance_by_class} if sample.guidance_by_class else {}
+        options["cfg"] |= {"over_levels": sample.guidance_ramp} if sample.guidance_ramp != "constant" else {}
+    if sample.threshold != "none":
+        options["threshold"] = {"quantile": sample.threshold_quantile} if sample.threshold == "dynamic" else {}
+    if sample.classifier is not None:
+        options["classifier"] = {"scale": sample.classifier_scale}
+    return {name: Part("guidance", name, given) for name, given in options.items()}
+
+
 def guide(
     recipe: Recipe, denoiser: Denoiser, *, weak: Denoiser | None = None, logits: NoisyClassifier | None = None
 ) -> tuple[Denoiser, Callable[..., Any]]:
     """Return a denoiser guided as its recipe says, and the sampler to walk with.
+
+    A form that has a shift (`SHIFT` of its file) gives it to a sampler that takes one: ADM's algorithm 1. It adds to x0
+    otherwise, which must be clipped before and not after: algorithm 2.
 
     Arguments:
         recipe: Resolved, and checked by `runs.check`.
@@ -73,35 +114,23 @@ def guide(
         weak: What `sample.autoguidance` names; None for none.
         logits: What `sample.classifier` names; None for none.
     """
-    sample, sampler = recipe.sample, build_sampler(recipe)
-    interval = sample.interval or EVERYWHERE
-    if weak is not None:
-        stronger = find("guidance", "autoguidance")(denoiser, weak, sample.autoguidance_weight)
-        denoiser = find("guidance", "interval")(stronger, denoiser, *interval) if sample.interval else stronger
-    if sample.by_weight:
-        weight = weight_of(sample.guidance, sample.guidance_by_class, sample.guidance_ramp)
-        denoiser = find("guidance", "cfg")(denoiser, weight, interval)
-    if sample.threshold != "none":
-        quantile = sample.threshold_quantile if sample.threshold == "dynamic" else None
-        denoiser = find("guidance", "threshold")(denoiser, 1.0, quantile)
-    return (denoiser, sampler) if logits is None else _by_classifier(recipe, denoiser, logits)
-
-
-def _by_classifier(recipe: Recipe, denoiser: Denoiser, logits: NoisyClassifier) -> tuple[Denoiser, Callable[..., Any]]:
-    """Return denoiser and sampler guided by a classifier: ADM's algorithm 1 where the sampler shifts, else 2.
-
-    Algorithm 2 adds to an x0 that is clipped already and not clipped again.
-    """
-    sample = recipe.sample
-    if not recipe.data.labels:
-        denoiser = _unlabelled(denoiser)
-    if asks(sample.sampler, "shift"):
-        return denoiser, build_sampler(recipe, shift=gradient(logits, sample.classifier_scale))
-    if clip := option(sample.sampler, "clip"):
-        denoiser = find("guidance", "threshold")(denoiser, float(clip))
-        unclipped = replace(sample, sampler=sample.sampler.with_options(clip=False))
-        recipe = replace(recipe, sample=unclipped)
-    return find("guidance", "classifier")(denoiser, logits, sample.classifier_scale), build_sampler(recipe)
+    sample, bound = recipe.sample, {}
+    offered: dict[str, Any] = {"weak": weak, "logits": logits, "outside": denoiser}
+    offered |= {"interval": sample.interval} if sample.interval else {}
+    for form in guidance_of(sample):
+        options = check_options(f"guidance={form.name}", form.entry(), form.options, fixed=AXES["guidance"].fixed)
+        if asks(form, "logits") and not recipe.data.labels:
+            denoiser = _unlabelled(denoiser)
+        shift = constant(form, "SHIFT")
+        if shift is not None and asks(sample.sampler, "shift"):
+            bound["shift"] = shift(logits, **options)
+            continue
+        if shift is not None and (clip := option(sample.sampler, "clip")):
+            denoiser = find("guidance", "threshold")(denoiser, float(clip))
+            sample = replace(sample, sampler=sample.sampler.with_options(clip=False))
+        asked = {name: value for name, value in offered.items() if asks(form, name)}
+        denoiser = form.entry()(denoiser, **asked, **options)
+    return denoiser, build_sampler(replace(recipe, sample=sample), **bound)
 
 
 def _unlabelled(denoiser: Denoiser) -> Denoiser:
@@ -133,4 +162,5 @@ def words(sample: Sample) -> str:
         )
     if sample.classifier is not None:
         parts.append(f"classifier {sample.classifier_scale:g} by {Path(sample.classifier).name}")
+    parts += [str(form) for form in sample.guides]
     return ", ".join(parts)

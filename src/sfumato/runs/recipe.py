@@ -1,6 +1,6 @@
 """The types of a recipe: a frozen, typed tree of parts that says everything about a run.
 
-A recipe names one entry of each room (a `Part`) and the numbers of the run. Every field can be overridden by its
+A recipe names one part of each axis (a `Part`) and the numbers of the run. Every field can be overridden by its
 dotted path (`override`), checked against its type, or, for a part's options, against the signature of the function it
 names. The tree is saved as JSON in the run and in every checkpoint, so that sampling and evaluating need no flags.
 
@@ -17,48 +17,104 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from sfumato.core.find import OptionError, check_options, conform, find, nearest, parse
+from sfumato.core import outside
+from sfumato.core.axes import AXES, axis_named
+from sfumato.core.find import (
+    OptionError,
+    check_options,
+    conform,
+    find,
+    find_named,
+    hints_of,
+    nearest,
+    options_of,
+    parse,
+)
 
 
 class RecipeError(ValueError):
     """A recipe that cannot be built, or an override that does not fit it."""
 
 
+# Axis -> what runs saved before axes had names call it; the hash of a recipe is taken in this spelling still.
+EARLIER = {
+    "schedule": "schedules",
+    "target": "core.target",
+    "network": "networks",
+    "conditioning": "conditioning",
+    "draw": "draws",
+    "weighting": "weightings",
+    "objective": "objectives",
+    "optimizer": "training.optim",
+    "rate": "training.rates",
+    "sampler": "samplers",
+    "grid": "grids",
+}
+
+
+LATER = ("code", "guides")  # fields added to the JSON since: left out while empty, so that old trees stay equal
+
+
 @dataclass(frozen=True)
 class Part:
-    """Name an entry of a room and its options.
+    """Name a part of an axis and its options; make one with `part`.
 
     Attributes:
-        room: Where to find it, e.g. "samplers".
-        name: Which entry, e.g. "heun".
-        options: What differs from the entry's own defaults.
+        axis: Its axis, e.g. "sampler".
+        name: Its name on the axis, e.g. "heun", or "module.path:function".
+        options: What differs from the part's own defaults.
+        code: Hash of the source of a part from outside this package (`core.outside`); "" for the package's own.
     """
 
-    room: str
+    axis: str
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    code: str = ""
 
     def entry(self) -> Callable[..., Any]:
         """Return the function this part names."""
-        return find(self.room, self.name)
+        return find(self.axis, self.name, self.code)
 
     def with_name(self, name: str) -> Part:
-        """Return another entry of the same room, with its default options."""
-        return Part(self.room, name.replace("_", "-"), {})
+        """Return another part of the same axis, with its default options."""
+        return part(self.axis, name)
 
     def with_options(self, **options: Any) -> Part:
-        """Return the part with options replaced, checked against the entry's signature."""
-        checked = check_options(f"{self.room}.{self.name}", self.entry(), options)
-        return Part(self.room, self.name, {**self.options, **checked})
+        """Return the part with options replaced, checked against the signature of its function."""
+        checked = check_options(f"{self.axis}={self.name}", self.entry(), options, fixed=AXES[self.axis].fixed)
+        return dataclasses.replace(self, options={**self.options, **checked})
 
     def __str__(self) -> str:
         inside = ", ".join(f"{k}={_show(v)}" for k, v in self.options.items())
         return f"{self.name}({inside})" if inside else self.name
 
 
-def part(room: str, name: str, **options: Any) -> Part:
-    """Make a part with options; they are checked when the recipe is validated or built."""
-    return Part(room, name.replace("_", "-"), options)
+def part(axis: str, name: str | Callable[..., Any], **options: Any) -> Part:
+    """Make a part with options; they are checked when the recipe is validated or built.
+
+    Arguments:
+        axis: Such as "sampler".
+        name: Of a part of that axis, "module.path:function", or a function itself. Whoever names it allows its module.
+        options: Of the part.
+    """
+    axis = axis_named(axis)
+    if not isinstance(name, str):
+        name, code = outside.hand_over(name)
+        outside.load(axis, name, code)
+        return Part(axis, name, options, code)
+    if ":" in name:
+        return Part(axis, name.strip(), options, outside.code_of(find_named(axis, name.strip())))
+    return Part(axis, name.replace("_", "-"), options)
+
+
+def _choice(axis: str, name: str) -> Any:
+    """Declare a field that holds a part of an axis, and its default."""
+    return field(default_factory=lambda: part(axis, name), metadata={"axis": axis})
+
+
+def _name_on(axis: str, default: Any) -> Any:
+    """Declare a field that holds the name of a part of an axis, or several."""
+    return field(default=default, metadata={"axis": axis})
 
 
 @dataclass(frozen=True)
@@ -82,7 +138,7 @@ class Data:
         workers: Threads that decode ahead of a stream. The samples do not depend on it.
     """
 
-    name: str = "digits"
+    name: str = _name_on("data", "digits")
     size: int | None = None
     pad: int | None = None
     classes: tuple[str | int, ...] = ()
@@ -121,8 +177,8 @@ class Train:
         micro: Images per device in one forward pass; None for as many as the batch asks and memory holds.
         seed: Addresses every random number of the run.
         start: Weights to begin from: RUN, RUN@STEP, RUN@AVERAGE or RUN@STEP@AVERAGE; None for the network's own.
-        optimizer: Entry of `training.optim`.
-        rate: Entry of `training.rates`: the learning-rate schedule.
+        optimizer: How weights move (axis optimizer).
+        rate: The learning-rate schedule (axis rate).
         clip: Largest gradient norm; None for no clipping.
         compile: Whether torch compiles the network: "on", "off", or "auto": on one GPU (`training.fit_memory`).
         precision: "fp32" or "bf16" (autocast; normalisation and weights stay fp32).
@@ -134,7 +190,7 @@ class Train:
             network that outgrows one device; they hold copies otherwise. The result is the same but for rounding.
         evaluate_every: Images between scores of the averaged weights while training; None for none. The best weights
             are kept as a run of their own, RUN/best.
-        track: Where records, scores and sheets go besides the run's own files: entries of `training.trackers`.
+        track: Where records, scores and sheets go besides the run's own files (axis tracker).
         bad_in_a_row: Non-finite steps in a row after which the run rolls back, then stops.
     """
 
@@ -144,8 +200,8 @@ class Train:
     micro: int | None = None
     seed: int = 0
     start: str | None = None
-    optimizer: Part = field(default_factory=lambda: part("training.optim", "adam"))
-    rate: Part = field(default_factory=lambda: part("training.rates", "constant"))
+    optimizer: Part = _choice("optimizer", "adam")
+    rate: Part = _choice("rate", "constant")
     clip: float | None = None
     compile: typing.Literal["auto", "on", "off"] = "auto"
     precision: typing.Literal["fp32", "bf16"] = "fp32"
@@ -155,7 +211,7 @@ class Train:
     sheet_every: int | None = None
     shard: bool = False
     evaluate_every: int | None = None
-    track: tuple[str, ...] = ()
+    track: tuple[str, ...] = _name_on("tracker", ())
     bad_in_a_row: int = 20
 
 
@@ -184,9 +240,11 @@ class Sample:
     """How images are made from the trained model unless told otherwise.
 
     Attributes:
-        sampler: Entry of `samplers`.
-        grid: Entry of `grids`.
-        guidance: Classifier-free guidance weight; 1 means none.
+        sampler: How the grid is walked (axis sampler).
+        grid: Which levels it visits (axis grid).
+        guidance: Classifier-free guidance weight; 1 means none. Names in its place, cfg or [cfg,my_module:sharpen], are
+            kept in `guides`, and sample.guidance.w=1.5 is an option of theirs.
+        guides: Further forms of guidance, in the order of their names (axis guidance).
         guidance_by_class: A weight per class in its place; () for the same for all.
         guidance_ramp: How that weight's surplus over 1 is spread over noise levels (`guidance.cfg.ramp`).
         interval: Guide only at nsr in [lo, hi]; None for every level.
@@ -201,9 +259,10 @@ class Sample:
         batch: Images per forward pass; it does not change the images beyond rounding.
     """
 
-    sampler: Part = field(default_factory=lambda: part("samplers", "heun"))
-    grid: Part = field(default_factory=lambda: part("grids", "karras"))
-    guidance: float = 1.0
+    sampler: Part = _choice("sampler", "heun")
+    grid: Part = _choice("grid", "karras")
+    guidance: float = field(default=1.0, metadata={"parts": "guides"})
+    guides: tuple[Part, ...] = field(default=(), metadata={"axis": "guidance"})
     guidance_by_class: tuple[float, ...] = ()
     guidance_ramp: typing.Literal["constant", "linear", "cosine"] = "constant"
     interval: tuple[float, float] | None = None
@@ -227,12 +286,12 @@ class Evaluate:
     """How the model is scored unless told otherwise.
 
     Attributes:
-        extractor: Entry of `metrics.extractors`.
+        extractor: Which features are compared (axis extractor).
         n: Generated images.
         quick: Generated images of a score while training (`train.evaluate_every`).
     """
 
-    extractor: str = "pixels"
+    extractor: str = _name_on("extractor", "pixels")
     n: int = 2000
     quick: int = 500
 
@@ -244,16 +303,16 @@ class Recipe:
     Attributes:
         name: Of the recipe.
         data: Which images.
-        schedule: t -> level (rooms `schedules`).
-        target: What the network is asked for (`core.target`).
-        network: Entry of `networks`.
-        c_noise: How the network is told its level (`conditioning`).
+        schedule: t -> level.
+        target: What the network is asked for.
+        network: What is trained.
+        c_noise: How the network is told its level (axis conditioning).
         c_in: Scale of the network's input: "one", for levels on the scale of training only; or what brings any level
             there: "unit-variance" (EDM), "unit-circle" (variance-preserving chains), "unit-line" (flow matching).
         variance: "none", or the learned variance "range" or "diagonal".
         draw: Distribution of levels in training (`draws`).
         weighting: Loss weight (`weightings`).
-        objective: Entry of `objectives`.
+        objective: What training minimises.
         sigma_data: Standard deviation of the data in [-1, 1]; None to estimate it once, when the run starts.
         train, ema, sample, evaluate: See their types.
         shape: Stated by a recipe for data of a known shape, else filled in when the run starts.
@@ -261,15 +320,15 @@ class Recipe:
 
     name: str
     data: Data = field(default_factory=Data)
-    schedule: Part = field(default_factory=lambda: part("schedules", "edm"))
-    target: Part = field(default_factory=lambda: part("core.target", "edm"))
-    network: Part = field(default_factory=lambda: part("networks", "unet"))
-    c_noise: Part = field(default_factory=lambda: part("conditioning", "quarter-log-nsr"))
+    schedule: Part = _choice("schedule", "edm")
+    target: Part = _choice("target", "edm")
+    network: Part = _choice("network", "unet")
+    c_noise: Part = _choice("conditioning", "quarter-log-nsr")
     c_in: typing.Literal["one", "unit-variance", "unit-circle", "unit-line"] = "unit-variance"
     variance: typing.Literal["none", "range", "diagonal"] = "none"
-    draw: Part = field(default_factory=lambda: part("draws", "lognormal"))
-    weighting: Part = field(default_factory=lambda: part("weightings", "edm"))
-    objective: Part = field(default_factory=lambda: part("objectives", "denoising"))
+    draw: Part = _choice("draw", "lognormal")
+    weighting: Part = _choice("weighting", "edm")
+    objective: Part = _choice("objective", "denoising")
     sigma_data: float | None = None
     train: Train = field(default_factory=Train)
     ema: Ema = field(default_factory=Ema)
@@ -288,8 +347,8 @@ class Recipe:
 
     @property
     def hash(self) -> str:
-        """sha256 of the canonical JSON, 16 hex digits."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
+        """sha256 of the canonical JSON in its earliest spelling (`EARLIER`), 16 hex digits."""
+        return hashlib.sha256(json.dumps(_earlier(self.to_json()), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
@@ -304,7 +363,7 @@ def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     Raises:
         RecipeError: For an unknown field or an ill-typed value; the message names the nearest valid field.
     """
-    guided = recipe.sample.by_weight
+    guided = recipe.sample.by_weight or recipe.sample.guides
     named: set[str] = set()
     for text in assignments:
         path, equals, value = text.partition("=")
@@ -316,7 +375,7 @@ def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
         except OptionError as error:
             raise RecipeError(str(error)) from None
         named.add(".".join(keys))
-    if not guided or recipe.sample.by_weight:
+    if not guided or recipe.sample.by_weight or recipe.sample.guides:
         return recipe
     shaping: dict[str, Any] = {"guidance_ramp": "constant"}
     shaping |= {"interval": None} if recipe.sample.autoguidance is None else {}
@@ -340,14 +399,16 @@ def _assign(node: Any, keys: list[str], value: str, path: str) -> Any:
     key, rest = keys[0], keys[1:]
     if isinstance(node, Part):
         if rest:
-            raise RecipeError(f"{path}: an option of {node.room}.{node.name} has no fields of its own.")
+            raise RecipeError(f"{path}: an option of {node.axis}={node.name} has no fields of its own.")
         given = parse(value)
-        several = typing.get_origin(typing.get_type_hints(node.entry()).get(key)) is tuple
+        several = typing.get_origin(hints_of(node.entry()).get(key)) is tuple
         return node.with_options(**{key: (given,) if several and not isinstance(given, tuple) else given})
     names = {f.name: f for f in dataclasses.fields(node)}
     if key not in names:
         raise RecipeError(f"{path}: " + nearest("field", key, names))
     current = getattr(node, key)
+    if names[key].metadata.keys() & {"parts"} and (rest or not isinstance(parse(value), int | float)):
+        return _assign_parts(node, names[key], rest, value, path)
     if rest:
         if not (dataclasses.is_dataclass(current) or isinstance(current, Part)):
             raise RecipeError(f"{path}: {key} = {_show(current)} has no field {'.'.join(rest)!r}.")
@@ -356,6 +417,8 @@ def _assign(node: Any, keys: list[str], value: str, path: str) -> Any:
         chosen = current.with_name(value.strip())
         chosen.entry()  # refuses an unknown name
         return dataclasses.replace(node, **{key: chosen})
+    if "axis" in names[key].metadata:  # the name of a part, or several
+        outside.allow_named(*value.split(","))
     hint = typing.get_type_hints(type(node))[key]
     if dataclasses.is_dataclass(current) and not (parse(value) is None and type(None) in typing.get_args(hint)):
         inner = ", ".join(f"{path}.{f.name}" for f in dataclasses.fields(current))
@@ -367,6 +430,27 @@ def _assign(node: Any, keys: list[str], value: str, path: str) -> Any:
     return dataclasses.replace(node, **{key: conform(path, parsed, hint)})
 
 
+def _assign_parts(node: Any, number: dataclasses.Field[Any], rest: list[str], value: str, path: str) -> Any:
+    """Name the parts that stand beside a number, or set an option of the first of them that takes it."""
+    beside = number.metadata["parts"]
+    held: tuple[Part, ...] = getattr(node, beside)
+    if not rest:
+        axis = next(f.metadata["axis"] for f in dataclasses.fields(node) if f.name == beside)
+        named = [] if parse(value) is None else value.strip().strip("[]()").split(",")
+        chosen = tuple(part(axis, name.strip()) for name in named)
+        for each in chosen:
+            each.entry()  # refuses an unknown name
+        return dataclasses.replace(node, **{beside: chosen, number.name: number.default})
+    *of, option = rest
+    for i, each in enumerate(held):
+        known = options_of(each.entry(), fixed=AXES[each.axis].fixed)
+        if option in known and of in ([], [each.name.replace("-", "_")]):
+            new = (*held[:i], _assign(each, [option], value, path), *held[i + 1 :])
+            return dataclasses.replace(node, **{beside: new})
+    here = ", ".join(str(each) for each in held) or "none"
+    raise RecipeError(f"{path} is an option of a part named in {number.name}, and none takes it; named: {here}.")
+
+
 def _show(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ",".join(_show(v) for v in value) if value else "()"
@@ -375,12 +459,38 @@ def _show(value: Any) -> str:
 
 def _to_json(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        tree = {f.name: _to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {k: v for k, v in tree.items() if v or k not in LATER}
     if isinstance(value, Mapping):
         return {k: _to_json(v) for k, v in sorted(value.items())}
     if isinstance(value, list | tuple):
         return [_to_json(v) for v in value]
     return value
+
+
+def _earlier(tree: Any) -> Any:
+    """Return a tree of `to_json` with axes called as they were when recipes were first hashed."""
+    if isinstance(tree, list):
+        return [_earlier(value) for value in tree]
+    if not isinstance(tree, Mapping):
+        return tree
+    named = {"room": EARLIER.get(tree["axis"], tree["axis"])} if "axis" in tree else {}
+    return {key: _earlier(value) for key, value in tree.items() if key != "axis"} | named
+
+
+def today(tree: Any) -> Any:
+    """Return JSON of parts in today's spelling, as `to_json` writes it, where an earlier version wrote it.
+
+    >>> today({"sampler": {"room": "samplers", "name": "heun", "options": {}}})
+    {'sampler': {'axis': 'sampler', 'name': 'heun', 'options': {}}}
+    """
+    if isinstance(tree, list):
+        return [today(value) for value in tree]
+    if not isinstance(tree, Mapping):
+        return tree
+    axes = {module: axis for axis, module in EARLIER.items()}
+    named = {"axis": axes.get(str(tree["room"]), tree["room"])} if {"room", "name", "options"} <= set(tree) else {}
+    return named | {key: today(value) for key, value in tree.items() if not (named and key == "room")}
 
 
 def _from_json(cls: Any, tree: Any, path: str) -> Any:
@@ -390,25 +500,35 @@ def _from_json(cls: Any, tree: Any, path: str) -> Any:
     unknown = set(tree) - set(hints)
     if unknown:
         raise RecipeError(f"{path}: " + nearest("field", sorted(unknown)[0], hints))
-    values = {}
+    fields = dataclasses.fields(cls)
+    axes = {f.name: f.metadata.get("axis", "") for f in fields}
+    values: dict[str, Any] = {}
     for key, value in tree.items():
         hint = hints[key]
         inner = next((a for a in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(a)), None)
-        if inner is Part and isinstance(value, Mapping):
-            values[key] = _part_from_json(value, f"{path}.{key}")
+        if inner is Part:
+            several = isinstance(value, list)
+            read = [_part_from_json(v, f"{path}.{key}", axes[key]) for v in (value if several else [value])]
+            values[key] = tuple(read) if several else read[0]
         elif inner is not None and isinstance(value, Mapping):
             values[key] = _from_json(inner, value, f"{path}.{key}")
         else:
             values[key] = conform(f"{path}.{key}", value, hint)
-    fields = dataclasses.fields(cls)
     required = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
     if missing := [name for name in required if name not in values]:
         raise RecipeError(f"{path} must have the field {missing[0]!r}; got {', '.join(tree) or 'none'}.")
     return cls(**values)
 
 
-def _part_from_json(tree: Mapping[str, Any], path: str) -> Part:
-    room, name, options = (tree.get(key) for key in ("room", "name", "options"))
-    if not (isinstance(room, str) and isinstance(name, str) and isinstance(options, Mapping)):
-        raise RecipeError(f"{path} must have a room, a name and options; got {dict(tree)!r:.60}.")
-    return Part(room, name, {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
+def _part_from_json(tree: Any, path: str, axis: str) -> Part:
+    """Read a part of one axis; a file that names another is refused, so that it cannot decide what is called."""
+    given, name, options, code = (
+        (tree.get("axis", tree.get("room")), *(tree.get(key) for key in ("name", "options")), tree.get("code", ""))
+        if isinstance(tree, Mapping)
+        else (None,) * 4
+    )
+    if not (all(isinstance(text, str) for text in (given, name, code)) and isinstance(options, Mapping)):
+        raise RecipeError(f"{path} must have an axis, a name and options; got {tree!r:.60}.")
+    if given not in (axis, EARLIER.get(axis)):
+        raise RecipeError(f"{path} must be a part of the axis {axis}; got one of {given!r:.60}. Restore this file.")
+    return Part(axis, name, {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}, code)

@@ -30,7 +30,7 @@ SOURCE = "Dhariwal, Nichol 2021, Table 3"
 
 def _recipe(scale: str, adaptive: bool) -> Recipe:
     base = adm_imagenet128() if scale == "paper" else small_iddpm(scale, STEPS[scale])
-    network = part("networks", "adm", **{"head_width": 32, **OPTIONS[scale], "adaptive": adaptive})
+    network = part("network", "adm", **{"head_width": 32, **OPTIONS[scale], "adaptive": adaptive})
     name = f"adm-{'adagn' if adaptive else 'addition'}"
     return replace(base, name=name, network=network, c_noise=part("conditioning", "index"))
 

@@ -65,7 +65,7 @@ SOURCE = "Dhariwal, Nichol 2021, Table 1"
 def _recipe(scale: str, name: str, options: dict[str, object]) -> Recipe:
     base = adm_imagenet128() if scale == "paper" else small_iddpm(scale, STEPS[scale])
     shared = {"head_width": 0, "resample": "conv", "dropout": 0.0}
-    network = part("networks", "adm", **{**shared, **options})
+    network = part("network", "adm", **{**shared, **options})
     check_options("networks.adm", network.entry(), network.options)
     return replace(base, name=f"adm-ablation-{name}", network=network, c_noise=part("conditioning", "index"))
 

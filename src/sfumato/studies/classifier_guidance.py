@@ -47,7 +47,7 @@ def classifier_recipe(scale: str, base: Recipe) -> Recipe:
         base,
         name=f"{base.name}-classifier",
         data=replace(base.data, labels=True),
-        network=part("networks", "adm-classifier", **options),
+        network=part("network", "adm-classifier", **options),
         c_noise=guide.c_noise,
         variance="none",
         objective=guide.objective,

@@ -26,7 +26,7 @@ IMAGES = 60_000  # seen in training at cpu scale
 def rivals() -> dict[str, Recipe]:
     """Return the recipes that share data and network with `edm-digits`, by name."""
     ours = edm_digits()
-    made = {name: entry() for name, entry in entries("recipes").items() if name.endswith("-digits")}
+    made = {name: entry() for name, entry in entries("recipe").items() if name.endswith("-digits")}
     return {
         name: recipe
         for name, recipe in made.items()

@@ -30,8 +30,8 @@ CHANGES: dict[str, dict[str, object]] = {
 def _recipe(scale: str, side: int, name: str, options: dict[str, object]) -> Recipe:
     base = small_edm(scale)
     shared = {"width": 32, "depths": (1,), "attention": (side // 2,), "heads": (4, 4)}
-    network = part("networks", "condnorm-unet", **{**shared, **options})
-    adam = part("training.optim", "adam", lr=1e-3)
+    network = part("network", "condnorm-unet", **{**shared, **options})
+    adam = part("optimizer", "adam", lr=1e-3)
     slug = name.replace(", ", "-").replace(" ", "-")
     train = replace(base.train, optimizer=adam)
     return replace(base, name=f"{base.name}-{slug}", network=network, train=train)

@@ -31,7 +31,7 @@ GROUPS = {  # of a figure each, beside DDIM (which is Euler here); the rest reme
 
 def entrants() -> dict[str, tuple[str, ...]]:
     """Return the settings of every sampler with its defaults, and of a few with other options, by name."""
-    plain = {name: (f"sample.sampler={name}",) for name in entries("samplers") if name not in LEFT_OUT}
+    plain = {name: (f"sample.sampler={name}",) for name in entries("sampler") if name not in LEFT_OUT}
     return plain | {name: (f"sample.sampler={sampler}", *options) for name, (sampler, *options) in MORE.items()}
 
 

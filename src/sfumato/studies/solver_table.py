@@ -126,7 +126,7 @@ def _no_noise(step: int) -> Tensor:
 
 def walk(entry: Entry, denoiser: Denoiser, x: Tensor, grid: Level) -> tuple[Tensor, int]:
     """Return the last x of a sampler and the calls it made."""
-    sampler = find.find("samplers", entry.sampler)
+    sampler = find.find("sampler", entry.sampler)
     options = find.check_options(f"sampler '{entry.sampler}'", sampler, entry.options, fixed=("noise", "label"))
     counted = Counted(denoiser)
     for state in sampler(counted, x, grid, noise=_no_noise, **options):
@@ -202,7 +202,7 @@ def measure(
 
 def is_default(entry: Entry) -> bool:
     """Tell whether the options of an entry are the sampler's defaults."""
-    allowed = inspect.signature(find.find("samplers", entry.sampler)).parameters
+    allowed = inspect.signature(find.find("sampler", entry.sampler)).parameters
     return all(allowed[name].default == value for name, value in entry.options.items())
 
 

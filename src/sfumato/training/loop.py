@@ -127,7 +127,7 @@ def train(
         )
     metrics = folder / "metrics.jsonl" if ranks.first else os.devnull
     named = recipe.train.track if ranks.first else ()
-    trackers = tuple(find("training.trackers", name)(folder, recipe) for name in named)
+    trackers = tuple(find("tracker", name)(folder, recipe) for name in named)
     place = Place(folder, root, fingerprint, trackers, on_sheet)
     hooks = hooks_of(trainer, place)
     with Signals() as signals, others_may_end(), open(metrics, "a") as log, ExitStack() as ending:

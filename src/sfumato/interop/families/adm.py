@@ -75,7 +75,7 @@ def adm(found: Foreign) -> Imported | None:
     known = OFFICIAL.get(found.path.stem)
     if known is not None:
         name, order, fields = known
-        recipe = override(find("recipes", name)(), fields)
+        recipe = override(find("recipe", name)(), fields)
         order = found.order or order
         assumed: list[str] = []
     else:
@@ -117,26 +117,26 @@ def _inferred(found: Foreign, tensors: Mapping[str, Tensor]) -> tuple[Recipe, li
     told = "heads of 64 channels" if heads["head_width"] else "4 heads"
     assumed.append(f"{told} of attention: weights do not tell (network.heads=N network.head_width=0)")
     common = {"width": width, "mult": mult, "blocks": blocks, "attention": attention, **heads, "adaptive": adaptive}
-    schedule = part("schedules", "linear", steps=1000)
+    schedule = part("schedule", "linear", steps=1000)
     assumed.append("schedule=linear schedule.steps=1000 (for cosine, 4000 steps: schedule=cosine schedule.steps=4000)")
     if classifier:
         classes = _classes(tensors)
         shape = Shape(channels, size, size, numbered(classes))
         data, line = found.data(shape)
-        network = part("networks", "adm-classifier", **common, resample=kind, pool=pool)
+        network = part("network", "adm-classifier", **common, resample=kind, pool=pool)
         return _classifier(data, shape, network, schedule), [*assumed, line]
     out, labels = _out_channels(tensors), tensors.get("label_emb.weight")
     shape = Shape(channels, size, size, numbered(0 if labels is None else len(labels)))
     data, line = found.data(shape)
-    network = part("networks", "adm", **common, resample=kind)
+    network = part("network", "adm", **common, resample=kind)
     variance = "range" if out == 2 * channels else "none"
-    sample = ancestral("learned" if variance == "range" else "large", part("grids", "respaced", steps=250))
+    sample = ancestral("learned" if variance == "range" else "large", part("grid", "respaced", steps=250))
     recipe = chain_recipe("imported-adm", data, shape, network, schedule, variance=variance, sample=sample)
     return recipe, [*assumed, line]
 
 
 def _classifier(data: Data, shape: Shape, network: Part, schedule: Part) -> Recipe:
-    base: Recipe = find("recipes", "adm-imagenet64-classifier")()
+    base: Recipe = find("recipe", "adm-imagenet64-classifier")()
     name = "imported-adm-classifier"
     return replace(base, name=name, data=data, shape=shape, network=network, schedule=schedule)
 

@@ -74,12 +74,12 @@ def dcgan(found: Foreign) -> Imported | None:
         "a GAN cannot be trained further from imported weights: the optimisers' state is not in the run",
     ]
     data, line = found.data(shape)
-    base: Recipe = find("recipes", "dcgan-lsun-bedroom")()
+    base: Recipe = find("recipe", "dcgan-lsun-bedroom")()
     recipe = replace(
         base,
         name="imported-dcgan",
         data=data,
-        network=part("networks", "dcgan", latent=latent, up=up, down=down, prior="normal"),
+        network=part("network", "dcgan", latent=latent, up=up, down=down, prior="normal"),
         train=Train(batch=base.train.batch, optimizer=base.train.optimizer),
         sigma_data=0.5,
         shape=shape,

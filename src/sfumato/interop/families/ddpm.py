@@ -28,9 +28,9 @@ def ddpm(found: Foreign) -> Imported | None:
     shape = Shape(int(channels), size, size)
     data, assumed = found.data(shape)
     network = part(
-        "networks", "ddpm", width=int(width), mult=mult, blocks=blocks, attention=tuple(size >> i for i in attended)
+        "network", "ddpm", width=int(width), mult=mult, blocks=blocks, attention=tuple(size >> i for i in attended)
     )
-    recipe = chain_recipe("imported-ddpm", data, shape, network, part("schedules", "linear", steps=1000))
+    recipe = chain_recipe("imported-ddpm", data, shape, network, part("schedule", "linear", steps=1000))
     lines = ["schedule=linear schedule.steps=1000: the chain of the paper", assumed]
     if found.size is None:
         lines.insert(0, f"size {size}: the paper attends at 16x16 (--size says otherwise)")

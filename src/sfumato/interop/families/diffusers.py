@@ -107,11 +107,11 @@ def read_unet(config: Mapping[str, Any]) -> tuple[Part, Shape, str]:
     shape = Shape(channels, size, size, numbered(classes))
     variance = "range" if out == 2 * channels else "none"
     if corner and eps == 1e-6 and head_width is None and shift == 1 and sines and not adaptive:
-        return part("networks", "ddpm", **common), shape, variance
+        return part("network", "ddpm", **common), shape, variance
     if not corner and eps == 1e-5 and shift in (0, 1):
         heads = {"heads": 1, "head_width": head_width or 0}
         options = {"adaptive": adaptive, "resample": "conv", "sin_first": sines, "endpoint": shift == 1}
-        return part("networks", "adm", **common, **heads, **options), shape, variance
+        return part("network", "adm", **common, **heads, **options), shape, variance
     raise ForeignError(
         f"A UNet2DModel with downsample_padding={0 if corner else 1}, norm_eps={eps:g}, "
         f"attention_head_dim={head_width}, freq_shift={shift}, flip_sin_to_cos={not sines} is neither our ddpm nor "
@@ -126,9 +126,9 @@ def read_scheduler(config: Mapping[str, Any], variance: str) -> tuple[Part, str,
     scale = steps / 1000  # our ends are those of a chain of 1000 steps
     low, high = config.get("beta_start", 1e-4) * scale, config.get("beta_end", 0.02) * scale
     schedules = {
-        "linear": part("schedules", "linear", steps=steps, beta_min=low, beta_max=high),
-        "scaled_linear": part("schedules", "quadratic", steps=steps, beta_min=low, beta_max=high),
-        "squaredcos_cap_v2": part("schedules", "cosine", steps=steps),
+        "linear": part("schedule", "linear", steps=steps, beta_min=low, beta_max=high),
+        "scaled_linear": part("schedule", "quadratic", steps=steps, beta_min=low, beta_max=high),
+        "squaredcos_cap_v2": part("schedule", "cosine", steps=steps),
     }
     refused = {
         "trained_betas": config.get("trained_betas") is not None,
@@ -143,8 +143,8 @@ def read_scheduler(config: Mapping[str, Any], variance: str) -> tuple[Part, str,
     clip = float(config.get("clip_sample_range", 1.0)) if clip else False
     clip = True if clip == 1.0 else clip
     if config.get("_class_name") == "DDIMScheduler":
-        sampler = part("samplers", "ddim", clip=clip)
-        grid = part("grids", "respaced", spec="ddim50") if steps % 50 == 0 else part("grids", "full")
+        sampler = part("sampler", "ddim", clip=clip)
+        grid = part("grid", "respaced", spec="ddim50") if steps % 50 == 0 else part("grid", "full")
         return schedules[kind], TARGETS[config.get("prediction_type", "epsilon")], Sample(sampler, grid)
     wide = "large" if config.get("variance_type", "fixed_small").startswith("fixed_large") else "small"
     sample = ancestral("learned" if variance == "range" else wide)

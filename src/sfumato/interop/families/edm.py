@@ -59,10 +59,10 @@ def edm(found: Foreign) -> Imported | None:
         name="imported-edm",
         data=data,
         network=network,
-        objective=part("objectives", "denoising", label_dropout=float(options.get("label_dropout") or 0.0)),
+        objective=part("objective", "denoising", label_dropout=float(options.get("label_dropout") or 0.0)),
         sigma_data=0.5,
         ema=RAW,
-        sample=Sample(part("samplers", "heun"), part("grids", "karras", steps=steps)),
+        sample=Sample(part("sampler", "heun"), part("grid", "karras", steps=steps)),
         evaluate=FID_50K,
         shape=shape,
     )
@@ -79,12 +79,12 @@ def _vp(base: Recipe, state: Mapping[str, Any]) -> Recipe:
     scale = float(state.get("M", 1000)) - 1
     return replace(
         base,
-        schedule=part("schedules", "vp", beta_min=low, beta_max=high),
-        target=part("core.target", "eps"),
+        schedule=part("schedule", "vp", beta_min=low, beta_max=high),
+        target=part("target", "eps"),
         c_noise=part("conditioning", "vp-time", beta_min=low, beta_max=high, scale=scale),
         c_in="unit-circle",
-        draw=part("draws", "uniform", t_min=1e-5),
-        weighting=part("weightings", "simple"),
+        draw=part("draw", "uniform", t_min=1e-5),
+        weighting=part("weighting", "simple"),
     )
 
 
@@ -92,12 +92,12 @@ def _ve(base: Recipe, state: Mapping[str, Any]) -> Recipe:
     low, high = float(state["sigma_min"]), float(state["sigma_max"])
     return replace(
         base,
-        schedule=part("schedules", "ve", sigma_min=low, sigma_max=high),
-        target=part("core.target", "score"),
+        schedule=part("schedule", "ve", sigma_min=low, sigma_max=high),
+        target=part("target", "score"),
         c_noise=part("conditioning", "log-nsr", factor=0.5),
         c_in="one",
-        draw=part("draws", "uniform"),
-        weighting=part("weightings", "simple"),
+        draw=part("draw", "uniform"),
+        weighting=part("weighting", "simple"),
         sample=replace(base.sample, grid=base.sample.grid.with_options(sigma_min=low, sigma_max=high)),
     )
 
@@ -106,15 +106,15 @@ def _iddpm(base: Recipe, state: Mapping[str, Any]) -> Recipe:
     steps, offset, clip = int(state["M"]), float(state.get("C_2", 0.008)), 1 - float(state.get("C_1", 0.001))
     return replace(
         base,
-        schedule=part("schedules", "cosine", steps=steps, s=offset, clip=clip),
-        target=part("core.target", "eps"),
+        schedule=part("schedule", "cosine", steps=steps, s=offset, clip=clip),
+        target=part("target", "eps"),
         c_noise=part("conditioning", "index"),
         c_in="unit-circle",
         variance="range",
-        draw=part("draws", "uniform"),
-        weighting=part("weightings", "simple"),
+        draw=part("draw", "uniform"),
+        weighting=part("weighting", "simple"),
         objective=base.objective.with_name("hybrid").with_options(**base.objective.options),
-        sample=Sample(part("samplers", "heun"), part("grids", "iddpm", steps=base.sample.grid.options["steps"])),
+        sample=Sample(part("sampler", "heun"), part("grid", "iddpm", steps=base.sample.grid.options["steps"])),
     )
 
 
@@ -141,7 +141,7 @@ def _songunet(options: Mapping[str, Any], size: int) -> tuple[Part, Rename]:
     if options.get("encoder_type", "standard") not in ("standard", "residual"):
         raise ForeignError(f"A SongUNet with encoder_type={options['encoder_type']!r} has no network here.")
     network = part(
-        "networks",
+        "network",
         "songunet",
         width=int(options.get("model_channels", 128)),
         mult=tuple(options.get("channel_mult", (1, 2, 2, 2))),
@@ -161,7 +161,7 @@ def _dhariwal(options: Mapping[str, Any], size: int) -> tuple[Part, Rename]:
     sides = _sides(options.get("attn_resolutions", (32, 16, 8)), size, len(mult))
     wide = {size >> i for i, m in enumerate(mult) if width * m >= HEAD}
     network = part(
-        "networks",
+        "network",
         "adm",
         width=width,
         mult=mult,

@@ -62,11 +62,11 @@ def edm2(found: Foreign) -> Imported | None:
         name="imported-edm2",
         data=data,
         network=_network(options),
-        draw=part("draws", "lognormal", mean=-0.8, std=1.6),
-        objective=part("objectives", "uncertainty", label_dropout=0.0),
+        draw=part("draw", "lognormal", mean=-0.8, std=1.6),
+        objective=part("objective", "uncertainty", label_dropout=0.0),
         sigma_data=float(state["sigma_data"]),
         ema=RAW,
-        sample=Sample(part("samplers", "heun"), part("grids", "karras", steps=32)),
+        sample=Sample(part("sampler", "heun"), part("grid", "karras", steps=32)),
         evaluate=FID_50K,
         shape=shape,
     )
@@ -82,7 +82,7 @@ def _network(options: dict[str, Any]) -> Any:
         if given[key] != ours:
             raise ForeignError(f"An EDM2 network with {key}={given[key]!r} has no network here; only {ours!r} has.")
     return part(
-        "networks",
+        "network",
         "edm2",
         width=int(options.get("model_channels", 192)),
         mult=tuple(options.get("channel_mult", (1, 2, 3, 4))),

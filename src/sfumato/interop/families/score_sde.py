@@ -64,19 +64,19 @@ def score_sde(found: Foreign) -> Imported | None:
     shape = Shape(int(channels), size, size)
     data, line = found.data(shape)
     network = part(
-        "networks", "songunet", width=int(width), mult=mult, blocks=blocks, dropout=0.1, fourier=fourier,
+        "network", "songunet", width=int(width), mult=mult, blocks=blocks, dropout=0.1, fourier=fourier,
         attention=tuple(size >> i for i in attended), taps=(1, 3, 3, 1) if path else (1, 1), image_path=path,
     )  # fmt: skip
     assumed = [line]
     if found.size is None:
         assumed.insert(0, f"size {size}: the paper attends at 16x16 (--size says otherwise)")
-    base: Recipe = find("recipes", "ncsnpp-cifar10" if fourier else "ddpmpp-cifar10")()
+    base: Recipe = find("recipe", "ncsnpp-cifar10" if fourier else "ddpmpp-cifar10")()
     sigmas = tensors.get("sigmas")
     if fourier:
         low, high = (0.02, 100.0) if sigmas is None else (2 * float(sigmas.min()), 2 * float(sigmas.max()))
         base = replace(
             base,
-            schedule=part("schedules", "ve", sigma_min=low, sigma_max=high),
+            schedule=part("schedule", "ve", sigma_min=low, sigma_max=high),
             sample=replace(base.sample, grid=base.sample.grid.with_options(sigma_min=low, sigma_max=high)),
         )
         if sigmas is None:

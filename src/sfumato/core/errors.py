@@ -1,0 +1,26 @@
+"""Errors that a person can mend: an unknown name, with the nearest known ones, and an option that does not fit."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UnknownNameError(ValueError):
+    """A name that an axis does not have; the message offers the nearest ones."""
+
+
+class OptionError(ValueError):
+    """An option that a part does not take, or a value of the wrong type."""
+
+
+def nearest(kind: str, name: str, available: Iterable[str]) -> str:
+    """Write the standard message for an unknown name.
+
+    >>> nearest("sampler", "huen", ["heun", "euler"])
+    "Unknown sampler 'huen'. Did you mean 'heun'? Available: euler, heun."
+    """
+    names = sorted(available)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    return f"Unknown {kind} '{name}'.{hint} Available: {', '.join(names)}."
