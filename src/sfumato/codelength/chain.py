@@ -47,9 +47,9 @@ class Chain:
     """The levels a bound is counted on.
 
     Attributes:
-        grid: Noisy to clean, shape (N + 1,).
-        variance: Of p, a name in `likelihood.vlb.VARIANCES`.
-        words: What was chosen, for people.
+        grid: Levels from noisy to clean, shape (N + 1,).
+        variance: Variance of the steps of p, a name in `likelihood.vlb.VARIANCES`.
+        words: Description of the chain in a result.
     """
 
     grid: Level
@@ -61,7 +61,7 @@ def own_gauge(recipe: Recipe) -> Gauge:
     """Return the path of levels on which a run's denoiser may be asked.
 
     Arguments:
-        recipe: Resolved.
+        recipe: The resolved recipe of a run.
 
     Raises:
         RecipeError: If the network knows its own scale only, and that is on none of the three paths.
@@ -97,10 +97,10 @@ def chain_of(recipe: Recipe, steps: int | None = None, near: float | None = None
     """Choose the chain of a run.
 
     Arguments:
-        recipe: Resolved.
-        steps: N; None for the whole table, or `STEPS` for a continuous run.
+        recipe: The resolved recipe of a run.
+        steps: Number of steps N; None for the whole table, or `STEPS` for a continuous run.
         near: sigma / alpha of the cleanest noisy level of a continuous run; None for `NEAREST`.
-        variance: Of p; None for the learned one, that of an ancestral sampler, or the small one.
+        variance: Variance of p; None for the learned one, that of an ancestral sampler, or the small one.
 
     Raises:
         ValueError: If there are too few steps, more than the table has, the variance is unknown, or `near` is outside

@@ -35,7 +35,7 @@ NULL = -1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """What a denoiser returns.
+    """A denoiser's answer.
 
     Attributes:
         x0: Estimate of the clean image, the shape of x.
@@ -72,7 +72,7 @@ class Sampler(Protocol):
     """Walk a grid from noisy to clean, yielding the state after every step.
 
     Arguments:
-        denoiser: Any denoiser.
+        denoiser: Called once or more per step, at levels on or between those of the grid.
         x: Start, at level grid[0], shape (B, C, H, W).
         grid: Levels from noisy to clean, shape (N + 1,); the last is the clean level unless a sampler says otherwise.
         noise: step index -> unit normal noise of x's shape; called only by stochastic steps.
@@ -129,7 +129,7 @@ def ask(
         x: Noisy images, shape (B, C, H, W).
         level: Shape () or (B,).
         rest: What else the network is told: the label, then augmentation labels if it takes them.
-        c_noise, c_in, table, autocast: As in `Preconditioned`.
+        c_noise, c_in, table, autocast: The same as in `Preconditioned`.
 
     Raises:
         ValueError: If the level is not in the table.

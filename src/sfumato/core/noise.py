@@ -64,7 +64,7 @@ def words(
         seed: The run's seed, 64 bits.
         purpose: What the numbers are for; different purposes are independent streams.
         step: Sampler step or training purpose's own counter, in [0, 2^32).
-        device: Where to compute.
+        device: Device of the numbers.
 
     Returns:
         int64 in [0, 2^32), shape (B, count).
@@ -160,8 +160,8 @@ class SamplingNoise:
     Arguments:
         seeds: One seed per image, shape (B,).
         shape: Shape of one image, e.g. (C, H, W).
-        device: Where the images are.
-        dtype: Of the images.
+        device: Device of the images.
+        dtype: Floating type of the images.
     """
 
     def __init__(
