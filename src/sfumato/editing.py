@@ -101,7 +101,7 @@ def first_entry(steps: int, strength: float) -> int:
     """Return the entry of a grid where an edit starts: any strength above 0 takes at least one step.
 
     Arguments:
-        steps: Of the grid.
+        steps: Number of steps of the grid.
         strength: In [0, 1].
 
     Raises:

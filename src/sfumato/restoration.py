@@ -83,7 +83,7 @@ def coverage(samples: Tensor, truth: Tensor, share: float = 0.9) -> Tensor:
     Arguments:
         samples: uint8 or float (B, K, C, H, W).
         truth: The same type, (B, C, H, W).
-        share: Of the band.
+        share: How often the band should hold the truth, in (0, 1).
 
     Returns:
         float64 (B, C, H, W) in [0, 1].
@@ -116,7 +116,7 @@ def method_of(name: str | Callable[..., Denoiser], **options: Any) -> Callable[.
     """Return a method with its options bound: (denoiser, task, y, sigma_data) -> denoiser.
 
     Arguments:
-        name: Of the axis `methods`, or a function.
+        name: Name of a method (`sfumato list method`), or a function.
         options: Checked against its signature.
 
     Raises:
@@ -151,7 +151,7 @@ def restore(
         source: What makes pictures from noise; its sampler, grid and guidance are used as they are.
         task: How the measurements came about.
         y: Measurements, shape (B, *task.measured).
-        method: See `method_of`.
+        method: What makes a denoiser of a denoiser, a task and measurements; see `method_of`.
         samples: K, pictures drawn per measurement.
         seeds: One per measurement, 0..B-1 if None. Sample k of seed s is that of seed s + k 2^32.
         labels: int64 (B,) or None.

@@ -44,8 +44,8 @@ class Task:
     Attributes:
         name: Its entry's name.
         words: What it does with its options, for captions.
-        shape: Of one clean picture, usually (C, H, W).
-        measured: Of one measurement.
+        shape: Shape of one clean picture, usually (C, H, W).
+        measured: Shape of one measurement.
         apply: Clean pictures (B, *shape) -> measurements (B, *measured), differentiable.
         adjoint: Measurements -> pictures, the transpose of `apply`; None for a nonlinear task.
         spectral: (u, g) -> g(A A^T) u, where g maps the eigenvalues, a tensor that broadcasts against u, to factors;

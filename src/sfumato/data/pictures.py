@@ -68,8 +68,8 @@ def read_mask(file: Path, height: int, width: int, fit: bool = False) -> Tensor:
 
     Arguments:
         file: A picture of the image's size, white where pixels are hidden or may change.
-        height: Of the image.
-        width: Of the image.
+        height: Pixels from top to bottom of the image.
+        width: Pixels from left to right.
         fit: Whether a mask of another size is resized to the nearest pixels.
 
     Raises:

@@ -16,8 +16,8 @@ def projected(method: str, denoiser: Denoiser, task: Task, y: Tensor, share: Cal
     """Return the denoiser of ``D(x) + A+ Lambda (y - A D(x))``; without noise Lambda = 1.
 
     Arguments:
-        method: For messages.
-        denoiser: Any denoiser.
+        method: Name of the method, for messages.
+        denoiser: The estimate of x0 given x alone.
         task: A linear task.
         y: Measurements, shape (B, *task.measured).
         share: Noise in x over the noise that the measurement brings, r sqrt(l) / s, per direction -> Lambda.

@@ -73,7 +73,7 @@ def moved(method: str, prediction: Prediction, shift: Tensor, variance: Tensor) 
 
     Arguments:
         method: For the message.
-        prediction: D(x).
+        prediction: What the denoiser says of x alone.
         shift: What the method adds, shape of x0.
         variance: r2 of `prior_variance`, shape () or (B,).
 

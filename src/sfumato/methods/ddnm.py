@@ -27,7 +27,7 @@ def ddnm(denoiser: Denoiser, task: Task, y: Tensor) -> Denoiser:
     """Replace the part of x0 that is seen by the measurement (DDNM; its noisy form if the task has noise).
 
     Arguments:
-        denoiser: Any denoiser.
+        denoiser: The estimate of x0 given x alone.
         task: A linear task.
         y: Measurements, shape (B, *task.measured).
 

@@ -43,7 +43,7 @@ def moment(
         task: A linear task.
         y: Measurements, shape (B, *task.measured).
         sigma_data: Standard deviation of clean pixels, for the damping and the bound on the shift.
-        iterations: Of the solver, >= 1, each one vector-Jacobian product. As many as there are measurements are exact.
+        iterations: Steps of the solver, >= 1, each one vector-Jacobian product; exact with one a measurement.
         damping: Share of the variance of independent pixels that is added to C inside the inverse, >= 0.
 
     Raises:

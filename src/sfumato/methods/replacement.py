@@ -30,7 +30,7 @@ def replacement(denoiser: Denoiser, task: Task, y: Tensor) -> Denoiser:
     """Overwrite what is seen (RePaint's step; resample to let the rest agree).
 
     Arguments:
-        denoiser: Any denoiser.
+        denoiser: The estimate of x0 given x alone.
         task: A linear task.
         y: Measurements, shape (B, *task.measured).
 

@@ -23,9 +23,9 @@ def hidden(mask: Mask, height: int, width: int, seed: int = 0) -> Tensor:
     Arguments:
         mask: "half", "random P%", a box (top, left, height, width) in pixels, or a tensor (height, width), where True
             (or a value above half of the largest) hides.
-        height: Of the image.
-        width: Of the image.
-        seed: Of the random pixels.
+        height: Pixels from top to bottom of the image.
+        width: Pixels from left to right.
+        seed: Seed of the choice of random pixels.
 
     Raises:
         TaskError: For a mask of another size, a box outside the image, or a word that is none of these.
@@ -59,9 +59,9 @@ def masked(name: str, words: str, shape: tuple[int, int, int], hide: Tensor, noi
     """Make the task that sees the pixels that are not hidden, as one row of numbers a picture.
 
     Arguments:
-        name: Of the task.
-        words: For captions.
-        shape: Of a picture, (C, H, W).
+        name: Name of the task.
+        words: What the task does, in the words of a caption.
+        shape: Shape of a picture, (C, H, W).
         hide: bool (H, W), True where nothing is seen, in any channel.
         noise: Standard deviation of the measurement.
     """

@@ -20,7 +20,7 @@ def colorize(shape: tuple[int, ...], grey: Literal["luma", "mean"] = "luma", noi
     """Give a grey picture its colours.
 
     Arguments:
-        shape: Of a picture, (3, H, W).
+        shape: Shape of a picture, (3, H, W).
         grey: How grey was made: "luma" weighs the channels as television does, "mean" weighs them alike.
         noise: Standard deviation added to the grey picture.
 

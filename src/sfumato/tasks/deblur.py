@@ -36,7 +36,7 @@ def deblur(
     """Sharpen a blurred picture.
 
     Arguments:
-        shape: Of a picture, (C, H, W).
+        shape: Shape of a picture, (C, H, W).
         kernel: "gaussian" with standard deviation `radius`, or a "box" that reaches `radius` to each side.
         radius: In pixels, > 0.
         noise: Standard deviation added to the blurred picture.

@@ -11,7 +11,7 @@ def denoise(shape: tuple[int, ...], noise: float = 0.25) -> Task:
     """Remove Gaussian noise from a picture.
 
     Arguments:
-        shape: Of a picture.
+        shape: Shape of a picture.
         noise: Its standard deviation, for pixels in [-1, 1].
     """
 

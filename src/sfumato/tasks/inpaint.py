@@ -15,9 +15,9 @@ def inpaint(shape: tuple[int, ...], mask: Mask = "half", seed: int = 0, noise: f
     """Fill in the pixels that a mask hides.
 
     Arguments:
-        shape: Of a picture, (C, H, W).
+        shape: Shape of a picture, (C, H, W).
         mask: "half", "random 30%", a box top,left,height,width, or a mask of the image's size (white is hidden).
-        seed: Of the random pixels.
+        seed: Seed of the choice of random pixels.
         noise: Standard deviation added to the seen pixels.
 
     Raises:

@@ -42,7 +42,7 @@ def jpeg(shape: tuple[int, ...], quality: int = 25, noise: float = 0.0) -> Task:
     """Undo JPEG-like compression.
 
     Arguments:
-        shape: Of a picture, (C, H, W), of any size: edges are repeated to whole blocks.
+        shape: Shape of a picture, (C, H, W), of any size: edges are repeated to whole blocks.
         quality: 1 (worst) to 100, as in the reference encoder.
         noise: Standard deviation added to the decoded picture.
 

@@ -12,7 +12,7 @@ def outpaint(shape: tuple[int, ...], seen: float = 0.5, noise: float = 0.0) -> T
     """Continue a picture beyond its middle.
 
     Arguments:
-        shape: Of the whole picture, (C, H, W).
+        shape: Shape of the whole picture, (C, H, W).
         seen: Share of the height and of the width that is seen, in (0, 1].
         noise: Standard deviation added to the seen pixels.
 

@@ -18,7 +18,7 @@ def quantise(shape: tuple[int, ...], levels: int = 4, noise: float = 0.0) -> Tas
     """Undo the rounding of pixels to few levels.
 
     Arguments:
-        shape: Of a picture.
+        shape: Shape of a picture.
         levels: Evenly spaced in [-1, 1], >= 2.
         noise: Standard deviation added after the rounding.
 

@@ -19,7 +19,7 @@ def superres(
     """Enlarge a picture that was made smaller by a whole factor.
 
     Arguments:
-        shape: Of the large picture, (C, H, W).
+        shape: Shape of the large picture, (C, H, W).
         factor: By which height and width were divided, >= 1.
         filter: What became of factor x factor pixels: their "mean", or the "nearest", the first of them.
         noise: Standard deviation added to the small picture.
