@@ -19,6 +19,7 @@ from sfumato.core.task import TaskError
 from sfumato.editing import edit, first_entry, reencode, start_level
 from sfumato.guidance.cfg import cfg
 from sfumato.guidance.threshold import threshold
+from sfumato.pictures.autoregressive import block_by_block
 from sfumato.restoration import Restored, coverage, measured, method_of, restore, right_share
 from sfumato.samplers.ancestral import ancestral
 from sfumato.samplers.ddim import ddim
@@ -240,3 +241,17 @@ def test_any_strength_above_0_takes_a_step() -> None:
 def test_the_noise_of_an_edit_is_that_of_its_seed() -> None:
     found = edit(source(), pictures(), 0.5, seeds=[7, 8, 9])
     assert torch.allclose(edit(source(), pictures()[1:2], 0.5, seeds=[8]), found[1:2], atol=1e-5)
+
+
+def test_generating_block_by_block_follows_the_chain_rule() -> None:
+    """Of a Gaussian, inpainting one block after the other draws from the prior itself: mean and covariance."""
+    gaussian, count = prior().components[0], 3000
+    maker = source(heun, steps=30, batch=count).having(denoiser=gaussian)
+    steps, calls = block_by_block(maker, list(range(count)), None, 2, "moment", 0.4)
+    assert len(steps) == 2 and calls == 2 * 59
+    assert torch.equal(steps[1][..., :2], steps[0][..., :2]) and not steps[0][..., 2:].any()
+    narrow = Gaussian(gaussian.mean, gaussian.variances / 16, gaussian.basis)  # inside [-1, 1], where nothing is cut
+    last = block_by_block(maker.having(denoiser=narrow), list(range(count)), None, 2, "moment", 0.1)[0][-1].flatten(1)
+    covariance = (narrow.basis * narrow.variances) @ narrow.basis.T
+    assert (last.mean(0) - narrow.mean).norm() < 0.02
+    assert (last.T.cov() - covariance).norm() / covariance.norm() < 0.15
