@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sfumato.cli._design import AXES, distance, neighbours
+from sfumato.cli._design import AXES, distance, measured, neighbours
 from sfumato.cli.explain import cost_report, sampling_cost
 from sfumato.core.axes import AXES as DESIGN
 from sfumato.core.find import entries, find, summary
@@ -179,3 +179,13 @@ def test_all_recipes_are_rows_of_one_table(tmp_path: Path, cli) -> None:
     lines = [line for line in target.read_text().splitlines() if line.startswith("| ")][2:]
     assert [line.split(" | ")[0].strip("| ") for line in lines] == list(entries("recipe"))
     assert "cosine(steps=4000)" in target.read_text()
+    said = dict.fromkeys(entries("recipe"), "-") | {
+        name: text for name, entry in entries("recipe").items() if (text := measured(entry))
+    }
+    assert {line.split(" | ")[0].strip("| "): line.split(" | ")[-1].removesuffix(" |") for line in lines} == said
+
+
+def test_what_was_measured_is_a_score_with_interval_and_n() -> None:
+    """A recipe that was not trained here says nothing; one that was gives its evidence."""
+    texts = [text for entry in entries("recipe").values() if (text := measured(entry))]
+    assert texts and all(re.match(r"FD\[\w+\] -?[\d.]+ \[-?[\d.]+, -?[\d.]+\].*n = [\d,]+ ", text) for text in texts)

@@ -24,7 +24,7 @@ FLOORS = {
             "training",
             "recipes experiments interop report pictures codelength app",
             "studies",
-            "model cli __main__",
+            "model api cli __main__",
         )
     )
     for room in rooms.split()

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.core.level import Level, index_in, like
+from sfumato.core.noise import Noise
 from sfumato.core.target import Target
 
 NULL = -1
@@ -75,12 +76,13 @@ class Sampler(Protocol):
         denoiser: Called once or more per step, at levels on or between those of the grid.
         x: Start, at level grid[0], shape (B, C, H, W).
         grid: Levels from noisy to clean, shape (N + 1,); the last is the clean level unless a sampler says otherwise.
-        noise: step index -> unit normal noise of x's shape; called only by stochastic steps.
+        noise: step index -> unit normal noise of x's shape; asked for only by steps that add noise, so that a
+            deterministic sampler needs none.
         label: int64 (B,) or None.
     """
 
     def __call__(
-        self, denoiser: Denoiser, x: Tensor, grid: Level, *, noise: Callable[[int], Tensor], label: Tensor | None = None
+        self, denoiser: Denoiser, x: Tensor, grid: Level, *, noise: Noise | None = None, label: Tensor | None = None
     ) -> Iterator[State]: ...
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.experiments.cost import Estimate
-from sfumato.experiments.study import Study
+from sfumato.experiments.study import Study, titled
 from sfumato.experiments.verdict import Verdict, verdicts
 from sfumato.experiments.work import Outcome
 from sfumato.metrics.score import Score, compare, find_metric
@@ -257,7 +257,7 @@ def markdown(
     if published and study.scale != "paper":
         published += "; of them only the order can be compared with ours"
     parts = [
-        f"# Study: {study.name.replace('-', ' ')}",
+        f"# Study: {titled(study.name.replace('-', ' '), study.scale)}",
         study.question,
         *([f"**Lossy data.** {LOSSY}"] if study.scale == "lossy" else []),
         f"- **Varies:** {study.varies}\n- **Held equal:** {study.equal}\n- **Training seeds:** {seeds}; "

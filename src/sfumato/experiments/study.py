@@ -34,6 +34,7 @@ if typing.TYPE_CHECKING:
     from sfumato.runs.run import Run
 
 Scale = Literal["tiny", "cpu", "lossy", "paper"]
+USUAL: Scale = "cpu"  # of the studies' pages; others are named with their scale
 SCALES: tuple[str, ...] = typing.get_args(Scale)
 Picture = typing.Union["Image.Image", "Figure"]
 Pictures = Callable[["Study", Sequence["Outcome"]], Mapping[str, Picture]]
@@ -42,6 +43,11 @@ Setting = TypeVar("Setting")
 
 class StudyError(ValueError):
     """A study that contradicts itself, or a size it does not have."""
+
+
+def titled(name: str, scale: str) -> str:
+    """Return the title of a study's results: its name, with its scale unless that is the usual one."""
+    return name if scale == USUAL else f"{name}, {scale}"
 
 
 @dataclass(frozen=True)

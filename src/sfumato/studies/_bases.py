@@ -1,9 +1,9 @@
 """What the studies are made of at each scale.
 
 tiny     digits, a network of 16 channels, 1,024 images seen: seconds, to see that a study runs
-cpu      Fashion-MNIST at 14x14 (or digits where a study says so), the recipes of the house for two cores with a
+cpu      Fashion-MNIST at 14x14 (or digits where a study says so), the package's recipes for two cores with a
          narrower network; studies that train one run or two train it for longer
-lossy    the same on cats and frogs of CIFAR-10 as JPEG files, at 16x16, for the studies that the course project
+lossy    the same on cats and frogs of CIFAR-10 as JPEG files, at 16x16, for the studies that the report
          did on them: its scores stand beside nothing but each other
 paper    the published configuration
 """
@@ -36,7 +36,7 @@ TINY = (
 
 
 def tiny(recipe: Recipe) -> Recipe:
-    """Return a digits recipe on the house's compact U-Net, trained for seconds."""
+    """Return a digits recipe on the compact U-Net, trained for seconds."""
     return override(recipe, TINY)
 
 
@@ -44,7 +44,7 @@ SMALL = (
     *("data.size=14", "network.patch=1", "network.width=32", "network.head_width=32"),
     *("train.images=30000", "train.log_every=1280", "train.sheet_every=100000000", "ema.power=0.10"),
     *("evaluate.extractor=fashion-mnist14",),
-)  # of the recipes of the house: a quarter of the pixels and of the weights
+)  # of the package's recipes: a quarter of the pixels and of the weights
 
 
 LONGER = ("train.images=120000",)
@@ -54,12 +54,12 @@ LONGER = ("train.images=120000",)
 ANCESTRAL = ("sample.sampler=ancestral", "sample.sampler.variance=small", "sample.sampler.clip=true")
 
 
-# colour, and no extractor of the house knows them: features of a network that was never trained
+# colour, and no extractor of the package knows them: features of a network that was never trained
 LOSSY = ("data.name=cifar10-jpeg75", "data.size=16", "data.classes=cat,frog", "evaluate.extractor=random")
 
 
 def small(recipe: Recipe, scale: str = "cpu") -> Recipe:
-    """Return a recipe of the house at 14x14, or of cats and frogs at 16x16, for a minute or two of one core.
+    """Return a recipe at 14x14, or of cats and frogs at 16x16, for a minute or two of one core.
 
     Arguments:
         recipe: On Fashion-MNIST.
@@ -71,7 +71,7 @@ def small(recipe: Recipe, scale: str = "cpu") -> Recipe:
 
 
 def longer(recipe: Recipe) -> Recipe:
-    """Return a recipe of the house at 14x14, trained four times as long: for studies that train one run or two."""
+    """Return a recipe at 14x14, trained four times as long: for studies that train one run or two."""
     return replace(override(small(recipe), LONGER), name=f"{small(recipe).name}-long")
 
 
@@ -132,7 +132,7 @@ def only(recipe: Recipe, classes: Sequence[str | int], labels: bool) -> Recipe:
 
 
 def cats(recipe: Recipe, scale: str) -> Recipe:
-    """Return a recipe for the cats alone at "lossy" scale, as the course project had it; else as it is."""
+    """Return a recipe for the cats alone at "lossy" scale, as the report had it; else as it is."""
     return only(recipe, ("cat",), False) if scale == "lossy" else recipe
 
 

@@ -1,10 +1,10 @@
 """Study: what does attention buy, and is it attention or the weights that come with it?
 
-Three networks: with attention; without it ("dropped", as the course project of the sources did, which leaves fewer
+Three networks: with attention; without it ("dropped", as that report did, which leaves fewer
 weights); and without it but wider, to as many weights as the first ("matched").
 
-Reference: a course project, "Effect of self-attention": FID on Fashion-MNIST 10.26 with, 14.74 without attention, with
-5.03 and 4.15 million weights.
+Reference: a student report on EDM, "Effect of self-attention": FID on Fashion-MNIST 10.26 with, 14.74 without
+attention, with 5.03 and 4.15 million weights.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SIZES = {"tiny": (200, (0,)), "cpu": (2000, (0, 1)), "paper": (50_000, (0,))}  #
 # scale -> option of the network and step by which weights are made up for, after the width
 FINE = {"tiny": ("embedding", 2), "cpu": ("embedding", 4), "paper": ("width", 1)}
 PAPER = {"attention": 10.26, "dropped": 14.74}
-SOURCE = "a course project"
+SOURCE = "a student report on EDM"
 
 
 def parameters(recipe: Recipe) -> int:
@@ -62,7 +62,7 @@ def attention(scale: str) -> Study:
     """Compare a network with attention, without it, and without it at equal size.
 
     Arguments:
-        scale: "tiny" (digits), "cpu" (Fashion-MNIST at 14x14) or "paper" (the course project's).
+        scale: "tiny" (digits), "cpu" (Fashion-MNIST at 14x14) or "paper" (the report's).
     """
     n, seeds = at(scale, SIZES)
     full = course_edm_fashion_mnist() if scale == "paper" else small_edm(scale)

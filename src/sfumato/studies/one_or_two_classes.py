@@ -1,12 +1,12 @@
 """Study: does a second class help the first?
 
 A model of one class alone against a conditional model of two, judged on that class; and the two classes without labels.
-The course project found its conditional cats better than its cats alone, but the two had seen different numbers of
+The report found its conditional cats better than its cats alone, but the two had seen different numbers of
 cats and taken different numbers of steps. Here every run takes the same number of gradient steps, so a conditional
 model has seen each class half as often.
 
-Reference: a course project, FID of 1,000 images of CIFAR-10: cats alone (cosine) 115.9, cats asked of cats and frogs
-102.9, frogs 70.5.
+Reference: a student report on cats of CIFAR-10, FID of 1,000 images: cats alone (cosine) 115.9, cats asked of cats and
+frogs 102.9, frogs 70.5.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SIZES = {
     "paper": (("cat", "frog"), 1000, (0,)),
 }
 PAPER = {"first: alone": 115.9, "first: asked of both": 102.9, "second: asked of both": 70.5}
-SOURCE = "a course project"
+SOURCE = "a student report on cats of CIFAR-10"
 
 
 def one_or_two_classes(scale: str) -> Study:

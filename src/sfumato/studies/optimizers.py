@@ -21,7 +21,7 @@ from sfumato.runs.recipe import Recipe, override
 from sfumato.studies._bases import lines_against, sheets_of, tiny
 
 SIZES = {"tiny": (100, (0,), 0.0), "cpu": (2000, (0,), 4.0)}  # images judged, training seeds, minutes (0: equal images)
-RATES = {"Muon": (0.02, (0.25, 0.5, 1, 2)), "AdamW": (0.001, (1, 2, 4))}  # rate of the house, multiples that are tried
+RATES = {"Muon": (0.02, (0.25, 0.5, 1, 2)), "AdamW": (0.001, (1, 2, 4))}  # the usual rate, multiples that are tried
 BATCHES = (32, 128)  # beside 64, at Muon's own rate
 OPTIONS = {
     "Muon": ("train.optimizer=muon", "train.optimizer.rest_lr=0.001"),

@@ -1,11 +1,11 @@
 """Study: linear against cosine, in networks of several sizes; and cosine as it is often written, clipped at 0.02.
 
-The cosine chain needs betas near 1 at its end. Clipped at 0.02, as in the code that the course project started from, it
+The cosine chain needs betas near 1 at its end. Clipped at 0.02, as in the code that the report started from, it
 is another chain: its betas are the linear chain's largest over the last third, and 6% of the signal's amplitude is left
 at the end where cosine leaves none. The comparison with the linear chain is confounded; all three are rows here.
 
-Reference: a course project, FID of 1,000 cats of CIFAR-10 (floor 49.84): three stages linear 118.5, cosine (clipped)
-115.9; two stages 100.1 and 97.3. iDDPM is the paper of the cosine chain: https://arxiv.org/abs/2102.09672
+Reference: a student report on cats of CIFAR-10, FID of 1,000 cats (floor 49.84): three stages linear 118.5, cosine
+(clipped) 115.9; two stages 100.1 and 97.3. iDDPM is the paper of the cosine chain: https://arxiv.org/abs/2102.09672
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PAPER = {
     "two stages, linear": 100.1,
     "two stages, cosine clipped at 0.02": 97.3,
 }
-SOURCE = "a course project"
+SOURCE = "a student report on cats of CIFAR-10"
 
 
 def networks(scale: str) -> dict[str, Recipe]:

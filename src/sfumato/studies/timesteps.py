@@ -4,8 +4,8 @@ T = 500, 1000 and 1500, the betas of the linear chain scaled by 1000 / T so that
 T = 500 with the betas of T = 1000, the mistake that leaves a tenth of the signal at the end. Each is sampled with the
 same number of steps, so the cost is equal, and at "paper" scale with all of its own.
 
-Reference: a course project: longer chains trained slower and "didn't appear to generate perceptibly higher quality
-images" (sheets, no scores). DDPM uses T = 1000: https://arxiv.org/abs/2006.11239
+Reference: a student report on cats of CIFAR-10: longer chains trained slower and "didn't appear to generate perceptibly
+higher quality images" (sheets, no scores). DDPM uses T = 1000: https://arxiv.org/abs/2006.11239
 """
 
 from __future__ import annotations
