@@ -93,7 +93,7 @@ def reencode(
     with torch.no_grad():
         latent = deque(encode(source.denoiser, images, source.grid, label=old), maxlen=1)[0].x
         denoiser = replacement(source.denoiser, keep, keep.apply(images))
-        last = deque(ddim(denoiser, latent, source.grid, noise=_no_noise, label=new), maxlen=1)[0].x
+        last = deque(ddim(denoiser, latent, source.grid, label=new), maxlen=1)[0].x
     return _restore_kept(keep, images, last)
 
 
@@ -129,7 +129,3 @@ def _kept(source: Diffusion, images: Tensor, mask: Tensor | None) -> Task:
 
 def _restore_kept(keep: Task, images: Tensor, edited: Tensor) -> Tensor:
     return edited if keep.blind else keep.seen(images) + (edited - keep.seen(edited))
-
-
-def _no_noise(step: int) -> Tensor:
-    raise ValueError("Deterministic DDIM draws no noise.")

@@ -20,7 +20,7 @@ from sfumato.core.denoiser import Counted, Denoiser, Sampler, State
 from sfumato.core.find import check_options, find
 from sfumato.core.images import NonFiniteError, finite
 from sfumato.core.level import Level, like
-from sfumato.core.noise import normal
+from sfumato.core.noise import drawn, normal
 from sfumato.core.task import Task, TaskError, check_pictures
 from sfumato.sources import Diffusion
 
@@ -219,14 +219,19 @@ def resampled(sampler: Sampler, times: int = 10, length: int = 1) -> Sampler:
         raise ValueError(f"Resampling needs times >= 1 and length >= 1; got {times} and {length}.")
 
     def walk(
-        denoiser: Denoiser, x: Tensor, grid: Level, *, noise: Callable[[int], Tensor], label: Tensor | None = None
+        denoiser: Denoiser,
+        x: Tensor,
+        grid: Level,
+        *,
+        noise: Callable[[int], Tensor] | None = None,
+        label: Tensor | None = None,
     ) -> Iterator[State]:
         asked = 0
         for start in range(0, len(grid) - 1, length):
             stretch = grid[start : start + length + 1]
             for again in range(times):
                 if again:
-                    x = _up(x, stretch[-1], stretch[0], noise(asked))
+                    x = _up(x, stretch[-1], stretch[0], drawn(noise, asked))
                     asked += 1
                 for state in sampler(denoiser, x, stretch, noise=partial(_later, noise, asked), label=label):
                     x = state.x
@@ -236,8 +241,8 @@ def resampled(sampler: Sampler, times: int = 10, length: int = 1) -> Sampler:
     return walk
 
 
-def _later(noise: Callable[[int], Tensor], first: int, step: int) -> Tensor:
-    return noise(first + step)
+def _later(noise: Callable[[int], Tensor] | None, first: int, step: int) -> Tensor:
+    return drawn(noise, first + step)
 
 
 def _up(x: Tensor, s: Level, t: Level, z: Tensor) -> Tensor:

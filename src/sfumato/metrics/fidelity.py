@@ -17,6 +17,8 @@ import importlib.util
 import numpy as np
 from torch import Tensor
 
+from sfumato.core.optional import optional
+
 RANGE = 2.0  # of pixels in [-1, 1]
 WINDOW = 7  # the least height and width that SSIM takes
 MOST = 100.0  # dB of equal pictures, whose PSNR is infinite
@@ -45,8 +47,7 @@ def ssim(images: Tensor, truth: Tensor) -> np.ndarray:
         images: Float in [-1, 1], shape (B, C, H, W); values outside are clipped.
         truth: The same shape.
     """
-    from skimage.metrics import structural_similarity
-
+    structural_similarity = optional("skimage.metrics", "restore", "SSIM", ValueError).structural_similarity
     if min(truth.shape[-2:]) < WINDOW:
         return np.full(len(truth), np.nan)
     pairs = zip(images.clamp(-1, 1).double().numpy(), truth.double().numpy())
