@@ -39,8 +39,9 @@ from sfumato.networks._count import cost
 from sfumato.processes.machine import describe, keep_freed_memory
 from sfumato.recipes.digits_families import ddpm_digits
 from sfumato.recipes.fashion_mnist import edm_fashion_mnist_cpu
-from sfumato.runs.assemble import build_denoiser, build_network
-from sfumato.runs.recipe import Recipe, Shape, override
+from sfumato.runs.override import override
+from sfumato.runs.plan import plan
+from sfumato.runs.recipe import Recipe, Shape
 from sfumato.runs.run import Run
 
 Pass = Callable[[], object]
@@ -256,8 +257,8 @@ def walks(batch: int, rounds: int) -> list[dict[str, Any]]:
     labels, found = torch.arange(batch) % 10, []
     for name, (which, fields) in WALKS.items():
         recipe = override(recipes[which], fields)
-        network = build_network(recipe).eval().requires_grad_(False)
-        counted = Counted(build_denoiser(recipe, Free()))
+        network = plan(recipe).build_network().eval().requires_grad_(False)
+        counted = Counted(plan(recipe).model(Free()))
         source = Run(Path(), recipe, {}).diffusion(denoiser=counted)
         source.floats(range(batch), labels)
         calls, rows = counted.nfe, counted.rows // counted.nfe

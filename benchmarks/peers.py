@@ -37,8 +37,8 @@ from sfumato.core.level import Level
 from sfumato.processes.machine import describe, keep_freed_memory
 from sfumato.recipes.fashion_mnist import edm_fashion_mnist_cpu
 from sfumato.runs import checkpoint
-from sfumato.runs.assemble import build_denoiser
-from sfumato.runs.recipe import override
+from sfumato.runs.override import override
+from sfumato.runs.plan import plan
 from sfumato.runs.run import resolve
 from sfumato.samplers.euler import euler
 from sfumato.training.trainer import Trainer
@@ -74,8 +74,8 @@ def sfumato(batch: int, changes: Sequence[str]) -> Peer:
 
     data = _images()
     recipe = resolve(override(edm_fashion_mnist_cpu(), [f"train.batch={batch}", *changes]), data)
-    trainer = Trainer(recipe, data, torch.device("cpu"))
-    denoiser = build_denoiser(recipe, trainer.network)
+    trainer = Trainer(plan(recipe), data, torch.device("cpu"))
+    denoiser = plan(recipe).model(trainer.network)
     sigmas = torch.cat((torch.linspace(80, 0.1, STEPS, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)))
     grid, x = Level(torch.ones_like(sigmas), sigmas), torch.randn(batch, 1, SIDE, SIDE)
 
@@ -230,7 +230,7 @@ def checkpoint_seconds() -> float:
     from training_speed import _images
 
     data = _images()
-    trainer = Trainer(resolve(edm_fashion_mnist_cpu(), data), data, torch.device("cpu"))
+    trainer = Trainer(plan(resolve(edm_fashion_mnist_cpu(), data)), data, torch.device("cpu"))
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         checkpoint.save(Path(folder), 1, trainer.tensors(), {})

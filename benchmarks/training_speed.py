@@ -30,8 +30,9 @@ from sfumato.data.dataset import Dataset
 from sfumato.networks import _fused
 from sfumato.processes.machine import describe, keep_freed_memory
 from sfumato.recipes.fashion_mnist import edm_fashion_mnist_cpu
-from sfumato.runs.assemble import build_network
-from sfumato.runs.recipe import Recipe, override
+from sfumato.runs.override import override
+from sfumato.runs.plan import plan
+from sfumato.runs.recipe import Recipe
 from sfumato.runs.run import resolve
 from sfumato.training.optim import muon
 from sfumato.training.trainer import Trainer
@@ -39,7 +40,7 @@ from sfumato.training.trainer import Trainer
 
 def toolkit(recipe: Recipe, data: Dataset, channels_last: bool) -> Callable[[], None]:
     """Return one step of the toolkit's loop."""
-    trainer = Trainer(recipe, data, torch.device("cpu"))
+    trainer = Trainer(plan(recipe), data, torch.device("cpu"))
     if not channels_last:
         trainer.network.to(memory_format=torch.contiguous_format)
 
@@ -64,7 +65,7 @@ def unfused(step: Callable[[], None]) -> Callable[[], None]:
 
 def bare(recipe: Recipe, data: Dataset) -> Callable[[], None]:
     """Return one step of a plain loop with the same arithmetic."""
-    network = build_network(recipe)
+    network = plan(recipe).build_network()
     optimizers = muon(network)
     averages = [{k: v.clone() for k, v in network.state_dict().items()} for _ in recipe.ema.power]
     batch, sd = recipe.train.batch, recipe.sigma_data or 0.5

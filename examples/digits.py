@@ -2,7 +2,7 @@
 
 import sfumato
 from sfumato.recipes.digits import edm_digits
-from sfumato.runs.recipe import override
+from sfumato.runs.override import override
 from sfumato.training.loop import train
 
 OUT = "runs/examples/digits"

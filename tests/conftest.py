@@ -11,7 +11,8 @@ import pytest
 from tests.browser import CHROMIUM, Browser
 
 from sfumato.recipes.digits import edm_digits
-from sfumato.runs.recipe import Recipe, override
+from sfumato.runs.override import override
+from sfumato.runs.recipe import Recipe
 
 TINY = (
     "data.first=96",

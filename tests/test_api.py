@@ -15,7 +15,7 @@ from tests.conftest import TINY
 
 import sfumato as sf
 from sfumato.core.find import UnknownNameError, entries
-from sfumato.evaluation.two_sets import compare_sides, open_side
+from sfumato.evaluation.two_sets import compare_sets, open_set
 from sfumato.runs.recipe import Recipe, RecipeError
 
 
@@ -66,7 +66,7 @@ def test_fd_is_that_of_the_command(tmp_path: Path) -> None:
         np.save(tmp_path / f"{name}.npy", part.numpy())
     a, b = tmp_path / "a.npy", tmp_path / "b.npy"
     found = sf.fd(a, b, extract="pixels")
-    wanted = compare_sides(open_side(str(a)), open_side(str(b)), extract="pixels", quiet=True)
+    wanted = compare_sets(open_set(str(a)), open_set(str(b)), extract="pixels", quiet=True)
     assert [s.value for s in found.scores] == [s.value for s in wanted.scores] and found.plain == wanted.plain
 
 

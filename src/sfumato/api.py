@@ -15,9 +15,10 @@ from typing import Any
 
 from sfumato.core.find import entries, find
 from sfumato.evaluation import Result
-from sfumato.evaluation.two_sets import Found, compare_sides, open_side
+from sfumato.evaluation.two_sets import Found, compare_sets, open_set
 from sfumato.model import Model, load, on_device
-from sfumato.runs.recipe import Recipe, override
+from sfumato.runs.override import override
+from sfumato.runs.recipe import Recipe
 from sfumato.training import loop
 
 
@@ -110,8 +111,8 @@ def fd(
         DataError: If a set does not exist, is damaged, or holds too few images.
         SelfComparisonError: If more than 1% of A's images are in B.
     """
-    sides = open_side(str(a), root), open_side(str(b), root)
-    return compare_sides(*sides, extract=extract, options=options, metrics=metrics, quiet=quiet)
+    sets = open_set(str(a), root), open_set(str(b), root)
+    return compare_sets(*sets, extract=extract, options=options, metrics=metrics, quiet=quiet)
 
 
 def list_parts(axis: str) -> list[str]:

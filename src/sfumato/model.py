@@ -38,7 +38,8 @@ from sfumato.processes.machine import default_device
 from sfumato.report import strip as walks
 from sfumato.report.sheet import sheet
 from sfumato.restoration import Restored, measured, method_of, restore
-from sfumato.runs.recipe import RecipeError, override, part
+from sfumato.runs.override import override
+from sfumato.runs.recipe import RecipeError, part
 from sfumato.runs.run import Run
 
 COLUMNS = 8

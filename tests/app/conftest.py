@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from sfumato.runs.recipe import Recipe, override
+from sfumato.runs.override import override
+from sfumato.runs.recipe import Recipe
 from sfumato.training import loop
 
 pytest.importorskip("starlette", reason="the playground needs its extra: pip install 'sfumato[app]'")

@@ -23,7 +23,8 @@ from sfumato.app._request import Limits
 from sfumato.cli import main
 from sfumato.core.find import entries
 from sfumato.report.signature import read
-from sfumato.runs.recipe import Recipe, override
+from sfumato.runs.override import override
+from sfumato.runs.recipe import Recipe
 from sfumato.training.loop import train
 
 

@@ -7,7 +7,8 @@ import pytest
 from sfumato.cli._arguments import arrange, class_list, find_recipe, labels_of, resettle, seed_list
 from sfumato.cli._main import commands
 from sfumato.core.find import OptionError, UnknownNameError
-from sfumato.runs.recipe import RecipeError, override
+from sfumato.runs.override import override
+from sfumato.runs.recipe import RecipeError
 
 TRAIN = commands()["train"]
 

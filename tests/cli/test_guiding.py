@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from sfumato.runs.guided import guidance_of, guide, weak_of, words
-from sfumato.runs.recipe import Recipe, RecipeError, Sample, override
+from sfumato.runs.override import override
+from sfumato.runs.recipe import Recipe, RecipeError, Sample
 from sfumato.runs.run import Run
 
 LABEL = torch.tensor([3, 0, 7])
@@ -37,7 +38,7 @@ def test_forms_compose_as_their_formulas_say(run: Run) -> None:
     fields = ["guidance=3", "guidance_ramp=linear", "autoguidance=@raw", "autoguidance_weight=2", "threshold=static"]
     chosen = run.with_recipe(override(run.recipe, [f"sample.{field}" for field in fields]))
     strong, weak = run.denoiser(), run.denoiser("raw")
-    guided, _ = guide(chosen.recipe, strong, weak=chosen.weak())
+    guided, _ = guide(chosen.plan, strong, weak=chosen.weak())
     level = chosen.source().grid[1]
     x = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * float(level.sigma)
 
@@ -103,7 +104,7 @@ def test_a_smaller_run_guides_a_larger_one(labelled: Path, tmp_path: Path, cli, 
         (["--autoguidance", "a@b@c"], "RUN@STEP@AVERAGE"),
         (["--guidance-by-class", "1,2"], "one weight per class, 10 for this model; got 2"),
         (["--guidance-by-class", "1,1,1,1,1,1,1,1,1,2", "--guidance", "2"], "would not be used"),
-        (["--guidance-ramp", "linear"], "guidance=1 is none"),
+        (["--guidance-ramp", "linear"], "reads sample.guidance_ramp"),
         (["--guidance", "2", "--guidance-ramp", "steep"], "must be constant, linear or cosine"),
         (["--threshold", "soft"], "must be none, static or dynamic"),
         (["--threshold", "dynamic", "--threshold-quantile", "1"], "lies in (0, 1)"),
@@ -223,8 +224,8 @@ def test_a_form_from_outside_takes_its_place_in_the_list(run: Run, forms: None) 
     assert [form.name for form in guidance_of(chosen.recipe.sample)] == ["cfg", "forms:sharpen", "threshold"]
     assert Recipe.from_json(chosen.recipe.to_json()) == chosen.recipe
     strong = run.denoiser()
-    guided, _ = guide(chosen.recipe, strong)
-    plain, _ = guide(made(run, "guidance=3")[1].recipe, strong)
+    guided, _ = guide(chosen.plan, strong)
+    plain, _ = guide(made(run, "guidance=3")[1].plan, strong)
     level = chosen.source().grid[1]
     x = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * float(level.sigma)
     assert torch.equal(guided(x, level, LABEL).x0, (0.5 * plain(x, level, LABEL).x0).clamp(-1, 1))

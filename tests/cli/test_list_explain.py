@@ -12,11 +12,13 @@ import pytest
 import torch
 
 from sfumato.cli._design import AXES, distance, measured, neighbours
-from sfumato.cli.explain import cost_report, sampling_cost
+from sfumato.cli.explain import cost_report
 from sfumato.core.axes import AXES as DESIGN
 from sfumato.core.find import entries, find, summary
-from sfumato.runs.assemble import build_network, trains
-from sfumato.runs.recipe import Recipe, override
+from sfumato.runs.costs import sampling_cost
+from sfumato.runs.override import override
+from sfumato.runs.plan import plan
+from sfumato.runs.recipe import Recipe
 from sfumato.runs.run import load_data, resolve
 
 
@@ -59,7 +61,7 @@ def test_explain_shows_the_docstring_every_axis_the_cost_and_every_field(cli) ->
     assert said.code == 0, said.err
     recipe = override(find("recipe", "edm-digits")(), ["train.batch=32", "sample.guidance=2"])
     resolved = resolve(recipe, load_data(recipe, "train"))
-    parameters = sum(p.numel() for p in build_network(resolved).parameters())
+    parameters = sum(p.numel() for p in plan(resolved).build_network().parameters())
     assert f"parameters {parameters:,}" in said.out
     assert (find("recipe", "edm-digits").__doc__ or "").strip().splitlines()[0] in said.out
     for axis in AXES:
@@ -82,7 +84,7 @@ def test_explain_shows_the_docstring_every_axis_the_cost_and_every_field(cli) ->
 )
 def test_sampling_cost_counts_network_calls_per_image(fields: list[str], steps: int, calls: int) -> None:
     recipe: Recipe = override(find("recipe", "edm-digits")(), fields)
-    assert sampling_cost(resolve(recipe, load_data(recipe, "train"))) == (steps, calls)
+    assert sampling_cost(plan(resolve(recipe, load_data(recipe, "train")))) == (steps, calls)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +97,7 @@ def test_a_recipe_is_counted_without_its_data_or_says_why_not(name: str, tmp_pat
         assert "not counted" in text
     else:
         assert "GMAC" in text
-        assert ("sampling" in text) == (trains(recipe) == "denoiser")
+        assert ("sampling" in text) == (plan(recipe).kind.name == "denoiser")
 
 
 def test_recipes_side_by_side_mark_exactly_the_axes_that_differ(cli) -> None:
@@ -140,6 +142,14 @@ def test_runs_are_read_from_their_small_files(labelled: Path, tmp_path: Path, cl
         os.utime(file, (time.time() - age,) * 2)
     line = next(line for line in cli("runs", tmp_path).out.splitlines() if "deep" in line)
     assert line.split()[1:8] == ["edm-digits", "128", "128", "0.25", "FD[pixels]", "2.5", line.split()[7]]
+    newest = run / "results" / "accuracy.json"
+    newest.write_text(json.dumps({"run": "run", "scores": []}))  # a result without scores hides none
+    line = next(line for line in cli("runs", tmp_path).out.splitlines() if "deep" in line)
+    assert "FD[pixels] 2.5" in line
+    scored = {"name": "FD[pixels]", "value": 2.5, "interval": [2.4, 2.6]}
+    newest.write_text(json.dumps({"run": "run", "scores": [scored]}))
+    line = next(line for line in cli("runs", tmp_path).out.splitlines() if "deep" in line)
+    assert "FD[pixels] 2.50 [2.40, 2.60]" in line
     (tmp_path / "none").mkdir()
     assert "No runs below" in cli("runs", tmp_path / "none").out
 

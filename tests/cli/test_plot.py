@@ -12,7 +12,8 @@ from PIL import Image
 from sfumato.cli.plot import AXES, column
 from sfumato.core.find import entries
 from sfumato.report.save import description
-from sfumato.runs.assemble import build_grid, make
+from sfumato.runs.assemble import make
+from sfumato.runs.plan import plan
 
 
 @pytest.mark.parametrize("room", AXES)
@@ -36,12 +37,12 @@ def test_options_belong_to_the_name_before_them(tmp_path: Path, cli) -> None:
 
 
 def test_a_grid_is_made_from_the_schedule_that_is_named() -> None:
-    plain = build_grid(column("grids", "full", []))
-    own = build_grid(column("grids", "full", ["schedule=cosine", "schedule.steps=40"]))
-    given = build_grid(column("grids", "full", ["schedule.steps=40"], schedule="cosine"))
+    plain = plan(column("grids", "full", [])).grid
+    own = plan(column("grids", "full", ["schedule=cosine", "schedule.steps=40"])).grid
+    given = plan(column("grids", "full", ["schedule.steps=40"], schedule="cosine")).grid
     assert len(plain) == 1001 and len(own) == 41
     assert bool((own.sigma == given.sigma).all())
-    assert len(build_grid(column("grids", "respaced", ["spec=ddim20"]))) == 21
+    assert len(plan(column("grids", "respaced", ["spec=ddim20"])).grid) == 21
 
 
 def test_a_recipe_stands_for_its_own_choice() -> None:

@@ -77,6 +77,18 @@ def test_held_out_images_are_scored(labelled: Path, tmp_path: Path, cli) -> None
         value, low, high = json.loads((tmp_path / "restored.json").read_text())["scores"][name]
         assert low < value < high
     assert not list(tmp_path.glob("*sample*"))
+    assert "No distance of the whole set: FD needs at least 40 images" in said.out
+
+
+def test_a_restored_set_has_a_distance_with_interval_and_floor(labelled: Path, tmp_path: Path, cli) -> None:
+    """Against the test images that were not restored; the floor is the originals' own distance."""
+    said = cli("restore", labelled, "task=inpaint", "grid.steps=2", "--score", 60, "--method", "ddnm", "--samples", 1,
+               "--out", tmp_path)  # fmt: skip
+    assert said.code == 0, said.err
+    score = json.loads((tmp_path / "restored.json").read_text())["distance"]
+    assert score["n"] == 60 and score["m"] == 300 and "FD[" in said.out and "originals" in said.out
+    assert score["interval"][0] < score["value"] < score["interval"][1] and score["floor"]["n"] == 60
+    assert score["value"] > score["floor"]["value"]  # of a network that has learned nothing
 
 
 def test_a_measurement_is_restored_without_its_original(labelled: Path, picture: Path, tmp_path: Path, cli) -> None:

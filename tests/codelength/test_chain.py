@@ -9,8 +9,9 @@ from sfumato.codelength import chain as room
 from sfumato.codelength.chain import chain_of, continuous, own_gauge, span
 from sfumato.core.find import find
 from sfumato.data import load
-from sfumato.runs.assemble import build_denoiser, build_network, context_of
-from sfumato.runs.recipe import Recipe, RecipeError, override
+from sfumato.runs.override import override
+from sfumato.runs.plan import Plan, plan
+from sfumato.runs.recipe import Recipe, RecipeError
 from sfumato.runs.run import resolve
 
 
@@ -32,30 +33,43 @@ def resolved(name: str, *fields: str) -> Recipe:
 def test_every_family_has_a_chain_at_its_own_scale(recipe: str, gauge: str, steps: int, variance: str) -> None:
     own = resolved(recipe)
     if own.c_in == "one":
-        assert own_gauge(own).name == gauge
-    chain = chain_of(own)
+        assert own_gauge(plan(own)).name == gauge
+    chain = chain_of(plan(own))
     assert len(chain.grid) == steps + 1 and chain.variance == variance
     assert float(chain.grid.sigma[-1]) == 0 and bool((chain.grid.nsr.diff() < 0).all())
-    path = own_gauge(own)
+    path = own_gauge(plan(own))
     torch.testing.assert_close(path.where(chain.grid[:-1])[0], torch.ones(steps, dtype=torch.float64))
-    low, high = span(own)
+    low, high = span(plan(own))
     assert low * (1 - 1e-9) <= float(chain.grid.nsr[-2]) and float(chain.grid.nsr[0]) <= high * (1 + 1e-9)
 
 
 def test_a_chosen_chain_is_even_in_log_snr_and_says_so() -> None:
-    chain = chain_of(resolved("flow-digits"), steps=30, near=0.05)
+    chain = chain_of(plan(resolved("flow-digits")), steps=30, near=0.05)
     steps = chain.grid.log_snr[:-1].diff()
     torch.testing.assert_close(steps, steps[0].expand(29))
     assert float(chain.grid.nsr[-2]) == pytest.approx(0.05)
     assert "30 levels chosen" in chain.words and "0.05" in chain.words and "flow scale" in chain.words
-    assert float(chain_of(resolved("flow-digits")).grid.nsr[-2]) == pytest.approx(room.NEAREST)
+    own = plan(resolved("vp-digits"))
+    assert float(chain_of(own).grid.nsr[-2]) == pytest.approx(max(room.NEAREST, span(own)[0]))
+
+
+@pytest.mark.parametrize("name", ["edm-digits", "flow-digits"])
+def test_a_chain_stays_within_the_levels_of_training(name: str) -> None:
+    """Where nothing reads the schedule, its ends mean nothing: the draw says which levels were trained."""
+    own = plan(resolved(name, "train.images=10_000"))
+    assert "schedule" not in own.reads
+    drawn = own.draw((torch.arange(10_000, dtype=torch.float64) + 0.5) / 10_000).nsr
+    low, high = span(own)
+    assert float(drawn.min()) <= low < high <= float(drawn.max())
+    nsr = chain_of(own).grid.nsr[:-1]
+    assert float(drawn.min()) <= float(nsr.min()) and float(nsr.max()) <= float(drawn.max())
 
 
 def test_a_table_is_its_own_chain() -> None:
     own = resolved("ddpm-digits")
-    table = context_of(own)["table"]
-    assert torch.equal(chain_of(own).grid.sigma, table.sigma.flip(0))
-    few = chain_of(own, steps=25)
+    table = plan(own).table
+    assert torch.equal(chain_of(plan(own)).grid.sigma, table.sigma.flip(0))
+    few = chain_of(plan(own), steps=25)
     assert 18 <= len(few.grid) - 1 <= 25 and bool(torch.isin(few.grid.sigma, table.sigma).all())
     assert few.words == f"{len(few.grid) - 1} (even in log-SNR) of the 1000 levels of its table"
     steps = few.grid.log_snr[:-1].diff()
@@ -76,22 +90,23 @@ def test_a_table_is_its_own_chain() -> None:
 )
 def test_what_does_not_fit_is_refused(recipe: str, options: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        chain_of(resolved(recipe), **options)
+        chain_of(plan(resolved(recipe)), **options)
 
 
 def test_a_scale_on_no_path_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     own = resolved("flow-digits")
-    schedule = context_of(own)["schedule"]
-    monkeypatch.setattr(room, "context_of", lambda recipe: {"schedule": lambda t: schedule(t).scaled(2.0)})
+    made = plan(own)
+    trained = plan(own).trained_levels(torch.linspace(0.1, 0.9, 9, dtype=torch.float64))
+    monkeypatch.setattr(Plan, "trained_levels", lambda self, quantiles: trained.scaled(2.0))
     with pytest.raises(RecipeError, match="neither on alpha = 1"):
-        own_gauge(own)
+        own_gauge(made)
 
 
 def test_between_the_levels_of_a_table_the_number_is_interpolated() -> None:
     own = resolved("ddpm-digits")
-    discrete = build_denoiser(own, build_network(own))
+    discrete = plan(own).model(plan(own).build_network())
     everywhere = continuous(discrete)
-    table = context_of(own)["table"]
+    table = plan(own).table
     at = table[torch.tensor([1, 400, 1000])]
     torch.testing.assert_close(everywhere.c_noise(at), discrete.c_noise(at).double())
     between = torch.linspace(0.02, 1.4, 50, dtype=torch.float64)
@@ -102,5 +117,5 @@ def test_between_the_levels_of_a_table_the_number_is_interpolated() -> None:
         torch.testing.assert_close(everywhere(x, at).x0, discrete(x, at).x0)
     with pytest.raises(ValueError, match="discrete levels"):
         discrete(x[:1], table.__class__(between[9].cos(), between[9].sin()))
-    continuous_run = build_denoiser(resolved("edm-digits"), torch.nn.Identity())
+    continuous_run = plan(resolved("edm-digits")).model(torch.nn.Identity())
     assert continuous(continuous_run) is continuous_run

@@ -14,7 +14,7 @@ from sfumato.data.gathering import Shape
 from sfumato.data.sources import listing_of
 from sfumato.data.streaming import Stream, StreamLoader, streamed, too_large
 from sfumato.recipes.digits import edm_digits
-from sfumato.runs.recipe import override
+from sfumato.runs.override import override
 from sfumato.runs.run import Run, training_data
 from sfumato.training.loop import train
 

@@ -12,7 +12,7 @@ from sfumato.experiments import jobs, work
 from sfumato.experiments.jobs import cluster, options_of, processes, share, units
 from sfumato.experiments.study import Row, Study, StudyError, find_study
 from sfumato.experiments.work import Place, carry_out
-from sfumato.runs.recipe import override
+from sfumato.runs.override import override
 from sfumato.studies._bases import edm
 
 

@@ -9,7 +9,8 @@ import pytest
 from sfumato.core.find import UnknownNameError
 from sfumato.experiments import study
 from sfumato.experiments.study import Ordering, Row, Study, StudyError, find_study, studies
-from sfumato.runs.recipe import Recipe, override
+from sfumato.runs.override import override
+from sfumato.runs.recipe import Recipe
 from sfumato.studies.eta import KINDS, PUBLISHED
 from sfumato.studies.families import rivals
 

@@ -15,10 +15,13 @@ from sfumato import evaluation
 from sfumato.cli import main
 from sfumato.core.images import NonFiniteError
 from sfumato.experiments import pages, work
-from sfumato.experiments.cost import Estimate, calls, estimate
+from sfumato.experiments.cost import Estimate, estimate
 from sfumato.experiments.study import Ordering, Row, Study, find_study, studies
 from sfumato.experiments.work import Outcome, carry_out
-from sfumato.runs.recipe import Recipe, Shape, override
+from sfumato.runs.costs import sampling_cost
+from sfumato.runs.override import override
+from sfumato.runs.plan import plan
+from sfumato.runs.recipe import Recipe, Shape
 from sfumato.studies.samplers import longest
 from sfumato.training.guard import Diverged
 
@@ -60,6 +63,10 @@ def done(study: Study, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamesp
 def resolved(recipe: Recipe, *settings: str) -> Recipe:
     known = replace(recipe, shape=Shape(1, 8, 8, tuple("0123456789")), sigma_data=0.5)
     return override(known, settings)
+
+
+def calls(recipe: Recipe) -> int:
+    return sampling_cost(plan(recipe))[1]
 
 
 def test_calls_are_counted_as_the_network_is_asked(recipe: Recipe) -> None:

@@ -16,7 +16,7 @@ import torch
 from tests.faults.test_killed_training import start, wait_for
 
 from sfumato.runs import checkpoint
-from sfumato.runs.recipe import override
+from sfumato.runs.override import override
 from sfumato.training.loop import train
 
 

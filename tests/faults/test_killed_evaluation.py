@@ -10,7 +10,7 @@ import sys
 import time
 
 from sfumato.cli import main
-from sfumato.runs.recipe import override
+from sfumato.runs.override import override
 from sfumato.training.loop import train
 
 COUNT = 80

@@ -11,7 +11,7 @@ import time
 from PIL import Image
 
 from sfumato.cli import main
-from sfumato.runs.recipe import override
+from sfumato.runs.override import override
 from sfumato.training.loop import train
 
 COUNT = 100

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from sfumato.runs import checkpoint
-from sfumato.runs.recipe import override
+from sfumato.runs.override import override
 from sfumato.training.loop import train
 
 SCRIPT = """

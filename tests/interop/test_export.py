@@ -22,9 +22,10 @@ from sfumato.interop.exporting import export_run
 from sfumato.interop.importing import import_run
 from sfumato.interop.tensors import ForeignError
 from sfumato.recipes.digits_families import ddpm_digits
-from sfumato.runs.assemble import build_network
 from sfumato.runs.checkpoint import replace_json, save
-from sfumato.runs.recipe import Ema, Recipe, Shape, override
+from sfumato.runs.override import override
+from sfumato.runs.plan import plan
+from sfumato.runs.recipe import Ema, Recipe, Shape
 from sfumato.runs.run import Run
 
 SEEDS = list(range(4))
@@ -49,7 +50,7 @@ ADM = ("network=adm", "network.width=32", "network.mult=1,2", "network.blocks=1"
 def run_of(recipe: Recipe, folder: Path, seed: int = 3) -> Run:
     """Write a run whose network has every layer away from zero."""
     recipe = replace(recipe, shape=recipe.shape or Shape(1, 8, 8, ()), sigma_data=0.5)
-    network = build_network(recipe)
+    network = plan(recipe).build_network()
     g = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in network.parameters():

@@ -32,7 +32,9 @@ from sfumato.objectives._noising import Noising
 from sfumato.recipes.digits import edm_digits
 from sfumato.runs import checkpoint
 from sfumato.runs.check import check
-from sfumato.runs.recipe import RecipeError, override
+from sfumato.runs.override import override
+from sfumato.runs.plan import plan
+from sfumato.runs.recipe import RecipeError
 from sfumato.runs.run import load_data, resolve
 from sfumato.samplers.ancestral import ancestral
 from sfumato.sources import Diffusion
@@ -259,7 +261,7 @@ def test_generator_told_of_a_schedule_it_does_not_have():
 
     recipe = dcgan_digits()
     with pytest.raises(RecipeError, match="schedule speaks of noise levels"):
-        check(resolve(override(recipe, ["schedule=cosine"]), load_data(recipe, "train")))
+        check(plan(resolve(override(recipe, ["schedule=cosine"]), load_data(recipe, "train"))))
 
 
 def test_two_recipes_under_one_name_in_a_study():

@@ -19,7 +19,9 @@ from sfumato.objectives.distill import distill, two_steps
 from sfumato.recipes.digits import edm_digits
 from sfumato.recipes.digits_families import distill_digits, ect_digits
 from sfumato.runs.check import check
-from sfumato.runs.recipe import RecipeError, Shape, override
+from sfumato.runs.override import override
+from sfumato.runs.plan import plan
+from sfumato.runs.recipe import RecipeError, Shape
 from sfumato.samplers.ddim import ddim
 from sfumato.training.loop import train
 from sfumato.training.rates import stages
@@ -130,9 +132,9 @@ def test_a_rate_falls_to_zero_in_every_stage() -> None:
 def test_what_a_few_step_recipe_lacks_is_said_before_any_work(tmp_path) -> None:
     digits = {"shape": Shape(1, 8, 8, tuple("0123456789")), "sigma_data": 0.5}
     with pytest.raises(RecipeError, match="train.start names none"):
-        check(override(replace(distill_digits(), **digits), ["train.start=none"]))
+        check(plan(override(replace(distill_digits(), **digits), ["train.start=none"])))
     with pytest.raises(RecipeError, match="leaves it open"):
-        check(override(replace(ect_digits(), **digits), ["train.minutes=1"]))
+        check(plan(override(replace(ect_digits(), **digits), ["train.minutes=1"])))
     with pytest.raises(RecipeError, match="is not a run"):
         train(override(ect_digits(), ["train.start=nowhere"]), tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()

@@ -17,7 +17,7 @@ from sfumato.core.target import edm, eps
 from sfumato.draws import lognormal, uniform
 from sfumato.objectives._noising import Noising, assign
 from sfumato.objectives.denoising import denoising
-from sfumato.runs.assemble import MODELS
+from sfumato.runs.kinds import KINDS
 from sfumato.training.trainers import TRAINERS
 
 
@@ -38,7 +38,7 @@ def test_every_objective_says_what_it_trains(name):
     """An objective names a kind of model that assembly can build and a trainer trains, and takes what it is passed."""
     entry = entries("objective")[name]
     kind = sys.modules[entry.__module__].TRAINS
-    assert kind in MODELS and kind in TRAINERS
+    assert kind in KINDS and kind in TRAINERS
     asked = set(inspect.signature(entry).parameters)
     # distillation visits the student's own times, and a generator none
     assert {"seed"} <= asked and (kind == "generator" or "batch" in asked and asked & {"draw", "schedule"})

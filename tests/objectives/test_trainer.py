@@ -10,7 +10,8 @@ import torch
 from sfumato.core.level import Level
 from sfumato.data.augment import edm_augment
 from sfumato.draws import Importance
-from sfumato.runs.recipe import override
+from sfumato.runs.override import override
+from sfumato.runs.plan import plan
 from sfumato.runs.run import load_data, resolve
 from sfumato.training.loop import train
 from sfumato.training.trainer import Memory, Trainer
@@ -31,7 +32,7 @@ ROWS = {"importance": IMPORTANCE, "augmented": SONGUNET, "uncertainty": UNCERTAI
 
 def trainer_of(recipe):
     data = load_data(recipe, "train")
-    return Trainer(resolve(recipe, data), data, CPU)
+    return Trainer(plan(resolve(recipe, data)), data, CPU)
 
 
 @pytest.mark.parametrize("row", ROWS)

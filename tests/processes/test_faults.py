@@ -13,7 +13,8 @@ from tests.processes.processes import codes, start, until
 from sfumato.processes import heartbeat
 from sfumato.processes.heartbeat import LOST_EXIT
 from sfumato.runs import checkpoint
-from sfumato.runs.recipe import Recipe, override
+from sfumato.runs.override import override
+from sfumato.runs.recipe import Recipe
 from sfumato.runs.run import Run
 from sfumato.training.loop import train
 

@@ -17,7 +17,7 @@ from sfumato.evaluation import evaluate
 from sfumato.processes.dealing import images_of_all
 from sfumato.processes.ranks import join
 from sfumato.report import seed_folder
-from sfumato.runs.recipe import override
+from sfumato.runs.override import override
 from sfumato.runs.run import Run
 from sfumato.sources import balanced_labels
 from sfumato.training.loop import train

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sfumato.processes.ranks import LaunchError, Ranks, join
-from sfumato.runs.recipe import override
+from sfumato.runs.override import override
 from sfumato.training.replicas import check_shared
 
 

@@ -9,7 +9,8 @@ import torch
 from tests.processes.processes import codes, start
 
 from sfumato.runs import checkpoint
-from sfumato.runs.recipe import Recipe, override
+from sfumato.runs.override import override
+from sfumato.runs.recipe import Recipe
 from sfumato.training.loop import train
 from sfumato.training.trainer import Trainer
 

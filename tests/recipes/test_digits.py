@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from sfumato.core.find import entries
-from sfumato.runs.assemble import build_network, trains
 from sfumato.runs.check import check
-from sfumato.runs.recipe import Recipe, override
+from sfumato.runs.override import override
+from sfumato.runs.plan import plan
+from sfumato.runs.recipe import Recipe
 from sfumato.runs.run import load_data, resolve
 from sfumato.studies.families import rivals
 from sfumato.training.loop import train
@@ -30,8 +31,8 @@ def recipe_of(name: str) -> Recipe:
 def test_it_builds(name: str) -> None:
     recipe = recipe_of(name)
     resolved = resolve(recipe, load_data(recipe, "train"))
-    check(resolved)
-    assert sum(p.numel() for p in build_network(resolved, "meta").parameters()) < 1_200_000
+    check(plan(resolved))
+    assert sum(p.numel() for p in plan(resolved).network.parameters()) < 1_200_000
 
 
 def test_every_family_has_a_small_sibling() -> None:
@@ -47,7 +48,7 @@ def test_the_comparison_is_fair() -> None:
         recipe = recipe_of(name)
         assert replace(recipe.data, augment=0.0) == base.data
         assert recipe.evaluate == base.evaluate
-        gan = trains(recipe) == "generator"  # its batch, average and arithmetic are part of what it is
+        gan = plan(recipe).kind.name == "generator"  # its batch, average and arithmetic are part of what it is
         for field in ("images", "minutes", "seed") + (() if gan else ("batch", "precision")):
             assert getattr(recipe.train, field) == getattr(base.train, field)
         assert gan or recipe.ema == base.ema
@@ -65,10 +66,10 @@ def test_it_learns_and_samples(name: str, tmp_path) -> None:
     run = train(override(recipe_of(name), few), tmp_path, quiet=True, device="cpu")
     records = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
     assert all(record["skipped"] == 0 for record in records)
-    if trains(run.recipe) == "generator":
+    if plan(run.recipe).kind.name == "generator":
         return  # a GAN's loss measures no images; tests/training/test_adversarial.py looks at them
     assert records[-1]["loss"] < 0.97 * records[0]["loss"]
-    if trains(run.recipe) == "denoiser":
+    if plan(run.recipe).kind.name == "denoiser":
         x = run.source(use="raw").floats([0, 1, 2, 3], torch.tensor([0, 3, -1, 9]))
         assert bool(torch.isfinite(x).all()) and float(x.std()) > 0.05
         assert not torch.equal(x[0], x[1])

@@ -9,8 +9,8 @@ import pytest
 
 from sfumato.core.find import entries
 from sfumato.networks._count import parameter_count
-from sfumato.runs.assemble import build_grid, build_network, trains
 from sfumato.runs.check import check
+from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe
 from sfumato.training.ema import Averages, half_life
 
@@ -106,11 +106,11 @@ def ready(name: str) -> Recipe:
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters(name: str) -> None:
     published, null_row = PARAMETERS[name]
-    assert parameter_count(build_network(ready(name), "meta")) == published + null_row
+    assert parameter_count(plan(ready(name)).network) == published + null_row
 
 
 def test_the_plain_course_network_is_within_a_percent() -> None:
-    assert parameter_count(build_network(ready("course-ddpm-cats-plain"), "meta")) == pytest.approx(4_072_899, rel=0.01)
+    assert parameter_count(plan(ready("course-ddpm-cats-plain")).network) == pytest.approx(4_072_899, rel=0.01)
 
 
 def test_every_recipe_with_a_stated_shape_is_counted() -> None:
@@ -147,12 +147,12 @@ SLOW_WALKS = ("iddpm-cifar10", "iddpm-imagenet64", "cfg-imagenet64")  # thousand
 )
 def test_parts_fit_together(name: str) -> None:
     """Schedule, draw, objective, network, sampler and grid pass the check that a run makes first."""
-    check(RECIPES[name]())
+    check(plan(RECIPES[name]()))
 
 
 def test_sampling_costs_what_the_papers_say() -> None:
     steps = {"ddpm-cifar10": 1000, "iddpm-cifar10": 4000, "adm-imagenet256": 250, "edm-cifar10": 18}
-    assert {name: len(build_grid(ready(name))) - 1 for name in steps} == steps
+    assert {name: len(plan(ready(name)).grid) - 1 for name in steps} == steps
 
 
 def test_half_lives_are_the_papers_decays() -> None:
@@ -162,7 +162,7 @@ def test_half_lives_are_the_papers_decays() -> None:
         (million,) = recipe.ema.half_life
         keep = half_life(million, recipe.ema.warmup)(10**12, recipe.train.batch)
         assert 1 - keep == pytest.approx(1 - decay, rel=1e-3)
-        assert Averages(build_network(replace(ready(name)), "meta"), recipe.ema).weights.keys() == {recipe.ema.use}
+        assert Averages(plan(replace(ready(name))).network, recipe.ema).weights.keys() == {recipe.ema.use}
 
 
 def test_budgets_are_updates_times_batch() -> None:
@@ -175,7 +175,7 @@ def test_budgets_are_updates_times_batch() -> None:
 def test_classifiers_share_the_chain_and_classes_of_their_models() -> None:
     for size in (64, 128, 256, 512):
         model, guide = (RECIPES[f"adm-imagenet{size}{suffix}"]() for suffix in ("", "-classifier"))
-        assert trains(guide) == "classifier" and trains(model) == "denoiser"
+        assert plan(guide).kind.name == "classifier" and plan(model).kind.name == "denoiser"
         assert (guide.schedule, guide.c_noise, guide.shape, guide.data) == (
             model.schedule,
             model.c_noise,

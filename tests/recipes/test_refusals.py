@@ -21,7 +21,9 @@ from sfumato.recipes.digits_families import (
 )
 from sfumato.recipes.edm import edm_cifar10
 from sfumato.runs.check import check
-from sfumato.runs.recipe import Recipe, RecipeError, Shape, override
+from sfumato.runs.override import override
+from sfumato.runs.plan import plan
+from sfumato.runs.recipe import Recipe, RecipeError, Shape
 from sfumato.runs.run import Run, load_data, resolve
 from sfumato.training.loop import train
 
@@ -98,7 +100,7 @@ REFUSED = {
         edm_digits, ["data.labels=false", "sample.guidance_by_class=1,2"], "class-conditional", "use guidance=1",
     ),
     "a ramp of no guidance": (
-        edm_digits, ["sample.guidance_ramp=cosine"], "guidance=1 is none", "set sample.guidance",
+        edm_digits, ["sample.guidance_ramp=cosine"], "reads sample.guidance_ramp", "set sample.guidance=2",
     ),
     "a weak model that is not there": (
         edm_digits, ["sample.autoguidance=nowhere"], "is not a run", "sfumato train",
@@ -153,7 +155,7 @@ def test_refused_with_rule_and_remedy(case: str) -> None:
         changed = override(stated, changes)
         if "data.labels=false" in changes:
             changed = replace(changed, shape=Shape(1, 8, 8))
-        check(changed)
+        check(plan(changed))
     assert rule in str(caught.value)
     assert remedy.lower() in str(caught.value).lower()
 
@@ -162,7 +164,7 @@ def test_refused_with_rule_and_remedy(case: str) -> None:
 def test_unchanged_they_pass(recipe) -> None:
     """What is refused above is refused for its change alone."""
     stated = recipe()
-    check(stated if stated.shape else replace(stated, shape=GREY))
+    check(plan(stated if stated.shape else replace(stated, shape=GREY)))
 
 
 def test_training_refuses_before_any_work(tmp_path) -> None:
@@ -197,17 +199,17 @@ def guide(tmp_path_factory) -> Run:
 def test_a_classifier_of_other_classes_or_levels_is_refused(guide: Run) -> None:
     named = f"sample.classifier={guide.path}"
     with pytest.raises(RecipeError, match=r"3 classes \(0, 1, 2\).*10 classes.*Train the classifier"):
-        check(built(iddpm_digits(), named))
+        check(plan(built(iddpm_digits(), named)))
     same = replace(built(iddpm_digits(), named), shape=guide.recipe.shape)
-    check(same)
+    check(plan(same))
     with pytest.raises(RecipeError, match="does not know the levels of sample.grid=karras"):
-        check(override(replace(built(edm_digits(), named), shape=guide.recipe.shape), []))
+        check(plan(override(replace(built(edm_digits(), named), shape=guide.recipe.shape), [])))
     with pytest.raises(RecipeError, match="trained no classifier"):
         run = guide.with_recipe(same)
         folder = guide.path.parent / "model"
         folder.mkdir(exist_ok=True)
         (folder / "recipe.json").write_text(json.dumps({"recipe": run.recipe.to_json()}))
-        check(built(iddpm_digits(), f"sample.classifier={folder}"))
+        check(plan(built(iddpm_digits(), f"sample.classifier={folder}")))
 
 
 def test_a_sampler_chosen_anew_is_checked_too(guide: Run, tmp_path) -> None:

@@ -11,7 +11,8 @@ import torch
 from sfumato.core.find import UnknownNameError
 from sfumato.runs import averages, checkpoint
 from sfumato.runs.averages import Profile, fit, inner
-from sfumato.runs.recipe import RecipeError, override
+from sfumato.runs.override import override
+from sfumato.runs.recipe import RecipeError
 from sfumato.training.ema import power
 from sfumato.training.loop import train
 

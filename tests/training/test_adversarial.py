@@ -9,7 +9,9 @@ import torch
 
 from sfumato.recipes.gans import dcgan_digits
 from sfumato.runs.check import check
-from sfumato.runs.recipe import RecipeError, override
+from sfumato.runs.override import override
+from sfumato.runs.plan import plan
+from sfumato.runs.recipe import RecipeError
 from sfumato.runs.run import load_data, resolve
 from sfumato.training.adversarial import AdversarialTrainer
 from sfumato.training.loop import train
@@ -28,7 +30,7 @@ def recipe():
 
 def trainer_of(recipe):
     data = load_data(recipe, "train")
-    return AdversarialTrainer(resolve(recipe, data), data, CPU)
+    return AdversarialTrainer(plan(resolve(recipe, data)), data, CPU)
 
 
 def copied(tensors):
@@ -165,7 +167,7 @@ def test_an_unlabelled_generator_takes_no_label(recipe, tmp_path):
 def test_what_cannot_work_is_refused(recipe, change, said):
     data = load_data(recipe, "train")
     with pytest.raises(RecipeError, match=said):
-        check(resolve(override(recipe, [change]), data))
+        check(plan(resolve(override(recipe, [change]), data)))
 
 
 @pytest.mark.slow

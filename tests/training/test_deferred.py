@@ -11,7 +11,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sfumato.cli._arguments import find_recipe
-from sfumato.runs.recipe import Recipe, override, part
+from sfumato.runs.override import override
+from sfumato.runs.plan import plan
+from sfumato.runs.recipe import Recipe, part
 from sfumato.runs.run import load_data, resolve
 from sfumato.training import deferred, optim
 from sfumato.training import trainer as trainer_module
@@ -39,7 +41,7 @@ def recipe(tiny: Recipe, request: pytest.FixtureRequest, monkeypatch: pytest.Mon
 
 def trainer_of(recipe: Recipe) -> Trainer:
     data = load_data(recipe, "train")
-    return Trainer(resolve(recipe, data), data, CPU)
+    return Trainer(plan(resolve(recipe, data)), data, CPU)
 
 
 def walk(trainer: Trainer, finite: list[bool]) -> list[bool]:

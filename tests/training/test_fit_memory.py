@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from sfumato.recipes.fashion_mnist import fashion_mnist_cpu_hour
-from sfumato.runs.recipe import override
+from sfumato.runs.override import override
+from sfumato.runs.plan import plan
 from sfumato.runs.run import load_data, resolve
 from sfumato.training import fit_memory, optim
 from sfumato.training.trainer import Trainer
@@ -20,7 +21,7 @@ CPU = torch.device("cpu")
 def trainer_of(tiny, *fields):
     recipe = override(tiny, fields)
     data = load_data(recipe, "train")
-    return Trainer(resolve(recipe, data), data, CPU)
+    return Trainer(plan(resolve(recipe, data)), data, CPU)
 
 
 def starved(trainer, limit, error):
@@ -63,12 +64,12 @@ def test_what_cannot_be_cut_or_is_another_error_is_raised(tiny):
 def test_compiling_is_for_one_gpu_unless_it_is_asked_for(tiny):
     cuda = torch.device("cuda")
     assert (
-        fit_memory.compiles(tiny, cuda, 1)
-        and not fit_memory.compiles(tiny, CPU, 1)
-        and not fit_memory.compiles(tiny, cuda, 2)
+        fit_memory.compiles(plan(tiny), cuda, 1)
+        and not fit_memory.compiles(plan(tiny), CPU, 1)
+        and not fit_memory.compiles(plan(tiny), cuda, 2)
     )
-    assert fit_memory.compiles(override(tiny, ["train.compile=on"]), CPU, 1)
-    assert not fit_memory.compiles(override(tiny, ["train.compile=off"]), cuda, 1)
+    assert fit_memory.compiles(plan(override(tiny, ["train.compile=on"])), CPU, 1)
+    assert not fit_memory.compiles(plan(override(tiny, ["train.compile=off"])), cuda, 1)
 
 
 def test_a_compiled_network_keeps_its_names_and_its_copies(tiny):

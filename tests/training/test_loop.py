@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from sfumato.runs import checkpoint
-from sfumato.runs.recipe import RecipeError, override, part
+from sfumato.runs.override import override
+from sfumato.runs.plan import plan
+from sfumato.runs.recipe import RecipeError, part
 from sfumato.runs.run import Run, load_data, resolve
 from sfumato.training.guard import Diverged
 from sfumato.training.loop import train
@@ -21,7 +23,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def trainer(tiny):
     data = load_data(tiny, "train")
-    return Trainer(resolve(tiny, data), data, CPU)
+    return Trainer(plan(resolve(tiny, data)), data, CPU)
 
 
 def same(a, b):
@@ -53,8 +55,8 @@ def test_accumulation_keeps_the_gradient(tiny):
     """Micro-batches of 5 give the step of one batch of 16, up to the rounding of sums."""
     recipe = override(tiny, ["network.dropout=0.0"])
     data = load_data(recipe, "train")
-    whole = Trainer(resolve(recipe, data), data, CPU)
-    rounds = Trainer(resolve(override(recipe, ["train.micro=5"]), data), data, CPU)
+    whole = Trainer(plan(resolve(recipe, data)), data, CPU)
+    rounds = Trainer(plan(resolve(override(recipe, ["train.micro=5"]), data)), data, CPU)
     for _ in range(2):
         whole.advance(0.0)
         rounds.advance(0.0)
@@ -67,7 +69,7 @@ def test_training_learns(tiny):
     fields = ["train.rate=constant", "train.optimizer.lr=0.003", "network.dropout=0.0", "train.images=960"]
     recipe = override(tiny, fields)
     data = load_data(recipe, "train")
-    trainer = Trainer(resolve(recipe, data), data, CPU)
+    trainer = Trainer(plan(resolve(recipe, data)), data, CPU)
 
     def loss() -> float:
         x0, label, positions = trainer.loader.batch(0, 96)
@@ -107,7 +109,7 @@ def test_a_bad_step_moves_no_running_statistic(tiny):
     options = {"norm": "batch", "width": 8, "depths": (1,), "attention": (), "heads": (2, 2)}
     recipe = replace(tiny, network=part("network", "condnorm-unet", **options))
     data = load_data(recipe, "train")
-    trainer = Trainer(resolve(recipe, data), data, CPU)
+    trainer = Trainer(plan(resolve(recipe, data)), data, CPU)
     assert trainer.statistics
     trainer.advance(0.0)
     before = {name: value.clone() for name, value in trainer.network.state_dict().items()}

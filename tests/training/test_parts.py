@@ -9,9 +9,11 @@ import torch
 from torch import nn
 
 from sfumato.core.find import OptionError
-from sfumato.runs.assemble import build_grid, context_of, make
+from sfumato.runs.assemble import make
 from sfumato.runs.averages import gamma_of
-from sfumato.runs.recipe import Ema, RecipeError, override, part
+from sfumato.runs.override import override
+from sfumato.runs.plan import plan
+from sfumato.runs.recipe import Ema, RecipeError, part
 from sfumato.runs.run import load_data, resolve
 from sfumato.training import rates
 from sfumato.training.ema import Averages, half_life, power
@@ -98,11 +100,13 @@ def test_muon_takes_hidden_convolutions_only():
 def test_parts_are_given_what_they_ask_for(tiny):
     """sigma_data reaches the target; a table is refused where the schedule is continuous, with the remedy."""
     resolved = resolve(tiny, load_data(tiny, "train"))
-    context = context_of(resolved)
-    assert context["classes"] == 10 and context["size"] == 8 and 0.3 < context["sigma_data"] < 1.0
+    made = plan(resolved)
+    assert made.classes == 10 and made.size == 8 and 0.3 < made.sigma_data < 1.0
+    made.made("target")
+    assert made.asked["target"][0] == {"sigma_data": resolved.sigma_data}
     with pytest.raises(RecipeError, match="schedule=linear"):
-        make(part("grid", "full"), context)
+        plan(override(resolved, ["sample.grid=full"])).made("grid")
     with pytest.raises(OptionError, match="stepz"):
-        make(part("grid", "karras", stepz=3), context)
+        make(part("grid", "karras", stepz=3), {})
     discrete = override(resolved, ["schedule=cosine", "schedule.steps=20", "sample.grid=full"])
-    assert len(build_grid(discrete)) == 21
+    assert len(plan(discrete).grid) == 21

@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from sfumato.core.find import UnknownNameError, entries
-from sfumato.runs.recipe import RecipeError, override
+from sfumato.runs.override import override
+from sfumato.runs.recipe import RecipeError
 from sfumato.training.loop import train
 
 

@@ -10,8 +10,10 @@ from typing import Any
 
 from sfumato.core.denoiser import Preconditioned
 from sfumato.report.signature import settings_of
-from sfumato.runs.assemble import build_grid, option, trains
+from sfumato.runs.assemble import option
 from sfumato.runs.check import check_sampling
+from sfumato.runs.kinds import DENOISER, require
+from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Part, Recipe, RecipeError, Sample, Shape
 from sfumato.runs.run import Run
 
@@ -33,11 +35,8 @@ class Model:
     def __init__(self, path: Path | str, device: str) -> None:
         self.run, self.device = Run.open(path), device
         shape = self.run.recipe.shape
-        if trains(self.run.recipe) != "denoiser":
-            raise RecipeError(
-                f"The playground shows how images emerge step by step, and {path} trained a {trains(self.run.recipe)}. "
-                f"Name a diffusion run; see `sfumato runs`."
-            )
+        remedy = "The playground shows how images emerge step by step. Name a diffusion run; see `sfumato runs`."
+        require(DENOISER, self.run.recipe, str(path), remedy)
         if shape is None or shape.channels not in (1, 3):
             made = "no images yet" if shape is None else f"images of {shape.channels} channels"
             raise RecipeError(f"The playground shows images of 1 or 3 channels; {path} makes {made}.")
@@ -46,7 +45,7 @@ class Model:
         self._settings = settings_of(self.run.recipe.to_json(), self.run.checkpoint.path, "", device)
         self._loaded: dict[str, Preconditioned] = {}
         self.denoiser(None)  # refuses a classifier or damaged weights now, not at the first click,
-        check_sampling(self.run.recipe)  # and a recipe that cannot be sampled
+        check_sampling(self.run.plan)  # and a recipe that cannot be sampled
 
     def denoiser(self, use: str | None) -> Preconditioned:
         """Return the denoiser with an average of the weights; None for the recipe's choice."""
@@ -89,7 +88,7 @@ class Model:
 
     def _refusal(self, sample: Sample) -> str | None:
         try:
-            check_sampling(self.recipe(sample))
+            check_sampling(plan(self.recipe(sample)))
         except ValueError as error:
             return str(error)
         return None
@@ -99,7 +98,7 @@ class Model:
         try:
             if option(part, "steps") is not None:
                 part = part.with_options(steps=STEPS)
-            build_grid(self.recipe(dataclasses.replace(self.run.recipe.sample, grid=part)))
+            plan(self.recipe(dataclasses.replace(self.run.recipe.sample, grid=part))).made("grid")
         except ValueError as error:
             return str(error)
         return None

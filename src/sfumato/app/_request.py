@@ -21,8 +21,9 @@ import torch
 from sfumato.app._controls import checked
 from sfumato.app._models import Model
 from sfumato.core.find import nearest
-from sfumato.runs.assemble import build_grid
-from sfumato.runs.recipe import Part, Sample, override
+from sfumato.runs.override import override
+from sfumato.runs.plan import plan
+from sfumato.runs.recipe import Part, Sample
 from sfumato.sources import check_labels
 
 SEEDS = 2**53  # a browser's numbers are exact below
@@ -152,7 +153,7 @@ def _way(tree: Mapping[str, Any], models: Sequence[Model], limits: Limits) -> Wa
         raise RequestError(f"guidance is a number from -{GUIDANCE:g} to {GUIDANCE:g}; got {_short(guidance)}.")
     guided = override(model.run.recipe, [f"sample.guidance={float(guidance)!r}"]).sample
     sample = dataclasses.replace(guided, sampler=sampler, grid=grid)
-    steps = len(build_grid(model.recipe(sample))) - 1
+    steps = len(plan(model.recipe(sample)).grid) - 1
     if steps > limits.steps:
         raise RequestError(f"At most {limits.steps:,} steps; grid={grid} has {steps:,}. Take fewer, or another grid.")
     return Way(model, use, sample)

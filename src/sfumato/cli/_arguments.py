@@ -103,7 +103,7 @@ def _option_error(message: str) -> Exception:
 def find_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """Return the recipe of a name with fields replaced."""
     from sfumato.core.find import find_named
-    from sfumato.runs.recipe import override
+    from sfumato.runs.override import override
 
     recipe: Recipe = find_named("recipe", name)()
     return override(recipe, overrides)
@@ -121,7 +121,8 @@ def resettle(recipe: Recipe, overrides: Sequence[str], groups: Sequence[str]) ->
         RecipeError: For a field outside the groups.
     """
     from sfumato.core.find import nearest
-    from sfumato.runs.recipe import Recipe, RecipeError, Sample, override
+    from sfumato.runs.override import override
+    from sfumato.runs.recipe import Recipe, RecipeError, Sample
 
     full = []
     for text in overrides:

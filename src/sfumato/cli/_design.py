@@ -40,11 +40,6 @@ AXES = {
     "guidance": ("sample",),
     "scored by": ("evaluate.extractor", "evaluate.n"),
 }
-# Fields that mean nothing to what is not a denoiser: a classifier makes no images, a generator knows no levels.
-IDLE = {
-    "classifier": ("sample",),
-    "generator": ("schedule", "target", "c_in", "c_noise", "variance", "draw", "weighting", "sample"),
-}
 SAME = '"'
 # Rows that tell methods apart; the rest are budgets and habits.
 METHOD = (
@@ -108,11 +103,12 @@ def table(titles: Sequence[str], recipes: Sequence[Recipe]) -> str:
 
 
 def _value(recipe: Recipe, paths: Sequence[str]) -> str:
-    from sfumato.runs.assemble import trains
     from sfumato.runs.guided import words
+    from sfumato.runs.idle import idle, is_idle
     from sfumato.runs.recipe import Data, Part, Sample
 
-    if paths[0].split(".")[0] in IDLE.get(trains(recipe), ()):
+    silent = idle(recipe)
+    if all(is_idle("sample.guidance" if path == "sample" else path, silent) for path in paths):
         return "-"
     values = []
     for path in paths:

@@ -28,7 +28,6 @@ def curves(
     from sfumato.report.results import read_metrics
     from sfumato.report.save import save
     from sfumato.report.training import adversarial_curves, loss_by_level, records_csv, score_curves, training_curves
-    from sfumato.runs.assemble import trains
     from sfumato.runs.run import Run
 
     if not runs:
@@ -47,7 +46,7 @@ def curves(
         suffix = "" if len(opened) == 1 else f"-{i}-{run.path.name}"
         table = folder / f"training{suffix}.csv"
         table.write_text(records_csv(records))
-        if trains(run.recipe) == "generator":
+        if run.plan.kind.paired:
             name, picture = f"losses{suffix}.png", adversarial_curves(records, title=title)
         else:
             name, picture = f"loss-by-level{suffix}.png", loss_by_level(records, moments, title=title)

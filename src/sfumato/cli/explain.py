@@ -16,10 +16,6 @@ from sfumato.cli._arguments import Folder, Text, find_recipe
 from sfumato.cli._design import columns, literal, neighbours, table
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from sfumato.core.denoiser import Prediction
-    from sfumato.core.level import Level
     from sfumato.runs.recipe import Recipe
 
 EVERY = "all"
@@ -110,19 +106,19 @@ def cost_report(recipe: Recipe, data_root: str | None, shape: str | None, classe
         shape: "CxHxW" in place of the data's own.
         classes: How many classes that data has.
     """
-    from sfumato.runs.assemble import trains
-    from sfumato.runs.costs import recipe_cost
+    from sfumato.runs.costs import sampling_cost
+    from sfumato.runs.plan import plan
 
     resolved = _with_shape(recipe, data_root, shape, classes)
-    if resolved is None or resolved.shape is None:
+    if resolved is None:
         return (
             f"not counted: the images of {recipe.data.name} are not at hand, and their shape decides it. "
             f"Give --shape CxHxW, or --data-root."
         )
-    size = (resolved.shape.channels, resolved.shape.height, resolved.shape.width)
-    counted = recipe_cost(resolved)
+    made = plan(resolved)
+    counted = made.cost
     found = counted.network
-    lines = [f"image      {'x'.join(map(str, size))}", *found.table().splitlines()]
+    lines = [f"image      {'x'.join(map(str, made.image))}", *found.table().splitlines()]
     if counted.parameters != found.parameters:
         lines.insert(1, f"trained    {counted.parameters:,} parameters; of those, what makes images:")
     if recipe.train.minutes is None:
@@ -131,11 +127,10 @@ def cost_report(recipe: Recipe, data_root: str | None, shape: str | None, classe
         lines.append(f"training   {recipe.train.images:,} images = {steps:,} steps = {operations(flop)}")
     else:
         lines.append(f"training   {recipe.train.minutes:g} minutes")
-    if trains(recipe) == "denoiser":
-        steps, calls = sampling_cost(resolved)
-        lines.append(f"sampling   {steps} steps = {calls} network calls = {operations(calls * found.gflop)} per image")
-    elif trains(recipe) == "generator":
-        lines.append(f"sampling   1 network call = {operations(found.gflop)} per image")
+    if made.kind.draws:
+        steps, calls = sampling_cost(made)
+        said = f"{steps} steps = {calls} network calls" if made.kind.walks else f"{calls} network call"
+        lines.append(f"sampling   {said} = {operations(calls * found.gflop)} per image")
     return "\n".join(lines)
 
 
@@ -174,44 +169,16 @@ def _with_shape(recipe: Recipe, data_root: str | None, shape: str | None, classe
             return None
         data = load_data(recipe, "train", data_root)
         known = Shape(*data.shape, tuple(data.classes) if recipe.data.labels else ())
-    return dataclasses.replace(recipe, shape=known, sigma_data=recipe.sigma_data or 0.5)
-
-
-class _Blank:
-    """A denoiser that sees a grey image everywhere and counts how many images it was asked for."""
-
-    def __init__(self, variance: bool) -> None:
-        self.variance = variance
-        self.images = 0
-
-    def __call__(self, x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
-        from sfumato.core.denoiser import Prediction
-
-        self.images += len(x)
-        return Prediction(0 * x, 0 * x if self.variance else None)
-
-
-def sampling_cost(recipe: Recipe) -> tuple[int, int]:
-    """Return (steps of the grid, network calls per image), counted by walking the grid once on one pixel.
-
-    Arguments:
-        recipe: With its shape and sigma_data.
-    """
-    import torch
-
-    from sfumato.runs.run import Run
-
-    pixel = dataclasses.replace(recipe.shape, height=1, width=1) if recipe.shape else None
-    blank = _Blank(recipe.variance != "none")
-    source = Run(Path(), dataclasses.replace(recipe, shape=pixel), {}).diffusion(denoiser=blank, weak=blank)
-    for _ in source.states([0], torch.zeros(1, dtype=torch.int64) if source.classes else None):
-        pass
-    return len(source.grid) - 1, blank.images
+    return dataclasses.replace(recipe, shape=known)
 
 
 def fields_of(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
-    """Yield every field that can be set: dotted path, type, current value."""
-    yield from _fields(recipe, "")
+    """Yield every field that can be set: dotted path, type, current value; "-" where nothing reads the field."""
+    from sfumato.runs.idle import idle, is_idle
+
+    silent = idle(recipe)
+    for path, kind, value in _fields(recipe, ""):
+        yield path, kind, "-" if is_idle(path, silent) else value
 
 
 def _fields(node: Any, prefix: str) -> Iterator[tuple[str, str, str]]:

@@ -76,14 +76,14 @@ def draw(axis: str, words: Sequence[str] = (), schedule: str | None = None, powe
         UnknownNameError, OptionError, RecipeError: For a name or option that does not exist, or parts that do not fit.
     """
     from sfumato.report import axes_of_noise
-    from sfumato.runs.assemble import context_of, make
+    from sfumato.runs.plan import plan
 
     chosen = {title: column(axis, name, fields, schedule) for title, name, fields in _columns(axis, words)}
     if axis == "weightings":
         return axes_of_noise.weightings({title: _weights(recipe) for title, recipe in chosen.items()})
     if axis == "schedules":
-        return axes_of_noise.schedules({t: make(r.schedule, {}) for t, r in chosen.items()}, power=power)
-    parts = {t: make(r.sample.grid if axis == "grids" else r.draw, context_of(r)) for t, r in chosen.items()}
+        return axes_of_noise.schedules({t: plan(r).schedule for t, r in chosen.items()}, power=power)
+    parts = {t: getattr(plan(r), axis.removesuffix("s")) for t, r in chosen.items()}
     return (axes_of_noise.grids if axis == "grids" else axes_of_noise.draws)(parts)
 
 
@@ -109,7 +109,8 @@ def column(axis: str, name: str, fields: Sequence[str], schedule: str | None = N
     from sfumato.cli._arguments import find_recipe
     from sfumato.core.find import UnknownNameError, entries, nearest
     from sfumato.runs.assemble import asks
-    from sfumato.runs.recipe import Recipe, Shape, override, part
+    from sfumato.runs.override import override
+    from sfumato.runs.recipe import Recipe, Shape, part
 
     known, path = entries(axis), AXES[axis]
     own = [text for text in fields if _head(text) in Recipe.__dataclass_fields__]
@@ -117,7 +118,7 @@ def column(axis: str, name: str, fields: Sequence[str], schedule: str | None = N
     shape = Shape(1, 8, 8, ("any",))
     if (key := name.replace("_", "-")) in known:
         entry = part(axis, key)
-        base = Recipe("plot", schedule=part("schedule", schedule or "linear"))
+        base = Recipe("plot", schedule=part("schedule", schedule or "linear"), draw=part("draw", "uniform"))
         more = [f"{path}.steps={STEPS}"] if asks(entry, "steps") and axis == "grids" and not _sets(fields) else []
         chosen = override(override(base, [f"{path}={key}", *more]), [*own, *options])
     elif key in entries("recipe"):
@@ -141,13 +142,13 @@ def _weights(recipe: Recipe) -> tuple[Any, Any]:
     import torch
 
     from sfumato.core.level import Level
-    from sfumato.runs.assemble import asks, context_of, make
+    from sfumato.runs.assemble import asks
+    from sfumato.runs.plan import plan
 
-    context = context_of(recipe)
+    made = plan(recipe)
     if asks(recipe.weighting, "table") or asks(recipe.target, "table"):
-        level = context["table"][1:] if "table" in context else None
+        level = None if made.table is None else made.table[1:]
     else:
         angle = torch.atan((-torch.linspace(-16, 16, 321, dtype=torch.float64) / 2).exp())
         level = Level(angle.cos(), angle.sin())
-    weighting, target = make(recipe.weighting, context), make(recipe.target, context)
-    return level, weighting(level, target)
+    return level, made.weighting(level, made.target)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sfumato.core.task import Task
+    from sfumato.data.dataset import Dataset
+    from sfumato.evaluation.judge import Judge
+    from sfumato.metrics.score import Score
     from sfumato.restoration import Restored
     from sfumato.runs.run import Run
 
@@ -94,6 +97,7 @@ def restore(
     bound = method_of(method, **asked.method)
     if resample > 1:
         source = source.having(sampler=resampled(source.sampler, resample))
+    judge = None
     if score is None:
         names, truth, y = read(task, paths, damaged, fit, first_seed)
         labels = None
@@ -104,6 +108,7 @@ def restore(
         held = data.take(score, seed=0)
         names, truth, labels = [f"{i:05d}" for i in range(score)], held.images, held.labels
         y = measure(task, truth, first_seed)
+        judge = _judge(opened, data, held)
     seeds = range(first_seed, first_seed + len(y))
     wanted = _labels(opened, classes, labels, len(y))
     print(f"  {len(y)} pictures, {task.words}, method {method}, {samples} samples each")
@@ -146,6 +151,10 @@ def restore(
         for name, figure in figures.items():
             beside = f", {report['coverage expected']:.2f} is right" if name == "coverage" else ""
             print(f"  {name:<16} {figure}{beside}")
+    if judge is not None:
+        distance = judged.distance(judge, found)
+        report["distance"] = distance.to_json()
+        print(f"  {in_words(distance)}")
     shown = to_uint8(task.picture(y))
     _draw(opened, task, method, folder, found, shown, truth, names, command)
     if score is None:
@@ -244,6 +253,26 @@ def read(
         clean = to_float(images)
         return names, None, clean if task.measured == task.shape else task.apply(clean)
     return names, images, measure(task, images, first_seed)
+
+
+def _judge(run: Run, data: Dataset, held: Dataset) -> Judge | None:
+    """Return what scores the restored set as a whole, or None, said, where that cannot be."""
+    from sfumato.evaluation.restored import judge_of
+
+    try:
+        return judge_of(run.recipe, data, held)
+    except ValueError as error:
+        print(f"  No distance of the whole set: {str(error).partition('.')[0]}.")
+        return None
+
+
+def in_words(score: Score) -> str:
+    """Say a score with its interval, and that of the originals beside it."""
+    floor = score.floor
+    beside = (
+        "" if floor is None else f", originals {floor.value:.3g} [{floor.interval[0]:.3g}, {floor.interval[1]:.3g}]"
+    )
+    return f"{score.name:<16} {score.value:.3g} [{score.interval[0]:.3g}, {score.interval[1]:.3g}]{beside}"
 
 
 def _labels(run: Run, classes: str | None, own: Tensor | None, count: int) -> Tensor | None:

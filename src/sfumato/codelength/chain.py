@@ -33,8 +33,9 @@ from sfumato.core.denoiser import Preconditioned
 from sfumato.core.gauge import Gauge, flow, ve, vp
 from sfumato.core.level import Level
 from sfumato.likelihood.vlb import check_variance
-from sfumato.runs.assemble import context_of, option
-from sfumato.runs.recipe import Recipe, RecipeError
+from sfumato.runs.assemble import asks, option
+from sfumato.runs.plan import Plan
+from sfumato.runs.recipe import RecipeError
 
 NEAREST = 0.01  # nsr of the cleanest level of a chosen chain: DDPM's beta_1 = 1e-4
 RANGE = 0.002, 1000.0  # nsr between which continuous runs are asked, though some are trained from 0 to infinity
@@ -57,23 +58,23 @@ class Chain:
     words: str
 
 
-def own_gauge(recipe: Recipe) -> Gauge:
+def own_gauge(plan: Plan) -> Gauge:
     """Return the path of levels on which a run's denoiser may be asked.
 
     Arguments:
-        recipe: The resolved recipe of a run.
+        plan: The plan of a resolved recipe.
 
     Raises:
         RecipeError: If the network knows its own scale only, and that is on none of the three paths.
     """
-    if recipe.c_in != "one":
+    if plan.recipe.c_in != "one":
         return vp  # any scale will do, and its coordinate is bounded
-    levels = context_of(recipe)["schedule"](torch.linspace(0.1, 0.9, 9, dtype=torch.float64))
+    levels = plan.trained_levels(torch.linspace(0.1, 0.9, 9, dtype=torch.float64))
     for gauge in (ve, flow, vp):
         if bool((levels.alpha > 0).all()) and bool(((gauge.where(levels)[0] - 1).abs() < 1e-6).all()):
             return gauge
     raise RecipeError(
-        f"The levels of schedule {recipe.schedule} lie neither on alpha = 1 nor on alpha + sigma = 1 nor on the unit "
+        "The levels of training lie neither on alpha = 1 nor on alpha + sigma = 1 nor on the unit "
         "circle, and the network knows no other scale (c_in=one). Train with c_in=unit-variance to measure bits."
     )
 
@@ -83,21 +84,30 @@ def on_path(gauge: Gauge, nsr: Tensor) -> Level:
     return gauge.at(gauge.where(Level(torch.ones_like(nsr), nsr))[1])
 
 
-def span(recipe: Recipe) -> tuple[float, float]:
-    """Return (smallest, largest) nsr at which a run was trained, within `RANGE` if it is continuous."""
-    context = context_of(recipe)
-    if "table" in context:
-        table = context["table"]
+def own_table(plan: Plan) -> Level | None:
+    """Return the table of levels that a run was trained on; None if it is continuous."""
+    return plan.table if "schedule" in plan.trained else None
+
+
+def span(plan: Plan) -> tuple[float, float]:
+    """Return (smallest, largest) nsr at which a run was trained, within `RANGE` if it is continuous.
+
+    A draw from a schedule has the schedule's ends. One that reaches from no noise to no signal has none: then they are
+    the levels that one of all its images is expected to lie beyond.
+    """
+    if (table := own_table(plan)) is not None:
         return float(table[1].nsr), float(table[-1].nsr)
-    ends = context["schedule"](torch.tensor([0.0, 1.0], dtype=torch.float64)).nsr.tolist()
-    return max(ends[0], RANGE[0]), min(ends[1], RANGE[1])
+    bounded = "draw" not in plan.trained or asks(plan.recipe.draw, "schedule")
+    tail = 0.0 if bounded else 1 / max(2, plan.images)
+    ends = plan.trained_levels(torch.tensor([tail, 1 - tail], dtype=torch.float64)).nsr.tolist()
+    return max(min(ends), RANGE[0]), min(max(ends), RANGE[1])
 
 
-def chain_of(recipe: Recipe, steps: int | None = None, near: float | None = None, variance: str | None = None) -> Chain:
+def chain_of(plan: Plan, steps: int | None = None, near: float | None = None, variance: str | None = None) -> Chain:
     """Choose the chain of a run.
 
     Arguments:
-        recipe: The resolved recipe of a run.
+        plan: The plan of a resolved recipe.
         steps: Number of steps N; None for the whole table, or `STEPS` for a continuous run.
         near: sigma / alpha of the cleanest noisy level of a continuous run; None for `NEAREST`.
         variance: Variance of p; None for the learned one, that of an ancestral sampler, or the small one.
@@ -108,15 +118,15 @@ def chain_of(recipe: Recipe, steps: int | None = None, near: float | None = None
     """
     if steps is not None and steps < 2:
         raise ValueError(f"A bound needs a chain of at least 2 steps; got {steps}.")
-    table = context_of(recipe).get("table")
+    table = own_table(plan)
     if table is None:
-        nearest, far = span(recipe)
+        nearest, far = span(plan)
         near = max(nearest, NEAREST) if near is None else near
         if not nearest <= near < far:
             raise ValueError(f"The last level of a chain lies in [{nearest:g}, {far:g}) of sigma/alpha; got {near:g}.")
         count = steps or STEPS
         nsr = torch.linspace(math.log(far), math.log(near), count, dtype=torch.float64).exp()
-        noisy, clean, gauge = on_path(own_gauge(recipe), nsr), Level.clean(), own_gauge(recipe)
+        noisy, clean, gauge = on_path(own_gauge(plan), nsr), Level.clean(), own_gauge(plan)
         grid = Level(torch.cat((noisy.alpha, clean.alpha[None])), torch.cat((noisy.sigma, clean.sigma[None])))
         words = f"{count} levels chosen evenly in log-SNR, sigma/alpha {far:g} to {near:g} ({gauge.name} scale)"
         return Chain(grid, check_variance(variance or "small-own"), words)
@@ -128,7 +138,7 @@ def chain_of(recipe: Recipe, steps: int | None = None, near: float | None = None
     index = torch.arange(1, size + 1) if steps in (None, size) else _evenly(table, int(steps or size))
     grid = table[[*index.flip(0).tolist(), 0]]
     words = f"all {size}" if len(index) == size else f"{len(index)} (even in log-SNR) of the {size}"
-    said = LEARNED.get(recipe.variance) or option(recipe.sample.sampler, "variance") or "small"
+    said = LEARNED.get(plan.variance) or option(plan.recipe.sample.sampler, "variance") or "small"
     return Chain(grid, check_variance(variance or said), f"{words} levels of its table")
 
 

@@ -124,7 +124,7 @@ def calibrate(
         root: Folder that holds the datasets; None for the default.
         progress: Called with the number of evaluations done since the last call.
     """
-    low, high = span(model.run.recipe)
+    low, high = span(model.run.plan)
     low = max(low, NEAREST if near is None else near)
     if not low < high / 2:
         raise ValueError(f"The walk ends at a level below {high / 2:g} of sigma/alpha; got {near}.")
@@ -137,7 +137,7 @@ def calibrate(
         data = load_data(model.run.recipe, "train", root)
         data = data.take(min(CALIBRATION, len(data)), seed=1)
         labels = data.labels if model.run.recipe.shape and model.run.recipe.shape.classes else None
-        chain = Chain(ladder(own_gauge(model.run.recipe), rungs), "small-own", "ladder")
+        chain = Chain(ladder(own_gauge(model.run.plan), rungs), "small-own", "ladder")
         bound = measure_bound(
             model.denoiser, Images(data.images, labels), chain, device=model.device, progress=progress
         )
@@ -175,7 +175,7 @@ def grid_of(
     if steps < 2:
         raise ValueError(f"The codec walks at least 2 steps; got {steps}.")
     rungs, x0_mse = calibrate(model, near, root, progress)
-    gauge = own_gauge(model.run.recipe)
+    gauge = own_gauge(model.run.plan)
     index = cheapest(ladder(gauge, rungs)[:-1], torch.tensor(x0_mse), min(steps, len(rungs) - 1))
     return ladder(gauge, [rungs[i] for i in index])
 

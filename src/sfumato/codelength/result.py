@@ -134,7 +134,7 @@ def likelihood(
     recipe = run.recipe
     denoiser = run.denoiser(use, device)
     denoiser.autocast = None  # a low precision would be a noise of its own
-    chain = chain_of(recipe, asked.steps, asked.near, asked.variance)
+    chain = chain_of(run.plan, asked.steps, asked.near, asked.variance)
     splits = {name: _drawn(run, name, asked.n, root) for name in asked.splits}
     training = load_data(recipe, "train", root)
     flags = {name: _flags(run, data, training) for name, data in splits.items()}
@@ -206,8 +206,8 @@ def _facts(run: Run, asked: Asked, chain: Chain, use: str | None, told: bool, de
 
 def ode_path(run: Run, asked: Asked) -> OdePath:
     """Return where the ODE of a run is walked: over all levels it was trained on."""
-    gauge = own_gauge(run.recipe) if asked.gauge is None else named(asked.gauge)
-    near, far = (on_path(gauge, torch.tensor(nsr, dtype=torch.float64)) for nsr in span(run.recipe))
+    gauge = own_gauge(run.plan) if asked.gauge is None else named(asked.gauge)
+    near, far = (on_path(gauge, torch.tensor(nsr, dtype=torch.float64)) for nsr in span(run.plan))
     return OdePath(gauge, near, far, asked.rtol)
 
 

@@ -90,6 +90,8 @@ AXES = {
         "methods", "a denoiser of x0 given x and y", given=("denoiser", "task", "y"), offered=("sigma_data",)
     ),
     "extractor": Axis("metrics.extractors", "an Extractor", given=("shape",)),
+    "metric": Axis("metrics.scores", "a Metric"),
+    "table": Axis("evaluation.tables", "a Table of a run's images"),
     "picture": Axis("pictures", "a PIL image or a matplotlib figure", given=("run",), offered=("device", "root")),
     "study": Axis("studies", "a Study", offered=("scale",)),
     "family": Axis("interop.families", "an Imported, or None for a file of another family", given=("found",)),

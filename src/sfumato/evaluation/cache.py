@@ -1,7 +1,7 @@
 """What is kept between evaluations, under keys made of content and never of names.
 
     $XDG_CACHE_HOME/sfumato/features    features of real images: pixels in their order, extractor, weights
-    $XDG_CACHE_HOME/sfumato/floors      scores of real images: pixels of both sides, extractor, metric, sizes, strata
+    $XDG_CACHE_HOME/sfumato/floors      scores of real images: pixels of both sets, extractor, metric, sizes, strata
     $XDG_CACHE_HOME/sfumato/generated   features of generated images: weights, sampler, seeds, this program's source
 
 (`~/.cache` without that variable.)  Everything in it can be made again; delete it at will.

@@ -20,8 +20,38 @@ from torch import Tensor
 
 from sfumato.core.images import to_float, to_uint8
 from sfumato.core.task import Task
+from sfumato.data.dataset import Dataset
+from sfumato.evaluation.judge import Judge, without
+from sfumato.metrics.features import extractor
 from sfumato.metrics.fidelity import has_ssim, psnr, ssim, with_interval
+from sfumato.metrics.score import Score
 from sfumato.restoration import Restored, coverage, right_share
+from sfumato.runs.recipe import Recipe
+
+METRIC = "fd"
+
+
+def judge_of(recipe: Recipe, data: Dataset, held: Dataset) -> Judge:
+    """Return the judge of a restored set: the real images that were not restored, with the originals as the floor.
+
+    Arguments:
+        recipe: Says the extractor.
+        data: Real images.
+        held: Those of them that are restored.
+
+    Raises:
+        ValueError: If there are too few for a distance between distributions.
+    """
+    rest = without(data, held)
+    assert isinstance(rest, Dataset)
+    judge = Judge.against(rest, extractor(recipe.evaluate.extractor, data.shape), pool=held)
+    judge.check(METRIC, len(held))
+    return judge
+
+
+def distance(judge: Judge, found: Restored) -> Score:
+    """Return the distance of restored pictures, one sample each, from other real images, with that of the originals."""
+    return judge.score(METRIC, judge.seen(to_uint8(found.samples[:, 0]), (METRIC,)))
 
 
 @dataclass(frozen=True)

@@ -13,20 +13,18 @@ images (features, floors, neighbours) comes on top.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 
-from sfumato.core.denoiser import Prediction
-from sfumato.core.level import Level
 from sfumato.experiments.study import Row, Study
-from sfumato.runs.assemble import build_denoiser, build_network, trains
-from sfumato.runs.costs import RecipeCost, recipe_cost
-from sfumato.runs.recipe import Data, Recipe, Shape, override
-from sfumato.runs.run import Run, load_data, resolve
+from sfumato.runs.check import check_sampling
+from sfumato.runs.costs import sampling_cost
+from sfumato.runs.override import override
+from sfumato.runs.plan import Plan, plan
+from sfumato.runs.recipe import Data, Recipe, Shape
+from sfumato.runs.run import load_data, resolve
 
 PASSES, LARGEST, ENOUGH = 3, 64, 20.0  # passes that measure the speed, their images at most, GFLOP that are enough
 
@@ -79,33 +77,6 @@ class Estimate:
         )
 
 
-class Blank:
-    """A denoiser that sees grey everywhere and counts the images it was asked about."""
-
-    def __init__(self, variance: str) -> None:
-        self.learned = variance != "none"
-        self.images = 0
-
-    def __call__(self, x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
-        self.images += len(x)
-        return Prediction(torch.zeros_like(x), torch.zeros_like(x) if self.learned else None)
-
-
-def calls(recipe: Recipe) -> int:
-    """Return how often the network is called for an image, by walking the recipe's grid.
-
-    Arguments:
-        recipe: Resolved.
-    """
-    if trains(recipe) == "generator":
-        return 1
-    blank = Blank(recipe.variance)
-    source = Run(Path(), recipe, {}).diffusion(denoiser=blank, weak=blank)
-    for _ in source.states([0], torch.zeros(1, dtype=torch.int64) if source.classes else None):
-        pass
-    return blank.images
-
-
 def as_sampled(row: Row, resolved: Recipe) -> Recipe:
     """Return the recipe by which a row is sampled and judged: the trained one with the row's settings.
 
@@ -132,26 +103,28 @@ def estimate(study: Study, root: Path | str | None = None) -> Estimate:
         shape = recipe.shape or shapes.get(recipe.data)
         if shape is None:
             shape = shapes[recipe.data] = resolve(recipe, load_data(recipe, "train", root)).shape
-        resolved[name] = replace(recipe, shape=shape, sigma_data=recipe.sigma_data or 0.5)  # its value costs nothing
+        resolved[name] = replace(recipe, shape=shape)
     for name, recipe in study.guides.items():
         shape = resolve(recipe, load_data(recipe, "train", root)).shape
-        resolved[name] = replace(recipe, shape=shape, sigma_data=recipe.sigma_data or 0.5)
-    found: dict[str, RecipeCost] = {name: recipe_cost(recipe) for name, recipe in resolved.items()}
-    parameters = {name: cost.parameters for name, cost in found.items()}
-    timed = [recipe for kind in PASS for recipe in resolved.values() if trains(recipe) == kind]
+        resolved[name] = replace(recipe, shape=shape)
+    plans = {name: plan(recipe) for name, recipe in resolved.items()}
+    parameters = {name: made.cost.parameters for name, made in plans.items()}
+    timed = sorted((made for made in plans.values() if made.kind.forward), key=lambda made: not made.kind.walks)
     fastest, trained_gflop = speed(timed[0]) if timed else 1.0, 0.0
-    for name, cost in found.items():
-        train = resolved[name].train
-        trained_gflop += cost.training * train.images if train.minutes is None else 60 * fastest * train.minutes
+    for made in plans.values():
+        train = made.recipe.train
+        trained_gflop += made.cost.training * train.images if train.minutes is None else 60 * fastest * train.minutes
     nfe: dict[str, int] = {}
     sampled_gflop = 0.0
     for row in study.rows:
         if row.untrained:
             nfe[row.name] = 0
             continue
-        recipe = as_sampled(row, resolved[row.trained])
-        nfe[row.name] = calls(recipe)
-        sampled_gflop += nfe[row.name] * study.n * recipe_cost(recipe).network.gflop
+        sampled = plan(as_sampled(row, resolved[row.trained]))
+        if sampled.kind.walks:
+            check_sampling(sampled)
+        nfe[row.name] = sampling_cost(sampled)[1]
+        sampled_gflop += nfe[row.name] * study.n * sampled.cost.network.gflop
     seeds = len(study.seeds)
     with_runs = [row for row in study.rows if not row.untrained]
     return Estimate(
@@ -168,15 +141,17 @@ def estimate(study: Study, root: Path | str | None = None) -> Estimate:
     )
 
 
-def speed(recipe: Recipe) -> float:
+def speed(plan: Plan) -> float:
     """Return the GFLOP a second that a recipe's network reaches in a forward pass on the CPU; the best of a few.
 
     Arguments:
-        recipe: Resolved.
+        plan: Of a recipe with its shape, of a kind that is timed.
     """
-    each = recipe_cost(recipe).network.gflop
+    each = plan.cost.network.gflop
     batch = max(1, min(LARGEST, int(ENOUGH / each)))
-    ask = PASS[trains(recipe)](recipe, build_network(recipe).eval(), batch)
+    known = plan.resolved(replace(plan.recipe, sigma_data=plan.sigma_data))  # its value costs nothing
+    assert known.kind.forward is not None
+    ask = known.kind.forward(known.model(known.build_network().eval()), known.image, batch)
     best = float("inf")
     with torch.no_grad():
         for _ in range(PASSES):
@@ -184,19 +159,3 @@ def speed(recipe: Recipe) -> float:
             ask()
             best = min(best, time.monotonic() - began)
     return batch * each / best
-
-
-def _denoise(recipe: Recipe, network: nn.Module, batch: int) -> Callable[[], object]:
-    denoiser = build_denoiser(recipe, network)
-    level = denoiser.snap(Level.of(0.6, 0.8))
-    shape = recipe.shape or Shape(1, 1, 1)
-    x = torch.zeros(batch, shape.channels, shape.height, shape.width)
-    return lambda: denoiser(x, level)
-
-
-def _generate(recipe: Recipe, network: nn.Module, batch: int) -> Callable[[], object]:
-    z = network.latents(range(batch))  # type: ignore[operator]
-    return lambda: network(z, None)
-
-
-PASS = {"denoiser": _denoise, "generator": _generate}

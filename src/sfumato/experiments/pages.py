@@ -18,7 +18,8 @@ from sfumato.experiments.cost import Estimate
 from sfumato.experiments.study import Study, titled
 from sfumato.experiments.verdict import Verdict, verdicts
 from sfumato.experiments.work import Outcome
-from sfumato.metrics.score import Score, compare, find_metric
+from sfumato.metrics.metric import find_metric
+from sfumato.metrics.score import Score, compare
 from sfumato.report.plot import Series
 from sfumato.report.save import save
 from sfumato.report.table import Cell, Value, csv_table, markdown_table
@@ -70,8 +71,7 @@ def ranks(study: Study, outcomes: Sequence[Outcome]) -> dict[str, int]:
 
 def _better(a: Sequence[Score], b: Sequence[Score]) -> bool:
     """Return whether a is better than b beyond the noise for every training seed."""
-    found = [compare(second, first) for first, second in zip(a, b)]
-    return all(c.distinguishable and (c.difference > 0) == c.higher_is_better for c in found)
+    return all(compare(first, second).winner == 1 for first, second in zip(a, b))
 
 
 def lines(study: Study, outcomes: Sequence[Outcome], parameters: Mapping[str, int]) -> list[Line]:
@@ -131,7 +131,7 @@ def _sorting(line: Line, heading: str, study: Study) -> float:
     cell = line[heading]
     if not isinstance(cell, Cell):
         return float("inf")
-    return -cell.value if find_metric(study.metrics[0]).higher_is_better else cell.value
+    return -cell.value if find_metric(study.metrics[0]).better == "higher" else cell.value
 
 
 def series(outcomes: Sequence[Outcome], metric: str) -> dict[str, Series]:

@@ -20,8 +20,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 from sfumato.core.find import UnknownNameError, entries, find_named, nearest
-from sfumato.metrics.score import Score, find_metric
-from sfumato.runs.recipe import Recipe, differences
+from sfumato.metrics.metric import find_metric
+from sfumato.metrics.score import Score
+from sfumato.runs.idle import differences
+from sfumato.runs.recipe import Recipe
 
 if typing.TYPE_CHECKING:
     from pathlib import Path
@@ -147,7 +149,7 @@ class Study:
         equal: What does not.
         by: What `Row.x` counts, the heading of its column.
         rows: See `Row`.
-        metrics: Names of `metrics.score.METRICS`; the first is the one rows are ranked by.
+        metrics: Names of metrics; the first is the one rows are ranked by.
         n: Generated images a row is judged by.
         seeds: Training seeds; each run is trained once for each.
         split: Real images to compare with.

@@ -27,11 +27,13 @@ from sfumato import evaluation
 from sfumato.core.images import NonFiniteError
 from sfumato.experiments.cost import as_sampled
 from sfumato.experiments.study import Asked, Row, Study, StudyError
+from sfumato.metrics.metric import expand
 from sfumato.metrics.protocol import canonical
 from sfumato.metrics.score import Score
-from sfumato.runs.assemble import trains
 from sfumato.runs.checkpoint import replace_json, steps
-from sfumato.runs.recipe import Recipe, differences, override
+from sfumato.runs.idle import differences
+from sfumato.runs.override import override
+from sfumato.runs.recipe import Recipe
 from sfumato.runs.run import Run
 from sfumato.training.guard import Diverged
 from sfumato.training.loop import train
@@ -186,7 +188,7 @@ def trained(
         return done, ""
     try:
         run = train(recipe, folder, root=root, device=device, quiet=quiet)
-        reason = worse_than_at_first(folder) if trains(run.recipe) == "denoiser" else ""
+        reason = worse_than_at_first(folder) if run.plan.kind.walks else ""
     except Diverged as error:
         reason = f"diverged: {error}"
     if not reason:
@@ -258,7 +260,9 @@ def _whole(asked: Asked) -> tuple[dict[str, Score], dict[str, Any]]:
         device=asked.device,
         quiet=asked.quiet,
     )
-    return dict(zip(study.metrics, result.scores)), result.provenance
+    possible = [metric for metric in study.metrics if not set(expand([metric])) & set(result.refused)]
+    refused = {"refused": result.refused} if result.refused else {}
+    return dict(zip(possible, result.scores, strict=True)), {**result.provenance, **refused}
 
 
 def result_key(row: Row, asked: Asked) -> str:

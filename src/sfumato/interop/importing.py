@@ -20,9 +20,10 @@ from sfumato.interop.foreign import Foreign, Imported, open_foreign, sha256_of
 from sfumato.interop.tensors import ForeignError
 from sfumato.processes.machine import describe
 from sfumato.runs import checkpoint
-from sfumato.runs.assemble import build_network, context_of
 from sfumato.runs.check import check
-from sfumato.runs.recipe import Recipe, RecipeError, override
+from sfumato.runs.override import override
+from sfumato.runs.plan import plan
+from sfumato.runs.recipe import Recipe, RecipeError
 from sfumato.runs.run import Run
 
 
@@ -102,9 +103,9 @@ def import_run(
         chosen = replace(named, shape=named.shape or chosen.shape, sigma_data=named.sigma_data or 0.5, ema=chosen.ema)
     chosen = replace(chosen, train=replace(chosen.train, precision="fp32"))  # the weights as they are
     chosen = override(chosen, overrides)
-    context_of(chosen)  # refuses what cannot be built
-    check(chosen)
-    network = build_network(chosen)
+    planned = plan(chosen)
+    check(planned)
+    network = planned.build_network()
     tensors, converted = _single(found.tensors)
     try:
         network.load_state_dict(found.rename(tensors, network))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sfumato.core.find import UnknownNameError, nearest
 from sfumato.data.dataset import Dataset
-from sfumato.runs.recipe import override
+from sfumato.runs.override import override
 from sfumato.runs.run import Run, load_data
 from sfumato.sources import Diffusion
 

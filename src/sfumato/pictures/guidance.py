@@ -7,7 +7,8 @@ from PIL.Image import Image
 
 from sfumato.pictures._ask import made_by, numbers, seeds_of
 from sfumato.report import sweep as draw
-from sfumato.runs.recipe import RecipeError, override
+from sfumato.runs.override import override
+from sfumato.runs.recipe import RecipeError
 from sfumato.runs.run import Run
 
 

@@ -83,7 +83,6 @@ def _course(name: str, data: Data, images: int, shape: Shape, network: Part | No
     return Recipe(
         name=f"course-edm-{name}",
         data=data,
-        schedule=part("schedule", "edm"),
         target=part("target", "edm"),
         network=network or part("network", "condnorm-unet", norm="batch"),
         c_noise=part("conditioning", "quarter-log-nsr"),

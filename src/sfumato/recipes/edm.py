@@ -233,7 +233,6 @@ def _edm(name: str, ve: bool = False) -> Recipe:
     return Recipe(
         name=name,
         data=Data("cifar10", labels=False, augment=0.12),
-        schedule=part("schedule", "edm"),
         target=part("target", "edm"),
         network=_songunet((2, 2, 2), 0.13, ve),
         c_noise=part("conditioning", "quarter-log-nsr"),

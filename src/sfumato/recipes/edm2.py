@@ -42,7 +42,6 @@ def _edm2(name: str, width: int, lr: float) -> Recipe:
     return Recipe(
         name=name,
         data=Data("folder:imagenet", size=64, test=0.0),
-        schedule=part("schedule", "edm"),
         target=part("target", "edm"),
         network=part("network", "edm2", width=width),
         c_noise=part("conditioning", "quarter-log-nsr"),

@@ -25,7 +25,6 @@ def edm_fashion_mnist_cpu() -> Recipe:
     return Recipe(
         name="edm-fashion-mnist-cpu",
         data=Data("fashion-mnist"),
-        schedule=part("schedule", "edm"),
         target=part("target", "edm"),
         network=part("network", "unet", width=64, mult=(1, 2), blocks=2, attention=(1,), patch=2),
         c_noise=part("conditioning", "quarter-log-nsr"),

@@ -1,44 +1,33 @@
-"""Assembly: from the parts a recipe names to the objects that train and sample.
+"""Making: from the part that a recipe names to what its entry returns.
 
-Parts of different rooms never import each other; they meet here. An entry receives, by parameter name, what it asks
-for and the recipe knows:
-
-    table       levels of a discrete schedule, (1, 0) first       (grids.full, draws.uniform, conditioning.index)
-    schedule    the schedule itself, t -> Level                   (grids.uniform, draws.uniform)
-    sigma_data  standard deviation of the data                    (target edm, weighting edm)
-    variance    the network's learned variance                    (objectives hybrid, vlb)
-    draw, weighting, seed, batch, images, teacher                 (objectives)
-    channels, out_channels, classes, size, augments               (networks)
-
-Asking for a table under a continuous schedule is refused here, when the recipe is built, not after an hour; so is
-every other combination that `runs.check` knows cannot work.
+Parts of different axes never import each other; they meet here. An entry receives, by parameter name, what it asks for
+and the recipe offers; what is offered under which name is `runs.plan`'s to say. Options are checked against the entry's
+own signature, so a new option needs no second place.
 """
 
 from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sfumato.core.axes import AXES
-from sfumato.core.classifier import NoisyClassifier
-from sfumato.core.denoiser import Preconditioned, unit_circle, unit_line, unit_variance
+from sfumato.core.denoiser import unit_circle, unit_line, unit_variance
 from sfumato.core.find import check_options
 from sfumato.core.level import Level
-from sfumato.data.augment import LABELS
-from sfumato.runs.recipe import Part, Recipe, RecipeError
+from sfumato.runs.recipe import Part, RecipeError
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
-SCALES: dict[str, Callable[[float], Callable[[Level], Tensor] | None]] = {  # sigma_data -> c_in
-    "one": lambda sigma_data: None,
+SCALES: dict[str, Callable[..., Callable[[Level], Tensor] | None]] = {  # c_in -> what makes it, asked by parameter name
+    "one": lambda: None,
     "unit-variance": unit_variance,
-    "unit-circle": lambda sigma_data: unit_circle(),
-    "unit-line": lambda sigma_data: unit_line(),
+    "unit-circle": unit_circle,
+    "unit-line": unit_line,
 }
 
 
@@ -51,7 +40,7 @@ def make(part: Part, context: Mapping[str, Any]) -> Any:
     """
     entry = part.entry()
     parameters = inspect.signature(entry).parameters
-    known = {k: v for k, v in context.items() if k in parameters and k not in part.options}
+    known = {name: context[name] for name in asked(part, context)}
     options = check_options(f"{part.axis}={part.name}", entry, part.options)
     for p in parameters.values():
         if p.default is inspect.Parameter.empty and p.name not in known and p.name not in options:
@@ -65,9 +54,19 @@ def make(part: Part, context: Mapping[str, Any]) -> Any:
     return entry(**known, **options)
 
 
+def asked(part: Part, offered: Collection[str]) -> list[str]:
+    """Return which of the offered names the entry of a part asks for: its parameters that no option sets."""
+    return [name for name in parameters(part.entry()) if name in offered and name not in part.options]
+
+
+def parameters(entry: Callable[..., Any]) -> list[str]:
+    """Return the names of a function's parameters."""
+    return list(inspect.signature(entry).parameters)
+
+
 def asks(part: Part, name: str) -> bool:
     """Return whether the entry of a part takes a parameter of this name."""
-    return name in inspect.signature(part.entry()).parameters
+    return name in parameters(part.entry())
 
 
 def needs(part: Part, name: str) -> bool:
@@ -78,8 +77,8 @@ def needs(part: Part, name: str) -> bool:
 
 def option(part: Part, name: str) -> Any:
     """Return the value of a part's option, given or default; None if it has no such option."""
-    parameters = inspect.signature(part.entry()).parameters
-    return part.options.get(name, parameters[name].default) if name in parameters else None
+    known = inspect.signature(part.entry()).parameters
+    return part.options.get(name, known[name].default) if name in known else None
 
 
 def constant(part: Part, name: str) -> Any:
@@ -87,131 +86,18 @@ def constant(part: Part, name: str) -> Any:
     return vars(sys.modules[part.entry().__module__]).get(name)
 
 
-def trains(recipe: Recipe) -> str:
-    """Return what the recipe's objective trains, the constant TRAINS of its file: a key of `MODELS`."""
-    return str(constant(recipe.objective, "TRAINS"))
-
-
-def context_of(recipe: Recipe) -> dict[str, Any]:
-    """Return what a resolved recipe offers to its parts, by parameter name."""
-    if recipe.shape is None or recipe.sigma_data is None:
-        raise RecipeError("This recipe is not resolved: its shape and sigma_data come from the data. Use resolve().")
-    schedule = make(recipe.schedule, {})
-    context: dict[str, Any] = {
-        "schedule": schedule,
-        "sigma_data": recipe.sigma_data,
-        "variance": recipe.variance,
-        "channels": recipe.shape.channels,
-        "out_channels": recipe.shape.channels * (1 if recipe.variance == "none" else 2),
-        "classes": len(recipe.shape.classes) if recipe.data.labels else 0,
-        "size": recipe.shape.height,
-        "augments": LABELS if recipe.data.augment else 0,
-    }
-    table = getattr(schedule, "levels", None)
-    if isinstance(table, Level):
-        context["table"] = table
-    return context
+def bound_sampler(part: Part, **bound: Any) -> Callable[..., Any]:
+    """Return a sampler with its options bound, and others that only code can give (a shift)."""
+    entry = part.entry()
+    options = (
+        check_options(f"sampler '{part.name}'", entry, part.options, fixed=(*AXES["sampler"].fixed, *bound)) | bound
+    )
+    return lambda denoiser, x, grid, *, noise, label=None: entry(denoiser, x, grid, noise=noise, label=label, **options)
 
 
 @contextmanager
-def _initialised(recipe: Recipe) -> Iterator[None]:
-    """Address torch's own generator, from which layers initialise, by the recipe's seed; leave it as it was."""
+def initialised(seed: int) -> Iterator[None]:
+    """Address torch's own generator, from which layers initialise, by a recipe's seed; leave it as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.train.seed)
+        torch.manual_seed(seed)
         yield
-
-
-def build_network(recipe: Recipe, device: torch.device | str = "cpu") -> nn.Module:
-    """Make the recipe's network with weights initialised from its own seed, in channels_last.
-
-    Arguments:
-        recipe: Resolved.
-        device: Where it goes; on "meta" it has shapes and no weights, and costs no memory.
-
-    Raises:
-        RecipeError: If its options make no network, such as a width of 0.
-    """
-    meta, context = torch.device(device).type == "meta", context_of(recipe)
-    try:
-        with _initialised(recipe), torch.device("meta") if meta else nullcontext():
-            network: nn.Module = make(recipe.network, context)
-    except (ArithmeticError, LookupError, RuntimeError, AssertionError) as error:
-        raise RecipeError(
-            f"network={recipe.network} cannot be built ({type(error).__name__}: {error}). Its sizes are counts of at "
-            f"least 1; see `sfumato explain {recipe.name}`."
-        ) from error
-    return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def _conditioning(recipe: Recipe) -> dict[str, Any]:
-    """Return how a network is asked at a level: the arguments shared by denoisers and classifiers."""
-    context = context_of(recipe)
-    return {
-        "c_noise": make(recipe.c_noise, context),
-        "c_in": SCALES[recipe.c_in](context["sigma_data"]),
-        "table": context.get("table") if asks(recipe.c_noise, "table") else None,
-        "autocast": PRECISIONS[recipe.train.precision],
-    }
-
-
-def build_denoiser(recipe: Recipe, network: nn.Module) -> Preconditioned:
-    """Make the recipe's denoiser around a network."""
-    target = make(recipe.target, context_of(recipe))
-    return Preconditioned(network, target, variance=recipe.variance, **_conditioning(recipe))
-
-
-def build_classifier(recipe: Recipe, network: nn.Module) -> NoisyClassifier:
-    """Make the recipe's noisy classifier around a network."""
-    return NoisyClassifier(network, **_conditioning(recipe))
-
-
-def build_generator(recipe: Recipe, network: nn.Module) -> nn.Module:
-    """Return the network itself: it is asked for images with latents, not at a noise level."""
-    return network
-
-
-MODELS: dict[str, Callable[[Recipe, nn.Module], nn.Module]] = {
-    "denoiser": build_denoiser,
-    "classifier": build_classifier,
-    "generator": build_generator,
-}
-
-
-def build_model(recipe: Recipe, network: nn.Module) -> nn.Module:
-    """Make what the recipe's objective trains around a network."""
-    return MODELS[trains(recipe)](recipe, network)
-
-
-def build_objective(
-    recipe: Recipe, draw: Callable[[Tensor], Level], device: torch.device | str = "cpu"
-) -> Callable[..., Any]:
-    """Make the recipe's objective; one that owns learned numbers starts from the recipe's seed.
-
-    Arguments:
-        recipe: Resolved.
-        draw: The recipe's draw, made by the caller, who may have to update it.
-        device: Of the learned numbers.
-    """
-    context = context_of(recipe)
-    context |= {"draw": draw, "weighting": make(recipe.weighting, context)}
-    context |= {"seed": recipe.train.seed, "batch": recipe.train.batch, "images": recipe.train.images}
-    if asks(recipe.objective, "teacher"):
-        context["teacher"] = build_denoiser(recipe, build_network(recipe, device))
-    with _initialised(recipe):
-        objective: Callable[..., Any] = make(recipe.objective, context)
-    return objective.to(device) if isinstance(objective, nn.Module) else objective
-
-
-def build_grid(recipe: Recipe) -> Level:
-    """Make the grid that the recipe samples on."""
-    grid: Level = make(recipe.sample.grid, context_of(recipe))
-    return grid
-
-
-def build_sampler(recipe: Recipe, **bound: Any) -> Callable[..., Any]:
-    """Return the recipe's sampler with its options bound, and others that only code can give (a shift)."""
-    chosen = recipe.sample.sampler
-    fixed = (*AXES["sampler"].fixed, *bound)
-    options = check_options(f"sampler '{chosen.name}'", chosen.entry(), chosen.options, fixed=fixed) | bound
-    entry = chosen.entry()
-    return lambda denoiser, x, grid, *, noise, label=None: entry(denoiser, x, grid, noise=noise, label=label, **options)

@@ -1,8 +1,7 @@
 """Check a recipe: combinations that cannot work are refused when it is built, each by a rule and with a remedy.
 
     numbers             none is NaN, and counts count something (`runs.check_numbers`)
-    what is trained     an image network for a denoiser, logits for a classifier, at least two classes; a generator has
-                        no noise levels, so no field may speak of them
+    what is trained     an image network for a denoiser, logits for a classifier, at least two classes
     levels              what the draw visits and the sampler walks must be levels the network knows, at its scale
     learned variance    a head, an objective that trains it, and a sampler that reads that kind of head
     guidance            labels, a model that has learned to do without them, an interval inside the grid
@@ -16,7 +15,6 @@ An option that its own entry refuses is refused there: the parts are made, so th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, replace
 
 import torch
 from torch import Tensor
@@ -24,63 +22,52 @@ from torch import Tensor
 from sfumato.core.denoiser import Prediction
 from sfumato.core.level import Level, index_in
 from sfumato.networks._count import cost
-from sfumato.runs.assemble import (
-    asks,
-    build_grid,
-    build_network,
-    build_objective,
-    build_sampler,
-    context_of,
-    make,
-    option,
-    trains,
-)
+from sfumato.runs.assemble import asks, option
 from sfumato.runs.check_guidance import check_guidance, check_guides, explained
 from sfumato.runs.check_numbers import check_numbers
-from sfumato.runs.recipe import Part, Recipe, RecipeError, Sample
+from sfumato.runs.kinds import network_kind
+from sfumato.runs.plan import Plan
+from sfumato.runs.recipe import Recipe, RecipeError
 
 HEADS = {"learned": "range", "diagonal": "diagonal"}  # a sampler's variance -> the head it reads
+DISCRETE = ("c_noise", "target", "weighting", "objective")  # parts that may be tied to the levels of a table
 QUANTILES = 16  # of the draw, at which its levels are checked
 
 
-def check(recipe: Recipe) -> None:
+def check(plan: Plan) -> None:
     """Refuse a recipe whose parts cannot work together, before any work is done.
 
-    The parts are made; then the levels that training visits are compared with those the network knows, and the sampler
-    walks its grid once on one pixel with a stand-in for the network.
+    Nothing is made here: the plan makes its parts as they are looked at. The levels that training visits are compared
+    with those the network knows, and the sampler walks its grid once on one pixel with a stand-in for the network.
 
     Arguments:
-        recipe: With its shape; sigma_data may still be unknown.
+        plan: With its shape; sigma_data may still be unknown.
 
     Raises:
         RecipeError: Naming the rule, what was found, and what to set instead.
         OptionError, ValueError: From a part that refuses its own options.
     """
+    recipe = plan.recipe
     check_numbers(recipe)
-    recipe = replace(recipe, sigma_data=recipe.sigma_data or 0.5)
-    context = context_of(recipe)
-    kind = trains(recipe)
-    _check_network(recipe, kind)
-    if kind == "generator":
-        check_generator(recipe)
-    draw = make(recipe.draw, context)
-    for made in (recipe.c_noise, recipe.target):
-        make(made, context)
-    build_objective(recipe, draw, "meta")
-    build_network(recipe, "meta")  # refuses its own options; costs no memory
+    _check_network(plan)
+    read = {name: part for name, part in plan.parts.items() if name in plan.reads}
+    for name in read.keys() & {"draw", "weighting", "c_noise", "target"}:
+        plan.made(name)
+    plan.objective("meta")
+    plan.made("network")  # on the meta device: it refuses its own options and costs no memory
     _check_budget(recipe)
-    discrete = [p for p in (recipe.c_noise, recipe.target, recipe.weighting, recipe.objective) if asks(p, "table")]
-    if discrete:
-        what = f"{discrete[0].axis}={discrete[0].name} knows the levels of schedule={recipe.schedule.name} only"
+    tables = [f"{name}={part.name}" for name, part in read.items() if name in DISCRETE and asks(part, "table")]
+    if tables and "draw" in read and plan.table is not None:
+        what = f"{tables[0]} knows the levels of schedule={recipe.schedule.name} only"
         with explained(f"{what}, and draw={recipe.draw} visits others; draw=uniform visits them"):
-            index_in(context["table"], draw(_quantiles()))
-    if kind == "denoiser":
+            index_in(plan.table, plan.draw(_quantiles()))
+    if plan.kind.walks:
         if recipe.variance != "none" and not asks(recipe.objective, "variance"):
             raise RecipeError(
                 f"variance={recipe.variance} gives the network a second head, which objective={recipe.objective.name} "
                 "does not train. Set objective=hybrid or objective=vlb, or variance=none."
             )
-        check_sampling(recipe)
+        check_sampling(plan)
 
 
 def _check_budget(recipe: Recipe) -> None:
@@ -101,24 +88,17 @@ def _quantiles() -> Tensor:
     return (torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES
 
 
-RETURNS = {  # kind of network -> what it returns, and one of the kind
-    "denoiser": ("images at a noise level", "unet"),
-    "classifier": ("logits", "adm-classifier"),
-    "generator": ("images of latents", "dcgan"),
-}
-
-
-def _kind_of(network: Part) -> str:
-    """Return what can be trained with a network, by what its entry takes."""
-    return "generator" if asks(network, "latent") else "denoiser" if asks(network, "out_channels") else "classifier"
-
-
-def _check_network(recipe: Recipe, kind: str) -> None:
-    found = _kind_of(recipe.network)
-    if found != kind:
+def _check_network(plan: Plan) -> None:
+    recipe, kind, found = plan.recipe, plan.kind, network_kind(plan.recipe.network)
+    if found is not kind:
         raise RecipeError(
-            f"objective={recipe.objective.name} trains a {kind}, which returns {RETURNS[kind][0]}, and network="
-            f"{recipe.network.name} returns {RETURNS[found][0]}. Use network={RETURNS[kind][1]}, for example."
+            f"objective={recipe.objective.name} trains a {kind.name}, which returns {kind.returns}, and network="
+            f"{recipe.network.name} returns {found.returns}. Use network={kind.network}, for example."
+        )
+    if kind.paired and recipe.train.micro is not None:
+        raise RecipeError(
+            f"BatchNorm looks at the whole batch, and train.micro={recipe.train.micro} cuts it. Set train.micro=none, "
+            "or a smaller train.batch."
         )
     if not 0 <= recipe.data.augment <= 1:
         raise RecipeError(f"data.augment is a probability in [0, 1]; got {recipe.data.augment:g}.")
@@ -134,43 +114,16 @@ def _check_network(recipe: Recipe, kind: str) -> None:
         )
 
 
-LEVELS = ("schedule", "target", "c_noise", "c_in", "variance", "draw", "weighting")  # fields that speak of noise levels
-
-
-def check_generator(recipe: Recipe) -> None:
-    """Refuse fields that speak of noise levels or of a walk, which a generator has not; part of `check`.
-
-    Arguments:
-        recipe: Resolved.
-
-    Raises:
-        RecipeError: Naming the field.
-    """
-    blank, sample = Recipe(recipe.name), Sample(batch=recipe.sample.batch)
-    set_here = [name for name in LEVELS if getattr(recipe, name) != getattr(blank, name)]
-    names = [f.name for f in fields(sample)]
-    set_here += [f"sample.{name}" for name in names if getattr(recipe.sample, name) != getattr(sample, name)]
-    if set_here:
-        raise RecipeError(
-            f"{set_here[0]} speaks of noise levels, and objective={recipe.objective.name} trains a generator, which "
-            "makes an image in one pass and has none. Leave it out."
-        )
-    if recipe.train.micro is not None:
-        raise RecipeError(
-            f"BatchNorm looks at the whole batch, and train.micro={recipe.train.micro} cuts it. Set train.micro=none, "
-            "or a smaller train.batch."
-        )
-
-
-def check_sampling(recipe: Recipe) -> None:
+def check_sampling(plan: Plan) -> None:
     """Refuse a sampler, grid or guidance that the trained network does not allow; part of `check`.
 
     Arguments:
-        recipe: Resolved.
+        plan: With its shape.
 
     Raises:
         RecipeError: Naming the rule, what was found, and what to set instead.
     """
+    recipe = plan.recipe
     check_numbers(recipe)
     wanted = option(recipe.sample.sampler, "variance")
     if HEADS.get(wanted, recipe.variance) != recipe.variance:
@@ -179,40 +132,37 @@ def check_sampling(recipe: Recipe) -> None:
             f"has variance={recipe.variance}. Set variance={HEADS[wanted]} with objective=hybrid, or "
             "sample.sampler.variance=small or large."
         )
-    sampled_shape(recipe)
-    check_guidance(recipe)
-    check_guides(recipe, _walk(recipe))
+    sampled_shape(plan)
+    check_guidance(plan)
+    check_guides(plan, _walk(plan))
 
 
-def sampled_shape(recipe: Recipe) -> tuple[int, int, int]:
+def sampled_shape(plan: Plan) -> tuple[int, int, int]:
     """Return the shape (C, H, W) of sampled images, refusing a size that the network cannot take.
 
     Arguments:
-        recipe: Resolved.
+        plan: With its shape.
 
     Raises:
         RecipeError: Naming the nearest sizes.
     """
-    shape, size = recipe.shape, recipe.sample.size
-    if shape is None:
-        raise RecipeError(f"{recipe.name} has no image shape yet; it comes from the data.")
-    trained = (shape.channels, shape.height, shape.width)
+    size = plan.recipe.sample.size
     if not size:
-        return trained
+        return plan.image
     if len(size) > 2 or min(size) < 1:
         raise RecipeError(f"sample.size is one number, or height and width, in pixels; got {size}.")
-    sampled = (shape.channels, size[0], size[-1])
+    sampled = (plan.channels, size[0], size[-1])
     with explained(f"sample.size={','.join(map(str, size))}"):
-        cost(build_network(recipe, "meta"), sampled)  # called without values: the network says what it cannot take
+        cost(plan.network, sampled)  # called without values: the network says what it cannot take
     return sampled
 
 
-def _walk(recipe: Recipe) -> Level:
+def _walk(plan: Plan) -> Level:
     """Let the sampler walk the grid on one pixel, with a stand-in for the network; return the levels it asked for.
 
     They must be levels that the network knows.
     """
-    context = context_of(recipe)
+    recipe = plan.recipe
     seen: list[Level] = []
 
     def stand_in(x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
@@ -220,14 +170,14 @@ def _walk(recipe: Recipe) -> Level:
         return Prediction(0 * x, None if recipe.variance == "none" else 0 * x)
 
     with explained(f"sample.sampler={recipe.sample.sampler} cannot walk sample.grid={recipe.sample.grid}"):
-        grid, x = build_grid(recipe), torch.zeros(1, 1, 1, 1)
-        for _ in build_sampler(recipe)(stand_in, x, grid, noise=lambda step: x):
+        x = torch.zeros(1, 1, 1, 1)
+        for _ in plan.sampler(stand_in, x, plan.grid, noise=lambda step: x):
             pass
         visited = Level(torch.cat([v.alpha.reshape(-1) for v in seen]), torch.cat([v.sigma.reshape(-1) for v in seen]))
-        if asks(recipe.c_noise, "table"):
-            index_in(context["table"], visited)
+        if plan.known is not None:
+            index_in(plan.known, visited)
         if recipe.c_in == "one":
-            _check_scale(visited, make(recipe.draw, context)(_quantiles()))
+            _check_scale(visited, plan.trained_levels(_quantiles()))
     return visited
 
 

@@ -18,22 +18,24 @@ from sfumato.core.axes import AXES
 from sfumato.core.find import OptionError, check_options
 from sfumato.core.level import Level, index_in
 from sfumato.guidance._facts import Facts
-from sfumato.runs.assemble import asks, build_grid, constant, context_of, needs, option, trains
+from sfumato.runs.assemble import asks, constant, needs, option
 from sfumato.runs.checkpoint import steps
 from sfumato.runs.guided import guidance_of, weak_of
+from sfumato.runs.kinds import CLASSIFIER, DENOISER, kind_of
+from sfumato.runs.plan import Plan, plan
 from sfumato.runs.recipe import Part, Recipe, RecipeError, Shape
 
 
-def check_guidance(recipe: Recipe) -> None:
+def check_guidance(plan: Plan) -> None:
     """Refuse guidance that the trained network does not allow.
 
     Arguments:
-        recipe: Resolved.
+        plan: With its shape.
 
     Raises:
         RecipeError: Naming the rule, what was found, and what to set instead.
     """
-    sample = recipe.sample
+    sample = plan.recipe.sample
     if sample.guidance_by_class and sample.guidance != 1:
         raise RecipeError(
             f"sample.guidance_by_class gives every class its own weight, so sample.guidance={sample.guidance:g} would "
@@ -41,7 +43,7 @@ def check_guidance(recipe: Recipe) -> None:
         )
     forms = guidance_of(sample)
     for form in forms:
-        _check_form(recipe, form)
+        _check_form(plan, form)
     if sample.guidance_ramp != "constant" and "cfg" not in [form.name for form in forms]:
         raise RecipeError(
             f"sample.guidance_ramp={sample.guidance_ramp} spreads guidance over noise levels, and "
@@ -50,30 +52,29 @@ def check_guidance(recipe: Recipe) -> None:
     if not 0 < sample.threshold_quantile < 1:
         raise RecipeError(f"sample.threshold_quantile lies in (0, 1); got {sample.threshold_quantile:g}.")
     if sample.interval is not None:
-        _check_interval(recipe, sample.interval, any(asks(form, "interval") for form in forms))
+        _check_interval(plan, sample.interval, any(asks(form, "interval") for form in forms))
 
 
-def _check_form(recipe: Recipe, form: Part) -> None:
+def _check_form(plan: Plan, form: Part) -> None:
     """Refuse a form of guidance that its own file refuses for this model, or that lacks what it asks for."""
     check_options(f"guidance={form.name}", form.entry(), form.options, fixed=AXES["guidance"].fixed)
-    classes = len(recipe.shape.classes) if recipe.shape and recipe.data.labels else 0
     refuse = constant(form, "check")
     if refuse is not None:
         with explained():
-            refuse(Facts(classes, option(recipe.objective, "label_dropout")), form.options)
+            refuse(Facts(plan.classes, option(plan.recipe.objective, "label_dropout")), form.options)
     for name, field in {"weak": "autoguidance", "logits": "classifier"}.items():
-        if needs(form, name) and getattr(recipe.sample, field) is None:
+        if needs(form, name) and getattr(plan.recipe.sample, field) is None:
             raise RecipeError(f"guidance={form.name} needs another run to guide by. Set sample.{field}=RUN.")
 
 
-def _check_interval(recipe: Recipe, interval: tuple[float, float], confines: bool) -> None:
+def _check_interval(plan: Plan, interval: tuple[float, float], confines: bool) -> None:
     low, high = interval
     if not confines:
         raise RecipeError(
             f"sample.interval={low:g},{high:g} limits guidance, and sample.guidance=1 is none. Set sample.guidance or "
             "sample.autoguidance, or sample.interval=none."
         )
-    nsr = build_grid(recipe).nsr[:-1]
+    nsr = plan.grid.nsr[:-1]
     if not 0 <= low < high or not bool(((nsr >= low) & (nsr <= high)).any()):
         raise RecipeError(
             f"sample.interval={low:g},{high:g} must hold at least one level of the grid, which has sigma/alpha "
@@ -81,24 +82,24 @@ def _check_interval(recipe: Recipe, interval: tuple[float, float], confines: boo
         )
 
 
-def check_guides(recipe: Recipe, visited: Level) -> None:
+def check_guides(plan: Plan, visited: Level) -> None:
     """Refuse a weak model or a classifier that cannot guide this one.
 
     Arguments:
-        recipe: Resolved.
+        plan: With its shape.
         visited: Levels that the sampler asks for, shape (N,).
 
     Raises:
         RecipeError: Naming the rule, what was found, and what to do.
     """
-    sample = recipe.sample
+    recipe, sample = plan.recipe, plan.recipe.sample
     if sample.autoguidance is not None:
         where = weak_of(sample.autoguidance)
         if where.folder:
             other = _recipe_of(where.folder, "sample.autoguidance", "sfumato train RECIPE --out PATH makes one")
-            if trains(other) != "denoiser":
+            if (kind := kind_of(other)) is not DENOISER:
                 raise RecipeError(
-                    f"sample.autoguidance={where.folder} is a run of {other.name}, which trained a {trains(other)}. "
+                    f"sample.autoguidance={where.folder} is a run of {other.name}, which trained a {kind.name}. "
                     "A weak model is a denoiser; a classifier guides with sample.classifier."
                 )
             _check_kin(recipe, other, where.folder, "weak model", strict=True)
@@ -113,7 +114,7 @@ def check_guides(recipe: Recipe, visited: Level) -> None:
     if sample.classifier is not None:
         folder = sample.classifier
         other = _recipe_of(folder, "sample.classifier", "Train one with objective=classifier")
-        if trains(other) != "classifier":
+        if kind_of(other) is not CLASSIFIER:
             raise RecipeError(f"sample.classifier={folder} is a run of {other.name}, which trained no classifier.")
         _check_kin(recipe, other, folder, "classifier", strict=False)
         _check_levels(recipe, other, visited, f"The classifier of {folder}")
@@ -143,9 +144,9 @@ def _check_kin(recipe: Recipe, other: Recipe, folder: str, role: str, *, strict:
 
 
 def _check_levels(recipe: Recipe, other: Recipe, visited: Level, who: str) -> None:
-    if asks(other.c_noise, "table"):
+    if (known := plan(other).known) is not None:
         with explained(f"{who} does not know the levels of sample.grid={recipe.sample.grid}"):
-            index_in(context_of(other)["table"], visited)
+            index_in(known, visited)
 
 
 def _text(shape: Shape | None) -> str:

@@ -1,57 +1,47 @@
-"""What a recipe costs: the network's size, and the operations of one image in training and in making.
+"""What making an image costs, counted by walking a recipe's grid with a stand-in for its network.
 
-denoiser, classifier    training an image costs a forward pass and a backward pass of two, F = 3 f
-generator               a step passes D forward and back on real and made images, then G and D for G's half, where
-                        D's weights are fixed (its backward pass costs one):  F = (3 + 3 + 2) d + 3 g
+What the network and its training cost is counted by its kind (`runs.kinds`) and kept in the plan (`Plan.cost`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import torch
+from torch import Tensor
 
-from torch import nn
-
-from sfumato.networks._count import Cost, cost
-from sfumato.runs.assemble import build_network, trains
-from sfumato.runs.recipe import Recipe, RecipeError
-
-
-@dataclass(frozen=True)
-class RecipeCost:
-    """What a recipe costs.
-
-    Attributes:
-        network: Of one call in sampling; a generator's, without its discriminator.
-        parameters: All that are trained.
-        training: GFLOP of one image in training.
-    """
-
-    network: Cost
-    parameters: int
-    training: float
+from sfumato.core.denoiser import Prediction
+from sfumato.core.level import Level
+from sfumato.runs.guided import guide
+from sfumato.runs.plan import Plan
+from sfumato.sources import Diffusion
 
 
-def recipe_cost(recipe: Recipe) -> RecipeCost:
-    """Count what a recipe costs, without computing anything.
+class Blank:
+    """Stand in for a denoiser: it sees grey everywhere and counts the images it was asked about.
 
     Arguments:
-        recipe: Resolved, or with a stated shape and sigma_data.
-
-    Raises:
-        RecipeError: If its image shape is not known.
+        variance: Learned variance of the recipe, as in `Recipe`.
     """
-    if recipe.shape is None:
-        raise RecipeError(f"{recipe.name} has no image shape yet; resolve it with its data.")
-    network = build_network(recipe, "meta")
-    shape = (recipe.shape.channels, recipe.shape.height, recipe.shape.width)
-    if trains(recipe) != "generator":
-        found = cost(network, shape)
-        return RecipeCost(found, found.parameters, 3 * found.gflop)
-    generator, discriminator = network.get_submodule("generator"), network.get_submodule("discriminator")
-    made = cost(generator, (_latent(generator),), level=False)
-    judged = cost(discriminator, shape, level=False)
-    return RecipeCost(made, made.parameters + judged.parameters, 8 * judged.gflop + 3 * made.gflop)
+
+    def __init__(self, variance: str) -> None:
+        self.learned = variance != "none"
+        self.images = 0
+
+    def __call__(self, x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
+        self.images += len(x)
+        return Prediction(0 * x, 0 * x if self.learned else None)
 
 
-def _latent(generator: nn.Module) -> int:
-    return int(generator.latent)  # type: ignore[arg-type]
+def sampling_cost(plan: Plan) -> tuple[int, int]:
+    """Return the steps of the grid and the network calls of an image, by walking the grid once on one pixel.
+
+    Arguments:
+        plan: With its shape. A model that makes an image in one pass has one step and one call.
+    """
+    if not plan.kind.walks:
+        return 1, 1
+    blank = Blank(plan.variance)
+    denoiser, sampler = guide(plan, blank, weak=None if plan.recipe.sample.autoguidance is None else blank)
+    source = Diffusion(denoiser, sampler, plan.grid, (plan.channels, 1, 1), classes=plan.classes)
+    for _ in source.states([0], torch.zeros(1, dtype=torch.int64) if plan.classes else None):
+        pass
+    return len(plan.grid) - 1, blank.images

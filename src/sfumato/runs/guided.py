@@ -27,8 +27,9 @@ from sfumato.core.axes import AXES
 from sfumato.core.classifier import NoisyClassifier
 from sfumato.core.denoiser import Denoiser
 from sfumato.core.find import check_options, find
-from sfumato.runs.assemble import asks, build_sampler, constant, option
-from sfumato.runs.recipe import Part, Recipe, RecipeError, Sample
+from sfumato.runs.assemble import asks, bound_sampler, constant, option
+from sfumato.runs.plan import Plan
+from sfumato.runs.recipe import Part, RecipeError, Sample
 
 
 class Weak(NamedTuple):
@@ -101,7 +102,7 @@ def _short(sample: Sample) -> dict[str, Part]:
 
 
 def guide(
-    recipe: Recipe, denoiser: Denoiser, *, weak: Denoiser | None = None, logits: NoisyClassifier | None = None
+    plan: Plan, denoiser: Denoiser, *, weak: Denoiser | None = None, logits: NoisyClassifier | None = None
 ) -> tuple[Denoiser, Callable[..., Any]]:
     """Return a denoiser guided as its recipe says, and the sampler to walk with.
 
@@ -109,28 +110,28 @@ def guide(
     otherwise, which must be clipped before and not after: algorithm 2.
 
     Arguments:
-        recipe: Resolved, and checked by `runs.check`.
+        plan: Of the recipe, checked by `runs.check`.
         denoiser: The model.
         weak: What `sample.autoguidance` names; None for none.
         logits: What `sample.classifier` names; None for none.
     """
-    sample, bound = recipe.sample, {}
+    sample, sampler, bound = plan.recipe.sample, plan.recipe.sample.sampler, {}
     offered: dict[str, Any] = {"weak": weak, "logits": logits, "outside": denoiser}
     offered |= {"interval": sample.interval} if sample.interval else {}
     for form in guidance_of(sample):
         options = check_options(f"guidance={form.name}", form.entry(), form.options, fixed=AXES["guidance"].fixed)
-        if asks(form, "logits") and not recipe.data.labels:
+        if asks(form, "logits") and not plan.recipe.data.labels:
             denoiser = _unlabelled(denoiser)
         shift = constant(form, "SHIFT")
-        if shift is not None and asks(sample.sampler, "shift"):
+        if shift is not None and asks(sampler, "shift"):
             bound["shift"] = shift(logits, **options)
             continue
-        if shift is not None and (clip := option(sample.sampler, "clip")):
+        if shift is not None and (clip := option(sampler, "clip")):
             denoiser = find("guidance", "threshold")(denoiser, float(clip))
-            sample = replace(sample, sampler=sample.sampler.with_options(clip=False))
+            sampler = sampler.with_options(clip=False)
         asked = {name: value for name, value in offered.items() if asks(form, name)}
         denoiser = form.entry()(denoiser, **asked, **options)
-    return denoiser, build_sampler(replace(recipe, sample=sample), **bound)
+    return denoiser, bound_sampler(sampler, **bound)
 
 
 def _unlabelled(denoiser: Denoiser) -> Denoiser:

@@ -1,8 +1,9 @@
 """The types of a recipe: a frozen, typed tree of parts that says everything about a run.
 
 A recipe names one part of each axis (a `Part`) and the numbers of the run. Every field can be overridden by its
-dotted path (`override`), checked against its type, or, for a part's options, against the signature of the function it
-names. The tree is saved as JSON in the run and in every checkpoint, so that sampling and evaluating need no flags.
+dotted path (`runs.override`), checked against its type, or, for a part's options, against the signature of the
+function it names. The tree is saved as JSON in the run and in every checkpoint, so that sampling and evaluating need no
+flags.
 
     recipe = override(edm_digits(), ["train.images=50_000", "sample.sampler=heun", "sample.sampler.churn=40"])
 """
@@ -13,23 +14,13 @@ import dataclasses
 import hashlib
 import json
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from sfumato.core import outside
 from sfumato.core.axes import AXES, axis_named
-from sfumato.core.find import (
-    OptionError,
-    check_options,
-    conform,
-    find,
-    find_named,
-    hints_of,
-    nearest,
-    options_of,
-    parse,
-)
+from sfumato.core.find import check_options, conform, find, find_named, hints_of, nearest, options_of, parse
 
 
 class RecipeError(ValueError):
@@ -351,38 +342,6 @@ class Recipe:
         return hashlib.sha256(json.dumps(_earlier(self.to_json()), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
-    """Return the recipe with fields replaced by dotted assignments, applied in order.
-
-    Turning guidance off (sample.guidance=1) also lets go of the recipe's own interval and ramp, which shape it.
-
-    Arguments:
-        recipe: Any recipe.
-        assignments: Texts such as "train.batch=128", "sample.sampler=heun", "sample.sampler.churn=40".
-
-    Raises:
-        RecipeError: For an unknown field or an ill-typed value; the message names the nearest valid field.
-    """
-    guided = recipe.sample.by_weight or recipe.sample.guides
-    named: set[str] = set()
-    for text in assignments:
-        path, equals, value = text.partition("=")
-        if not equals:
-            raise RecipeError(f"An override reads field=value, for example train.batch=128; got {text!r}.")
-        keys = path.strip().replace("-", "_").split(".")
-        try:
-            recipe = _assign(recipe, keys, value, path.strip())
-        except OptionError as error:
-            raise RecipeError(str(error)) from None
-        named.add(".".join(keys))
-    if not guided or recipe.sample.by_weight or recipe.sample.guides:
-        return recipe
-    shaping: dict[str, Any] = {"guidance_ramp": "constant"}
-    shaping |= {"interval": None} if recipe.sample.autoguidance is None else {}
-    idle = {name: none for name, none in shaping.items() if f"sample.{name}" not in named}
-    return dataclasses.replace(recipe, sample=dataclasses.replace(recipe.sample, **idle))
-
-
 def differences(a: Any, b: Any, path: str = "") -> dict[str, tuple[str, str]]:
     """Return the dotted paths at which two recipes (or their trees) differ, with both values as text."""
     if isinstance(a, Recipe):
@@ -395,7 +354,18 @@ def differences(a: Any, b: Any, path: str = "") -> dict[str, tuple[str, str]]:
     return {} if a == b else {path: (_show(a), _show(b))}
 
 
-def _assign(node: Any, keys: list[str], value: str, path: str) -> Any:
+def assign(node: Any, keys: list[str], value: str, path: str) -> Any:
+    """Return a recipe, or a node of one, with one field replaced.
+
+    Arguments:
+        node: A recipe, a group of its fields, or a part.
+        keys: Path of the field below the node.
+        value: Text, read as the field's type.
+        path: The whole path, for messages.
+
+    Raises:
+        RecipeError, OptionError: For an unknown field or an ill-typed value.
+    """
     key, rest = keys[0], keys[1:]
     if isinstance(node, Part):
         if rest:
@@ -412,7 +382,7 @@ def _assign(node: Any, keys: list[str], value: str, path: str) -> Any:
     if rest:
         if not (dataclasses.is_dataclass(current) or isinstance(current, Part)):
             raise RecipeError(f"{path}: {key} = {_show(current)} has no field {'.'.join(rest)!r}.")
-        return dataclasses.replace(node, **{key: _assign(current, rest, value, path)})
+        return dataclasses.replace(node, **{key: assign(current, rest, value, path)})
     if isinstance(current, Part):
         chosen = current.with_name(value.strip())
         chosen.entry()  # refuses an unknown name
@@ -445,7 +415,7 @@ def _assign_parts(node: Any, number: dataclasses.Field[Any], rest: list[str], va
     for i, each in enumerate(held):
         known = options_of(each.entry(), fixed=AXES[each.axis].fixed)
         if option in known and of in ([], [each.name.replace("-", "_")]):
-            new = (*held[:i], _assign(each, [option], value, path), *held[i + 1 :])
+            new = (*held[:i], assign(each, [option], value, path), *held[i + 1 :])
             return dataclasses.replace(node, **{beside: new})
     here = ", ".join(str(each) for each in held) or "none"
     raise RecipeError(f"{path} is an option of a part named in {number.name}, and none takes it; named: {here}.")

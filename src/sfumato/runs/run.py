@@ -28,9 +28,10 @@ from sfumato.data import load
 from sfumato.data.dataset import Dataset, sigma_data
 from sfumato.data.streaming import Stream, streamed
 from sfumato.runs import averages, checkpoint
-from sfumato.runs.assemble import build_classifier, build_denoiser, build_grid, build_network, trains
-from sfumato.runs.check import check_generator, check_sampling, sampled_shape
+from sfumato.runs.check import check_sampling, sampled_shape
 from sfumato.runs.guided import guide, weak_of, words
+from sfumato.runs.kinds import CLASSIFIER, DENOISER, Kind, require
+from sfumato.runs.plan import Plan, plan
 from sfumato.runs.recipe import Recipe, RecipeError, Shape
 from sfumato.sources import Diffusion, Generated, Maker
 
@@ -109,12 +110,6 @@ def resolve(recipe: Recipe, data: Dataset | Stream) -> Recipe:
     return replace(recipe, shape=shape, sigma_data=round(float(estimated), 4))
 
 
-WITHOUT_WALK = {  # what to do with a run that trained something else
-    "classifier": "It guides another run: sample that one with sample.classifier={}",
-    "generator": "It makes an image in one pass, so there are no steps to show: sfumato sample {} draws its sheet.",
-}
-
-
 @dataclass(frozen=True)
 class Run:
     """An opened run.
@@ -151,6 +146,11 @@ class Run:
                 f"folder in {path / 'checkpoints'}; restore it from there."
             ) from None
         return cls(path, Recipe.from_json(recipe), tree)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The recipe's parts, each made once."""
+        return plan(self.recipe)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -193,7 +193,7 @@ class Run:
         use = use or self.recipe.ema.use
         tensors = self._weights(use)
         trained = Recipe.from_json(self.checkpoint.state["recipe"]).shape  # images may be sampled at another size
-        network = build_network(replace(self.recipe, shape=trained or self.recipe.shape))
+        network = plan(replace(self.recipe, shape=trained or self.recipe.shape)).build_network()
         self._fill(network, tensors)
         return network.eval().requires_grad_(False)
 
@@ -242,8 +242,7 @@ class Run:
         Raises:
             RecipeError: If that average was not kept, or the run trained a classifier.
         """
-        self._must_train("denoiser", WITHOUT_WALK.get(trains(self.recipe), "").format(self.path))
-        return build_denoiser(self.recipe, self.network(use)).to(device)
+        return self._model(DENOISER, self.plan.kind.instead.format(self.path), use, device)
 
     def weak(self, device: torch.device | str = "cpu") -> Preconditioned:
         """Return the weak model that `sample.autoguidance` names.
@@ -260,12 +259,11 @@ class Run:
 
     def classifier(self, use: str | None = None, device: torch.device | str = "cpu") -> NoisyClassifier:
         """Return the trained classifier of noisy images. Arguments and errors as for `denoiser`."""
-        self._must_train("classifier", "Train one with objective=classifier.")
-        return build_classifier(self.recipe, self.network(use)).to(device)
+        return self._model(CLASSIFIER, "Train one with objective=classifier.", use, device)
 
-    def _must_train(self, kind: str, remedy: str) -> None:
-        if trains(self.recipe) != kind:
-            raise RecipeError(f"{self.path} trained a {trains(self.recipe)}, not a {kind}. {remedy}")
+    def _model(self, kind: Kind, remedy: str, use: str | None, device: torch.device | str) -> Any:
+        require(kind, self.recipe, str(self.path), remedy)
+        return self.plan.model(self.network(use)).to(device)
 
     def source(
         self,
@@ -288,7 +286,7 @@ class Run:
         Raises:
             RecipeError: If the run trained a classifier, or the settings do not fit the model, data or grid.
         """
-        if denoiser is None and trains(self.recipe) == "generator":
+        if denoiser is None and self.plan.kind.paired:
             return self._generated(network or self.network(use), device)
         return self.diffusion(use=use, device=device, denoiser=denoiser, weak=weak, network=network)
 
@@ -306,22 +304,19 @@ class Run:
         Raises:
             RecipeError: If the run trained no denoiser, or the settings do not fit the model, data or grid.
         """
-        recipe = self.recipe
-        if recipe.shape is None:
-            raise RecipeError(f"The recipe of {self.path} is not resolved; it was not written by a run.")
+        sample = self.recipe.sample
         if denoiser is None and network is not None:
-            denoiser = build_denoiser(recipe, network).to(device)
+            denoiser = self.plan.model(network).to(device)
         guided = denoiser or self.denoiser(use, device)
-        check_sampling(recipe)
-        sample = recipe.sample
+        check_sampling(self.plan)
         helper = Counted(weak or self.weak(device)) if sample.autoguidance is not None else None
         logits = None if sample.classifier is None else Run.open(sample.classifier).classifier(device=device)
-        guided, sampler = guide(recipe, guided, weak=helper, logits=logits)
+        guided, sampler = guide(self.plan, guided, weak=helper, logits=logits)
         return Diffusion(
             guided,
             sampler,
-            build_grid(recipe),
-            sampled_shape(recipe),
+            self.plan.grid,
+            sampled_shape(self.plan),
             classes=len(self.classes),
             batch=sample.batch,
             device=device,
@@ -329,13 +324,8 @@ class Run:
         )
 
     def _generated(self, network: nn.Module, device: torch.device | str) -> Generated:
-        recipe = self.recipe
-        if recipe.shape is None:
-            raise RecipeError(f"The recipe of {self.path} is not resolved; it was not written by a run.")
-        check_generator(recipe)
-        size = (recipe.shape.channels, recipe.shape.height, recipe.shape.width)
-        batch = recipe.sample.batch
-        return Generated(network.to(device), size, classes=len(self.classes), batch=batch, device=device)
+        batch = self.recipe.sample.batch
+        return Generated(network.to(device), self.plan.image, classes=len(self.classes), batch=batch, device=device)
 
     def counted(
         self, use: str | None = None, device: torch.device | str = "cpu"
@@ -350,7 +340,7 @@ class Run:
             The source, and a function that returns the images asked of the run's own network and of the weak model
             that autoguidance names (0 without one).
         """
-        if trains(self.recipe) == "generator":
+        if self.plan.kind.paired:
             generated = self._generated(self.network(use), device)
             return generated, lambda: (generated.rows, 0)
         counted = Counted(self.denoiser(use, device))
@@ -361,7 +351,7 @@ class Run:
     def making(self) -> dict[str, Any]:
         """How images are made, for records and captions; a generator has no grid and no guidance."""
         sample = self.recipe.sample
-        if trains(self.recipe) == "generator":
+        if not self.plan.kind.walks:
             return {"sampler": "one pass of the generator", "grid": "", "guidance": 1.0, "guided": ""}
         return {
             "sampler": str(sample.sampler),

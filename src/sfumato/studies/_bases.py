@@ -25,7 +25,8 @@ from sfumato.recipes.fashion_mnist import ddpm_fashion_mnist_cpu, edm_fashion_mn
 from sfumato.recipes.gans import dcgan_digits, dcgan_fashion_mnist_cpu
 from sfumato.report.curves import against_nfe
 from sfumato.report.sheet import sheet
-from sfumato.runs.recipe import Recipe, override
+from sfumato.runs.override import override
+from sfumato.runs.recipe import Recipe
 
 TINY = (
     *("network.width=16", "network.head_width=16", "network.blocks=1", "network.embedding=32"),

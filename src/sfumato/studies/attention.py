@@ -14,8 +14,9 @@ from dataclasses import replace
 from sfumato.experiments.study import Ordering, Row, Study, at
 from sfumato.recipes.course_edm import course_edm_fashion_mnist
 from sfumato.runs.assemble import option as option_of
-from sfumato.runs.costs import recipe_cost
-from sfumato.runs.recipe import Recipe, Shape, override
+from sfumato.runs.override import override
+from sfumato.runs.plan import plan
+from sfumato.runs.recipe import Recipe, Shape
 from sfumato.studies._bases import sheets_of, small_edm
 
 SIZES = {"tiny": (200, (0,)), "cpu": (2000, (0, 1)), "paper": (50_000, (0,))}  # images judged, training seeds
@@ -28,7 +29,7 @@ SOURCE = "a student report on EDM"
 def parameters(recipe: Recipe) -> int:
     """Return the number of weights of a recipe's network; of ten classes if its data has not been seen."""
     known = replace(recipe, shape=recipe.shape or Shape(1, 16, 16, tuple("0123456789")), sigma_data=0.5)
-    return recipe_cost(known).parameters
+    return plan(known).cost.parameters
 
 
 def matched(plain: Recipe, wanted: int, fine: tuple[str, int]) -> Recipe:

@@ -21,7 +21,8 @@ from sfumato.experiments.work import Outcome
 from sfumato.recipes.digits_families import adm_digits_classifier
 from sfumato.report.curves import against_guidance
 from sfumato.report.sheet import sheet
-from sfumato.runs.recipe import Recipe, override, part
+from sfumato.runs.override import override
+from sfumato.runs.recipe import Recipe, part
 from sfumato.runs.run import Run
 from sfumato.studies._bases import small_iddpm
 

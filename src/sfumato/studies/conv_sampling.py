@@ -20,7 +20,8 @@ from sfumato.experiments.pages import words
 from sfumato.experiments.study import Ordering, Picture, Row, Study, at
 from sfumato.experiments.work import Outcome
 from sfumato.report.sheet import sheet
-from sfumato.runs.recipe import Recipe, override
+from sfumato.runs.override import override
+from sfumato.runs.recipe import Recipe
 from sfumato.studies._bases import small_edm
 
 # scale -> side of training, overrides of the data there, overrides at twice the side, images judged

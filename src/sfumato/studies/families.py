@@ -15,8 +15,9 @@ from dataclasses import replace
 from sfumato.core.find import entries
 from sfumato.experiments.study import Row, Study, at
 from sfumato.recipes.digits import edm_digits
-from sfumato.runs.assemble import trains
-from sfumato.runs.recipe import Recipe, override
+from sfumato.runs.kinds import kind_of
+from sfumato.runs.override import override
+from sfumato.runs.recipe import Recipe
 from sfumato.studies._bases import sheets_of, small_edm
 
 SIZES = {"tiny": (200, (0,)), "cpu": (1200, (0,))}  # images judged, training seeds
@@ -30,7 +31,7 @@ def rivals() -> dict[str, Recipe]:
     return {
         name: recipe
         for name, recipe in made.items()
-        if trains(recipe) == "denoiser"
+        if kind_of(recipe).walks
         and recipe.train.start is None  # what was trained before would count as well
         and (recipe.data, recipe.network) == (ours.data, ours.network)
     }

@@ -16,7 +16,8 @@ from sfumato.experiments.judges import OneClass
 from sfumato.experiments.study import Ordering, Row, Study, at
 from sfumato.recipes.course_ddpm import course_ddpm_cats_cosine, course_ddpm_cats_frogs
 from sfumato.recipes.gans import course_dcgan_cats, course_dcgan_cats_frogs
-from sfumato.runs.recipe import Recipe, override
+from sfumato.runs.override import override
+from sfumato.runs.recipe import Recipe
 from sfumato.studies._bases import sheets_of, small_edm, small_gan
 
 # scale -> images judged, training seeds, minutes (0 for no rows at equal minutes), two classes to look at

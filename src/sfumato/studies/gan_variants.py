@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from sfumato.experiments.study import Ordering, Row, Study, at
 from sfumato.recipes.gans import course_dcgan_cats
-from sfumato.runs.recipe import Recipe, override
+from sfumato.runs.override import override
+from sfumato.runs.recipe import Recipe
 from sfumato.studies._bases import cats, sheets_of, small_gan
 
 # scale -> images judged, training seeds, training images (none for the recipe's own): GANs at 30,000 tell nothing apart

@@ -18,7 +18,8 @@ from sfumato.experiments.pages import floor_of, series, words
 from sfumato.experiments.study import Ordering, Picture, Row, Study, at
 from sfumato.experiments.work import Outcome
 from sfumato.report.curves import against_nfe
-from sfumato.runs.recipe import Recipe, override
+from sfumato.runs.override import override
+from sfumato.runs.recipe import Recipe
 from sfumato.studies._bases import iddpm
 
 SIZES = {"tiny": ((5, 10), 200), "cpu": ((5, 10, 25), 1000)}  # scale -> steps, images judged

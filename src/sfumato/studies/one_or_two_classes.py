@@ -16,7 +16,7 @@ from dataclasses import replace
 from sfumato.experiments.judges import OneClass
 from sfumato.experiments.study import Ordering, Row, Study, at
 from sfumato.recipes.course_ddpm import course_ddpm_cats_cosine
-from sfumato.runs.recipe import override
+from sfumato.runs.override import override
 from sfumato.studies._bases import only, sheets_of, small_edm
 
 # scale -> the two classes, images judged, training seeds

@@ -17,7 +17,8 @@ from sfumato.experiments.study import Ordering, Picture, Row, Study, at
 from sfumato.experiments.work import Outcome
 from sfumato.recipes.digits import edm_digits
 from sfumato.recipes.fashion_mnist import fashion_mnist_cpu_hour
-from sfumato.runs.recipe import Recipe, override
+from sfumato.runs.override import override
+from sfumato.runs.recipe import Recipe
 from sfumato.studies._bases import lines_against, sheets_of, tiny
 
 SIZES = {"tiny": (100, (0,), 0.0), "cpu": (2000, (0,), 4.0)}  # images judged, training seeds, minutes (0: equal images)

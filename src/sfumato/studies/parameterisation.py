@@ -18,7 +18,8 @@ from dataclasses import replace
 from sfumato.core.find import find
 from sfumato.experiments.study import Ordering, Row, Study, at
 from sfumato.recipes.ddpm import ddpm_cifar10
-from sfumato.runs.recipe import Recipe, override
+from sfumato.runs.override import override
+from sfumato.runs.recipe import Recipe
 from sfumato.studies._bases import sheets_of, small_ddpm
 
 SIZES = {"tiny": (200, (0,), 10), "cpu": (1000, (0, 1), 50), "paper": (50_000, (0,), 1000)}  # n, seeds, steps

@@ -11,12 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from sfumato.core.find import entries
-from sfumato.experiments.cost import calls
 from sfumato.experiments.pages import floor_of, series, words
 from sfumato.experiments.study import Ordering, Picture, Row, Study, StudyError, at
 from sfumato.experiments.work import Outcome
 from sfumato.report.curves import against_nfe
-from sfumato.runs.recipe import Recipe, Shape, override
+from sfumato.runs.costs import sampling_cost
+from sfumato.runs.override import override
+from sfumato.runs.plan import plan
+from sfumato.runs.recipe import Recipe, Shape
 from sfumato.studies._bases import edm
 
 SIZES = {"tiny": ((5, 12), 100), "cpu": ((5, 8, 12, 20, 50), 1000)}  # scale -> budgets of calls, images judged
@@ -46,15 +48,18 @@ def longest(recipe: Recipe, settings: Sequence[str], budget: int) -> tuple[str, 
     Raises:
         StudyError: If even one step takes more.
     """
-    known = replace(recipe, shape=recipe.shape or Shape(1, 8, 8, ("any",)), sigma_data=recipe.sigma_data or 0.5)
+    known = replace(recipe, shape=recipe.shape or Shape(1, 8, 8, ("any",)))
 
     def with_steps(steps: int) -> tuple[str, ...]:
         return ("sample.grid=karras", f"sample.grid.steps={steps}", *settings)
 
-    two, three = (calls(override(known, with_steps(steps))) for steps in (2, 3))
+    def calls(steps: int) -> int:
+        return sampling_cost(plan(override(known, with_steps(steps))))[1]
+
+    two, three = (calls(steps) for steps in (2, 3))
     most = 2 + (budget - two) // max(1, three - two)  # if every further step takes as many calls as the third
     for steps in range(most, 1, -1):
-        if calls(override(known, with_steps(steps))) <= budget:
+        if calls(steps) <= budget:
             return with_steps(steps)
     raise StudyError(f"{' '.join(settings)} has no grid of two steps within {budget} calls.")
 

@@ -14,7 +14,8 @@ from dataclasses import replace
 
 from sfumato.experiments.study import Ordering, Row, Study, at
 from sfumato.recipes.course_ddpm import course_ddpm_cats, course_ddpm_cats_2xud
-from sfumato.runs.recipe import Recipe, override
+from sfumato.runs.override import override
+from sfumato.runs.recipe import Recipe
 from sfumato.studies._bases import ANCESTRAL, cats, sheets_of, small_ddpm
 
 SIZES = {"tiny": (200, (0,)), "cpu": (1000, (0, 1)), "lossy": (1000, (0,)), "paper": (1000, (0,))}

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from sfumato.experiments.study import Ordering, Row, Study, at
 from sfumato.recipes.course_ddpm import course_ddpm_cats
-from sfumato.runs.recipe import override
+from sfumato.runs.override import override
 from sfumato.studies._bases import ANCESTRAL, cats, sheets_of, small_ddpm
 
 SIZES = {  # scale -> images judged, training seeds, steps of sampling

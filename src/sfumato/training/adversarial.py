@@ -28,8 +28,8 @@ from sfumato.data.streaming import Stream, loader_for
 from sfumato.objectives.gan import Half
 from sfumato.processes.ranks import Ranks
 from sfumato.runs import checkpoint
-from sfumato.runs.assemble import PRECISIONS, build_network, build_objective, context_of, make
-from sfumato.runs.recipe import Recipe
+from sfumato.runs.assemble import PRECISIONS, make
+from sfumato.runs.plan import Plan
 from sfumato.training.ema import Averages
 from sfumato.training.guard import FiniteWatch
 from sfumato.training.optimizer_state import Rates, load_optimizer, optimizer_tensors, share_spent
@@ -42,16 +42,17 @@ class AdversarialTrainer:
     """Hold everything that the next step of a generator and its discriminator depends on.
 
     Arguments:
-        recipe: Resolved.
+        plan: Of the resolved recipe.
         data: The training split.
         device: Where to train.
         ranks: One process: a batch is not shared (`replicas.check_shared` refuses more).
     """
 
-    def __init__(self, recipe: Recipe, data: Dataset | Stream, device: torch.device, ranks: Ranks = Ranks()) -> None:
+    def __init__(self, plan: Plan, data: Dataset | Stream, device: torch.device, ranks: Ranks = Ranks()) -> None:
+        recipe = plan.recipe
         self.recipe, self.device, self.ranks = recipe, device, ranks
-        self.network: nn.Module = build_network(recipe, device)
-        self.objective = build_objective(recipe, make(recipe.draw, context_of(recipe)), device)
+        self.network: nn.Module = plan.build_network(device)
+        self.objective = plan.objective(device)
         self.loader = loader_for(data, recipe.train.seed, device, flip=recipe.data.flip, workers=recipe.data.workers)
         self.statistics = running_statistics(self.network)
         self.sides: dict[str, nn.Module] = {side: self.network.get_submodule(side) for side in SIDES}
@@ -59,7 +60,7 @@ class AdversarialTrainer:
             side: make(recipe.train.optimizer, {"network": module}) for side, module in self.sides.items()
         }
         self.rates = Rates([o for optimizers in self.optimizers.values() for o in optimizers])
-        self.rate = make(recipe.train.rate, {})
+        self.rate = plan.rate
         self.averages = Averages(self.network, recipe.ema)
         self.watch = FiniteWatch(recipe.train.bad_in_a_row)
         self.sums = Sums(device)

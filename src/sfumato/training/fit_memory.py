@@ -17,16 +17,17 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from sfumato.runs.assemble import trains
+from sfumato.runs.plan import Plan
 from sfumato.runs.recipe import Recipe
 
 T = TypeVar("T")
 SHORT = ("out of memory", "can't allocate memory", "not enough memory")  # how backends without a class of error say it
 
 
-def compiles(recipe: Recipe, device: torch.device, world: int) -> bool:
+def compiles(plan: Plan, device: torch.device, world: int) -> bool:
     """Return whether the network is compiled: as `train.compile` says, and if it leaves that open, on one GPU."""
-    if trains(recipe) == "generator":
+    recipe = plan.recipe
+    if plan.kind.paired:
         return False  # two networks that step in turn are compiled by nobody yet
     if recipe.train.compile != "auto":
         return recipe.train.compile == "on"

@@ -25,8 +25,11 @@ from sfumato.core.find import find
 from sfumato.processes.machine import default_device, describe, keep_freed_memory
 from sfumato.processes.ranks import join, others_may_end
 from sfumato.runs import checkpoint
+from sfumato.runs import recipe as recipes
 from sfumato.runs.check import check
-from sfumato.runs.recipe import Recipe, RecipeError, differences
+from sfumato.runs.idle import differences
+from sfumato.runs.plan import plan
+from sfumato.runs.recipe import Recipe, RecipeError
 from sfumato.runs.run import Run, resolve, training_data
 from sfumato.training.ema import Averages
 from sfumato.training.fit_memory import compiles
@@ -89,21 +92,24 @@ def train(
     check_shared(recipe, ranks)
     if device.type == "cpu":
         keep_freed_memory()
+    planned = plan(recipe)
     if recipe.shape is not None:  # then also before the data is read; class names are not known yet
-        check(dataclasses.replace(recipe, sample=dataclasses.replace(recipe.sample, classifier=None)))
+        planned = plan(dataclasses.replace(recipe, sample=dataclasses.replace(recipe.sample, classifier=None)))
+        check(planned)
     with ranks.in_turn():
         data = training_data(recipe, root)
     recipe = resolve(recipe, data)
-    check(recipe)
+    planned = planned.resolved(recipe)
+    check(planned)
     begun = bool(checkpoint.steps(folder / "checkpoints"))
-    start = None if recipe.train.start is None or begun else starting_weights(recipe, recipe.train.start)
+    start = None if recipe.train.start is None or begun else starting_weights(planned, recipe.train.start)
     fingerprint = {"data": data.content_hash, "indices": data.index_hash, "rule": data.rule}
     with ranks.in_turn():
         if ranks.first:
             _refuse_other_run(folder, recipe, fingerprint, allow)
             folder.mkdir(parents=True, exist_ok=True)
-    trainer = trainer_of(recipe, data, device, ranks)
-    facts = describe(device) | {"processes": ranks.world, "compiled": compiles(recipe, device, ranks.world)}
+    trainer = trainer_of(planned, data, device, ranks)
+    facts = describe(device) | {"processes": ranks.world, "compiled": compiles(planned, device, ranks.world)}
     about = {"fingerprint": fingerprint, "machine": facts}
     if ranks.first:
         checkpoint.replace_json(folder / "recipe.json", {"recipe": recipe.to_json(), **about})
@@ -229,7 +235,7 @@ def _refuse_other_run(folder: Path, recipe: Recipe, fingerprint: dict[str, str],
             "or classifier can begin from them in a run of its own (another --out and train.start=RUN); a GAN begins "
             "afresh."
         )
-    changed = differences(before.recipe, recipe) | differences(before.about["fingerprint"], fingerprint, "data")
+    changed = differences(before.recipe, recipe) | recipes.differences(before.about["fingerprint"], fingerprint, "data")
     meant = (*FREE, *allow)
     real = {k: v for k, v in changed.items() if not any(k == f or k.startswith(f + ".") for f in meant)}
     if real:

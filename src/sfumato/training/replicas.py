@@ -26,7 +26,8 @@ from torch.optim import Optimizer
 
 from sfumato.objectives import Loss
 from sfumato.processes.ranks import LaunchError, Ranks
-from sfumato.runs.assemble import option, trains
+from sfumato.runs.assemble import option
+from sfumato.runs.kinds import kind_of
 from sfumato.runs.recipe import Recipe
 
 
@@ -129,8 +130,7 @@ def check_shared(recipe: Recipe, ranks: Ranks) -> None:
                 f"train.micro={micro} does not give {ranks.world} processes that. Set a train.batch that they divide."
             )
     whole = {
-        f"objective={recipe.objective.name} trains a generator against a discriminator, which": trains(recipe)
-        not in ("denoiser", "classifier"),
+        f"objective={recipe.objective.name} trains a generator against a discriminator, which": kind_of(recipe).paired,
         "objective.coupling=ot pairs images with noises over the batch and": option(recipe.objective, "coupling")
         == "ot",
     }

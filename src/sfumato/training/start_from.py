@@ -8,26 +8,28 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sfumato.runs.assemble import build_network, trains
 from sfumato.runs.guided import weak_of
-from sfumato.runs.recipe import Recipe, RecipeError, differences
+from sfumato.runs.idle import differences
+from sfumato.runs.plan import Plan
+from sfumato.runs.recipe import RecipeError
 from sfumato.runs.run import Run
 
 MEANING = ("target", "c_in", "c_noise", "variance", "sigma_data")
 
 
-def starting_weights(recipe: Recipe, text: str) -> dict[str, Tensor]:
+def starting_weights(plan: Plan, text: str) -> dict[str, Tensor]:
     """Return the weights that a run begins from.
 
     Arguments:
-        recipe: Resolved, of the new run.
+        plan: Of the new run's resolved recipe.
         text: RUN, RUN@STEP, RUN@AVERAGE or RUN@STEP@AVERAGE.
 
     Raises:
         RecipeError: If there is no such run or average, or its network is another one.
         CheckpointError: If there is no such checkpoint.
     """
-    if trains(recipe) == "generator":
+    recipe = plan.recipe
+    if plan.kind.paired:
         raise RecipeError(f"train.start={text} begins from a denoiser's or classifier's weights; a GAN begins afresh.")
     where = weak_of(text, "train.start")
     if not where.folder:
@@ -44,8 +46,7 @@ def starting_weights(recipe: Recipe, text: str) -> dict[str, Tensor]:
         )
     network = run.network(where.use)
     weights = network.state_dict()
-    mine = _shapes(recipe)
-    theirs = {name: tuple(value.shape) for name, value in weights.items()}
+    mine, theirs = _shapes(plan.network.state_dict()), _shapes(weights)
     if mine != theirs:
         name = next(n for n in [*mine, *theirs] if mine.get(n) != theirs.get(n))
         raise RecipeError(
@@ -55,5 +56,5 @@ def starting_weights(recipe: Recipe, text: str) -> dict[str, Tensor]:
     return weights
 
 
-def _shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(value.shape) for name, value in build_network(recipe, "meta").state_dict().items()}
+def _shapes(weights: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in weights.items()}

@@ -25,8 +25,8 @@ from sfumato.data.streaming import Stream, loader_for
 from sfumato.objectives import Loss
 from sfumato.processes.ranks import Ranks
 from sfumato.runs import checkpoint
-from sfumato.runs.assemble import build_model, build_network, build_objective, context_of, make, option
-from sfumato.runs.recipe import Recipe
+from sfumato.runs.assemble import make, option
+from sfumato.runs.plan import Plan
 from sfumato.training.deferred import Question, asked, can_wait, step_if
 from sfumato.training.ema import Averages
 from sfumato.training.fit_memory import compile_network, compiles, fitting
@@ -70,25 +70,26 @@ class Trainer:
     """Hold everything that a run's next step depends on.
 
     Arguments:
-        recipe: Resolved.
+        plan: Of the resolved recipe.
         data: The training split.
         device: Where to train.
         ranks: The processes that train together; one unless given.
     """
 
-    def __init__(self, recipe: Recipe, data: Dataset | Stream, device: torch.device, ranks: Ranks = Ranks()) -> None:
+    def __init__(self, plan: Plan, data: Dataset | Stream, device: torch.device, ranks: Ranks = Ranks()) -> None:
+        recipe = plan.recipe
         self.recipe, self.device, self.ranks = recipe, device, ranks
-        self.network: nn.Module = build_network(recipe, device)
-        self.model = build_model(recipe, self.network)
-        draw = make(recipe.draw, context_of(recipe))
+        self.network: nn.Module = plan.build_network(device)
+        self.model = plan.model(self.network)
+        draw = plan.draw if "draw" in plan.reads else None
         self.memory = draw if isinstance(draw, Memory) else None
-        self.objective = build_objective(recipe, draw, device)
+        self.objective = plan.objective(device)
         self.trained = self.network  # with what the objective has learned numbers of, if any
         if isinstance(self.objective, nn.Module):
             self.trained = nn.ModuleList((self.network, self.objective))
-        self.weights = _weights(recipe, ranks, device)
+        self.weights = _weights(plan, ranks, device)
         self.weights.divide([m for m in (self.network, self.objective) if isinstance(m, nn.Module)])
-        if compiles(recipe, device, ranks.world):
+        if compiles(plan, device, ranks.world):
             compile_network(self.network, recipe)
         self.micro = recipe.train.micro
         self.replicas = self.weights.step(self.model, self.objective)
@@ -100,7 +101,7 @@ class Trainer:
         self.late = self.memory is None and can_wait(device, self.optimizers)
         self.open: Question | None = None
         self.rates = Rates(self.optimizers)
-        self.rate = make(recipe.train.rate, {})
+        self.rate = plan.rate
         self.averages = Averages(self.network, recipe.ema, self.weights)
         self.watch = FiniteWatch(recipe.train.bad_in_a_row)
         self.tally = Tally(device)
@@ -284,10 +285,10 @@ class Trainer:
         module.load_state_dict({name: self.weights.divided(value, state[name]) for name, value in saved.items()})
 
 
-def _weights(recipe: Recipe, ranks: Ranks, device: torch.device) -> Copies:
+def _weights(plan: Plan, ranks: Ranks, device: torch.device) -> Copies:
     """Return how the ranks hold the weights: whole, or divided if the recipe says so and there are several."""
-    if not recipe.train.shard or ranks.world == 1:
+    if not plan.recipe.train.shard or ranks.world == 1:
         return Copies(ranks)
     from sfumato.training.shards import Shards  # what it imports takes a second
 
-    return Shards(ranks, device, lambda: build_network(recipe, device))
+    return Shards(ranks, device, lambda: plan.build_network(device))

@@ -15,7 +15,7 @@ from sfumato.data.dataset import Dataset
 from sfumato.data.streaming import Stream
 from sfumato.processes.ranks import Ranks
 from sfumato.runs import checkpoint
-from sfumato.runs.assemble import trains
+from sfumato.runs.plan import Plan
 from sfumato.runs.recipe import Recipe
 from sfumato.training.adversarial import AdversarialTrainer
 from sfumato.training.ema import Averages
@@ -59,20 +59,20 @@ class Steps(Protocol):
     def load(self, saved: checkpoint.Checkpoint) -> None: ...
 
 
-TRAINERS: dict[str, Callable[[Recipe, Dataset | Stream, torch.device, Ranks], Steps]] = {
+TRAINERS: dict[str, Callable[[Plan, Dataset | Stream, torch.device, Ranks], Steps]] = {
     "denoiser": Trainer,
     "classifier": Trainer,
     "generator": AdversarialTrainer,
 }
 
 
-def trainer_of(recipe: Recipe, data: Dataset | Stream, device: torch.device, ranks: Ranks = Ranks()) -> Steps:
+def trainer_of(plan: Plan, data: Dataset | Stream, device: torch.device, ranks: Ranks = Ranks()) -> Steps:
     """Return the trainer of a recipe.
 
     Arguments:
-        recipe: Resolved.
+        plan: Of the resolved recipe.
         data: The training split.
         device: Where to train.
         ranks: The processes that train together; one unless given.
     """
-    return TRAINERS[trains(recipe)](recipe, data, device, ranks)
+    return TRAINERS[plan.kind.name](plan, data, device, ranks)

@@ -25,7 +25,8 @@ from sfumato.core.table import Table
 from sfumato.interop.card import card
 from sfumato.interop.keys import diffusers_names
 from sfumato.interop.tensors import ForeignError
-from sfumato.runs.assemble import build_grid, make, option
+from sfumato.runs.assemble import option
+from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe
 from sfumato.runs.run import Run
 
@@ -61,7 +62,7 @@ def diffusers(run: Run, folder: Path, use: str | None = None) -> list[str]:
     tensors = {name: tensor.contiguous() for name, tensor in foreign_state(network).items()}
     save_file(tensors, folder / "unet" / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
     (folder / "README.md").write_text(card(run, use))
-    steps = len(build_grid(recipe)) - 1
+    steps = len(plan(recipe).grid) - 1
     extra = ", use_clipped_model_output=True" if pipeline == "DDIMPipeline" and scheduler["clip_sample"] else ""
     call = f"{pipeline}.from_pretrained({json.dumps(str(folder))})(batch_size=8, num_inference_steps={steps}{extra})"
     return [f"{pipeline}: {call}"]
@@ -136,7 +137,7 @@ def _head_width(widths: list[int], attended: list[bool], heads: int, head_width:
 
 def scheduler_config(recipe: Recipe) -> dict[str, Any]:
     """Return the configuration of the scheduler that walks the run's chain as its sampler does."""
-    table = make(recipe.schedule, {})
+    table = plan(recipe).schedule
     plain = dict(recipe.c_noise.options) in ({}, {"scale": 1.0}, {"scale": 1.0, "offset": -1.0})
     if not isinstance(table, Table) or recipe.c_noise.name != "index" or not plain:
         what = f"schedule={recipe.schedule.name} with c_noise={recipe.c_noise}"

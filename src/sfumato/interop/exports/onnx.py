@@ -21,7 +21,6 @@ from sfumato.core.noise import normal
 from sfumato.core.optional import optional
 from sfumato.interop.card import card
 from sfumato.interop.tensors import ForeignError
-from sfumato.runs.assemble import SCALES, build_grid, context_of, make
 from sfumato.runs.checkpoint import write_json
 from sfumato.runs.run import Run
 
@@ -90,8 +89,8 @@ def _inputs(run: Run, count: int, labelled: bool) -> tuple[Tensor, ...]:
     shape = run.recipe.shape
     assert shape is not None
     x = normal(range(count), (shape.channels, shape.height, shape.width), purpose="onnx")
-    level = build_grid(run.recipe)[torch.arange(count) % max(1, len(build_grid(run.recipe)) - 1)]
-    told = make(run.recipe.c_noise, context_of(run.recipe))(level).float().reshape(count)
+    grid = run.plan.grid
+    told = run.plan.c_noise(grid[torch.arange(count) % max(1, len(grid) - 1)]).float().reshape(count)
     return (x, told, torch.arange(count) % len(shape.classes)) if labelled else (x, told)
 
 
@@ -105,17 +104,16 @@ def _error(session: Any, network: nn.Module, inputs: tuple[Tensor, ...], names: 
 
 def _coefficients(run: Run) -> dict[str, Any]:
     """Tabulate the denoiser's coefficients on the run's own grid."""
-    recipe, context = run.recipe, context_of(run.recipe)
-    grid = build_grid(recipe)[:-1]
-    c_skip, c_out = skip_and_out(make(recipe.target, context), grid)
-    scale = SCALES[recipe.c_in](context["sigma_data"])
+    plan = run.plan
+    grid, scale = plan.grid[:-1], plan.c_in
+    c_skip, c_out = skip_and_out(plan.target, grid)
     columns = {
         "alpha": grid.alpha,
         "sigma": grid.sigma,
         "c_in": torch.ones_like(grid.alpha) if scale is None else scale(grid),
-        "c_noise": make(recipe.c_noise, context)(grid),
+        "c_noise": plan.c_noise(grid),
         "c_skip": c_skip,
         "c_out": c_out,
     }
     rule = "D = c_skip x + c_out F(c_in x, c_noise[, label]), x = alpha x0 + sigma n; the last step ends at (1, 0)"
-    return {"rule": rule, "recipe": recipe.name, "levels": {k: v.tolist() for k, v in columns.items()}}
+    return {"rule": rule, "recipe": run.recipe.name, "levels": {k: v.tolist() for k, v in columns.items()}}

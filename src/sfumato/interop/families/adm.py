@@ -21,7 +21,8 @@ from sfumato.interop.foreign import Foreign, Imported, numbered, side_in
 from sfumato.interop.keys import HEADS_FIRST, QKV_FIRST, rename_adm
 from sfumato.interop.tensors import ForeignError
 from sfumato.recipes._paper import RAW, ancestral
-from sfumato.runs.recipe import Data, Part, Recipe, Shape, override, part
+from sfumato.runs.override import override
+from sfumato.runs.recipe import Data, Part, Recipe, Shape, part
 
 ORDERS = {"legacy": HEADS_FIRST, "new": QKV_FIRST}
 OFFICIAL: dict[str, tuple[str, str, tuple[str, ...]]] = {  # file -> recipe, order, fields in which it differs

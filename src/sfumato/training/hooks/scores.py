@@ -18,13 +18,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sfumato.core.images import NonFiniteError
-from sfumato.evaluation.reference import Yardstick
+from sfumato.evaluation.judge import Judge
+from sfumato.metrics.rules import SelfComparisonError
 from sfumato.processes.dealing import images_of_all
 from sfumato.processes.machine import describe
 from sfumato.runs import checkpoint
-from sfumato.runs.assemble import trains
+from sfumato.runs.kinds import kind_of
 from sfumato.runs.recipe import RecipeError
 from sfumato.runs.run import Run
+from sfumato.sources import balanced_labels
 from sfumato.training.hooks.moment import Hook, Moment, Place
 from sfumato.training.trainers import Steps
 
@@ -40,7 +42,7 @@ def hook(trainer: Steps, place: Place) -> Hook | None:
     every = trainer.recipe.train.evaluate_every
     if every is None:
         return None
-    if trains(trainer.recipe) == "classifier":
+    if not kind_of(trainer.recipe).draws:
         raise RecipeError(
             f"train.evaluate_every={every} scores images, and objective={trainer.recipe.objective.name} makes "
             "none. Set train.evaluate_every=none."
@@ -66,7 +68,8 @@ class Scoring:
         self.place, self.every = place, every
         recipe = trainer.recipe
         with trainer.ranks.in_turn():
-            self.yardstick = Yardstick.of(recipe, place.root)
+            self.judge = Judge.of(recipe, root=place.root)
+        self.judge.check(METRIC, recipe.evaluate.quick)
         self.file = place.folder / "scores.jsonl"
         kept: list[dict[str, Any]] = []
         if trainer.ranks.first and self.file.exists():
@@ -88,7 +91,7 @@ class Scoring:
         run = Run(self.place.folder, recipe, {})
         source = run.source(device=trainer.device, network=network)
         n = recipe.evaluate.quick
-        labels = self.yardstick.labels(n, len(run.classes))
+        labels = balanced_labels(n, len(run.classes))
         try:
             images = images_of_all(trainer.ranks, source, range(n), labels)
         except NonFiniteError as error:
@@ -108,7 +111,11 @@ class Scoring:
         if not trainer.ranks.first:
             return False, {}
         use, n = trainer.recipe.ema.use, len(images)
-        score = self.yardstick.measure(METRIC, images, labels)
+        try:
+            score = self.judge.score(METRIC, self.judge.seen(images, (METRIC,), labels), floor=False)
+        except SelfComparisonError as error:
+            tqdm.write(f"No score at {trainer.seen:,} images: {error}")
+            return False, {}
         better = self.best is None or score.value < self.best
         record = {
             "step": trainer.step,
@@ -144,7 +151,7 @@ class Scoring:
             "value": record["value"],
             "images": record["images"],
             "candidates": len(self.scored),
-            "reference": self.yardstick.identity,
+            "reference": self.judge.identity,
         }
         groups = {"network": dict(trainer.network.state_dict())}
         groups |= {f"ema-{name}": weights for name, weights in trainer.averages.weights.items()}

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from sfumato.core.images import NonFiniteError, tile
 from sfumato.processes.dealing import images_of_all
-from sfumato.runs.assemble import trains
+from sfumato.runs.kinds import kind_of
 from sfumato.runs.run import Run
 from sfumato.training.hooks.moment import Hook, Moment, Place
 from sfumato.training.trainers import Steps
@@ -22,7 +22,7 @@ COLUMNS = 8
 
 def hook(trainer: Steps, place: Place) -> Hook | None:
     """Return what draws the sheets of a run; None for a classifier, which draws nothing."""
-    if trains(trainer.recipe) == "classifier":
+    if not kind_of(trainer.recipe).draws:
         return None
     train = trainer.recipe.train
 

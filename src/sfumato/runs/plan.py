@@ -1,0 +1,341 @@
+"""The plan of a recipe: its parts, each made once, and what each of them asked for.
+
+A part is made when something first asks for it, with what it asks for by parameter name:
+
+    table       levels of a discrete schedule, (1, 0) first       (grids.full, draws.uniform, conditioning.index)
+    schedule    the schedule itself, t -> Level                   (grids.uniform, draws.uniform)
+    sigma_data  standard deviation of the data                    (target edm, weighting edm)
+    variance    the network's learned variance                    (objectives hybrid, vlb)
+    draw, weighting, seed, batch, images, teacher                 (objectives)
+    channels, out_channels, classes, size, augments               (networks)
+
+Checks, training, sampling, costs and likelihood read the same plan. What only the data can tell (the shape, the
+classes, sigma_data) is filled in by `Plan.resolved`, which makes anew only the parts that asked for what has changed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sfumato.core.level import Level
+from sfumato.core.target import Target
+from sfumato.data.augment import LABELS
+from sfumato.runs.assemble import PRECISIONS, SCALES, asked, asks, bound_sampler, initialised, make, parameters
+from sfumato.runs.kinds import Kind, RecipeCost, kind_of
+from sfumato.runs.recipe import Part, Recipe, RecipeError, Shape
+
+OFFERED = (*("table", "schedule", "sigma_data", "variance", "channels", "out_channels", "classes", "size", "augments"),)
+TRAINING = (*OFFERED, "draw", "weighting", "seed", "batch", "images", "teacher")  # what objectives are offered
+MADE_OF = {"table": ("schedule",), "out_channels": ("variance",), "teacher": ()}  # what is no field is made of fields
+STAND_IN = 0.5  # for sigma_data until the data is known: nothing that is checked or counted depends on its value
+
+
+def plan(recipe: Recipe) -> Plan:
+    """Return the plan of a recipe; nothing is made yet."""
+    return Plan(recipe)
+
+
+def parts_of(recipe: Recipe) -> dict[str, Part]:
+    """Return every part of a recipe by the name of its field, those of `train` and `sample` included."""
+    nodes = (recipe, recipe.train, recipe.sample)
+    found = {f.name: getattr(node, f.name) for node in nodes for f in dataclasses.fields(node)}
+    return {name: value for name, value in found.items() if isinstance(value, Part)}
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A recipe and its parts, each made once.
+
+    Attributes:
+        recipe: With its shape and sigma_data, or not resolved yet.
+        asked: For each part made so far, what it asked for, by parameter name, and what was made.
+    """
+
+    recipe: Recipe
+    asked: dict[str, tuple[Mapping[str, Any], Any]] = field(default_factory=dict, repr=False)
+
+    def resolved(self, recipe: Recipe) -> Plan:
+        """Return the plan of the recipe with what the data decides; parts that did not ask for it are kept.
+
+        Arguments:
+            recipe: This plan's, with its shape, classes and sigma_data filled in (`runs.run.resolve`).
+        """
+        parts = parts_of(recipe)
+        return Plan(recipe, {name: made for name, made in self.asked.items() if parts[name] == self.parts[name]})
+
+    @cached_property
+    def kind(self) -> Kind:
+        """What the objective trains."""
+        return kind_of(self.recipe)
+
+    @cached_property
+    def parts(self) -> dict[str, Part]:
+        """The parts by the names of their fields."""
+        return parts_of(self.recipe)
+
+    @cached_property
+    def trained(self) -> frozenset[str]:
+        """Names of the recipe's own fields that training reads: what its model or its objective asks for."""
+        # the model is given a table where c_noise asks for it
+        return self._reached(["objective", *(name for name in parameters(self.kind.model) if name != "table")])
+
+    @cached_property
+    def reads(self) -> frozenset[str]:
+        """Names of the recipe's own fields that anything reads: training, or a walk from noise to images."""
+        return self.trained | self._reached(["sampler", "grid"] if self.kind.walks else [])
+
+    def _reached(self, names: list[str]) -> frozenset[str]:
+        """Return the names, what they ask for, what that asks for, and so on."""
+        found: set[str] = set()
+        while names:
+            name = names.pop()
+            if name in found:
+                continue
+            found.add(name)
+            names += MADE_OF.get(name, ())
+            if name == "c_in":
+                names += parameters(SCALES[self.recipe.c_in])
+            if name in self.parts:
+                names += asked(self.parts[name], self._offered(name))
+        return frozenset(found)
+
+    def _offered(self, name: str) -> tuple[str, ...]:
+        return TRAINING if name == "objective" else () if name in ("schedule", "sampler", "rate") else OFFERED
+
+    def _made(self, name: str, **more: Any) -> Any:
+        """Make a part, or return it if it was made of the same things before."""
+        part = self.parts[name]
+        wanted = asked(part, self._offered(name))
+        known = {key: value for key in wanted if key not in more and (value := getattr(self, key)) is not None}
+        known |= {key: value for key, value in more.items() if key in wanted}
+        return self._once(name, known, lambda: make(part, known))
+
+    def _once(self, name: str, known: Mapping[str, Any], build: Callable[[], Any]) -> Any:
+        if name not in self.asked or not _same(self.asked[name][0], known):
+            self.asked[name] = known, build()
+        return self.asked[name][1]
+
+    def made(self, name: str) -> Any:
+        """Return what the part of a field, or a parameter name, stands for; it is made if it was not."""
+        return getattr(self, name)
+
+    # what parts ask for
+
+    @property
+    def shape(self) -> Shape:
+        """The image shape and classes.
+
+        Raises:
+            RecipeError: If they are not known yet.
+        """
+        if self.recipe.shape is None:
+            raise RecipeError(
+                f"{self.recipe.name} is not resolved: its image shape comes from the data. Use resolve()."
+            )
+        return self.recipe.shape
+
+    @property
+    def image(self) -> tuple[int, int, int]:
+        """The shape (C, H, W) of the images of training."""
+        return self.shape.channels, self.shape.height, self.shape.width
+
+    @property
+    def sigma_data(self) -> float:
+        """The standard deviation of the data, or a stand-in for it until that is known."""
+        return STAND_IN if self.recipe.sigma_data is None else self.recipe.sigma_data
+
+    @property
+    def variance(self) -> str:
+        """The learned variance of the network."""
+        return self.recipe.variance
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image."""
+        return self.shape.channels
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the network's output: twice an image's if a variance is learned."""
+        return self.shape.channels * (1 if self.recipe.variance == "none" else 2)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes the model is told; 0 without labels."""
+        return len(self.shape.classes) if self.recipe.data.labels else 0
+
+    @property
+    def size(self) -> int:
+        """Height of an image."""
+        return self.shape.height
+
+    @property
+    def augments(self) -> int:
+        """Numbers by which the network is told how images were changed."""
+        return LABELS if self.recipe.data.augment else 0
+
+    @property
+    def seed(self) -> int:
+        """The seed of training."""
+        return self.recipe.train.seed
+
+    @property
+    def batch(self) -> int:
+        """Images of a step."""
+        return self.recipe.train.batch
+
+    @property
+    def images(self) -> int:
+        """The budget of training."""
+        return self.recipe.train.images
+
+    # parts
+
+    @property
+    def schedule(self) -> Callable[[Tensor], Level]:
+        """The schedule, t -> level."""
+        schedule: Callable[[Tensor], Level] = self._made("schedule")
+        return schedule
+
+    @property
+    def table(self) -> Level | None:
+        """The levels of a discrete schedule, (1, 0) first; None if it is continuous."""
+        table = getattr(self.schedule, "levels", None)
+        return table if isinstance(table, Level) else None
+
+    @property
+    def known(self) -> Level | None:
+        """The table if the network knows its levels only; None if it can be asked at any level."""
+        return self.table if asks(self.parts["c_noise"], "table") else None
+
+    @property
+    def target(self) -> Target:
+        """What the network is asked for."""
+        target: Target = self._made("target")
+        return target
+
+    @property
+    def c_noise(self) -> Callable[[Level], Tensor]:
+        """How the network is told its level."""
+        c_noise: Callable[[Level], Tensor] = self._made("c_noise")
+        return c_noise
+
+    @property
+    def c_in(self) -> Callable[[Level], Tensor] | None:
+        """The scale of the network's input at a level; None for 1."""
+        scale = SCALES[self.recipe.c_in]
+        return scale(**{name: getattr(self, name) for name in parameters(scale)})
+
+    @property
+    def draw(self) -> Callable[[Tensor], Level]:
+        """The levels of training, by quantile; it may have a memory, so a plan is trained once."""
+        draw: Callable[[Tensor], Level] = self._made("draw")
+        return draw
+
+    @property
+    def weighting(self) -> Callable[..., Tensor]:
+        """The weight of the loss."""
+        weighting: Callable[..., Tensor] = self._made("weighting")
+        return weighting
+
+    @property
+    def grid(self) -> Level:
+        """The levels that sampling visits, noisy to clean."""
+        grid: Level = self._made("grid")
+        return grid
+
+    @property
+    def rate(self) -> Callable[[int, float], float]:
+        """The schedule of the learning rate."""
+        rate: Callable[[int, float], float] = self._made("rate")
+        return rate
+
+    @cached_property
+    def sampler(self) -> Callable[..., Any]:
+        """The sampler with its options bound."""
+        return bound_sampler(self.parts["sampler"])
+
+    def trained_levels(self, quantiles: Tensor) -> Level:
+        """Return the levels of training, shape (N,): those at quantiles of the draw, or at t where none is drawn.
+
+        Arguments:
+            quantiles: In (0, 1), float64, shape (N,).
+        """
+        return self.draw(quantiles) if "draw" in self.trained else self.schedule(quantiles)
+
+    # the network and what is made around it
+
+    @property
+    def network(self) -> nn.Module:
+        """The network on the meta device: shapes without weights, for checks and counts."""
+        network: nn.Module = self._once("network", self._network_asks(), lambda: self.build_network("meta"))
+        return network
+
+    def _network_asks(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in asked(self.parts["network"], OFFERED)}
+
+    @cached_property
+    def cost(self) -> RecipeCost:
+        """What the recipe costs, counted without computing anything."""
+        return self.kind.cost(self.network, self.image)
+
+    def build_network(self, device: torch.device | str = "cpu") -> nn.Module:
+        """Make the network with weights initialised from the recipe's own seed, in channels_last.
+
+        Arguments:
+            device: Where it goes; on "meta" it has shapes and no weights, and costs no memory.
+
+        Raises:
+            RecipeError: If its options make no network, such as a width of 0; for weights, if sigma_data is not known
+                yet.
+        """
+        part, meta = self.parts["network"], torch.device(device).type == "meta"
+        if self.recipe.sigma_data is None and not meta:
+            raise RecipeError(f"{self.recipe.name} is not resolved: its sigma_data comes from the data. Use resolve().")
+        try:
+            with initialised(self.seed), torch.device("meta") if meta else nullcontext():
+                network: nn.Module = make(part, self._network_asks())
+        except (ArithmeticError, LookupError, RuntimeError, AssertionError) as error:
+            raise RecipeError(
+                f"network={part} cannot be built ({type(error).__name__}: {error}). Its sizes are counts of at "
+                f"least 1; see `sfumato explain {self.recipe.name}`."
+            ) from error
+        return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def model(self, network: nn.Module) -> Any:
+        """Make what the objective trains around a network."""
+        model = self.kind.model
+        given: dict[str, Any] = {"network": network, "autocast": PRECISIONS[self.recipe.train.precision]}
+        asks_for = [name for name in parameters(model) if name not in given]
+        others = {name: self.known if name == "table" else self.made(name) for name in asks_for}
+        return model(**others, **{name: value for name, value in given.items() if name in parameters(model)})
+
+    def objective(self, device: torch.device | str = "cpu") -> Callable[..., Any]:
+        """Make the objective; one that owns learned numbers starts from the recipe's seed.
+
+        Arguments:
+            device: Of the learned numbers and of a teacher; "meta" to be checked only.
+        """
+        teacher: dict[str, Any] = {}
+        if asks(self.parts["objective"], "teacher"):
+            meta = torch.device(device).type == "meta"
+            teacher["teacher"] = self.model(self.network if meta else self.build_network(device))
+        with initialised(self.seed):
+            objective: Callable[..., Any] = self._made("objective", **teacher)
+        learns = isinstance(objective, nn.Module) and torch.device(device).type != "meta"
+        return objective.to(device) if learns else objective  # type: ignore[attr-defined]
+
+
+def _same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    """Return whether two parts were made of the same things: the same objects, or equal numbers and names."""
+    return a.keys() == b.keys() and all(
+        a[key] is b[key] or (isinstance(a[key], int | float | str) and a[key] == b[key]) for key in a
+    )
