@@ -89,7 +89,10 @@ def edit(
     print(f"  {words}")
     result = to_uint8(made.cpu())
     path = Path(out) if out else opened.path / "edited" / f"{Path(paths[0]).stem}.png"
-    command = shlex.join(["sfumato", "edit", run, *overrides, "--strength", str(strength)])
+    chosen = {"to": to, "strength": strength, "mask": mask, "encode-as": encode_as, "n": n, "use": use}
+    chosen |= {"first-seed": first_seed or None}
+    asked = [word for name, value in chosen.items() if value is not None for word in (f"--{name}", str(value))]
+    command = shlex.join(["sfumato", "edit", run, *overrides, *asked, *["--fit"] * fit])
     labels = ["picture", *(f"seed {seed}" for seed in seeds)] if encode_as is None else ["picture", "decoded"]
     drawn = sheet(
         torch.cat((picture[None], result)),
