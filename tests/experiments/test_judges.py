@@ -11,7 +11,7 @@ import torch
 
 from sfumato.experiments.judges import Estimates, OneClass, RealImages
 from sfumato.experiments.study import Asked, Row, Study
-from sfumato.experiments.work import Place, outcome_of, result_key, worse_than_at_first
+from sfumato.experiments.work import Workspace, outcome_of, result_key, worse_than_at_first
 from sfumato.runs.override import override
 from sfumato.runs.run import load_data
 from sfumato.studies._bases import edm
@@ -26,7 +26,7 @@ def recipe():
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("judges")
-    return Place(folder, folder / "runs", device="cpu", quiet=True)
+    return Workspace(folder, folder / "runs", device="cpu", quiet=True)
 
 
 def study_of(*rows, **fields):

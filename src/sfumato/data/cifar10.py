@@ -19,8 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from sfumato.data.dataset import DataError, Dataset
-from sfumato.data.download import fetch
-from sfumato.data.root import folder_of
+from sfumato.data.root import fetch, folder_of
 from sfumato.data.splits import split_official
 from sfumato.data.unpickle import MAX_BYTES, read_plain
 from sfumato.download import Remote, check_digest

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from sfumato.data.dataset import DataError, Dataset
-from sfumato.data.download import fetch
+from sfumato.data.root import fetch
 from sfumato.download import Remote
 
 

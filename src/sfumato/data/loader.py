@@ -50,13 +50,14 @@ class Loader:
         if not len(dataset):
             raise ValueError(f"A loader needs at least one image; {dataset!r} is empty.")
         self.dataset, self.seed, self.device, self.flip = dataset, seed, torch.device(device), flip
+        self._count = len(dataset)
         self._images = dataset.images.to(self.device)
         self._labels = None if dataset.labels is None else dataset.labels.to(self.device)
         self._permutations: dict[int, np.ndarray] = {}
         self._permutation(0)
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return self._count
 
     def order(self, positions: Tensor | np.ndarray) -> Tensor:
         """Map global sample positions to images.

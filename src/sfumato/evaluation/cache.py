@@ -15,7 +15,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import sfumato
 from sfumato.metrics.protocol import canonical
 
 
@@ -35,7 +34,7 @@ def place(kind: str, facts: Any) -> Path:
 def source_hash() -> str:
     """Return a hash of this program's own source, so that a changed sampler never meets images of the old one."""
     total = hashlib.sha256()
-    folder = Path(sfumato.__file__).parent
+    folder = Path(__file__).parents[1]
     for file in sorted(folder.rglob("*.py")):
         total.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes())
     return total.hexdigest()

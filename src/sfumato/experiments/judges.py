@@ -85,7 +85,7 @@ class RealImages:
     """Score real training images against the reference, as if they were generated.
 
     Attributes:
-        n: How many.
+        n: Number of real images.
         repeats: Draws whose mean is taken.
     """
 

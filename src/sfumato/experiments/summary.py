@@ -47,7 +47,7 @@ def summary(results: Sequence[Mapping[str, Any]], page: Path) -> str:
     """Write the page.
 
     Arguments:
-        results: From `results_of`.
+        results: What `results_of` returned.
         page: Where it will lie, for links.
     """
     parts = [

@@ -14,9 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sfumato.experiments.judges import RealImages
-from sfumato.experiments.pages import series, words
-from sfumato.experiments.study import Picture, Row, Study, at
-from sfumato.experiments.work import Outcome
+from sfumato.experiments.pages import score_name, series, words
+from sfumato.experiments.study import Outcome, Picture, Row, Study, at
 from sfumato.recipes.course_ddpm import course_ddpm_cats
 from sfumato.recipes.fashion_mnist import edm_fashion_mnist_cpu
 from sfumato.report.curves import against_nfe
@@ -69,6 +68,6 @@ def _pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture
         mine = [o for o in outcomes if o.row.line == name and o.scores["fd"].plain is not None]
         counts = [float(o.row.x or 0) for o in mine]
         drawn[f"{name}, textbook"] = Series.of(counts, [float(o.scores["fd"].plain or 0) for o in mine])
-    score = next(o.scores["fd"].name for o in outcomes if "fd" in o.scores)
+    score = score_name(outcomes, "fd")
     return {"curve": against_nfe(drawn, score=score, floor=0.0, xlabel="real images n", title="What real images score",
                                  caption=words(study, outcomes))}  # fmt: skip

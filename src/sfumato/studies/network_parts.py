@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sfumato.experiments.study import Ordering, Row, Study, at
+from sfumato.experiments.figures import sheets
+from sfumato.experiments.study import Ordering, Row, Study, at, variant
 from sfumato.runs.recipe import Recipe, part
-from sfumato.studies._bases import sheets_of, small_edm
+from sfumato.studies._bases import small_edm
 
 SIZES = {"tiny": (60, (0,), 8), "cpu": (2000, (0,), 14)}  # images judged, training seeds, side
 CHANGES: dict[str, dict[str, object]] = {
@@ -32,9 +33,7 @@ def _recipe(scale: str, side: int, name: str, options: dict[str, object]) -> Rec
     shared = {"width": 32, "depths": (1,), "attention": (side // 2,), "heads": (4, 4)}
     network = part("network", "condnorm-unet", **{**shared, **options})
     adam = part("optimizer", "adam", lr=1e-3)
-    slug = name.replace(", ", "-").replace(" ", "-")
-    train = replace(base.train, optimizer=adam)
-    return replace(base, name=f"{base.name}-{slug}", network=network, train=train)
+    return replace(variant(base, name), network=network, train=replace(base.train, optimizer=adam))
 
 
 def network_parts(scale: str) -> Study:
@@ -50,7 +49,6 @@ def network_parts(scale: str) -> Study:
         question="Which parts of the U-Net matter: skips, the way up, positions?",
         varies="one part of the report's network at a time",
         equal="data, EDM's objective, images seen, optimiser, sampler, grid, n; sizes are in the table",
-        by="",
         rows=tuple(Row(name, _recipe(scale, side, name, options)) for name, options in CHANGES.items()),
         n=n,
         seeds=seeds,
@@ -63,5 +61,5 @@ def network_parts(scale: str) -> Study:
             ),
             Ordering("positions score below none", ("positions", "base")),
         ),
-        pictures=sheets_of,
+        pictures=sheets,
     )

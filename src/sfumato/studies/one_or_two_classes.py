@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sfumato.experiments.figures import sheets
 from sfumato.experiments.judges import OneClass
 from sfumato.experiments.study import Ordering, Row, Study, at
 from sfumato.recipes.course_ddpm import course_ddpm_cats_cosine
 from sfumato.runs.override import override
-from sfumato.studies._bases import only, sheets_of, small_edm
+from sfumato.studies._bases import only, small_edm
 
 # scale -> the two classes, images judged, training seeds
 SIZES = {
@@ -50,43 +51,29 @@ def one_or_two_classes(scale: str) -> Study:
         "both": override(both, ["objective.label_dropout=0"]),
         "unlabelled": only(base, (first, second), False),
     }
+    labels = {"first": first, "second": second}
     rows = [
-        Row(f"{name}: alone", runs[name], run=name, judge=OneClass(label, asked=False))
-        for name, label in (("first", first), ("second", second))
-    ]
-    rows += [
-        Row(f"{name}: asked of both", runs["both"], run="both", judge=OneClass(label))
-        for name, label in (("first", first), ("second", second))
-    ]
-    rows += [
+        *(Row(f"{k}: alone", runs[k], run=k, judge=OneClass(label, asked=False)) for k, label in labels.items()),
+        *(Row(f"{k}: asked of both", runs["both"], run="both", judge=OneClass(label)) for k, label in labels.items()),
         Row("both: conditional", runs["both"], run="both"),
         Row("both: unlabelled", runs["unlabelled"], run="unlabelled"),
     ]
     rows = [replace(row, paper=PAPER.get(row.name)) for row in rows]
+    claim = "{0} asked of two classes scores below {0} alone"
     return Study(
         name="one-or-two-classes",
         scale=scale,
         question="Does training on a second class help the first, at equal steps?",
         varies="classes seen, and whether the model is told of them",
         equal="network, gradient steps, optimiser, sampler, grid, n; a class is judged against its own real images",
-        by="",
         rows=tuple(rows),
         metrics=("kid", "fd"),
         n=n,
         seeds=seeds,
-        orderings=(
-            Ordering(
-                f"{first} asked of two classes scores below {first} alone",
-                ("first: asked of both", "first: alone"),
-                "kid",
-                SOURCE,
-            ),
-            Ordering(
-                f"{second} asked of two classes scores below {second} alone",
-                ("second: asked of both", "second: alone"),
-                "kid",
-            ),
+        orderings=tuple(
+            Ordering(claim.format(label), (f"{k}: asked of both", f"{k}: alone"), "kid", source)
+            for (k, label), source in zip(labels.items(), (SOURCE, ""))
         ),
         paper=f"{SOURCE}: FID on cats and frogs of CIFAR-10, 1,000 images, unequal steps",
-        pictures=sheets_of,
+        pictures=sheets,
     )
