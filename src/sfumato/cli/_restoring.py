@@ -32,7 +32,7 @@ class Parted:
     def task(self, shape: tuple[int, int, int], fit: bool) -> Task:
         """Return the task for pictures of a shape; a mask that names a file is read."""
         from sfumato.core.find import check_options, find
-        from sfumato.data.pictures import read_mask
+        from sfumato.interop.pictures import read_mask
 
         options = dict(self.options)
         mask = options.get("mask")
@@ -87,7 +87,7 @@ def read(
 
     from sfumato.core.images import to_float
     from sfumato.data.dataset import DataError
-    from sfumato.data.pictures import files_of, read_picture
+    from sfumato.interop.pictures import files_of, read_picture
 
     small = len(task.measured) == 3 and task.measured != task.shape
     shapes = [task.shape, *([task.measured] if small else [])]

@@ -57,9 +57,9 @@ def edit(
 
     from sfumato.core.find import OptionError
     from sfumato.core.images import to_float, to_uint8
-    from sfumato.data.pictures import read_mask, read_picture
     from sfumato.editing import edit as noised
     from sfumato.editing import reencode, start_level
+    from sfumato.interop.pictures import read_mask, read_picture
     from sfumato.report.save import save
     from sfumato.report.sheet import sheet
     from sfumato.runs.run import Run
