@@ -219,3 +219,18 @@ def test_in_python(labelled: Path) -> None:
     edited = model.edit(images, to=5, strength=1.0)
     assert torch.equal(edited.images, model.sample(2, classes=[5], progress=False).images)
     assert torch.equal(model.edit(images, strength=0.0).images, images)
+
+
+def test_a_gan_has_no_denoiser_to_restore_with(tmp_path: Path, picture: Path, cli) -> None:
+    gan = tmp_path / "gan"
+    words = ["dcgan-digits", "train.images=128", "train.batch=64", "--out", gan, "--device", "cpu", "--quiet"]
+    assert cli("train", *words).code == 0
+    for said in (cli("restore", gan, picture, "task=inpaint"), cli("edit", gan, picture)):
+        assert said.code == 2 and "generator" in said.err, said.err
+
+
+def test_walking_every_step_again_costs_as_many_calls(labelled: Path, picture: Path, tmp_path: Path, cli) -> None:
+    """RePaint's resampling from the command line: three walks of every step, with one-step Euler."""
+    words = ["task=inpaint", "sampler=euler", "grid.steps=4", "--method", "replacement", "--resample", 3]
+    said = cli("restore", labelled, picture, *words, "--out", tmp_path / "out")
+    assert said.code == 0 and "12 calls and 0 vector-Jacobian" in said.out, said.err
