@@ -48,6 +48,13 @@ def test_one_in_f_space(weighting: Weighting, target: Target, levels: str) -> No
     torch.testing.assert_close(got, torch.ones_like(got), rtol=1e-12, atol=0)
 
 
+def test_the_bounded_velocity_error_is_the_plain_one_until_the_bound() -> None:
+    level = Level.of([0.0, 0.5, 0.95, 0.99], [1.0, 0.5, 0.05, 0.01])
+    got = weightings.flow(least=0.05)(level, targets.x0())
+    torch.testing.assert_close(got, torch.tensor([1.0, 4.0, 400.0, 400.0], dtype=F64), rtol=1e-12, atol=0)
+    assert torch.equal(weightings.flow()(level, targets.x0()), ((level.alpha + level.sigma) / level.sigma) ** 2)
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [

@@ -9,6 +9,7 @@ entry            c_noise                        known from
 quarter-log-nsr  ln(sigma / alpha) / 4          EDM, Table 1
 log-nsr          scale ln(factor sigma / alpha) score SDE, VE: ln(sigma / 2) as EDM writes it
 flow-time        scale sigma / (alpha + sigma)  flow matching: the t of (1 - t) x0 + t n
+signal-share     alpha / (alpha + sigma)        JiT: time from noise to image
 angle            scale (2 / pi) atan2           cosine schedules: bounded, symmetric in SNR
 vp-time          scale t of the VP SDE          score SDE: 999 t, with ln alpha(t) known
 index            scale i + offset, i in 1..T    DDPM (0..T-1), iDDPM (rescaled to 1000)
@@ -48,6 +49,11 @@ def log_nsr(factor: float = 1.0, scale: float = 1.0) -> Conditioning:
 def flow_time(scale: float = 1.0) -> Conditioning:
     """The time of flow matching, scale * sigma / (alpha + sigma), in [0, scale]."""
     return lambda level: scale * level.sigma / (level.alpha + level.sigma)
+
+
+def signal_share() -> Conditioning:
+    """The share of signal, alpha / (alpha + sigma), in [0, 1]: JiT's time, 1 for a clean image."""
+    return lambda level: level.alpha / (level.alpha + level.sigma)
 
 
 def angle(scale: float = 1.0) -> Conditioning:

@@ -10,7 +10,7 @@ and it is computed on the right, in F-space. The papers' losses, with snr = (alp
     x0         1                                   plain error of the image
     simple     snr                                 plain error of the noise: DDPM's L_simple
     snr        max(snr + plus, floor)              plus 1: plain error of v; floor 1: truncated SNR
-    flow       ((alpha + sigma) / sigma)^2         plain error of the straight-line velocity
+    flow       ((alpha + sigma) / sigma)^2         plain error of the straight-line velocity (bounded: JiT)
     native     1 / c_out^2                         plain error of whatever the network outputs
     edm        (nsr^2 + sd^2) / (nsr sd)^2         EDM: the effective weight of every level is 1 at initialisation
     min_snr    min(snr, gamma)                     Hang et al.
@@ -75,9 +75,17 @@ def snr(plus: float = 0.0, floor: float = 0.0) -> Weighting:
     return lambda level, target: (_snr(level) + plus).clamp(min=floor)
 
 
-def flow() -> Weighting:
-    """Count errors of the straight-line velocity n - x0 equally at every level."""
-    return lambda level, target: ((level.alpha + level.sigma) / level.sigma) ** 2
+def flow(least: float = 0.0) -> Weighting:
+    """Count errors of the straight-line velocity n - x0 equally at every level.
+
+    Arguments:
+        least: The share of noise, sigma / (alpha + sigma), counts as at least this, which bounds the weight of nearly
+            clean levels by 1 / least^2; in [0, 1).
+    """
+    if not 0 <= least < 1:
+        raise ValueError(f"least is a share of noise in [0, 1); got {least}.")
+    most = 1 / least if least else math.inf
+    return lambda level, target: ((level.alpha + level.sigma) / level.sigma).clamp(max=most) ** 2
 
 
 def native() -> Weighting:

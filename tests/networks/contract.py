@@ -30,6 +30,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "zero": False,
     },
     "dit": {"options": {"width": 32, "depth": 2, "heads": 4}},
+    "jit": {"options": {"width": 32, "depth": 3, "heads": 4, "patch": 2, "bottleneck": 12}},
     "edm2": {"options": {"width": 16, "mult": (1, 2), "blocks": 1, "attention": (8,), "head_width": 16}},
 }
 NOT_DENOISERS = {"adm_classifier", "dcgan"}

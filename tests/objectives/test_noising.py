@@ -108,3 +108,41 @@ def test_the_loss_is_the_weighted_error_of_the_denoiser():
 def test_bad_options_are_refused(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         denoising(lognormal(), weightings.simple(), 0, 6, **options)
+
+
+def classes_apart(count: int = 4096, batch: int = 64) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return images of two classes at +3 and -3 along every pixel, their labels and positions, in batches."""
+    label = torch.arange(count) % 2
+    x0 = (6.0 * label - 3).reshape(-1, 1, 1, 1) + 0.1 * torch.randn(
+        count, 1, 2, 2, generator=torch.Generator().manual_seed(0)
+    )
+    return x0, label, torch.arange(count)
+
+
+def mean_noise_along_the_class(labelled: bool) -> float:
+    """Return the mean of n times the class's sign, per pixel."""
+    x0, label, positions = classes_apart()
+    noising = Noising(lognormal(), 0, 64, coupling="ot")
+    parts = [
+        noising.noise(x0[i : i + 64], positions[i : i + 64], label[i : i + 64] if labelled else None)
+        for i in range(0, len(x0), 64)
+    ]
+    return float((torch.cat(parts).mean((1, 2, 3)) * (2.0 * label - 1)).mean())
+
+
+def test_a_class_meets_noise_of_mean_zero():
+    """E[n | class] = 0: within 4 standard errors of the mean over 4,096 images of 4 pixels, 1 / sqrt(16,384)."""
+    assert abs(mean_noise_along_the_class(labelled=True)) < 4 / 128
+    assert mean_noise_along_the_class(labelled=False) > 0.3  # over the whole batch a class draws the noises its way
+
+
+def test_within_a_class_the_assignment_is_the_nearest():
+    generator = torch.Generator().manual_seed(3)
+    x0, n = torch.randn(10, 3, generator=generator), torch.randn(10, 3, generator=generator)
+    label = torch.tensor([0, 1, 0, 1, 1, 0, 1, 0, 0, 1])
+    chosen = assign(x0, n, label)
+    assert sorted(chosen.tolist()) == list(range(10)) and torch.equal(label[chosen], label)
+    for own in (0, 1):
+        members = (label == own).nonzero().flatten()
+        assert torch.equal(chosen[members], members[assign(x0[members], n[members])])
+    assert torch.equal(assign(x0, n, torch.zeros(10, dtype=torch.int64)), assign(x0, n))

@@ -57,6 +57,9 @@ PARAMETERS = {
     "ddpmpp-cifar10-deep": (106_632_579, 0),
     "ncsnpp-cifar10": (62_758_787, 0),
     "ncsnpp-cifar10-deep": (107_586_947, 0),
+    "jit-b16-imagenet256": (131_123_712, 0),
+    "jit-l16-imagenet256": (458_877_664, 0),
+    "jit-h16-imagenet256": (952_514_368, 0),
     "edm-cifar10": (55_733_891, 0),
     "edm-cifar10-ve": (56_397_827, 0),
     "edm-cifar10-cond": (55_735_299, 0),  # the null row stands where the original's label layer has a bias

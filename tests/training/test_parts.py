@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from sfumato.core.find import OptionError
+from sfumato.networks.jit import jit
 from sfumato.runs.assemble import make
 from sfumato.runs.averages import gamma_of
 from sfumato.runs.override import override
@@ -95,6 +96,21 @@ def test_muon_takes_hidden_convolutions_only():
         sum(p.numel() for g in rest.param_groups for p in g["params"])
         == sum(p.numel() for p in network.parameters()) - 8 * 8 * 9
     )
+
+
+def test_muon_takes_the_matrices_of_a_transformer_s_blocks():
+    network = jit(width=32, depth=2, heads=4, classes=3)
+    first, rest = muon(network)
+    taken = {id(p) for group in first.param_groups for p in group["params"]}
+    names = {name for name, p in network.named_parameters() if id(p) in taken}
+    layers = ("qkv", "out", "gated", "last", "modulation")
+    assert names == {f"blocks.{i}.{layer}.weight" for i in range(2) for layer in layers}
+    assert sum(len(group["params"]) for group in rest.param_groups) + len(taken) == len(list(network.parameters()))
+
+
+def test_muon_without_a_matrix_says_so():
+    with pytest.raises(ValueError, match="train.optimizer=adam"):
+        muon(torch.nn.Linear(3, 3))
 
 
 def test_parts_are_given_what_they_ask_for(tiny):

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from . import _fused
 
+MANY = 256  # positions from which on the fused attention is the faster one on CPUs
 HALF = (torch.float16, torch.bfloat16)
 Layer = TypeVar("Layer", nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
@@ -114,11 +115,13 @@ class GroupNorm(nn.Module):
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Return softmax(q k^T / sqrt(d)) v for heads of positions, (B, heads, positions, d) each.
 
-    On CPUs two batched products are faster than the fused kernel, in both passes; elsewhere the fused kernel saves the
-    (positions, positions) matrix.
+    The fused kernel never holds the (positions, positions) matrix. On CPUs two batched products are faster for few
+    positions, and for many the fused kernel, which wants its heads contiguous.
     """
     if q.device.type == "cuda":
         return F.scaled_dot_product_attention(q, k, v)
+    if q.device.type == "cpu" and q.shape[-2] >= MANY:
+        return F.scaled_dot_product_attention(q.contiguous(), k.contiguous(), v.contiguous())
     scale = q.shape[-1] ** -0.25  # on both factors, so that half precision cannot overflow
     return torch.softmax((q * scale) @ (k * scale).transpose(-1, -2), dim=-1).to(v.dtype) @ v
 

@@ -6,11 +6,14 @@ whose size is part of the recipe, and the coupling "ot" pairs the images and noi
 
 Coupling decides which noise meets which image. Independent pairs are those of diffusion. Optimal transport permutes
 the noises of a batch so that the sum of squared distances |x0 - n|^2 is the least; the marginals stay, and the
-straight lines of flow matching cross less.
+straight lines of flow matching cross less. With labels the assignment is made within each class: over the whole batch a
+class would draw the noises that lie its way, E[n | class] != 0, while sampling starts every class from E[n] = 0.
 
 References:
     Tong et al. Improving and Generalizing Flow-Based Generative Models with Minibatch Optimal Transport. 2024.
     https://arxiv.org/abs/2302.00482
+    Cheng, Schwing. The Curse of Conditions: Analyzing and Improving Optimal Transport for Conditional Flow-Based
+    Generation. 2025. https://arxiv.org/abs/2503.10636
     Ho, Salimans. Classifier-Free Diffusion Guidance. 2022, algorithm 1. https://arxiv.org/abs/2207.12598
 """
 
@@ -58,7 +61,8 @@ class Noising:
         batch: Global batch size, for stratification.
         label_dropout: Probability that an image is shown without its label.
         stratified: Spread the batch's levels evenly over the quantiles of the draw.
-        coupling: Which noise meets which image: "independent", or "ot" within the batch.
+        coupling: Which noise meets which image: "independent", or "ot", the nearest assignment within the images of
+            a class (of the whole batch without labels).
 
     Raises:
         ValueError: If `label_dropout` is no probability or the coupling is unknown.
@@ -86,10 +90,16 @@ class Noising:
         u = noise.uniform(positions, seed=self.seed, purpose="level")
         return ((positions % self.batch).to(u) + u) / self.batch if self.stratified else u
 
-    def noise(self, x0: Tensor, positions: Tensor) -> Tensor:
-        """Return the noise that each image meets, the shape, dtype and device of `x0`."""
+    def noise(self, x0: Tensor, positions: Tensor, label: Tensor | None = None) -> Tensor:
+        """Return the noise that each image meets, the shape, dtype and device of `x0`.
+
+        Arguments:
+            x0: Images (B, C, H, W).
+            positions: Global position of each, int64 (B,).
+            label: The class of each before any is dropped, int64 (B,); None without labels. Only a coupling uses it.
+        """
         n = noise.normal(positions, x0.shape[1:], seed=self.seed, purpose="noise", device=x0.device, dtype=x0.dtype)
-        return n[assign(x0, n)] if self.coupling == "ot" else n
+        return n[assign(x0, n, label)] if self.coupling == "ot" else n
 
     def label(self, label: Tensor | None, positions: Tensor) -> Tensor | None:
         """Return the labels, NULL where dropped."""
@@ -99,12 +109,13 @@ class Noising:
         return torch.where(dropped.to(label.device), NULL, label)
 
 
-def assign(x0: Tensor, n: Tensor) -> Tensor:
+def assign(x0: Tensor, n: Tensor, label: Tensor | None = None) -> Tensor:
     """Return the permutation of the noises that is nearest to the images in total squared distance.
 
     Arguments:
         x0: Clean images, (B, ...).
         n: Noises, the same shape.
+        label: The class of each image, int64 (B,): noises are exchanged within a class only; None for no classes.
 
     Returns:
         int64 (B,) on x0's device: image i meets noise n[i-th entry].
@@ -117,8 +128,15 @@ def assign(x0: Tensor, n: Tensor) -> Tensor:
     """
     from scipy.optimize import linear_sum_assignment  # optional, and only here
 
-    cost = torch.cdist(x0.detach().flatten(1).float(), n.flatten(1).float()).square().cpu().numpy()
-    return torch.as_tensor(linear_sum_assignment(cost)[1], dtype=torch.int64, device=x0.device)
+    images, noises = x0.detach().flatten(1).float(), n.flatten(1).float()
+    chosen = torch.arange(len(x0), device=x0.device)
+    group = torch.zeros_like(chosen) if label is None else label.to(x0.device)
+    for own in group.unique():
+        members = (group == own).nonzero().flatten()
+        cost = torch.cdist(images[members], noises[members]).square().cpu().numpy()
+        nearest = torch.as_tensor(linear_sum_assignment(cost)[1], dtype=torch.int64, device=x0.device)
+        chosen[members] = members[nearest]
+    return chosen
 
 
 def squared_error(

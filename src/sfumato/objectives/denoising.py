@@ -54,7 +54,8 @@ def denoising(
         stratified: Spread the batch's levels evenly over the quantiles of the draw.
         reduce: Over pixels: "mean", "sum" (EDM) or "half-sum" (NCSN++); it changes the size of the loss, hence Adam's
             eps and clipping.
-        coupling: Which noise meets which image: "independent", or "ot", the nearest assignment within the batch.
+        coupling: Which noise meets which image: "independent", or "ot", the nearest assignment within the images of a
+            class of the batch (of the whole batch without labels).
 
     Returns:
         A function of denoiser, x0 (B, C, H, W), label int64 (B,) or None, positions int64 (B,) and augmentation labels
@@ -70,7 +71,7 @@ def denoising(
     def loss(
         denoiser: Preconditioned, x0: Tensor, label: Tensor | None, positions: Tensor, augment: Tensor | None = None
     ) -> Loss:
-        level, n = noising.levels(positions), noising.noise(x0, positions)
+        level, n = noising.levels(positions), noising.noise(x0, positions, label)
         f, _ = denoiser.raw(level.noisy(x0, n), level, noising.label(label, positions), augment)
         return Loss(squared_error(denoiser, f, x0, n, level, weighting, reduce), level)
 

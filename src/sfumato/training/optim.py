@@ -56,13 +56,19 @@ def muon(
     rest_lr: float = 1e-3,
     rest_beta2: float = 0.99,
 ) -> list[Optimizer]:
-    """Muon on hidden convolutions and matrices, AdamW on the rest."""
-    parameters = [p for p in network.parameters() if p.requires_grad]
+    """Muon on hidden convolutions, or on the matrices of a transformer's blocks; AdamW on the rest."""
+    parameters = _trained(network)
     convolutions = [m.weight for m in network.modules() if isinstance(m, nn.Conv2d)]
-    ends = {id(w) for w in (convolutions[:1] + convolutions[-1:])}
-    hidden = {id(w) for w in convolutions} - ends
+    blocks = [block for stack in network.modules() if isinstance(stack, nn.ModuleList) for block in stack]
+    in_blocks = [m.weight for block in blocks for m in block.modules() if isinstance(m, nn.Linear)]
+    hidden = {id(w) for w in convolutions[1:-1] or in_blocks}
     matrices = [p for p in parameters if id(p) in hidden]
     others = [p for p in parameters if id(p) not in hidden]
+    if not matrices or not others:
+        raise ValueError(
+            f"muon orthogonalises hidden convolutions or the matrices of blocks, and {type(network).__name__} has "
+            f"{len(matrices)} of them among {len(parameters)} tensors. Set train.optimizer=adam."
+        )
     return [
         Muon(matrices, lr=lr, momentum=momentum, weight_decay=weight_decay),
         torch.optim.AdamW(others, lr=rest_lr, betas=(0.9, rest_beta2), weight_decay=0.0, fused=_fused(others)),
