@@ -90,7 +90,7 @@ def figures(truth: Tensor, found: Restored, task: Task) -> dict[str, Figure]:
         and "coverage" if any pixel is open.
     """
     clean = to_float(truth)
-    rows = {"a sample": found.samples[:, 0], "mean": found.mean}
+    rows = {"a sample": found.samples[:, 0]} | ({"mean": found.mean} if found.samples.shape[1] > 1 else {})
     made = {f"PSNR, {name}": Figure.of(psnr(images, clean)) for name, images in rows.items()}
     if has_ssim():
         scores = {f"SSIM, {name}": ssim(images, clean) for name, images in rows.items()}
