@@ -27,7 +27,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sfumato.core.find import UnknownNameError, check_options, find, nearest
+from sfumato.core.find import check_options, find
 from sfumato.core.images import to_float, to_uint8
 from sfumato.core.task import Task
 from sfumato.editing import edit
@@ -38,9 +38,11 @@ from sfumato.processes.machine import default_device
 from sfumato.report import strip as walks
 from sfumato.report.sheet import sheet
 from sfumato.restoration import Restored, measured, method_of, restore
+from sfumato.runs.making import Making
 from sfumato.runs.override import override
 from sfumato.runs.recipe import RecipeError, part
 from sfumato.runs.run import Run
+from sfumato.sources import class_names, classes_named, in_turn
 
 COLUMNS = 8
 SHOWN = 64  # images that a notebook shows of many
@@ -52,15 +54,17 @@ class Pictures:
 
     Attributes:
         images: uint8 (B, C, H, W).
-        seeds: What made each.
+        seeds: The seed of each image.
         labels: int64 (B,), or None.
-        title: Of the sheet.
+        title: Stands above the sheet.
+        caption: How they were made (`runs.making`).
     """
 
     images: Tensor
     seeds: tuple[int, ...]
     labels: Tensor | None = None
     title: str = ""
+    caption: str = ""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -71,7 +75,8 @@ class Pictures:
 
     def sheet(self, columns: int = COLUMNS) -> Image.Image:
         """Return the images in rows, with a caption of their seeds."""
-        return sheet(self.images, min(columns, len(self)), seeds=self.seeds, title=self.title)
+        columns = min(columns, len(self))
+        return sheet(self.images, columns, seeds=self.seeds, title=self.title, caption=self.caption)
 
     def save(self, path: Path | str) -> Path:
         """Write the sheet as PNG and return its path."""
@@ -90,7 +95,7 @@ class Model:
     """A trained model; make one with `sfumato.load`.
 
     Attributes:
-        run: Its run.
+        run: The run that it was opened from.
         use: Which average of the weights; None for the recipe's choice.
         device: Where it computes.
     """
@@ -116,26 +121,23 @@ class Model:
 
         Arguments:
             n: How many, seeds 0..n-1; or the seeds themselves.
-            classes: Names or numbers taken in turn; None for all of them in turn.
+            classes: Names or numbers taken in turn; None for all of them.
             progress: Show a bar.
 
         Raises:
             UnknownNameError: For a class that the model does not know.
         """
-        seeds = tuple(range(n)) if isinstance(n, int) else tuple(n)
-        if not seeds:
-            raise RecipeError("There must be at least one image to make; got none.")
-        labels = self._labels(seeds, classes)
+        seeds, labels = self._asked(n, classes)
         with tqdm(total=len(seeds), unit="img", disable=not progress, leave=False) as bar:
             images = self.source(seeds, labels, progress=bar.update)
-        return Pictures(images, seeds, labels, self.run.recipe.name)
+        return Pictures(images, seeds, labels, self.run.recipe.name, self.run.making(self.use).sentence)
 
     def steps(self, n: int | Sequence[int] = 4, classes: Sequence[str | int] | None = None) -> Image.Image:
         """Draw how images emerge: every row a seed, every column a step. Arguments as for `sample`."""
-        seeds = tuple(range(n)) if isinstance(n, int) else tuple(n)
-        labels = self._labels(seeds, classes)
-        names = () if labels is None else [self.classes[int(k)] for k in labels]
-        return walks.strip(self.source, seeds, labels, row_labels=names, title=self.run.recipe.name)
+        seeds, labels = self._asked(n, classes)
+        names, words = class_names(labels, self.classes), self.run.making(self.use).sentence
+        title = self.run.recipe.name
+        return walks.strip(self.source, seeds, labels, row_labels=names, title=title, caption=words)
 
     def task(self, name: str, **options: Any) -> Task:
         """Return a task for this model's pictures, e.g. `model.task("inpaint", mask="half")`.
@@ -175,7 +177,7 @@ class Model:
         """
         clean = to_float(images) if images.dtype == torch.uint8 else images
         seeds = range(len(clean))
-        labels = None if classes is None else self._labels(seeds, classes)
+        labels = None if classes is None else in_turn(seeds, classes_named(classes, self.classes))
         return restore(
             self.run.diffusion(use=self.use, device=self.device),
             task,
@@ -199,10 +201,11 @@ class Model:
         """
         clean = to_float(images) if images.dtype == torch.uint8 else images
         seeds = tuple(range(len(clean)))
-        labels = None if to is None else self._labels(seeds, [to])
+        labels = None if to is None else in_turn(seeds, classes_named([to], self.classes))
         source = self.run.diffusion(use=self.use, device=self.device)
         made = edit(source, clean, strength, seeds=seeds, labels=labels, mask=mask)
-        return Pictures(to_uint8(made.cpu()), seeds, labels, self.run.recipe.name)
+        words = f"Edited with strength {strength:g}. {self.run.making(self.use).sentence}"
+        return Pictures(to_uint8(made.cpu()), seeds, labels, self.run.recipe.name, words)
 
     def guided(self, weight: float, interval: tuple[float, float] | None = None) -> Model:
         """Return the model guided towards its classes.
@@ -284,8 +287,7 @@ class Model:
         shape = self.run.recipe.shape
         images = "" if shape is None else f", {shape.channels}x{shape.height}x{shape.width}"
         kinds = f", {len(self.classes)} classes" if self.classes else ", unlabelled"
-        sample = self.run.recipe.sample
-        return f"Model({self.run.recipe.name!r}{images}{kinds}, {sample.sampler} on {sample.grid})"
+        return f"Model({self.run.recipe.name!r}{images}{kinds}, {Making.of(self.run.recipe).how})"
 
     def _repr_html_(self) -> str:
         recipe = self.run.recipe
@@ -294,27 +296,20 @@ class Model:
             "schedule": recipe.schedule,
             "target": recipe.target,
             "network": recipe.network,
-            "sampler": recipe.sample.sampler,
-            "grid": recipe.sample.grid,
-            "guidance": recipe.sample.guidance,
+            **Making.of(recipe, self.use).pairs(),
             "classes": ", ".join(self.classes) or "(unlabelled)",
-            "weights": self.use or recipe.ema.use,
         }
         body = "".join(f"<tr><th>{k}</th><td>{html.escape(str(v))}</td></tr>" for k, v in rows.items())
         return f"<b>{html.escape(recipe.name)}</b><table>{body}</table>"
 
-    def _labels(self, seeds: Sequence[int], classes: Sequence[str | int] | None) -> Tensor | None:
-        if not self.classes:
-            if classes is not None:
-                raise RecipeError(f"{self.run.recipe.name} was trained without labels. Leave classes out.")
-            return None
-        known = {name: k for k, name in enumerate(self.classes)}
-        wanted = list(range(len(known))) if classes is None else []
-        for item in classes or ():
-            if isinstance(item, str) and item not in known:
-                raise UnknownNameError(nearest("class", item, known))
-            wanted.append(known[item] if isinstance(item, str) else int(item))
-        return torch.tensor([wanted[seed % len(wanted)] for seed in seeds], dtype=torch.int64)
+    def _asked(
+        self, n: int | Sequence[int], classes: Sequence[str | int] | None
+    ) -> tuple[tuple[int, ...], Tensor | None]:
+        """Return the seeds that `n` stands for, and a label for each."""
+        seeds = tuple(range(n)) if isinstance(n, int) else tuple(n)
+        if not seeds:
+            raise RecipeError("There must be at least one image to make; got none.")
+        return seeds, in_turn(seeds, classes_named(classes, self.classes))
 
 
 def load(path: Path | str, *, use: str | None = None, device: str | None = None) -> Model:

@@ -8,6 +8,7 @@ matrix products; with the micro-batch fixed it is exact.
 from __future__ import annotations
 
 import copy
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.core.denoiser import NULL, Counted, Denoiser, Sampler, State
+from sfumato.core.find import UnknownNameError, nearest
 from sfumato.core.images import to_uint8
 from sfumato.core.level import Level, like
 from sfumato.core.noise import SamplingNoise
@@ -44,10 +46,19 @@ class Maker(Protocol):
 
     def __call__(
         self, seeds: Sequence[int], labels: Tensor | None = None, *, progress: Callable[[int], None] | None = None
-    ) -> Tensor: ...
+    ) -> Tensor:
+        """Return uint8 images (B, C, H, W) on the CPU; `progress` is told of every finished micro-batch."""
+        done = []
+        for i in range(0, len(seeds), self.batch):
+            part = slice(i, i + self.batch)
+            images = self.floats(seeds[part], None if labels is None else labels[part])
+            done.append(to_uint8(images, self.quantisation).cpu())
+            if progress is not None:
+                progress(len(done[-1]))
+        return torch.cat(done) if done else torch.empty((0, *self.shape), dtype=torch.uint8)
 
 
-class Diffusion:
+class Diffusion(Maker):
     """Make images with a denoiser, a sampler and a grid.
 
     Arguments:
@@ -94,7 +105,7 @@ class Diffusion:
 
         Arguments:
             seeds: One seed per image.
-            labels: int64 (B,) in [-1, classes), or None.
+            labels: One class per image, int64 (B,) in [-1, classes), or None for no class.
 
         Raises:
             ValueError: For labels out of range, or labels given to an unlabelled model.
@@ -109,7 +120,7 @@ class Diffusion:
             a: Seed at weight 0.
             b: Seed at weight 1.
             weights: Share of the second start, in [0, 1], shape (B,).
-            labels: int64 (B,) in [-1, classes), or None.
+            labels: One class per image, int64 (B,) in [-1, classes), or None for no class.
         """
         start, end = (SamplingNoise([seed], self.shape, device=self.device).start() for seed in (a, b))
         noise = SamplingNoise([a] * len(weights), self.shape, device=self.device)
@@ -121,7 +132,7 @@ class Diffusion:
         Arguments:
             start: Unit normal noise, shape (B, C, H, W).
             noise: Noise of the steps; a deterministic sampler does not use it.
-            labels: int64 (B,) in [-1, classes), or None.
+            labels: One class per image, int64 (B,) in [-1, classes), or None for no class.
 
         Raises:
             ValueError: For labels out of range, or labels given to an unlabelled model.
@@ -141,14 +152,8 @@ class Diffusion:
         """Return the final images of one batch as floats, not clipped, shape (B, C, H, W)."""
         return deque(self.states(seeds, labels), maxlen=1)[0].x
 
-    def __call__(
-        self, seeds: Sequence[int], labels: Tensor | None = None, *, progress: Callable[[int], None] | None = None
-    ) -> Tensor:
-        """Return uint8 images (B, C, H, W) on the CPU; `progress` is told of every finished micro-batch."""
-        return _in_batches(self, seeds, labels, progress)
 
-
-class Generated:
+class Generated(Maker):
     """Make images with a generator: one pass each.
 
     Arguments:
@@ -197,26 +202,6 @@ class Generated:
         z = self.generator.latents(torch.as_tensor(seeds, dtype=torch.int64), device=self.device)  # type: ignore[operator]
         images: Tensor = self.generator(z, None if labels is None else labels.to(self.device))
         return images
-
-    def __call__(
-        self, seeds: Sequence[int], labels: Tensor | None = None, *, progress: Callable[[int], None] | None = None
-    ) -> Tensor:
-        """Return uint8 images (B, C, H, W) on the CPU; `progress` is told of every finished micro-batch."""
-        return _in_batches(self, seeds, labels, progress)
-
-
-def _in_batches(
-    maker: Maker, seeds: Sequence[int], labels: Tensor | None, progress: Callable[[int], None] | None
-) -> Tensor:
-    """Return a maker's images as uint8 (B, C, H, W) on the CPU, one micro-batch after the other."""
-    done = []
-    for i in range(0, len(seeds), maker.batch):
-        part = slice(i, i + maker.batch)
-        images = maker.floats(seeds[part], None if labels is None else labels[part])
-        done.append(to_uint8(images, maker.quantisation).cpu())
-        if progress is not None:
-            progress(len(done[-1]))
-    return torch.cat(done) if done else torch.empty((0, *maker.shape), dtype=torch.uint8)
 
 
 class Real:
@@ -291,3 +276,50 @@ def check_labels(labels: Tensor | None, count: int, classes: int) -> Tensor | No
 def balanced_labels(count: int, classes: int, start: int = 0) -> Tensor | None:
     """Return the uniform class prior without sampling noise: label of seed i = i mod classes. None if unlabelled."""
     return torch.arange(start, start + count) % classes if classes else None
+
+
+def classes_named(wanted: str | Sequence[str | int] | None, known: Sequence[str]) -> list[int] | None:
+    """Return the labels of the classes that a person asks for.
+
+    Arguments:
+        wanted: Names and numbers, in a list or in a text with commas between them; None or
+            nothing for every class, "none" for no class. -1 among others stands for no class.
+        known: Names of the model's classes; () if it is unlabelled.
+
+    Returns:
+        Labels in [-1, classes); None if no class is to be given.
+
+    Raises:
+        UnknownNameError: For a name the model does not know.
+        ValueError: For a number out of range, or any class of a model that was trained without labels.
+
+    >>> classes_named("bag, 0", ("coat", "bag")), classes_named(["bag", 0], ("coat", "bag"))
+    ([1, 0], [1, 0])
+    >>> classes_named(None, ("coat", "bag")), classes_named("none", ("coat",)), classes_named(None, ())
+    ([0, 1], None, None)
+    """
+    if not wanted:
+        return list(range(len(known))) or None
+    if isinstance(wanted, str) and wanted.lower() == "none":
+        return None
+    labels = []
+    for word in wanted.split(",") if isinstance(wanted, str) else map(str, wanted):
+        word = word.strip()
+        if word in known:
+            labels.append(list(known).index(word))
+        elif re.fullmatch(r"-?\d{1,9}", word):
+            labels.append(int(word))
+        elif known:
+            raise UnknownNameError(nearest("class", word, known))
+    check_labels(torch.tensor(labels, dtype=torch.int64), len(labels), len(known))
+    return labels
+
+
+def in_turn(seeds: Sequence[int], chosen: Sequence[int] | None) -> Tensor | None:
+    """Return a label per seed, int64 (B,): the chosen classes in turn, a function of the seed alone; None for none."""
+    return None if chosen is None else torch.tensor([chosen[seed % len(chosen)] for seed in seeds], dtype=torch.int64)
+
+
+def class_names(labels: Sequence[int] | Tensor | None, known: Sequence[str]) -> list[str]:
+    """Return the class names of labels, "no class" for -1; [] if there are no labels."""
+    return [] if labels is None else [known[label] if label != NULL else "no class" for label in map(int, labels)]

@@ -51,7 +51,7 @@ def test_images_are_those_of_the_library(served: Served, models: list[Model]) ->
     made = done(events)
     assert status == 200 and made["bad"] == 0 and made["nfe"] == 8  # 4 steps, guided: two networks a step
     request = json.dumps({"seed": 3, "count": 5, "label": 7, "ways": ways}).encode()
-    way = _walks.Way(models[0], None, _request(request, models).ways[0].sample)
+    way = _walks.Panel(models[0], None, _request(request, models).ways[0].sample)
     run = models[0].run.with_recipe(models[0].recipe(way.sample))
     own = run.source()(range(3, 8), torch.full((5,), 7))
     for i, entry in enumerate(made["images"]):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sfumato.cli._arguments import arrange, class_list, find_recipe, labels_of, resettle, seed_list
+from sfumato.cli._arguments import arrange, find_recipe, resettle, seed_list
 from sfumato.cli._main import commands
-from sfumato.core.find import OptionError, UnknownNameError
+from sfumato.core.find import OptionError
 from sfumato.runs.override import override
 from sfumato.runs.recipe import RecipeError
 
@@ -70,24 +70,6 @@ def test_seeds(text: str | None, n: int | None, seeds: list[int]) -> None:
 def test_bad_seeds_are_refused(text: str | None, n: int | None, words: str) -> None:
     with pytest.raises(OptionError, match=words):
         seed_list(text, n, 64)
-
-
-def test_a_class_name_goes_before_a_number() -> None:
-    assert class_list("1,0", ("1", "0", "coat")) == [0, 1]
-    assert class_list("2,coat", ("1", "0", "coat")) == [2, 2]
-    assert class_list("none", ("a",)) is None
-    assert class_list(None, ()) is None
-    with pytest.raises(UnknownNameError, match="Did you mean 'coat'"):
-        class_list("coats", ("1", "coat"))
-
-
-def test_the_label_of_a_seed_does_not_depend_on_the_other_seeds() -> None:
-    together = labels_of(range(10, 20), [4, 7, 9])
-    assert together is not None
-    for i, seed in enumerate(range(10, 20)):
-        alone = labels_of([seed], [4, 7, 9])
-        assert alone is not None and alone[0] == together[i]
-    assert set(together.tolist()) == {4, 7, 9}
 
 
 def test_a_trained_run_is_resettled_in_its_sampling_fields_only() -> None:

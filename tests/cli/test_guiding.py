@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sfumato.runs.guided import guidance_of, guide, weak_of, words
+from sfumato.runs.guided import guidance_of, guide, weak_of
+from sfumato.runs.making import guides
 from sfumato.runs.override import override
 from sfumato.runs.recipe import Recipe, RecipeError, Sample
 from sfumato.runs.run import Run
@@ -159,8 +160,8 @@ def test_encoding_refuses_what_it_cannot_walk(labelled: Path, cli) -> None:
 
 
 def test_words_and_places() -> None:
-    assert words(Sample()) == ""
-    assert "dynamic threshold 0.995" in words(Sample(threshold="dynamic"))
+    assert guides(Sample()) == []
+    assert [guide.words for guide in guides(Sample(threshold="dynamic"))] == ["dynamic threshold 0.995"]
     assert weak_of("a/b@10@raw") == ("a/b", 10, "raw")
     for text in ("", "a@1@2", "a@@raw", "a@x@y"):
         with pytest.raises(RecipeError, match="sample.autoguidance reads"):
@@ -229,7 +230,9 @@ def test_a_form_from_outside_takes_its_place_in_the_list(run: Run, forms: None) 
     level = chosen.source().grid[1]
     x = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * float(level.sigma)
     assert torch.equal(guided(x, level, LABEL).x0, (0.5 * plain(x, level, LABEL).x0).clamp(-1, 1))
-    assert words(chosen.recipe.sample) == "static threshold, cfg(w=3), forms:sharpen(amount=0.5)"
+    said, short = zip(*guides(chosen.recipe.sample))
+    assert said == ("guidance 3", "forms:sharpen(amount=0.5)", "static threshold")
+    assert short == ("w3", "sharpen-amount0.5", "static")
     assert made(chosen, "guidance=none")[1].recipe.sample.guides == ()
 
 

@@ -15,9 +15,10 @@ from PIL import Image
 from sfumato.core.find import entries, options_of
 from sfumato.data import load
 from sfumato.data.hashing import hash_images
+from sfumato.interop.card import card
+from sfumato.pictures import diversity as module
 from sfumato.pictures.interpolation import mask_of
 from sfumato.pictures.strip import strip
-from sfumato.report import diversity as draw
 from sfumato.report.save import command_in, description
 from sfumato.runs.run import Run
 
@@ -152,13 +153,13 @@ def test_a_model_without_classes_is_not_guided(unlabelled: Path, cli) -> None:
 
 def test_a_diversity_sheet_holds_one_class_of_each_maker_as_it_came(labelled, unlabelled, tmp_path, cli, monkeypatch):
     seen = {}
-    drawn = draw.diversity
+    drawn = module.blocks
 
     def spy(sides, across, **words):
         seen.update(sides=sides, **words)
         return drawn(sides, across, **words)
 
-    monkeypatch.setattr(draw, "diversity", spy)
+    monkeypatch.setattr(module, "blocks", spy)
     gan = tmp_path / "gan"
     words = ["dcgan-digits", "train.images=128", "train.batch=64", "--out", gan, "--device", "cpu", "--quiet"]
     assert cli("train", *words).code == 0
@@ -185,7 +186,14 @@ def test_a_diversity_sheet_holds_one_class_of_each_maker_as_it_came(labelled, un
     train = load("digits", split="train")
     known = {bytes(row) for row in train.image_hashes[(train.labels == 7).numpy()]}
     assert all(bytes(row) in known for row in hash_images(seen["sides"]["training images"]))
-    assert "Uncurated, seeds 5..10." in description(out) and "gan: one pass of the generator." in description(out)
+    words = description(out)
+    assert "Uncurated, seeds 5..10." in words and "gan: one pass of the generator, 128 training images, " in words
+    assert "labelled: heun on karras(steps=3), 128 training images, weights power-0.10." in words
+    said = cli("sample", gan, "--n", "8", "--device", "cpu")
+    sheet = Path(said.out.splitlines()[-1].strip())
+    assert sheet.name == "000000128-generator.png", said.err
+    for text in (description(sheet), card(Run.open(gan))):
+        assert "one pass of the generator" in text and "heun" not in text and "karras" not in text
     said = cli("picture", "diversity", labelled, f"against={unlabelled}", "each=4", "--device", "cpu")
     assert said.code == 2 and "one set of data" in said.err
     said = cli("picture", "diversity", labelled, "each=5", "--device", "cpu")

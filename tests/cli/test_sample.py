@@ -31,6 +31,17 @@ def test_a_sheet_has_a_row_per_class_and_says_what_made_it(labelled: Path, cli) 
     assert "Uncurated, seeds 0..79." in words and "heun on karras(steps=2), guidance 2, 128 training images" in words
 
 
+def test_a_caption_and_a_file_name_tell_all_that_guides(labelled: Path, cli) -> None:
+    words = ["--guidance", 2, "--interval", "0.2,5", "--autoguidance", "@raw", "--threshold", "dynamic", "--use", "raw"]
+    said = cli("sample", labelled, *words, "--n", 10, "--device", "cpu")
+    path = Path(said.out.splitlines()[-1].strip())
+    assert path.name == "000000128-heun-karras-3-auto2-@raw-nsr0.2..5-w2-nsr0.2..5-dynamic0.995-raw.png", said.err
+    assert description(path).endswith(
+        "heun on karras(steps=3), autoguidance 2 by @raw at nsr 0.2..5, guidance 2 at nsr 0.2..5, "
+        "dynamic threshold 0.995, 128 training images, weights raw."
+    )
+
+
 def test_strip_and_animation_lie_beside_the_sheet(labelled: Path, tmp_path: Path, cli) -> None:
     words = ["--classes", "3,0", "--n", 4, "--strip", "--gif", "--out", tmp_path / "a.png", "--device", "cpu"]
     said = cli("sample", labelled, *words)
@@ -110,6 +121,7 @@ def test_an_entry_carries_what_made_it_and_a_changed_pixel_is_noticed(labelled: 
         changed, info = picture.copy(), picture.info["sfumato"]
     assert (carried["seed"], carried["label"]) == (1, 5)
     assert json.loads(carried["settings"])["sample"]["sampler"]["name"] == "heun"
+    assert description(path) == "heun on karras(steps=3), 128 training images, weights power-0.10."
     changed.putpixel((0, 0), 255 - changed.getpixel((0, 0)))  # type: ignore[operator]
     words_of = PngInfo()
     words_of.add_text("sfumato", info)

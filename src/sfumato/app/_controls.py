@@ -8,7 +8,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sfumato.core.axes import AXES
@@ -23,10 +23,10 @@ class Control:
     """One option.
 
     Attributes:
-        name: Of the option.
+        name: Name of the option.
         kind: "number", "integer", "switch", "choice" or "text".
-        default: Of the option; None if it has none to show (no value, or infinity).
-        choices: Of a choice.
+        default: Default of the option; None if it has none to show (no value, or infinity).
+        choices: The values of a choice; () for other kinds.
         optional: Whether it may be left empty.
         about: From the docstring.
     """
@@ -43,8 +43,8 @@ def controls(entry: Callable[..., Any], fixed: tuple[str, ...]) -> dict[str, Con
     """Return a control for every option of an entry that a page can show.
 
     Arguments:
-        entry: A sampler or a grid.
-        fixed: Parameters that the caller gives.
+        entry: Function of a sampler or a grid.
+        fixed: Names of parameters that the caller gives itself.
     """
     hints = typing.get_type_hints(entry)
     abouts = _abouts(inspect.getdoc(entry) or "")
@@ -89,8 +89,8 @@ def checked(axis: str, name: str, options: Mapping[str, Any], most: int) -> dict
 
     Arguments:
         axis: "sampler" or "grid".
-        name: Of the entry.
-        options: name -> value, as JSON has it; null for the default.
+        name: Name of the part.
+        options: Name -> value, as JSON has it; null for the default.
         most: The largest integer allowed.
 
     Raises:
@@ -142,10 +142,6 @@ def described(axis: str) -> list[dict[str, Any]]:
     """Return the parts of an axis for the page: name, first docstring line, controls."""
     known = _all(axis)
     return [
-        {"name": name, "about": summary(entry), "controls": [_json(control) for control in known[name].values()]}
+        {"name": name, "about": summary(entry), "controls": [asdict(control) for control in known[name].values()]}
         for name, entry in entries(axis).items()
     ]
-
-
-def _json(control: Control) -> dict[str, Any]:
-    return {key: getattr(control, key) for key in Control.__dataclass_fields__}

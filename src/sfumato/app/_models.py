@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sfumato.core.denoiser import Preconditioned
+from sfumato.core.find import entries
+from sfumato.core.level import Level
 from sfumato.report.signature import settings_of
 from sfumato.runs.assemble import option
 from sfumato.runs.check import check_sampling
@@ -25,7 +28,7 @@ class Model:
 
     Arguments:
         path: Directory of the run.
-        device: Where to compute.
+        device: Torch device that computes.
 
     Raises:
         RecipeError: If it is no run that makes images of 1 or 3 channels.
@@ -61,7 +64,7 @@ class Model:
 
     def recipe(self, sample: Sample) -> Recipe:
         """Return the run's recipe with other sampling settings."""
-        return dataclasses.replace(self.run.recipe, sample=sample)
+        return replace(self.run.recipe, sample=sample)
 
     def settings(self, sample: Sample, use: str | None) -> dict[str, Any]:
         """Return what decides the images, for their signature (`report.signature.settings_of`)."""
@@ -71,6 +74,7 @@ class Model:
     def described(self) -> dict[str, Any]:
         """Return what the page must know, as JSON values."""
         recipe, sample, shape = self.run.recipe, self.run.recipe.sample, self.shape
+        guided = replace(sample, guidance=2.0, interval=None)
         return {
             "name": self.run.path.name if self.run.path.name else str(self.run.path),
             "recipe": recipe.name,
@@ -82,32 +86,25 @@ class Model:
             "sampler": _part(sample.sampler),
             "grid": _part(sample.grid),
             "guidance": sample.guidance,
-            "unguided": self._refusal(dataclasses.replace(sample, guidance=2.0, interval=None)),
-            "grids": {name: self._grid_refusal(name) for name in _grids()},
+            "unguided": _refusal(lambda: check_sampling(plan(self.recipe(guided)))),
+            "grids": {name: _refusal(partial(self._on_grid, name)) for name in entries("grid")},
         }
 
-    def _refusal(self, sample: Sample) -> str | None:
-        try:
-            check_sampling(plan(self.recipe(sample)))
-        except ValueError as error:
-            return str(error)
-        return None
-
-    def _grid_refusal(self, name: str) -> str | None:
+    def _on_grid(self, name: str) -> Level:
+        """Return a grid of a name for this run, of `STEPS` steps if it can be told how many."""
         part = Part("grid", name)
-        try:
-            if option(part, "steps") is not None:
-                part = part.with_options(steps=STEPS)
-            plan(self.recipe(dataclasses.replace(self.run.recipe.sample, grid=part))).made("grid")
-        except ValueError as error:
-            return str(error)
-        return None
+        if option(part, "steps") is not None:
+            part = part.with_options(steps=STEPS)
+        return plan(self.recipe(replace(self.run.recipe.sample, grid=part))).grid
 
 
-def _grids() -> list[str]:
-    from sfumato.core.find import entries
-
-    return list(entries("grid"))
+def _refusal(attempt: Callable[[], object]) -> str | None:
+    """Return why an attempt is refused; None if it is not."""
+    try:
+        attempt()
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _part(part: Part) -> Mapping[str, Any]:

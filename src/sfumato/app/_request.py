@@ -1,7 +1,7 @@
 """From the bytes of a request to work that is allowed, or a message that says what is.
 
-    {"seed": 0, "count": 16, "label": "each" | "none" | number, "to": seed or null, "ways": [WAY] or [WAY, WAY]}
-    WAY = {"run": 0, "use": null, "guidance": 1, "sampler": NAME, "sampler_options": {}, "grid": NAME,
+    {"seed": 0, "count": 16, "label": "each" | "none" | number, "to": seed or null, "ways": [PANEL] or [PANEL, PANEL]}
+    PANEL = {"run": 0, "use": null, "guidance": 1, "sampler": NAME, "sampler_options": {}, "grid": NAME,
            "grid_options": {}}
 
 Without `to`, images have the seeds seed, seed + 1, ...; with it, they lie between two seeds' starts. Two ways share
@@ -16,18 +16,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-import torch
-
 from sfumato.app._controls import checked
 from sfumato.app._models import Model
 from sfumato.core.find import nearest
 from sfumato.runs.override import override
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Part, Sample
-from sfumato.sources import check_labels
+from sfumato.sources import classes_named, in_turn
 
 SEEDS = 2**53  # a browser's numbers are exact below
-GUIDANCE = 100.0
+GUIDANCE = 100.0  # largest absolute weight
+LONGEST = 100  # characters of a class's name
 
 
 class RequestError(ValueError):
@@ -39,12 +38,12 @@ class Limits:
     """What one request may ask for.
 
     Attributes:
-        images: In one request.
-        steps: Of a grid.
-        seconds: Of computing.
-        waiting: Requests in the queue.
-        body: Bytes of a request.
-        upload: Bytes of a picture whose settings are read.
+        images: Most images in one request.
+        steps: Most steps of a grid.
+        seconds: Most seconds of computing.
+        waiting: Most requests in the queue.
+        body: Most bytes of a request.
+        upload: Most bytes of a picture whose settings are read.
     """
 
     images: int = 64
@@ -56,7 +55,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Way:
+class Panel:
     """How one panel's images are made."""
 
     model: Model
@@ -69,7 +68,7 @@ class Request:
     """What is to be made.
 
     Attributes:
-        seeds: One per image.
+        seeds: One seed per image.
         labels: One per image, or None for no class.
         to: The seed at the other end of an interpolation, or None.
         mix: Weight of each image between the two seeds.
@@ -80,16 +79,16 @@ class Request:
     labels: tuple[int, ...] | None
     to: int | None
     mix: tuple[float, ...]
-    ways: tuple[Way, ...]
+    ways: tuple[Panel, ...]
 
 
 def read_request(body: bytes, models: Sequence[Model], limits: Limits) -> Request:
     """Return the request that a body asks for.
 
     Arguments:
-        body: JSON.
-        models: What can be sampled.
-        limits: What is allowed.
+        body: JSON text, utf-8.
+        models: The runs that can be sampled.
+        limits: What a request may ask for.
 
     Raises:
         RequestError, OptionError, RecipeError: With the rule, the value and the remedy.
@@ -140,7 +139,7 @@ def _whole(tree: Mapping[str, Any], name: str, least: int, most: int, default: i
     return int(value)
 
 
-def _way(tree: Mapping[str, Any], models: Sequence[Model], limits: Limits) -> Way:
+def _way(tree: Mapping[str, Any], models: Sequence[Model], limits: Limits) -> Panel:
     model = models[_whole(tree, "run", 0, len(models) - 1, 0)]
     mine, use = model.run.recipe.sample, tree.get("use")
     if use is not None and use not in model.uses:
@@ -156,7 +155,7 @@ def _way(tree: Mapping[str, Any], models: Sequence[Model], limits: Limits) -> Wa
     steps = len(plan(model.recipe(sample)).grid) - 1
     if steps > limits.steps:
         raise RequestError(f"At most {limits.steps:,} steps; grid={grid} has {steps:,}. Take fewer, or another grid.")
-    return Way(model, use, sample)
+    return Panel(model, use, sample)
 
 
 def _part(tree: Mapping[str, Any], kind: str, mine: Part, most: int) -> Part:
@@ -171,23 +170,15 @@ def _part(tree: Mapping[str, Any], kind: str, mine: Part, most: int) -> Part:
     return Part(mine.axis, name).with_options(**checked(mine.axis, name, options, most))
 
 
-def _labels(label: Any, seeds: Sequence[int], ways: Sequence[Way]) -> tuple[int, ...] | None:
+def _labels(label: Any, seeds: Sequence[int], ways: Sequence[Panel]) -> tuple[int, ...] | None:
     classes = ways[0].model.run.classes
     if any(way.model.run.classes != classes for way in ways) and label != "none":
         raise RequestError("The two runs know different classes, so only images without a class can be compared.")
-    if label == "none" or (label == "each" and not classes):
-        return None
-    if label == "each":
-        return tuple(seed % len(classes) for seed in seeds)
-    if isinstance(label, str):
-        if label not in classes:
-            raise RequestError(nearest("class", label[:40], [*classes, "each", "none"]))
-        label = classes.index(label)
-    if isinstance(label, bool) or not isinstance(label, int) or abs(label) > SEEDS:
+    number = isinstance(label, int) and not isinstance(label, bool) and abs(label) <= SEEDS
+    if not number and not (isinstance(label, str) and len(label) <= LONGEST):
         raise RequestError(f'label is "each", "none", a class or its number; got {_short(label)}.')
-    chosen = (label,) * len(seeds)
-    check_labels(torch.tensor(chosen), len(seeds), len(classes))
-    return chosen
+    labels = in_turn(seeds, classes_named("" if label == "each" else str(label), classes))
+    return None if labels is None else tuple(labels.tolist())
 
 
 def _short(value: Any) -> str:

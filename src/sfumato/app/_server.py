@@ -61,7 +61,7 @@ def playground(models: Sequence[Model], limits: Limits, host: str) -> ASGIApp:
     """Return the playground as an ASGI application.
 
     Arguments:
-        models: What can be sampled.
+        models: The runs that can be sampled.
         limits: What a request may ask for.
         host: The address it listens on.
     """
@@ -195,7 +195,7 @@ def listen(host: str, port: int) -> socket.socket:
     """Return a listening socket.
 
     Arguments:
-        host: Address.
+        host: Address to listen on.
         port: In [0, 65535]; 0 for any that is free.
 
     Raises:
@@ -217,8 +217,8 @@ def serve(app: ASGIApp, bound: socket.socket) -> None:
     """Serve until Ctrl-C or SIGTERM.
 
     Arguments:
-        app: The playground.
-        bound: Where it listens.
+        app: The playground of `playground`.
+        bound: A listening socket.
     """
     import uvicorn
 

@@ -16,7 +16,8 @@ import json
 import math
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from sfumato.app._models import Model
-from sfumato.app._request import Request, Way
+from sfumato.app._request import Panel, Request
 from sfumato.core.denoiser import Counted, Denoiser, Prediction, State
 from sfumato.core.images import finite, tile, to_uint8
 from sfumato.core.level import Level, like
@@ -46,7 +47,7 @@ def walk(request: Request, stop: Callable[[], str | None]) -> Iterator[Event]:
     """Yield the events of a request.
 
     Arguments:
-        request: Allowed.
+        request: A request that was checked.
         stop: Asked before every call of a network; a text stops the work and says why.
 
     Raises:
@@ -61,11 +62,11 @@ def walk(request: Request, stop: Callable[[], str | None]) -> Iterator[Event]:
 class _Walk:
     """One way's images on their way."""
 
-    def __init__(self, number: int, way: Way, request: Request, stop: Callable[[], str | None]) -> None:
+    def __init__(self, number: int, way: Panel, request: Request, stop: Callable[[], str | None]) -> None:
         self.number, self.way, self.request = number, way, request
         self.counted = Counted(_stoppable(way.model.denoiser(way.use), stop))
-        run = way.model.run.with_recipe(way.model.recipe(way.sample))
-        self.source = run.diffusion(use=way.use, device=way.model.device, denoiser=self.counted)
+        self.run = way.model.run.with_recipe(way.model.recipe(way.sample))
+        self.source = self.run.diffusion(use=way.use, device=way.model.device, denoiser=self.counted)
         labels = None if request.labels is None else torch.tensor(request.labels)
         if request.to is None:
             self.states = self.source.states(request.seeds, labels)
@@ -107,6 +108,7 @@ class _Walk:
             "bad": int((~good).sum()),
             "seconds": self.seconds,
             "nfe": self.counted.rows / count,
+            "made": self._words(),
             "command": command(self.way, self.request),
         }
 
@@ -114,18 +116,21 @@ class _Walk:
         request = self.request
         made = {"seed": request.seeds[i], "label": None if request.labels is None else request.labels[i]}
         ends = {} if request.to is None else {"to": request.to, "mix": request.mix[i]}
-        picture = picture_of(image)
-        return {**made, **ends, "png": _png(picture, signed(picture, {**made, **ends, **self._settings()}))}
+        return {**made, **ends, "png": self._signed(picture_of(image), made | ends)}
 
     def _sheet(self, images: Tensor) -> str:
         request = self.request
         made: dict[str, Any] = {"seeds": request.seeds, "labels": request.labels}
         made |= {} if request.to is None else {"to": request.to, "mix": request.mix}
-        picture = Image.fromarray(tile(images, min(COLUMNS, len(images)), GAP))
-        return _png(picture, signed(picture, {**made, **self._settings()}))
+        return self._signed(Image.fromarray(tile(images, min(COLUMNS, len(images)), GAP)), made)
 
-    def _settings(self) -> Mapping[str, Any]:
-        return {"settings": json.dumps(self.way.model.settings(self.way.sample, self.way.use), sort_keys=True)}
+    def _signed(self, picture: Image.Image, made: Event) -> str:
+        settings = json.dumps(self.way.model.settings(self.way.sample, self.way.use), sort_keys=True)
+        return _png(picture, signed(picture, {**made, "settings": settings}, self._words()))
+
+    def _words(self) -> str:
+        nfe = self.counted.rows / len(self.request.seeds)
+        return replace(self.run.making(self.way.use), nfe=nfe).sentence
 
 
 def _stoppable(denoiser: Denoiser, stop: Callable[[], str | None]) -> Denoiser:
@@ -155,7 +160,7 @@ def _png(picture: Image.Image, info: PngInfo | None) -> str:
     return base64.b64encode(out.getvalue()).decode()
 
 
-def command(way: Way, request: Request) -> str:
+def command(way: Panel, request: Request) -> str:
     """Return the command that makes the same images without the page."""
     run = str(way.model.run.path)
     if request.to is not None:

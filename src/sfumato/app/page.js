@@ -108,7 +108,7 @@ class Way {
     if (fields.steps.required) parts[1] += ` ${fields.steps.value}`;
     if (fields.guidance.valueAsNumber !== 1) parts.push(`guidance ${fields.guidance.value}`);
     if (fields.use.value !== run.use) parts.push(fields.use.value);
-    return (about.runs.length > 1 ? `${run.name}: ` : "") + parts.join(" · ");
+    return parts.join(" · ");
   }
 }
 
@@ -151,7 +151,8 @@ class Panel {
     this.node = $("#panel").content.firstElementChild.cloneNode(true);
     [, this.height, this.width] = shape;
     this.frames = []; this.images = []; this.count = asked.count; this.view = "x0"; this.follow = true;
-    $("h2", this.node).textContent = (asked.ways.length > 1 ? "AB"[way.number] + " · " : "") + way.title;
+    this.named = (asked.ways.length > 1 ? "AB"[way.number] + " · " : "") + (about.runs.length > 1 ? `${way.run.name}: ` : "");
+    $("h2", this.node).textContent = this.named + way.title;
     const columns = asked.to !== null ? Math.min(asked.count, 9)
       : asked.count <= 4 ? asked.count : Math.min(COLUMNS, Math.ceil(Math.sqrt(asked.count)));
     const grid = $(".images", this.node);
@@ -225,6 +226,7 @@ class Panel {
       image.name = image.to === undefined ? `seed ${image.seed}${kind}` : `seed ${image.seed} → ${image.to}, λ = ${image.mix.toFixed(2)}${kind}`;
       cell.lastChild.textContent = cell.ariaLabel = cell.title = image.name;
     });
+    $("h2", this.node).textContent = this.named + event.made;
     $(".after", this.node).hidden = false;
     const sheet = $(".sheet", this.node), first = event.images[0];
     sheet.hidden = event.sheet === null;

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from sfumato.runs.recipe import Recipe
 
 Overrides = Annotated[Positional[tuple[str, ...]], arg(metavar="[FIELD=VALUE ...]", help_behavior_hint="")]
@@ -210,43 +208,3 @@ def _allowed(count: int) -> int:
     if count > MOST:
         raise _option_error(f"One command makes at most {MOST:,} images; got {count:,}. Make them in several ranges.")
     return count
-
-
-def class_list(text: str | None, classes: Sequence[str]) -> list[int] | None:
-    """Return the labels that ``--classes`` asks for.
-
-    Arguments:
-        text: Class names or numbers, separated by commas; "none" for no class; None for every class.
-        classes: Names of the model's classes; () if it is unlabelled.
-
-    Returns:
-        Labels, not yet checked against their range; None for none.
-
-    Raises:
-        UnknownNameError: For a name the model does not know.
-
-    >>> class_list("bag,0", ("coat", "bag")), class_list(None, ("coat", "bag")), class_list("none", ("coat",))
-    ([1, 0], [0, 1], None)
-    """
-    from sfumato.core.find import UnknownNameError, nearest
-
-    if text is None:
-        return list(range(len(classes))) or None
-    if text.lower() == "none":
-        return None
-    labels = []
-    for word in (piece.strip() for piece in text.split(",")):
-        if word in classes:
-            labels.append(list(classes).index(word))
-        elif re.fullmatch(r"-?\d+", word) or not classes:
-            labels.append(int(word) if word.lstrip("-").isdigit() else 0)
-        else:
-            raise UnknownNameError(nearest("class", word, classes))
-    return labels
-
-
-def labels_of(seeds: Sequence[int], chosen: Sequence[int] | None) -> Tensor | None:
-    """Return each seed's label: the chosen classes in turn, a function of the seed alone."""
-    import torch
-
-    return None if chosen is None else torch.tensor([chosen[seed % len(chosen)] for seed in seeds], dtype=torch.int64)

@@ -103,8 +103,8 @@ def table(titles: Sequence[str], recipes: Sequence[Recipe]) -> str:
 
 
 def _value(recipe: Recipe, paths: Sequence[str]) -> str:
-    from sfumato.runs.guided import words
     from sfumato.runs.idle import idle, is_idle
+    from sfumato.runs.making import guides
     from sfumato.runs.recipe import Data, Part, Sample
 
     silent = idle(recipe)
@@ -120,7 +120,7 @@ def _value(recipe: Recipe, paths: Sequence[str]) -> str:
             changed = [f.name for f in dataclasses.fields(node) if getattr(node, f.name) != getattr(plain, f.name)]
             node = ", ".join([node.name, *(f"{name}={_plain(getattr(node, name))}" for name in changed)])
         if isinstance(node, Sample):
-            node = words(node) or "none"
+            node = ", ".join(guide.words for guide in guides(node)) or "none"
         if isinstance(node, Part):
             node = _distinct(node)
         values.append(_plain(node))

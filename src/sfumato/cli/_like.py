@@ -53,7 +53,8 @@ def again(run: Run, like: Path, out: Path | None, device: str) -> Path:
     if target.suffix != ".png":
         raise SignatureError(f"Pictures are written as PNG; got {target.name!r}. Name it {target.stem}.png.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    new.save(target, pnginfo=signed(new, {**made, "settings": json.dumps(mine, sort_keys=True)}))
+    carried = {**made, "settings": json.dumps(mine, sort_keys=True)}
+    new.save(target, pnginfo=signed(new, carried, run.making(use).sentence))
     print(f"  {_difference(picture, new)}")
     for key in ("device", "torch"):
         if mine[key] != settings[key]:

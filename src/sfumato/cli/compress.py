@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Number, Text, class_list, device_named
+from sfumato.cli._arguments import Count, Folder, Name, Number, Text, device_named
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,6 +66,7 @@ def compress(
     from tqdm import tqdm
 
     from sfumato.codelength import file as codec
+    from sfumato.report.save import write_whole
     from sfumato.report.table import text_table
     from sfumato.runs.run import Run
 
@@ -91,7 +91,7 @@ def compress(
             section=section,
             progress=bar.update,
         )
-    _write(target, coded.data)
+    write_whole(target, coded.data)
     rows = coded.rows()
     every = -(-len(rows) // SHOWN)
     print(text_table([row for i, row in enumerate(rows) if (len(rows) - 1 - i) % every == 0]))
@@ -126,7 +126,7 @@ def _images(
     from sfumato.codelength import file as codec
     from sfumato.core.find import OptionError
     from sfumato.runs.run import load_data
-    from sfumato.sources import check_labels
+    from sfumato.sources import check_labels, classes_named
 
     known = len(model.run.classes)
     if bool(paths) == (n is not None):
@@ -138,7 +138,7 @@ def _images(
         data = data.take(n, seed=0)
         return data.images, data.labels if known else None, f"{n} images of {data.name} {split}"
     codes = codec.read_images(paths, model.shape)
-    picked = None if classes is None else class_list(classes, model.run.classes)
+    picked = None if classes is None else classes_named(classes, model.run.classes)
     if picked is None:
         return codes, None, f"{len(codes)} files"
     if len(picked) not in (1, len(codes)):
@@ -149,13 +149,6 @@ def _images(
 
 def _beside(run: Path, images: tuple[str, ...], n: int | None, split: str) -> Path:
     return Path(images[0]).with_suffix(".sfm") if images else run / "samples" / f"coded-{split}-n{n}.sfm"
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(data)
-    partial.replace(path)
 
 
 def summary(coded: Coded, count: int) -> list[str]:

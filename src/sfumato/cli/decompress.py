@@ -46,6 +46,7 @@ def decompress(
     from sfumato.codelength import file as codec
     from sfumato.core.find import OptionError, find_named
     from sfumato.report.save import save
+    from sfumato.report.signature import picture_of
     from sfumato.runs.run import Run
 
     check_coder()
@@ -67,7 +68,7 @@ def decompress(
     many = len(pictures) > 1
     paths = [target.with_name(f"{target.stem}-{i:03d}.png") if many else target for i in range(len(pictures))]
     for path, picture in zip(paths, pictures):
-        save_pixels(picture, path)
+        save(picture_of(picture), path)
     steps = len(header.grid) - 2
     got = "exact pixels" if last.codes is not None else f"step {last.step} of {steps}"
     bits = 8 * len(data) / pictures.numel()
@@ -91,23 +92,3 @@ def decompress(
         )
         print(f"  {save(picture, strip)}")
     return 0
-
-
-def save_pixels(image: object, path: Path) -> None:
-    """Write one uint8 image (C, H, W) as a PNG of exactly its pixels, whole or not at all."""
-    import os
-
-    from PIL import Image
-    from torch import Tensor
-
-    assert isinstance(image, Tensor)
-    if path.suffix != ".png":
-        raise ValueError(f"Pictures are written as PNG; got {path.name!r}. Name it {path.stem}.png.")
-    array = image.permute(1, 2, 0).contiguous().numpy()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).save(partial, format="PNG")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

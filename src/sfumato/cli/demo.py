@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sfumato.cli._arguments import Folder, Name, Number, device_named, find_recipe, given
 from sfumato.cli.evaluate import score_table
-from sfumato.cli.sample import draw_sheet, draw_walk
+from sfumato.cli.sample import Drawn, draw_sheet, draw_walk
 
 if TYPE_CHECKING:
     from sfumato.evaluation import Result
@@ -99,8 +99,7 @@ def draw(run: Run, device: str) -> dict[str, Path]:
         device: Where to compute.
     """
     source = run.diffusion(device=device)
-    picked = list(range(len(run.classes)))
-    target = run.path / "samples" / "sheet.png"
-    sheet = draw_sheet(run, source, list(range(PER_CLASS * len(picked))), picked, target)
-    strip, gif = draw_walk(run, source, list(range(WALKS)), picked, target, strip=True, gif=True)
+    picked, target = list(range(len(run.classes))), run.path / "samples" / "sheet.png"
+    sheet = draw_sheet(Drawn(run, list(range(PER_CLASS * len(picked))), picked), source, target)
+    strip, gif = draw_walk(Drawn(run, list(range(WALKS)), picked), source, target, strip=True, gif=True)
     return {"sheet": sheet, "strip": strip, "animation": gif}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name, Overrides, class_list, device_named, resettle
+from sfumato.cli._arguments import Folder, Name, Overrides, device_named, resettle
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,7 +99,7 @@ def edit(
         count + 1,
         column_labels=labels,
         title=opened.recipe.name,
-        caption=f"{words}.",
+        caption=f"{words}. {opened.making(use).sentence}",
     )
     print(f"  {save(drawn, path, command=command)}")
     return 0
@@ -107,7 +107,7 @@ def edit(
 
 def _repeated(name: str | None, classes: Sequence[str], count: int) -> Tensor | None:
     """Return a class as labels (count,), or None for none."""
-    import torch
+    from sfumato.sources import classes_named, in_turn
 
-    picked = None if name is None else class_list(name, classes)
-    return None if picked is None else torch.tensor(picked[:1] * count)
+    picked = None if name is None else classes_named(name, classes)
+    return None if picked is None else in_turn(range(count), picked[:1])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, class_list, device_named, labels_of, resettle
+from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, device_named, resettle
 from sfumato.cli._restoring import measure, parted, read
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def restore(
         report["distance"] = distance.to_json()
         print(f"  {in_words(distance)}")
     shown = to_uint8(task.picture(y))
-    _draw(opened, task, method, folder, found, shown, truth, names, command)
+    _draw(opened, task, method, folder, found, shown, truth, names, command, opened.making(use).sentence)
     if score is None:
         _write(folder, names, found)
     (folder / "restored.json").write_text(json.dumps(report, indent=1) + "\n")
@@ -190,9 +190,11 @@ def in_words(score: Score) -> str:
 
 
 def _labels(run: Run, classes: str | None, own: Tensor | None, count: int) -> Tensor | None:
+    from sfumato.sources import classes_named, in_turn
+
     if classes == "own" and own is not None and run.classes:
         return own
-    return None if classes is None else labels_of(range(count), class_list(classes, run.classes))
+    return None if classes is None else in_turn(range(count), classes_named(classes, run.classes))
 
 
 def _draw(
@@ -205,6 +207,7 @@ def _draw(
     truth: Tensor | None,
     names: Sequence[str],
     command: str,
+    words: str,
 ) -> None:
     from sfumato.evaluation.restored import columns
     from sfumato.report.save import save
@@ -213,15 +216,13 @@ def _draw(
 
     some = Restored(found.samples[:ROWS], found.nfe, found.vjps)
     labels, images = columns(some, shown[:ROWS], None if truth is None else truth[:ROWS])
-    sample = run.recipe.sample
     picture = sheet(
         images,
         len(labels),
         row_labels=list(names[:ROWS]),
         column_labels=labels,
         title=f"{run.recipe.name}: {task.words}",
-        caption=f"Method {method}, {sample.sampler} on {sample.grid}. The band is white where the samples span all "
-        "grey levels.",
+        caption=f"Method {method}. The band is white where the samples span all grey levels. {words}",
     )
     save(picture, folder / "sheet.png", command=command)
 

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import (
-    Count,
-    Folder,
-    Name,
-    Overrides,
-    Text,
-    class_list,
-    device_named,
-    given,
-    labels_of,
-    resettle,
-    seed_list,
-)
+from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, device_named, given, resettle, seed_list
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -101,63 +90,95 @@ def sample(
         if ranks.first:  # one picture is not shared
             print(f"  {again(opened, Path(like), Path(out) if out else None, where)}")
         return 0
+    from sfumato.sources import classes_named
+
     chosen = given(sampler=sampler, grid=grid, grid__steps=steps, guidance=guidance)
     opened = opened.with_recipe(resettle(opened.recipe, [*chosen, *overrides], ("sample",)))
-    picked = class_list(classes, opened.classes)
+    picked = classes_named(classes, opened.classes)
     wanted = seed_list(seeds, n, COLUMNS * len(picked) if picked and len(picked) <= MOST_ROWS else SHEET)
+    drawn = Drawn(opened, wanted, picked, use)
     walk = opened.diffusion(use=use, device=own) if strip or gif else None
     source = walk or opened.source(use=use, device=own)
     if images is not None:
-        _write_images(opened, source, wanted, picked, Path(images), use, where, ranks)
+        _write_images(drawn, source, Path(images), where, ranks)
         return 0
-    target = Path(out) if out else opened.path / "samples" / f"{_stem(opened, use)}.png"
-    print(f"  {draw_sheet(opened, source, wanted, picked, target, ranks)}")
+    target = Path(out) if out else opened.path / "samples" / f"{opened.making(use).stem(opened.recipe.ema.use)}.png"
+    print(f"  {draw_sheet(drawn, source, target, ranks)}")
     if ranks.first and walk is not None:
-        shown = wanted[:MOST_ROWS] if seeds or n else wanted[:STRIP]
-        for path in draw_walk(opened, walk, shown, picked, target, strip=strip, gif=gif):
+        few = replace(drawn, seeds=wanted[:MOST_ROWS] if seeds or n else wanted[:STRIP])
+        for path in draw_walk(few, walk, target, strip=strip, gif=gif):
             print(f"  {path}")
     return 0
 
 
-def draw_sheet(
-    run: Run, source: Maker, seeds: list[int], picked: list[int] | None, target: Path, ranks: Ranks | None = None
-) -> Path:
+@dataclass(frozen=True)
+class Drawn:
+    """Which images of a run are drawn.
+
+    Attributes:
+        run: A trained run, sampled as its recipe says.
+        seeds: One seed per image.
+        picked: Classes taken in turn; None for no class.
+        use: The average of the weights; None for the recipe's choice.
+    """
+
+    run: Run
+    seeds: list[int]
+    picked: list[int] | None
+    use: str | None = None
+
+    @property
+    def labels(self) -> Tensor | None:
+        """One class per seed, int64 (B,)."""
+        from sfumato.sources import in_turn
+
+        return in_turn(self.seeds, self.picked)
+
+    @property
+    def caption(self) -> str:
+        """How the images are made."""
+        return self.run.making(self.use).sentence
+
+
+def draw_sheet(drawn: Drawn, source: Maker, target: Path, ranks: Ranks | None = None) -> Path:
     """Draw a sheet with a row per class, or rows of eight without classes, and return its path.
 
     Arguments:
-        run: Says how the images were made, in the caption.
+        drawn: Which images.
         source: Makes them.
-        seeds: One per image.
-        picked: Classes taken in turn; None for none.
         target: Path of the PNG.
         ranks: The processes that make the images; the first draws. One unless given.
 
     Raises:
         NonFiniteError: If any image holds NaN or infinity; nothing is written.
     """
-    from tqdm import tqdm
-
     from sfumato.processes.dealing import images_of_all
     from sfumato.processes.ranks import Ranks
     from sfumato.report.save import save
     from sfumato.report.sheet import sheet
-    from sfumato.sources import check_labels
 
-    ranks = ranks or Ranks()
-    labels = check_labels(labels_of(seeds, picked), len(seeds), source.classes)
-    hidden = None if ranks.first else True
-    with tqdm(total=len(seeds), unit="img", desc="  sampling", leave=False, disable=hidden) as bar:
+    run, seeds, labels, ranks = drawn.run, drawn.seeds, drawn.labels, ranks or Ranks()
+    with _bar(len(seeds), ranks) as bar:
         made = images_of_all(ranks, source, seeds, labels, progress=bar.update)
     if not ranks.first:
         return target
     order, columns, names = _by_class(run, len(seeds), labels)
-    picture = sheet(made[order], columns, row_labels=names, seeds=seeds, title=run.recipe.name, caption=caption(run))
-    return save(picture, target)
+    title, words = run.recipe.name, drawn.caption
+    return save(sheet(made[order], columns, row_labels=names, seeds=seeds, title=title, caption=words), target)
+
+
+def _bar(count: int, ranks: Ranks) -> Any:
+    """Return a bar of images made, which the first process shows."""
+    from tqdm import tqdm
+
+    return tqdm(total=count, unit="img", desc="  sampling", leave=False, disable=None if ranks.first else True)
 
 
 def _by_class(run: Run, count: int, labels: Tensor | None) -> tuple[Tensor, int, list[str]]:
     """Return (order of the images, columns, row labels) of a sheet whose rows hold one class each, if they can."""
     import torch
+
+    from sfumato.sources import class_names
 
     if labels is None:
         return torch.arange(count), COLUMNS, []
@@ -166,84 +187,43 @@ def _by_class(run: Run, count: int, labels: Tensor | None) -> tuple[Tensor, int,
     columns = next(c for c in range(min(each, 2 * COLUMNS), 0, -1) if each % c == 0)
     if not bool((counts == each).all()) or columns < min(each, COLUMNS // 2):
         return torch.arange(count), COLUMNS, []
-    names = [name for label in found.tolist() for name in [_class_name(run, label), *[""] * (each // columns - 1)]]
+    names = [line for name in class_names(found, run.classes) for line in (name, *[""] * (each // columns - 1))]
     return labels.argsort(stable=True), columns, names
 
 
-def draw_walk(
-    run: Run, source: Diffusion, seeds: list[int], picked: list[int] | None, target: Path, *, strip: bool, gif: bool
-) -> list[Path]:
+def draw_walk(drawn: Drawn, source: Diffusion, target: Path, *, strip: bool, gif: bool) -> list[Path]:
     """Draw how images emerge, as a strip, an animation or both, beside `target`; return their paths.
 
     Arguments:
-        run: Says how the images were made.
+        drawn: Which images, a row each.
         source: Makes them.
-        seeds: One per row.
-        picked: Classes taken in turn; None for none.
         target: Path of the sheet; "-strip" and ".gif" follow its stem.
-        strip: Draw the strip.
-        gif: Draw the animation.
+        strip: Whether to draw the strip.
+        gif: Whether to draw the animation.
     """
     from sfumato.report import strip as walks
     from sfumato.report.save import save
+    from sfumato.sources import class_names
 
-    labels = labels_of(seeds, picked)
-    paths = []
+    run, seeds, labels, paths = drawn.run, drawn.seeds, drawn.labels, []
+    title = run.recipe.name
     if strip:
-        names = () if labels is None else [_class_name(run, int(label)) for label in labels]
-        picture = walks.strip(source, seeds, labels, row_labels=names, title=run.recipe.name, caption=caption(run))
+        names = class_names(labels, run.classes)
+        picture = walks.strip(source, seeds, labels, row_labels=names, title=title, caption=drawn.caption)
         paths.append(save(picture, target.with_name(f"{target.stem}-strip.png")))
     if gif:
         paths.append(target.with_suffix(".gif"))
-        walks.gif(source, seeds, labels, paths[-1], title=run.recipe.name)
+        walks.gif(source, seeds, labels, paths[-1], title=title)
     return paths
 
 
-def caption(run: Run) -> str:
-    """Say how a run's images are made."""
-    made = run.making
-    on = f" on {made['grid']}" if made["grid"] else ""
-    guided = f", {made['guided']}" if made["guided"] else ""
-    return f"{made['sampler']}{on}{guided}, {run.checkpoint.state['seen']:,} training images."
-
-
-def _class_name(run: Run, label: int) -> str:
-    return run.classes[label] if 0 <= label < len(run.classes) else "no class"
-
-
-def _stem(run: Run, use: str | None) -> str:
-    settings = run.recipe.sample
-    steps = settings.grid.options.get("steps")
-    words = [f"{run.checkpoint.state['seen']:09d}"]
-    words += [settings.sampler.name, settings.grid.name] if run.making["grid"] else ["generator"]
-    words += [f"{steps}"] * (steps is not None) + [f"w{settings.guidance:g}"] * (settings.guidance != 1)
-    words += ["by-class"] * bool(settings.guidance_by_class)
-    words += [f"auto{settings.autoguidance_weight:g}"] * (settings.autoguidance is not None)
-    words += [form.name.rpartition(":")[2] for form in settings.guides]
-    words += [settings.threshold] * (settings.threshold != "none")
-    words += [f"s{settings.classifier_scale:g}"] * (settings.classifier is not None)
-    return "-".join(words + ([use] if use else []))
-
-
-def _write_images(
-    run: Run,
-    source: Maker,
-    seeds: list[int],
-    picked: list[int] | None,
-    folder: Path,
-    use: str | None,
-    device: str,
-    ranks: Ranks,
-) -> None:
-    from tqdm import tqdm
-
+def _write_images(drawn: Drawn, source: Maker, folder: Path, device: str, ranks: Ranks) -> None:
+    """Write one PNG a seed; those that are there already stay."""
     from sfumato.report.seed_folder import fill
     from sfumato.report.signature import settings_of
-    from sfumato.sources import check_labels
 
-    labels = check_labels(labels_of(seeds, picked), len(seeds), source.classes)
-    settings = settings_of(run.recipe.to_json(), run.checkpoint.path, use or run.recipe.ema.use, device)
-    hidden = None if ranks.first else True
-    with tqdm(total=len(seeds), unit="img", desc="  sampling", leave=False, disable=hidden) as bar:
-        written = fill(folder, source, seeds, labels, settings, bar.update, ranks)
-    print(f"  {folder}: {written} images written, {len(seeds) - written} were there.")
+    run, count = drawn.run, len(drawn.seeds)
+    settings = settings_of(run.recipe.to_json(), run.checkpoint.path, drawn.use or run.recipe.ema.use, device)
+    with _bar(count, ranks) as bar:
+        written = fill(folder, source, drawn.seeds, drawn.labels, settings, bar.update, ranks, drawn.caption)
+    print(f"  {folder}: {written} images written, {count - written} were there.")

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, class_list, device_named, labels_of, resettle
-from sfumato.cli.sample import caption
+from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, device_named, resettle
 
 if TYPE_CHECKING:
     from sfumato.runs.run import Run
@@ -58,8 +57,9 @@ def sweep(
     from sfumato.core.find import OptionError
     from sfumato.report import sweep as pictures
     from sfumato.report.save import save
+    from sfumato.runs.making import shared
     from sfumato.runs.run import Run
-    from sfumato.sources import check_labels
+    from sfumato.sources import class_names, classes_named, in_turn
 
     opened = Run.open(run)
     path, _, text = field.partition("=")
@@ -77,21 +77,20 @@ def sweep(
         _score(runs, path, None if path == "evaluate.n" else score, metrics, split, use, data_root, where, words)
         if path.startswith("evaluate."):
             return 0
-    sources = {}
+    sources, makings = {}, []
     for value in values:
-        recipe = resettle(opened.recipe, [*overrides, f"{path}={value}"], ("sample",))
-        sources[f"{path.split('.')[-1]} {value}"] = opened.with_recipe(recipe).source(use=use, device=where)
+        one = opened.with_recipe(resettle(opened.recipe, [*overrides, f"{path}={value}"], ("sample",)))
+        sources[f"{path.split('.')[-1]} {value}"] = one.source(use=use, device=where)
+        makings.append(one.making(use))
     across = PER_CLASS if n is None else n
     if across < 1:
         raise OptionError(f"--n is at least 1 image of a class in each block; got {across}.")
-    picked = class_list(classes, opened.classes)
+    picked = classes_named(classes, opened.classes)
     picked = picked if classes or picked is None else picked[:CLASSES]
     rows = len(picked) if picked else 8
     seeds = list(range(rows * across))
-    labels = None if picked is None else labels_of(seeds, [label for label in picked for _ in range(across)])
-    labels = check_labels(labels, len(seeds), len(opened.classes))
-    names = [opened.classes[label] if label >= 0 else "no class" for label in picked or []]
-    shared = opened.with_recipe(resettle(opened.recipe, overrides, ("sample",)))
+    labels = None if picked is None else in_turn(seeds, [label for label in picked for _ in range(across)])
+    names = class_names(picked, opened.classes)
     picture = pictures.sweep(
         sources,
         seeds,
@@ -99,7 +98,7 @@ def sweep(
         across=across,
         row_labels=names,
         title=f"{opened.recipe.name}: {path}",
-        caption=f"Otherwise {caption(shared)}",
+        caption=f"Otherwise {shared(makings).sentence}",
     )
     target = Path(out) if out else opened.path / "samples" / f"sweep-{path.replace('.', '-')}.png"
     print(f"  {save(picture, target)}")

@@ -111,18 +111,15 @@ def generate(
         return {}, {}
     made = list(stores["hashes"].blocks.values())
     calls, weaker, seconds = (sum(b[key] for b in made) for key in ("calls", "weak", "seconds"))
+    per_image = calls // n if calls % n == 0 else round(calls / n, 2)
     facts = {
         "checkpoint": saved.path.name,
-        "images_seen": saved.state["seen"],
         "training_seconds": round(saved.state["elapsed"], 1),
-        "weights": use or recipe.ema.use,
         "recipe": recipe.hash,
         "training_data": run.about.get("fingerprint", {}),
-        **run.making,
-        "nfe": calls // n if calls % n == 0 else round(calls / n, 2),
+        **replace(run.making(use), nfe=per_image, seeds=(first_seed, first_seed + n)).to_json(),
         "nfe_weak": weaker // n if weaker % n == 0 else round(weaker / n, 2),
         "precision": recipe.train.precision,
-        "seeds": [first_seed, first_seed + n],
         "batch": batch,
         "images_per_second": round(ranks.world * n / max(seconds, 1e-9), 2),
         "machine": describe(device) | {"processes": ranks.world},

@@ -196,13 +196,17 @@ def _choice(selected: Mapping[str, Any]) -> str:
 
 def tried_on(run: Run, content_hash: str, facts: Mapping[str, Any]) -> int:
     """Count the settings of a run scored on one reference, this one included: the best of several is selected on it."""
-    own = ("checkpoint", "weights", "sampler", "grid", "guidance")
-    seen = {tuple(str(facts[key]) for key in own)}
+    own = ("checkpoint", "weights", "sampler", "grid", "guidance", "guided", "size")
+
+    def setting(found: Mapping[str, Any]) -> tuple[str, ...]:
+        return tuple(str(found.get(key)) for key in own)
+
+    seen = {setting(facts)}
     for file in (run.path / "results").glob("*.json"):
         try:
             tree = json.loads(file.read_text())
             if any(s["protocol"]["reference"]["content_hash"] == content_hash for s in tree["scores"]):
-                seen.add(tuple(str(tree["provenance"][key]) for key in own))
+                seen.add(setting(tree["provenance"]))
         except (ValueError, KeyError, TypeError):
             continue  # results of other tools or versions
     return len(seen)

@@ -111,7 +111,7 @@ def _images(run: Run, asked: Asked, labels: Tensor | None) -> tuple[Tensor, dict
     images, facts = _made(lambda seeds, chosen: source(seeds, chosen), asked.study.n, labels, source.batch)
     saved = run.checkpoint.state
     own, weak = asked_of()
-    facts |= {"nfe": round((own + weak) / asked.study.n, 2), "images_seen": saved["seen"], **run.making}
+    facts |= replace(run.making(), nfe=round((own + weak) / asked.study.n, 2)).to_json()
     return images, facts | {"training_seconds": round(saved["elapsed"], 1)}
 
 

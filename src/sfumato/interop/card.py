@@ -7,10 +7,11 @@ hash. A card never states a score without them, and says so where there is none.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from sfumato.report.results import read_results, score_rows
 from sfumato.report.table import markdown_table
+from sfumato.runs.making import Making
+from sfumato.runs.recipe import Recipe
 from sfumato.runs.run import Run
 
 FIELDS = (
@@ -28,6 +29,7 @@ def card(run: Run, use: str | None = None, repo: str = "THIS_REPOSITORY") -> str
     """
     recipe, shape = run.recipe, run.recipe.shape
     assert shape is not None
+    made = run.making(use)
     kinds = f"{len(shape.classes)} classes" if shape.classes else "unlabelled"
     tag = "class-conditional" if shape.classes else "unconditional-image-generation"
     lines = [
@@ -38,23 +40,22 @@ def card(run: Run, use: str | None = None, repo: str = "THIS_REPOSITORY") -> str
         "---",
         f"# {recipe.name}",
         "",
-        f"Images of {shape.channels}x{shape.height}x{shape.width}, {kinds}. Weights: `{use or recipe.ema.use}`, after "
-        f"{run.checkpoint.state['seen']:,} training images of `{recipe.data.name}`.",
+        f"Images of {shape.channels}x{shape.height}x{shape.width}, {kinds}, like those of `{recipe.data.name}`.",
+        f"{'Made by' if made.sampler else 'Learned from'} {made.sentence}",
         "",
     ]
     origin = run.about.get("imported")
     if origin:
         lines += [f"Imported from `{origin['file']}` ({origin['family']}, sha256 {origin['sha256'][:16]}).", ""]
     lines += ["## Use", "```python", "import sfumato", f'model = sfumato.load("{repo}")', "model.sample(8)", "```", ""]
-    lines += ["## Place in the design space", markdown_table(_parts(recipe)), ""]
+    lines += ["## Place in the design space", markdown_table(_parts(recipe, made)), ""]
     lines += ["## Scores", *_scores(run.path), ""]
     return "\n".join(lines)
 
 
-def _parts(recipe: Any) -> list[dict[str, Any]]:
-    rows = [{"axis": name, "choice": str(getattr(recipe, name))} for name in FIELDS]
-    rows += [{"axis": name, "choice": str(getattr(recipe.sample, name))} for name in ("sampler", "grid", "guidance")]
-    return rows
+def _parts(recipe: Recipe, made: Making) -> list[dict[str, str]]:
+    choices = {name: str(getattr(recipe, name)) for name in FIELDS} | made.pairs()
+    return [{"axis": name, "choice": choice} for name, choice in choices.items()]
 
 
 def _scores(path: Path) -> list[str]:

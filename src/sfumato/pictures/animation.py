@@ -8,9 +8,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from sfumato.pictures._ask import labels_of, seeds_of
+from sfumato.pictures._ask import seeds_of
 from sfumato.report.strip import gif
 from sfumato.runs.run import Run
+from sfumato.sources import classes_named, in_turn
 
 
 def animation(
@@ -26,13 +27,13 @@ def animation(
     """An animated GIF of the denoising: x at the left, x0-hat at the right.
 
     Arguments:
-        run: The run.
-        n: Images.
-        first: First seed.
+        run: A trained run.
+        n: Number of images.
+        first: First seed, >= 0.
         columns: Images in a row of either side.
         seconds: How long the walk takes.
         classes: Class names or numbers taken in turn; all if empty.
-        device: Where to compute.
+        device: Torch device that computes.
     """
     seeds = seeds_of(n, first)
     with tempfile.TemporaryDirectory() as folder:
@@ -40,7 +41,7 @@ def animation(
         gif(
             run.diffusion(device=device),
             seeds,
-            labels_of(run, seeds, classes),
+            in_turn(seeds, classes_named(classes, run.classes)),
             path,
             columns=columns,
             seconds=seconds,

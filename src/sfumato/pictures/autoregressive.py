@@ -20,7 +20,7 @@ from sfumato.pictures._ask import seeds_of
 from sfumato.report.sheet import sheet
 from sfumato.restoration import method_of, restore
 from sfumato.runs.run import Run
-from sfumato.sources import Diffusion, balanced_labels
+from sfumato.sources import Diffusion, balanced_labels, class_names
 from sfumato.tasks.inpaint import inpaint
 
 MOST = 16  # columns of the picture
@@ -50,16 +50,15 @@ def autoregressive(
     plain = to_uint8(source.floats(seeds, labels).cpu())
     images = torch.stack([plain, *(to_uint8(steps[i]) for i in shown)], 1).flatten(0, 1)
     columns = ["plain", *(f"{i + 1}" for i in shown)]
-    names = [] if labels is None else [run.classes[int(label)] for label in labels]
-    sample = run.recipe.sample
+    names = class_names(labels, run.classes)
     return sheet(
         images,
         len(columns),
         row_labels=names or [f"seed {seed}" for seed in seeds],
         column_labels=columns,
         title=f"{run.recipe.name}, {block}x{block} pixels at a time",
-        caption=f"{len(steps)} blocks, each inpainted given those before by {method}, {sample.sampler} on "
-        f"{sample.grid}: {calls} calls an image, a plain sample (left) takes {calls // len(steps)}.",
+        caption=f"{len(steps)} blocks, each inpainted given those before by {method}: {calls} calls an "
+        f"image, a plain sample (left) takes {calls // len(steps)}. {run.making().sentence}",
     )
 
 

@@ -1,16 +1,22 @@
-"""How varied the images of one class are: this run, others (a GAN, say), and the training images, side by side."""
+"""Many images of one class by several makers, block beside block: a maker that repeats itself is seen at a glance.
+
+Fidelity can be judged on one image, variety only on many of one kind. The same class, as many images of each maker and
+as many of the training set, all as they came.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import torch
-from PIL.Image import Image
+from PIL import Image
 from torch import Tensor
 
-from sfumato.pictures._ask import numbers, seeds_of
-from sfumato.report import diversity as draw
+from sfumato.pictures._ask import seeds_of
+from sfumato.report.blocks import blocks
+from sfumato.report.sheet import choice
 from sfumato.runs.run import Run, load_data
+from sfumato.sources import class_names, classes_named
 
 
 def diversity(
@@ -23,28 +29,28 @@ def diversity(
     first: int = 0,
     root: Path | None = None,
     device: str = "cpu",
-) -> Image:
+) -> Image.Image:
     """Many images of one class by this run, by others and of the training set: who repeats itself?
 
     Arguments:
-        run: The run.
+        run: A trained run.
         against: Directories of other runs on the same data, separated by commas, e.g. of a GAN.
         label: Name or number of the class; the first if empty.
         each: Images of every maker.
         across: Images per row of a block, a divisor of each.
-        first: First seed.
-        root: Data root.
-        device: Where to compute.
+        first: First seed, >= 0.
+        root: Folder of the datasets; None for SFUMATO_DATA or the cache.
+        device: Torch device that computes.
     """
     seeds = seeds_of(each, first)
     runs = [run, *(Run.open(place.strip()) for place in against.split(",") if place.strip())]
-    picked = numbers(run, label)
-    kind = None if picked is None else run.classes[picked[0]]
+    picked = classes_named(label, run.classes)
+    kind = next(iter(class_names(picked, run.classes)), "")
     data = load_data(run.recipe, "train", root)
     data = data.take(len(data), seed=0)
     real = data.images
-    if kind is not None and data.labels is not None:
-        real = real[data.labels == data.classes.index(kind)]
+    if picked is not None and data.labels is not None:
+        real = real[data.labels == picked[0]]
     if len(real) < each:
         raise ValueError(f"{data.name} train has {len(real)} images of this class; got each = {each}.")
     sides: dict[str, Tensor] = {}
@@ -56,22 +62,10 @@ def diversity(
                 f"{len(one.classes)} classes against {run.recipe.shape}, {len(run.classes)}. A diversity sheet "
                 "compares runs on one set of data."
             )
-        asked = None if kind is None else torch.full((each,), run.classes.index(kind))
+        asked = None if picked is None else torch.full((each,), picked[0])
         name = f"{one.path.name} ({len(sides) + 1})" if one.path.name in sides else one.path.name
         sides[name] = one.source(device=device)(seeds, asked)
-        words.append(f"{name}: {how(one)}.")
+        words.append(f"{name}: {one.making().sentence}")
     sides["training images"] = real[:each]
-    return draw.diversity(
-        sides,
-        across,
-        seeds=seeds,
-        title=kind or data.name,
-        caption=f"{' '.join(words)} Training images: the first of a seeded draw.",
-    )
-
-
-def how(run: Run) -> str:
-    """Say how a run's images are made, in a few words."""
-    making = run.making
-    guided = f", guidance {making['guidance']:g}" if making["guidance"] != 1 else ""
-    return f"{making['sampler']}{' on ' + making['grid'] if making['grid'] else ''}{guided}"
+    caption = f"{choice(seeds, False)} {' '.join(words)} Training images: the first of a seeded draw."
+    return blocks(sides, across, title=kind or data.name, caption=caption)

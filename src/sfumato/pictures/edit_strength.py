@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from sfumato.core.find import UnknownNameError, nearest
 from sfumato.core.images import to_float, to_uint8
 from sfumato.editing import edit
 from sfumato.metrics.features import extractor, features_of
@@ -25,6 +24,7 @@ from sfumato.metrics.fidelity import with_interval
 from sfumato.pictures._ask import drawn, seeds_of
 from sfumato.report.plot import Series, axes, finish, lines
 from sfumato.runs.run import Run
+from sfumato.sources import classes_named, in_turn
 
 
 def edit_strength(
@@ -52,11 +52,9 @@ def edit_strength(
     """
     if n < 2 or points < 2:
         raise ValueError(f"This picture needs n >= 2 images and points >= 2; got {n} and {points}.")
-    if to and to not in run.classes:
-        raise UnknownNameError(nearest("class", to, run.classes))
     data, source = drawn(run, split, n, root), run.diffusion(device=device)
     labels = data.labels if run.classes else None
-    labels = torch.full((n,), run.classes.index(to)) if to else labels
+    labels = in_turn(range(n), classes_named(to, run.classes)) if to else labels
     extract = extractor(run.recipe.evaluate.extractor, data.shape)
     own = features_of(extract, data.images)
     apart = float(np.linalg.norm(own - np.roll(own, 1, 0), axis=1).mean())  # of two different real images
@@ -73,10 +71,9 @@ def edit_strength(
     }
     lines(ax, {name: Series.of(strengths, *rows.T.tolist()) for name, rows in named.items()})
     ax.set_ylim(bottom=0)
-    sample = run.recipe.sample
     words = f"as {to}" if to else "in their own class" if labels is not None else "without a class"
     return finish(
         figure,
-        f"{n} images of {data.name} {split}, edited {words}, {sample.sampler} on {sample.grid}; means with 95% "
-        "intervals. 1 in features is the mean distance between two of these images.",
+        f"{n} images of {data.name} {split}, edited {words}; means with 95% intervals. 1 in features is the "
+        f"mean distance between two of these images. {run.making().sentence}",
     )

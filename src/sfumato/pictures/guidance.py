@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from PIL.Image import Image
 
-from sfumato.pictures._ask import made_by, numbers, seeds_of
+from sfumato.pictures._ask import seeds_of
 from sfumato.report import sweep as draw
 from sfumato.runs.override import override
 from sfumato.runs.recipe import RecipeError
 from sfumato.runs.run import Run
+from sfumato.sources import class_names, classes_named
 
 
 def guidance(
@@ -27,13 +28,15 @@ def guidance(
         run: A class-conditional run.
         weights: Guidance weights; 1 is none.
         each: Images of a class in a block.
-        first: First seed.
+        first: First seed, >= 0.
         classes: Class names or numbers, a row each; all if empty.
-        device: Where to compute.
+        device: Torch device that computes.
     """
-    picked = numbers(run, classes)
+    picked = classes_named(classes, run.classes)
     if picked is None:
-        raise RecipeError(f"{run.recipe.name} was trained without classes: there is nothing to guide towards.")
+        raise RecipeError(
+            f"{run.recipe.name} was trained without classes, or none was chosen: there is nothing to guide towards."
+        )
     plain = run.with_recipe(override(run.recipe, ["sample.guidance=none"]))
     seeds = seeds_of(each * len(picked), first)
     labels = torch.tensor([label for label in picked for _ in range(each)])
@@ -43,7 +46,7 @@ def guidance(
         labels,
         weights,
         across=each,
-        row_labels=[run.classes[label] for label in picked],
+        row_labels=class_names(picked, run.classes),
         title=run.recipe.name,
-        caption=made_by(plain),
+        caption=plain.making().sentence,
     )

@@ -12,9 +12,10 @@ from PIL.Image import Image
 from sfumato.evaluation import cached_features
 from sfumato.metrics.features import extractor, features_of
 from sfumato.metrics.neighbours import nearest
-from sfumato.pictures._ask import labels_of, made_by, names_of, seeds_of
+from sfumato.pictures._ask import seeds_of
 from sfumato.report import neighbours as draw
 from sfumato.runs.run import Run, load_data
+from sfumato.sources import class_names, classes_named, in_turn
 
 
 def neighbours(
@@ -31,20 +32,20 @@ def neighbours(
     """Samples beside their nearest training images, by pixels or by the features that score the run.
 
     Arguments:
-        run: The run.
+        run: A trained run.
         n: Samples, as they came.
-        first: First seed.
+        first: First seed, >= 0.
         k: Neighbours of each.
         space: pixel, or features for the recipe's own extractor.
         classes: Class names or numbers taken in turn; all if empty.
-        root: Data root.
-        device: Where to compute.
+        root: Folder of the datasets; None for SFUMATO_DATA or the cache.
+        device: Torch device that computes.
     """
     data = load_data(run.recipe, "train", root)
     if not 1 <= k <= len(data):
         raise ValueError(f"The training set has {len(data)} images; got k = {k}.")
     seeds = seeds_of(n, first)
-    labels = labels_of(run, seeds, classes)
+    labels = in_turn(seeds, classes_named(classes, run.classes))
     made = run.source(device=device)(seeds, labels)
     name = "pixel"
     if space == "features":
@@ -61,8 +62,8 @@ def neighbours(
         torch.from_numpy(np.sqrt(square)),
         places,
         seeds=seeds,
-        row_labels=names_of(run, labels),
+        row_labels=class_names(labels, run.classes),
         space=name,
         title=run.recipe.name,
-        caption=f"{len(data):,} training images. {made_by(run)}",
+        caption=f"{len(data):,} training images. {run.making().sentence}",
     )

@@ -12,10 +12,11 @@ from sfumato.core.images import to_uint8
 from sfumato.evaluation import cached_features
 from sfumato.metrics.features import extractor, features_of
 from sfumato.metrics.frechet import frechet
-from sfumato.pictures._ask import labels_of, made_by, seeds_of
+from sfumato.pictures._ask import seeds_of
 from sfumato.report import curves as draw
 from sfumato.report.plot import Series
 from sfumato.runs.run import Run, load_data
+from sfumato.sources import classes_named, in_turn
 
 
 def progress(
@@ -31,13 +32,13 @@ def progress(
     """Progressive generation: FD of x0-hat and its distance from the final sample, against the steps done.
 
     Arguments:
-        run: The run.
+        run: A trained run.
         n: Samples; the FD of few is noisy, its interval says how much.
-        points: Steps shown.
-        first: First seed.
+        points: Number of steps shown.
+        first: First seed, >= 0.
         split: Real images of the FD.
-        root: Data root.
-        device: Where to compute.
+        root: Folder of the datasets; None for SFUMATO_DATA or the cache.
+        device: Torch device that computes.
 
     References:
         Ho, Jain, Abbeel. Denoising Diffusion Probabilistic Models. 2020, figure 10. https://arxiv.org/abs/2006.11239
@@ -46,7 +47,7 @@ def progress(
     steps = len(source.grid) - 1
     at = sorted({round(steps * i / (points - 1)) for i in range(points)}) if points > 1 else [steps]
     seeds = seeds_of(n, first)
-    labels = labels_of(run, seeds)
+    labels = in_turn(seeds, classes_named(None, run.classes))
     shown: dict[int, list[Tensor]] = {k: [] for k in at}
     for start in range(0, n, source.batch):
         part = slice(start, start + source.batch)
@@ -81,5 +82,5 @@ def progress(
         },
         xlabel=f"reverse steps done (of {steps})",
         title=run.recipe.name,
-        caption=f"{n} samples against {len(real):,} {split} images; bands: 95%. {made_by(run)}",
+        caption=f"{n} samples against {len(real):,} {split} images; bands: 95%. {run.making().sentence}",
     )

@@ -6,9 +6,10 @@ from typing import Literal
 
 from PIL.Image import Image
 
-from sfumato.pictures._ask import labels_of, made_by, names_of, seeds_of
+from sfumato.pictures._ask import seeds_of
 from sfumato.report import strip as draw
 from sfumato.runs.run import Run
+from sfumato.sources import class_names, classes_named, in_turn
 
 
 def strip(
@@ -24,16 +25,16 @@ def strip(
     """How images rise from noise: what=x the noisy image, what=x0 the estimate x0-hat, both unless given.
 
     Arguments:
-        run: The run.
+        run: A trained run.
         n: Images, a row or two each.
-        first: First seed.
+        first: First seed, >= 0.
         what: x, x0 or both.
         every: Steps between columns; at most 20 columns unless given.
         classes: Class names or numbers taken in turn; all if empty.
-        device: Where to compute.
+        device: Torch device that computes.
     """
     seeds = seeds_of(n, first)
-    labels = labels_of(run, seeds, classes)
+    labels = in_turn(seeds, classes_named(classes, run.classes))
     source = run.diffusion(device=device)
     return draw.strip(
         source,
@@ -41,7 +42,7 @@ def strip(
         labels,
         every,
         what,
-        row_labels=names_of(run, labels),
+        row_labels=class_names(labels, run.classes),
         title=run.recipe.name,
-        caption=made_by(run),
+        caption=run.making().sentence,
     )

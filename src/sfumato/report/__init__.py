@@ -5,8 +5,9 @@ says in its own caption what made it: seeds, steps, weights. `save` writes eithe
 a global figure.
 
     sheet       a grid of images, uncurated unless it says CURATED
+    blocks      several sheets side by side;  sweep: the same seeds under several settings
     strip       the iterative denoising, x and the estimates of x0;  gif animates it
-    latents     what is decided at which noise level: shared latents, interpolation, reconstruction error
+    latents     images encoded to any noise level and decoded from there
     curves      scores against NFE, guidance, n; rate-distortion; loss
     table       numbers with their intervals, for terminals, Markdown, CSV
     page        one HTML file that shows a run's results and needs nothing else

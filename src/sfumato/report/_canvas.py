@@ -19,10 +19,11 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from sfumato.report._text import font, leading, size_of, wrap
+from sfumato.report.signature import picture_of
 
 INK, MUTED, PAPER = (28, 28, 32), (96, 96, 104), (255, 255, 255)
 LEGIBLE = 64  # pixels: smaller images are enlarged to at least this
-NARROWEST = 360  # pixels: a caption needs some room even below one small image
+NARROWEST = 360  # pixels: a caption needs some width even below one small image
 PAD = 10
 GAP, EXTRA = 3, 10  # pixels between cells, and more between groups of them
 
@@ -41,7 +42,7 @@ class Layout:
     """Where the cells of a grid lie.
 
     Attributes:
-        columns: Cells per row.
+        columns: Number of cells in a row.
         cell: Height and width of a cell in picture pixels.
         corner: Top and left of the first cell.
         note: Pixels below each cell for its note.
@@ -74,7 +75,7 @@ class Frame:
     """The words around a grid.
 
     Attributes:
-        title: Above everything.
+        title: Text above everything.
         rows: One label per row, or ().
         columns: One label per column (per block of columns, if there are blocks), or (); newlines separate lines.
         corner: Label of the labels' own corner: what the columns count.
@@ -113,8 +114,7 @@ def check(images: Tensor) -> Tensor:
 
 def pixels(image: Tensor) -> Image.Image:
     """Return one uint8 image (C, H, W) as RGB."""
-    array = image.permute(1, 2, 0).contiguous().numpy()
-    return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).convert("RGB")
+    return picture_of(image).convert("RGB")
 
 
 def draw(images: Tensor, columns: int, frame: Frame, *, zoom: int | None = None) -> tuple[Image.Image, Layout]:
@@ -123,7 +123,7 @@ def draw(images: Tensor, columns: int, frame: Frame, *, zoom: int | None = None)
     Arguments:
         images: uint8, shape (B, C, H, W), C = 1 or 3, laid out along rows.
         columns: Images per row, >= 1.
-        frame: The words.
+        frame: The words around the grid.
         zoom: Picture pixels per image pixel; None for the smallest that is legible.
 
     Returns:

@@ -50,11 +50,11 @@ def against_nfe(
 
     Arguments:
         series: Sampler -> score against NFE, x > 0.
-        score: Its name.
+        score: Name of the score.
         floor: The same score of real images; None if unknown.
-        xlabel: What x counts.
-        title: Above the plot.
-        caption: Below it.
+        xlabel: What the x axis counts.
+        title: Text above the plot.
+        caption: Text below it.
     """
     figure, ax = axes(xlabel, score, title)
     lines(ax, series)
@@ -78,8 +78,8 @@ def against_guidance(
     Arguments:
         panels: Score -> its values against w, for example FD, precision and recall.
         floors: Score -> the same of real images.
-        title: Above the panels.
-        caption: Below them.
+        title: Text above the panels.
+        caption: Text below them.
     """
     figure = figure_of(columns=len(panels), width=3.9, height=3.6)
     for i, (name, s) in enumerate(panels.items()):
@@ -103,8 +103,8 @@ def precision_recall(
     Arguments:
         fronts: Sweep -> precision (y) at recall (x).
         labels: Sweep -> a label per point, for example "w = 2.5"; may lack sweeps.
-        title: Above the plot.
-        caption: Below it.
+        title: Text above the plot.
+        caption: Text below it.
     """
     figure, ax = axes("recall", "precision", title)
     lines(ax, fronts)
@@ -134,9 +134,9 @@ def against_size(series: Mapping[str, Series], *, score: str = "FD", title: str 
 
     Arguments:
         series: Name -> score against the number of generated images n; at least two sizes each.
-        score: Its name.
-        title: Above the plot.
-        caption: Below it.
+        score: Name of the score.
+        title: Text above the plot.
+        caption: Text below it.
 
     Raises:
         ValueError: If a series has fewer than two sizes.
@@ -174,9 +174,9 @@ def class_bars(
 
     Arguments:
         scores: Model -> class -> score; classes may be missing.
-        score: Its name.
-        title: Above the plot.
-        caption: Below it.
+        score: Name of the score.
+        title: Text above the plot.
+        caption: Text below it.
     """
     classes = list(dict.fromkeys(c for by_class in scores.values() for c in by_class))
     figure, ax = axes("", score, title)
@@ -209,8 +209,8 @@ def rate_distortion(
     Arguments:
         curves: Name -> RMSE on 0..255 (y) at a rate in bits/dim (x).
         by_time: Name -> (rate, distortion), each against the number of reverse steps done.
-        title: Above the plots.
-        caption: Below them.
+        title: Text above the plots.
+        caption: Text below them.
     """
     count = 3 if by_time else 1
     figure = figure_of(columns=count, width=3.9 if by_time else 6.4, height=3.6 if by_time else 4.2)
@@ -229,9 +229,9 @@ def panels(shown: Mapping[str, Series], *, xlabel: str, title: str = "", caption
 
     Arguments:
         shown: Name of the quantity -> its values.
-        xlabel: What x is.
-        title: Above the panels.
-        caption: Below them.
+        xlabel: What the x axis shows.
+        title: Text above the panels.
+        caption: Text below them.
     """
     figure = figure_of(columns=len(shown), width=4.6, height=3.6)
     for i, (name, s) in enumerate(shown.items()):
@@ -261,8 +261,8 @@ def bits_by_level(curves: Mapping[str, Series], *, title: str = "", caption: str
 
     Arguments:
         curves: Name -> bits/dim per unit of ln SNR (y) at ln SNR (x).
-        title: Above the plot.
-        caption: Below it.
+        title: Text above the plot.
+        caption: Text below it.
     """
     figure, ax = axes("ln SNR (left: noise, right: clean)", "bits/dim per unit of ln SNR", title)
     lines(ax, curves, markers=False)
@@ -277,9 +277,9 @@ def distances(
 
     Arguments:
         groups: Name -> distances.
-        space: In which they were measured.
-        title: Above the plot.
-        caption: Below it.
+        space: Space in which they were measured.
+        title: Text above the plot.
+        caption: Text below it.
     """
     figure, ax = axes(f"distance to the nearest training image ({space} space)", "share of images", title)
     everything = np.concatenate([np.asarray(values, dtype=np.float64) for values in groups.values()])
@@ -293,6 +293,6 @@ def distances(
             linewidth=1.8,
             label=f"{name} (n = {len(values):,}, median {np.median(values):.3g})",
         )
-    ax.set_ylim(top=1.25 * ax.get_ylim()[1])  # room for the legend
+    ax.set_ylim(top=1.25 * ax.get_ylim()[1])  # space for the legend
     ax.legend(frameon=False, fontsize=9)
     return finish(figure, caption)

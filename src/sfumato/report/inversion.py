@@ -21,7 +21,7 @@ from torch import Tensor
 from sfumato.core.images import to_float, to_uint8
 from sfumato.core.level import like
 from sfumato.report._canvas import Frame, draw
-from sfumato.report._latents import decode, encode_at
+from sfumato.report.latents import decode, encode_at
 from sfumato.report.table import Row
 from sfumato.samplers.ddim import encode
 from sfumato.sources import Diffusion
@@ -36,7 +36,7 @@ class RoundTrip:
     Attributes:
         noise: The latent over the noise level's sigma, unit normal if all is exact, float (B, C, H, W).
         back: What it decodes to, float (B, C, H, W).
-        rmse: Of each image against its original, on 0..255, shape (B,).
+        rmse: Root of the mean square error of each image against its original, on 0..255, shape (B,).
         calls: Network calls per image, both ways.
     """
 
@@ -52,7 +52,7 @@ def round_trip(source: Diffusion, images: Tensor, labels: Tensor | None = None) 
     Arguments:
         source: Its sampler must be deterministic `ddim` for the way back to be the way there.
         images: Clean, uint8, shape (B, C, H, W).
-        labels: int64 (B,) or None.
+        labels: One class per image, int64 (B,), or None for no class.
     """
     seeds = range(len(images))
     x = encode_at(source, images, 0, seeds, labels, encode)
@@ -66,7 +66,7 @@ def row(steps: int, trip: RoundTrip) -> Row:
     """Return a round trip as a row of a table.
 
     Arguments:
-        steps: Of the grid.
+        steps: Steps of the grid.
         trip: What came of it.
     """
     noise = trip.noise.double()
@@ -90,8 +90,8 @@ def picture(images: Tensor, trips: Mapping[int, RoundTrip], *, title: str = "", 
     Arguments:
         images: The originals, uint8, shape (B, C, H, W).
         trips: Steps -> what became of them.
-        title: Above the sheet.
-        caption: Follows the explanation.
+        title: Text above the sheet.
+        caption: Text that follows the explanation.
     """
     cells, names = [images], ["image"]
     for steps, trip in trips.items():

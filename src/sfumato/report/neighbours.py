@@ -36,12 +36,12 @@ def neighbours(
         nearest: Training images, nearest first, uint8, shape (B, K, C, H, W).
         distances: Shape (B, K), >= 0, ascending along K.
         indices: Positions of the neighbours in the training split, (B, K); None to leave them out.
-        seeds: Of the samples.
+        seeds: Seeds of the samples.
         curated: Whether the samples were picked, for example as the nearest of many.
-        row_labels: One per sample.
+        row_labels: One label per sample; () for none.
         space: In which space the distances were measured.
-        title: Above the panel.
-        caption: Follows the statement on the samples.
+        title: Text above the panel.
+        caption: Text that follows the statement on the samples.
 
     Returns:
         RGB picture: the sample, then its K neighbours, with distance and position below.

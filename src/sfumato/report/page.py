@@ -12,13 +12,13 @@ against n, against NFE, guidance, classes, likelihood, health.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sfumato.report.results import Result, command_of, path_of
+from sfumato.report.save import write_whole
 from sfumato.report.sections import sections
 
 
@@ -26,10 +26,10 @@ def write_report(results: Sequence[Result], path: Path | str, *, title: str = ""
     """Write one HTML page about all results.
 
     Arguments:
-        results: Of one or more runs, see `report.results`; pictures are sought relative to each result's `folder`
-            (the page's own folder if it has none).
+        results: Results of one or more runs, see `report.results`; pictures are sought relative to each result's
+            `folder` (the page's own folder if it has none).
         path: Where to write the page.
-        title: Of the page; the names of the runs if empty.
+        title: Title of the page; the names of the runs if empty.
         command: The command that makes this page again; composed of the runs if empty.
 
     Returns:
@@ -55,11 +55,7 @@ def write_report(results: Sequence[Result], path: Path | str, *, title: str = ""
             protocols=_protocols(results),
         )
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
-    return path
+    return write_whole(path, page.encode())
 
 
 def _protocols(results: Sequence[Result]) -> list[dict[str, str]]:

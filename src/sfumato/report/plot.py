@@ -1,4 +1,4 @@
-"""The house style of curves: figures without global state, colours that survive colour blindness, words below.
+"""The common style of curves: figures without global state, colours that survive colour blindness, words below.
 
 A `Series` is a line with the interval of each of its points; its JSON form {"x": [...], "y": [...], "low": [...],
 "high": [...]} is what result files hold, so that every curve can be drawn again from its numbers.
@@ -28,7 +28,7 @@ class Series:
     """A line, each point with the interval it lies in.
 
     Attributes:
-        x: Positions.
+        x: Positions along the x axis.
         y: Values, as many.
         low: Lower ends of the 95% intervals; () if unknown.
         high: Upper ends; () if unknown.
@@ -75,7 +75,7 @@ def figure_of(columns: int = 1, rows: int = 1, width: float = WIDTH, height: flo
 
 
 def style(ax: Axes, xlabel: str, ylabel: str, title: str = "") -> None:
-    """Give a plot the house style."""
+    """Give a plot the common style."""
     ax.set_xlabel(xlabel, color=INK)
     ax.set_ylabel(ylabel, color=INK)
     if title:

@@ -26,6 +26,7 @@ from typing import Any
 from sfumato.metrics.score import Score, ranks
 from sfumato.report.save import command_in
 from sfumato.report.table import Cell, Row, Value
+from sfumato.runs.making import Making
 
 Result = Mapping[str, Any]
 COLUMNS = (*("run", "score", "value", "floor", "above floor", "plain", "n", "m"),
@@ -176,12 +177,18 @@ def _ranked(members: Sequence[tuple[str, Score]]) -> list[Row]:
                 "n": score.n,
                 "m": score.m,
                 "NFE": facts.get("nfe"),
-                "sampler": facts.get("sampler"),
+                "made by": made_by(facts),
                 "protocol": score.protocol.protocol_id,
             }
         )
     values = [score.value * (-1 if score.better == "higher" else 1) for _, score in members]
     return [rows[i] for i in sorted(range(len(rows)), key=values.__getitem__)]
+
+
+def made_by(facts: Mapping[str, Any]) -> str | None:
+    """Return the sentence that says how the images of a result were made; None if its provenance does not."""
+    made = Making.from_json(facts)
+    return None if made is None else made.sentence
 
 
 def size_matched(results: Sequence[Result]) -> list[Row]:
@@ -198,15 +205,17 @@ def command_of(result: Result) -> str:
     """Return the command that makes a result again, from its own record or from its provenance."""
     if result.get("command"):
         return str(result["command"])
-    facts, parts = result.get("provenance") or {}, [f"sfumato evaluate {path_of(result)}"]
-    if result["scores"]:
-        protocol = result["scores"][0].get("protocol") or {}
-        parts += [f"--n {result['scores'][0]['n']}"] if result["scores"][0].get("n") else []
-        parts += [f"--extract {protocol['extractor']}"] if protocol.get("extractor") else []
-        parts += [f"--split {protocol['reference']['split']}"] if (protocol.get("reference") or {}).get("split") else []
-    parts += [f"--first-seed {facts['seeds'][0]}"] if facts.get("seeds") else []
-    parts += [f"--use {facts['weights']}"] if facts.get("weights") else []
-    return " ".join(parts)
+    facts, score = result.get("provenance") or {}, (result["scores"] or [{}])[0]
+    protocol = score.get("protocol") or {}
+    told = {
+        "n": score.get("n"),
+        "extract": protocol.get("extractor"),
+        "split": (protocol.get("reference") or {}).get("split"),
+        "first-seed": (facts.get("seeds") or [None])[0],
+        "use": facts.get("weights"),
+    }
+    options = [f"--{name} {value}" for name, value in told.items() if value is not None]
+    return " ".join([f"sfumato evaluate {path_of(result)}", *options])
 
 
 def read_report(paths: Sequence[Path]) -> list[dict[str, Any]]:
@@ -254,8 +263,8 @@ def curve_of(run: Path, name: str, command: str) -> dict[str, Any]:
     """Return the newest curve of a name among a run's results, series of several results joined.
 
     Arguments:
-        run: Directory.
-        name: Of the curve.
+        run: Directory of a run.
+        name: Name of the curve.
         command: What makes one, for the message.
 
     Raises:

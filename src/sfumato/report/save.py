@@ -40,7 +40,7 @@ def save(picture: Image.Image | Figure, path: Path | str, *, command: str = "") 
     """Write a picture as PNG, or an animation as GIF.
 
     Arguments:
-        picture: What any function of this room returns.
+        picture: What any function of `report` returns.
         path: Ends in .png (.gif for an animation); folders are made.
         command: What makes it again; kept in the file.
 
@@ -55,11 +55,26 @@ def save(picture: Image.Image | Figure, path: Path | str, *, command: str = "") 
     if path.suffix != f".{kind.lower()}":
         what = "Animations" if kind == "GIF" else "Pictures"
         raise ValueError(f"{what} are written as {kind}; got {path.name!r}. Name it {path.stem}.{kind.lower()}.")
-    content = encode(picture, command)
+    return write_whole(path, encode(picture, command))
+
+
+def write_whole(path: Path, content: bytes) -> Path:
+    """Write a file under another name, flush it and rename it, so that it is whole or absent; return its path.
+
+    Arguments:
+        path: Where it goes; folders are made.
+        content: The whole file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
     return path
 
 

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from sfumato.report import curves
 from sfumato.report.plot import Series
-from sfumato.report.results import Result, command_of, compared, path_of, rows_of, score_rows, size_matched
+from sfumato.report.results import Result, command_of, compared, made_by, path_of, rows_of, score_rows, size_matched
 from sfumato.report.save import description, encode
 from sfumato.report.table import Cell, Row, header, numeric, show
 from sfumato.report.training import training_curves
@@ -65,26 +65,13 @@ def _series(values: Mapping[str, Any]) -> dict[str, Series]:
     return {name: Series.from_json(s) for name, s in values.items()}
 
 
-def _nfe(c: Mapping[str, Any]) -> Figure:
-    return curves.against_nfe(_series(c["series"]), score=c.get("score", "score"), floor=c.get("floor"))
+def _lines(draw: Callable[..., Figure], **asked: Any) -> Callable[[Mapping[str, Any]], Figure]:
+    """Return what draws the `series` of a curve, with other keys of its numbers, or these values where it has none."""
 
+    def drawn(c: Mapping[str, Any]) -> Figure:
+        return draw(_series(c["series"]), **{k: v if c.get(k) is None else c[k] for k, v in asked.items()})
 
-def _seconds(c: Mapping[str, Any]) -> Figure:
-    return curves.against_nfe(
-        _series(c["series"]), score=c.get("score", "score"), floor=c.get("floor"), xlabel="seconds per image"
-    )
-
-
-def _size(c: Mapping[str, Any]) -> Figure:
-    return curves.against_size(_series(c["series"]), score=c.get("score", "score"))
-
-
-def _guidance(c: Mapping[str, Any]) -> Figure:
-    return curves.against_guidance(_series(c["series"]), floors=c.get("floors"))
-
-
-def _precision_recall(c: Mapping[str, Any]) -> Figure:
-    return curves.precision_recall(_series(c["series"]), c.get("labels") or {})
+    return drawn
 
 
 def _classes(c: Mapping[str, Any]) -> Figure:
@@ -103,22 +90,6 @@ def _rate_distortion(c: Mapping[str, Any]) -> Figure:
     return curves.rate_distortion(_series(c["series"]), by_time or None, caption=c.get("caption", ""))
 
 
-def _bits_by_level(c: Mapping[str, Any]) -> Figure:
-    return curves.bits_by_level(_series(c["series"]), caption=c.get("caption", ""))
-
-
-def _coding(c: Mapping[str, Any]) -> Figure:
-    return curves.rate_distortion(_series(c["series"]), caption=c.get("caption", ""))
-
-
-def _training(c: Mapping[str, Any]) -> Figure:
-    return training_curves({"": c["records"]})
-
-
-def _accuracy(c: Mapping[str, Any]) -> Figure:
-    return curves.accuracy(_series(c["series"]), chance=c.get("chance"))
-
-
 def _distances(c: Mapping[str, Any]) -> Figure:
     return curves.distances(c["groups"], space=c.get("space", "pixel"))
 
@@ -126,17 +97,17 @@ def _distances(c: Mapping[str, Any]) -> Figure:
 # name in a result's `curves` -> (section, how to draw its numbers)
 CURVES: dict[str, tuple[str, Callable[[Mapping[str, Any]], Figure]]] = {
     "distances": ("neighbours", _distances),  # groups: name -> distances; space
-    "size": ("size", _size),  # series: name -> score against n; score
-    "nfe": ("nfe", _nfe),  # series: sampler -> score against NFE; score, floor
-    "seconds": ("nfe", _seconds),  # series: sampler -> score against seconds per image; score, floor
-    "guidance": ("guidance", _guidance),  # series: score -> against w; floors
-    "precision_recall": ("guidance", _precision_recall),  # series: sweep -> precision at recall; labels
+    "size": ("size", _lines(curves.against_size, score="score")),  # series: name -> score against n
+    "nfe": ("nfe", _lines(curves.against_nfe, score="score", floor=None)),  # series: sampler -> score against NFE
+    "seconds": ("nfe", _lines(curves.against_nfe, score="score", floor=None, xlabel="seconds per image")),
+    "guidance": ("guidance", _lines(curves.against_guidance, floors=None)),  # series: score -> against w
+    "precision_recall": ("guidance", _lines(curves.precision_recall, labels={})),  # series: sweep -> against recall
     "classes": ("classes", _classes),  # scores: model -> class -> {value, interval}; score
     "rate_distortion": ("likelihood", _rate_distortion),  # series: name -> RMSE at rate; by_time: {rate, distortion}
-    "bits_by_level": ("likelihood", _bits_by_level),  # series: name -> bits/dim per unit of ln SNR
-    "coding": ("likelihood", _coding),  # series: kind of rate -> RMSE at rate
-    "accuracy": ("headline", _accuracy),  # series: split -> accuracy at ln SNR; chance
-    "training": ("health", _training),  # records: of metrics.jsonl
+    "bits_by_level": ("likelihood", _lines(curves.bits_by_level, caption="")),  # bits/dim per unit of ln SNR
+    "coding": ("likelihood", _lines(curves.rate_distortion, caption="")),  # series: kind of rate -> RMSE at rate
+    "accuracy": ("headline", _lines(curves.accuracy, chance=None)),  # series: split -> accuracy at ln SNR
+    "training": ("health", lambda c: training_curves({"": c["records"]})),  # records: of metrics.jsonl
 }
 
 
@@ -299,15 +270,17 @@ def _place_curve(
         return
     uri = f"data:image/png;base64,{base64.b64encode(encode(figure)).decode()}"
     words = f"{prefix}{numbers.get('caption') or name.replace('_', ' ')}"
-    made_by = str(numbers.get("command") or command_of(result))
-    section.pictures.append(Picture(uri, words, words, made_by, str(numbers.get("protocol_id") or ""), True))
+    command, protocol = str(numbers.get("command") or command_of(result)), str(numbers.get("protocol_id") or "")
+    section.pictures.append(Picture(uri, words, words, command, protocol, True))
 
 
 def _facts(result: Result) -> list[Row]:
     rows: list[Row] = []
     for score in result["scores"]:
         rows += [{"fact": f"flag of {score['name']}", "value": str(flag)} for flag in score.get("flags") or []]
-    for key, value in (result.get("provenance") or {}).items():
+    facts = result.get("provenance") or {}
+    rows += [{"fact": "made by", "value": words}] if (words := made_by(facts)) else []
+    for key, value in facts.items():
         if isinstance(value, Mapping):
             rows += [{"fact": f"{key} · {inner}", "value": _plain(v)} for inner, v in value.items()]
         else:

@@ -11,8 +11,8 @@ of one file system: each looks at its own blocks, then the incomplete ones are d
 
 from __future__ import annotations
 
+import io
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from sfumato.core.images import NonFiniteError, finite, to_uint8
 from sfumato.processes.ranks import Ranks
+from sfumato.report.save import write_whole
 from sfumato.report.signature import SignatureError, picture_of, read, signed
 from sfumato.runs.recipe import differences, today
 from sfumato.sources import Maker
@@ -38,17 +39,19 @@ def fill(
     settings: Mapping[str, Any],
     progress: Callable[[int], None] | None = None,
     ranks: Ranks = Ranks(),
+    words: str = "",
 ) -> int:
     """Write the images of the seeds that are missing.
 
     Arguments:
         folder: Where entries go; made if missing.
         source: Makes the images.
-        seeds: Distinct.
-        labels: int64 (B,) or None.
+        seeds: Distinct seeds, one per image.
+        labels: One class per image, int64 (B,), or None for no class.
         settings: JSON values that decide the images (checkpoint, sampler, grid, guidance, batch).
         progress: Told the number of images done by all processes after every block of this one.
         ranks: The processes that share the work.
+        words: How the images are made, for a person who opens one.
 
     Returns:
         How many entries were written by all processes; the others were there.
@@ -84,7 +87,7 @@ def fill(
         for i, seed in enumerate(seeds[part]):
             if seed in missing and bool(good[i]):
                 image = to_uint8(floats[i : i + 1], source.quantisation)[0].cpu()
-                _write(names[seed], image, tags[seed])
+                _write(names[seed], image, tags[seed], words)
                 written += 1
         bad += [seed for i, seed in enumerate(seeds[part]) if not bool(good[i])]
         if progress is not None:  # while this process made a block, so did the others
@@ -103,7 +106,7 @@ def whole(path: Path, tag: Mapping[str, Any]) -> bool:
     """Return whether an entry is there, decodes, and is what its text says: the wanted seed, label and settings.
 
     Arguments:
-        path: Of the entry.
+        path: Path of the entry.
         tag: What should have made it.
     """
     try:
@@ -133,15 +136,7 @@ def _claim(folder: Path, text: str) -> None:
         )
 
 
-def _write(path: Path, image: Tensor, tag: Mapping[str, Any]) -> None:
-    picture = picture_of(image)
-    info = signed(picture, tag)
-    partial = path.with_suffix(".tmp")
-    try:
-        with open(partial, "wb") as file:
-            picture.save(file, format="PNG", pnginfo=info)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+def _write(path: Path, image: Tensor, tag: Mapping[str, Any], words: str) -> None:
+    picture, out = picture_of(image), io.BytesIO()
+    picture.save(out, format="PNG", pnginfo=signed(picture, tag, words))
+    write_whole(path, out.getvalue())

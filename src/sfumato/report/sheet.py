@@ -30,13 +30,13 @@ def sheet(
 
     Arguments:
         images: uint8, shape (B, C, H, W), C = 1 or 3.
-        columns: Images per row.
-        row_labels: One per row, for example class names.
-        column_labels: One per column.
-        seeds: What made each image, (B,); None for images that are not samples.
+        columns: Number of images in a row, >= 1.
+        row_labels: One label per row, for example class names; () for none.
+        column_labels: One label per column; () for none.
+        seeds: The seed of each image, (B,); None for images that are not samples.
         curated: Whether somebody or something picked these images among others.
-        title: Above the sheet.
-        caption: Follows the statement on the seeds.
+        title: Text above the sheet.
+        caption: Text that follows the statement on the seeds.
         zoom: Picture pixels per image pixel; None for the smallest that is legible.
 
     Returns:

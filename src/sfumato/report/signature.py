@@ -44,14 +44,17 @@ def digest(picture: Image.Image) -> str:
     return hashlib.sha256(shape + picture.tobytes()).hexdigest()
 
 
-def signed(picture: Image.Image, made: Mapping[str, Any]) -> PngInfo:
+def signed(picture: Image.Image, made: Mapping[str, Any], words: str = "") -> PngInfo:
     """Return the text fields of a PNG that says how it was made.
 
     Arguments:
         picture: Whose pixels are signed.
         made: JSON values: seed, label, settings.
+        words: The same for a person (`runs.making`), under `Description`, which other programs show; not signed.
     """
     info = PngInfo()
+    if words:
+        info.add_itxt("Description", words)
     info.add_text(ENTRY, json.dumps({**made, "pixels": digest(picture)}))
     return info
 

@@ -13,23 +13,29 @@ variance-exploding ones (sigma up to 80) visible; the clean level (1, 0) is left
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from sfumato.core.denoiser import State
 from sfumato.core.images import to_uint8
 from sfumato.core.level import Level, like
 from sfumato.core.noise import SamplingNoise
-from sfumato.report._canvas import Frame, beside, draw
+from sfumato.report._canvas import PAPER, Frame, beside, draw
+from sfumato.report.save import write_whole
 from sfumato.report.sheet import name_seeds
 
 What = Literal["x", "x0", "both"]
+SHOWN: dict[str, tuple[tuple[int, ...], str]] = {  # which of (x, D(x)) a row shows, and in words
+    "x": ((0,), "x on the unit circle"),
+    "x0": ((1,), "D(x), the estimate of x0"),
+    "both": ((0, 1), "x on the unit circle and D(x), the estimate of x0 made from it"),
+}
 COLUMNS = 20  # at most, unless told otherwise
 
 
@@ -50,8 +56,8 @@ def walk(
 
     Arguments:
         source: Where the images come from.
-        seeds: One per image.
-        labels: int64 (B,) or None.
+        seeds: One seed per image.
+        labels: One class per image, int64 (B,), or None for no class.
         every: Steps between columns, >= 1; None for at most 20 columns.
 
     Returns:
@@ -97,13 +103,13 @@ def strip(
 
     Arguments:
         source: A diffusion model with its sampler and grid.
-        seeds: One per image.
-        labels: int64 (B,) or None.
+        seeds: One seed per image.
+        labels: One class per image, int64 (B,), or None for no class.
         every: Steps between columns; None for at most 20 columns.
         what: "x", "x0" or "both".
-        row_labels: One per seed, for example class names; the seeds if empty.
-        title: Above the strip.
-        caption: Follows the statement on seeds and steps.
+        row_labels: One label per seed, for example class names; the seeds if empty.
+        title: Text above the strip.
+        caption: Text that follows the statement on seeds and steps.
 
     Returns:
         RGB picture; its last column is the sample.
@@ -111,26 +117,16 @@ def strip(
     Raises:
         ValueError: If `every` is not positive, or labels do not fit the source or the seeds.
     """
-    if what not in ("x", "x0", "both"):
+    if what not in SHOWN:
         raise ValueError(f"A strip shows 'x', 'x0' or 'both'; got {what!r}.")
     columns = walk(source, seeds, labels, every)
     names = list(row_labels) or [f"seed {s}" for s in seeds]
     if len(names) != len(seeds):
         raise ValueError(f"One row label per seed: got {len(names)} labels for {len(seeds)} seeds.")
-    images, rows = [], []
-    for i, name in enumerate(names):
-        if what != "x0":
-            images += [x[i] for _, _, x, _ in columns]
-            rows.append(f"{name},  x" if what == "both" else name)
-        if what != "x":
-            images += [x0[i] for _, _, _, x0 in columns]
-            rows.append("D(x)" if what == "both" else name)
+    kinds, shown = SHOWN[what]
+    images = [(x, x0)[kind][i] for i in range(len(names)) for kind in kinds for _, _, x, x0 in columns]
+    rows = [row for name in names for row in (f"{name},  x", "D(x)")] if what == "both" else names
     steps = columns[-1][0]
-    shown = {
-        "x": "x on the unit circle",
-        "x0": "D(x), the estimate of x0",
-        "both": "x on the unit circle and D(x), the estimate of x0 made from it",
-    }[what]
     words = f"{name_seeds(seeds).capitalize()}, {steps} steps: {shown}; the last column is the sample. {caption}"
     frame = Frame(
         title=title,
@@ -169,14 +165,14 @@ def gif(
 
     Arguments:
         source: A diffusion model with its sampler and grid.
-        seeds: One per image.
-        labels: int64 (B,) or None.
+        seeds: One seed per image.
+        labels: One class per image, int64 (B,), or None for no class.
         path: Ends in .gif.
         columns: Images per row of either side.
         every: Steps between frames; None for at most 48 frames.
         seconds: How long the walk takes.
         hold: How long the last frame stays, in seconds.
-        title: Above the images.
+        title: Text above the images.
 
     Returns:
         The last frame: the samples.
@@ -197,21 +193,9 @@ def gif(
         right, _ = draw(x0, columns, Frame(title="D(x)"))
         frames.append(beside((left, right), gap=0))
     height = max(f.height for f in frames)  # captions may wrap in some frames only
-    frames = [f if f.height == height else _taller(f, height) for f in frames]
+    frames = [ImageOps.pad(f, (f.width, height), color=PAPER, centering=(0, 0)) for f in frames]
     durations = [max(20, round(1000 * seconds / len(frames)))] * (len(frames) - 1) + [round(1000 * hold)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        frames[0].save(
-            temporary, format="GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0, disposal=1
-        )
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    out = io.BytesIO()
+    frames[0].save(out, format="GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0, disposal=1)
+    write_whole(path, out.getvalue())
     return frames[-1]
-
-
-def _taller(frame: Image.Image, height: int) -> Image.Image:
-    taller = Image.new("RGB", (frame.width, height), (255, 255, 255))
-    taller.paste(frame, (0, 0))
-    return taller

@@ -9,13 +9,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 
-import torch
 from PIL import Image
 from torch import Tensor
 
 from sfumato.core.images import ImageSource
 from sfumato.guidance.cfg import cfg
-from sfumato.report._canvas import Frame, draw
+from sfumato.report.blocks import blocks, check_rows
 from sfumato.report.sheet import name_seeds
 from sfumato.sources import Diffusion
 
@@ -37,11 +36,11 @@ def sweep(
     Arguments:
         sources: column label -> image source.
         seeds: One per image of a block, along rows.
-        labels: int64 (B,) or None.
+        labels: One class per image, int64 (B,), or None for no class.
         across: Images per row of a block, a divisor of the number of seeds.
-        row_labels: One per row, for example class names.
-        title: Above the sheet.
-        caption: Follows the statement on the seeds.
+        row_labels: One label per row, for example class names; () for none.
+        title: Text above the sheet.
+        caption: Text that follows the statement on the seeds.
 
     Returns:
         RGB picture.
@@ -49,20 +48,10 @@ def sweep(
     Raises:
         ValueError: If the seeds do not fill the rows.
     """
-    if across < 1 or len(seeds) % across:
-        raise ValueError(f"The seeds fill rows of `across` images; got {len(seeds)} seeds for rows of {across}.")
-    blocks = [source(seeds, labels) for source in sources.values()]
-    rows = len(seeds) // across
-    shape = blocks[0].shape[1:]
-    images = torch.stack([b.reshape(rows, across, *shape) for b in blocks], 1).flatten(0, 2)
-    frame = Frame(
-        title=title,
-        rows=row_labels,
-        columns=list(sources),
-        caption=f"Uncurated, {name_seeds(seeds)}, the same in every {'block' if across > 1 else 'column'}. {caption}",
-        block=across if across > 1 else 0,
-    )
-    return draw(images, across * len(blocks), frame)[0]
+    check_rows(len(seeds), across, "seeds")
+    made = {name: source(seeds, labels) for name, source in sources.items()}
+    words = f"Uncurated, {name_seeds(seeds)}, the same in every {'block' if across > 1 else 'column'}. {caption}"
+    return blocks(made, across, row_labels=row_labels, apart=across > 1, title=title, caption=words)
 
 
 def cfg_sheet(
@@ -81,12 +70,12 @@ def cfg_sheet(
     Arguments:
         source: A class-conditional model that is not guided yet (`sample.guidance` = 1).
         seeds: One per image of a block.
-        labels: int64 (B,).
+        labels: One class per image, int64 (B,).
         weights: Guidance weights w; 1 is none.
         across: Images per row of a block.
-        row_labels: One per row.
-        title: Above the sheet.
-        caption: Follows the statement on the seeds.
+        row_labels: One label per row; () for none.
+        title: Text above the sheet.
+        caption: Text that follows the statement on the seeds.
 
     Returns:
         RGB picture, a block of columns per weight.

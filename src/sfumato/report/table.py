@@ -23,7 +23,7 @@ class Cell:
     """A number with the interval it lies in.
 
     Attributes:
-        value: The estimate.
+        value: The estimated number.
         interval: Where its limit lies with 95% confidence; None if unknown.
         mark: Follows the number, for example "*" for a score on data the model may have trained on.
 

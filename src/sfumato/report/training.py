@@ -23,8 +23,8 @@ def training_curves(runs: Mapping[str, Sequence[Record]], *, title: str = "", ca
 
     Arguments:
         runs: Run -> its records.
-        title: Above the plots.
-        caption: Below them.
+        title: Text above the plots.
+        caption: Text below them.
 
     Raises:
         ValueError: If a run has no record.
@@ -50,10 +50,10 @@ def loss_by_level(records: Sequence[Record], moments: int = 4, *, title: str = "
     """Plot the loss against ln SNR at several moments of training.
 
     Arguments:
-        records: Of one run.
+        records: Records of one run.
         moments: Lines, evenly through training; fewer if there are fewer records.
-        title: Above the plot.
-        caption: Below it.
+        title: Text above the plot.
+        caption: Text below it.
 
     Raises:
         ValueError: If there is no record, or its bins are not the loop's.
@@ -81,8 +81,8 @@ def score_curves(runs: Mapping[str, Sequence[Record]], *, title: str = "", capti
 
     Arguments:
         runs: Run -> its records of scores.jsonl.
-        title: Above the plot.
-        caption: Below it.
+        title: Text above the plot.
+        caption: Text below it.
 
     Raises:
         ValueError: If a run has no score, or runs were judged by different protocols.
@@ -112,9 +112,9 @@ def adversarial_curves(records: Sequence[Record], *, title: str = "", caption: s
     """Plot a GAN's two losses, and what its discriminator believes, against images seen.
 
     Arguments:
-        records: Of one run that trained a generator.
-        title: Above the plots.
-        caption: Below them.
+        records: Records of one run that trained a generator.
+        title: Text above the plots.
+        caption: Text below them.
 
     Raises:
         ValueError: If there is no record.
@@ -139,7 +139,7 @@ def records_csv(records: Sequence[Record]) -> str:
     """Return records as CSV, one line each: the numbers that are not lists.
 
     Arguments:
-        records: Of one run.
+        records: Records of one run.
     """
     names = [name for name, value in records[0].items() if not isinstance(value, list)] if records else []
     rows = [",".join(names), *(",".join(str(r.get(name, "")) for name in names) for r in records)]

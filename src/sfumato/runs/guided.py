@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from sfumato.core.axes import AXES
@@ -137,31 +136,3 @@ def guide(
 def _unlabelled(denoiser: Denoiser) -> Denoiser:
     """Return a denoiser that never hears of labels, for a classifier to tell an unlabelled model of them."""
     return lambda x, level, label=None: denoiser(x, level, None)
-
-
-def words(sample: Sample) -> str:
-    """Say in words how samples are guided; "" if they are not.
-
-    >>> words(Sample(guidance=2.0, interval=(0.2, 5.0), threshold="dynamic"))
-    'guidance 2 at nsr 0.2..5, dynamic threshold 0.995'
-    """
-    parts = []
-    ramp = "" if sample.guidance_ramp == "constant" else f" on a {sample.guidance_ramp} ramp"
-    if sample.guidance_by_class:
-        parts.append("guidance by class " + ",".join(f"{w:g}" for w in sample.guidance_by_class) + ramp)
-    elif sample.guidance != 1:
-        parts.append(f"guidance {sample.guidance:g}{ramp}")
-    if sample.autoguidance is not None:
-        where = weak_of(sample.autoguidance)
-        named = "@".join(str(v) for v in (Path(where.folder).name, where.step, where.use) if v is not None)
-        parts.append(f"autoguidance {sample.autoguidance_weight:g} by {named}")
-    if sample.interval is not None:
-        parts[-1:] = [f"{''.join(parts[-1:])} at nsr {sample.interval[0]:g}..{sample.interval[1]:g}"]
-    if sample.threshold != "none":
-        parts.append(
-            "static threshold" if sample.threshold == "static" else f"dynamic threshold {sample.threshold_quantile:g}"
-        )
-    if sample.classifier is not None:
-        parts.append(f"classifier {sample.classifier_scale:g} by {Path(sample.classifier).name}")
-    parts += [str(form) for form in sample.guides]
-    return ", ".join(parts)

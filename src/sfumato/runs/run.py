@@ -1,12 +1,14 @@
 """A run: the directory that training writes and that sampling and evaluating need no flags for.
 
-RUN/recipe.json            the resolved recipe, the data's fingerprint, hardware and versions
-RUN/metrics.jsonl          one record per log interval
-RUN/checkpoints/step-N/    see `runs.checkpoint`
-RUN/sheets/IMAGES.png      sample sheets during training
-RUN/snapshots/, averages/  power averages kept on the way, and those made of them (`runs.averages`)
-RUN/scores.jsonl, best/    scores while training, and the best weights as a run of their own (`training.hooks.scores`)
-RUN/samples/, RUN/results/ what later commands make
+It holds:
+
+    RUN/recipe.json            the resolved recipe, the data's fingerprint, hardware and versions
+    RUN/metrics.jsonl          one record per log interval
+    RUN/checkpoints/step-N/    see `runs.checkpoint`
+    RUN/sheets/IMAGES.png      sample sheets during training
+    RUN/snapshots/, averages/  power averages kept on the way, and those made of them (`runs.averages`)
+    RUN/scores.jsonl, best/    scores while training, and the best weights as a run (`training.hooks.scores`)
+    RUN/samples/, RUN/results/ what later commands make
 """
 
 from __future__ import annotations
@@ -29,8 +31,9 @@ from sfumato.data.dataset import Dataset, sigma_data
 from sfumato.data.streaming import Stream, streamed
 from sfumato.runs import averages, checkpoint
 from sfumato.runs.check import check_sampling, sampled_shape
-from sfumato.runs.guided import guide, weak_of, words
+from sfumato.runs.guided import guide, weak_of
 from sfumato.runs.kinds import CLASSIFIER, DENOISER, Kind, require
+from sfumato.runs.making import Making
 from sfumato.runs.plan import Plan, plan
 from sfumato.runs.recipe import Recipe, RecipeError, Shape
 from sfumato.sources import Diffusion, Generated, Maker
@@ -347,19 +350,18 @@ class Run:
         source = self.diffusion(device=device, denoiser=counted)
         return source, lambda: (counted.rows, 0 if source.weak is None else source.weak.rows)
 
-    @property
-    def making(self) -> dict[str, Any]:
-        """How images are made, for records and captions; a generator has no grid and no guidance."""
-        sample = self.recipe.sample
-        if not self.plan.kind.walks:
-            return {"sampler": "one pass of the generator", "grid": "", "guidance": 1.0, "guided": ""}
-        return {
-            "sampler": str(sample.sampler),
-            "grid": str(sample.grid),
-            "guidance": sample.guidance,
-            "guided": words(sample),
-        }
+    def making(self, use: str | None = None) -> Making:
+        """Return how images are made, for captions, file names, cards and results.
+
+        Arguments:
+            use: Which average of the weights; None for the recipe's choice.
+        """
+        origin = self.about.get("imported") or {}
+        return Making.of(self.recipe, use, self.checkpoint.state["seen"], origin.get("file", ""))
 
     def with_recipe(self, recipe: Recipe) -> Run:
         """Return the run with another recipe: other sampling or evaluation settings for the same weights."""
-        return replace(self, recipe=recipe)
+        other = replace(self, recipe=recipe)
+        if "checkpoint" in vars(self):  # already read: training may go on and take its folder away
+            vars(other)["checkpoint"] = self.checkpoint
+        return other

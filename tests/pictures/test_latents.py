@@ -10,13 +10,14 @@ from sfumato.core.exact import Gaussian
 from sfumato.core.images import to_float, to_uint8
 from sfumato.core.level import Level
 from sfumato.grids import full
-from sfumato.report import interpolation as interpolation_module
-from sfumato.report import shared_latent as shared_module
+from sfumato.pictures import interpolation as interpolation_module
+from sfumato.pictures import shared_latent as shared_module
+from sfumato.pictures.interpolation import drawing as interpolation
+from sfumato.pictures.reconstruction import drawing as reconstruction_error
+from sfumato.pictures.reconstruction import reconstruct
+from sfumato.pictures.shared_latent import drawing as shared_latent
 from sfumato.report._canvas import draw
-from sfumato.report._latents import decode, encode_at, evenly
-from sfumato.report.interpolation import interpolation
-from sfumato.report.reconstruction import reconstruct, reconstruction_error
-from sfumato.report.shared_latent import shared_latent
+from sfumato.report.latents import decode, encode_at, evenly
 from sfumato.samplers.ancestral import ancestral
 from sfumato.samplers.ddim import ddim, encode
 from sfumato.sources import Diffusion

@@ -48,8 +48,8 @@ def encode_at(
         source: A diffusion model with its grid.
         images: Clean, uint8, shape (B, C, H, W).
         k: Grid index in [0, N]; N is clean.
-        seeds: Of the noise, one per image.
-        labels: int64 (B,) or None.
+        seeds: Seeds of the noise, one per image.
+        labels: One class per image, int64 (B,), or None for no class.
         encode: A deterministic walk; None for adding noise.
 
     Returns:
@@ -77,8 +77,8 @@ def decode(source: Diffusion, x: Tensor, k: int, seeds: Sequence[int], labels: T
         source: A diffusion model with its sampler and grid.
         x: Latents, shape (B, C, H, W).
         k: Grid index in [0, N].
-        seeds: Of the steps' noise, one per image; a deterministic sampler does not use them.
-        labels: int64 (B,) or None.
+        seeds: Seeds of the steps' noise, one per image; a deterministic sampler does not use them.
+        labels: One class per image, int64 (B,), or None for no class.
     """
     grid = rest(source, k)
     if len(grid) == 1:
@@ -90,6 +90,11 @@ def decode(source: Diffusion, x: Tensor, k: int, seeds: Sequence[int], labels: T
 
 
 def rest(source: Diffusion, k: int) -> Level:
+    """Return the levels of a source's grid from index k on, shape (N - k + 1,).
+
+    Raises:
+        ValueError: If k is outside the grid.
+    """
     if not 0 <= k < len(source.grid):
         raise ValueError(f"A latent lives at a grid index in [0, {len(source.grid) - 1}] (0 is the noisiest); got {k}.")
     return source.grid[k:]
@@ -107,5 +112,6 @@ def evenly(source: Diffusion, count: int) -> list[int]:
 
 
 def named(source: Diffusion, at: Sequence[int]) -> list[str]:
+    """Return row labels of grid indices: steps from clean, and sigma / alpha."""
     steps = len(source.grid) - 1
     return [f"t = {steps - k}\nσ/α {ratio(source.grid[k])}" for k in at]
