@@ -77,14 +77,17 @@ class Estimate:
         )
 
 
-def as_sampled(row: Row, resolved: Recipe) -> Recipe:
+def as_sampled(row: Row, resolved: Recipe, classifier: Path | None = None) -> Recipe:
     """Return the recipe by which a row is sampled and judged: the trained one with the row's settings.
 
     Arguments:
         row: Which.
         resolved: The recipe of its run, with shape and sigma_data.
+        classifier: The run that guides it, if one does; None before that is trained, and then none is named.
     """
-    return override(resolved, row.settings)
+    guided = [f"sample.classifier={classifier or row.guide}"] if row.guide else []
+    found = override(resolved, [*row.settings, *guided])
+    return found if classifier or not row.guide else replace(found, sample=replace(found.sample, classifier=None))
 
 
 def estimate(study: Study, root: Path | str | None = None) -> Estimate:

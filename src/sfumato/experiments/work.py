@@ -153,12 +153,12 @@ def outcome_of(study: Study, row: Row, seed: int, place: Place) -> Outcome:
         run, failed = place.run(row.trained, row.recipe, seed)
         if run is None:
             return Outcome(row, seed, None, {}, {}, failed)
-        run = run.with_recipe(as_sampled(row, run.recipe))
-    if row.guide and run is not None:
-        guide, failed = place.run(row.guide, study.guides[row.guide], seed)
-        if guide is None:
-            return Outcome(row, seed, None, {}, {}, f"its classifier {failed}")
-        run = run.with_recipe(override(run.recipe, [f"sample.classifier={guide.path}"]))
+        guide: Run | None = None
+        if row.guide:
+            guide, failed = place.run(row.guide, study.guides[row.guide], seed)
+            if guide is None:
+                return Outcome(row, seed, None, {}, {}, f"its classifier {failed}")
+        run = run.with_recipe(as_sampled(row, run.recipe, None if guide is None else guide.path))
     recipe = row.recipe if run is None else run.recipe
     file = place.out / "results" / f"{slug(row.name)}-seed{seed}.json"
     return judged(row, seed, Asked(study, recipe, run, place.root, place.device, place.quiet), file)
