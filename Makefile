@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 # two processes of one thread each: small tensors gain nothing from threads
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-slow evidence design-space docs pictures check clean
+.PHONY: demo test test-slow coverage evidence design-space docs pictures check clean
 
 # what a user needs; the tests add every extra
 $(CORE): pyproject.toml constraints.txt
@@ -30,12 +30,17 @@ test: $(STAMP)
 test-slow: $(STAMP)
 	$(PYTEST) -m slow
 
+# the share of the source's lines that the fast suite runs (what tests start as processes of their own is not counted)
+coverage: $(STAMP)
+	$(PYTEST) --cov --cov-report=
+	$(BIN)/python -m coverage report --skip-covered --sort=cover
+
 evidence: $(STAMP) design-space
 	$(BIN)/python -m pytest -p tests.evidence --evidence docs/results tests/parity tests/laws -m ''
 
 # the pictures and the table of docs/design-space.md
 design-space: $(STAMP)
-	for room in schedules grids draws weightings; do $(BIN)/sfumato plot $$room --out docs/images/$$room.png; done
+	for axis in schedules grids draws weightings; do $(BIN)/sfumato plot $$axis --out docs/images/$$axis.png; done
 	$(BIN)/sfumato explain all --out docs/recipes.md
 
 # these pages as a site in build/site; nothing in it is fetched from elsewhere

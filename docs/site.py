@@ -1,13 +1,15 @@
 """Hooks of the documentation site: pages of the API from the source tree, and a menu of whatever pages are there.
 
-A page is in the menu because it lies in docs/: known ones in the order below, any other at the end of its section, so
-that a new page needs no line here.
+The menu has four tiers: where to start, guides, reference and evidence. A page is in it because it lies in docs/: known
+ones in the order below, any other at the end of its tier, so that a new page needs no line here. The pages of a folder
+stand in the order in which its README.md links to them.
 """
 
 from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,15 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "sfumato"
 HIDDEN = {"files", "__main__"}
-FIRST = ["index.md", "quickstart.md", "design-space.md", "recipes.md", "gallery.md", "faq.md"]
-SECTIONS = {"how-to": "How to", "lessons": "Lessons", "results": "Results", "api": "API reference"}
-LAST = ["architecture.md", "contributing.md", "changelog.md"]
+START = ["index.md", "quickstart.md", "gallery.md", "faq.md"]
+REFERENCE = ["design-space.md", "recipes.md", "architecture.md", "contributing.md", "changelog.md"]
+FOLDERS = {  # folder: (tier, name of its section; "" for none)
+    "how-to": ("Guides", "How to"),
+    "lessons": ("Guides", "Lessons"),
+    "api": ("Reference", "API"),
+    "results": ("Evidence", ""),
+    "results/studies": ("Evidence", "Studies"),
+}
 BORROWED = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}  # pages that lie beside docs/
 
 
@@ -62,17 +70,34 @@ def on_page_markdown(markdown: str, page: Any, config: MkDocsConfig, files: File
 
 
 def _menu(pages: list[str]) -> list[Any]:
-    top = [page for page in pages if "/" not in page and page not in LAST]
-    menu: list[Any] = [page for page in FIRST if page in top] + [page for page in top if page not in FIRST]
-    folders = sorted({page.split("/")[0] for page in pages if "/" in page})
-    for folder in [*(f for f in SECTIONS if f in folders), *(f for f in folders if f not in SECTIONS)]:
-        inside = sorted((p for p in pages if p.startswith(f"{folder}/")), key=lambda p: (not p.endswith("index.md"), p))
-        menu.append({SECTIONS.get(folder, folder.replace("-", " ").capitalize()): inside})
-    return menu + [{"About": [page for page in LAST if page in pages]}]
+    """Return the four tiers, each with its own pages and then its folders."""
+    top = [page for page in pages if "/" not in page]
+    tiers: dict[str, list[Any]] = {"Start": [page for page in START if page in top], "Guides": []}
+    tiers["Reference"] = [page for page in REFERENCE if page in top]
+    tiers["Evidence"] = []
+    tiers["Guides"] += [page for page in top if page not in START + REFERENCE]
+    inside: dict[str, list[str]] = {folder: [] for folder in FOLDERS}
+    for page in pages:
+        if "/" in page:  # belongs to the deepest folder that is known
+            folder = max((f for f in FOLDERS if page.startswith(f"{f}/")), key=len, default=page.split("/")[0])
+            inside.setdefault(folder, []).append(page)
+    for folder, found in inside.items():
+        tier, name = FOLDERS.get(folder, ("Guides", folder.replace("-", " ").capitalize()))
+        ordered = sorted(found, key=_order(folder))
+        tiers[tier] += [{name: ordered}] if name else ordered
+    return [{tier: found} for tier, found in tiers.items()]
+
+
+def _order(folder: str) -> Callable[[str], tuple[bool, int, str]]:
+    """Return the key that puts a folder's index first, then the pages in the order of its links, then the others."""
+    readme = ROOT / "docs" / folder / "README.md"
+    linked = re.findall(r"\]\(([^)#]+\.md)", readme.read_text()) if readme.exists() else []
+    place = {f"{folder}/{name}": i for i, name in enumerate(linked)}
+    return lambda page: (Path(page).stem not in ("index", "README"), place.get(page, len(place)), page)
 
 
 def _api() -> dict[str, str]:
-    """Return a page for every room: its own docstring, then every public module."""
+    """Return a page for every package: its own docstring, then every public module."""
     found = {}
     for place in sorted(SOURCE.iterdir()):
         name = place.stem
@@ -102,7 +127,7 @@ def _api() -> dict[str, str]:
 
 
 def _index(pages: dict[str, str]) -> str:
-    lines = ["# Rooms", "", "Every room of the tree, with the first line of its docstring.", ""]
+    lines = ["# Packages", "", "Every package and module of the tree, with the first line of its docstring.", ""]
     for page in pages:
         name = Path(page).stem
         init = SOURCE / f"{name}.py" if (SOURCE / f"{name}.py").exists() else SOURCE / name / "__init__.py"

@@ -10,7 +10,7 @@ from sfumato.core.level import Level
 from sfumato.grids import logsnr
 
 
-def ralston(denoiser, x, grid, *, noise, label=None):
+def ralston(denoiser, x, grid, *, noise=None, label=None):
     """Look two thirds ahead and weigh both slopes 1 : 3 (needs alpha = 1)."""
     for i in range(len(grid) - 1):
         t, s = grid[i].sigma, grid[i + 1].sigma
@@ -27,7 +27,7 @@ start = torch.tensor([[40.0, -30.0], [10.0, 60.0]], dtype=torch.float64)
 errors = []
 for steps in (40, 80, 160):
     grid = logsnr(steps, 0.02, 80.0)[:-1]  # without the last step to sigma = 0
-    *_, last = ralston(data, start, grid, noise=lambda step: start)
+    *_, last = ralston(data, start, grid)
     exact = start * ((data.variances + 0.02**2) / (data.variances + 80.0**2)).sqrt()  # the ODE's own solution
     errors.append(float((last.x - exact).abs().max()))
     order = math.log2(errors[-2] / errors[-1]) if len(errors) > 1 else float("nan")

@@ -9,7 +9,7 @@ import pytest
 
 from sfumato import download
 from sfumato.data.dataset import DataError
-from sfumato.data.download import fetch as fetch_data
+from sfumato.data.root import fetch as fetch_data
 from sfumato.download import DownloadError, Remote, verify
 from sfumato.metrics.extractors import inception
 from sfumato.metrics.extractors.inception import WeightsError

@@ -1,41 +1,74 @@
 """sfumato: the design space of diffusion models as a directory tree.
 
 Every paper is a recipe made of the same parts, and every score carries the protocol that makes it comparable.
-Importing this package does not import torch; the rooms (`sfumato.core`, `sfumato.samplers`, ...) and `load` do.
+
+    import sfumato as sf
+
+    model = sf.train("edm-digits", "runs/digits")
+    model.sample(40).save("digits.png")
+    model.evaluate(n=1000)
+
+The names below are imported from their modules when they are first used, so that importing this package does not
+import torch. Everything else is found where it is defined: `sfumato.core`, `sfumato.samplers` and so on.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import importlib
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from sfumato.api import evaluate, fd, list_parts, train
+    from sfumato.core.denoiser import Denoiser, Preconditioned, Prediction, State
+    from sfumato.core.find import find
+    from sfumato.core.level import Level
+    from sfumato.core.noise import SamplingNoise
+    from sfumato.core.outside import allow
+    from sfumato.model import load
+    from sfumato.runs.recipe import Recipe, part
+    from sfumato.sources import Diffusion
 
-    from sfumato.model import Model
+__version__ = "0.1.0"
+__all__ = [
+    "Denoiser",
+    "Diffusion",
+    "Level",
+    "Preconditioned",
+    "Prediction",
+    "Recipe",
+    "SamplingNoise",
+    "State",
+    "allow",
+    "evaluate",
+    "fd",
+    "find",
+    "list_parts",
+    "load",
+    "part",
+    "train",
+]
 
-__version__ = "0.1.0.dev0"
-__all__ = ["allow", "load"]
+_MODULES = {
+    "api": ("evaluate", "fd", "list_parts", "train"),
+    "core.denoiser": ("Denoiser", "Preconditioned", "Prediction", "State"),
+    "core.find": ("find",),
+    "core.outside": ("allow",),
+    "core.level": ("Level",),
+    "core.noise": ("SamplingNoise",),
+    "model": ("load",),
+    "runs.recipe": ("Recipe", "part"),
+    "sources": ("Diffusion",),
+}
 
 
-def allow(*modules: str) -> None:
-    """Allow runs and pictures to name parts of these modules, as "module:function". See `sfumato.core.outside`.
-
-    Arguments:
-        modules: Dotted names; a package allows its modules.
-    """
-    from sfumato.core.outside import allow as allowed
-
-    allowed(*modules)
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used (PEP 562)."""
+    for module, names in _MODULES.items():
+        if name in names:
+            value = globals()[name] = getattr(importlib.import_module(f"sfumato.{module}"), name)
+            return value
+    raise AttributeError(f"module 'sfumato' has no attribute {name!r}. It has {', '.join(__all__)}.")
 
 
-def load(path: Path | str, *, use: str | None = None, device: str | None = None) -> Model:
-    """Open a trained model: a run's directory, or OWNER/NAME on the Hugging Face Hub. See `sfumato.model`.
-
-    Arguments:
-        path: Where it is.
-        use: Which average of the weights; None for the recipe's choice.
-        device: None for the best at hand.
-    """
-    from sfumato.model import load as opened
-
-    return opened(path, use=use, device=device)
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

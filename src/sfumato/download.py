@@ -41,7 +41,7 @@ class Remote:
 
     Arguments:
         url: http or https address; the last part of its path is the file's name.
-        size: Length in bytes.
+        size: Length of the file in bytes.
         md5: Hex digest as its publisher gives it, or "".
         sha256: Hex digest, or "". At least one of the two is needed.
 
@@ -76,28 +76,37 @@ def verify(path: Path, remote: Remote, error: type[ValueError] = DownloadError) 
     """Check a local file against what its publisher says.
 
     Arguments:
-        path: The file.
-        remote: What it should be.
+        path: The local file to check.
+        remote: Size and checksums that the file should have.
         error: The kind of error to raise.
 
     Raises:
         ValueError: Of that kind, if its size or a checksum differs; the message names file, expectation, finding and
             remedy.
     """
-    found: object = path.stat().st_size
-    expected: object = remote.size
-    kind = "size"
-    if found == expected:
-        for kind in ("sha256", "md5"):
-            expected = getattr(remote, kind)
-            if expected and (found := digest(path, kind)) != expected:
-                break
-        else:
-            return
-    raise error(
-        f"{path} is corrupt or another file: expected {kind} {expected}, found {found}. "
-        f"Delete it and run again to download it from {remote.url}."
-    )
+    remedy = f"Delete it and run again to download it from {remote.url}."
+    if (size := path.stat().st_size) != remote.size:
+        raise error(f"{path} is corrupt or another file: expected size {remote.size}, found {size}. {remedy}")
+    for algorithm, expected in (("sha256", remote.sha256), ("md5", remote.md5)):
+        if expected:
+            check_digest(path, algorithm, expected, remedy, error)
+
+
+def check_digest(path: Path, algorithm: str, expected: str, remedy: str, error: type[ValueError]) -> None:
+    """Check a file's checksum.
+
+    Arguments:
+        path: The local file to check.
+        algorithm: Name of the checksum, "md5" or "sha256".
+        expected: The checksum in hexadecimal.
+        remedy: Sentence that says what to do if the file is another one.
+        error: The kind of error to raise.
+
+    Raises:
+        ValueError: Of that kind, if the checksum differs.
+    """
+    if (found := digest(path, algorithm)) != expected:
+        raise error(f"{path} is corrupt or another file: expected {algorithm} {expected}, found {found}. {remedy}")
 
 
 def fetch(
@@ -106,11 +115,11 @@ def fetch(
     """Return a verified local copy of a file, downloading it if it is missing.
 
     Arguments:
-        remote: The file.
-        folder: Where it lies or shall lie; made if needed.
-        remedy: What to do if it cannot be fetched, a sentence.
+        remote: Name, address, size and checksums of the file.
+        folder: Folder of the local copy; made if needed.
+        remedy: Sentence that says what to do if the file cannot be fetched.
         error: The kind of error to raise.
-        progress: Show a bar on a terminal.
+        progress: Whether to show a bar on a terminal.
 
     Returns:
         The path ``folder / remote.name``.

@@ -40,7 +40,7 @@ def uniform(schedule: Schedule, t_min: float = 0.0, t_max: float = 1.0) -> Draw:
     Arguments:
         schedule: Time in [0, 1] -> level, or a `Table`.
         t_min: Smallest time, where a continuous schedule is singular at 0 (score SDE: 1e-5).
-        t_max: Largest time.
+        t_max: Largest time that is drawn.
 
     Raises:
         ValueError: If the times are not ordered in [0, 1], or are given for a table.
@@ -59,8 +59,8 @@ def lognormal(mean: float = -1.2, std: float = 1.2, sigma_min: float = 0.0, sigm
     """Draw ln nsr from a normal distribution.
 
     Arguments:
-        mean: Of ln nsr.
-        std: Of ln nsr, > 0.
+        mean: Mean of ln nsr.
+        std: Standard deviation of ln nsr, > 0.
         sigma_min: Smaller values of nsr are raised to it.
         sigma_max: Larger values of nsr are lowered to it.
     """
@@ -77,8 +77,8 @@ def logit_normal(mean: float = 0.0, std: float = 1.0) -> Draw:
     """Draw the logit of the straight-line time from a normal distribution; levels are (1 - t, t).
 
     Arguments:
-        mean: Of ln(t / (1 - t)); negative favours clean images.
-        std: > 0.
+        mean: Mean of ln(t / (1 - t)); negative favours clean images.
+        std: Standard deviation of ln(t / (1 - t)), > 0.
     """
     _check_std(std)
 

@@ -143,7 +143,7 @@ def trailing(table: Level, steps: int = 50) -> Level:
 
     Arguments:
         table: From clean to noisy, shape (T + 1,).
-        steps: N, in [1, T].
+        steps: Number N of steps, in [1, T].
     """
     size = len(table) - 1
     _check_steps(steps, size)
@@ -155,7 +155,7 @@ def quadratic(table: Level, steps: int = 50, reach: float = 0.8) -> Level:
 
     Arguments:
         table: From clean to noisy, shape (T + 1,).
-        steps: N.
+        steps: Number N of steps.
         reach: Where the last index lies, as a share of T; DDIM's code stops at 0.8 (the walk starts there).
     """
     size = len(table) - 1
@@ -173,9 +173,9 @@ def uniform(schedule: Schedule, steps: int = 50, t_min: float = 0.0, t_max: floa
 
     Arguments:
         schedule: Time in [0, 1] -> level.
-        steps: N.
-        t_min: Last time.
-        t_max: First time.
+        steps: Number N of steps.
+        t_min: Time of the last noisy level.
+        t_max: Time of the first level.
     """
     _check_steps(steps)
     if not 0 <= t_min < t_max <= 1:
@@ -190,9 +190,9 @@ def karras(steps: int = 18, sigma_min: float = 0.002, sigma_max: float = 80.0, r
     """EDM's grid: sigma^(1/rho) evenly spaced from sigma_max to sigma_min, then 0.
 
     Arguments:
-        steps: N.
-        sigma_min: Smallest nsr.
-        sigma_max: Largest nsr.
+        steps: Number N of steps.
+        sigma_min: Smallest nsr of a noisy level.
+        sigma_max: Largest nsr, that of the first level.
         rho: Larger puts more levels near sigma_min; 1 is uniform.
     """
     _check_steps(steps)
@@ -206,9 +206,9 @@ def logsnr(steps: int = 18, sigma_min: float = 0.002, sigma_max: float = 80.0) -
     """Log-SNR evenly spaced: a geometric sequence of nsr from sigma_max to sigma_min, then 0.
 
     Arguments:
-        steps: N.
-        sigma_min: Smallest nsr.
-        sigma_max: Largest nsr.
+        steps: Number N of steps.
+        sigma_min: Smallest nsr of a noisy level.
+        sigma_max: Largest nsr, that of the first level.
     """
     _check_steps(steps)
     _check_sigmas(sigma_min, sigma_max)
@@ -219,7 +219,7 @@ def flow(steps: int = 50, shift: float = 1.0) -> Level:
     """Straight-line times from 1 to 0, level (1 - t, t).
 
     Arguments:
-        steps: N.
+        steps: Number N of steps.
         shift: Multiplies nsr: t becomes shift t / (1 + (shift - 1) t). 1 is uniform; 3 suits larger images.
     """
     _check_steps(steps)
@@ -237,7 +237,7 @@ def iddpm(table: Level, steps: int = 50, sigma_min: float = 0.002, sigma_max: fl
 
     Arguments:
         table: From clean to noisy, shape (T + 1,).
-        steps: N.
+        steps: Number N of steps.
         sigma_min: Levels of smaller nsr are left out.
         sigma_max: Levels of larger nsr are left out.
 

@@ -258,11 +258,16 @@ def load(path: Path | str, *, use: str | None = None, device: str | None = None)
         RecipeError: If there is no such run.
         ForeignError: If it is not on the Hub either.
     """
-    where = str(default_device()) if device is None else device
+    where = on_device(device)
     local = Path(path).expanduser()
     if not local.exists() and REPOSITORY.fullmatch(str(path)) and not str(path).startswith("runs/"):
         return Model(Run.open(download(str(path))), use, where)
     return Model(Run.open(local), use, where)
+
+
+def on_device(device: str | None) -> str:
+    """Return the name of a device: the one given, or the best available one."""
+    return str(default_device()) if device is None else device
 
 
 def _embedded(picture: Image.Image, text: str) -> str:

@@ -69,7 +69,7 @@ def linear(steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.02) ->
     """DDPM's chain: beta rises linearly.
 
     Arguments:
-        steps: T.
+        steps: Number T of steps of the chain.
         beta_min: First beta of a chain of 1000 steps; scaled by 1000 / T.
         beta_max: Last beta, likewise.
 
@@ -96,7 +96,7 @@ def cosine(steps: int = 1000, s: float = 0.008, clip: float = 0.999) -> Table:
     """iDDPM's chain: abar follows a squared cosine.
 
     Arguments:
-        steps: T.
+        steps: Number T of steps of the chain.
         s: Offset that keeps the first betas from vanishing.
         clip: Largest beta, against the singularity at t = 1. (Some implementations clip at 0.02, another process.)
 
@@ -111,11 +111,11 @@ def sigmoid(steps: int = 1000, start: float = -3.0, end: float = 3.0, tau: float
     """The signal falls like a sigmoid.
 
     Arguments:
-        steps: T.
+        steps: Number T of steps of the chain.
         start: Argument of the sigmoid at t = 0.
         end: Argument of the sigmoid at t = 1.
         tau: Temperature, > 0: the argument is divided by it.
-        clip: Largest beta.
+        clip: Largest beta; larger ones are lowered to it.
 
     References:
         Jabri, Fleet, Chen. 2022, appendix B.

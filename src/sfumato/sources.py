@@ -26,10 +26,10 @@ class Maker(Protocol):
     """A model that makes images: what commands ask of one, beyond `ImageSource`.
 
     Attributes:
-        shape: Of one image, (C, H, W).
+        shape: Shape of one image, (C, H, W).
         classes: Number of classes the model knows; 0 if it is unlabelled.
         batch: Images per forward pass.
-        quantisation: See `core.images.to_uint8`.
+        quantisation: How floats become bytes, a rule of `core.images.to_uint8`.
     """
 
     shape: tuple[int, int, int]
@@ -37,7 +37,9 @@ class Maker(Protocol):
     batch: int
     quantisation: str
 
-    def floats(self, seeds: Sequence[int], labels: Tensor | None = None) -> Tensor: ...
+    def floats(self, seeds: Sequence[int], labels: Tensor | None = None) -> Tensor:
+        """Return float images, before quantisation."""
+        ...
 
     def __call__(
         self, seeds: Sequence[int], labels: Tensor | None = None, *, progress: Callable[[int], None] | None = None
@@ -48,14 +50,14 @@ class Diffusion:
     """Make images with a denoiser, a sampler and a grid.
 
     Arguments:
-        denoiser: Any denoiser; guided ones are wrapped already.
+        denoiser: The denoiser, with its guidance wrapped around it.
         sampler: ``sampler(denoiser, x, grid, *, noise, label)``, options bound.
         grid: Levels from noisy to clean, shape (N + 1,).
-        shape: Of one image, (C, H, W).
+        shape: Shape of one image, (C, H, W).
         classes: Number of classes the denoiser knows; 0 if it is unlabelled.
         batch: Images per forward pass.
-        device: Where to compute.
-        quantisation: See `core.images.to_uint8`.
+        device: Device of the model.
+        quantisation: How floats become bytes, a rule of `core.images.to_uint8`.
         weak: The weaker model that guides within `denoiser`, so that its calls can be counted; None for none.
     """
 
@@ -80,7 +82,7 @@ class Diffusion:
         """Yield the state after every step for one batch of seeds: the strip of the denoising, a progress bar.
 
         Arguments:
-            seeds: One per image.
+            seeds: One seed per image.
             labels: int64 (B,) in [-1, classes), or None.
 
         Raises:
@@ -95,7 +97,7 @@ class Diffusion:
         Arguments:
             a: Seed at weight 0.
             b: Seed at weight 1.
-            weights: In [0, 1], shape (B,).
+            weights: Share of the second start, in [0, 1], shape (B,).
             labels: int64 (B,) in [-1, classes), or None.
         """
         start, end = (SamplingNoise([seed], self.shape, device=self.device).start() for seed in (a, b))
@@ -107,7 +109,7 @@ class Diffusion:
 
         Arguments:
             start: Unit normal noise, shape (B, C, H, W).
-            noise: Of the steps; a deterministic sampler does not use it.
+            noise: Noise of the steps; a deterministic sampler does not use it.
             labels: int64 (B,) in [-1, classes), or None.
 
         Raises:
@@ -140,11 +142,11 @@ class Generated:
 
     Arguments:
         generator: Called as generator(z, label); its `latents(ids)` gives z.
-        shape: Of one image, (C, H, W).
+        shape: Shape of one image, (C, H, W).
         classes: Number of classes the generator knows; 0 if it is unlabelled.
         batch: Images per forward pass.
-        device: Where to compute.
-        quantisation: See `core.images.to_uint8`.
+        device: Device of the model.
+        quantisation: How floats become bytes, a rule of `core.images.to_uint8`.
 
     Attributes:
         rows: Images asked of the generator so far.
@@ -169,7 +171,7 @@ class Generated:
         """Return the images of one batch as floats, shape (B, C, H, W).
 
         Arguments:
-            seeds: One per image.
+            seeds: One seed per image.
             labels: int64 (B,) in [0, classes), or None for an unlabelled generator.
 
         Raises:
@@ -207,10 +209,10 @@ def _in_batches(
 
 
 class Real:
-    """Hand out a dataset's images: seed i is the i-th image of a seeded shuffle, so ranges of seeds are disjoint sets.
+    """Hand out a dataset's images: seed i is the i-th of a seeded shuffle, so different seeds are different images.
 
     Arguments:
-        dataset: The split.
+        dataset: The split whose images are handed out.
         shuffle: Seed of the order; the same split with another value is another draw.
     """
 

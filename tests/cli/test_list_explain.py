@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sfumato.cli._design import AXES, distance, neighbours
+from sfumato.cli._design import AXES, distance, measured, neighbours
 from sfumato.cli.explain import cost_report
 from sfumato.core.axes import AXES as DESIGN
 from sfumato.core.find import entries, find, summary
@@ -142,6 +142,14 @@ def test_runs_are_read_from_their_small_files(labelled: Path, tmp_path: Path, cl
         os.utime(file, (time.time() - age,) * 2)
     line = next(line for line in cli("runs", tmp_path).out.splitlines() if "deep" in line)
     assert line.split()[1:8] == ["edm-digits", "128", "128", "0.25", "FD[pixels]", "2.5", line.split()[7]]
+    newest = run / "results" / "accuracy.json"
+    newest.write_text(json.dumps({"run": "run", "scores": []}))  # a result without scores hides none
+    line = next(line for line in cli("runs", tmp_path).out.splitlines() if "deep" in line)
+    assert "FD[pixels] 2.5" in line
+    scored = {"name": "FD[pixels]", "value": 2.5, "interval": [2.4, 2.6]}
+    newest.write_text(json.dumps({"run": "run", "scores": [scored]}))
+    line = next(line for line in cli("runs", tmp_path).out.splitlines() if "deep" in line)
+    assert "FD[pixels] 2.50 [2.40, 2.60]" in line
     (tmp_path / "none").mkdir()
     assert "No runs below" in cli("runs", tmp_path / "none").out
 
@@ -181,3 +189,13 @@ def test_all_recipes_are_rows_of_one_table(tmp_path: Path, cli) -> None:
     lines = [line for line in target.read_text().splitlines() if line.startswith("| ")][2:]
     assert [line.split(" | ")[0].strip("| ") for line in lines] == list(entries("recipe"))
     assert "cosine(steps=4000)" in target.read_text()
+    said = dict.fromkeys(entries("recipe"), "-") | {
+        name: text for name, entry in entries("recipe").items() if (text := measured(entry))
+    }
+    assert {line.split(" | ")[0].strip("| "): line.split(" | ")[-1].removesuffix(" |") for line in lines} == said
+
+
+def test_what_was_measured_is_a_score_with_interval_and_n() -> None:
+    """A recipe that was not trained here says nothing; one that was gives its evidence."""
+    texts = [text for entry in entries("recipe").values() if (text := measured(entry))]
+    assert texts and all(re.match(r"FD\[\w+\] -?[\d.]+ \[-?[\d.]+, -?[\d.]+\].*n = [\d,]+ ", text) for text in texts)

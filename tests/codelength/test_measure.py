@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sfumato import grids
 from sfumato.codelength.chain import Chain
-from sfumato.codelength.measure import Images, Way, measure_bound, measure_ode
+from sfumato.codelength.measure import Images, OdePath, measure_bound, measure_ode
 from sfumato.codelength.result import Measured, result
 from sfumato.core import gauge
 from sfumato.core.denoiser import Counted, Prediction
@@ -25,7 +25,7 @@ from sfumato.metrics.score import Score, compare
 VARIANCES = torch.tensor([0.09, 0.04, 0.06, 0.03])
 TRUTH = Gaussian(torch.tensor([0.1, -0.2, 0.0, 0.1]), VARIANCES)
 CHAIN = Chain(grids.logsnr(300, sigma_min=0.03, sigma_max=60.0), "small-own", "logsnr")
-WAY = Way(gauge.vp, Level.of(1.0, 1e-3), Level.of(1e-3, 1.0), 1e-4)
+WAY = OdePath(gauge.vp, Level.of(1.0, 1e-3), Level.of(1e-3, 1.0), 1e-4)
 FACTS = {"labels": "none", "seeds": [0]}
 
 

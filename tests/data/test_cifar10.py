@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sfumato.data import DataError, cifar10, load
-from sfumato.data.unpickle import read_pickle
+from sfumato.data.unpickle import read_plain
 from sfumato.download import Remote
 
 ROOT = Path(os.environ.get("SFUMATO_DATA", "/nonexistent"))
@@ -137,7 +137,7 @@ class Evil:
 def test_arrays_are_read_without_numpys_code(protocol):
     array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     for given in (array, np.asfortranarray(array)):
-        stored = read_pickle(pickle.dumps({"data": given, "labels": [1, (2.5, None, True)]}, protocol), "x")
+        stored = read_plain(pickle.dumps({"data": given, "labels": [1, (2.5, None, True)]}, protocol), "x")
         assert np.array_equal(stored["data"], array)
         assert stored["labels"] == [1, (2.5, None, True)]
 
@@ -161,7 +161,7 @@ def test_anything_but_plain_data_is_refused_without_side_effects(value, tmp_path
     monkeypatch.chdir(tmp_path)
     for protocol in range(6):
         with pytest.raises(DataError, match="x is refused|x is not a readable pickle"):
-            read_pickle(pickle.dumps(value, protocol), "x")
+            read_plain(pickle.dumps(value, protocol), "x")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -182,7 +182,7 @@ def test_anything_but_plain_data_is_refused_without_side_effects(value, tmp_path
 )
 def test_malformed_pickles_are_refused(content):
     with pytest.raises(DataError, match="x is refused|x is not a readable pickle"):
-        read_pickle(content, "x")
+        read_plain(content, "x")
 
 
 def test_a_pickle_that_is_no_batch_is_refused():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -90,6 +91,26 @@ def test_the_site_builds_strictly_and_every_link_and_anchor_leads_somewhere(site
 def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
     for page in site.rglob("*.html"):
         assert [url for url in Links(page.read_text()).loads if urlsplit(url).netloc] == [], page
+
+
+def test_the_menu_has_four_tiers_and_lessons_stand_in_their_order() -> None:
+    spec = importlib.util.spec_from_file_location("site_hooks", ROOT / "docs" / "site.py")
+    assert spec is not None and spec.loader is not None
+    pytest.importorskip("mkdocs", reason="the site needs its extra: pip install 'sfumato[docs]'")
+    hooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    pages = sorted(str(page.relative_to(ROOT / "docs")) for page in PAGES) + ["api/index.md", "new/a.md"]
+    menu = {tier: found for entry in hooks._menu(pages) for tier, found in entry.items()}
+    assert list(menu) == ["Start", "Guides", "Reference", "Evidence"] and menu["Start"][0] == "index.md"
+    guides = {name: found for entry in menu["Guides"] for name, found in entry.items()}
+    titles = [(ROOT / "docs" / page).read_text().splitlines()[0] for page in guides["Lessons"]]
+    assert titles[0] == "# Lessons"
+    assert [int(title.removeprefix("# ").split(".")[0]) for title in titles[1:]] == list(range(1, len(titles)))
+    assert guides["New"] == ["new/a.md"]
+    assert str(menu).count(".md'") == len(pages)
+    studies = [page for entry in menu["Evidence"] if isinstance(entry, dict) for page in entry["Studies"]]
+    names = [(ROOT / "docs" / page).read_text().splitlines()[0] for page in studies]
+    assert len(set(names)) == len(names) > 20
 
 
 @pytest.mark.slow

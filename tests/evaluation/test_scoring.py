@@ -11,7 +11,7 @@ import torch
 from sfumato.core.denoiser import Prediction
 from sfumato.core.images import NonFiniteError, to_float
 from sfumato.data import load
-from sfumato.evaluation import balanced, cached_features, evaluate, scoring
+from sfumato.evaluation import balanced, cached_features, evaluate, judge
 from sfumato.metrics.features import extractor, features_of
 from sfumato.metrics.rules import LeakageError, SelfComparisonError
 from sfumato.runs.override import override
@@ -72,7 +72,7 @@ def test_guidance_counts_both_branches(run):
 def test_training_images_as_held_out_reference_are_refused(run, monkeypatch):
     """A run that saw the test images may not be scored on them as a test."""
     both = load("digits", split="all")
-    monkeypatch.setattr(scoring, "training_data", lambda recipe, root=None: both)
+    monkeypatch.setattr(judge, "training_data", lambda recipe, root=None: both)
     with pytest.raises(LeakageError, match="were in the training set"):
         pixels(run)
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from sfumato.cli import main
 from sfumato.data import load
 from sfumato.evaluation.arrays import read_array
 from sfumato.evaluation.calibrating import calibrate
-from sfumato.evaluation.two_sets import compare_sides, open_side
+from sfumato.evaluation.real import balanced_classes
+from sfumato.evaluation.two_sets import Images, compare_sets, open_set
 from sfumato.metrics.rules import SelfComparisonError
 
 
@@ -43,8 +46,8 @@ def stored(tmp_path_factory):
 
 
 def fd(folder, name, other="others.npy", **options):
-    return compare_sides(
-        open_side(str(folder / name)), open_side(str(folder / other)), extract="digits", quiet=True, **options
+    return compare_sets(
+        open_set(str(folder / name)), open_set(str(folder / other)), extract="digits", quiet=True, **options
     )
 
 
@@ -57,19 +60,19 @@ def test_the_same_images_score_the_same_however_they_are_stored(stored):
 
 def test_saved_statistics_give_the_plain_value_again_and_say_what_they_lack(stored, tmp_path):
     whole = fd(stored, "plain.npy", save=tmp_path / "held.npz")
-    again = compare_sides(
-        open_side(str(stored / "images")), open_side(str(tmp_path / "held.npz")), extract="digits", quiet=True
+    again = compare_sets(
+        open_set(str(stored / "images")), open_set(str(tmp_path / "held.npz")), extract="digits", quiet=True
     )
     assert again.plain == pytest.approx(whole.plain, rel=1e-5)
     assert again.scores == () and again.m == 400 and "no interval" in again.flags[0]
     with pytest.raises(ValueError, match="of extractor 'digits'.*Use --extract digits"):
-        compare_sides(
-            open_side(str(stored / "images")), open_side(str(tmp_path / "held.npz")), extract="random", quiet=True
+        compare_sets(
+            open_set(str(stored / "images")), open_set(str(tmp_path / "held.npz")), extract="random", quiet=True
         )
     rng = np.random.default_rng(1)
     x = rng.normal(size=(500, 6))
     np.savez(tmp_path / "other-tool.npz", mu=x.mean(0), sigma=np.cov(x.T))
-    bare = compare_sides(open_side(str(stored / "features.npy")), open_side(str(tmp_path / "other-tool.npz")))
+    bare = compare_sets(open_set(str(stored / "features.npy")), open_set(str(tmp_path / "other-tool.npz")))
     assert bare.m == 0 and bare.equal_sets is None and any("unverified" in flag for flag in bare.flags)
 
 
@@ -77,18 +80,18 @@ def test_a_set_under_another_name_is_still_itself(stored):
     with pytest.raises(SelfComparisonError, match="100 of 100"):
         fd(stored, "images", "first.npz")
     with pytest.raises(SelfComparisonError, match="300 of 300"):
-        features = open_side(str(stored / "features.npy"))
-        compare_sides(features, np.array(features))
+        features = open_set(str(stored / "features.npy"))
+        compare_sets(features, np.array(features))
 
 
 def test_sides_that_do_not_fit_each_other_are_refused(stored, tmp_path):
     np.save(tmp_path / "larger.npy", np.random.default_rng(0).integers(0, 255, (60, 16, 16), np.uint8))
     with pytest.raises(ValueError, match="does not resize"):
-        compare_sides(open_side(str(stored / "plain.npy")), open_side(str(tmp_path / "larger.npy")), extract="pixels")
-    with pytest.raises(ValueError, match="features on both"):
-        compare_sides(open_side(str(stored / "plain.npy")), open_side(str(stored / "features.npy")), quiet=True)
+        compare_sets(open_set(str(stored / "plain.npy")), open_set(str(tmp_path / "larger.npy")), extract="pixels")
+    with pytest.raises(ValueError, match="features for both"):
+        compare_sets(open_set(str(stored / "plain.npy")), open_set(str(stored / "features.npy")), quiet=True)
     with pytest.raises(ValueError, match="can only\n?.* be the reference|only be the reference"):
-        compare_sides(tmp_path / "any.npz", open_side(str(stored / "plain.npy")))
+        compare_sets(tmp_path / "any.npz", open_set(str(stored / "plain.npy")))
 
 
 def write(path: Path, kind: str) -> None:
@@ -207,3 +210,24 @@ def test_calibration_is_one_command_with_a_picture(tmp_path, capsys):
 def test_an_array_is_mapped_and_not_read(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((10, 8, 8), np.uint8))
     assert isinstance(read_array(tmp_path / "a.npy"), np.memmap)
+
+
+def test_a_balanced_reference_keeps_the_shares_of_its_classes(stored):
+    """As beside a run: the number of each class was chosen, so groups are dealt within classes."""
+    data = load("digits", split="train")
+    rows = torch.cat([(data.labels == k).nonzero()[:20, 0] for k in range(10)])
+    even = data.subset(rows.tolist())
+    b = Images("even", 200, even.shape, lambda: iter(even.images.split(50)), labels=balanced_classes(even))
+    a = open_set(str(stored / "others.npy"))
+    for reference, strata in ((b, [False, True]), (replace(b, labels=None), [False, False])):
+        score = compare_sets(a, reference, extract="digits", metrics=("kid",), quiet=True).scores[0]
+        assert score.protocol.options["strata"] == strata
+    assert balanced_classes(data) is None
+
+
+def test_a_metric_that_cannot_be_computed_is_told_and_the_others_are_computed(stored):
+    found = fd(stored, "plain.npy", metrics=("fd-infinity", "kid"))
+    assert [score.name for score in found.scores] == ["KID[digits]"]
+    assert "at least 5001" in found.refused["fd-infinity"]
+    with pytest.raises(ValueError, match="at least 5001"):
+        fd(stored, "plain.npy", metrics=("fd-infinity",))

@@ -11,7 +11,7 @@ import pytest
 from sfumato.experiments import jobs, work
 from sfumato.experiments.jobs import cluster, options_of, processes, share, units
 from sfumato.experiments.study import Row, Study, StudyError, find_study
-from sfumato.experiments.work import Place, carry_out
+from sfumato.experiments.work import Workspace, carry_out
 from sfumato.runs.override import override
 from sfumato.studies._bases import edm
 
@@ -43,7 +43,7 @@ def test_units_are_runs_and_guides_come_first(study: Study) -> None:
 
 
 def test_after_sharing_nothing_is_left_to_do(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Place(tmp_path, tmp_path / "runs", device="cpu", quiet=True)
+    place = Workspace(tmp_path, tmp_path / "runs", device="cpu", quiet=True)
     share(study, place, Here(), quiet=True)
     monkeypatch.setattr(work, "train", None)
     monkeypatch.setattr(work.evaluation, "evaluate", None)
@@ -74,7 +74,7 @@ def test_an_error_of_one_unit_is_raised_after_the_others_are_done(
             return job
 
     with pytest.raises(RuntimeError, match="disk full"):
-        share(study, Place(tmp_path, tmp_path), Unpickled(), quiet=True)
+        share(study, Workspace(tmp_path, tmp_path), Unpickled(), quiet=True)
     assert done == [(0, "b"), (1, "b")]
 
 
@@ -91,7 +91,7 @@ def test_bad_requests_are_refused(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_processes_do_the_work_of_one(study: Study, tmp_path: Path) -> None:
     alone = carry_out(study, tmp_path / "alone", device="cpu", quiet=True)
-    place = Place(tmp_path / "shared", tmp_path / "shared" / "runs", device="cpu", quiet=True)
+    place = Workspace(tmp_path / "shared", tmp_path / "shared" / "runs", device="cpu", quiet=True)
     with processes(2) as (pool, threads):
         share(study, place, pool, threads=threads, quiet=True)
     together = carry_out(study, tmp_path / "shared", device="cpu", quiet=True)
@@ -102,7 +102,7 @@ def test_two_processes_do_the_work_of_one(study: Study, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_jobs_of_a_local_cluster_do_the_work(study: Study, tmp_path: Path) -> None:
     pytest.importorskip("submitit")
-    place = Place(tmp_path, tmp_path / "runs", device="cpu", quiet=True)
+    place = Workspace(tmp_path, tmp_path / "runs", device="cpu", quiet=True)
     executor = cluster("local", str(tmp_path / "jobs"), {"timeout_min": 10}, 1)
     share(study.resized(seeds=(0,)), place, executor, quiet=True)
     assert sorted(path.name for path in (tmp_path / "results").iterdir()) == [

@@ -11,7 +11,7 @@ import torch
 
 from sfumato.experiments.judges import Estimates, OneClass, RealImages
 from sfumato.experiments.study import Asked, Row, Study
-from sfumato.experiments.work import Place, outcome_of, result_key, worse_than_at_first
+from sfumato.experiments.work import Workspace, outcome_of, result_key, worse_than_at_first
 from sfumato.runs.override import override
 from sfumato.runs.run import load_data
 from sfumato.studies._bases import edm
@@ -26,7 +26,7 @@ def recipe():
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("judges")
-    return Place(folder, folder / "runs", device="cpu", quiet=True)
+    return Workspace(folder, folder / "runs", device="cpu", quiet=True)
 
 
 def study_of(*rows, **fields):
@@ -49,6 +49,15 @@ def test_one_class_is_judged_against_its_own_images(recipe, place):
     threes = int((load_data(recipe, "test").labels == 3).sum())
     assert score.m == threes and score.n == 40 and score.protocol.class_prior == "class 3"
     assert score.floor is not None and outcome.facts["nfe"] == 7
+    assert score.floor.protocol.options["strata"] == score.protocol.options["strata"]
+
+
+@pytest.mark.parametrize("judge", [OneClass("3"), None])
+def test_a_metric_that_cannot_be_computed_costs_a_row_no_other(recipe, place, judge):
+    row = Row(f"refused {judge}", recipe, run="r", judge=judge)
+    outcome = outcome_of(study_of(row, metrics=("fd-infinity", "kid")), row, 0, place)
+    assert set(outcome.scores) == {"kid"} and outcome.scores["kid"].name.startswith("KID")
+    assert "at least 5001" in outcome.facts["refused"]["fd-infinity"]
 
 
 def test_the_last_estimate_is_the_image(recipe, place):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
+import sfumato.studies
 from sfumato.core.find import UnknownNameError
 from sfumato.experiments import study
 from sfumato.experiments.study import Ordering, Row, Study, StudyError, find_study, studies
@@ -40,10 +42,11 @@ def study_of(*rows: Row, **fields: object) -> Study:
     return Study(**{**words, "rows": rows, **fields})
 
 
-def test_the_room_holds_the_studies_and_not_what_has_no_scale() -> None:
+def test_every_file_of_the_folder_is_a_study() -> None:
     assert {"families", "samplers", "eta", "learned-variance", "guidance", "conv-sampling"} <= set(studies())
     assert {"gan-variants", "gan-diffusion", "classifier-guidance", "progressive", "network-parts"} <= set(studies())
-    assert "solver-table" not in studies()
+    files = Path(sfumato.studies.__file__).parent.glob("*.py")
+    assert set(studies()) == {f.stem.replace("_", "-") for f in files if not f.stem.startswith("_")}
 
 
 @pytest.mark.parametrize(("name", "scale"), BUILT)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from sfumato.cli import main
-from sfumato.experiments.summary import MARKS, placed, results_of, summary
+from sfumato.experiments.summary import results_of, summary
 
 
 def tree(name, *answers):
@@ -64,17 +64,13 @@ def test_a_study_at_cpu_scale_needs_no_word_for_it(folder, tmp_path):
     assert "[one](studies/one/one.md)" in summary(results_of(folder), tmp_path / "studies.md")
 
 
-def test_the_command_writes_the_page_and_the_part_of_the_readme(folder, tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{MARKS[0]}\nold\n{MARKS[1]}\nafter\n")
-    assert main(["studies", str(folder), "--readme", str(readme)]) == 0
-    assert "## What held" in (tmp_path / "studies.md").read_text()
-    text = readme.read_text()
-    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
-    assert "(studies/one/one.md)" in text and "(studies.md)" in text
-    assert main(["studies", str(folder), "--readme", str(readme)]) == 0 and readme.read_text() == text
+def test_each_study_has_a_row_that_counts_its_answers(folder, tmp_path):
+    text = summary(results_of(folder), tmp_path / "studies.md")
+    rows = [line.split(" | ") for line in text[: text.index("## What held")].splitlines() if line.startswith("| [")]
+    assert [row[3:6] for row in rows] == [["1", "1", "0"], ["0", "0", "1"]]
 
 
-def test_a_readme_without_marks_is_refused():
-    with pytest.raises(ValueError, match="needs one line <!-- studies -->"):
-        placed("text", "part", "README.md")
+def test_the_command_writes_the_page(folder, tmp_path):
+    assert main(["studies", str(folder)]) == 0
+    page = tmp_path / "studies.md"
+    assert page.read_text() == summary(results_of(folder), page)

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from sfumato.experiments.pages import mean_cell, ranks, series
-from sfumato.experiments.study import Ordering, Row, Study
+from sfumato.experiments.study import Ordering, Outcome, Row, Study
 from sfumato.experiments.verdict import rises, verdicts
-from sfumato.experiments.work import Outcome
 from sfumato.metrics.protocol import EvalProtocol, Reference
 from sfumato.metrics.score import Score
 from sfumato.runs.recipe import Recipe

@@ -16,8 +16,8 @@ from sfumato.cli import main
 from sfumato.core.images import NonFiniteError
 from sfumato.experiments import pages, work
 from sfumato.experiments.cost import Estimate, estimate
-from sfumato.experiments.study import Ordering, Row, Study, find_study, studies
-from sfumato.experiments.work import Outcome, carry_out
+from sfumato.experiments.study import Ordering, Outcome, Row, Study, find_study, studies
+from sfumato.experiments.work import carry_out
 from sfumato.runs.costs import sampling_cost
 from sfumato.runs.override import override
 from sfumato.runs.plan import plan

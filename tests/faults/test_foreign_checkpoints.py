@@ -21,8 +21,7 @@ import torch
 from sfumato.interop import tensors as reading
 from sfumato.interop.foreign import open_foreign
 from sfumato.interop.importing import import_run
-from sfumato.interop.pickles import ForeignError
-from sfumato.interop.tensors import Module, read_file
+from sfumato.interop.tensors import ForeignError, Module, read_file
 
 from ..interop.snapshots import EDM_LIKE, edm_snapshot
 
@@ -150,7 +149,7 @@ def test_depth_opcodes_and_sizes_are_limited(tmp_path: Path, monkeypatch: pytest
     own.write_bytes(b"\x80\x02]q\x00h\x00a.")
     with pytest.raises(ForeignError, match="contains itself"):
         read_file(own)
-    monkeypatch.setattr("sfumato.interop.pickles.MAX_OPCODES", 1000)
+    monkeypatch.setattr("sfumato.data.pickles.MAX_OPCODES", 1000)
     long = tmp_path / "long.pkl"
     long.write_bytes(b"\x80\x02" + b"N0" * 5000 + b"N.")
     with pytest.raises(ForeignError, match="more than 1,000 opcodes"):

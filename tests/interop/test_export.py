@@ -20,7 +20,7 @@ from sfumato.core.noise import SamplingNoise
 from sfumato.interop import hub
 from sfumato.interop.exporting import export_run
 from sfumato.interop.importing import import_run
-from sfumato.interop.pickles import ForeignError
+from sfumato.interop.tensors import ForeignError
 from sfumato.recipes.digits_families import ddpm_digits
 from sfumato.runs.checkpoint import replace_json, save
 from sfumato.runs.override import override

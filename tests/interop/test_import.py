@@ -16,7 +16,7 @@ from torch import Tensor
 from sfumato.core.level import Level
 from sfumato.interop.foreign import open_foreign
 from sfumato.interop.importing import Import, import_run, recognise
-from sfumato.interop.pickles import ForeignError
+from sfumato.interop.tensors import ForeignError
 from sfumato.runs.recipe import RecipeError
 from sfumato.runs.run import Run
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sfumato.cli import main
 from sfumato.interop.importing import import_run
-from sfumato.interop.pickles import ForeignError
+from sfumato.interop.tensors import ForeignError
 from sfumato.runs.recipe import RecipeError
 from sfumato.training import loop
 

@@ -13,8 +13,9 @@ from sfumato.metrics.features import extractor
 from sfumato.metrics.frechet import expected_bias, frechet, frechet_distance, frechet_infinity, frechet_plain, held
 from sfumato.metrics.jackknife import Estimate, deal, even, group_of, jackknife, weights
 from sfumato.metrics.kid import kid
+from sfumato.metrics.metric import Metric, find_metric
 from sfumato.metrics.protocol import Reference
-from sfumato.metrics.score import METRICS, Score
+from sfumato.metrics.score import Score
 from sfumato.metrics.statistics import Groups, Moments
 
 
@@ -254,10 +255,10 @@ def test_a_floor_reads_its_reference_once_and_is_what_it_was(monkeypatch: pytest
     judge = extractor("pixels", (2, 2, 2))
     where = Reference("noise", "hash", "test", "", "", 500)
 
-    def found() -> Score:
-        return floor("fd", pool, 200, judge, where, reference_features=y, repeats=4)
+    def found(metric: Metric) -> Score:
+        return floor(metric, pool, 200, judge, where, reference_features=y, repeats=4)
 
-    once = found()
+    fd = find_metric("fd")
+    once = found(fd)
     assert sorted(read) == [200] * 4 + [500]
-    monkeypatch.setitem(METRICS, "fd", replace(METRICS["fd"], hold=lambda y, labels, n: y))
-    assert found() == once and sorted(read)[-5:] == [500] * 5
+    assert found(replace(fd, hold=lambda y, labels, n: y)) == once and sorted(read)[-5:] == [500] * 5

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.kernel import mmd2
 
 from sfumato.metrics.jackknife import group_of
-from sfumato.metrics.kid import kid, kid_subsets, mmd2, self_sums
+from sfumato.metrics.kid import kid, self_sums
 
 
 def truth_for_gaussians(mu: np.ndarray, s: float) -> float:
@@ -62,10 +63,3 @@ def test_the_interval_is_the_jackknife_of_the_statistic_itself() -> None:
     in_x, in_y = group_of(0, 90), group_of(0, 70)
     left = np.array([mmd2(x[in_x != k], y[in_y != k]) for k in range(20)])
     assert kid(x, y).se == pytest.approx(np.sqrt(19 / 20 * np.sum((left - left.mean()) ** 2)), rel=1e-9)
-
-
-def test_all_rows_as_one_subset_is_the_full_statistic() -> None:
-    rng = np.random.default_rng(4)
-    x, y = rng.normal(size=(30, 4)), rng.normal(size=(30, 4)) + 1
-    rows = np.arange(30)[None]
-    assert kid_subsets(x, y, rows, rows)[0] == pytest.approx(mmd2(x, y), rel=1e-12)

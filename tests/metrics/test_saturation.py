@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from sfumato.evaluation.judge import Generated, Judge
 from sfumato.metrics.protocol import Reference
-from sfumato.metrics.saturation import Saturation, mean_share, measure_saturation
+from sfumato.metrics.saturation import Saturation, mean_share
 from sfumato.metrics.score import compare, excess
 
 
@@ -46,7 +47,10 @@ def test_two_models_are_told_apart_without_calling_either_better() -> None:
     rng, extract = np.random.default_rng(2), Saturation((1, 8, 8))
     real, some, more = (rng.beta(a, 5, (400, 1)) for a in (2, 2, 4))
     where = Reference("noise", "hash", "test", "", "", 400)
-    low, high = (measure_saturation(x, real, extract, where, provenance={"seeds": [0, 400]}) for x in (some, more))
+    judge = Judge(extract, (1, 8, 8), where, lambda one: real, np.zeros((400, 32), np.uint8))
+    low, high = (
+        judge.score("saturation", Generated({"saturation": x}, facts={"seeds": [0, 400]})) for x in (some, more)
+    )
     assert compare(low, high).verdict == "the second is higher"
     assert compare(high, low).verdict == "the first is higher"
     assert compare(low, low).verdict == "not distinguishable"

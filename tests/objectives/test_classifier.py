@@ -13,9 +13,11 @@ from sfumato import conditioning, schedules
 from sfumato.core.classifier import NoisyClassifier
 from sfumato.core.level import Level
 from sfumato.draws import uniform
-from sfumato.evaluation.classifier_accuracy import accuracy_curve
+from sfumato.evaluation import evaluate
+from sfumato.evaluation.accuracy import evaluate_classifier
 from sfumato.objectives.classifier import classifier
 from sfumato.recipes.digits_families import adm_digits_classifier, ddpm_digits
+from sfumato.report.sections import sections
 from sfumato.runs.override import override
 from sfumato.runs.recipe import RecipeError
 from sfumato.runs.run import Run
@@ -63,12 +65,30 @@ def trained(tmp_path_factory):
 
 
 def test_accuracy_is_chance_in_noise_and_grows_towards_clean(trained):
-    curve = accuracy_curve(trained[0], log_snrs=(-9.0, -2.0, 6.0))
-    noisy, _, clean = curve
-    assert [p.log_snr for p in curve] == sorted(p.log_snr for p in curve)
-    assert abs(noisy.accuracy - 0.1) < 4 * 0.016  # 360 images: three binomial errors and the classes' unequal shares
-    assert clean.accuracy > noisy.accuracy + 6 * math.hypot(clean.error, noisy.error)
-    assert clean.nats < math.log(10) < noisy.nats + 0.2
+    result = evaluate_classifier(trained[0], log_snrs=(-9.0, -2.0, 6.0))
+    noisy, _, clean = rows = result.tables["accuracy"]
+    assert [row["ln SNR"] for row in rows] == sorted(row["ln SNR"] for row in rows)
+    chance, best = noisy["accuracy"]["value"], clean["accuracy"]["value"]
+    assert abs(chance - 0.1) < 4 * 0.016  # 360 images: three binomial errors and the classes' unequal shares
+    assert best > chance + 6 * math.sqrt((best * (1 - best) + chance * (1 - chance)) / 360)
+    assert all(low < row["accuracy"]["value"] < high for row in rows for low, high in [row["accuracy"]["interval"]])
+    assert clean["-ln p(y | x)"] < math.log(10) < noisy["-ln p(y | x)"] + 0.2
+    assert result.curves["accuracy"]["chance"] == pytest.approx(0.1)
+
+
+def test_a_classifier_is_evaluated_by_its_accuracy_and_by_nothing_that_needs_images(trained):
+    result = evaluate(trained[0], device="cpu", m=60)
+    stored = json.loads(result.path.read_text())
+    assert stored["tables"] == result.tables and len(result.tables["accuracy"]) == 11
+    assert all(row["m"] == 60 and "mark" not in row["accuracy"] for row in result.tables["accuracy"])
+    made = {section.key: section for section in sections([stored], result.path.parent)}
+    assert made["headline"].tables and made["headline"].pictures[0].curve
+    with pytest.raises(ValueError, match="trained a classifier.*--metrics accuracy"):
+        evaluate(trained[0], metrics=("fd",), device="cpu")
+    with pytest.raises(ValueError, match="objective=classifier"):
+        evaluate(trained[1], metrics=("accuracy",), device="cpu")
+    seen = evaluate(trained[0], split="train", m=60, device="cpu")
+    assert seen.provenance["flags"] and seen.tables["accuracy"][0]["accuracy"]["mark"] == "*"
 
 
 def test_accuracy_is_logged_by_noise_level(trained):

@@ -57,12 +57,12 @@ def test_an_importance_draw_remembers_losses_and_weighs_them(tiny):
         assert not trainer.memory.warm
         assert trainer.advance(0.0)
     assert trainer.memory.warm
-    trainer.tally.take()
+    trainer.log.take()
     probabilities = trainer.memory.probabilities
     assert float(probabilities.max() / probabilities.min()) > 2
     trainer.advance(0.0)
-    logged = trainer.tally.total / trainer.tally.count.sum()
-    plain = trainer.tally.sum.sum() / trainer.tally.count.sum()
+    logged = trainer.log.total / trainer.log.count.sum()
+    plain = trainer.log.sum.sum() / trainer.log.count.sum()
     # entries with large losses come more often, and count for less: the plain mean overstates the bound
     assert float(plain) > float(logged) > 0
 
@@ -136,11 +136,11 @@ def test_parts_of_a_loss_are_logged_by_level(tiny, tmp_path):
         assert len(record["simple_by_log_snr"]) == len(record["loss_by_log_snr"])
 
 
-def test_a_tally_of_an_older_run_is_taken_over(tiny):
+def test_the_log_of_an_older_run_is_taken_over(tiny):
     """Runs written before the total was kept apart have none: their total is the sum over the bins."""
     trainer = trainer_of(tiny)
-    trainer.tally.add(torch.tensor([1.0, 3.0]), Level.of(1.0, [1.0, 2.0]).log_snr, torch.tensor(1.0))
-    saved = {k: v.clone() for k, v in trainer.tally.tensors().items() if k != "total"}
-    fresh = trainer_of(tiny).tally
+    trainer.log.add(torch.tensor([1.0, 3.0]), Level.of(1.0, [1.0, 2.0]).log_snr, torch.tensor(1.0))
+    saved = {k: v.clone() for k, v in trainer.log.tensors().items() if k != "total"}
+    fresh = trainer_of(tiny).log
     fresh.load(saved)
     assert fresh.take()["loss"] == pytest.approx(2.0)

@@ -66,7 +66,7 @@ def test_sigkill_of_one_ends_the_other(endless, tmp_path, victim):
 
 @pytest.mark.slow
 def test_a_process_that_falls_silent_ends_the_other(endless, tmp_path):
-    """A stopped process keeps its connections, so no call fails; the pulse notices, and the other leaves with 5."""
+    """A stopped process keeps its connections, so no call fails; the heartbeat notices, and the other leaves with 5."""
     processes = running(endless, tmp_path, 3.0)
     os.kill(processes[1].pid, signal.SIGSTOP)
     asked = time.monotonic()

@@ -15,7 +15,7 @@ from sfumato.runs.recipe import Recipe
 from sfumato.training.ema import Averages, half_life
 
 RECIPES = entries("recipe")
-FIELDS = ("Command:", "Hardware and time:", "Expected:", "Measured here:")
+FIELDS = ("Command:", "Hardware and time:", "Expected:")
 
 # name: published parameters, and the row of the class table that the null label adds here
 PARAMETERS = {

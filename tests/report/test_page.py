@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ FULL_CURVES = {
     "rate_distortion": {"series": {"edm": LINE}, "by_time": {"edm": {"rate": LINE, "distortion": LINE}}},
     "bits_by_level": {"series": {"edm": LINE}},
     "coding": {"series": {"spent": LINE}},
+    "accuracy": {"series": {"digits test": LINE}, "chance": 0.1},
     "training": {"records": RECORDS},
 }
 TABLES = {
@@ -169,6 +171,22 @@ def test_only_one_protocol_is_ranked_and_overlaps_share_a_rank() -> None:
     assert set(groups) == {"FD[pixels]", "KID[pixels]"}
     assert [(r["rank"], r["run"]) for r in groups["FD[pixels]"]] == [(1, "edm"), (1, "ddpm"), (3, "flow")]
     assert compared(results[:1]) == []
+
+
+def test_scores_of_equal_seeds_are_ranked_in_pairs_as_compare_does() -> None:
+    """Their intervals overlap, and the noise they share cancels: the report and `compare` agree that one is better."""
+    noise, runs = [0.5 * (-1) ** k for k in range(20)], []
+    for name, value in (("a", 12.5), ("b", 12.9)):
+        own = replace(score("FD[pixels]", value, 0.5, seeds=[0, 1000]), plain=value,
+                      left_out=tuple(value + part for part in noise))  # fmt: skip
+        runs.append({"run": name, "scores": [own.to_json()]})
+    (rows,) = compared(runs)
+    assert [(r["rank"], r["run"]) for r in rows] == [(1, "a"), (2, "b")]
+    for one, first in zip(runs, (0, 1000)):
+        one["scores"][0] = replace(Score.from_json(one["scores"][0]), protocol=EvalProtocol.from_json(
+            {**Score.from_json(one["scores"][0]).protocol.to_json(), "provenance": {"seeds": [first, first + 1000]}}
+        )).to_json()  # fmt: skip
+    assert [r["rank"] for r in compared(runs)[0]] == [1, 1]
 
 
 def test_higher_is_better_for_recall() -> None:

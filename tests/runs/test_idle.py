@@ -55,11 +55,12 @@ def test_a_field_set_to_its_own_value_changes_nothing_and_is_taken() -> None:
 
 
 def test_an_idle_field_is_shown_as_a_dash() -> None:
-    edm, gan = find("recipe", "edm-digits")(), find("recipe", "dcgan-digits")()
+    gan = find("recipe", "dcgan-digits")
+    edm = find("recipe", "edm-digits")()
     shown = {path: value for path, _, value in fields_of(edm)}
     assert {shown["schedule"], shown["schedule.rho"], shown["sample.classifier_scale"]} == {"-"}
     assert shown["draw"] == "lognormal" and shown["sample.guidance"] == "1"
-    assert row(edm)["schedule"] == "-"
+    assert row(find("recipe", "edm-digits"))["schedule"] == "-"
     assert {row(gan)[axis] for axis in ("target", "draw", "sampler", "guidance")} == {"-"}
 
 

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -48,13 +49,13 @@ def walk(
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_signature(name: str) -> None:
-    """(denoiser, x, grid, *, noise, label=None, options with defaults): a generator function that declares ORDER."""
+    """(denoiser, x, grid, *, noise=None, label=None, options with defaults): a generator that declares ORDER."""
     entry = SAMPLERS[name]
     parameters = list(inspect.signature(entry).parameters.values())
     assert [p.name for p in parameters[:5]] == ["denoiser", "x", "grid", "noise", "label"]
     assert all(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters[:3])
     assert all(p.kind is p.KEYWORD_ONLY for p in parameters[3:])
-    assert parameters[3].default is inspect.Parameter.empty and parameters[4].default is None
+    assert parameters[3].default is None and parameters[4].default is None
     assert all(p.default is not inspect.Parameter.empty for p in parameters[5:])
     assert inspect.isgeneratorfunction(entry)
     assert ORDERS[name] is None or ORDERS[name] >= 1
@@ -116,6 +117,42 @@ def test_noise_is_asked_for_once_per_step_and_never_at_the_end(name: str) -> Non
     _, steps = walk(name, grids.karras(6), [0])
     assert [step for step in steps if step <= 6] in ([], [0, 1, 2, 3, 4])
     assert len(set(steps)) == len(steps)
+
+
+# options that make a sampler add noise, or add none, where its default does the other
+STOCHASTIC: dict[str, dict[str, Any]] = {
+    "ddim": {"eta": 0.5},
+    "euler": {"churn": 10.0},
+    "heun": {"churn": 10.0},
+    "singlestep": {"eta": 0.5},
+}
+DETERMINISTIC: dict[str, dict[str, Any]] = {"dpmpp-sde": {"eta": 0.0}}
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_noise_may_be_left_out_unless_a_step_adds_some(name: str) -> None:
+    """Without noise, a walk that asks for none is the walk with noise; one that asks raises with the remedy."""
+    grid, x = grids.karras(6), SamplingNoise([0, 1], (3,), dtype=F64).start() * 80
+    noisy = {"ancestral", "predictor-corrector", *DETERMINISTIC}  # by default
+    settings = [({}, name in noisy)]
+    settings += [(STOCHASTIC[name], True)] if name in STOCHASTIC else []
+    settings += [(DETERMINISTIC[name], False)] if name in DETERMINISTIC else []
+    for options, adds in settings:
+        asked = Asked(SamplingNoise([0, 1], (3,), dtype=F64))
+        *_, last = SAMPLERS[name](DATA, x, grid, noise=asked, **options)
+        assert bool(asked.steps) == adds
+        if adds:
+            with pytest.raises(ValueError, match=r"adds fresh noise.*noise is None\. Give noise=SamplingNoise"):
+                list(SAMPLERS[name](DATA, x, grid, **options))
+        else:
+            *_, alone = SAMPLERS[name](DATA, x, grid, **options)
+            assert torch.equal(alone.x, last.x)
+
+
+def test_every_option_that_adds_noise_counts() -> None:
+    """eta, churn and the like are options of the samplers above, and no other sampler has one."""
+    adding = {name for name, entry in SAMPLERS.items() if {"eta", "churn"} & set(inspect.signature(entry).parameters)}
+    assert adding == set(STOCHASTIC) | set(DETERMINISTIC)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

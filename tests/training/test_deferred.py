@@ -62,7 +62,7 @@ def walk(trainer: Trainer, finite: list[bool]) -> list[bool]:
 
 def test_settled_on_the_device_a_run_is_the_one_settled_by_the_host(recipe: Recipe) -> None:
     at_once, waited = trainer_of(recipe), trainer_of(recipe)
-    waited.late = True
+    waited.deferred = deferred.Deferred(waited.watch, waited.optimizers)
     assert walk(at_once, FINITE) == FINITE
     assert walk(waited, FINITE) == [True, *FINITE[:-1]]  # each answer comes with the next step
     expected, got = at_once.tensors(), waited.tensors()
@@ -80,7 +80,7 @@ def test_settled_on_the_device_a_run_is_the_one_settled_by_the_host(recipe: Reci
 def test_a_bad_step_settled_on_the_device_changes_nothing(recipe: Recipe) -> None:
     """P8: weights, averages, optimisers, running statistics and log are those before it, bit for bit."""
     trainer = trainer_of(recipe)
-    trainer.late = True
+    trainer.deferred = deferred.Deferred(trainer.watch, trainer.optimizers)
     walk(trainer, [True, True])
     before = {(s, k): v.clone() for s, group in trainer.tensors().items() for k, v in group.items()}
     walk(trainer, [False])
@@ -93,7 +93,7 @@ def test_a_bad_step_settled_on_the_device_changes_nothing(recipe: Recipe) -> Non
 def test_what_cannot_skip_on_the_device_waits(tiny: Recipe) -> None:
     trainer = trainer_of(override(tiny, ["train.optimizer=radam"]))
     cuda = torch.device("cuda")
-    assert not deferred.can_wait(cuda, trainer.optimizers) and not trainer.late
+    assert not deferred.can_wait(cuda, trainer.optimizers) and trainer.deferred is None
     weight = torch.nn.Parameter(torch.zeros(2, 2))
     fused, loop = (torch.optim.Adam([weight], fused=choice) for choice in (True, False))
     muon = optim.Muon([weight], lr=0.1, momentum=0.9, weight_decay=0.0)
@@ -146,8 +146,8 @@ HOST = {"seeded", "index_in", "term", "label_rows", "embed"}
 def test_a_step_asks_nothing_of_the_device_but_of_the_step_before(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(optim, "_fused", lambda parameters: True)
     trainer = trainer_of(find_recipe(f"{name}-digits", ["train.batch=16", "train.precision=fp32"]))
-    trainer.late = True
+    trainer.deferred = deferred.Deferred(trainer.watch, trainer.optimizers)
     trainer.advance(0.0)
     with Readings() as readings:
         trainer.advance(0.0)
-    assert "_settle" in readings.by and readings.by <= {"_settle", *HOST}
+    assert "settle" in readings.by and readings.by <= {"settle", *HOST}

@@ -46,7 +46,7 @@ def test_short_memory_halves_the_rounds_and_the_step_is_that_of_smaller_rounds(t
     short, small = starved(trainer_of(tiny), 5, error), trainer_of(tiny, "train.micro=4")
     for _ in range(2):
         assert short.advance(0.0) and small.advance(0.0)
-    assert short.micro == 4 and short.seen == small.seen == 32
+    assert short.rounds == small.rounds == [(0, 4), (4, 4), (8, 4), (12, 4)] and short.seen == small.seen == 32
     for group, tensors in small.tensors().items():
         assert all(torch.equal(v, short.tensors()[group][k]) for k, v in tensors.items()), group
 

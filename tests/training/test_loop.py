@@ -60,8 +60,8 @@ def test_accumulation_keeps_the_gradient(tiny):
     for _ in range(2):
         whole.advance(0.0)
         rounds.advance(0.0)
-    assert whole.tally.tensors()["norm"].item() == pytest.approx(rounds.tally.tensors()["norm"].item(), rel=1e-4)
-    assert torch.allclose(whole.tally.sum, rounds.tally.sum, rtol=1e-3)
+    assert whole.log.tensors()["norm"].item() == pytest.approx(rounds.log.tensors()["norm"].item(), rel=1e-4)
+    assert torch.allclose(whole.log.sum, rounds.log.sum, rtol=1e-3)
 
 
 def test_training_learns(tiny):

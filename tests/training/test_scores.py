@@ -7,11 +7,13 @@ import json
 import pytest
 
 from sfumato.cli import main
+from sfumato.data import load
 from sfumato.evaluation import evaluate
 from sfumato.runs import checkpoint
 from sfumato.runs.override import override
 from sfumato.runs.recipe import RecipeError
 from sfumato.runs.run import Run
+from sfumato.training.hooks import scores
 from sfumato.training.loop import train
 
 FIELDS = (
@@ -89,3 +91,13 @@ def test_the_width_is_chosen_by_a_score_and_marked(run, capsys):
 def test_what_cannot_be_scored_is_refused_before_training(tiny, tmp_path):
     with pytest.raises(RecipeError, match="evaluate.quick"):
         train(override(tiny, ["train.evaluate_every=96", "evaluate.quick=1"]), tmp_path, quiet=True)
+    with pytest.raises(ValueError, match="FD needs at least 40 images"):
+        train(override(tiny, ["train.evaluate_every=96", "evaluate.quick=30"]), tmp_path, quiet=True)
+
+
+def test_images_of_the_reference_are_not_scored_while_training(tiny, tmp_path, monkeypatch):
+    """As `evaluate` refuses them; the training goes on."""
+    real = load("digits", split="test").images
+    monkeypatch.setattr(scores, "images_of_all", lambda ranks, source, seeds, labels: real[: len(seeds)])
+    train(override(tiny, FIELDS), tmp_path, quiet=True, device="cpu")
+    assert records(tmp_path) == [] and not (tmp_path / "best").exists()

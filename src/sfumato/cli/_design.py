@@ -7,9 +7,11 @@ does not count. The distance between two recipes is the number of axes on which 
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import re
 import shutil
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -177,10 +179,18 @@ def distance(a: Recipe, b: Recipe) -> tuple[int, int]:
     return len(differ.intersection(METHOD)), len(differ)
 
 
-def row(recipe: Recipe) -> dict[str, str]:
-    """Return a recipe as a row of the table of all recipes: its choice on every axis of the method.
+def row(entry: Callable[[], Recipe]) -> dict[str, str]:
+    """Return a recipe as a row of the table of all recipes: its choice on every axis of the method, and its scores.
 
     Arguments:
-        recipe: Any.
+        entry: The recipe's function; its docstring owns what was measured.
     """
-    return {"recipe": recipe.name} | {axis: _value(recipe, AXES[axis]) for axis in ("data", *METHOD)}
+    recipe = entry()
+    choices = {axis: _value(recipe, AXES[axis]) for axis in ("data", *METHOD)}
+    return {"recipe": recipe.name, **choices, "measured": measured(entry) or "-"}
+
+
+def measured(entry: Callable[[], Recipe]) -> str | None:
+    """Return what a recipe's docstring says was measured here, in one line; None if nothing was."""
+    found = re.search(r"^Measured here: (.+)", inspect.getdoc(entry) or "", re.MULTILINE | re.DOTALL)
+    return " ".join(found[1].split()) if found else None

@@ -11,9 +11,8 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from types import TracebackType
-
-from sfumato import cli
 
 DESCRIPTION = (
     "The design space of diffusion models: train, sample and honestly evaluate. Begin with `sfumato demo`. "
@@ -36,8 +35,8 @@ Command = Callable[..., int | None]
 
 def commands() -> dict[str, Command]:
     """Return every command by name: function ``train`` of train.py, and so on; ``import_``, as Python has the word."""
-    names = [info.name for info in pkgutil.iter_modules(cli.__path__) if not info.name.startswith("_")]
-    found = {name: getattr(importlib.import_module(f"{cli.__name__}.{name}"), name) for name in sorted(names)}
+    names = [info.name for info in pkgutil.iter_modules([str(Path(__file__).parent)]) if not info.name.startswith("_")]
+    found = {name: getattr(importlib.import_module(f"{__package__}.{name}"), name) for name in sorted(names)}
     return {name.removesuffix("_"): command for name, command in found.items()}
 
 

@@ -33,7 +33,7 @@ def calibrate(
 
     Arguments:
         data: A dataset, or the path of a folder or .zip of images.
-        n: Images on each side, separated by commas.
+        n: Images in each of the two sets, separated by commas.
         extract: Feature extractor; that of the dataset's own name if there is one, else random.
         weights: Weights file of the extractor (inception, dinov2), or "download" for inception.
         resize: How inception resizes images: tf1, half_pixel or clean.
@@ -52,7 +52,7 @@ def calibrate(
     from sfumato.data import load
     from sfumato.evaluation.calibrating import calibrate as calibrated
     from sfumato.metrics.features import available
-    from sfumato.metrics.score import SETS, find_metric
+    from sfumato.metrics.metric import expand, find_metric
     from sfumato.report.curves import against_size
     from sfumato.report.results import cell
     from sfumato.report.save import save
@@ -64,10 +64,10 @@ def calibrate(
     if repeats < 2:
         raise OptionError(f"--repeats must be at least 2; got {repeats}.")
     sizes = sorted({int(word) for word in words_of((n,))})
-    allow_named(extract or "")
-    names = [one for word in words_of(metrics) for one in SETS.get(word, (word,))]
-    for name in names:
-        find_metric(name)
+    allow_named(extract or "", *words_of(metrics))
+    names = expand(words_of(metrics))
+    if alone := [name for name in names if not find_metric(name).against_reference or find_metric(name).own]:
+        raise OptionError(f"{alone[0]} compares no two sets of images; calibrate distances, such as fd and kid.")
     pool = load(data, split=split, root=data_root)
     judge = extract or (pool.name if pool.name in available() else "random")
     options = {name: value for name, value in {"weights": weights, "resize": resize}.items() if value is not None}

@@ -27,7 +27,7 @@ def evaluate(
     extract: Name = None,
     weights: Folder = None,
     resize: Name = None,
-    metrics: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = ("fd", "kid"),
+    metrics: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = (),
     split: str = "test",
     first_seed: int = 0,
     sampler: Name = None,
@@ -54,8 +54,10 @@ def evaluate(
         extract: Feature extractor; see `sfumato list extractors`; the recipe's choice unless given.
         weights: Weights file of the extractor (inception, dinov2), or "download" for inception.
         resize: How inception resizes images: tf1, half_pixel or clean.
-        metrics: Which of: fd (FID if over inception), kid, sfid, is, prdc (precision, recall, density, coverage),
-            fd-infinity, 1nn, saturation, per-class, memorization. Commas may stand between them.
+        metrics: fd and kid unless given, of a classifier its accuracy. See `sfumato list metrics`: fd (FID if over
+            inception), kid, prdc (precision, recall, density, coverage), is, 1nn, ...; and the tables per-class and
+            memorization. Commas may stand between them. One that cannot be computed is told with its reason, and the
+            others are computed.
         split: Real images to compare with: test, val or train; several (train,test) are compared at equal m.
         first_seed: Images are made of the seeds from this one on; disjoint ranges give independent scores.
         sampler: Sampler with its default options; see `sfumato list samplers`.
@@ -72,7 +74,7 @@ def evaluate(
     from sfumato import evaluation
     from sfumato.core.find import OptionError
     from sfumato.core.outside import allow_named
-    from sfumato.evaluation.panels import expand
+    from sfumato.evaluation.scoring import names_of
     from sfumato.processes.ranks import join
     from sfumato.runs.checkpoint import replace_json
     from sfumato.runs.run import Run, load_data
@@ -82,10 +84,10 @@ def evaluate(
             raise OptionError(f"{name} must be at least 1; got {count}.")
     if first_seed < 0:
         raise OptionError(f"--first-seed is at least 0; got {first_seed}.")
-    allow_named(extract or "")
-    names = words_of(metrics)
-    expand(names)  # before any image is made
+    allow_named(extract or "", *words_of(metrics))
     opened = Run.open(run)
+    names = words_of(metrics) or names_of(opened, ())
+    names_of(opened, names)  # refuses a wrong name before any image is made
     fields = [*given(sampler=sampler, grid=grid, grid__steps=steps, guidance=guidance), *overrides]
     opened = opened.with_recipe(resettle(opened.recipe, fields, ("sample", "evaluate")))
     ranks, where = join(device_named(device))
@@ -118,8 +120,10 @@ def evaluate(
         trees.append(tree)
         for name, rows in result.tables.items():
             print(f"{name}\n{row_table(rows)}")
+        for flag in result.provenance.get("flags", ()):
+            print(flag)
         written.append(f"Written to {result.path}")
-    if any(tree["scores"] for tree in trees):
+    if any(tree["scores"] or tree.get("refused") for tree in trees):
         print(score_table(trees, reference=len(splits) > 1))
     print("\n".join(written))
     return 0

@@ -74,14 +74,17 @@ def _every(out: str | None) -> int:
     from sfumato.core.find import entries
     from sfumato.report.table import markdown_table, text_table
 
-    rows = [row(entry()) for entry in entries("recipe").values()]
+    rows = [row(entry) for entry in entries("recipe").values()]
     if out is None:
         print(text_table(rows))
         return 0
     text = (
         "# Every recipe as a row of the design space\n\n"
-        f"Written by `sfumato explain all --out {out}`. A method is a row, never a branch: each column is an axis, "
-        "each cell a part of that axis with the options that differ from its defaults.\n\n"
+        f"Written by `sfumato explain all --out {out}`. Each column is an axis, each cell a part of that axis with the "
+        "options that differ from its defaults. *measured* is what the recipe scored where it was trained by this "
+        f"project: {sum(one['measured'] != '-' for one in rows)} of {len(rows)} recipes. The others are checked by "
+        "their parameter counts and by tests of their parts; the scores that their papers publish are in their "
+        "docstrings (`sfumato explain NAME`).\n\n"
     )
     Path(out).write_text(text + markdown_table(rows) + "\n")
     print(f"{out}: {len(rows)} recipes")

@@ -26,12 +26,12 @@ def fd(
 ) -> int:
     """Judge images A (generated) against images B (reference): the Frechet distance and others.
 
-    Each side is a folder or .zip of images, an .npy or .npz file of images (uint8) or features (float), or a dataset
+    Each set is a folder or .zip of images, an .npy or .npz file of images (uint8) or features (float), or a dataset
     with its split (fashion-mnist@test); B may be a statistics file (.npz with mean and cov, or mu and sigma).
 
     Arguments:
-        first: Side A.
-        second: Side B.
+        first: Images A: a folder, .zip, .npy, .npz or DATASET@SPLIT.
+        second: Images B: the same, or a statistics file.
         extract: Feature extractor of images; see `sfumato list extractors`; random unless given, inception for FID.
         weights: Weights file of the extractor (inception, dinov2), or "download" for inception.
         resize: How inception resizes images: tf1, half_pixel or clean.
@@ -46,22 +46,22 @@ def fd(
     from sfumato.cli.evaluate import score_table, words_of
     from sfumato.core.find import OptionError
     from sfumato.core.outside import allow_named
-    from sfumato.evaluation.two_sets import compare_sides, open_side
-    from sfumato.metrics.score import SETS, find_metric
+    from sfumato.evaluation.two_sets import compare_sets, open_set
+    from sfumato.metrics.metric import expand, find_metric
     from sfumato.runs.checkpoint import replace_json
 
-    allow_named(extract or "")
-    names = [one for word in words_of(metrics) for one in SETS.get(word, (word,))]
+    allow_named(extract or "", *words_of(metrics))
+    names = expand(words_of(metrics))
     for name in names:
-        if find_metric(name).view != "features":
+        if (metric := find_metric(name)).view != "features" or metric.own is not None:
             raise OptionError(f"{name} is measured by `sfumato evaluate RUN` only.")
     for option, place, suffix in (("--save-stats", save_stats, ".npz"), ("--out", out, ".json")):
         if place is not None and Path(place).suffix != suffix:
             raise OptionError(f"{option} is a {suffix} file; got {place}.")
     options = {name: value for name, value in {"weights": weights, "resize": resize}.items() if value is not None}
-    found = compare_sides(
-        open_side(first, data_root),
-        open_side(second, data_root),
+    found = compare_sets(
+        open_set(first, data_root),
+        open_set(second, data_root),
         extract=extract,
         options=options,
         metrics=names,
@@ -72,6 +72,7 @@ def fd(
         "run": Path(first).name,
         "recipe": None,
         "scores": [score.to_json() for score in found.scores],
+        "refused": dict(found.refused),
         "provenance": {},
         "command": shlex.join(["sfumato", "fd", first, second, *([] if extract is None else ["--extract", extract])]),
     }

@@ -81,12 +81,17 @@ def _last_record(file: Path) -> dict[str, Any]:
 
 
 def _last_score(folder: Path) -> str | None:
-    """Return the first score of the newest result, as text."""
-    newest = max(folder.glob("*.json"), key=lambda file: file.stat().st_mtime, default=None)
-    scores = _read(newest).get("scores") if newest else None
-    first = _tree(scores[0]) if isinstance(scores, list) and scores else {}
-    value = first.get("value")
-    return f"{first.get('name', '?')} {value:.4g}" if isinstance(value, int | float) else None
+    """Return the first score, with its interval, of the newest result that has one, as text."""
+    from sfumato.report.table import Cell
+
+    for file in sorted(folder.glob("*.json"), key=lambda file: file.stat().st_mtime, reverse=True):
+        scores = _read(file).get("scores")
+        first = _tree(scores[0]) if isinstance(scores, list) and scores else {}
+        value, interval = first.get("value"), first.get("interval")
+        if isinstance(value, int | float):
+            known = isinstance(interval, list) and [type(end) for end in interval] == [float, float]
+            return f"{first.get('name', '?')} {Cell(value, tuple(interval) if interval and known else None)}"
+    return None
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -11,23 +11,18 @@ from sfumato.cli._arguments import Folder
 
 
 def studies(
-    folder: Annotated[Positional[str], arg(metavar="[DIR]")] = "docs/results/studies",
-    *,
-    out: Folder = None,
-    readme: Folder = None,
+    folder: Annotated[Positional[str], arg(metavar="[DIR]")] = "docs/results/studies", *, out: Folder = None
 ) -> int:
     """Write one page over the results of studies: what held, what did not, what was inside the noise.
 
     Arguments:
         folder: Where results of `sfumato study` lie, at any depth.
         out: The page; DIR.md unless given.
-        readme: A file whose part between <!-- studies --> and <!-- /studies --> becomes the list of what held and did
-            not; none unless given.
     """
     print(f"sfumato studies {folder}", flush=True)
 
     from sfumato.core.find import OptionError
-    from sfumato.experiments.summary import in_short, placed, results_of, summary
+    from sfumato.experiments.summary import results_of, summary
 
     where = Path(folder)
     if not where.is_dir():
@@ -37,8 +32,4 @@ def studies(
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(summary(results, page))
     print(f"  {len(results)} results -> {page}")
-    if readme is not None:
-        file = Path(readme)
-        file.write_text(placed(file.read_text(), in_short(results, page, file), str(file)))
-        print(f"  {file}")
     return 0

@@ -65,13 +65,13 @@ def study(
     if estimate:
         return 0
     folder = Path(out or f"runs/studies/{asked.name}-{scale}")
-    place = work.Place(folder, Path(runs) if runs else folder / "runs", data_root, device_named(device), quiet=True)
+    space = work.Workspace(folder, Path(runs) if runs else folder / "runs", data_root, device_named(device), quiet=True)
     if cluster is not None:
         executor = sharing.cluster(cluster, str(folder / "jobs"), sharing.options_of(cluster_options), max(1, jobs))
-        sharing.share(asked, place, executor, quiet=quiet)
+        sharing.share(asked, space, executor, quiet=quiet)
     elif jobs != 1:
         with sharing.processes(jobs) as (pool, threads):
-            sharing.share(asked, place, pool, threads=threads, quiet=quiet)
+            sharing.share(asked, space, pool, threads=threads, quiet=quiet)
     outcomes = work.carry_out(asked, folder, runs=runs, root=data_root, device=device_named(device), quiet=quiet)
     chosen = [*(("--rows", *rows) if rows else ()), *(("--seeds", *map(str, seeds)) if seeds else ())]
     command = shlex.join(["sfumato", "study", asked.name, "--scale", scale, *chosen])

@@ -48,7 +48,7 @@ def sweep(
         use: Average of the weights, e.g. power-0.05, or raw; the recipe's choice unless given.
         out: Path of the PNG; RUN/samples/sweep-FIELD.png unless given.
         score: Evaluate every value with this many images; killed and started again, it goes on.
-        metrics: Measures of --score, as for evaluate: fd, kid, pr, ...; of guidance e.g. fd pr saturation.
+        metrics: Metrics of --score, as for evaluate: fd, kid, pr, ...; of guidance e.g. fd pr saturation.
         split: Real images of --score: test, val or train.
         device: cpu, cuda, mps, ...; the best at hand unless given.
         data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
@@ -118,16 +118,19 @@ def _score(
     words: Sequence[str],
 ) -> None:
     """Evaluate every value, print the table, and draw the curves beside the result."""
+    from sfumato.cli.evaluate import words_of
     from sfumato.core.find import OptionError
+    from sfumato.core.outside import allow_named
     from sfumato.evaluation import sweep as scoring
-    from sfumato.evaluation.panels import TABLES, expand
+    from sfumato.evaluation.findings import expand, tables
     from sfumato.report.results import cell
     from sfumato.report.save import save
     from sfumato.report.sections import CURVES
     from sfumato.report.table import text_table
 
-    names = expand([word for text in metrics for word in text.split(",") if word])
-    if refused := [name for name in names if name in TABLES]:
+    allow_named(*words_of(metrics))
+    names = expand(words_of(metrics))
+    if refused := [name for name in names if name in tables()]:
         raise OptionError(f"A sweep draws scores, and {refused[0]} is a table. Ask `sfumato evaluate` for it.")
     if n is not None and n < 1:
         raise OptionError(f"--score is at least 1 image; got {n}.")
@@ -146,6 +149,8 @@ def _score(
     )
     for title, rows in tree["tables"].items():
         print(f"\n{title}\n" + text_table([{k: cell(v) for k, v in row.items()} for row in rows]))
+    for name, reason in tree["refused"].items():
+        print(f"* {name} was not computed: {reason}")
     drawn = []
     for name, numbers in tree["curves"].items():
         target = path.with_name(f"{path.stem}-{name.replace('_', '-')}.png")

@@ -48,9 +48,9 @@ class Chain:
     """The levels a bound is counted on.
 
     Attributes:
-        grid: Noisy to clean, shape (N + 1,).
-        variance: Of p, a name in `likelihood.vlb.VARIANCES`.
-        words: What was chosen, for people.
+        grid: Levels from noisy to clean, shape (N + 1,).
+        variance: Variance of the steps of p, a name in `likelihood.vlb.VARIANCES`.
+        words: Description of the chain in a result.
     """
 
     grid: Level
@@ -62,7 +62,7 @@ def own_gauge(plan: Plan) -> Gauge:
     """Return the path of levels on which a run's denoiser may be asked.
 
     Arguments:
-        plan: Of the run.
+        plan: The plan of a resolved recipe.
 
     Raises:
         RecipeError: If the network knows its own scale only, and that is on none of the three paths.
@@ -107,10 +107,10 @@ def chain_of(plan: Plan, steps: int | None = None, near: float | None = None, va
     """Choose the chain of a run.
 
     Arguments:
-        plan: Of the run.
-        steps: N; None for the whole table, or `STEPS` for a continuous run.
+        plan: The plan of a resolved recipe.
+        steps: Number of steps N; None for the whole table, or `STEPS` for a continuous run.
         near: sigma / alpha of the cleanest noisy level of a continuous run; None for `NEAREST`.
-        variance: Of p; None for the learned one, that of an ancestral sampler, or the small one.
+        variance: Variance of p; None for the learned one, that of an ancestral sampler, or the small one.
 
     Raises:
         ValueError: If there are too few steps, more than the table has, the variance is unknown, or `near` is outside

@@ -54,10 +54,10 @@ class Model:
     """A run as the codec sees it.
 
     Attributes:
-        denoiser: At every level, in fp32.
-        identity: Of its weights and of how they are asked.
-        run: Where it comes from.
-        device: Where it computes.
+        denoiser: Denoiser that answers at every level, in fp32.
+        identity: SHA-256 of the weights and of how they are asked, in hexadecimal.
+        run: The run that holds the weights.
+        device: Device of the denoiser.
     """
 
     denoiser: Preconditioned
@@ -77,7 +77,7 @@ class Model:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of one image."""
+        """The shape of one image, (C, H, W)."""
         shape = self.run.recipe.shape
         if shape is None:
             raise RecipeError(f"The recipe of {self.run.path} is not resolved; it was not written by a run.")
@@ -119,10 +119,10 @@ def calibrate(
     """Return (rungs, mean squared error of x0-hat at each) over a few training images; measured once per run.
 
     Arguments:
-        model: The run.
+        model: The run as `Model.of` opens it.
         near: sigma / alpha where the walk ends; None for `NEAREST`.
-        root: Data root.
-        progress: Told the evaluations done.
+        root: Folder that holds the datasets; None for the default.
+        progress: Called with the number of evaluations done since the last call.
     """
     low, high = span(model.run.plan)
     low = max(low, NEAREST if near is None else near)
@@ -165,9 +165,9 @@ def grid_of(
     """Return the levels of the codec's walk: the cheapest one of `steps` steps, on the ladder, then clean.
 
     Arguments:
-        model: The run.
-        steps: So many before the last one, or as many as there are levels.
-        near, root, progress: As in `calibrate`.
+        model: The run as `Model.of` opens it.
+        steps: Number of steps before the last one, >= 2; as many as there are levels, if those are fewer.
+        near, root, progress: The same as in `calibrate`.
 
     Raises:
         ValueError: If steps is below 2.
@@ -185,10 +185,10 @@ class Coded:
     """A coded batch with what is known about its cost, per step; bits are sums over the batch.
 
     Attributes:
-        data: The file.
-        costs: Of every step, the exact pixels' last if there are any.
+        data: The bytes of the file.
+        costs: Cost of every step; that of the exact pixels comes last, if there are any.
         formula: Bits of the bound before each level of the walk, prior included, float64 (N,).
-        rmse: Of x0-hat on 0..255 after so many steps, as decoded again, float64 (steps + 1,).
+        rmse: Error of x0-hat on 0..255 after 0, 1, ... steps, as decoded again, float64 (steps + 1,).
         dimensions: Numbers in the batch: B C H W.
         header: Bytes of the header.
         frames: Bytes of the sections' frames.
@@ -251,12 +251,12 @@ def encode_images(
     """Code images into one file and decode it again, which proves it and measures every prefix.
 
     Arguments:
-        model: The run.
+        model: The run as `Model.of` opens it.
         images: uint8, shape (B, C, H, W) of the run.
-        grid: From `grid_of`.
+        grid: Levels of the walk, from `grid_of`.
         labels: int64 (B,) or None.
-        seed, lossless, rule, search, section: As in `likelihood.codec.coding.encode`.
-        progress: Told 1 after every step of the three walks: coding, decoding and the formula.
+        seed, lossless, rule, search, section: The same as in `likelihood.codec.coding.encode`.
+        progress: Called with 1 after every step of the three walks: coding, decoding and the formula.
 
     Raises:
         ValueError: If the images or labels do not fit the run.
@@ -336,9 +336,9 @@ def picture_of(model: Model, found: Decoded, header: Header, finish: str = "none
     """Return what a receiver shows: uint8 images, shape (B, C, H, W).
 
     Arguments:
-        model: The run.
-        found: From `decode_file`.
-        header: Of the file.
+        model: The run as `Model.of` opens it.
+        found: State and levels that `decode_file` returned.
+        header: Header that `decode_file` returned.
         finish: "none" for the exact pixels or x0-hat, or a sampler that walks the rest: "ancestral" for a plausible
             picture, "ddim" or another ODE sampler for the most likely path.
     """

@@ -10,9 +10,10 @@ Every finished block is a small file in a folder named by everything that decide
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,12 +28,14 @@ from sfumato.core.noise import SamplingNoise
 from sfumato.likelihood.ode import dequantise, likelihood, probes
 from sfumato.likelihood.vlb import Bound, vlb
 
-Progress = Callable[[int], object]  # told how many image-evaluations have been done since it was told last
+Stored = Mapping[str, np.ndarray]
+Block = tuple[range, Tensor, Tensor | None]  # positions, float images, labels
+Progress = Callable[[int], object]  # called with the image-evaluations done since the last call
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """What is measured.
+    """Images to measure, with their labels.
 
     Attributes:
         codes: uint8, shape (B, C, H, W).
@@ -45,12 +48,13 @@ class Images:
     def __len__(self) -> int:
         return len(self.codes)
 
-    def blocks(self, size: int) -> Iterator[tuple[range, Tensor, Tensor | None]]:
-        """Yield (positions, float images, labels) of consecutive blocks."""
+    def blocks(self, size: int, device: torch.device | str = "cpu") -> Iterator[Block]:
+        """Yield consecutive blocks of at most `size` images on a device."""
         for start in range(0, len(self), size):
             rows = range(start, min(start + size, len(self)))
             part = slice(rows.start, rows.stop)
-            yield rows, to_float(self.codes[part]), None if self.label is None else self.label[part]
+            label = None if self.label is None else self.label[part].to(device)
+            yield rows, to_float(self.codes[part]).to(device), label
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +63,8 @@ class Flow:
 
     Attributes:
         bits: Bits/dim, offset included.
-        nfe: Denoiser calls.
-        offset: Of the dequantisation, bits/dim.
+        nfe: Denoiser calls per image.
+        offset: Bits/dim that dequantisation adds.
     """
 
     bits: Tensor
@@ -69,13 +73,13 @@ class Flow:
 
 
 @dataclass(frozen=True, eq=False)
-class Way:
-    """Where the ODE is walked.
+class OdePath:
+    """The path on which the ODE is walked.
 
     Attributes:
-        gauge: Its coordinate.
-        near: The cleanest level.
-        far: The noisiest level.
+        gauge: Path of levels and its coordinate.
+        near: The cleanest level of the walk.
+        far: The noisiest level of the walk.
         rtol: Tolerance, relative and absolute, per image.
     """
 
@@ -104,54 +108,39 @@ def measure_bound(
     """Return the variational bound of every image, averaged over noise seeds.
 
     Arguments:
-        denoiser: Any denoiser.
-        images: What is measured.
-        chain: On which levels.
-        seeds: Of the noise; more cost more and leave less noise in an image's value.
+        denoiser: Denoiser whose bound is measured; asked at every level of the chain.
+        images: Clean images and their labels.
+        chain: Levels and variance of the bound.
+        seeds: Noise seeds; more cost more and leave less noise in an image's value.
         batch: Images of a block.
-        device: Where to compute.
-        folder: Where finished blocks are kept; None to keep none.
-        progress: Told after every step.
+        device: Device of the denoiser.
+        folder: Folder in which finished blocks are kept; None to keep none.
+        progress: Called with the number of images done after every step.
     """
+
+    def measured(x0: Tensor, label: Tensor | None, address: Tensor) -> Stored:
+        noise = SamplingNoise(address, x0.shape[1:], device=device)
+        steps = []
+        for term in vlb(denoiser, x0, chain.grid, noise=noise, label=label, variance=chain.variance):
+            steps.append(term)
+            progress(len(x0))
+        bound = Bound.gather(x0, chain.grid, steps)
+        return {"terms": bound.terms.numpy(), "prior": bound.prior.numpy(), "x0_mse": bound.x0_mse.numpy()}
+
+    def kept(count: int) -> None:
+        progress(count * (len(chain.grid) - 1))
+
     parts = []
-    for rows, x0, label in images.blocks(batch):
-        found = []
-        for seed in seeds:
-            name = f"bound-{seed}-{rows.start}-{rows.stop}"
-            if (stored := _load(folder, name)) is None:
-                stored = _walk(denoiser, x0, label, chain, ids(rows, seed), device, progress)
-                _store(folder, name, stored)
-            else:
-                progress(len(rows) * (len(chain.grid) - 1))
-            found.append(stored)
+    for found in _blocks("bound", images.blocks(batch, device), seeds, folder, measured, kept):
         means = {key: torch.from_numpy(np.mean([f[key] for f in found], 0)) for key in ("terms", "prior", "x0_mse")}
         parts.append(Bound(chain.grid, **means))
     return Bound.join(parts)
 
 
-def _walk(
-    denoiser: Denoiser,
-    x0: Tensor,
-    label: Tensor | None,
-    chain: Chain,
-    address: Tensor,
-    device: torch.device | str,
-    progress: Progress,
-) -> dict[str, np.ndarray]:
-    x0, label = x0.to(device), None if label is None else label.to(device)
-    noise = SamplingNoise(address, x0.shape[1:], device=device)
-    steps = []
-    for term in vlb(denoiser, x0, chain.grid, noise=noise, label=label, variance=chain.variance):
-        steps.append(term)
-        progress(len(x0))
-    bound = Bound.gather(x0, chain.grid, steps)
-    return {"terms": bound.terms.numpy(), "prior": bound.prior.numpy(), "x0_mse": bound.x0_mse.numpy()}
-
-
 def measure_ode(
     denoiser: Denoiser,
     images: Images,
-    path: Way,
+    path: OdePath,
     *,
     seeds: Sequence[int] = (0,),
     batch: int = 64,
@@ -160,37 +149,47 @@ def measure_ode(
     progress: Progress = lambda count: None,
 ) -> Flow:
     """Return the ODE likelihood of every image, averaged over dequantisations. Arguments as in `measure_bound`."""
+
+    def measured(x0: Tensor, label: Tensor | None, address: Tensor) -> Stored:
+        x, offset = dequantise(x0, address)
+        one = likelihood(
+            denoiser, x, path.near, path.far, probe=probes(address, x), offset=offset, label=label, **options
+        )
+        progress(len(x))
+        return {"bits": one.bits.numpy(), "nfe": one.nfe.numpy(), "offset": np.array(offset)}
+
+    options: dict[str, Any] = {"gauge": path.gauge, "rtol": path.rtol, "atol": path.rtol}
     bits, nfe, offset = [], [], 0.0
-    for rows, x0, label in images.blocks(batch):
-        found = []
-        for seed in seeds:
-            name = f"ode-{seed}-{rows.start}-{rows.stop}"
-            if (stored := _load(folder, name)) is None:
-                address = ids(rows, seed)
-                x, offset = dequantise(x0.to(device), address)
-                one = likelihood(
-                    denoiser,
-                    x,
-                    path.near,
-                    path.far,
-                    gauge=path.gauge,
-                    probe=probes(address, x),
-                    offset=offset,
-                    label=None if label is None else label.to(device),
-                    rtol=path.rtol,
-                    atol=path.rtol,
-                )
-                stored = {"bits": one.bits.numpy(), "nfe": one.nfe.numpy(), "offset": np.array(offset)}
-                _store(folder, name, stored)
-            offset = float(stored["offset"])
-            progress(len(rows))
-            found.append(stored)
+    for found in _blocks("ode", images.blocks(batch, device), seeds, folder, measured, progress):
         bits.append(torch.from_numpy(np.mean([f["bits"] for f in found], 0)))
         nfe.append(torch.from_numpy(np.sum([f["nfe"] for f in found], 0)))
+        offset = float(found[0]["offset"])
     return Flow(torch.cat(bits), torch.cat(nfe), offset)
 
 
-def _load(folder: Path | None, name: str) -> Mapping[str, np.ndarray] | None:
+def _blocks(
+    kind: str,
+    blocks: Iterable[Block],
+    seeds: Sequence[int],
+    folder: Path | None,
+    measured: Callable[[Tensor, Tensor | None, Tensor], Stored],
+    kept: Callable[[int], object],
+) -> Iterator[list[Stored]]:
+    """Yield what was measured of every block, once per seed: anew, or from a file that an earlier run kept."""
+    for rows, x0, label in blocks:
+        found = []
+        for seed in seeds:
+            name = f"{kind}-{seed}-{rows.start}-{rows.stop}"
+            if (stored := _load(folder, name)) is None:
+                stored = measured(x0, label, ids(rows, seed))
+                _store(folder, name, stored)
+            else:
+                kept(len(rows))
+            found.append(stored)
+        yield found
+
+
+def _load(folder: Path | None, name: str) -> Stored | None:
     """Return a stored block, or None if there is none that reads."""
     if folder is None or not (file := folder / f"{name}.npz").exists():
         return None
@@ -201,7 +200,7 @@ def _load(folder: Path | None, name: str) -> Mapping[str, np.ndarray] | None:
         return None
 
 
-def _store(folder: Path | None, name: str, values: Mapping[str, np.ndarray]) -> None:
+def _store(folder: Path | None, name: str, values: Stored) -> None:
     if folder is None:
         return
     folder.mkdir(parents=True, exist_ok=True)

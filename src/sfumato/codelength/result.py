@@ -24,7 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sfumato.codelength.chain import Chain, chain_of, continuous, on_path, own_gauge, span
-from sfumato.codelength.measure import Flow, Images, Way, measure_bound, measure_ode
+from sfumato.codelength.measure import Flow, Images, OdePath, measure_bound, measure_ode
 from sfumato.core.find import nearest
 from sfumato.core.gauge import named
 from sfumato.data.dataset import Dataset
@@ -47,19 +47,19 @@ IDENTITY = 1e-3  # bits/dim by which rate + L_0 may miss the total
 
 @dataclass(frozen=True)
 class Asked:
-    """What to measure.
+    """Settings of a measurement.
 
     Attributes:
-        n: Images per split.
-        splits: Names of splits.
-        parts: Of `PARTS`.
-        seeds: Of the noise; each image is measured with every one and averaged.
-        steps: Of the chain; None for the run's own.
+        n: Number of images per split, >= 2.
+        splits: Names of the splits to measure.
+        parts: Quantities to measure, names in `PARTS`.
+        seeds: Noise seeds; each image is measured with every one and averaged.
+        steps: Steps of the chain; None for the run's own.
         near: sigma / alpha at the cleanest level of a chosen chain; None for the default.
-        variance: Of p; None for the run's own.
+        variance: Variance of p; None for the run's own.
         labels: Whether a conditional model is told each image's class.
-        rtol: Of the ODE, per image.
-        gauge: Of the ODE, by name; None for the run's own.
+        rtol: Tolerance of the ODE per image, in [1e-8, 0.1].
+        gauge: Name of the ODE's gauge; None for the run's own.
     """
 
     n: int
@@ -93,6 +93,12 @@ class Measured:
     bound: Bound | None
     flow: Flow | None
 
+    @property
+    def bits(self) -> dict[str, Tensor]:
+        """Bits/dim of every image, shape (B,), by what was measured."""
+        bound = {} if self.bound is None else {"VLB": self.bound.total}
+        return bound | ({} if self.flow is None else {"ODE": self.flow.bits})
+
 
 def likelihood(
     run: Run,
@@ -107,13 +113,13 @@ def likelihood(
     """Measure the bits per dimension of real images under a run and write RUN/results/likelihood-*.json.
 
     Arguments:
-        run: The run, any family of denoiser.
-        asked: What to measure.
-        use: Which average of the weights; None for the recipe's choice.
-        root: Data root.
+        run: A run of any family of denoiser.
+        asked: Settings of the measurement.
+        use: Name of the average of the weights; None for the recipe's choice.
+        root: Folder that holds the datasets; None for the default.
         device: None for the best at hand.
-        command: That makes the result again, for the result.
-        quiet: No progress bar.
+        command: Command line that makes the result again; it is written into the result.
+        quiet: Whether to show no progress bar.
 
     Returns:
         The result and its path. Killed and started again, it goes on after the last finished block.
@@ -140,7 +146,17 @@ def likelihood(
     measured = {}
     for split, data in splits.items():
         images = Images(data.images, data.labels if told else None)
-        measured[split] = _measure(run, denoiser, images, data, asked, chain, folder / split, device, quiet)
+        options: dict[str, Any] = {"seeds": asked.seeds, "device": device, "folder": folder / split}
+        batch, times = min(64, recipe.sample.batch), len(images) * len(asked.seeds)
+        bound = flow = None
+        if "vlb" in asked.parts:
+            with _bar(times * (len(chain.grid) - 1), "eval", f"bound, {split}", quiet) as bar:
+                bound = measure_bound(denoiser, images, chain, batch=batch, progress=bar.update, **options)
+        if "ode" in asked.parts:
+            with _bar(times, "img", f"ODE, {split}", quiet) as bar:
+                everywhere, walk = continuous(denoiser), ode_path(run, asked)
+                flow = measure_ode(everywhere, images, walk, batch=min(16, batch), progress=bar.update, **options)
+        measured[split] = Measured(data, bound, flow)
     tree = result(run.path.name, recipe.name, measured, facts, flags, command)
     path = run.path / "results" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
@@ -182,60 +198,31 @@ def _facts(run: Run, asked: Asked, chain: Chain, use: str | None, told: bool, de
     if "vlb" in asked.parts:
         facts |= {"chain": chain.words, "nfe": len(chain.grid) - 1, "variance": chain.variance}
     if "ode" in asked.parts:
-        way = way_of(run, asked)
-        reach = f"sigma/alpha {float(way.near.nsr):g} to {float(way.far.nsr):g}"
-        facts["ode"] = f"{reach} in gauge {way.gauge.name}, tolerance {way.rtol:g} per image"
+        path = ode_path(run, asked)
+        reach = f"sigma/alpha {float(path.near.nsr):g} to {float(path.far.nsr):g}"
+        facts["ode"] = f"{reach} in gauge {path.gauge.name}, tolerance {path.rtol:g} per image"
     return facts
 
 
-def way_of(run: Run, asked: Asked) -> Way:
+def ode_path(run: Run, asked: Asked) -> OdePath:
     """Return where the ODE of a run is walked: over all levels it was trained on."""
     gauge = own_gauge(run.plan) if asked.gauge is None else named(asked.gauge)
     near, far = (on_path(gauge, torch.tensor(nsr, dtype=torch.float64)) for nsr in span(run.plan))
-    return Way(gauge, near, far, asked.rtol)
+    return OdePath(gauge, near, far, asked.rtol)
 
 
-def _measure(
-    run: Run,
-    denoiser: Any,
-    images: Images,
-    data: Dataset,
-    asked: Asked,
-    chain: Chain,
-    folder: Path,
-    device: torch.device,
-    quiet: bool,
-) -> Measured:
-    bound, flow, times = None, None, len(images) * len(asked.seeds)
-    batch = min(64, run.recipe.sample.batch)
-    options: dict[str, Any] = {"seeds": asked.seeds, "device": device, "folder": folder}
-    if "vlb" in asked.parts:
-        total = times * (len(chain.grid) - 1)
-        with tqdm(
-            total=total,
-            unit="eval",
-            desc=f"bound, {data.split}",
-            disable=quiet or None,
-            unit_scale=True,
-            dynamic_ncols=True,
-        ) as bar:
-            bound = measure_bound(denoiser, images, chain, batch=batch, progress=bar.update, **options)
-    if "ode" in asked.parts:
-        with tqdm(total=times, unit="img", desc=f"ODE, {data.split}", disable=quiet or None, dynamic_ncols=True) as bar:
-            everywhere = continuous(denoiser)
-            flow = measure_ode(
-                everywhere, images, way_of(run, asked), batch=min(16, batch), progress=bar.update, **options
-            )
-    return Measured(data, bound, flow)
+def _bar(total: int, unit: str, what: str, quiet: bool) -> Any:
+    scaled = unit == "eval"
+    return tqdm(total=total, unit=unit, desc=what, disable=quiet or None, unit_scale=scaled, dynamic_ncols=True)
 
 
 def _sweep_up(folder: Path) -> None:
     """Remove the blocks of a finished measurement."""
     for file in folder.glob("*/*.npz"):
         file.unlink()
-    for place in [*folder.glob("*"), folder]:
-        if place.is_dir() and not any(place.iterdir()):
-            place.rmdir()
+    for left in [*folder.glob("*"), folder]:
+        if left.is_dir() and not any(left.iterdir()):
+            left.rmdir()
 
 
 def result(
@@ -249,41 +236,30 @@ def result(
     """Return what was measured as a result: scores, tables and curves of `report.results`.
 
     Arguments:
-        run: Its name.
-        recipe: Name of its recipe.
-        measured: By split.
-        facts: Provenance.
-        flags: By split, what to know about its numbers.
-        command: That makes it again.
+        run: Name of the run.
+        recipe: Name of the run's recipe.
+        measured: Bits of each split, by the split's name.
+        facts: Provenance of the numbers: weights, levels, machine.
+        flags: Warnings about the numbers of each split, by the split's name.
+        command: Command line that makes the result again; empty for none.
 
     Raises:
         ArithmeticError: If rate and L_0 do not add up to the bound.
     """
-    scores: list[Score] = []
-    tables: dict[str, list[dict[str, Any]]] = {"likelihood": [], "likelihood along the ODE": []}
-    curves: dict[str, Any] = {}
-    kept: dict[str, dict[str, list[float]]] = {}
-    for split, found in measured.items():
-        kept[split] = {}
-        if found.bound is not None:
-            scores.append(_score("VLB", found.bound.total, found.data, facts, flags[split]))
-            tables["likelihood"].append(_terms(split, found.bound))
-            kept[split]["vlb"] = [round(v, 5) for v in found.bound.total.tolist()]
-        if found.flow is not None:
-            scores.append(_score("ODE", found.flow.bits, found.data, facts, flags[split]))
-            tables["likelihood along the ODE"].append(_along(split, found.flow))
-            kept[split]["ode"] = [round(v, 5) for v in found.flow.bits.tolist()]
+    scores = [
+        _score(kind, bits, found.data, facts, flags[split])
+        for split, found in measured.items()
+        for kind, bits in found.bits.items()
+    ]
+    tables = {
+        "likelihood": [_terms(split, found.bound) for split, found in measured.items() if found.bound is not None],
+        "likelihood along the ODE": [
+            _along(split, found.flow) for split, found in measured.items() if found.flow is not None
+        ],
+        "likelihood gap": _gap({split: found.bits for split, found in measured.items()}),
+    }
     bounds = {split: found.bound for split, found in measured.items() if found.bound is not None}
-    if bounds:
-        curves = {"rate_distortion": _rate_curve(bounds), "bits_by_level": _level_curve(bounds)}
-    gap = _gap(
-        {
-            split: {"VLB": f.bound.total if f.bound else None, "ODE": f.flow.bits if f.flow else None}
-            for split, f in measured.items()
-        }
-    )
-    if gap:
-        tables["likelihood gap"] = gap
+    curves = {"rate_distortion": _rate_curve(bounds), "bits_by_level": _level_curve(bounds)} if bounds else {}
     tree: dict[str, Any] = {
         "run": run,
         "recipe": recipe,
@@ -291,7 +267,10 @@ def result(
         "provenance": dict(facts),
         "tables": {name: rows for name, rows in tables.items() if rows},
         "curves": curves,
-        "per_image": kept,
+        "per_image": {
+            split: {kind.lower(): [round(v, 5) for v in bits.tolist()] for kind, bits in found.bits.items()}
+            for split, found in measured.items()
+        },
     }
     return tree | ({"command": command} if command else {})
 
@@ -358,7 +337,7 @@ def _along(split: str, flow: Flow) -> dict[str, Any]:
     }
 
 
-def _gap(bits: Mapping[str, Mapping[str, Tensor | None]]) -> list[dict[str, Any]]:
+def _gap(bits: Mapping[str, Mapping[str, Tensor]]) -> list[dict[str, Any]]:
     """Return test minus train, whose images differ: errors add in squares."""
     rows = []
     for kind in ("VLB", "ODE"):

@@ -1,6 +1,6 @@
-"""What every room speaks: levels, targets, kernels, gauges, denoisers, addressed noise and images.
+"""What every package speaks: levels, targets, kernels, gauges, denoisers, addressed noise and images.
 
-Nothing here knows networks, files or flags. Two types are the narrow waists of the house: everything trained
+Nothing here knows networks, files or flags. Two types are the narrow waists of the project: everything trained
 meets everything sampled at `Denoiser`, and everything that makes images meets everything that judges them at
 `ImageSource`.
 """

@@ -86,6 +86,8 @@ AXES = {
     "grid": Axis("grids", "a Level of shape (N + 1,), noisy to clean", offered=LEVELS + IMAGES),
     "guidance": Axis("guidance", "a denoiser", given=("denoiser",), offered=("weak", "logits", "outside", "interval")),
     "extractor": Axis("metrics.extractors", "an Extractor", given=("shape",)),
+    "metric": Axis("metrics.scores", "a Metric"),
+    "table": Axis("evaluation.tables", "a Table of a run's images"),
     "picture": Axis("pictures", "a PIL image or a matplotlib figure", given=("run",), offered=("device", "root")),
     "study": Axis("studies", "a Study", offered=("scale",)),
     "family": Axis("interop.families", "an Imported, or None for a file of another family", given=("found",)),

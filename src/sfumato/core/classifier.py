@@ -1,7 +1,7 @@
 """A classifier of noisy images: log p(y | x) at every level.
 
-It meets the rest of the house as a denoiser does, through (x, level), so the level conditioning of a network is chosen
-from the same parts and a classifier guides any denoiser that visits levels it knows. What comes out are logits,
+It meets the rest of the project as a denoiser does, through (x, level), so the level conditioning of a network is
+chosen from the same parts and a classifier guides any denoiser that visits levels it knows. What comes out are logits,
 
     ln p(y | x; level) = log_softmax(network(c_in x, c_noise))_y,
 
@@ -26,7 +26,7 @@ class NoisyClassifier(nn.Module):
     """Make logits (x, level) -> (B, K) of a network (x, c_noise) -> (B, K).
 
     Arguments:
-        network: Returns unnormalised log-probabilities.
+        network: Module (x, c_noise) -> unnormalised log-probabilities, (B, classes).
         c_noise: level -> the number that tells the network its noise level.
         c_in: level -> scale of the network's input; None for 1.
         table: The levels a discrete network knows, (1, 0) first; None if it is continuous.

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.core.level import Level, index_in, like
+from sfumato.core.noise import Noise
 from sfumato.core.target import Target
 
 NULL = -1
@@ -35,7 +36,7 @@ NULL = -1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """What a denoiser returns.
+    """A denoiser's answer.
 
     Attributes:
         x0: Estimate of the clean image, the shape of x.
@@ -72,15 +73,16 @@ class Sampler(Protocol):
     """Walk a grid from noisy to clean, yielding the state after every step.
 
     Arguments:
-        denoiser: Any denoiser.
+        denoiser: Called once or more per step, at levels on or between those of the grid.
         x: Start, at level grid[0], shape (B, C, H, W).
         grid: Levels from noisy to clean, shape (N + 1,); the last is the clean level unless a sampler says otherwise.
-        noise: step index -> unit normal noise of x's shape; called only by stochastic steps.
+        noise: step index -> unit normal noise of x's shape; asked for only by steps that add noise, so that a
+            deterministic sampler needs none.
         label: int64 (B,) or None.
     """
 
     def __call__(
-        self, denoiser: Denoiser, x: Tensor, grid: Level, *, noise: Callable[[int], Tensor], label: Tensor | None = None
+        self, denoiser: Denoiser, x: Tensor, grid: Level, *, noise: Noise | None = None, label: Tensor | None = None
     ) -> Iterator[State]: ...
 
 
@@ -129,7 +131,7 @@ def ask(
         x: Noisy images, shape (B, C, H, W).
         level: Shape () or (B,).
         rest: What else the network is told: the label, then augmentation labels if it takes them.
-        c_noise, c_in, table, autocast: As in `Preconditioned`.
+        c_noise, c_in, table, autocast: The same as in `Preconditioned`.
 
     Raises:
         ValueError: If the level is not in the table.

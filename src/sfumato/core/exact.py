@@ -36,7 +36,7 @@ class Gaussian:
     """Know everything about x0 ~ N(mean, basis diag(variances) basis^T).
 
     Arguments:
-        mean: Shape (d,).
+        mean: Mean of the data, shape (d,).
         variances: Eigenvalues of the covariance, shape (d,), >= 0.
         basis: Orthonormal columns, shape (d, d); the identity if None.
     """

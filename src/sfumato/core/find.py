@@ -65,7 +65,7 @@ def find(axis: str, name: str, code: str = "") -> Callable[..., Any]:
 
     Arguments:
         axis: Its name, such as "sampler" (`core.axes`).
-        name: Of a part, or "module.path:function" for one from outside whose module is allowed (`core.outside`).
+        name: The name of a part, or "module.path:function" for one from outside that is allowed (`core.outside`).
         code: Hash of the source that a part from outside must have; "" for any.
 
     Raises:

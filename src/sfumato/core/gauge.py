@@ -49,12 +49,12 @@ class Gauge:
     where: Callable[[Level], tuple[Tensor, Tensor]]
 
     def enter(self, x: Tensor, level: Level) -> tuple[Tensor, Tensor]:
-        """Return (y, u): the image in this gauge's coordinates and its place on the path."""
+        """Return (y, u): the image in this gauge's coordinates and its coordinate on the path."""
         k, u = self.where(level)
         return x / like(k, x), u
 
     def leave(self, y: Tensor, level: Level) -> Tensor:
-        """Return the image at a level, given its y at that level's place on the path."""
+        """Return the image at a level, given its y at that level's coordinate on the path."""
         return like(self.where(level)[0], y) * y
 
     def velocity(self, y: Tensor, u: Tensor, x0: Tensor) -> Tensor:
@@ -123,7 +123,7 @@ def along(name: str, path: Callable[[Tensor], Level], u_of_nsr: Callable[[Tensor
     """Make a gauge from any differentiable path, such as a schedule in its own time.
 
     Arguments:
-        name: For messages.
+        name: Name of the gauge in messages.
         path: u -> Level, elementwise; the slope is its exact derivative (automatic differentiation in float64).
         u_of_nsr: The inverse of ``path(u).nsr``.
 

@@ -99,6 +99,7 @@ class Level:
 
     @property
     def shape(self) -> torch.Size:
+        """The common shape of alpha and sigma."""
         return self.alpha.shape
 
     def __len__(self) -> int:
@@ -135,7 +136,7 @@ def like(coefficient: Tensor, x: Tensor) -> Tensor:
 
     Arguments:
         coefficient: Shape () or (B,).
-        x: Shape (B, ...).
+        x: Tensor of images or other rows, shape (B, ...).
 
     Returns:
         Shape () or (B, 1, ..., 1). Copies to an accelerator do not block.

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ _M0, _M1 = 0xD2511F53, 0xCD9E8D57
 _W0, _W1 = 0x9E3779B9, 0xBB67AE85
 
 Ids = Tensor | Sequence[int]
+Noise = Callable[[int], Tensor]  # step -> unit normal noise of the images' shape, such as `SamplingNoise`
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> tuple[Tensor, ...]:
@@ -64,7 +65,7 @@ def words(
         seed: The run's seed, 64 bits.
         purpose: What the numbers are for; different purposes are independent streams.
         step: Sampler step or training purpose's own counter, in [0, 2^32).
-        device: Where to compute.
+        device: Device of the numbers.
 
     Returns:
         int64 in [0, 2^32), shape (B, count).
@@ -154,6 +155,24 @@ def stratify(u: Tensor, rank: Tensor | int, count: int) -> Tensor:
     return (rank + u) / count
 
 
+def drawn(noise: Noise | None, step: int) -> Tensor:
+    """Return the noise of a step of a sampler that adds some there.
+
+    Arguments:
+        noise: What the sampler was given; None if it was given none.
+        step: Number of the step.
+
+    Raises:
+        ValueError: If there is no noise to draw from.
+    """
+    if noise is None:
+        raise ValueError(
+            f"The sampler adds fresh noise at step {step}, and noise is None. Give noise=SamplingNoise(seeds, "
+            "image_shape), or set the option that adds noise (eta, churn) to 0, or choose a deterministic sampler."
+        )
+    return noise(step)
+
+
 class SamplingNoise:
     """Give a sampler its noise: ``noise(step)`` is unit normal, addressed by each image's own seed.
 
@@ -161,7 +180,7 @@ class SamplingNoise:
         seeds: One seed per image, shape (B,).
         shape: Shape of one image, e.g. (C, H, W).
         device: Where the images are.
-        dtype: Of the images.
+        dtype: Floating-point type of the images.
     """
 
     def __init__(

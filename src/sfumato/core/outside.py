@@ -80,7 +80,7 @@ def load(axis: str, name: str, code: str = "") -> Entry:
 
     Arguments:
         axis: On which it is used.
-        name: "module.path:function".
+        name: The part as "module.path:function".
         code: Hash of the source that is wanted (`code_of`); "" for any.
 
     Raises:
@@ -159,7 +159,7 @@ def check(axis: str, name: str, entry: Any) -> None:
 
     Arguments:
         axis: On which it is used.
-        name: For messages.
+        name: What messages call the part.
         entry: What was found under that name.
 
     Raises:

@@ -28,7 +28,7 @@ class Table:
     """Hold the levels of a discrete chain; callable as a schedule.
 
     Attributes:
-        levels: From clean to noisy, shape (T + 1,), entry 0 = (1, 0).
+        levels: Levels from clean to noisy, shape (T + 1,), entry 0 = (1, 0).
 
     Raises:
         ValueError: If the levels do not start clean or do not become noisier at every step.

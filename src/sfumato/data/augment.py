@@ -43,7 +43,7 @@ def edm_augment(images: Tensor, positions: Tensor, *, seed: int, p: float = 0.12
     Arguments:
         images: float (B, C, H, W).
         positions: int64 (B,), the global sample positions that address the randomness.
-        seed: The run's seed.
+        seed: Seed of the run.
         p: Chance of each change but the x-flip, in [0, 1].
 
     Returns:
@@ -62,7 +62,7 @@ def draw(positions: Tensor, *, seed: int, p: float) -> Tensor:
 
     Arguments:
         positions: int64 (B,), on the CPU.
-        seed: The run's seed.
+        seed: Seed of the run.
         p: Chance of each change but the x-flip, in [0, 1].
 
     Returns:

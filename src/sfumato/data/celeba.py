@@ -23,7 +23,7 @@ from sfumato.data.gathering import Shape, good_ones, read_all, stacked
 from sfumato.data.listing import Listing, open_listing
 from sfumato.data.root import folder_of
 from sfumato.data.splits import check_split
-from sfumato.download import digest
+from sfumato.download import check_digest
 
 PARTITION = "list_eval_partition.txt"
 PARTITION_MD5 = "d32c9cbf5e040fd4025c592c306e6668"
@@ -87,8 +87,7 @@ def read_partition(folder: Path) -> list[tuple[str, str]]:
     path = folder / PARTITION
     if not path.is_file():
         raise DataError(f"{path} is missing. Get it and {IMAGES}.zip from {PAGE} and put both there.")
-    if (found := digest(path, "md5")) != PARTITION_MD5:
-        raise DataError(f"{path} is corrupt or another file: expected md5 {PARTITION_MD5}, found {found}. Replace it.")
+    check_digest(path, "md5", PARTITION_MD5, "Replace it.", DataError)
     rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
     return [(name, PARTS[int(part)]) for name, part in rows]
 

@@ -22,7 +22,7 @@ class Finding:
 
     Arguments:
         name: The file within the source, or "" for the source as a whole.
-        reason: What was found.
+        reason: Description of the fault or the remark.
         fatal: Whether loading fails because of it.
     """
 
@@ -36,9 +36,9 @@ class Report:
     """Hold the outcome of a check.
 
     Arguments:
-        path: What was checked.
+        path: Path of the folder or archive.
         count: Number of image files.
-        findings: In the order of the names, faults and remarks.
+        findings: Faults and remarks in the order of the names.
         duplicates: How many files repeat the exact pixels of an earlier one.
         classes: Class names; () if unlabelled.
     """
@@ -69,7 +69,7 @@ def check(path: str | Path, *, size: int | None = None, channels: int | None = N
         path: A folder or a .zip file.
         size: Side the images will be resized to; None demands one size.
         channels: Channels they will be converted to, 1 or 3; None demands one number.
-        alpha: What will be done with transparency: "refuse", "black", "white" or "drop".
+        alpha: Treatment of transparency: "refuse", "black", "white" or "drop".
 
     Returns:
         The report; `str` of it is the listing to print.
@@ -87,8 +87,8 @@ def check_listing(listing: Listing, shape: Shape) -> Report:
     """Read every image of an opened source and report each bad or unusual one.
 
     Arguments:
-        listing: The source.
-        shape: What every image will become.
+        listing: The opened folder or archive.
+        shape: Size and channels that every image will have.
     """
     path = listing.path
     try:

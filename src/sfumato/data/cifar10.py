@@ -17,14 +17,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from sfumato.data.dataset import DataError, Dataset
-from sfumato.data.download import fetch
-from sfumato.data.root import folder_of
+from sfumato.data.root import fetch, folder_of
 from sfumato.data.splits import split_official
-from sfumato.data.unpickle import MAX_BYTES, read_pickle
-from sfumato.download import Remote, digest
+from sfumato.data.unpickle import MAX_BYTES, read_plain
+from sfumato.download import Remote, check_digest
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SIDE = 32
@@ -74,22 +72,15 @@ def joined(name: str, batches: list[tuple[np.ndarray, np.ndarray]]) -> Dataset:
     """Put batches of (images (n, 3, 32, 32) uint8, labels (n,)) in a row as one dataset."""
     images = np.concatenate([images for images, _ in batches])
     labels = np.concatenate([labels for _, labels in batches])
-    return Dataset(
-        name=name,
-        images=torch.from_numpy(images),
-        labels=torch.from_numpy(labels.astype(np.int64)),
-        classes=CLASSES,
-        split="all",
-        indices=torch.arange(len(images)),
-    )
+    return Dataset.whole(name, images, labels.astype(np.int64), CLASSES)
 
 
 def read_batch(content: bytes, what: str) -> tuple[np.ndarray, np.ndarray]:
     """Read one pickled batch.
 
     Arguments:
-        content: The file.
-        what: Its name, for errors.
+        content: The bytes of the file.
+        what: Name of the file in messages.
 
     Returns:
         Images uint8 (n, 3, 32, 32) and labels int64 (n,).
@@ -97,8 +88,11 @@ def read_batch(content: bytes, what: str) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         DataError: If it is no such batch.
     """
-    match read_pickle(content, what):
-        case {b"data": np.ndarray() as data, b"labels": list(labels)}:
+    stored = read_plain(content, what)
+    if isinstance(stored, dict):  # Python 3 writes byte strings as bytes
+        stored = {key.decode() if isinstance(key, bytes) else key: value for key, value in stored.items()}
+    match stored:
+        case {"data": np.ndarray() as data, "labels": list(labels)}:
             pass
         case _:
             raise DataError(f"{what} is not a CIFAR-10 batch: it lacks an array 'data' or a list 'labels'.")
@@ -131,11 +125,8 @@ def read_archive(path: Path, names: list[str]) -> list[tuple[np.ndarray, np.ndar
 
 
 def _verified(path: Path, md5: str) -> bytes:
+    remedy = f"Delete the folder {path.parent} to have CIFAR-10 downloaded again."
     if not path.is_file():
-        raise DataError(f"{path} is missing. Delete the folder {path.parent} to have CIFAR-10 downloaded again.")
-    if (found := digest(path, "md5")) != md5:
-        raise DataError(
-            f"{path} is corrupt or another file: expected md5 {md5}, found {found}. "
-            f"Delete the folder {path.parent} to have CIFAR-10 downloaded again."
-        )
+        raise DataError(f"{path} is missing. {remedy}")
+    check_digest(path, "md5", md5, remedy, DataError)
     return path.read_bytes()

@@ -40,12 +40,12 @@ class Dataset:
     """Hold images with their labels and provenance.
 
     Arguments:
-        name: What it is, e.g. "fashion-mnist".
+        name: Name of the dataset, e.g. "fashion-mnist".
         images: uint8 (N, C, H, W) on the CPU.
         labels: int64 (N,) with values in [0, len(classes)), or None if unlabelled.
         classes: Class names in label order; () if unlabelled.
         split: "train", "val", "test" or "all".
-        indices: int64 (N,), place of each image in the source's official order (of its train part or test part).
+        indices: int64 (N,), position of each image in the source's official order (of its train part or test part).
         rule: How this part was chosen from the source, in words that a protocol can carry.
 
     Raises:
@@ -91,6 +91,31 @@ class Dataset:
                 f"Labels of {self.name} must lie in [0, {len(self.classes)}), the number of class names; got "
                 f"{int(labels.min())} to {int(labels.max())}."
             )
+
+    @classmethod
+    def whole(
+        cls,
+        name: str,
+        images: Tensor | np.ndarray,
+        labels: Tensor | np.ndarray | None,
+        classes: Sequence[str],
+        *,
+        indices: Tensor | np.ndarray | None = None,
+        rule: str = "",
+    ) -> Dataset:
+        """Make the dataset of a whole source, which is then split.
+
+        Arguments:
+            name: Name of the dataset.
+            images: uint8 (N, C, H, W).
+            labels: Integers (N,), or None.
+            classes: Class names in label order; () without labels.
+            indices: int64 (N,), position of each image in the source; None for 0, 1, ...
+            rule: How the images were changed, in words.
+        """
+        number = None if labels is None else torch.as_tensor(labels).to(torch.int64)
+        where = torch.arange(len(images)) if indices is None else torch.as_tensor(indices)
+        return cls(name, torch.as_tensor(images), number, tuple(classes), "all", where, rule)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -140,7 +165,7 @@ class Dataset:
 
         Arguments:
             where: A boolean mask (N,) or integer positions (M,) in [0, N).
-            note: What was kept, appended to the rule.
+            note: Description of what was kept, appended to the rule.
             split: Name of the new split; None keeps the old one.
 
         Returns:

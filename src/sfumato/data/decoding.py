@@ -41,7 +41,7 @@ class Decoded:
 
     Arguments:
         pixels: uint8 (C, H, W), C = 1 or 3.
-        remarks: What was converted without loss, e.g. "palette"; () for a plain file.
+        remarks: Properties that were converted without loss, e.g. "palette"; () for a plain file.
     """
 
     pixels: np.ndarray
@@ -52,7 +52,7 @@ def decode(content: bytes, *, alpha: str = "refuse") -> Decoded:
     """Decode one PNG, JPEG, WebP or BMP file.
 
     Arguments:
-        content: The whole file.
+        content: The bytes of the file.
         alpha: What to do with transparent pixels: "refuse" the file, lay it on "black" or "white", or "drop" the
             alpha channel and keep the colours stored under it.
 
@@ -115,9 +115,7 @@ def _pixels(image: Image.Image, alpha: str) -> Decoded:
         remarks.append(remark)
     elif image.mode in ("P", "RGBX"):
         image = image.convert("RGB")
-    array = np.array(image)
-    pixels = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
-    return Decoded(np.ascontiguousarray(pixels), tuple(remarks))
+    return Decoded(_from_picture(image), tuple(remarks))
 
 
 def _without_alpha(image: Image.Image, alpha: str) -> tuple[Image.Image, str]:
@@ -160,6 +158,14 @@ def crop_and_resize(pixels: np.ndarray, size: int, *, crop: int | None = None, f
     square = pixels[:, top : top + side, left : left + side]
     if side == size:
         return np.ascontiguousarray(square)
-    image = Image.fromarray(square[0] if len(square) == 1 else np.ascontiguousarray(square.transpose(1, 2, 0)))
-    array = np.array(image.resize((size, size), FILTERS[filter]))
+    return _from_picture(to_picture(square).resize((size, size), FILTERS[filter]))
+
+
+def to_picture(pixels: np.ndarray) -> Image.Image:
+    """Return uint8 pixels (C, H, W) of one or three channels as Pillow's image."""
+    return Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+
+
+def _from_picture(image: Image.Image) -> np.ndarray:
+    array = np.array(image)
     return np.ascontiguousarray(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))

@@ -14,7 +14,6 @@ from __future__ import annotations
 from importlib.resources import as_file, files
 
 import numpy as np
-import torch
 
 from sfumato.data.dataset import Dataset
 from sfumato.data.splits import HELD_OUT, split_by_hash
@@ -39,12 +38,5 @@ def digits(*, split: str = "train", val: float = 0.0, test: float = HELD_OUT) ->
     with as_file(files("sfumato.data") / "files" / "digits.npz") as path, np.load(path, allow_pickle=False) as stored:
         images, labels = stored["images"], stored["labels"]
     grey = np.rint(np.arange(INK + 1) * (255 / INK)).astype(np.uint8)
-    whole = Dataset(
-        name="digits",
-        images=torch.from_numpy(grey[images]).unsqueeze(1),
-        labels=torch.from_numpy(labels.astype(np.int64)),
-        classes=tuple("0123456789"),
-        split="all",
-        indices=torch.arange(len(images)),
-    )
+    whole = Dataset.whole("digits", grey[images][:, None], labels.astype(np.int64), "0123456789")
     return split_by_hash(whole, split, val=val, test=test)

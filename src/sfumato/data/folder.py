@@ -39,9 +39,9 @@ def folder(
         channels: 1 or 3; None requires that all are grey or all are colour.
         filter: Pillow filter: nearest, box, bilinear, hamming, bicubic or lanczos.
         crop: Side of the centred square to cut first; None means the largest.
-        alpha: What to do with transparency: "refuse", "black", "white" or "drop".
+        alpha: Treatment of transparency: "refuse", "black", "white" or "drop".
         labels: False ignores sub-folders and dataset.json.
-        skip_bad: Leave bad files out and count them, instead of failing.
+        skip_bad: Whether to leave bad files out and count them, instead of failing.
 
     Returns:
         uint8 images (N, C, H, W).
@@ -49,7 +49,6 @@ def folder(
     Raises:
         DataError: If the folder is missing or empty, or a file in it is bad.
     """
-    listing = open_listing(path)
     shape = Shape(size, channels, filter, crop, alpha)
     name = Path(path).expanduser().resolve().name
-    return gather(listing, name, shape, split=split, val=val, test=test, labels=labels, skip_bad=skip_bad)
+    return gather(open_listing(path), name, shape, split=split, val=val, test=test, labels=labels, skip_bad=skip_bad)

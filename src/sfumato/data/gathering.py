@@ -1,7 +1,7 @@
 """Gather the images of a folder or an archive into one dataset.
 
 Every file is decoded (`sfumato.data.decoding`), hashed as it is, then cropped, resized and converted. The split is
-decided by the hash of the *original* pixels, so one image is on the same side at every size. By default one bad file
+decided by the hash of the *original* pixels, so one image is in the same split at every size. By default one bad file
 stops the loading and the message names the first ones; `skip_bad` leaves them out, counts them and says so in the
 dataset's rule. Without a `size` all images must have one size, without `channels` one number of channels: the most
 frequent, and files that differ are bad.
@@ -23,7 +23,7 @@ from sfumato.core.find import UnknownNameError, nearest
 from sfumato.data.dataset import DataError, Dataset
 from sfumato.data.decoding import ALPHAS, FILTERS, crop_and_resize, decode
 from sfumato.data.hashing import hash_image
-from sfumato.data.listing import DamagedArchiveError, Listing, labels_of
+from sfumato.data.listing import DamagedArchiveError, Labels, Listing, labels_of
 from sfumato.data.splits import split_by_hash
 from sfumato.data.transforms import to_channels
 
@@ -81,11 +81,11 @@ class Found:
     """Hold one file's outcome: its pixels and the hash of its original ones, or why it is bad.
 
     Arguments:
-        name: The file.
+        name: Name of the file in its source.
         pixels: uint8 (C, H, W), or None if it is bad.
         digest: sha256 of the original pixels, or b"".
         fault: Why the file is bad, or "".
-        remarks: What was unusual but converted without loss.
+        remarks: Unusual properties that were converted without loss.
     """
 
     name: str
@@ -144,17 +144,17 @@ def _unlike(found: Found, shape: tuple[int, ...], usual: tuple[int, ...]) -> Fou
 def gather(
     listing: Listing, name: str, shape: Shape, *, split: str, val: float, test: float, labels: bool, skip_bad: bool
 ) -> Dataset:
-    """Read a folder or an archive and choose one side of it.
+    """Read a folder or an archive and choose one split of it.
 
     Arguments:
-        listing: The source.
-        name: The dataset's name.
-        shape: What every image becomes.
+        listing: The opened folder or archive.
+        name: Name of the dataset.
+        shape: Size and channels that every image gets.
         split: "train", "val", "test" or "all".
         val: Share held out for validation, in [0, 1).
         test: Share held out for testing, in [0, 1).
         labels: Whether to look for labels.
-        skip_bad: Leave bad files out instead of failing.
+        skip_bad: Whether to leave bad files out instead of failing.
 
     Returns:
         The dataset; its indices count all image files of the source in the order of their names.
@@ -164,22 +164,33 @@ def gather(
     """
     classes = labels_of(listing) if labels else None
     found = read_all(listing, shape)
-    total = len(found)
-    indices = [i for i, f in enumerate(found) if f.pixels is not None]
+    good = np.flatnonzero([f.pixels is not None for f in found])
+    skipped = len(found) - len(good)
     found = good_ones(listing, found, skip_bad=skip_bad)
-    names, digests = [f.name for f in found], b"".join(f.digest for f in found)
-    skipped = f"{total - len(found)} bad files skipped" if len(found) < total else ""
-    whole = Dataset(
-        name=name,
-        images=stacked(found),
-        labels=None if classes is None else torch.tensor([classes[0][file] for file in names]),
-        classes=() if classes is None else classes[1],
-        split="all",
-        indices=torch.tensor(indices),
-        rule="; ".join(filter(None, (shape.written(), skipped))),
-    )
-    hashes = np.frombuffer(digests, dtype=np.uint8).reshape(-1, 32)
+    hashes = np.frombuffer(b"".join(f.digest for f in found), dtype=np.uint8).reshape(-1, 32)
+    whole = whole_of(listing, name, shape, stacked(found), classes, good, skipped)
     return split_by_hash(whole, split, val=val, test=test, hashes=hashes)
+
+
+def whole_of(
+    listing: Listing, name: str, shape: Shape, images: torch.Tensor, classes: Labels | None, good: np.ndarray, bad: int
+) -> Dataset:
+    """Return the dataset of all good files of a source.
+
+    Arguments:
+        listing: The opened folder or archive.
+        name: Name of the dataset.
+        shape: Size and channels that every image has got.
+        images: uint8 (N, C, H, W), those of the good files in order.
+        classes: Class of every file and names of classes; None for unlabelled images.
+        good: int64 (N,), positions of the good files in the listing.
+        bad: Number of files left out.
+    """
+    rule = "; ".join(filter(None, (shape.written(), f"{bad} bad files skipped" if bad else "")))
+    if classes is None:
+        return Dataset.whole(name, images, None, (), indices=good, rule=rule)
+    labels = np.array([classes[0][listing.names[i]] for i in good])
+    return Dataset.whole(name, images, labels, classes[1], indices=good, rule=rule)
 
 
 def good_ones(listing: Listing, found: list[Found], *, skip_bad: bool) -> list[Found]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sfumato.core.optional import optional
 from sfumato.data.dataset import DataError, Dataset
 from sfumato.data.gathering import Shape, gather
 from sfumato.data.splits import HELD_OUT, check_split, join
@@ -22,9 +23,9 @@ class RowListing:
     """List the rows of one split as files (see `listing.Listing`).
 
     Arguments:
-        path: What the user named.
+        path: The source as the user named it.
         rows: The split, as the library gives it.
-        split: Its name, the first part of every file's.
+        split: Name of the split, the first part of every file's name.
     """
 
     def __init__(self, path: Path, rows: Any, split: str) -> None:
@@ -84,9 +85,9 @@ def hub(
         channels: 1 or 3; None requires that all are grey or all are colour.
         filter: Pillow filter: nearest, box, bilinear, hamming, bicubic or lanczos.
         crop: Side of the centred square to cut first; None means the largest.
-        alpha: What to do with transparency: "refuse", "black", "white" or "drop".
+        alpha: Treatment of transparency: "refuse", "black", "white" or "drop".
         labels: False ignores the labels.
-        skip_bad: Leave bad images out and count them, instead of failing.
+        skip_bad: Whether to leave bad images out and count them, instead of failing.
 
     Returns:
         uint8 images (N, C, H, W).
@@ -102,16 +103,8 @@ def hub(
     shape, name = Shape(size, channels, filter, crop, alpha), Path(str(path)).name
 
     def read(part: str, wanted: str, share: float) -> Dataset:
-        return gather(
-            parts[part],
-            name,
-            shape,
-            split=wanted,
-            val=val if wanted != "all" else 0.0,
-            test=share,
-            labels=labels,
-            skip_bad=skip_bad,
-        )
+        shares = {"val": 0.0 if wanted == "all" else val, "test": share}
+        return gather(parts[part], name, shape, split=wanted, labels=labels, skip_bad=skip_bad, **shares)
 
     if held is None or held == main:
         return read(main, split, test)
@@ -134,10 +127,7 @@ def row_listings(path: str | Path) -> dict[str, RowListing]:
     Raises:
         DataError: If the package or the source is missing.
     """
-    try:
-        import datasets
-    except ImportError:
-        raise DataError("This source needs the package datasets: pip install 'sfumato[data]'.") from None
+    datasets = optional("datasets", "data", "This source", DataError)
     local = Path(path).expanduser()
     try:
         found = _open(datasets, str(path), local)

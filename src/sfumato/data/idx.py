@@ -17,10 +17,9 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from sfumato.data.dataset import DataError, Dataset
-from sfumato.data.download import fetch
+from sfumato.data.root import fetch
 from sfumato.download import Remote
 
 
@@ -28,7 +27,7 @@ def read_idx(path: Path) -> np.ndarray:
     """Read one IDX file of unsigned bytes.
 
     Arguments:
-        path: A ``.gz`` file.
+        path: Path of the ``.gz`` file.
 
     Returns:
         uint8, as many axes as the file names.
@@ -55,11 +54,11 @@ def read_part(name: str, folder: Path, files: dict[str, Remote], classes: tuple[
     """Read the official train or test part of a set in the four-file layout of MNIST, fetching what is missing.
 
     Arguments:
-        name: The set's name.
-        folder: Where the files lie, or will.
+        name: Name of the set.
+        folder: Folder of the files, into which missing ones are downloaded.
         files: The four files by their roles "train-images", "train-labels", "test-images", "test-labels".
         classes: Class names in label order.
-        part: "train" or "test".
+        part: Official part, "train" or "test".
 
     Raises:
         DataError: If a file is missing and cannot be fetched, its checksum is wrong, or it is no such file.
@@ -68,11 +67,4 @@ def read_part(name: str, folder: Path, files: dict[str, Remote], classes: tuple[
     labels = read_idx(fetch(files[f"{part}-labels"], folder))
     if images.ndim != 3 or labels.shape != images.shape[:1]:
         raise DataError(f"{name}: {part} images {images.shape} and labels {labels.shape} do not belong together.")
-    return Dataset(
-        name=name,
-        images=torch.from_numpy(images.copy()).unsqueeze(1),
-        labels=torch.from_numpy(labels.astype(np.int64)),
-        classes=classes,
-        split="all",
-        indices=torch.arange(len(images)),
-    )
+    return Dataset.whole(name, images[:, None].copy(), labels.astype(np.int64), classes)

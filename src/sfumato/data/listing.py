@@ -25,6 +25,10 @@ MAX_BYTES = 1 << 28
 """The most bytes one file may have: 256 MiB."""
 
 
+Labels = tuple[dict[str, int], tuple[str, ...]]
+"""The class number of every file, and the names of the classes in that order."""
+
+
 class Listing(Protocol):
     """Name the image files of a source and read them."""
 
@@ -81,6 +85,7 @@ class FolderListing:
         self.names = tuple(sorted(found))
 
     def read(self, name: str) -> bytes:
+        """Return the content of a file."""
         file = self.path / name
         size = file.stat().st_size
         if size > MAX_BYTES:
@@ -88,6 +93,7 @@ class FolderListing:
         return file.read_bytes()
 
     def label_file(self) -> Any:
+        """Return the parsed label file, or None if there is none."""
         return _parse(self.read(LABEL_FILE), self.path) if self._has_labels else None
 
 
@@ -95,7 +101,7 @@ class ZipListing:
     """List a zip archive after checking that every name in it is plain.
 
     Arguments:
-        path: An existing file.
+        path: Path of an existing file.
 
     Raises:
         DataError: If it is no zip archive or unsafe; the message names the entry.
@@ -118,6 +124,7 @@ class ZipListing:
         self.names = tuple(sorted(name for name in seen if _is_image(PurePosixPath(name).name)))
 
     def read(self, name: str) -> bytes:
+        """Return the content of an entry, checked against its CRC."""
         entry = self._archive.getinfo(name)
         if entry.file_size > MAX_BYTES:
             raise DataError(f"{entry.file_size:,} bytes, more than the {MAX_BYTES:,} allowed")
@@ -132,6 +139,7 @@ class ZipListing:
         return content
 
     def label_file(self) -> Any:
+        """Return the parsed label file, or None if there is none."""
         return _parse(self.read(LABEL_FILE), self.path) if self._has_labels else None
 
 
@@ -139,7 +147,7 @@ class DamagedArchiveError(DataError):
     """An archive whose bytes are not those it was made from: nothing in it can be trusted."""
 
 
-def labels_of(listing: Listing) -> tuple[dict[str, int], tuple[str, ...]] | None:
+def labels_of(listing: Listing) -> Labels | None:
     """Find the labels of a source.
 
     Returns:
@@ -166,7 +174,7 @@ def labels_of(listing: Listing) -> tuple[dict[str, int], tuple[str, ...]] | None
     return {name: number[folder] for name, folder in first.items() if folder is not None}, tuple(classes)
 
 
-def _stored_labels(stored: Any, listing: Listing) -> tuple[dict[str, int], tuple[str, ...]] | None:
+def _stored_labels(stored: Any, listing: Listing) -> Labels | None:
     pairs = stored.get("labels") if isinstance(stored, dict) else None
     if isinstance(stored, dict) and pairs is None:
         return None

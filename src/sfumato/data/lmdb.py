@@ -14,6 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sfumato.core.optional import optional
 from sfumato.data.dataset import DataError, Dataset
 from sfumato.data.gathering import Shape, gather
 from sfumato.data.listing import MAX_BYTES
@@ -34,10 +35,7 @@ class DatabaseListing:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            import lmdb
-        except ImportError:
-            raise DataError("This source needs the package lmdb: pip install 'sfumato[data]'.") from None
+        lmdb = optional("lmdb", "data", "This source", DataError)
         self.path = path
         folders = [path] if (path / FILE).is_file() else sorted(p.parent for p in path.glob(f"*/{FILE}"))
         if not folders:
@@ -111,9 +109,9 @@ def lmdb(
         channels: 1 or 3; None requires that all are grey or all are colour.
         filter: Pillow filter: nearest, box, bilinear, hamming, bicubic or lanczos.
         crop: Side of the centred square to cut first; None means the largest.
-        alpha: What to do with transparency: "refuse", "black", "white" or "drop".
+        alpha: Treatment of transparency: "refuse", "black", "white" or "drop".
         labels: False ignores the databases' names.
-        skip_bad: Leave bad images out and count them, instead of failing.
+        skip_bad: Whether to leave bad images out and count them, instead of failing.
 
     Returns:
         uint8 images (N, C, H, W).
@@ -121,6 +119,7 @@ def lmdb(
     Raises:
         DataError: If the package or the database is missing, or an image is bad.
     """
-    listing = DatabaseListing(Path(path).expanduser())
-    shape, name = Shape(size, channels, filter, crop, alpha), _stripped(Path(path).expanduser().resolve().name)
+    path = Path(path).expanduser()
+    listing, name = DatabaseListing(path), _stripped(path.resolve().name)
+    shape = Shape(size, channels, filter, crop, alpha)
     return gather(listing, name, shape, split=split, val=val, test=test, labels=labels, skip_bad=skip_bad)

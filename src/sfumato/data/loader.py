@@ -29,9 +29,9 @@ class Loader:
     """Serve batches of a dataset by position.
 
     Arguments:
-        dataset: The images.
+        dataset: Images and labels, held in memory.
         seed: 0 <= seed < 2**64; decides order and flips.
-        device: Where the images live and batches are made.
+        device: Device that holds the images and makes the batches.
         flip: Mirror each sample left-right with probability 1/2.
 
     Raises:
@@ -50,13 +50,14 @@ class Loader:
         if not len(dataset):
             raise ValueError(f"A loader needs at least one image; {dataset!r} is empty.")
         self.dataset, self.seed, self.device, self.flip = dataset, seed, torch.device(device), flip
+        self._count = len(dataset)
         self._images = dataset.images.to(self.device)
         self._labels = None if dataset.labels is None else dataset.labels.to(self.device)
         self._permutations: dict[int, np.ndarray] = {}
         self._permutation(0)
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return self._count
 
     def order(self, positions: Tensor | np.ndarray) -> Tensor:
         """Map global sample positions to images.
@@ -97,14 +98,25 @@ class Loader:
         if start < 0 or count < 1:
             raise ValueError(f"A batch starts at a position >= 0 and holds at least one sample; got {start}, {count}.")
         positions = torch.arange(start, start + count)
-        chosen = self.order(positions).to(self.device, non_blocking=True)
+        chosen = self.order(positions)
+        codes = self.codes(start, chosen)
         positions = positions.to(self.device, non_blocking=True)
-        codes = self._images.index_select(0, chosen)
         if self.flip:
             mirrored = uniform(positions, seed=self.seed, purpose="flip", device=self.device) < 0.5
             codes = torch.where(mirrored[:, None, None, None], codes.flip(-1), codes)
-        label = None if self._labels is None else self._labels.index_select(0, chosen)
+        label = None
+        if self._labels is not None:
+            label = self._labels.index_select(0, chosen.to(self.device, non_blocking=True))
         return to_float(codes), label, positions
+
+    def codes(self, start: int, chosen: Tensor) -> Tensor:
+        """Return the pixels of a batch on the device, uint8 (B, C, H, W).
+
+        Arguments:
+            start: Position of the batch's first sample.
+            chosen: int64 (B,), the batch's images, on the CPU.
+        """
+        return self._images.index_select(0, chosen.to(self.device, non_blocking=True))
 
     def _permutation(self, epoch: int) -> np.ndarray:
         if epoch not in self._permutations:

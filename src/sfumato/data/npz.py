@@ -11,7 +11,6 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from sfumato.data.dataset import DataError, Dataset
 from sfumato.data.splits import HELD_OUT, split_by_hash
@@ -52,15 +51,13 @@ def npz(
         told = "no such array" if pixels is None else f"{pixels.dtype} {pixels.shape}"
         raise DataError(f"{path} must hold uint8 images (N, H, W, C) under {' or '.join(IMAGES)}; got {told}.")
     pixels = pixels[..., None] if pixels.ndim == 3 else pixels
-    images = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
-    stored_labels = next((found[name] for name in LABELS if name in found), None) if labels else None
-    given: torch.Tensor | None = None
-    classes: tuple[str, ...] = ()
-    if stored_labels is not None:
-        if stored_labels.shape != (len(images),) or stored_labels.dtype.kind not in "iu" or stored_labels.min() < 0:
+    images = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+    given = next((found[name] for name in LABELS if name in found), None) if labels else None
+    classes: list[str] = []
+    if given is not None:
+        if given.shape != (len(images),) or given.dtype.kind not in "iu" or given.min() < 0:
             raise DataError(f"{path}: labels are integers >= 0, one for each of {len(images)} images.")
-        given = torch.from_numpy(stored_labels.astype(np.int64))
-        names = found.get("classes", np.arange(int(given.max()) + 1))
-        classes = tuple(map(str, names.tolist()))
-    whole = Dataset(path.stem, images, given, classes, "all", torch.arange(len(images)))
+        given = given.astype(np.int64)
+        classes = list(map(str, found.get("classes", np.arange(int(given.max()) + 1)).tolist()))
+    whole = Dataset.whole(path.stem, images, given, classes)
     return split_by_hash(whole, split, val=val, test=test)

@@ -12,7 +12,7 @@ def ranking(n: int, seed: int, stream: int) -> np.ndarray:
     are used because NumPy promises their stability between versions, and that of `Generator.permutation` it does not.
 
     Arguments:
-        n: Length, >= 0.
+        n: Length of the permutation, >= 0.
         seed: 0 <= seed < 2**64.
         stream: 0 <= stream < 2**64; a different permutation for each.
 

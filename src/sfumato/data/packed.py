@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sfumato.data.dataset import DataError
-from sfumato.download import digest
+from sfumato.download import check_digest
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class LocalFile:
     """Name a file that has no public address.
 
     Arguments:
-        name: The file's name.
+        name: Name of the file.
         sha256: Hex digest of its bytes.
     """
 
@@ -29,8 +29,8 @@ def read_npz(folder: Path, file: LocalFile, keys: tuple[str, ...]) -> dict[str, 
     """Read arrays of a known .npz file.
 
     Arguments:
-        folder: Where it lies.
-        file: Which file.
+        folder: Folder of the file.
+        file: Name, address and checksums of the file.
         keys: Names of the arrays to read.
 
     Returns:
@@ -42,8 +42,7 @@ def read_npz(folder: Path, file: LocalFile, keys: tuple[str, ...]) -> dict[str, 
     path = folder / file.name
     if not path.is_file():
         raise DataError(f"{path} is missing; it cannot be downloaded. Put it there or set SFUMATO_DATA to its root.")
-    if (found := digest(path, "sha256")) != file.sha256:
-        raise DataError(f"{path} is corrupt or another file: expected sha256 {file.sha256}, found {found}. Replace it.")
+    check_digest(path, "sha256", file.sha256, "Replace it.", DataError)
     try:
         with np.load(path, allow_pickle=False) as stored:
             return {key: stored[key] for key in keys}

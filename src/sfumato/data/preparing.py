@@ -24,8 +24,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from sfumato.data.dataset import DataError
+from sfumato.data.decoding import to_picture
 from sfumato.data.gathering import Shape, good_ones, read_all
-from sfumato.data.listing import LABEL_FILE, Listing, labels_of, open_listing
+from sfumato.data.listing import LABEL_FILE, Labels, Listing, labels_of, open_listing
 
 CHUNK = 1000  # images between two resting points
 
@@ -35,8 +36,8 @@ class Prepared:
     """Say what a preparation made.
 
     Arguments:
-        path: The archive.
-        count: Images in it.
+        path: Path of the archive.
+        count: Number of images in the archive.
         skipped: Bad files left out.
         resumed: Images that an earlier, interrupted run had already done.
     """
@@ -55,9 +56,9 @@ def prepare(
     Arguments:
         source: A folder or a .zip file.
         target: The .zip file to write; must not exist.
-        shape: What every image becomes; without a size all must have one.
+        shape: Size and channels that every image gets; without a size all must have one.
         labels: Whether to look for labels.
-        skip_bad: Leave bad files out and count them, instead of failing.
+        skip_bad: Whether to leave bad files out and count them, instead of failing.
 
     Returns:
         What was made.
@@ -118,7 +119,7 @@ def _write_chunk(chunk: Path, listing: Listing, names: tuple[str, ...], shape: S
     os.replace(part, chunk)
 
 
-def _join(chunks: list[Path], target: Path, classes: tuple[dict[str, int], tuple[str, ...]] | None) -> int:
+def _join(chunks: list[Path], target: Path, classes: Labels | None) -> int:
     part = target.with_name(f"{target.name}.part")
     pairs: list[tuple[str, int | None]] = []
     size = None
@@ -130,9 +131,9 @@ def _join(chunks: list[Path], target: Path, classes: tuple[dict[str, int], tuple
                 part.unlink()
                 raise DataError(f"{name} is {found} where others are {size}. Give a size and channels, and start anew.")
             size = found
-            place = f"{len(pairs) // 1000:05d}/img{len(pairs):08d}.png"
-            pairs.append((place, None if classes is None else classes[0][name]))
-            archive.writestr(_entry(place), content)
+            stored_as = f"{len(pairs) // 1000:05d}/img{len(pairs):08d}.png"
+            pairs.append((stored_as, None if classes is None else classes[0][name]))
+            archive.writestr(_entry(stored_as), content)
         if not pairs:
             part.unlink()
             raise DataError(f"None of the images for {target} is good; `sfumato data check` says why.")
@@ -156,6 +157,5 @@ def _entry(name: str) -> zipfile.ZipInfo:
 
 def _png(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
-    array = pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
-    Image.fromarray(array).save(buffer, "PNG", compress_level=6)
+    to_picture(pixels).save(buffer, "PNG", compress_level=6)
     return buffer.getvalue()

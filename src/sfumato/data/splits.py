@@ -43,7 +43,7 @@ def fractions(hashes: np.ndarray) -> np.ndarray:
 def split_by_hash(
     whole: Dataset, split: str, *, val: float = 0.0, test: float = 0.0, hashes: np.ndarray | None = None
 ) -> Dataset:
-    """Choose one side of a dataset by the hash of each image.
+    """Choose one split of a dataset by the hash of each image.
 
     Arguments:
         whole: The images to divide.
@@ -74,7 +74,7 @@ def split_by_hash(
 
 
 def split_official(read: Callable[[str], Dataset], split: str, *, val: float = 0.0) -> Dataset:
-    """Choose one side of a source with an official train part and an official test part.
+    """Choose one split of a source with an official train part and an official test part.
 
     Arguments:
         read: Maps "train" or "test" to that whole part; called only for the parts that are needed.

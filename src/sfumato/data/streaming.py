@@ -1,10 +1,11 @@
 """Data that is larger than memory: images stay where they are and are decoded when training asks for them.
 
-A `Stream` knows of every image what a `Dataset` knows, its hash, label and place, but not its pixels. The hashes take
-one pass over the source, decoding each file once; they are kept in a cache, keyed by the source and the shape, so that
-the pass is made once. `StreamLoader` has the interface of `Loader` and the same law: sample p of a run is a function of
-(seed, p). Workers decode ahead of the training loop; what they guess about the next batch costs time if it is wrong and
-nothing else, so the samples are the same for any number of workers, and a run resumes mid-epoch from one integer.
+A `Stream` knows of every image what a `Dataset` knows, its hash, label and position, but not its pixels. The hashes
+take one pass over the source, decoding each file once; they are kept in a cache, keyed by the source and the shape, so
+that the pass is made once. `StreamLoader` has the interface of `Loader` and the same law: sample p of a run is a
+function of (seed, p). Workers decode ahead of the training loop; what they guess about the next batch costs time if it
+is wrong and nothing else, so the samples are the same for any number of workers, and a run resumes mid-epoch from one
+integer.
 """
 
 from __future__ import annotations
@@ -24,10 +25,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from sfumato.core.images import to_float
-from sfumato.core.noise import uniform
 from sfumato.data.dataset import DataError, Dataset
-from sfumato.data.gathering import Found, Shape, good_ones, read_one
+from sfumato.data.gathering import Found, Shape, good_ones, read_one, whole_of
 from sfumato.data.hashing import hash_image
 from sfumato.data.listing import Listing, labels_of
 from sfumato.data.loader import Loader
@@ -44,11 +43,11 @@ class Stream:
     """Hold where images are, with their hashes and labels.
 
     Attributes:
-        listing: The source.
-        form: What every image becomes.
+        listing: The opened folder or archive.
+        form: Size and channels that every image gets.
         facts: A `Dataset` of one pixel an image: names, labels, classes, split, indices, rule.
         hashes: sha256 of every image as it becomes, uint8 (N, 32).
-        shape: Of one image, (C, H, W).
+        shape: Shape of one image, (C, H, W).
     """
 
     listing: Listing
@@ -80,12 +79,12 @@ class Stream:
 
     @property
     def rule(self) -> str:
-        """How this part was chosen."""
+        """The rule by which the split was made."""
         return self.facts.rule
 
     @property
     def split(self) -> str:
-        """Which side of the source this is."""
+        """The name of the split."""
         return self.facts.split
 
     @property
@@ -95,23 +94,23 @@ class Stream:
 
     @cached_property
     def content_hash(self) -> str:
-        """As of a `Dataset` of the same images."""
+        """The same hash as of a `Dataset` of the same images."""
         return hashlib.sha256(b"".join(sorted(map(bytes, self.hashes)))).hexdigest()
 
     @property
     def index_hash(self) -> str:
-        """As of a `Dataset` of the same images."""
+        """The same hash as of a `Dataset` of the same images."""
         return self.facts.index_hash
 
-    def read(self, places: Sequence[int]) -> Tensor:
+    def read(self, positions: Sequence[int]) -> Tensor:
         """Decode images, uint8 (B, C, H, W).
 
         Raises:
             DataError: If a file is no longer what it was at the first pass.
         """
-        out = np.empty((len(places), *self.shape), dtype=np.uint8)
-        for i, place in enumerate(places):
-            name = self.listing.names[int(self.facts.indices[place])]
+        out = np.empty((len(positions), *self.shape), dtype=np.uint8)
+        for i, position in enumerate(positions):
+            name = self.listing.names[int(self.facts.indices[position])]
             found = read_one(self.listing, name, self.form)
             if found.pixels is None or found.pixels.shape != self.shape:
                 raise DataError(f"{name} of {self.listing.path} has changed since training began: {found.fault}.")
@@ -120,14 +119,14 @@ class Stream:
 
     def subset(self, where: Sequence[int], *, note: str = "") -> Stream:
         """Keep some images, in the order given."""
-        places = torch.as_tensor(where, dtype=torch.int64)
-        return replace(self, facts=self.facts.subset(places, note=note), hashes=self.hashes[places.numpy()])
+        positions = torch.as_tensor(where, dtype=torch.int64)
+        return replace(self, facts=self.facts.subset(positions, note=note), hashes=self.hashes[positions.numpy()])
 
     def take(self, n: int, seed: int) -> Dataset:
         """Read n images drawn without replacement into memory, as `Dataset.take` would draw them."""
         drawn = self.facts.take(n, seed)
-        places = {int(index): i for i, index in enumerate(self.facts.indices)}
-        images = self.read([places[int(index)] for index in drawn.indices])
+        positions = {int(index): i for i, index in enumerate(self.facts.indices)}
+        images = self.read([positions[int(index)] for index in drawn.indices])
         return replace(drawn, images=images)
 
     @property
@@ -141,30 +140,22 @@ class Stream:
 def open_stream(
     listing: Listing, name: str, form: Shape, *, split: str, val: float, test: float, labels: bool, skip_bad: bool
 ) -> Stream:
-    """Make one pass over a source, or find it in the cache, and choose one side of it.
+    """Make one pass over a source, or find it in the cache, and choose one split of it.
 
     Arguments:
-        listing: The source.
-        name: The dataset's name.
-        form: What every image becomes; needs a size.
-        split, val, test, labels, skip_bad: As `gathering.gather`.
+        listing: The opened folder or archive.
+        name: Name of the dataset.
+        form: Size and channels that every image gets; the size must be given.
+        split, val, test, labels, skip_bad: The same as in `gathering.gather`.
 
     Raises:
-        DataError: As `gathering.gather`, or if the shape has no size.
+        DataError: For what `gathering.gather` refuses, or if the shape has no size.
     """
     classes = labels_of(listing) if labels else None
     original, final, shape, bad = _first_pass(listing, form, skip_bad)
     good = np.flatnonzero(~bad)
-    skipped = f"{int(bad.sum())} bad files skipped" if bad.any() else ""
-    whole = Dataset(
-        name=name,
-        images=torch.zeros((len(good), 1, 1, 1), dtype=torch.uint8),
-        labels=None if classes is None else torch.tensor([classes[0][listing.names[i]] for i in good]),
-        classes=() if classes is None else classes[1],
-        split="all",
-        indices=torch.from_numpy(good),
-        rule="; ".join(filter(None, (form.written(), skipped))),
-    )
+    pixels = torch.zeros((len(good), 1, 1, 1), dtype=torch.uint8)
+    whole = whole_of(listing, name, form, pixels, classes, good, int(bad.sum()))
     part = split_by_hash(whole, split, val=val, test=test, hashes=original[good])
     return Stream(listing, form, part, final[part.indices.numpy()], shape)
 
@@ -224,9 +215,9 @@ class StreamLoader(Loader):
     """Serve batches of a stream by position: a `Loader` whose images are decoded by workers.
 
     Arguments:
-        stream: The images.
+        stream: Images on disk, with their labels.
         seed: 0 <= seed < 2**64; decides order and flips.
-        device: Where batches go.
+        device: Device of the batches.
         flip: Mirror each sample left-right with probability 1/2.
         workers: Threads that decode ahead; 0 decodes when asked. The samples do not depend on it.
     """
@@ -242,20 +233,13 @@ class StreamLoader(Loader):
         self._ready: dict[tuple[int, int], Future[Tensor]] = {}
         self._last = 0
 
-    def batch(self, start: int, count: int) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Return the samples at positions start, ..., start + count - 1; as `Loader.batch`."""
-        _, label, positions = super().batch(start, count)  # checks, labels and positions
+    def codes(self, start: int, chosen: Tensor) -> Tensor:
+        """Return the pixels of a batch, decoded ahead if it was expected, and expect those that follow."""
+        count = len(chosen)
         waiting = self._ready.pop((start, count), None)
-        codes = waiting.result() if waiting is not None else self._decode(start, count)
+        codes = waiting.result() if waiting is not None else self.stream.read(chosen.tolist())
         self._guess(start, count)
-        codes = codes.to(self.device, non_blocking=True)
-        if self.flip:
-            mirrored = uniform(positions, seed=self.seed, purpose="flip", device=self.device) < 0.5
-            codes = torch.where(mirrored[:, None, None, None], codes.flip(-1), codes)
-        return to_float(codes), label, positions
-
-    def _decode(self, start: int, count: int) -> Tensor:
-        return self.stream.read(self.order(torch.arange(start, start + count)).tolist())
+        return codes.to(self.device, non_blocking=True)
 
     def _guess(self, start: int, count: int) -> None:
         """Let workers decode the batches that follow if the steps go on as they went."""
@@ -268,8 +252,8 @@ class StreamLoader(Loader):
             self._ready.pop(key).cancel()
         for first, number in wanted:
             if (first, number) not in self._ready:
-                places = self.order(torch.arange(first, first + number)).tolist()
-                self._ready[first, number] = self._pool.submit(self.stream.read, places)
+                positions = self.order(torch.arange(first, first + number)).tolist()
+                self._ready[first, number] = self._pool.submit(self.stream.read, positions)
 
     def close(self) -> None:
         """Stop the workers."""
@@ -320,15 +304,15 @@ def streamed(
     """Open a source of files as a stream if its images do not fit into memory.
 
     Arguments:
-        name: Of the dataset, as for `load`.
-        split, val, test, size, labels: As for `load`.
-        always: Stream whatever the size.
+        name: Name of the dataset, as in `load`.
+        split, val, test, size, labels: The same as in `load`.
+        always: Whether to stream whatever the size.
 
     Returns:
         The stream; None if the images fit, or the dataset has no files to stream from.
 
     Raises:
-        DataError: As `open_stream`; or with `always`, if the dataset cannot be streamed.
+        DataError: For what `open_stream` refuses; with `always`, also if the dataset cannot be streamed.
     """
     kind = name.partition(":")[0]
     if kind not in STREAMS and not Path(name).expanduser().exists():

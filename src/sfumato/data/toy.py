@@ -31,17 +31,17 @@ def toy(
     channels: int = 1,
     seed: int = 0,
 ) -> Dataset:
-    """Make small labelled pictures: a bright disc, square, ring or cross of random place, size and grey.
+    """Make small labelled pictures: a bright disc, square, ring or cross of random position, size and grey.
 
     Arguments:
-        kind: "shapes".
+        kind: Kind of pictures; "shapes" is the only one.
         split: "train", "val", "test" or "all".
         val: Share held out for validation, in [0, 1).
         test: Share held out for testing, in [0, 1).
         n: How many images before the split, >= 1.
         size: Side in pixels, >= 8.
         channels: 1, or 3 for random colours.
-        seed: The set's seed.
+        seed: Seed of the pictures; another one makes another set.
 
     Returns:
         uint8 images (N, channels, size, size) of the classes disc, square, ring, cross.
@@ -77,7 +77,7 @@ def toy(
     )
     cover = (inside[labels, torch.arange(n)] + 0.5).clamp(0, 1)  # one soft pixel at the edge
     images = (cover[:, None] * colour[:, :, None, None] * 255).round().to(torch.uint8)
-    whole = Dataset("toy-shapes", images, labels, SHAPES, "all", torch.arange(n))
+    whole = Dataset.whole("toy-shapes", images, labels, SHAPES)
     return split_by_hash(whole, split, val=val, test=test)
 
 

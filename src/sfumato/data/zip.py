@@ -31,7 +31,7 @@ def zip(
     """Load a zip archive of images; labels from its dataset.json or its folders.
 
     Arguments:
-        path: The .zip file.
+        path: Path of the .zip file.
         split: "train", "val", "test" or "all".
         val: Share held out for validation by the hash of the image, in [0, 1).
         test: Share held out for testing by the hash of the image, in [0, 1).
@@ -39,9 +39,9 @@ def zip(
         channels: 1 or 3; None requires that all are grey or all are colour.
         filter: Pillow filter: nearest, box, bilinear, hamming, bicubic or lanczos.
         crop: Side of the centred square to cut first; None means the largest.
-        alpha: What to do with transparency: "refuse", "black", "white" or "drop".
+        alpha: Treatment of transparency: "refuse", "black", "white" or "drop".
         labels: False ignores dataset.json and folders.
-        skip_bad: Leave bad files out and count them, instead of failing.
+        skip_bad: Whether to leave bad files out and count them, instead of failing.
 
     Returns:
         uint8 images (N, C, H, W).
@@ -49,7 +49,6 @@ def zip(
     Raises:
         DataError: If the archive is missing, unsafe or damaged, or a file in it is bad.
     """
-    listing = open_listing(path)
     shape = Shape(size, channels, filter, crop, alpha)
     name = Path(path).stem
-    return gather(listing, name, shape, split=split, val=val, test=test, labels=labels, skip_bad=skip_bad)
+    return gather(open_listing(path), name, shape, split=split, val=val, test=test, labels=labels, skip_bad=skip_bad)

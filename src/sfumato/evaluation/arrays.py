@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from sfumato.data.dataset import DataError
+from sfumato.metrics.statistics_file import header_of
 
 MOST = 1 << 35  # bytes of an unpacked array: 32 GiB
 RATIO = 200  # a deflated array of images or features shrinks by less
@@ -35,13 +36,13 @@ def read_array(path: Path) -> np.ndarray:
     try:
         if path.suffix == ".npy":
             with path.open("rb") as file:
-                _check(path, path.name, *_header(file), available=path.stat().st_size)
+                _check(path, path.name, *header_of(file), available=path.stat().st_size)
             return np.load(path, mmap_mode="r", allow_pickle=False)
         with zipfile.ZipFile(path) as archive:
             name = _only(archive, path)
             entry = archive.getinfo(name)
             with archive.open(entry) as file:
-                shape, kind = _header(file)
+                shape, kind = header_of(file)
             _check(path, name, shape, kind, available=entry.file_size)
             if entry.file_size > RATIO * max(entry.compress_size, 1 << 16):
                 raise DataError(
@@ -78,13 +79,6 @@ def _only(archive: zipfile.ZipFile, path: Path) -> str:
             f"{', '.join(sorted(names)) or 'none'}. Name the one to read 'images' or 'features'."
         )
     return wanted[0] if wanted else names[0]
-
-
-def _header(file: object) -> tuple[tuple[int, ...], np.dtype]:
-    major, _ = np.lib.format.read_magic(file)  # type: ignore[arg-type]
-    read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-    shape, _, kind = read(file)  # type: ignore[arg-type]
-    return shape, kind
 
 
 def _check(path: Path, name: str, shape: tuple[int, ...], kind: np.dtype, available: int) -> None:

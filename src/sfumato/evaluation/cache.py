@@ -1,7 +1,7 @@
 """What is kept between evaluations, under keys made of content and never of names.
 
     $XDG_CACHE_HOME/sfumato/features    features of real images: pixels in their order, extractor, weights
-    $XDG_CACHE_HOME/sfumato/floors      scores of real images: pixels of both sides, extractor, metric, sizes, strata
+    $XDG_CACHE_HOME/sfumato/floors      scores of real images: pixels of both sets, extractor, metric, sizes, strata
     $XDG_CACHE_HOME/sfumato/generated   features of generated images: weights, sampler, seeds, this program's source
 
 (`~/.cache` without that variable.)  Everything in it can be made again; delete it at will.
@@ -15,7 +15,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import sfumato
 from sfumato.metrics.protocol import canonical
 
 
@@ -35,7 +34,7 @@ def place(kind: str, facts: Any) -> Path:
 def source_hash() -> str:
     """Return a hash of this program's own source, so that a changed sampler never meets images of the old one."""
     total = hashlib.sha256()
-    folder = Path(sfumato.__file__).parent
+    folder = Path(__file__).parents[1]
     for file in sorted(folder.rglob("*.py")):
         total.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes())
     return total.hexdigest()

@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 
 from sfumato.data.dataset import Dataset
-from sfumato.evaluation.panels import FLOOR_REPEATS
-from sfumato.evaluation.real import cached_features, reference_of
-from sfumato.metrics.calibration import floor
+from sfumato.evaluation.judge import FLOOR_REPEATS, Judge
 from sfumato.metrics.features import extractor
 from sfumato.metrics.frechet import expected_bias
-from sfumato.metrics.score import Score, check_sizes
+from sfumato.metrics.metric import find_metric
+from sfumato.metrics.score import Score
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Calibration:
     """Scores of real images by their number.
 
     Attributes:
-        sizes: Numbers of images on each side.
+        sizes: Numbers of images in each of the two sets.
         scores: By metric, one per size.
         expected: Plain Frechet distance of Gaussian features with the pool's covariance, one per size.
         slope: c of the line FD = 2 c / n through the plain distances; None without "fd" or with one size.
@@ -55,12 +54,12 @@ def calibrate(
 
     Arguments:
         data: The pool.
-        sizes: Images on each side; 2 n must not exceed the pool.
+        sizes: Images in each of the two sets; 2 n must not exceed the pool.
         extract: Feature extractor.
         options: The extractor's own.
-        metrics: Distances of `metrics.score.METRICS`.
+        metrics: Names of metrics that compare with real images.
         repeats: Draws a size.
-        quiet: No progress bar.
+        quiet: Whether progress bars are left out.
 
     Raises:
         ValueError: If a size is too large for the pool or too small for a metric.
@@ -71,13 +70,14 @@ def calibrate(
                 f"Two disjoint sets of {n:,} need {2 * n:,} images; {data.name} {data.split} has "
                 f"{len(data):,}. The largest possible size is {len(data) // 2:,}."
             )
-        check_sizes(metrics, n, n)
-    judge = extractor(extract, data.shape, options)
-    features = cached_features(judge, data, quiet)
+    judge = Judge.against(data, extractor(extract, data.shape, options), quiet=quiet)
+    for n in sizes:
+        for name in metrics:
+            find_metric(name).check(n, n)
     scores: dict[str, tuple[Score, ...]] = {
-        name: tuple(floor(name, features, n, judge, reference_of(data), m=n, repeats=repeats) for n in sizes)
-        for name in metrics
+        name: tuple(judge.halves(name, n, repeats) for n in sizes) for name in metrics
     }
+    features = judge.features(judge.extract)
     spectrum = np.maximum(np.linalg.eigvalsh(np.cov(np.asarray(features, np.float64).T)), 1e-12)
     expected = tuple(expected_bias(spectrum, n, n) for n in sizes)
     if "fd" not in scores or len(set(sizes)) < 2:

@@ -13,12 +13,14 @@ from pathlib import Path
 
 import torch
 
-from sfumato.evaluation.reference import Yardstick
-from sfumato.metrics.score import Score, find_metric
+from sfumato.evaluation.judge import Judge
+from sfumato.metrics.metric import find_metric
+from sfumato.metrics.score import Score
 from sfumato.runs import averages
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe, RecipeError
 from sfumato.runs.run import Run
+from sfumato.sources import balanced_labels
 
 LADDER = (0.03, 0.05, 0.07, 0.10, 0.14, 0.20)  # widths that are compared unless others are given
 
@@ -30,7 +32,7 @@ class Candidate:
     Attributes:
         width: sigma_rel.
         error: Relative error of its profile.
-        score: Of its images.
+        score: Score of its images.
     """
 
     width: float
@@ -54,7 +56,7 @@ def choose(
     Arguments:
         run: With snapshots; its recipe says how it is sampled.
         widths: Candidates; () for those of `LADDER` that the snapshots can make.
-        metric: A name of `metrics.score.METRICS`.
+        metric: Name of a metric that says which way is good.
         n: Images of each candidate; None for the recipe's `evaluate.quick`.
         split: Real images that judge.
         root: Data root.
@@ -68,9 +70,14 @@ def choose(
         RecipeError: If a width cannot be made.
     """
     n = n or run.recipe.evaluate.quick
-    upwards = find_metric(metric).higher_is_better
-    yardstick = Yardstick.of(run.recipe, root, split)
-    labels = yardstick.labels(n, len(run.classes))
+    direction = find_metric(metric).better
+    if direction == "neither":
+        raise RecipeError(
+            f"Neither more nor less of {metric} is better, so it chooses no average. Choose by fd or kid."
+        )
+    judge = Judge.of(run.recipe, split, root)
+    judge.check(metric, n)
+    labels = balanced_labels(n, len(run.classes))
     judged: list[tuple[Candidate, averages.Fitted]] = []
     for width in sorted(set(widths or LADDER)):
         try:
@@ -83,17 +90,18 @@ def choose(
         network.load_state_dict(made.tensors)
         source = run.source(device=device, network=network.eval().requires_grad_(False).to(device))
         images = source(range(n), labels, progress=progress)
-        judged.append((Candidate(width, made.error, yardstick.measure(metric, images, labels)), made))
+        score = judge.score(metric, judge.seen(images, (metric,), labels), floor=False)
+        judged.append((Candidate(width, made.error, score), made))
     if not judged:
         raise RecipeError(f"The snapshots of {run.path} can make none of the widths {LADDER}. Give --width.")
-    best, made = (max if upwards else min)(judged, key=lambda pair: pair[0].score.value)
+    best, made = (max if direction == "higher" else min)(judged, key=lambda pair: pair[0].score.value)
     selected = {
         "what": "width of the average",
         "by": best.score.name,
         "n": n,
         "value": best.score.value,
         "candidates": len(judged),
-        "reference": yardstick.identity,
+        "reference": judge.identity,
     }
     return averages.store(run.path, best.width, made, selected), [candidate for candidate, _ in judged]
 

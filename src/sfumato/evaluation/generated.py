@@ -72,9 +72,9 @@ def generate(
         n: Number of images.
         outputs: What to keep of them, by name.
         first_seed: Seeds are first_seed .. first_seed + n.
-        use: Which average of the weights; None for the recipe's choice.
+        use: Name of an average of the weights; None for the recipe's choice.
         device: Where to sample.
-        quiet: No progress bar.
+        quiet: Whether progress bars are left out.
         ranks: The processes that share the work, block by block; the first keeps what all of them make.
 
     Returns:

@@ -7,19 +7,19 @@ import json
 import os
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from sfumato.data.dataset import Dataset
 from sfumato.evaluation.cache import place
-from sfumato.metrics.calibration import floor
 from sfumato.metrics.features import Extractor, stream
 from sfumato.metrics.protocol import Reference
-from sfumato.metrics.score import Score, find_metric, options_of
+from sfumato.metrics.score import Score
 from sfumato.metrics.statistics import Features, blocks
+from sfumato.metrics.views import Logits
 from sfumato.processes.ranks import Ranks
 
 
@@ -47,36 +47,30 @@ def balanced(data: Dataset) -> bool:
     return len(counts) > 1 and bool((counts == counts[0]).all())
 
 
+def balanced_classes(data: Dataset) -> np.ndarray | None:
+    """Return the classes of a dataset's images where it holds equally many of each; None elsewhere."""
+    return data.labels.numpy() if data.labels is not None and balanced(data) else None
+
+
 def order_of(data: Dataset) -> str:
     """Return a hash of a dataset's images in their order."""
     return hashlib.sha256(np.ascontiguousarray(data.image_hashes).tobytes()).hexdigest()
 
 
-def cached_features(
-    extract: Extractor,
-    data: Dataset,
-    quiet: bool = True,
-    ranks: Ranks = Ranks(),
-    *,
-    compute: Callable[[Tensor], Tensor] | None = None,
-    width: int | None = None,
-    view: str = "features",
-) -> Features:
+def cached_features(extract: Extractor, data: Dataset, quiet: bool = True, ranks: Ranks = Ranks()) -> Features:
     """Return the features (N, d) of real images, computed once per content and extractor, read from disk where used.
 
     Processes other than the first help to compute and get an empty array.
 
     Arguments:
-        extract: The extractor.
+        extract: The extractor, or another view of it (`metrics.views`).
         data: The images.
-        quiet: No progress bar.
+        quiet: Whether the progress bar is left out.
         ranks: The processes that share the work; what they compute is kept by the first.
-        compute: What to compute of a batch instead of features: `extract.logits`, say.
-        width: Numbers that `compute` gives for an image.
-        view: Name of what it computes.
     """
+    view, width = ("logits" if isinstance(extract, Logits) else "features"), extract.dimension
     facts = [order_of(data), extract.name, extract.weights_hash, extract.describe(), view]
-    file, width = place("features", facts).with_suffix(".npy"), width or extract.dimension
+    file = place("features", facts).with_suffix(".npy")
     stored = _whole(file, (len(data), width)) if ranks.first else None
     if ranks.from_first(stored is not None):
         return np.empty((0, width), np.float32) if stored is None else stored
@@ -88,7 +82,7 @@ def cached_features(
             images = data.images[turn + batch * ranks.rank :][:batch]
             part = np.empty((0, width), np.float32)
             if len(images):
-                part = compute(images).cpu().numpy() if compute else next(stream(extract, [images]))
+                part = next(stream(extract, [images]))
             whole = np.concatenate(ranks.gather(part))
             if rows is not None:
                 rows[turn : turn + len(whole)] = whole
@@ -119,40 +113,18 @@ def _whole(file: os.PathLike[str], shape: tuple[int, int]) -> Features | None:
         return None
 
 
-def cached_floor(
-    metric: str,
-    extract: Extractor,
-    pool: Dataset,
-    pool_features: Features,
-    n: int,
-    real: Dataset,
-    real_features: Features,
-    *,
-    labels: np.ndarray | None,
-    reference_labels: np.ndarray | None,
-    repeats: int,
-) -> Score:
-    """Return the floor of a metric, computed once: it knows nothing of any model. Arguments as `calibration.floor`."""
-    chosen = find_metric(metric)
-    facts = ["floor 2", order_of(pool), order_of(real), extract.name, extract.weights_hash, extract.describe(),
-             chosen.name, chosen.version, options_of(chosen, (labels, reference_labels)), n, repeats,
-             reference_of(real).split]  # fmt: skip
+def cached_score(facts: Any, make: Callable[[], Score]) -> Score:
+    """Return a score of real images, computed once.
+
+    Arguments:
+        facts: JSON values that decide it, all of them.
+        make: Computes it.
+    """
     file = place("floors", facts).with_suffix(".json")
     try:
         return Score.from_json(json.loads(file.read_text()))
     except (OSError, ValueError, KeyError, TypeError):
-        pass
-    found = floor(
-        metric,
-        pool_features,
-        n,
-        extract,
-        reference_of(real),
-        reference_features=real_features,
-        labels=labels,
-        reference_labels=reference_labels,
-        repeats=repeats,
-    )
+        found = make()
     partial = file.with_suffix(f".{os.getpid()}.tmp")
     partial.write_text(json.dumps(found.to_json()))
     os.replace(partial, file)

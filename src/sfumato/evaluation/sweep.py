@@ -22,17 +22,21 @@ from sfumato.runs.run import Run
 Point = Mapping[str, Any]  # value, scores (JSON), provenance
 
 
-def _line(points: Sequence[Point], metric: int, x: Callable[[Point], float], plain: bool = False) -> dict[str, Any]:
+def _score(point: Point, name: str) -> Mapping[str, Any]:
+    return next(score for score in point["scores"] if score["name"] == name)
+
+
+def _line(points: Sequence[Point], name: str, x: Callable[[Point], float], plain: bool = False) -> dict[str, Any]:
     """Return the series of one score over points; without intervals if the textbook value is asked for."""
-    scores = [point["scores"][metric] for point in points]
+    scores = [_score(point, name) for point in points]
     line: dict[str, Any] = {"x": [x(p) for p in points], "y": [s["plain" if plain else "value"] for s in scores]}
     if not plain:
         line |= {"low": [s["interval"][0] for s in scores], "high": [s["interval"][1] for s in scores]}
     return line
 
 
-def _floor(points: Sequence[Point], metric: int = 0) -> float | None:
-    floor = points[0]["scores"][metric].get("floor")
+def _floor(points: Sequence[Point], name: str) -> float | None:
+    floor = _score(points[0], name).get("floor")
     return None if floor is None else float(floor["value"])
 
 
@@ -41,18 +45,20 @@ def _number(point: Point) -> float:
 
 
 def _names(points: Sequence[Point]) -> list[str]:
-    return [score["name"] for score in points[0]["scores"]]
+    """Return the scores that every point has: a metric may have been impossible at some."""
+    names = [{score["name"]: None for score in point["scores"]} for point in points]
+    return [name for name in names[0] if all(name in others for others in names)]
 
 
 def _by_guidance(points: Sequence[Point]) -> dict[str, Any]:
     names = _names(points)
-    floors = {name: floor for i, name in enumerate(names) if (floor := _floor(points, i)) is not None}
+    floors = {name: floor for name in names if (floor := _floor(points, name)) is not None}
     curves: dict[str, Any] = {
-        "guidance": {"series": {name: _line(points, i, _number) for i, name in enumerate(names)}, "floors": floors}
+        "guidance": {"series": {name: _line(points, name, _number) for name in names}, "floors": floors}
     }
-    place = {name.partition("[")[0]: i for i, name in enumerate(names)}
-    if {"precision", "recall"} <= set(place):
-        front = _line(points, place["precision"], lambda p: float(p["scores"][place["recall"]]["value"]))
+    own = {name.partition("[")[0]: name for name in names}
+    if {"precision", "recall"} <= set(own):
+        front = _line(points, own["precision"], lambda p: float(_score(p, own["recall"])["value"]))
         curves["precision_recall"] = {
             "series": {"guidance": {"x": front["x"], "y": front["y"]}},
             "labels": {"guidance": [f"w = {p['value']}" for p in points]},
@@ -62,20 +68,21 @@ def _by_guidance(points: Sequence[Point]) -> dict[str, Any]:
 
 def _by_cost(points: Sequence[Point]) -> dict[str, Any]:
     """Group points by sampler: a line for each."""
+    name = _names(points)[0]
     found: dict[str, Any] = {"nfe": {}, "seconds": {}}
     for sampler in dict.fromkeys(p["provenance"]["sampler"] for p in points):
         own = [p for p in points if p["provenance"]["sampler"] == sampler]
         own.sort(key=lambda p: p["provenance"]["nfe"])
-        found["nfe"][sampler] = _line(own, 0, lambda p: float(p["provenance"]["nfe"]))
+        found["nfe"][sampler] = _line(own, name, lambda p: float(p["provenance"]["nfe"]))
         own.sort(key=lambda p: -p["provenance"]["images_per_second"])
-        found["seconds"][sampler] = _line(own, 0, lambda p: 1 / float(p["provenance"]["images_per_second"]))
-    shared = {"score": _names(points)[0], "floor": _floor(points)}
-    return {name: {"series": series, **shared} for name, series in found.items()}
+        found["seconds"][sampler] = _line(own, name, lambda p: 1 / float(p["provenance"]["images_per_second"]))
+    shared = {"score": name, "floor": _floor(points, name)}
+    return {kind: {"series": series, **shared} for kind, series in found.items()}
 
 
 def _by_size(points: Sequence[Point]) -> dict[str, Any]:
     name = _names(points)[0]
-    return {"size": {"series": {"textbook value": _line(points, 0, _number, plain=True)}, "score": name}}
+    return {"size": {"series": {"textbook value": _line(points, name, _number, plain=True)}, "score": name}}
 
 
 CURVES: dict[str, Callable[[Sequence[Point]], dict[str, Any]]] = {
@@ -108,7 +115,7 @@ def sweep(
         n: Images at each value; None if the field says so itself.
         metrics: As for `evaluate`.
         split: The reference.
-        use: Which average of the weights.
+        use: Name of an average of the weights.
         root: Data root.
         device: Where to compute.
         command: That makes the result again.
@@ -130,7 +137,8 @@ def sweep(
         if point is None:
             result = evaluate(run, n=n, metrics=tuple(metrics), split=split, use=use, root=root, device=device)
             tree = result.to_json()
-            point = {"value": value, "settings": settings, "scores": tree["scores"], "provenance": tree["provenance"]}
+            kept: dict[str, Any] = {key: tree[key] for key in ("scores", "provenance", "refused") if key in tree}
+            point = {"value": value, "settings": settings, **kept}
             result.path.unlink(missing_ok=True)  # it lives on as a point
         done.append(point)
         told(value, point)
@@ -167,11 +175,12 @@ def _tree(run: Run, field: str, points: Sequence[Point], command: str) -> dict[s
     facts = {k: v for k, v in points[0]["provenance"].items() if k in ("checkpoint", "weights", "machine", "seeds")}
     protocol = points[0]["scores"][0]["protocol"]["protocol_id"] if points[0]["scores"] else None
     rows = [row(field, point) for point in points] + real_row(field, points)
-    curves = draw(points) if draw is not None and len(points) > 1 else {}
+    curves = draw(points) if draw is not None and len(points) > 1 and _names(points) else {}
     return {
         "run": run.path.name,
         "recipe": run.recipe.name,
         "scores": [],
+        "refused": {name: reason for point in points for name, reason in (point.get("refused") or {}).items()},
         "command": command,
         "provenance": facts,
         "tables": {f"sweep of {TITLES.get(field, field)}": rows},

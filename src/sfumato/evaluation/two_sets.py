@@ -1,6 +1,6 @@
-"""Any two sides, judged against each other: folders, zips, arrays, statistics, datasets.
+"""Any two sets, judged against each other: folders, zips, arrays, statistics, datasets.
 
-The first side plays the generated images, the second the reference.  Files are decoded a chunk at a time and become
+The first set plays the generated images, the second the reference.  Files are decoded a chunk at a time and become
 features at once; features are the only thing kept, in a temporary file, so memory does not grow with the number of
 images.  Images are recognised by the hash of their pixels: a set compared with itself is refused whatever its files are
 called.
@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,13 @@ from sfumato.data.gathering import Shape, read_all
 from sfumato.data.hashing import hash_images
 from sfumato.data.listing import open_listing
 from sfumato.evaluation.arrays import as_images, members, read_array
-from sfumato.metrics import rules
+from sfumato.evaluation.judge import Generated, Judge, each
+from sfumato.evaluation.real import balanced_classes
 from sfumato.metrics.features import Extractor, ImageShape, extractor, stream
 from sfumato.metrics.frechet import expected_bias, frechet_distance
+from sfumato.metrics.metric import find_metric
 from sfumato.metrics.protocol import Reference
-from sfumato.metrics.score import Score, check_sizes, measure
+from sfumato.metrics.score import Score
 from sfumato.metrics.statistics import Features, Moments, blocks, check_features
 from sfumato.metrics.statistics_file import facts_of, load_statistics, save_statistics
 
@@ -50,9 +52,10 @@ class Images:
         shape: (C, H, W).
         chunks: Starts over the chunks, uint8 (b, C, H, W).
         codec: Formats of their files; "none" if they come of none.
-        split: Of a dataset; "all" otherwise.
+        split: Part of a dataset; "all" of other sources.
         rule: How they were chosen.
         indices: Hash of which part of a source they are.
+        labels: int (count,), their classes where there are equally many of each; None elsewhere.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Images:
     split: str = "all"
     rule: str = ""
     indices: str = ""
+    labels: np.ndarray | None = None
 
 
 class Given:
@@ -83,11 +87,11 @@ class Given:
         return {"layer": "unknown", "dtype": "float32"}
 
 
-Side = Images | Features | Path  # a path is that of a statistics file
+ImageSet = Images | Features | Path  # a path is that of a statistics file
 
 
-def open_side(text: str, root: Path | str | None = None) -> Side:
-    """Open one side.
+def open_set(text: str, root: Path | str | None = None) -> ImageSet:
+    """Open a set of images.
 
     Arguments:
         text: A folder or .zip of images, an .npy or .npz file of images, features or statistics, or a dataset, whose
@@ -115,7 +119,7 @@ def open_side(text: str, root: Path | str | None = None) -> Side:
     name, _, split = text.partition("@")
     data = load(name, split=split or "all", root=root)
     return _counted(Images(name, len(data), data.shape, lambda: iter(data.images.split(CHUNK)), "none", data.split,
-                           data.rule, data.index_hash))  # fmt: skip
+                           data.rule, data.index_hash, balanced_classes(data)))  # fmt: skip
 
 
 def _counted(images: Images) -> Images:
@@ -160,17 +164,18 @@ def _files(path: Path) -> Images:
 
 @dataclass(frozen=True)
 class Found:
-    """What a comparison of two sides found.
+    """What a comparison of two sets found.
 
     Attributes:
         scores: With intervals; none against a statistics file.
         plain: The textbook Frechet distance.
         equal_sets: What two sets of one kind and these sizes would give on average, for Gaussian features; None if n or
             m is unknown.
-        n: Images of the first side.
+        n: Images of the first set.
         m: Images of the second, 0 if unknown.
-        name: Of the plain distance.
+        name: Name of the plain distance.
         flags: What a reader must know of it.
+        refused: Why a metric could not be computed, by its name.
     """
 
     scores: tuple[Score, ...]
@@ -180,11 +185,12 @@ class Found:
     m: int
     name: str
     flags: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
-def compare_sides(
-    a: Side,
-    b: Side,
+def compare_sets(
+    a: ImageSet,
+    b: ImageSet,
     *,
     extract: str | None = None,
     options: Mapping[str, Any] | None = None,
@@ -192,88 +198,94 @@ def compare_sides(
     save: Path | None = None,
     quiet: bool = False,
 ) -> Found:
-    """Judge one side against another.
+    """Judge one set against another.
 
     Arguments:
         a: Plays the generated images.
         b: Plays the reference.
         extract: Feature extractor of images; "random" unless given.
         options: The extractor's own.
-        metrics: Distances of `metrics.score.METRICS`.
-        save: Where to write the second side's statistics, for later comparisons.
-        quiet: No progress bar.
+        metrics: Metrics of features.
+        save: Where to write the second set's statistics, for later comparisons.
+        quiet: Whether progress bars are left out.
 
     Returns:
         Scores, or the plain distance alone against statistics.
 
     Raises:
-        SelfComparisonError: If more than 1% of the first side's images are in the second.
-        ValueError: If the sides do not fit each other or the metrics need more images.
+        SelfComparisonError: If more than 1% of the first set's images are in the second.
+        ValueError: If the sets do not fit each other or the metrics need more images.
     """
     if isinstance(a, Path):
         raise ValueError(
-            "The first side plays the generated images and must be images or features; statistics can "
-            "only be the reference. Exchange the sides."
+            "The first set plays the generated images and must be images or features; statistics can "
+            "only be the reference. Exchange the two."
         )
-    makers = {id(side): _extractor(side, extract, options) for side in (a, b) if isinstance(side, Images)}
+    makers = {id(one): extractor(extract or "random", one.shape, options) for one in (a, b) if isinstance(one, Images)}
     known = list(makers.values())
     if len(known) == 2 and known[0].describe()["resize"] == "none" and a.shape != b.shape:  # type: ignore[union-attr]
         raise ValueError(
             f"Images of {a.name} are {a.shape} and of {b.name} {b.shape}, and extractor "  # type: ignore
             f"'{known[0].name}' does not resize. Prepare one of them in the other's size."
         )
+    if len(known) == 1 and not isinstance(b, Path):
+        raise ValueError(
+            "One set is images and the other features of an unknown extractor. Give images for both, or features for "
+            "both."
+        )
     with tempfile.TemporaryDirectory(prefix="sfumato-") as folder:
         x, x_hashes = _features(a, makers.get(id(a)), Path(folder) / "a.npy", quiet)
         codec, name = (a.codec, a.name) if isinstance(a, Images) else ("none", "features")
         if isinstance(b, Path):
             return _against_statistics(x, b, known[0] if known else Given(x.shape[1]))
-        check_sizes(metrics, len(x), len(b) if isinstance(b, np.ndarray) else b.count)
+        m = len(b) if isinstance(b, np.ndarray) else b.count
+        refused: dict[str, str] = {}
+        possible = each(metrics, refused, lambda one: find_metric(one).check(len(x), m))
         y, y_hashes = _features(b, makers.get(id(b)), Path(folder) / "b.npy", quiet)
-        rules.check_self_comparison(x_hashes, y_hashes)
-        judge: Extractor = makers.get(id(b)) or Given(y.shape[1])
-        if len(known) == 1:
-            raise ValueError(
-                "One side is images and the other features of an unknown extractor. Give images on both "
-                "sides, or features on both."
-            )
-        reference = _reference(b, y_hashes)
-        scores = tuple(
-            measure(
-                one, x, y, judge, reference, class_prior=f"as in {name}", codec=codec, provenance={"generated": name}
-            )
-            for one in metrics
+        shape = b.shape if isinstance(b, Images) else (1, 1, y.shape[1])
+        extract_of = makers.get(id(b)) or Given(y.shape[1])
+        judge = Judge(extract_of, shape, _reference(b, y_hashes), lambda one: y, y_hashes, _strata(b))
+        made = judge.checked(
+            Generated({"features": x}, _strata(a), f"as in {name}", x_hashes, {"generated": name}, codec)
         )
-        p, q = _moments(x), _moments(y)
+        scores = tuple(each(possible, refused, lambda one: judge.score(one, made)).values())
+        p, q = Moments.over(x), Moments.over(y)
         if save is not None:
-            save_statistics(save, q, {"content_hash": reference.content_hash, "extractor": judge.name,
-                                      "weights_hash": judge.weights_hash, "features": judge.describe(),
-                                      "dataset": reference.dataset, "split": reference.split})  # fmt: skip
+            save_statistics(save, q, {"content_hash": judge.reference.content_hash, "extractor": extract_of.name,
+                                      "weights_hash": extract_of.weights_hash, "features": extract_of.describe(),
+                                      "dataset": judge.reference.dataset, "split": judge.reference.split})  # fmt: skip
         plain = next((s.plain for s in scores if s.protocol.metric == "FD"), None)
         plain = frechet_distance(p.mean, p.cov, q.mean, q.cov) if plain is None else plain
-        spectrum = np.maximum(np.linalg.eigvalsh(q.cov), 1e-12)
-        return Found(scores, plain, expected_bias(spectrum, len(x), len(y)), len(x), len(y), f"FD[{judge.name}]")
+        return Found(scores, plain, _bias(q.cov, len(x), len(y)), len(x), len(y), f"FD[{extract_of.name}]", (), refused)
 
 
-def _extractor(side: Images, name: str | None, options: Mapping[str, Any] | None) -> Extractor:
-    return extractor(name or "random", side.shape, options)
+def _bias(cov: np.ndarray, n: int, m: int) -> float:
+    """Return the plain distance that two sets of one kind have on average, for Gaussian features."""
+    return expected_bias(np.maximum(np.linalg.eigvalsh(cov), 1e-12), n, m)
+
+
+def _strata(images: Images | Features) -> np.ndarray | None:
+    return images.labels if isinstance(images, Images) else None
 
 
 def _features(
-    side: Images | Features, extract: Extractor | None, file: Path, quiet: bool
+    images: Images | Features, extract: Extractor | None, file: Path, quiet: bool
 ) -> tuple[Features, np.ndarray]:
     """Return (features, hashes of the images or of the rows)."""
-    if isinstance(side, np.ndarray):
-        return side, np.concatenate([_row_hashes(part) for part in blocks(side)])
+    if isinstance(images, np.ndarray):
+        return images, np.concatenate([_row_hashes(part) for part in blocks(images)])
     assert extract is not None
-    rows = np.lib.format.open_memmap(file, "w+", np.float32, (side.count, extract.dimension))
-    hashes = np.empty((side.count, 32), np.uint8)
+    rows = np.lib.format.open_memmap(file, "w+", np.float32, (images.count, extract.dimension))
+    hashes = np.empty((images.count, 32), np.uint8)
     place = 0
-    with tqdm(total=side.count, unit="img", desc=f"features of {side.name}", disable=quiet, dynamic_ncols=True) as bar:
-        for images in side.chunks():
-            stop = place + len(images)
-            rows[place:stop] = next(stream(extract, [images]))
-            hashes[place:stop], place = hash_images(images), stop
-            bar.update(len(images))
+    with tqdm(
+        total=images.count, unit="img", desc=f"features of {images.name}", disable=quiet, dynamic_ncols=True
+    ) as bar:
+        for part in images.chunks():
+            stop = place + len(part)
+            rows[place:stop] = next(stream(extract, [part]))
+            hashes[place:stop], place = hash_images(part), stop
+            bar.update(len(part))
     rows.flush()
     return np.load(file, mmap_mode="r", allow_pickle=False), hashes
 
@@ -283,20 +295,13 @@ def _row_hashes(rows: Features) -> np.ndarray:
     return np.frombuffer(joined, np.uint8).reshape(-1, 32)
 
 
-def _reference(side: Images | Features, hashes: np.ndarray) -> Reference:
+def _reference(images: Images | Features, hashes: np.ndarray) -> Reference:
     content = hashlib.sha256(b"".join(sorted(bytes(row) for row in hashes))).hexdigest()
-    if isinstance(side, np.ndarray):
-        return Reference("features", content, "all", "", "", len(side))
-    return Reference(side.name, content, side.split, side.rule, side.indices, side.count, channels=side.shape[0],
-                     preprocessing=f"files: {side.codec}" if side.codec != "none" else "none")  # fmt: skip
-
-
-def _moments(features: Features) -> Moments:
-    parts = (Moments.of(part) for part in blocks(features))
-    total = next(parts)
-    for part in parts:
-        total = total + part
-    return total
+    if isinstance(images, np.ndarray):
+        return Reference("features", content, "all", "", "", len(images))
+    files = f"files: {images.codec}" if images.codec != "none" else "none"
+    return Reference(images.name, content, images.split, images.rule, images.indices, images.count, files,
+                     channels=images.shape[0])  # fmt: skip
 
 
 def _against_statistics(x: Features, path: Path, judge: Extractor) -> Found:
@@ -308,11 +313,10 @@ def _against_statistics(x: Features, path: Path, judge: Extractor) -> Found:
         )
     if about.get("weights_hash", judge.weights_hash) != judge.weights_hash:
         raise ValueError(f"The statistics are of other weights of '{judge.name}' than these features.")
-    p, held = _moments(x), load_statistics(path, x.shape[1])
+    p, held = Moments.over(x), load_statistics(path, x.shape[1])
     plain = frechet_distance(p.mean, p.cov, held.mean, held.cov)
     flags = ["plain value, biased upwards by finite n and m; no interval: a statistics file holds no images"]
     flags += [] if held.verified else ["unverified reference: its number of images or content is unknown"]
     flags += [f"too few images: n = {len(x)} < 10 d = {10 * x.shape[1]}"] if len(x) < 10 * x.shape[1] else []
-    spectrum = np.maximum(np.linalg.eigvalsh(held.cov), 1e-12)
-    bias = expected_bias(spectrum, len(x), held.n) if held.n else None
+    bias = _bias(held.cov, len(x), held.n) if held.n else None
     return Found((), plain, bias, len(x), held.n, f"FD[{judge.name}]", tuple(flags))

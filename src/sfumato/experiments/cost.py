@@ -18,10 +18,9 @@ from pathlib import Path
 
 import torch
 
-from sfumato.experiments.study import Row, Study
+from sfumato.experiments.study import Study
 from sfumato.runs.check import check_sampling
 from sfumato.runs.costs import sampling_cost
-from sfumato.runs.override import override
 from sfumato.runs.plan import Plan, plan
 from sfumato.runs.recipe import Data, Recipe, Shape
 from sfumato.runs.run import load_data, resolve
@@ -37,12 +36,12 @@ class Estimate:
         runs: Trained runs, over all training seeds.
         trained: Images seen in training, over all of them.
         judged: Rows to judge, over all training seeds.
-        sampled: Generated images.
+        sampled: Number of generated images.
         calls: Images times network calls each.
         gflop: 1e9 floating-point operations of both.
         speed: GFLOP a second of a forward pass here.
-        parameters: Of each run's network.
-        nfe: Network calls an image of each row.
+        parameters: Number of weights of each run's network.
+        nfe: Network calls for an image of each row.
         clocked: Minutes of training of the runs whose budget is in minutes.
     """
 
@@ -77,38 +76,22 @@ class Estimate:
         )
 
 
-def as_sampled(row: Row, resolved: Recipe, classifier: Path | None = None) -> Recipe:
-    """Return the recipe by which a row is sampled and judged: the trained one with the row's settings.
-
-    Arguments:
-        row: Which.
-        resolved: The recipe of its run, with shape and sigma_data.
-        classifier: The run that guides it, if one does; None before that is trained, and then none is named.
-    """
-    guided = [f"sample.classifier={classifier or row.guide}"] if row.guide else []
-    found = override(resolved, [*row.settings, *guided])
-    return found if classifier or not row.guide else replace(found, sample=replace(found.sample, classifier=None))
-
-
 def estimate(study: Study, root: Path | str | None = None) -> Estimate:
     """Count what a study costs; a row that cannot be sampled is refused here, before anything is trained.
 
     Arguments:
-        study: At its scale.
-        root: Data root.
+        study: Study at its scale.
+        root: Data root; None for SFUMATO_DATA or the cache.
 
     Raises:
         ValueError: As training or sampling would, for parts that do not fit.
     """
     shapes: dict[Data, Shape | None] = {}
     resolved: dict[str, Recipe] = {}
-    for name, recipe in study.runs.items():
+    for name, recipe in {**study.runs, **study.guides}.items():
         shape = recipe.shape or shapes.get(recipe.data)
         if shape is None:
             shape = shapes[recipe.data] = resolve(recipe, load_data(recipe, "train", root)).shape
-        resolved[name] = replace(recipe, shape=shape)
-    for name, recipe in study.guides.items():
-        shape = resolve(recipe, load_data(recipe, "train", root)).shape
         resolved[name] = replace(recipe, shape=shape)
     plans = {name: plan(recipe) for name, recipe in resolved.items()}
     parameters = {name: made.cost.parameters for name, made in plans.items()}
@@ -123,7 +106,7 @@ def estimate(study: Study, root: Path | str | None = None) -> Estimate:
         if row.untrained:
             nfe[row.name] = 0
             continue
-        sampled = plan(as_sampled(row, resolved[row.trained]))
+        sampled = plan(row.sampled(resolved[row.trained]))
         if sampled.kind.walks:
             check_sampling(sampled)
         nfe[row.name] = sampling_cost(sampled)[1]
@@ -148,7 +131,7 @@ def speed(plan: Plan) -> float:
     """Return the GFLOP a second that a recipe's network reaches in a forward pass on the CPU; the best of a few.
 
     Arguments:
-        plan: Of a recipe with its shape, of a kind that is timed.
+        plan: The plan of a recipe with its shape, whose kind is timed.
     """
     each = plan.cost.network.gflop
     batch = max(1, min(LARGEST, int(ENOUGH / each)))

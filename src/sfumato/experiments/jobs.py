@@ -13,7 +13,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -22,26 +22,30 @@ from tqdm import tqdm
 
 from sfumato.core.find import parse
 from sfumato.experiments.study import Study, StudyError
-from sfumato.experiments.work import Place, outcome_of
+from sfumato.experiments.work import Workspace, outcome_of
 
 
 class Job(Protocol):
     """A unit handed over: its result is None, or its error is raised."""
 
-    def result(self) -> object: ...
+    def result(self) -> object:
+        """Wait for the unit; raise its error if it had one."""
+        ...
 
 
 class Executor(Protocol):
     """Take a function and its arguments to some process."""
 
-    def submit(self, function: Callable[..., object], /, *arguments: Any) -> Job: ...
+    def submit(self, function: Callable[..., object], /, *arguments: Any) -> Job:
+        """Hand over a call; return the job that stands for it."""
+        ...
 
 
 def units(study: Study) -> list[list[tuple[int, str]]]:
     """Return the units of a study, (training seed, run or guide), in stages: what a later stage needs comes before.
 
     Arguments:
-        study: At its scale.
+        study: Study at its scale.
     """
     names = dict.fromkeys(row.trained for row in study.rows)
     stages = [[(seed, name) for seed in study.seeds for name in study.guides]]
@@ -49,41 +53,41 @@ def units(study: Study) -> list[list[tuple[int, str]]]:
     return [stage for stage in stages if stage]
 
 
-def do_unit(study: Study, seed: int, name: str, place: Place, threads: int = 0) -> None:
+def do_unit(study: Study, seed: int, name: str, space: Workspace, threads: int = 0) -> None:
     """Do one unit: train a guide, or train a run and judge its rows.
 
     Arguments:
-        study: At its scale.
-        seed: Of the training.
-        name: Of the guide, or of the run that rows sample.
-        place: Where.
-        threads: Of this process; 0 to leave them.
+        study: Study at its scale.
+        seed: Training seed of the run.
+        name: Name of the guide, or of the run that rows sample.
+        space: Directories and device.
+        threads: Threads of this process; 0 to leave them.
     """
     if threads:
         torch.set_num_threads(threads)
     if name in study.guides:
-        place.run(name, study.guides[name], seed)
+        space.run(name, study.guides[name], seed)
         return
     for row in study.rows:
         if row.trained == name:
-            outcome_of(study, row, seed, place)
+            outcome_of(study, row, seed, space)
 
 
-def share(study: Study, place: Place, executor: Executor, *, threads: int = 0, quiet: bool = False) -> None:
+def share(study: Study, space: Workspace, executor: Executor, *, threads: int = 0, quiet: bool = False) -> None:
     """Hand a study's units to an executor, stage by stage, and wait.
 
     Arguments:
-        study: At its scale.
-        place: Where.
-        executor: Takes them.
-        threads: Of each process; 0 to leave them.
-        quiet: No lines.
+        study: Study at its scale.
+        space: Directories and device.
+        executor: Runs the units.
+        threads: Threads of each process; 0 to leave them.
+        quiet: Whether to print no lines.
 
     Raises:
         Exception: The first error of a unit, after all of its stage have ended: what the others did is kept.
     """
     for stage in units(study):
-        jobs = {executor.submit(do_unit, study, seed, name, place, threads): (seed, name) for seed, name in stage}
+        jobs = {executor.submit(do_unit, study, seed, name, space, threads): (seed, name) for seed, name in stage}
         errors = []
         for count, job in enumerate(_in_order_of_end(list(jobs)), start=1):
             seed, name = jobs[job]
@@ -100,18 +104,12 @@ def share(study: Study, place: Place, executor: Executor, *, threads: int = 0, q
 
 
 def _in_order_of_end(jobs: Sequence[Any]) -> Iterator[Any]:
-    if jobs and isinstance(jobs[0], _future()):
+    if jobs and isinstance(jobs[0], Future):
         yield from as_completed(jobs)
     else:
         from submitit.helpers import as_completed as by_submitit
 
         yield from by_submitit(list(jobs))
-
-
-def _future() -> type:
-    from concurrent.futures import Future
-
-    return Future
 
 
 @contextmanager
@@ -135,8 +133,8 @@ def cluster(name: str, folder: str, options: Mapping[str, Any], at_once: int) ->
 
     Arguments:
         name: "slurm" or "local".
-        folder: Of its logs.
-        options: Of `AutoExecutor.update_parameters`, e.g. timeout_min, slurm_partition, gpus_per_node.
+        folder: Directory of its logs.
+        options: Options of `AutoExecutor.update_parameters`, e.g. timeout_min, slurm_partition, gpus_per_node.
         at_once: Jobs at a time.
 
     Raises:

@@ -14,23 +14,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from sfumato.core.images import to_uint8
-from sfumato.data.dataset import Dataset
-from sfumato.evaluation import cached_features, reference_of
+from sfumato.evaluation.judge import Judge, each
 from sfumato.experiments.study import Asked, StudyError
-from sfumato.metrics.calibration import floor
-from sfumato.metrics.features import extractor, features_of
-from sfumato.metrics.score import Score, measure, with_floor
+from sfumato.metrics.score import Score
 from sfumato.processes.machine import default_device
 from sfumato.runs.recipe import Recipe
-from sfumato.runs.run import Run, load_data
+from sfumato.runs.run import Run
 from sfumato.sources import balanced_labels
-
-FLOOR_REPEATS = 4
 
 
 @dataclass(frozen=True)
@@ -91,7 +85,7 @@ class RealImages:
     """Score real training images against the reference, as if they were generated.
 
     Attributes:
-        n: How many.
+        n: Number of real images.
         repeats: Draws whose mean is taken.
     """
 
@@ -100,17 +94,9 @@ class RealImages:
 
     def __call__(self, asked: Asked) -> tuple[dict[str, Score], dict[str, Any]]:
         """Return scores by metric, and facts."""
-        real = load_data(asked.recipe, asked.study.split, asked.root)
-        pool = load_data(replace(asked.recipe, data=replace(asked.recipe.data, first=None)), "train", asked.root)
-        extract = extractor(asked.recipe.evaluate.extractor, real.shape)
-        reference, drawn = cached_features(extract, real), cached_features(extract, pool)
-        scores = {
-            metric: floor(
-                metric, drawn, self.n, extract, reference_of(real), reference_features=reference, repeats=self.repeats
-            )
-            for metric in asked.study.metrics
-        }
-        return scores, {"nfe": 0, "pool": len(pool), "repeats": self.repeats}
+        judge = Judge.of(asked.recipe, asked.study.split, asked.root)
+        scores = {metric: judge.floor(metric, self.n, False, self.repeats) for metric in asked.study.metrics}
+        return scores, {"nfe": 0, "pool": len(judge.drawn(self.n)), "repeats": self.repeats}
 
 
 def _run(asked: Asked) -> Run:
@@ -144,46 +130,9 @@ def _scores(
 ) -> tuple[dict[str, Score], dict[str, Any]]:
     """Score images against the real ones of a recipe's data, beside their floor; `labels` if they were chosen."""
     images, facts = made
-    real, training = (load_data(recipe, split, asked.root) for split in (asked.study.split, "train"))
-    extract = extractor(recipe.evaluate.extractor, real.shape)
-    generated, reference = _features(extract, images), cached_features(extract, real)
-    found = {}
-    for metric in asked.study.metrics:
-        score = measure(
-            metric,
-            generated,
-            reference,
-            extract,
-            reference_of(real),
-            strata=(_chosen(labels), _chosen(real.labels)),
-            class_prior=prior,
-            provenance=facts,
-        )
-        if len(images) <= len(training):
-            score = with_floor(score, _floor(metric, training, len(images), real, extract, reference))
-        found[metric] = score
-    return found, facts
-
-
-def _chosen(labels: Tensor | None) -> np.ndarray | None:
-    """Return labels if they are of several classes in equal numbers, which is then a choice and not chance."""
-    if labels is None:
-        return None
-    counts = torch.bincount(labels)
-    return labels.numpy() if len(counts) > 1 and int(counts.max() - counts.min()) <= 1 else None
-
-
-def _features(extract: Any, images: Tensor) -> np.ndarray:
-    return np.concatenate([features_of(extract, part) for part in images.split(500)])
-
-
-def _floor(metric: str, pool: Dataset, n: int, real: Dataset, extract: Any, reference: np.ndarray) -> Score:
-    return floor(
-        metric,
-        cached_features(extract, pool),
-        n,
-        extract,
-        reference_of(real),
-        reference_features=reference,
-        repeats=FLOOR_REPEATS,
-    )
+    judge = Judge.of(recipe, asked.study.split, asked.root)
+    refused: dict[str, str] = {}
+    possible = tuple(each(asked.study.metrics, refused, lambda metric: judge.check(metric, len(images))))
+    seen = judge.seen(images, possible, labels, prior, facts)
+    scores = each(possible, refused, lambda metric: judge.score(metric, seen))
+    return scores, {**facts, **({"refused": refused} if refused else {})}

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.experiments.cost import Estimate
-from sfumato.experiments.study import Study
+from sfumato.experiments.study import Outcome, Study, titled
 from sfumato.experiments.verdict import Verdict, verdicts
-from sfumato.experiments.work import Outcome
-from sfumato.metrics.score import Score, compare, find_metric
+from sfumato.metrics.metric import find_metric
+from sfumato.metrics.score import Score, compare
 from sfumato.report.plot import Series
 from sfumato.report.save import save
 from sfumato.report.table import Cell, Value, csv_table, markdown_table
@@ -42,7 +42,7 @@ def mean_cell(scores: Sequence[Score]) -> Cell | None:
     """Return the mean of a row's scores over training seeds with the mean of their intervals; None for none.
 
     Arguments:
-        scores: Of one metric and protocol.
+        scores: Scores of one metric and protocol.
     """
     if not scores:
         return None
@@ -56,8 +56,8 @@ def ranks(study: Study, outcomes: Sequence[Outcome]) -> dict[str, int]:
     """Return each measured row's rank by the study's first metric.
 
     Arguments:
-        study: Says which metric.
-        outcomes: Of all rows and seeds.
+        study: Study, which says the metric.
+        outcomes: Outcomes of all rows and seeds.
     """
     metric = study.metrics[0]
     scores = {row.name: [o.scores.get(metric) for o in of_row(outcomes, row.name)] for row in study.rows}
@@ -70,17 +70,16 @@ def ranks(study: Study, outcomes: Sequence[Outcome]) -> dict[str, int]:
 
 def _better(a: Sequence[Score], b: Sequence[Score]) -> bool:
     """Return whether a is better than b beyond the noise for every training seed."""
-    found = [compare(second, first) for first, second in zip(a, b)]
-    return all(c.distinguishable and (c.difference > 0) == c.higher_is_better for c in found)
+    return all(compare(first, second).winner == 1 for first, second in zip(a, b))
 
 
 def lines(study: Study, outcomes: Sequence[Outcome], parameters: Mapping[str, int]) -> list[Line]:
     """Return the study's table.
 
     Arguments:
-        study: At its scale.
-        outcomes: Of all rows and seeds.
-        parameters: Of each run's network.
+        study: Study at its scale.
+        outcomes: Outcomes of all rows and seeds.
+        parameters: Number of weights of each run's network.
     """
     rank = ranks(study, outcomes) if study.ranked else {}
     several, many = len(study.runs) > 1, len(study.seeds) > 1
@@ -96,7 +95,7 @@ def lines(study: Study, outcomes: Sequence[Outcome], parameters: Mapping[str, in
             line["NFE"] = facts.get("nfe")
         for metric in study.metrics:
             scores = [o.scores[metric] for o in mine if metric in o.scores]
-            name = _heading(outcomes, metric)
+            name = score_name(outcomes, metric)
             line[name] = mean_cell(scores)
             if many:
                 values = [score.value for score in scores]
@@ -119,11 +118,12 @@ def lines(study: Study, outcomes: Sequence[Outcome], parameters: Mapping[str, in
             line["note"] = "; ".join(dict.fromkeys(o.failed for o in mine if o.failed)) or None
         table.append(line)
     if study.ranked:
-        table.sort(key=lambda line: _sorting(line, _heading(outcomes, study.metrics[0]), study))
+        table.sort(key=lambda line: _sorting(line, score_name(outcomes, study.metrics[0]), study))
     return table
 
 
-def _heading(outcomes: Sequence[Outcome], metric: str) -> str:
+def score_name(outcomes: Sequence[Outcome], metric: str) -> str:
+    """Return what a metric's scores are called, "FD[digits]"; the metric's own name if there is none."""
     return next((o.scores[metric].name for o in outcomes if metric in o.scores), metric)
 
 
@@ -131,15 +131,15 @@ def _sorting(line: Line, heading: str, study: Study) -> float:
     cell = line[heading]
     if not isinstance(cell, Cell):
         return float("inf")
-    return -cell.value if find_metric(study.metrics[0]).higher_is_better else cell.value
+    return -cell.value if find_metric(study.metrics[0]).better == "higher" else cell.value
 
 
 def series(outcomes: Sequence[Outcome], metric: str) -> dict[str, Series]:
     """Return a metric's lines for a figure: the rows with one `line`, by x, means over training seeds.
 
     Arguments:
-        outcomes: Of all rows and seeds.
-        metric: Which score.
+        outcomes: Outcomes of all rows and seeds.
+        metric: Name of the score.
     """
     points: dict[str, list[tuple[float, Cell]]] = {}
     for name in dict.fromkeys(o.row.name for o in outcomes):
@@ -171,8 +171,8 @@ def words(study: Study, outcomes: Sequence[Outcome]) -> str:
     """Return the caption's facts that every picture of a study carries.
 
     Arguments:
-        study: At its scale.
-        outcomes: Of all rows and seeds.
+        study: Study at its scale.
+        outcomes: Outcomes of all rows and seeds.
     """
     ids = sorted({s.protocol.protocol_id for o in outcomes for s in o.scores.values()})
     many = f", mean over {len(study.seeds)} trainings" if len(study.seeds) > 1 else ""
@@ -186,11 +186,11 @@ def write(study: Study, outcomes: Sequence[Outcome], cost: Estimate, out: Path, 
     """Write the page, the table, the numbers and the pictures of a study.
 
     Arguments:
-        study: At its scale.
-        outcomes: Of all rows and seeds.
-        cost: Counted before.
-        out: Directory.
-        command: What made them.
+        study: Study at its scale.
+        outcomes: Outcomes of all rows and seeds.
+        cost: Cost counted before.
+        out: Directory to write to.
+        command: Command that made them.
 
     Returns:
         The files, the page first.
@@ -243,12 +243,12 @@ def markdown(
     """Write the page.
 
     Arguments:
-        study: At its scale.
-        outcomes: Of all rows and seeds.
-        table: Its lines.
-        answers: To its orderings.
-        cost: Counted before.
-        command: What made it.
+        study: Study at its scale.
+        outcomes: Outcomes of all rows and seeds.
+        table: Lines of the table.
+        answers: Verdicts on its orderings.
+        cost: Cost counted before.
+        command: Command that made it.
         pictures: Name -> file.
     """
     flags = sorted({flag.removeprefix("* ") for o in outcomes for s in o.scores.values() for flag in s.flags})
@@ -257,7 +257,7 @@ def markdown(
     if published and study.scale != "paper":
         published += "; of them only the order can be compared with ours"
     parts = [
-        f"# Study: {study.name.replace('-', ' ')}",
+        f"# Study: {titled(study.name.replace('-', ' '), study.scale)}",
         study.question,
         *([f"**Lossy data.** {LOSSY}"] if study.scale == "lossy" else []),
         f"- **Varies:** {study.varies}\n- **Held equal:** {study.equal}\n- **Training seeds:** {seeds}; "
@@ -284,11 +284,11 @@ def to_json(
     """Return everything as JSON values.
 
     Arguments:
-        study: At its scale.
-        outcomes: Of all rows and seeds.
-        answers: To its orderings.
-        cost: Counted before.
-        command: What made it.
+        study: Study at its scale.
+        outcomes: Outcomes of all rows and seeds.
+        answers: Verdicts on its orderings.
+        cost: Cost counted before.
+        command: Command that made it.
     """
     said = {key: getattr(study, key) for key in ("name", "scale", "question", "varies", "equal", "by", "n", "split")}
     return json.loads(json.dumps({

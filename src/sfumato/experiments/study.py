@@ -3,25 +3,28 @@
     run         a recipe, trained once for every training seed; rows with one `run` share it
     settings    overrides of the trained run's sampling, evaluation or image size
     guide       a noisy classifier that guides the row's samples, trained beside the runs
-    judge       what is scored: all images the model makes, unless a row says otherwise (`_judges`)
+    judge       what is scored: all images the model makes, unless a row says otherwise (`experiments.judges`)
     ordering    rows along which a score is said to rise: by a paper, or by us before measuring
 
 A study says what varies and what is held equal, in words and in its rows. All rows are judged by the same images'
-seeds, so two rows of one run are compared in pairs. A study is one file of this room and one function of its name,
-``families(scale) -> Study``; nothing is registered.
+seeds, so two rows of one run are compared in pairs. A study is one file of `sfumato.studies` and one function of its
+name, ``families(scale) -> Study``; nothing is registered.
 """
 
 from __future__ import annotations
 
-import inspect
+import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from sfumato.core.find import UnknownNameError, entries, find_named, nearest
-from sfumato.metrics.score import Score, find_metric
+from sfumato.metrics.metric import find_metric
+from sfumato.metrics.score import Score
 from sfumato.runs.idle import differences
+from sfumato.runs.override import override
 from sfumato.runs.recipe import Recipe
 
 if typing.TYPE_CHECKING:
@@ -31,10 +34,10 @@ if typing.TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
 
-    from sfumato.experiments.work import Outcome
     from sfumato.runs.run import Run
 
 Scale = Literal["tiny", "cpu", "lossy", "paper"]
+USUAL: Scale = "cpu"  # of the studies' pages; others are named with their scale
 SCALES: tuple[str, ...] = typing.get_args(Scale)
 Picture = typing.Union["Image.Image", "Figure"]
 Pictures = Callable[["Study", Sequence["Outcome"]], Mapping[str, Picture]]
@@ -45,6 +48,11 @@ class StudyError(ValueError):
     """A study that contradicts itself, or a size it does not have."""
 
 
+def titled(name: str, scale: str) -> str:
+    """Return the title of a study's results: its name, with its scale unless that is the usual one."""
+    return name if scale == USUAL else f"{name}, {scale}"
+
+
 @dataclass(frozen=True)
 class Asked:
     """What a judge is asked to score.
@@ -53,7 +61,7 @@ class Asked:
         study: Says how many images, which metrics and which split.
         recipe: As the row is sampled.
         run: Trained, with that recipe; None for a row without one.
-        root: Data root.
+        root: Data root; None for SFUMATO_DATA or the cache.
         device: Where to sample.
         quiet: No progress bar.
     """
@@ -79,15 +87,15 @@ class Row:
     """One line of the table.
 
     Attributes:
-        name: Of the row.
-        recipe: What is trained.
+        name: The row's name.
+        recipe: Recipe that is trained.
         settings: Overrides of the trained run, e.g. ("sample.grid.steps=10",).
         run: Name of the trained run; the row's own name if empty.
         line: Which line of a figure the row is a point of.
         x: Where on it; None for its measured number of function evaluations.
         paper: The number a paper reports for this row; None if there is none.
         guide: Name of a classifier of `Study.guides` that guides the samples; "" for none.
-        judge: What is scored; None for all images of the run, by `evaluation.evaluate`.
+        judge: Judge of the row; None to score all images of the run by `evaluation.evaluate`.
         untrained: Whether the row has no run: its judge looks at real images only.
     """
 
@@ -107,6 +115,43 @@ class Row:
         """Name of the run that the row samples."""
         return self.run or self.name
 
+    def sampled(self, resolved: Recipe, classifier: Path | None = None) -> Recipe:
+        """Return the recipe by which the row is sampled and judged: the trained one with the row's settings.
+
+        Arguments:
+            resolved: Recipe of the row's run, with shape and sigma_data.
+            classifier: The run that guides it, if one does; None before that is trained, and then none is named.
+        """
+        guided = [f"sample.classifier={classifier or self.guide}"] if self.guide else []
+        found = override(resolved, [*self.settings, *guided])
+        return found if classifier or not self.guide else replace(found, sample=replace(found.sample, classifier=None))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a row came to, for one training seed.
+
+    Attributes:
+        row: The row that was judged.
+        seed: Training seed of its run.
+        run: The opened run with the row's settings; None if it diverged.
+        scores: Scores by the metric's name, "fd".
+        facts: How they were made: NFE, images seen, seconds, sampler.
+        failed: Why there are no scores; "" if there are.
+    """
+
+    row: Row
+    seed: int
+    run: Run | None
+    scores: dict[str, Score]
+    facts: dict[str, Any]
+    failed: str = ""
+
+    @property
+    def x(self) -> float | None:
+        """Position on the axis: the row's own, or the measured number of function evaluations."""
+        return self.row.x if self.row.x is not None else self.facts.get("nfe")
+
 
 @dataclass(frozen=True)
 class Ordering:
@@ -115,14 +160,23 @@ class Ordering:
     Attributes:
         claim: In words, with N where it matters.
         rows: Names, from the lowest score to the highest.
-        metric: Which score.
-        source: Who says so.
+        metric: Name of the score.
+        source: Paper or person that says so.
     """
 
     claim: str
     rows: tuple[str, ...]
     metric: str = "fd"
     source: str = ""
+
+    @classmethod
+    def below(cls, low: str, high: str, source: str = "") -> Ordering:
+        """Return the claim that one row scores below another.
+
+        >>> Ordering.below("AdaGN", "addition").claim
+        'AdaGN scores below addition'
+        """
+        return cls(f"{low} scores below {high}", (low, high), source=source)
 
 
 def no_pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture]:
@@ -135,18 +189,18 @@ class Study:
     """A question and the table that answers it.
 
     Attributes:
-        name: Of its file and function, with dashes.
-        scale: At which size this is.
-        question: One sentence.
+        name: Name of its file and function, with dashes.
+        scale: Size at which this is: tiny, cpu, lossy or paper.
+        question: The question, in one sentence.
         varies: What differs between rows.
         equal: What does not.
-        by: What `Row.x` counts, the heading of its column.
-        rows: See `Row`.
-        metrics: Names of `metrics.score.METRICS`; the first is the one rows are ranked by.
+        by: What `Row.x` counts, the heading of its column; "" for no such column.
+        rows: Lines of the table, at least one.
+        metrics: Names of metrics; the first is the one rows are ranked by.
         n: Generated images a row is judged by.
         seeds: Training seeds; each run is trained once for each.
-        split: Real images to compare with.
-        orderings: See `Ordering`.
+        split: Split of the real images to compare with.
+        orderings: Claims that the scores are to answer.
         paper: Where the numbers of `Row.paper` come from.
         ranked: Whether rows are sorted by the first metric.
         guides: Noisy classifiers to train, by name.
@@ -160,8 +214,8 @@ class Study:
     question: str
     varies: str
     equal: str
-    by: str
-    rows: tuple[Row, ...]
+    by: str = ""
+    rows: tuple[Row, ...] = ()
     metrics: tuple[str, ...] = ("fd", "kid")
     n: int = 2000
     seeds: tuple[int, ...] = (0,)
@@ -225,15 +279,35 @@ class Study:
 
 
 def studies() -> dict[str, Callable[..., Study]]:
-    """Return every study by name: the parts of this axis that take a scale."""
-    return {name: entry for name, entry in entries("study").items() if "scale" in inspect.signature(entry).parameters}
+    """Return every study by name."""
+    return entries("study")
+
+
+def slug(name: str) -> str:
+    """Return a name as part of a file's name.
+
+    >>> slug("DDIM, eta = 0.2")
+    'ddim-eta-0.2'
+    """
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
+
+
+def variant(recipe: Recipe, name: str, fields: Sequence[str] = ()) -> Recipe:
+    """Return a recipe with other fields, named RECIPE-NAME.
+
+    Arguments:
+        recipe: What the variant differs from.
+        name: What it is called, in words.
+        fields: Overrides such as "train.images=1000".
+    """
+    return replace(override(recipe, fields), name=f"{recipe.name}-{slug(name)}")
 
 
 def find_study(name: str, scale: str) -> Study:
     """Return a study at a size.
 
     Arguments:
-        name: Of the study; dashes and underscores are the same.
+        name: Name of the study; dashes and underscores are the same.
         scale: "tiny", "cpu", "lossy" or "paper".
 
     Raises:
@@ -253,8 +327,8 @@ def at(scale: str, sizes: Mapping[str, Setting]) -> Setting:
     """Return a study's settings at a scale.
 
     Arguments:
-        scale: Which.
-        sizes: Scale -> settings.
+        scale: A key of `sizes`.
+        sizes: Settings by scale.
 
     Raises:
         StudyError: If the study does not exist at that scale.

@@ -1,6 +1,6 @@
 """One page over the results of studies: what held, what did not, what was inside the noise.
 
-It reads the JSON that `_pages.write` left, and nothing else: every number on the page is one of a study's, with its
+It reads the JSON that `pages.write` left, and nothing else: every number on the page is one of a study's, with its
 interval, n and floor, beside the command that makes it again.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sfumato.experiments.study import titled
 from sfumato.report.table import Cell, Row, markdown_table
 
 HEADINGS = {True: "What held", False: "What did not", None: "Inside the noise, or not measured"}
@@ -46,7 +47,7 @@ def summary(results: Sequence[Mapping[str, Any]], page: Path) -> str:
     """Write the page.
 
     Arguments:
-        results: From `results_of`.
+        results: What `results_of` returned.
         page: Where it will lie, for links.
     """
     parts = [
@@ -54,6 +55,8 @@ def summary(results: Sequence[Mapping[str, Any]], page: Path) -> str:
         "Written by `sfumato studies` from the studies' own results. An ordering holds if it is seen beyond the 95% "
         "noise of the images in every training seed; it does not if the reverse is. Scores are compared within a study "
         "only.",
+        "## In short",
+        _in_short(results, page),
     ]
     for holds, heading in HEADINGS.items():
         rows: list[Row] = [
@@ -63,41 +66,28 @@ def summary(results: Sequence[Mapping[str, Any]], page: Path) -> str:
             if o["holds"] is holds
         ]
         parts += [f"## {heading}", markdown_table(rows) if rows else EMPTY[holds]]
-    parts.append("## Every study")
     table: list[Row] = [
         {
             "study": _link(tree, page),
-            "question": tree["question"],
             "scale": tree["scale"],
             "training seeds": len(tree["seeds"]),
-            "n": tree["n"],
-            "best row": _best(tree),
             "floor": _floor(tree),
             "command": f"`{tree['command']}`",
         }
         for tree in results
     ]
-    parts.append(markdown_table(table) if table else "No study has been run yet. `sfumato list studies` names them.")
+    parts += ["## How each was run", markdown_table(table)] if table else []
     return "\n\n".join(parts) + "\n"
 
 
-MARKS = ("<!-- studies -->", "<!-- /studies -->")
-
-
-def in_short(results: Sequence[Mapping[str, Any]], page: Path, readme: Path) -> str:
-    """Return a table of the studies for a README: how many orderings held, did not, or could not be told.
-
-    Arguments:
-        results: From `results_of`.
-        page: Of the summary, to link to.
-        readme: Where the table will stand.
-    """
+def _in_short(results: Sequence[Mapping[str, Any]], page: Path) -> str:
+    """Return a row per study: how many orderings held, did not, or could not be told."""
     rows: list[Row] = []
     for tree in results:
         told = [o["holds"] for o in tree["orderings"]]
         rows.append(
             {
-                "study": _link(tree, readme),
+                "study": _link(tree, page),
                 "question": tree["question"],
                 "n": tree["n"],
                 "held": told.count(True),
@@ -106,32 +96,12 @@ def in_short(results: Sequence[Mapping[str, Any]], page: Path, readme: Path) -> 
                 "best row": _best(tree),
             }
         )
-    link = Path(os.path.relpath(page, readme.parent)).as_posix()
-    return (markdown_table(rows) if rows else "No study has been run yet.") + f"\n\nClaim by claim: [{link}]({link})."
-
-
-def placed(text: str, part: str, name: str) -> str:
-    """Return a text whose part between `MARKS` is replaced.
-
-    Arguments:
-        text: Holds both marks.
-        part: New.
-        name: Of the file, for the error.
-
-    Raises:
-        ValueError: If a mark is missing.
-    """
-    first, last = MARKS
-    if text.count(first) != 1 or text.count(last) != 1 or text.index(first) > text.index(last):
-        raise ValueError(f"{name} needs one line {first} and, below it, one line {last}; the table goes between them.")
-    head, rest = text.split(first)
-    return f"{head}{first}\n{part}\n{last}{rest.split(last)[1]}"
+    return markdown_table(rows) if rows else "No study has been run yet. `sfumato list studies` names them."
 
 
 def _link(tree: Mapping[str, Any], page: Path) -> str:
     target = os.path.relpath(Path(tree["file"]).with_suffix(".md"), page.parent)
-    name = tree["name"] if tree["scale"] == "cpu" else f"{tree['name']}, {tree['scale']}"
-    return f"[{name}]({Path(target).as_posix()})"
+    return f"[{titled(tree['name'], tree['scale'])}]({Path(target).as_posix()})"
 
 
 def _scores(tree: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -18,8 +18,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sfumato.experiments.study import Ordering, Study
-from sfumato.experiments.work import Outcome
+from sfumato.experiments.study import Ordering, Outcome, Study
 from sfumato.metrics.score import Score, compare
 
 
@@ -28,8 +27,8 @@ class Verdict:
     """The answer to an ordering.
 
     Attributes:
-        ordering: The claim.
-        words: The answer.
+        ordering: The claim that was asked about.
+        words: The answer in words.
         holds: True for a yes, False for a no, None where nothing can be told.
     """
 
@@ -67,8 +66,8 @@ def verdicts(study: Study, outcomes: Sequence[Outcome]) -> list[Verdict]:
     """Answer every ordering of a study.
 
     Arguments:
-        study: Asks.
-        outcomes: Of all its rows and training seeds.
+        study: Study with the orderings.
+        outcomes: Outcomes of all its rows and training seeds.
     """
     return [_verdict(ordering, study.seeds, outcomes) for ordering in study.orderings]
 

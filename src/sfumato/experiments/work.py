@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,8 +24,8 @@ from tqdm import tqdm
 
 from sfumato import evaluation
 from sfumato.core.images import NonFiniteError
-from sfumato.experiments.cost import as_sampled
-from sfumato.experiments.study import Asked, Row, Study, StudyError
+from sfumato.experiments.study import Asked, Outcome, Row, Study, StudyError, slug
+from sfumato.metrics.metric import expand
 from sfumato.metrics.protocol import canonical
 from sfumato.metrics.score import Score
 from sfumato.runs.checkpoint import replace_json, steps
@@ -36,44 +35,9 @@ from sfumato.runs.recipe import Recipe
 from sfumato.runs.run import Run
 from sfumato.training.guard import Diverged
 from sfumato.training.loop import train
-from sfumato.training.optimizer_state import share_spent
+from sfumato.training.steps import share_spent
 
 WORSE = 1.5  # a training whose loss ends at more than this times its start has diverged
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a row came to, for one training seed.
-
-    Attributes:
-        row: Which.
-        seed: Of the training.
-        run: Opened, with the row's settings; None if it diverged.
-        scores: By the metric's name, "fd".
-        facts: What made them: NFE, images seen, seconds, sampler.
-        failed: Why there are no scores; "" if there are.
-    """
-
-    row: Row
-    seed: int
-    run: Run | None
-    scores: dict[str, Score]
-    facts: dict[str, Any]
-    failed: str = ""
-
-    @property
-    def x(self) -> float | None:
-        """Position on the axis: the row's own, or the measured number of function evaluations."""
-        return self.row.x if self.row.x is not None else self.facts.get("nfe")
-
-
-def slug(name: str) -> str:
-    """Return a name as part of a file's name.
-
-    >>> slug("DDIM, eta = 0.2")
-    'ddim-eta-0.2'
-    """
-    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
 
 
 def carry_out(
@@ -91,9 +55,9 @@ def carry_out(
         study: At its scale.
         out: Directory of the study.
         runs: Where trained runs lie, so that studies may share them; OUT/runs unless given.
-        root: Data root.
+        root: Data root; None for SFUMATO_DATA or the cache.
         device: None for the best at hand.
-        quiet: No progress bars and no lines.
+        quiet: Whether to show no progress bars and print no lines.
 
     Returns:
         One outcome per training seed and row, seed by seed in the order of the rows.
@@ -102,28 +66,28 @@ def carry_out(
         RecipeError: If a run's directory holds another run.
         Interrupted: After a signal, with everything saved.
     """
-    place = Place(Path(out), Path(runs) if runs is not None else Path(out) / "runs", root, device, quiet)
+    space = Workspace(Path(out), Path(runs) if runs is not None else Path(out) / "runs", root, device, quiet)
     say: Callable[[str], None] = (lambda text: None) if quiet else tqdm.write
     outcomes: list[Outcome] = []
     for seed in study.seeds:
         for row in study.rows:
             say(f"[{len(outcomes) + 1}/{len(study.seeds) * len(study.rows)}] {row.name}, training seed {seed}")
-            outcome = outcome_of(study, row, seed, place)
+            outcome = outcome_of(study, row, seed, space)
             say("    " + (outcome.failed or "; ".join(_short(score) for score in outcome.scores.values())))
             outcomes.append(outcome)
     return outcomes
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a study is done.
+class Workspace:
+    """Where a study is done: directories, data and device.
 
     Attributes:
         out: Directory of the study.
         runs: Where trained runs lie.
-        root: Data root.
+        root: Data root; None for SFUMATO_DATA or the cache.
         device: None for the best at hand.
-        quiet: No progress bars.
+        quiet: Whether to show no progress bars.
     """
 
     out: Path
@@ -138,30 +102,30 @@ class Place:
         return trained(seeded, self.runs / f"{slug(name)}-seed{seed}", self.root, self.device, self.quiet)
 
 
-def outcome_of(study: Study, row: Row, seed: int, place: Place) -> Outcome:
+def outcome_of(study: Study, row: Row, seed: int, space: Workspace) -> Outcome:
     """Train what a row needs and judge it, skipping what is done.
 
     Arguments:
-        study: It belongs to.
-        row: Which.
-        seed: Of the training.
-        place: Where.
+        study: Study of the row.
+        row: Row to judge.
+        seed: Training seed of the run.
+        space: Directories and device.
     """
-    (place.out / "results").mkdir(parents=True, exist_ok=True)
+    (space.out / "results").mkdir(parents=True, exist_ok=True)
     run: Run | None = None
     if not row.untrained:
-        run, failed = place.run(row.trained, row.recipe, seed)
+        run, failed = space.run(row.trained, row.recipe, seed)
         if run is None:
             return Outcome(row, seed, None, {}, {}, failed)
         guide: Run | None = None
         if row.guide:
-            guide, failed = place.run(row.guide, study.guides[row.guide], seed)
+            guide, failed = space.run(row.guide, study.guides[row.guide], seed)
             if guide is None:
                 return Outcome(row, seed, None, {}, {}, f"its classifier {failed}")
-        run = run.with_recipe(as_sampled(row, run.recipe, None if guide is None else guide.path))
+        run = run.with_recipe(row.sampled(run.recipe, None if guide is None else guide.path))
     recipe = row.recipe if run is None else run.recipe
-    file = place.out / "results" / f"{slug(row.name)}-seed{seed}.json"
-    return judged(row, seed, Asked(study, recipe, run, place.root, place.device, place.quiet), file)
+    file = space.out / "results" / f"{slug(row.name)}-seed{seed}.json"
+    return judged(row, seed, Asked(study, recipe, run, space.root, space.device, space.quiet), file)
 
 
 def _short(score: Score) -> str:
@@ -174,11 +138,11 @@ def trained(
     """Return the trained run of a recipe, training it if it is not there; or why there is none.
 
     Arguments:
-        recipe: Not resolved.
-        folder: Of the run.
-        root: Data root.
-        device: Where to train.
-        quiet: No progress bar.
+        recipe: Recipe to train, not resolved.
+        folder: Directory of the run.
+        root: Data root; None for SFUMATO_DATA or the cache.
+        device: Device to train on; None for the best at hand.
+        quiet: Whether to show no progress bar.
     """
     grave = folder / "diverged.json"
     if grave.exists() and (told := json.loads(grave.read_text()))["recipe"] == recipe.hash:
@@ -212,7 +176,7 @@ def worse_than_at_first(folder: Path) -> str:
     """Return why a finished training of a denoiser is said to have diverged, or "": its loss ends above its start.
 
     Arguments:
-        folder: Of the run. The first and last tenths of its records are compared, by their medians.
+        folder: Directory of the run. The first and last tenths of its records are compared, by their medians.
     """
     losses = [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
     tenth = max(1, len(losses) // 10)
@@ -226,10 +190,10 @@ def judged(row: Row, seed: int, asked: Asked, file: Path) -> Outcome:
     """Return the outcome of a row, from its file if that was made of the same things.
 
     Arguments:
-        row: Which.
-        seed: Of the training.
-        asked: What is scored.
-        file: The result's.
+        row: Row to judge.
+        seed: Training seed of the run.
+        asked: What the judge is given.
+        file: JSON file of the result.
     """
     key = result_key(row, asked)
     stored = json.loads(file.read_text()) if file.exists() else {}
@@ -259,15 +223,17 @@ def _whole(asked: Asked) -> tuple[dict[str, Score], dict[str, Any]]:
         device=asked.device,
         quiet=asked.quiet,
     )
-    return dict(zip(study.metrics, result.scores)), result.provenance
+    possible = [metric for metric in study.metrics if not set(expand([metric])) & set(result.refused)]
+    refused = {"refused": result.refused} if result.refused else {}
+    return dict(zip(possible, result.scores, strict=True)), {**result.provenance, **refused}
 
 
 def result_key(row: Row, asked: Asked) -> str:
     """Return the hash of everything a row's scores depend on.
 
     Arguments:
-        row: Which.
-        asked: What is scored.
+        row: Row to judge.
+        asked: What the judge is given.
     """
     study = asked.study
     facts = [_manifest(asked.run), asked.recipe.to_json(), study.n, list(study.metrics), study.split]

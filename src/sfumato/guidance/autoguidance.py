@@ -32,7 +32,7 @@ def autoguidance(
     """Guide a denoiser by a weaker one.
 
     Arguments:
-        denoiser: The model.
+        denoiser: The stronger model, which is guided.
         weak: A smaller or earlier version of it; it sees the same x, level and label.
         w: Guidance weight, a number or one per image (B,). 1 is none, 0 the weak model.
         interval: Guide only at nsr in [lo, hi] (`guidance.interval`).

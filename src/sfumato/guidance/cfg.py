@@ -114,7 +114,7 @@ def by_class(weights: Sequence[float]) -> Callable[[Level, Tensor], Tensor]:
     """Return a guidance weight that depends on the class of each image.
 
     Arguments:
-        weights: One per class.
+        weights: Guidance weight of each class.
     """
     table = torch.tensor([*weights, 1.0], dtype=torch.float64)  # NULL = -1 finds the last entry
     return lambda level, label: table[label.cpu()]
@@ -127,7 +127,7 @@ def ramp(level: Level, kind: Ramp) -> Tensor:
     1 + cos(pi t) for "cosine"; the mean over t is 1 for all three.
 
     Arguments:
-        level: Any shape.
+        level: Levels of any shape.
         kind: "constant", "linear" or "cosine".
 
     Raises:
@@ -147,9 +147,9 @@ def weight_of(w: float = 1.0, by_classes: Sequence[float] = (), kind: Ramp = "co
     """Return the guidance weight that depends on class and level as asked, 1 + (w - 1) ramp.
 
     Arguments:
-        w: For every class, unless they have their own.
-        by_classes: One per class; () for `w`.
-        kind: Of the ramp over noise levels.
+        w: Guidance weight of every class, unless classes have their own.
+        by_classes: Guidance weight of each class; () for `w` everywhere.
+        kind: Shape of the ramp over noise levels, "constant", "linear" or "cosine".
     """
     if not by_classes and kind == "constant":
         return w

@@ -55,7 +55,7 @@ def gradient(logits: Logits, scale: float = 1.0) -> Callable[[Tensor, Level, Ten
 
     Arguments:
         logits: (x, level) -> (B, K), differentiable in x.
-        scale: Strength s.
+        scale: Strength s of the shift; 0 is none.
 
     Raises:
         ValueError: When called without labels, or with one outside [0, K).

@@ -29,10 +29,10 @@ def interval(inside: Denoiser, outside: Denoiser, lo: float = 0.0, hi: float = m
     """Use `inside` at levels with nsr in [lo, hi] and `outside` elsewhere; only those needed are called.
 
     Arguments:
-        inside: E.g. a guided denoiser.
-        outside: E.g. the same without guidance.
+        inside: Denoiser within the interval, e.g. a guided one.
+        outside: Denoiser elsewhere, e.g. the same without guidance.
         lo: Smallest nsr, >= 0.
-        hi: Largest nsr.
+        hi: Largest nsr, >= lo; infinity for no limit.
 
     Raises:
         ValueError: If the interval is not ordered; when both are needed in one batch and only one learns its variance.

@@ -26,7 +26,7 @@ def threshold(denoiser: Denoiser, bound: float = 1.0, quantile: float | None = N
     """Keep a denoiser's x0 within bounds.
 
     Arguments:
-        denoiser: Any denoiser, usually a guided one.
+        denoiser: Denoiser whose estimates are clipped, usually a guided one.
         bound: Largest absolute value, > 0; 1 for images in [-1, 1].
         quantile: In (0, 1) for the dynamic form, e.g. 0.995; None for plain clipping.
 

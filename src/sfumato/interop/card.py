@@ -22,9 +22,9 @@ def card(run: Run, use: str | None = None, repo: str = "THIS_REPOSITORY") -> str
     """Return the README.md of a run in the Hub's format.
 
     Arguments:
-        run: The run.
-        use: The average of the weights that goes with it; None for the recipe's choice.
-        repo: Where it will lie, for the example of use.
+        run: The run to describe.
+        use: Average of the weights that goes with the run; None for the recipe's choice.
+        repo: OWNER/NAME of the repository, for the example of use.
     """
     recipe, shape = run.recipe, run.recipe.shape
     assert shape is not None

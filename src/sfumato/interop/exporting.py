@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sfumato.core.find import find
 from sfumato.interop import hub
-from sfumato.interop.pickles import ForeignError
+from sfumato.interop.tensors import ForeignError
 from sfumato.runs.run import Run
 
 
@@ -17,10 +17,10 @@ def export_run(
     """Write a run in a format, and put it on the Hub if asked.
 
     Arguments:
-        run: The run.
+        run: The run to write.
         to: Name of a format: an entry of `interop.exports`.
         out: A folder that does not exist or is empty.
-        use: Which average of the weights; None for the recipe's choice.
+        use: Name of the average of the weights; None for the recipe's choice.
         push: OWNER/NAME of a repository on the Hub; None for none.
         private: Whether a new repository is private.
 

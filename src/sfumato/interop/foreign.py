@@ -21,8 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sfumato.interop.pickles import ForeignError
-from sfumato.interop.tensors import Module, read_file
+from sfumato.interop.tensors import ForeignError, Module, read_file
 from sfumato.runs.recipe import Data, Recipe, Shape
 
 Rename = Callable[[Mapping[str, Tensor], nn.Module], dict[str, Tensor]]
@@ -36,7 +35,7 @@ class Foreign:
 
     Attributes:
         path: File or folder, as the user named it.
-        content: What the file holds: tensors by name, `Module`, or anything a pickle may hold.
+        content: Content of the file: tensors by name, `Module`, or anything a pickle may hold.
         configs: Name -> JSON of the configuration files of a folder.
         size: Side of the images, where the user told it.
         order: Order of ADM's attention channels, "legacy" or "new", where the user told it.
@@ -90,11 +89,11 @@ class Imported:
 
     Attributes:
         family: Name of the family.
-        recipe: What it is in our parts, resolved.
-        tensors: The original's.
+        recipe: The resolved recipe that describes the checkpoint in our parts.
+        tensors: State dict of the original.
         rename: (tensors, our network) -> our state dict; raises ValueError for what is missing or left over.
-        assumed: What the file does not say, one line each.
-        notes: What else a reader should know, one line each.
+        assumed: Assumptions where the file is silent, one line each.
+        notes: Further facts for the reader, one line each.
         untrained: Parts of our network that the file has nothing for; they keep the weights they start with.
     """
 

@@ -10,7 +10,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sfumato.interop.pickles import ForeignError
+from sfumato.core.optional import optional
+from sfumato.interop.tensors import ForeignError
 
 PATTERNS = ["*.json", "*.safetensors", "*.md", "*.png", "*.gif", "*.jsonl"]
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
@@ -21,7 +22,7 @@ def upload(folder: Path, repo: str, *, private: bool = False) -> str:
 
     Arguments:
         folder: A run, or any exported folder.
-        repo: OWNER/NAME.
+        repo: OWNER/NAME of the repository.
         private: Whether a new repository is private.
 
     Returns:
@@ -43,7 +44,7 @@ def download(repo: str, *, revision: str | None = None) -> Path:
     """Fetch a model repository, or find it in the local cache.
 
     Arguments:
-        repo: OWNER/NAME.
+        repo: OWNER/NAME of the repository.
         revision: Branch, tag or commit.
 
     Returns:
@@ -65,8 +66,4 @@ def _check(repo: str) -> None:
 
 
 def _library() -> Any:
-    try:
-        import huggingface_hub
-    except ImportError:
-        raise ForeignError("The Hub needs huggingface_hub: pip install 'sfumato[hub]'.") from None
-    return huggingface_hub
+    return optional("huggingface_hub", "hub", "The Hub", ForeignError)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sfumato.core.find import entries, find
 from sfumato.interop.foreign import Foreign, Imported, open_foreign, sha256_of
-from sfumato.interop.pickles import ForeignError
+from sfumato.interop.tensors import ForeignError
 from sfumato.processes.machine import describe
 from sfumato.runs import checkpoint
 from sfumato.runs.check import check
@@ -32,8 +32,8 @@ class Import:
     """Say what an import made.
 
     Attributes:
-        run: The run.
-        found: What the checkpoint was taken for.
+        run: The run that was written.
+        found: The checkpoint as it was recognised.
         parameters: Learned values that came from the file.
     """
 

@@ -1,8 +1,8 @@
 """Other projects' state dicts in our names.
 
-The published U-Nets share one topology (`sfumato.networks._ladder`), so a foreign name is a place in the ladder (down,
-middle, up; level; step) and a layer in its block. Every function here takes the original state dict and our network of
-the same configuration, and returns a state dict for it. Tensors change in four ways only:
+The published U-Nets share one topology (`sfumato.networks._ladder`), so a foreign name is a position in the ladder
+(down, middle, up; level; step) and a layer in its block. Every function here takes the original state dict and our
+network of the same configuration, and returns a state dict for it. Tensors change in four ways only:
 
     q, k, v         three tensors, or one in the order (heads, qkv, d), (qkv, heads, d) or (heads, d, qkv),
                     become one in the order (qkv, heads, d)
@@ -30,15 +30,22 @@ HEADS_FIRST = "heads, qkv, d"  # ADM's default ("legacy") order
 QKV_FIRST = "qkv, heads, d"  # ADM's use_new_attention_order, and ours
 QKV_LAST = "heads, d, qkv"  # EDM
 
-PLACE = re.compile(
-    r"(?:(?P<way>encoder|decoder)\.levels\.(?P<level>\d+)\.(?:steps\.(?P<step>\d+)\.(?P<kind>block|attention)|"
+POSITION = re.compile(
+    r"(?:(?P<half>encoder|decoder)\.levels\.(?P<level>\d+)\.(?:steps\.(?P<step>\d+)\.(?P<kind>block|attention)|"
     r"(?P<move>resample|path))|encoder\.middle\.(?P<middle>\d)\.(?P<mkind>block|attention))\.(?P<layer>\w+)"
 )
 
 
-class Place(NamedTuple):
-    """Where a layer stands: part is down, up, middle, halve, double or path; halve and path stand before level `level`,
-    double after it; kind is block, attention or conv (a resampling convolution)."""
+class Position(NamedTuple):
+    """Where a layer of the ladder stands.
+
+    Attributes:
+        part: One of down, up, middle, halve, double and path; halve and path stand before `level`, double after it.
+        level: Index of the level, finest first; -1 in the middle.
+        step: Index of the step within its part.
+        kind: One of block, attention and conv (a resampling convolution).
+        layer: Name of the layer within its block.
+    """
 
     part: str
     level: int
@@ -47,25 +54,25 @@ class Place(NamedTuple):
     layer: str
 
 
-def place_of(module: str) -> Place | None:
-    """Return the place of one of our layers, or None if it stands outside the ladder.
+def position_of(module: str) -> Position | None:
+    """Return the position of one of our layers, or None if it stands outside the ladder.
 
-    >>> place_of("decoder.levels.1.steps.2.block.conv1")
-    Place(part='up', level=1, step=2, kind='block', layer='conv1')
-    >>> place_of("encoder.levels.1.resample.conv")
-    Place(part='halve', level=1, step=0, kind='conv', layer='conv')
+    >>> position_of("decoder.levels.1.steps.2.block.conv1")
+    Position(part='up', level=1, step=2, kind='block', layer='conv1')
+    >>> position_of("encoder.levels.1.resample.conv")
+    Position(part='halve', level=1, step=0, kind='conv', layer='conv')
     """
-    found = PLACE.fullmatch(module)
+    found = POSITION.fullmatch(module)
     if found is None:
         return None
     layer = found["layer"]
     if found["middle"]:
-        return Place("middle", -1, int(found["middle"]), found["mkind"], layer)
-    down, level = found["way"] == "encoder", int(found["level"])
+        return Position("middle", -1, int(found["middle"]), found["mkind"], layer)
+    down, level = found["half"] == "encoder", int(found["level"])
     if found["step"]:
-        return Place("down" if down else "up", level, int(found["step"]), found["kind"], layer)
+        return Position("down" if down else "up", level, int(found["step"]), found["kind"], layer)
     part = "path" if found["move"] == "path" else "halve" if down else "double"
-    return Place(part, level, 0, "conv" if layer == "conv" else "block", layer)
+    return Position(part, level, 0, "conv" if layer == "conv" else "block", layer)
 
 
 def order_qkv(tensor: Tensor, order: str, heads: int) -> Tensor:
@@ -157,10 +164,10 @@ def rename_ddpm(state: State, network: nn.Module) -> dict[str, Tensor]:
     """
 
     def names(module: str, leaf: str) -> tuple[str, ...]:
-        place = place_of(module)
-        if place is None:
+        position = position_of(module)
+        if position is None:
             return (f"{DDPM_TOP.get(module, module)}.{leaf}",)
-        part, level, step, kind, layer = place
+        part, level, step, kind, layer = position
         if part == "halve":
             return (f"down.{level - 1}.downsample.conv.{leaf}",)
         if part == "double":
@@ -194,10 +201,10 @@ def diffusers_names(network: nn.Module) -> Callable[[str, str], tuple[str, ...]]
     levels = len(network.get_submodule("encoder.levels"))  # type: ignore[arg-type]
 
     def names(module: str, leaf: str) -> tuple[str, ...]:
-        place = place_of(module)
-        if place is None:
+        position = position_of(module)
+        if position is None:
             return (f"{DIFFUSERS_TOP.get(module, module)}.{leaf}",)
-        part, level, step, kind, layer = place
+        part, level, step, kind, layer = position
         if part == "halve":
             return (f"down_blocks.{level - 1}.downsamplers.0.conv.{leaf}",)
         if part == "double":
@@ -269,14 +276,14 @@ def rename_adm(state: State, network: nn.Module, order: str = HEADS_FIRST) -> di
     mean_pool = "pool.out.weight" in ours and "pool.qkv.weight" not in ours
 
     def names(module: str, leaf: str) -> tuple[str, ...]:
-        place = place_of(module)
-        if place is None:
+        position = position_of(module)
+        if position is None:
             if module == "pool":
                 return (f"out.2.{leaf}",) if leaf != "position" else ("out.2.positional_embedding",)
             if mean_pool and module == "pool.out":
                 return (f"out.3.{leaf}",)
             return (f"{(ADM_TOP | ADM_POOLS).get(module, module)}.{leaf}",)
-        part, level, step, kind, layer = place
+        part, level, step, kind, layer = position
         if part == "middle":
             prefix = f"middle_block.{1 if kind == 'attention' else 2 * step}"
         elif part == "halve":
@@ -336,18 +343,18 @@ def _rename_edm(state: State, network: nn.Module, top: Mapping[str, str]) -> dic
     has_bias = "map_label.bias" in state
 
     def names(module: str, leaf: str) -> tuple[str, ...]:
-        place = place_of(module)
-        if place is None:
+        position = position_of(module)
+        if position is None:
             if module == "embedder.label.table":
                 return ("map_label.weight", "map_label.bias") if has_bias else ("map_label.weight",)
             if leaf == "frequencies":
                 return ("map_noise.freqs",)
             return (f"{outer.get(module, module)}.{leaf}",)
-        part, level, step, kind, layer = place
+        part, level, step, kind, layer = position
         side = sides[level - 1 if part == "double" else level]
         kinds = {"halve": "down", "double": "up", "path": "aux_residual", "middle": f"in{step}"}
-        way = "enc" if part in ("down", "halve", "path") else "dec"
-        prefix = f"{way}.{side}x{side}_{kinds.get(part, f'block{step}')}"
+        half = "enc" if part in ("down", "halve", "path") else "dec"
+        prefix = f"{half}.{side}x{side}_{kinds.get(part, f'block{step}')}"
         if kind == "conv":
             return (f"{prefix}.{leaf}",)
         return (f"{prefix}.{(EDM_ATTENTION if kind == 'attention' else EDM_BLOCK)[layer]}.{leaf}",)

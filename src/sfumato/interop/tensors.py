@@ -1,6 +1,6 @@
 """Tensors from inert pickles: what the allowed names mean, and nothing else.
 
-`interop.pickles` reads a checkpoint's pickle without calling anything. Here the few calls that are data are carried out
+`data.pickles` reads a checkpoint's pickle without calling anything. Here the few calls that are data are carried out
 by our own code: a tensor is a checked window on the bytes of a storage, an ordered dictionary is a dictionary, a NumPy
 scalar is a number. A module, and an object of NVIDIA's `persistent_class` (which carries its own source code), become a
 `Module`: a class name and a state. Their code is neither compiled nor looked at.
@@ -25,14 +25,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sfumato.interop.pickles import Call, ForeignError, Name, Reference, read_pickle
+from sfumato.data import pickles
+from sfumato.data.pickles import Call, Name, Reference
+from sfumato.data.unpickle import ARRAYS, MAX_DEPTH, Decoder
 
 MAX_FILE = 16 << 30
 """The largest file that is read: 16 GiB."""
 MAX_INDEX = 64 << 20
 """The largest pickle inside a torch archive: 64 MiB; tensors lie beside it."""
-MAX_DEPTH = 200
-"""How deeply values may be nested."""
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 STORAGES = {
@@ -48,9 +48,16 @@ STORAGES = {
     "BoolStorage": torch.bool,
     "UntypedStorage": torch.uint8,
 }
-NUMERIC = re.compile(r"[<>|=]?(?:[iuf][1248]|b1|\?)")
 MODULES = re.compile(r"torch\.nn\.modules\.\w+")
-ARRAYS = ("numpy.core.multiarray", "numpy._core.multiarray")
+
+
+class ForeignError(ValueError):
+    """A foreign checkpoint that is unsafe, damaged or of a kind we do not know."""
+
+
+def read_pickle(stream: BinaryIO, what: str) -> Any:
+    """Read one pickle of a checkpoint; arguments and errors as in `data.pickles.read_pickle`."""
+    return pickles.read_pickle(stream, allowed, what, ForeignError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +66,7 @@ class Module:
 
     Attributes:
         kind: Name of the class.
-        state: Attribute -> value.
+        state: Values that were set on it, by attribute.
     """
 
     kind: str
@@ -120,7 +127,7 @@ def _read_archive(path: Path) -> Any:
                 raise ForeignError(f"{path} was written on a big-endian machine, which is not supported.")
             if entries[index[0]].file_size > MAX_INDEX:
                 raise ForeignError(f"{path} has an index of more than {MAX_INDEX:,} bytes.")
-            tree = read_pickle(io.BytesIO(archive.read(index[0])), allowed, str(path))
+            tree = read_pickle(io.BytesIO(archive.read(index[0])), str(path))
 
             def storage(dtype: torch.dtype, key: str, count: int) -> Tensor:
                 entry = entries.get(f"{folder}data/{key}")
@@ -155,17 +162,17 @@ def _check_archive(path: Path, entries: list[zipfile.ZipInfo]) -> None:
 
 def _read_stream(stream: io.BytesIO, what: str, *, nested: bool) -> Any:
     """Read a plain pickle, or torch's older format: pickles in a row, then the bytes of every storage."""
-    tree = read_pickle(stream, allowed, what)
+    tree = read_pickle(stream, what)
     if tree != LEGACY_MAGIC:
         if nested:
             raise ForeignError(f"{what} is refused: an embedded storage is not in torch's format.")
         return _Decoder(None, nested=nested, what=what).value(tree)
-    read_pickle(stream, allowed, what)  # the protocol's number
-    system = read_pickle(stream, allowed, what)
+    read_pickle(stream, what)  # the protocol's number
+    system = read_pickle(stream, what)
     if not (isinstance(system, dict) and system.get("little_endian", True)):
         raise ForeignError(f"{what} was written on a big-endian machine, which is not supported.")
-    tree = read_pickle(stream, allowed, what)
-    keys = read_pickle(stream, allowed, what)
+    tree = read_pickle(stream, what)
+    keys = read_pickle(stream, what)
     types = {key: (dtype, count) for dtype, key, count in _storages(tree, what)}
     if not isinstance(keys, list) or set(keys) != set(types):
         raise ForeignError(f"{what} is damaged: its storages are not those its tensors use.")
@@ -221,7 +228,7 @@ def _described(reference: Reference, what: str) -> tuple[torch.dtype, str, int]:
             raise ForeignError(f"{what} is refused: it refers to something outside that is no storage.")
 
 
-class _Decoder:
+class _Decoder(Decoder):
     """Carry out the calls that are data.
 
     Arguments:
@@ -230,24 +237,11 @@ class _Decoder:
         what: The file, for errors.
     """
 
+    numbers = re.compile(r"[<>|=]?(?:[iuf][1248]|b1|\?)")
+
     def __init__(self, storage: Callable[[torch.dtype, str, int], Tensor] | None, *, nested: bool, what: str) -> None:
-        self.storage, self.nested, self.what = storage, nested, what
-        self.made: dict[int, Any] = {}
-        self.kept: list[Any] = []  # what `made` knows by its identity must not be freed
-
-    def refuse(self, reason: str) -> ForeignError:
-        return ForeignError(f"{self.what} is refused: {reason}. Nothing of it was executed.")
-
-    def value(self, tree: Any, depth: int = 0) -> Any:
-        """Return what a tree means."""
-        if tree is None or isinstance(tree, str | bytes | bool | int | float):
-            return tree
-        if depth > MAX_DEPTH:
-            raise self.refuse(f"it is nested more than {MAX_DEPTH} deep, or contains itself")
-        if id(tree) not in self.made:
-            self.made[id(tree)] = self.fresh(tree, depth + 1)
-            self.kept.append(tree)
-        return self.made[id(tree)]
+        super().__init__(what, ForeignError)
+        self.storage, self.nested = storage, nested
 
     def fresh(self, tree: Any, depth: int) -> Any:
         if isinstance(tree, Name):
@@ -257,27 +251,12 @@ class _Decoder:
             if self.storage is None:
                 raise self.refuse("it refers to a storage outside itself")
             return self.storage(dtype, key, count)
-        if isinstance(tree, dict):
-            return {key: self.value(item, depth) for key, item in tree.items()}
-        if isinstance(tree, list | tuple):
-            return type(tree)(self.value(item, depth) for item in tree)
-        if isinstance(tree, Call):
-            return self.call(tree, depth)
-        raise self.refuse(f"it holds a {type(tree).__name__}")
+        return super().fresh(tree, depth)
 
     def call(self, call: Call, depth: int) -> Any:
-        name = call.name
-        if MODULES.fullmatch(name.module):
-            return self.module(name.name, self.value(call.state, depth))
-        meaning = MEANINGS.get((name.module, name.name))
-        if meaning is None:
-            raise self.refuse(f"it calls {name}, which makes no data")
-        try:
-            return meaning(self, call, depth)
-        except ForeignError:
-            raise
-        except (TypeError, ValueError, IndexError, RuntimeError, OverflowError) as error:
-            raise self.refuse(f"it calls {name} with what does not fit ({error})") from None
+        if MODULES.fullmatch(call.name.module):
+            return self.module(call.name.name, self.value(call.state, depth))
+        return super().call(call, depth)
 
     def module(self, kind: Any, state: Any) -> Module:
         if not isinstance(kind, str) or not isinstance(state, dict):
@@ -324,35 +303,12 @@ class _Decoder:
             raise ValueError("no storage")
         return found
 
-    def dtype(self, call: Call, depth: int) -> np.dtype[Any]:
-        code = call.args[0]
-        order = call.state[1] if isinstance(call.state, tuple) and len(call.state) > 1 else "|"
-        code = code.decode() if isinstance(code, bytes) else code
-        if not isinstance(code, str) or not NUMERIC.fullmatch(code) or order not in ("<", "|", "=", ">", b"<", b"|"):
-            raise ValueError(f"numbers of type {code!r}")
-        return np.dtype(code).newbyteorder(">") if order == ">" else np.dtype(code)
-
     def scalar(self, call: Call, depth: int) -> int | float | bool:
         dtype, content = self.value(call.args[0], depth), self.value(call.args[1], depth)
         if not isinstance(dtype, np.dtype) or not isinstance(content, bytes) or len(content) != dtype.itemsize:
             raise ValueError("no number")
         number: int | float | bool = np.frombuffer(content, dtype=dtype)[0].item()
         return number
-
-    def array(self, call: Call, depth: int) -> np.ndarray:
-        _, shape, dtype, fortran, content = call.state
-        dtype, content = self.value(dtype, depth), self.value(content, depth)
-        if not isinstance(dtype, np.dtype) or not isinstance(content, bytes):
-            raise ValueError("no array of numbers")
-        if not all(type(n) is int and n >= 0 for n in shape) or math.prod(shape) * dtype.itemsize != len(content):
-            raise ValueError(f"an array of shape {shape} with {len(content)} bytes")
-        return np.frombuffer(content, dtype=dtype).reshape(shape, order="F" if fortran else "C")
-
-    def encoded(self, call: Call, depth: int) -> bytes:
-        text, encoding = call.args
-        if not isinstance(text, str) or encoding not in ("latin1", b"latin1"):
-            raise ValueError("no bytes in latin1")
-        return text.encode("latin1")
 
     def persistent(self, call: Call, depth: int) -> Module:
         (meta,) = call.args
@@ -368,15 +324,15 @@ class _Decoder:
         return tuple(self.value(call.args[0], depth))
 
     def rebuilt(self, call: Call, depth: int) -> Module:
-        """copyreg's way to make an object of a class (protocols 0 and 1)."""
+        """Return the object that copyreg would make of a class (protocols 0 and 1)."""
         kind = call.args[0]
         if not isinstance(kind, Name) or not MODULES.fullmatch(kind.module):
             raise ValueError("a class that is no module of torch")
         return self.module(kind.name, self.value(call.state, depth))
 
 
-Meaning = Callable[[_Decoder, Call, int], Any]
-MEANINGS: dict[tuple[str, str], Meaning] = {
+_Decoder.meanings = {
+    **Decoder.meanings,
     ("collections", "OrderedDict"): _Decoder.mapping,
     ("collections", "defaultdict"): lambda decoder, call, depth: {
         key: decoder.value(item, depth) for key, item in call.items
@@ -393,12 +349,9 @@ MEANINGS: dict[tuple[str, str], Meaning] = {
     ("torch.storage", "_load_from_bytes"): _Decoder.embedded,
     ("torch", "Size"): _Decoder.shape,
     ("torch", "device"): _Decoder.plain,
-    ("numpy", "dtype"): _Decoder.dtype,
-    ("_codecs", "encode"): _Decoder.encoded,
     ("torch_utils.persistence", "_reconstruct_persistent_obj"): _Decoder.persistent,
     ("copyreg", "_reconstructor"): _Decoder.rebuilt,
     ("copy_reg", "_reconstructor"): _Decoder.rebuilt,
-    **{(module, "_reconstruct"): _Decoder.array for module in ARRAYS},
     **{(module, "scalar"): _Decoder.scalar for module in ARRAYS},
 }
 INERT = {("numpy", "ndarray"), ("builtins", "object"), ("__builtin__", "object"), ("builtins", "int")}
@@ -406,7 +359,7 @@ INERT = {("numpy", "ndarray"), ("builtins", "object"), ("__builtin__", "object")
 
 def allowed(name: Name) -> bool:
     """Return whether a checkpoint may mention a name: data, or a class that stays a name."""
-    if (name.module, name.name) in MEANINGS or (name.module, name.name) in INERT:
+    if (name.module, name.name) in _Decoder.meanings or (name.module, name.name) in INERT:
         return True
     if name.module in ("torch", "torch.storage") and name.name in STORAGES:
         return True

@@ -47,14 +47,14 @@ Slope = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True, eq=False)
 class Walk:
-    """Where every image stands.
+    """The state of every image.
 
     Attributes:
         u: Coordinate, float64, shape (B,).
         y: State, shape (B, ...).
         l: Integrated scalar, float64 on the CPU, shape (B,).
         nfe: Slopes evaluated so far, int64, shape (B,).
-        done: Which images have arrived, bool, shape (B,).
+        done: Whether each image has arrived, bool, shape (B,).
     """
 
     u: Tensor
@@ -90,7 +90,7 @@ def walk(
     """Integrate dy/du and dl/du from `start` to `stop`, yielding after every round of steps.
 
     Arguments:
-        slope: Of every row; must not mix rows.
+        slope: Slopes of y and l at every row; it must not mix rows.
         y: Start, shape (B, ...).
         start: u at the start.
         stop: u at the end, on either side of it.

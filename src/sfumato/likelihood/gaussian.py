@@ -56,7 +56,7 @@ def discretised(x0: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
 
     Arguments:
         x0: Images on the 256 codes in [-1, 1], any shape.
-        mean: The same shape.
+        mean: Mean of the Gaussian, the shape of `x0`.
         log_var: ln var, broadcastable.
 
     Returns:

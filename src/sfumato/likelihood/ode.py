@@ -57,7 +57,7 @@ class Likelihood:
 
     Attributes:
         bits: Bits/dim, offset included, shape (B,).
-        offset: What was added for the width of a code's bin, bits/dim.
+        offset: Bits/dim added for the width of a code's bin.
         latent: The image at the far level, in the gauge, shape of x.
         log_det: The integrated divergence in nats, shape (B,).
         nfe: Denoiser calls per image, int64, shape (B,).
@@ -89,7 +89,7 @@ def dequantise(x0: Tensor, seeds: noise.Ids, bins: str = "centred") -> tuple[Ten
 
     Arguments:
         x0: Images on the 256 codes in [-1, 1], shape (B, ...).
-        seeds: One per image, shape (B,); the spread depends on nothing else.
+        seeds: One seed per image, shape (B,); the spread depends on nothing else.
         bins: "centred" or "unit", see above.
 
     Returns:

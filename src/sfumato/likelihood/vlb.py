@@ -94,12 +94,12 @@ def term(
     `prediction.x0` first.
 
     Arguments:
-        prediction: What the denoiser said at x_t; fields of shape (B, ...).
+        prediction: The denoiser's answer at x_t; fields of shape (B, ...).
         x0: The clean images, shape (B, ...).
-        kernel: Of the steps, from `Kernel.chain(grid)`, shape () or (B,).
+        kernel: Kernels of the steps, from `Kernel.chain(grid)`, shape () or (B,).
         clean: Whether a step ends at the clean level, bool, the kernel's shape.
         variance: A name in `VARIANCES`.
-        decoder: For L_0; `DECODERS` has names for them.
+        decoder: Computes L_0, e.g. one of `DECODERS`.
 
     Returns:
         Bits per dimension, shape (B,), the dtype of `x0`.
@@ -143,7 +143,7 @@ class Bound:
     Attributes:
         grid: The levels, noisy to clean, shape (N + 1,).
         terms: Column i is the step grid[i] -> grid[i + 1]; the last column is L_0. Shape (B, N).
-        prior: L_T, shape (B,).
+        prior: The term L_T of the bound, shape (B,).
         x0_mse: Mean squared error of x0-hat at grid[i], in the units of [-1, 1]. Shape (B, N).
     """
 
@@ -180,11 +180,6 @@ class Bound:
         """Everything but L_0 per image: the bits/dim sent before the last step, shape (B,)."""
         return self.terms[:, :-1].sum(1) + self.prior
 
-    @property
-    def eps_mse(self) -> Tensor:
-        """Mean squared error of the noise that x0-hat implies, snr * x0_mse, shape (B, N)."""
-        return self.x0_mse * self.grid.log_snr[:-1].exp()
-
 
 def mean_and_error(values: Tensor) -> tuple[float, float]:
     """Return the mean over images and its standard error (nan for one image)."""
@@ -205,13 +200,13 @@ def vlb(
     """Walk the grid and yield the terms of the variational bound of clean images.
 
     Arguments:
-        denoiser: Any denoiser.
+        denoiser: Asked at every noisy level of the grid.
         x0: Clean images on the 256 codes in [-1, 1], shape (B, C, H, W) (any values with decoder `density`).
         grid: Levels from noisy to clean, shape (N + 1,), ending at (1, 0).
         noise: step -> unit normal noise of x0's shape, e.g. `core.noise.SamplingNoise`; step i is the level grid[i].
         label: int64 (B,), or None.
-        variance: Of p; a name in `VARIANCES`.
-        decoder: For L_0.
+        variance: Variance of p, a name in `VARIANCES`.
+        decoder: Computes L_0, e.g. one of `DECODERS`.
         clip: Clamp x0-hat to [-1, 1] before use, as the references do.
 
     Yields:
@@ -226,26 +221,17 @@ def vlb(
             f"The bound needs a grid whose last level is clean, (1, 0); got {len(grid)} levels ending at "
             f"({float(grid.alpha[-1]):.6g}, {float(grid.sigma[-1]):.6g}). Append Level.clean()."
         )
-    return _walk(denoiser, x0, grid, noise, label, variance, decoder, clip)
-
-
-def _walk(
-    denoiser: Denoiser,
-    x0: Tensor,
-    grid: Level,
-    noise: Callable[[int], Tensor],
-    label: Tensor | None,
-    variance: str,
-    decoder: Decoder,
-    clip: bool,
-) -> Iterator[Term]:
     kernels = Kernel.chain(grid)
-    for i in range(len(grid) - 1):
-        with torch.no_grad():
-            prediction = denoiser(grid[i].noisy(x0, noise(i)), grid[i], label)
-            if clip:
-                prediction = Prediction(prediction.x0.clamp(-1, 1), prediction.v)
-            ends_clean = torch.tensor(i == len(grid) - 2)
-            bits = term(prediction, x0, kernels[i], ends_clean, variance=variance, decoder=decoder)
-            mse = ((x0 - prediction.x0) ** 2).flatten(1).mean(1)
-        yield Term(i, bits.to("cpu", torch.float64), mse.to("cpu", torch.float64))
+
+    def walk() -> Iterator[Term]:
+        for i in range(len(grid) - 1):
+            with torch.no_grad():
+                prediction = denoiser(grid[i].noisy(x0, noise(i)), grid[i], label)
+                if clip:
+                    prediction = Prediction(prediction.x0.clamp(-1, 1), prediction.v)
+                ends_clean = torch.tensor(i == len(grid) - 2)
+                bits = term(prediction, x0, kernels[i], ends_clean, variance=variance, decoder=decoder)
+                mse = ((x0 - prediction.x0) ** 2).flatten(1).mean(1)
+            yield Term(i, bits.to("cpu", torch.float64), mse.to("cpu", torch.float64))
+
+    return walk()  # a generator's own checks would wait for its first step

@@ -35,8 +35,9 @@ import numpy as np
 from sfumato.core.noise import uniform
 from sfumato.metrics.features import Extractor
 from sfumato.metrics.jackknife import GROUPS, Estimate, average, deal, student
-from sfumato.metrics.protocol import EvalProtocol, Reference
-from sfumato.metrics.score import Score, find_metric, name_of, options_of
+from sfumato.metrics.metric import Metric, find_metric
+from sfumato.metrics.protocol import NO_REFERENCE, Reference
+from sfumato.metrics.score import Score, protocol_of, score_of
 from sfumato.metrics.statistics import Features
 
 
@@ -108,7 +109,7 @@ def _in_turn(member: np.ndarray, turn: int) -> np.ndarray:
 
 
 def floor(
-    metric: str,
+    metric: str | Metric,
     real: Features,
     n: int,
     extract: Extractor,
@@ -124,7 +125,7 @@ def floor(
     """Score real images as if they were generated.
 
     Arguments:
-        metric: A name of `score.METRICS`.
+        metric: A metric, or its name.
         real: Features (N, d) of real images.
         n: Images that play the generated set.
         extract: The extractor that made the features.
@@ -165,38 +166,23 @@ def floor(
         groups = (None, None) if member is None else (member[rows[:n]], member[rows[n:]] if m is not None else None)
         estimates.append(chosen.estimate(x, y, strata, groups))
     low = average(estimates) if chosen.groups else _range(estimates, size / len(real))
-    disjoint = len(real) >= repeats * size
-    m_used = len(reference_features) if reference_features is not None else size - n
-    protocol = EvalProtocol(
-        metric=chosen.name,
-        version=chosen.version,
-        extractor=extract.name,
-        weights_hash=extract.weights_hash,
-        features=extract.describe(),
-        reference=reference,
-        n=n,
-        class_prior="real images",
-        estimator=chosen.estimator,
-        options={**options_of(chosen, (labels, reference_labels)), "m": m_used},
-        provenance={
+    m_used = size - n if reference_features is None else len(reference_features)
+    protocol = protocol_of(
+        chosen,
+        extract,
+        reference if chosen.against_reference else NO_REFERENCE,
+        n,
+        "real images",
+        {**chosen.options_with((labels, reference_labels)), "m": m_used},
+        {
             "floor": "one pool" if reference_features is None else "two pools",
             "repeats": repeats,
-            "disjoint": disjoint,
+            "disjoint": len(real) >= repeats * size,
             "pool": len(real),
             "seed": seed,
         },
     )
-    return Score(
-        name_of(chosen.name, extract.name),
-        low.value,
-        low.interval,
-        low.se,
-        low.plain,
-        n,
-        m_used,
-        protocol,
-        left_out=low.left_out,
-    )
+    return score_of(chosen, low, protocol, m_used)
 
 
 def _range(estimates: list[Estimate], share: float) -> Estimate:

@@ -17,7 +17,7 @@ Finite samples.  For two equal Gaussians with covariance eigenvalues l the plain
     (1/n + 1/m) [ sum_i l_i + 1/2 sum_ij l_i l_j (1 + d_ij)/(l_i + l_j) ]        (leading order)
 
 so a plain distance always depends on n.  `frechet` removes the 1/n term by the jackknife and gives an interval;
-`frechet_infinity` extrapolates n of the generated side only, along a line in 1/n.
+`frechet_infinity` extrapolates n of the generated set only, along a line in 1/n.
 
 Only this distance over the Inception network's features is called FID.
 
@@ -49,7 +49,7 @@ from sfumato.metrics.jackknife import (
     student,
     weights,
 )
-from sfumato.metrics.statistics import Features, Groups, Moments, blocks, check_features, check_pair
+from sfumato.metrics.statistics import Features, Groups, Moments, check_features, check_pair
 
 
 def frechet_distance(mean_1: np.ndarray, cov_1: np.ndarray, mean_2: np.ndarray, cov_2: np.ndarray) -> float:
@@ -99,16 +99,8 @@ def frechet_plain(x: Features, y: Features) -> float:
     x, y = check_pair(x, y)
     if min(len(x), len(y)) <= x.shape[1]:
         return _nuclear(np.asarray(x, np.float64), np.asarray(y, np.float64))
-    a, b = _moments(x), _moments(y)
+    a, b = Moments.over(x), Moments.over(y)
     return frechet_distance(a.mean, a.cov, b.mean, b.cov)
-
-
-def _moments(features: Features) -> Moments:
-    parts = (Moments.of(part) for part in blocks(features))
-    total = next(parts)
-    for part in parts:
-        total = total + part
-    return total
 
 
 def _nuclear(x: np.ndarray, y: np.ndarray, wx: np.ndarray | None = None, wy: np.ndarray | None = None) -> float:
@@ -137,16 +129,16 @@ def frechet(
 ) -> Estimate:
     """Estimate the Frechet distance without its 1/n bias, with an interval.
 
-    Both sides leave out a share 1/G at a time, together, so that both biases go.  The interval covers the sampling
+    Both sets leave out a share 1/G at a time, together, so that both biases go.  The interval covers the sampling
     noise of generated *and* reference images; it says nothing about other training seeds.
 
     Arguments:
         x: Generated features (n, d), or a stream of their moments.
         y: Reference features (m, d), or a stream of their moments.
-        strata: Labels of either side where the number of each class was chosen; a stream has dealt its groups already.
+        strata: Labels of either set where the number of each class was chosen; a stream has dealt its groups already.
         groups: Groups G of the jackknife; min(n, m) >= 2 G.  A stream brings its own.
         level: Confidence of the interval.
-        members: Groups of either side's images if they were dealt elsewhere; else `jackknife.deal` deals them.
+        members: Groups of either set's images if they were dealt elsewhere; else `jackknife.deal` deals them.
 
     Returns:
         The estimate; `plain` is the textbook value.
@@ -157,7 +149,7 @@ def frechet(
     """
     if isinstance(x, Groups) or isinstance(y, Groups):
         brought = x.groups if isinstance(x, Groups) else y.groups if isinstance(y, Groups) else groups
-        a, b = _side(x, strata[0], brought, members[0]), _side(y, strata[1], brought, members[1])
+        a, b = _set(x, strata[0], brought, members[0]), _set(y, strata[1], brought, members[1])
         if a.groups != b.groups:
             raise ValueError(f"Both streams must have the same number of groups, got {a.groups} and {b.groups}.")
         if min(a.total.n, b.total.n) * (brought - 1) // brought <= a.total.dimension == b.total.dimension:
@@ -170,11 +162,11 @@ def frechet(
     x, y = check_pair(x, y)
     check_groups(len(x), len(y), groups)
     if min(len(x), len(y)) * (groups - 1) // groups > x.shape[1]:
-        return _by_moments(_side(x, strata[0], groups, members[0]), _side(y, strata[1], groups, members[1]), level)
+        return _by_moments(_set(x, strata[0], groups, members[0]), _set(y, strata[1], groups, members[1]), level)
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     in_x, in_y = (
-        deal(len(side), groups, labels) if member is None else member
-        for side, labels, member in zip((x, y), strata, members)
+        deal(len(rows), groups, labels) if member is None else member
+        for rows, labels, member in zip((x, y), strata, members)
     )
     left_out = [_nuclear(x, y, weights(in_x, strata[0], k), weights(in_y, strata[1], k)) for k in range(groups)]
     return jackknife(frechet_plain(x, y), np.array(left_out), level=level)
@@ -200,26 +192,26 @@ def held(y: Features, labels: np.ndarray | None, n: int, groups: int = GROUPS) -
 
 
 @dataclass(frozen=True, slots=True)
-class _Side:
-    """Moments of one side: of all images, and of all but group k."""
+class _Set:
+    """Moments of one set: of all images, and of all but group k."""
 
     total: Moments
     leaving_out: Callable[[int], Moments]
     groups: int
 
 
-def _side(side: Features | Groups, labels: np.ndarray | None, groups: int, member: np.ndarray | None) -> _Side:
-    if not isinstance(side, Groups):
-        member = deal(len(side), groups, labels) if member is None else member
+def _set(rows: Features | Groups, labels: np.ndarray | None, groups: int, member: np.ndarray | None) -> _Set:
+    if not isinstance(rows, Groups):
+        member = deal(len(rows), groups, labels) if member is None else member
         if not even(member, labels):  # sums of groups will not do: what stays is weighted class by class
-            features, total = side, _moments(check_features(side))
-            return _Side(total, lambda k: Moments.weighted(features, weights(member, labels, k), total.shift), groups)
-        side = Groups.of(side, groups, member)
-    stream, total = side, side.total()
-    return _Side(total, lambda k: total - stream.group(k), side.groups)
+            features, total = rows, Moments.over(check_features(rows))
+            return _Set(total, lambda k: Moments.weighted(features, weights(member, labels, k), total.shift), groups)
+        rows = Groups.of(rows, groups, member)
+    stream, total = rows, rows.total()
+    return _Set(total, lambda k: total - stream.group(k), rows.groups)
 
 
-def _by_moments(x: _Side, y: _Side, level: float) -> Estimate:
+def _by_moments(x: _Set, y: _Set, level: float) -> Estimate:
     a, b = x.total, y.total
     check_groups(a.n, b.n, x.groups)
     if a.dimension != b.dimension:
@@ -281,7 +273,7 @@ def frechet_infinity(x: Features, y: Features, sizes: int = 15, smallest: int = 
         )
     if sizes < 3:
         raise ValueError(f"A line and its error need at least 3 sizes, got {sizes}.")
-    reference = None if len(y) <= x.shape[1] else _moments(y)
+    reference = None if len(y) <= x.shape[1] else Moments.over(y)
     counts = np.linspace(smallest, len(x), sizes).round().astype(int)
     values = np.empty(sizes)
     for i, count in enumerate(counts):
@@ -290,7 +282,7 @@ def frechet_infinity(x: Features, y: Features, sizes: int = 15, smallest: int = 
         if reference is None or count <= x.shape[1]:
             values[i] = frechet_plain(part, y)
         else:
-            a = _moments(part)
+            a = Moments.over(part)
             values[i] = frechet_distance(a.mean, a.cov, reference.mean, reference.cov)
     design = np.stack((np.ones(sizes), 1 / counts), axis=1)
     (value, slope), *_ = np.linalg.lstsq(design, values, rcond=None)

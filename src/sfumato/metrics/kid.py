@@ -83,17 +83,17 @@ def kid(
     Arguments:
         x: Generated features (n, d), n >= 2 G.
         y: Reference features (m, d), m >= 2 G.
-        strata: Labels of either side where the number of each class was chosen (`jackknife.deal`).
+        strata: Labels of either set where the number of each class was chosen (`jackknife.deal`).
         groups: Groups G of the jackknife.
         level: Confidence of the interval.
-        members: Groups of either side's images if they were dealt elsewhere; else `jackknife.deal` deals them.
+        members: Groups of either set's images if they were dealt elsewhere; else `jackknife.deal` deals them.
 
     Returns:
         The estimate; `value` and `plain` are the same unbiased number.
     """
     x, y = check_pair(x, y)
     check_groups(len(x), len(y), groups)
-    wx, wy = (_columns(len(side), groups, labels, member) for side, labels, member in zip((x, y), strata, members))
+    wx, wy = (_columns(len(rows), groups, labels, member) for rows, labels, member in zip((x, y), strata, members))
     across = sums(x, y, wx, wy) / (wx.sum(0) * wy.sum(0))
     values = _within(x, wx, strata[0]) + _within(y, wy, strata[1]) - 2 * across
     return jackknife(float(values[0]), values[1:], unbiased=True, level=level)
@@ -121,40 +121,3 @@ def _within(x: Features, weight: np.ndarray, labels: np.ndarray | None) -> np.nd
         # n_a^2 times the mean over pairs of class a is its sum times 1 + 1/(n_a - 1)
         whole = whole + self_sums(x[rows], weight[rows]) / (count - 1)
     return whole / weight.sum(0) ** 2
-
-
-def mmd2(x: Features, y: Features, *, unbiased: bool = True) -> float:
-    """Return the squared maximum mean discrepancy with the cubic kernel.
-
-    Arguments:
-        x: (n, d), n >= 2.
-        y: (m, d), m >= 2.
-        unbiased: False keeps the pairs of an image with itself (never negative, biased upwards).
-
-    Returns:
-        The squared discrepancy.
-    """
-    x, y = check_pair(x, y)
-    n, m = len(x), len(y)
-    wx, wy = np.ones((n, 1)), np.ones((m, 1))
-    cross = float(sums(x, y, wx, wy)[0]) / (n * m)
-    if unbiased:
-        within_x, within_y = self_sums(x, wx) / (n * (n - 1)), self_sums(y, wy) / (m * (m - 1))
-    else:
-        within_x, within_y = sums(x, x, wx, wx) / n**2, sums(y, y, wy, wy) / m**2
-    return float(within_x[0] + within_y[0] - 2 * cross)
-
-
-def kid_subsets(x: Features, y: Features, rows_x: np.ndarray, rows_y: np.ndarray) -> np.ndarray:
-    """Return the unbiased value of given subsets, for comparison with tools that report subset means.
-
-    Arguments:
-        x: (n, d).
-        y: (m, d).
-        rows_x: int (subsets, size) rows of x.
-        rows_y: int (subsets, size) rows of y.
-
-    Returns:
-        float64 (subsets,); other tools print its mean and its standard deviation, which is not an error.
-    """
-    return np.array([mmd2(x[a], y[b]) for a, b in zip(rows_x, rows_y)])

@@ -9,7 +9,8 @@ generated image likewise among the generated ones.
     coverage    share of real balls that hold a generated image             k = 5, boundary does not count (<)
 
 All four depend on n, m and k, which belong to the protocol.  For two samples of one distribution density has the
-expectation 1 and coverage that of `expected_coverage`.  With duplicates a radius can be 0: the closed ball of
+expectation 1, and coverage 1 - prod_{j < k} (m - 1 - j)/(n + m - 1 - j): all k nearest among the others are real
+otherwise.  With duplicates a radius can be 0: the closed ball of
 precision still holds an exact copy, the open one of coverage holds nothing.
 
 The intervals are those of the share (Wilson) or the mean over the counted images, with the balls held fixed.
@@ -80,20 +81,3 @@ def coverage(x: Features, y: Features, k: int = 5) -> Estimate:
     x, y = check_pair(x, y)
     _, held = inside(x, y, nearest(y, y, k, same=True)[0][:, -1], closed=False)
     return share(int((held > 0).sum()), len(y))
-
-
-def expected_coverage(n: int, m: int, k: int = 5) -> float:
-    """Return the expected coverage of m real by n generated images of the same distribution.
-
-    Arguments:
-        n: Generated images.
-        m: Real images, m > k.
-        k: Neighbours that set the balls.
-
-    Returns:
-        1 - prod_{j < k} (m - 1 - j)/(n + m - 1 - j): all k nearest among the others are real otherwise.
-
-    >>> round(expected_coverage(10_000, 10_000, 5), 4)
-    0.9688
-    """
-    return 1 - math.prod((m - 1 - j) / (n + m - 1 - j) for j in range(k))

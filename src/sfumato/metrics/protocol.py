@@ -82,6 +82,10 @@ class Reference:
         return self.n > 0 and bool(self.content_hash)
 
 
+NO_REFERENCE = Reference("none", "", "", "", "", 0)
+"""What a score names that knows no real images, such as the Inception Score."""
+
+
 @dataclass(frozen=True, slots=True)
 class EvalProtocol:
     """How a score was made.

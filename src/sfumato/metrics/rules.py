@@ -2,7 +2,6 @@
 
     leakage            reference images among the training images: the reference may not be called "test" or "val"
     self-comparison    more than 1% of the generated images are, pixel for pixel, reference images
-    selection          the checkpoint was chosen by a metric on this very reference
     too few images     n < 10 d: the covariance has more numbers than the images can pin down;  n < 5000
     unverified         the reference's number of images or content is not known
 
@@ -12,11 +11,9 @@ Images are recognised by a hash of their decoded pixels, so neither file names n
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from sfumato.metrics.protocol import Reference
+from sfumato.metrics.protocol import NO_REFERENCE, Reference
 
 SELF_SHARE = 0.01
 
@@ -85,29 +82,24 @@ def check_self_comparison(generated_hashes: np.ndarray, reference_hashes: np.nda
     return count
 
 
-def flags(
-    n: int, dimension: int, reference: Reference, provenance: dict[str, Any], *, by_covariance: bool
-) -> tuple[str, ...]:
+def flags(n: int, dimension: int, reference: Reference, *, by_covariance: bool) -> tuple[str, ...]:
     """Return what a reader of the score must know.
 
     Arguments:
         n: Number of generated images.
         dimension: Number of features d.
         reference: The reference; `reference.n` counts too where it is known.
-        provenance: The model's; "selected_on" holds the content hash of the reference a checkpoint was chosen on.
         by_covariance: Whether the metric estimates a covariance, so that n < 10 d matters.
 
     Returns:
         Short sentences; none if all is well.
     """
-    found = []
-    few = min(n, reference.n or n)
+    found, few = [], min(n, reference.n or n)
+    what = "n" if reference == NO_REFERENCE else "min(n, m)"
     if by_covariance and few < 10 * dimension:
-        found.append(f"too few images: min(n, m) = {few} < 10 d = {10 * dimension}")
+        found.append(f"too few images: {what} = {few} < 10 d = {10 * dimension}")
     if few < 5000:
-        found.append(f"few images: min(n, m) = {few} < 5000")
-    if not reference.verified:
+        found.append(f"few images: {what} = {few} < 5000")
+    if reference != NO_REFERENCE and not reference.verified:
         found.append("unverified reference: its number of images or content is unknown")
-    if reference.content_hash and provenance.get("selected_on") == reference.content_hash:
-        found.append("selected on this reference")
     return tuple(found)

@@ -15,7 +15,6 @@ References:
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,9 +22,7 @@ import torch
 from torch import Tensor
 
 from sfumato.metrics.features import ImageShape, check_images
-from sfumato.metrics.jackknife import GROUPS, Estimate, Strata, check_groups, deal, jackknife, weights
-from sfumato.metrics.protocol import JSON, EvalProtocol, Reference
-from sfumato.metrics.score import Score
+from sfumato.metrics.jackknife import GROUPS, Estimate, check_groups, deal, jackknife, weights
 from sfumato.metrics.statistics import Features, check_features
 
 
@@ -68,71 +65,3 @@ def mean_share(shares: Features, labels: np.ndarray | None = None) -> Estimate:
     member = deal(len(x), GROUPS, labels)
     kept = [weights(member, labels, k) for k in range(GROUPS)]
     return jackknife(float(x.mean()), np.array([w @ x / w.sum() for w in kept]), unbiased=True)
-
-
-def measure_saturation(
-    generated: Features,
-    real: Features,
-    extract: Saturation,
-    reference: Reference,
-    *,
-    strata: Strata = (None, None),
-    class_prior: str = "unconditional",
-    provenance: JSON | None = None,
-    notes: tuple[str, ...] = (),
-) -> Score:
-    """Score generated images by their saturated values, beside those of the reference.
-
-    Arguments:
-        generated: Shares (n, 1) of the generated images.
-        real: Shares (m, 1) of the reference.
-        extract: What made both.
-        reference: Which real images.
-        strata: Labels of either side where the number of each class was chosen.
-        class_prior: Which labels the images were asked for.
-        provenance: What else made the number.
-        notes: Flags found elsewhere.
-
-    Returns:
-        The score; its floor is the value of all m reference images.
-    """
-    found, there = mean_share(generated, strata[0]), mean_share(real, strata[1])
-    protocol = EvalProtocol(
-        metric="saturation",
-        version=1,
-        extractor=extract.name,
-        weights_hash=extract.weights_hash,
-        features=extract.describe(),
-        reference=reference,
-        n=len(generated),
-        class_prior=class_prior,
-        estimator="mean over images, error by a delete-a-group jackknife that keeps the share of each stratum",
-        options={"groups": GROUPS, "strata": [labels is not None for labels in strata]},
-        provenance=provenance or {},
-    )
-    score = Score(
-        "saturation",
-        found.value,
-        found.interval,
-        found.se,
-        found.plain,
-        len(generated),
-        len(real),
-        protocol,
-        None,
-        notes,
-        found.left_out,
-    )
-    own = replace(protocol, n=len(real), class_prior="real images", provenance={"floor": "the reference itself"})
-    floor = replace(
-        score,
-        value=there.value,
-        interval=there.interval,
-        se=there.se,
-        plain=there.plain,
-        n=len(real),
-        protocol=own,
-        flags=(),
-        left_out=there.left_out,
-    )
-    return replace(score, floor=floor)

@@ -1,7 +1,7 @@
 """A score is a number that carries its protocol, its interval and its floor.
 
-`measure` turns two sets of features and a protocol into a `Score`; `compare` sets two scores side by side or refuses.
-The interval covers sampling noise of the images, never the spread over training seeds.
+`measure` turns two sets of features and a protocol into a `Score`; `compare` sets two scores beside each other or
+refuses.  The interval covers sampling noise of the images, never the spread over training seeds.
 
 Two scores are ranked only if they are apart.  Made from the same seeds, they are compared in pairs: the difference has
 its own jackknife, in which the noise they share cancels.  Otherwise their intervals must not overlap.
@@ -12,138 +12,18 @@ over any other network it is "FD[extractor]".  Every other metric is "metric[ext
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sfumato.core.find import nearest
-from sfumato.metrics import prdc, rules
+from sfumato.metrics import rules
 from sfumato.metrics.features import Extractor
-from sfumato.metrics.frechet import LEAST, frechet, frechet_infinity, held
-from sfumato.metrics.inception_score import inception_score
-from sfumato.metrics.jackknife import GROUPS, Estimate, Members, Strata, jackknife
-from sfumato.metrics.kid import kid
-from sfumato.metrics.memorization import two_sample
-from sfumato.metrics.protocol import JSON, EvalProtocol, Reference, check_comparable
+from sfumato.metrics.jackknife import Estimate, Strata, jackknife
+from sfumato.metrics.metric import Metric, better_of, find_metric
+from sfumato.metrics.protocol import JSON, NO_REFERENCE, EvalProtocol, Reference, check_comparable
 from sfumato.metrics.statistics import Features
-
-Estimator = Callable[[Features, Features, Strata, Members], Estimate]
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """A distance between two sets of features.
-
-    Arguments:
-        name: Its name in a protocol.
-        version: Version of its definition here.
-        estimate: (generated, reference, strata, members) -> Estimate.
-        estimator: How the number is estimated, in words.
-        options: Its options, for the protocol.
-        least: Fewest images on each side.
-        view: Which numbers it compares: "features", or the "spatial" ones of sFID.
-        alarm: Says what is alarming about an estimate; "" if nothing is.
-        hold: (reference, strata, n) -> the reference as `estimate` takes it too, read once for several estimates.
-        groups: Whether its interval is a jackknife, which strata change.
-        by_covariance: Whether it needs n >= 10 d.
-        higher_is_better: Which way is good.
-    """
-
-    name: str
-    version: int
-    estimate: Estimator
-    estimator: str
-    options: JSON
-    least: int = 2
-    view: str = "features"
-    alarm: Callable[[Estimate], str] = lambda estimate: ""
-    hold: Callable[[Features, np.ndarray | None, int], Any] = lambda y, labels, n: y
-    groups: bool = False
-    by_covariance: bool = False
-    higher_is_better: bool = False
-
-
-def _unstratified(estimate: Callable[[Features, Features], Estimate]) -> Estimator:
-    return lambda x, y, strata, members: estimate(x, y)
-
-
-def _one_nearest(x: Features, y: Features) -> Estimate:
-    """Compare the first images of each side, as many of both."""
-    size = min(len(x), len(y))
-    return two_sample(x[:size], y[:size])
-
-
-def _copying(estimate: Estimate) -> str:
-    low, high = estimate.interval
-    return "below 0.5: generated images lie nearer to real ones than chance allows" if high < 0.5 else ""
-
-
-_FRECHET = Metric(
-    "FD",
-    2,
-    lambda x, y, strata, members: frechet(x, y, strata, members=members),
-    "unbiased covariances, 1/n bias removed by a delete-a-group jackknife that keeps the share of each stratum",
-    {"groups": GROUPS},
-    2 * GROUPS,
-    hold=held,
-    groups=True,
-    by_covariance=True,
-)
-
-METRICS: dict[str, Metric] = {
-    "fd": _FRECHET,
-    "sfid": replace(_FRECHET, view="spatial"),
-    "fd-infinity": Metric(
-        "FD_infinity",
-        1,
-        _unstratified(frechet_infinity),
-        "plain values at 15 sizes from 5000 to n on a line in 1/n, n infinite and m not",
-        {"sizes": 15, "smallest": LEAST},
-        LEAST + 1,
-        by_covariance=True,
-    ),
-    "kid": Metric(
-        "KID",
-        2,
-        lambda x, y, strata, members: kid(x, y, strata, members=members),
-        "unbiased over all images, error by a delete-a-group jackknife that keeps the share of each stratum",
-        {"groups": GROUPS},
-        2 * GROUPS,
-        groups=True,
-    ),
-    "precision": Metric(
-        "precision", 1, _unstratified(prdc.precision), "closed balls", {"k": 3}, 4, higher_is_better=True
-    ),
-    "recall": Metric("recall", 1, _unstratified(prdc.recall), "closed balls", {"k": 3}, 4, higher_is_better=True),
-    "density": Metric("density", 1, _unstratified(prdc.density), "open balls", {"k": 5}, 6, higher_is_better=True),
-    "coverage": Metric("coverage", 1, _unstratified(prdc.coverage), "open balls", {"k": 5}, 6, higher_is_better=True),
-    "1nn": Metric(
-        "1-NN",
-        1,
-        _unstratified(_one_nearest),
-        "leave-one-out accuracy of telling generated from real by the nearest neighbour, as many of each; 0.5 if alike",
-        {},
-        alarm=_copying,
-    ),
-}
-"""The metrics of two sets of features, by the name a command line takes."""
-
-HINTS = {
-    "fid": "Unknown metric 'fid'. FID is the Frechet distance over Inception features: --metrics fd --extract "
-    "inception. Over any other features it is called FD."
-}
-"""What to say to names that belong to one choice of features."""
-
-SETS = {"prdc": ("precision", "recall", "density", "coverage"), "pr": ("precision", "recall")}
-"""Names that stand for several metrics."""
-
-
-NEUTRAL = ("saturation",)
-"""Metrics of which neither more nor less is better: the value of real images is where they should be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +42,7 @@ class Score:
         floor: The same score of real images at the same n and m.
         flags: What a reader must know.
         left_out: The jackknife's values, with which two scores are compared in pairs; empty if it has none.
+        better: "lower", "higher" or "neither": the way that is good; what the metric says unless given.
     """
 
     name: str
@@ -175,6 +56,10 @@ class Score:
     floor: Score | None = None
     flags: tuple[str, ...] = field(default=())
     left_out: tuple[float, ...] = ()
+    better: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "better", self.better or better_of(self.protocol.metric))
 
     def to_json(self) -> JSON:
         """Return the score as JSON values."""
@@ -219,7 +104,11 @@ def name_of(metric: str, extractor: str) -> str:
 
     >>> [name_of("FD", e) for e in ("inception", "inception-spatial", "digits")]
     ['FID', 'sFID', 'FD[digits]']
+    >>> name_of("saturation", "saturation")
+    'saturation'
     """
+    if metric == extractor:  # it reads pixels in its own way
+        return metric
     own = {
         ("FD", "inception"): "FID",
         ("FD", "inception-spatial"): "sFID",
@@ -230,43 +119,10 @@ def name_of(metric: str, extractor: str) -> str:
     return own.get((metric, extractor), f"{metric}[{extractor}]")
 
 
-def find_metric(name: str) -> Metric:
-    """Return a metric of `METRICS` by name."""
-    if name not in METRICS:
-        raise ValueError(HINTS.get(name) or nearest("metric", name, METRICS))
-    return METRICS[name]
-
-
-def named(metric: str) -> Metric | None:
-    """Return a metric by its name in a protocol; None for what is no distance."""
-    return {known.name: known for known in METRICS.values()}.get(metric)
-
-
-def check_sizes(names: Sequence[str], n: int, m: int) -> None:
-    """Refuse metrics that need more images, before any image is made.
-
-    Raises:
-        ValueError: If a name is unknown, or n or m is too small for its metric.
-    """
-    for name in names:
-        metric = find_metric(name)
-        made, real = (n, metric.least if metric.name == "FD_infinity" else m)
-        if min(made, real) < metric.least:
-            raise ValueError(
-                f"{metric.name} needs at least {metric.least} images on each side, got n = {n} generated "
-                f"and m = {m} real ones. Make more images, or leave out --metrics {name}."
-            )
-
-
-def options_of(metric: Metric, strata: Strata) -> JSON:
-    """Return the options of a metric for a protocol, strata included."""
-    return {**metric.options, "strata": [labels is not None for labels in strata]} if metric.groups else metric.options
-
-
 def measure(
-    metric: str,
+    metric: str | Metric,
     generated: Features,
-    reference_features: Features,
+    reference_features: Features | None,
     extract: Extractor,
     reference: Reference,
     *,
@@ -275,153 +131,101 @@ def measure(
     quantisation: str = "round",
     codec: str = "none",
     provenance: JSON | None = None,
-    floor: Score | None = None,
     notes: tuple[str, ...] = (),
 ) -> Score:
-    """Score generated images against real ones.
+    """Score generated images, by the numbers that a metric reads of them.
 
     Arguments:
-        metric: A name of `METRICS`.
-        generated: Features (n, d) of the generated images.
-        reference_features: Features (m, d) of the real images, by the same extractor.
+        metric: A metric, or its name.
+        generated: Numbers (n, d) of the generated images.
+        reference_features: Numbers (m, d) of the real images, by the same extractor; None for a metric that knows no
+            reference.
         extract: The extractor that made both.
-        reference: Which real images; its n must be m.
+        reference: The real images; its n is m, or 0 if unknown.
         strata: Labels of the generated and of the reference images, each where the number of each class was chosen and
             is not random: labels asked of a conditional model, a split balanced by its makers.
-        class_prior: Which labels the images were asked for.
+        class_prior: The labels that the images were asked for, in words.
         quantisation: How floats became uint8.
         codec: File format the images went through.
         provenance: What else made the number.
-        floor: The score of real images at the same n and m (`calibration.floor`).
         notes: Flags found elsewhere, such as by `rules.check_leakage`.
 
     Returns:
-        The score with its flags.
+        The score with its flags; m = 0 without a reference.
 
     Raises:
         ValueError: If the features are unusable, or the reference says it has another number of images.
     """
     chosen, facts = find_metric(metric), provenance or {}
-    n, m = len(generated), len(reference_features)
+    real = generated[:0] if reference_features is None or not chosen.against_reference else reference_features
+    reference = reference if chosen.against_reference else NO_REFERENCE
+    n, m = len(generated), len(real)
     if reference.n not in (0, m):
         raise ValueError(f"The reference says it has {reference.n} images, but {m} rows of features were given.")
-    estimate = chosen.estimate(generated, reference_features, strata, (None, None))
-    protocol = EvalProtocol(
-        metric=chosen.name,
-        version=chosen.version,
-        extractor=extract.name,
-        weights_hash=extract.weights_hash,
-        features=extract.describe(),
-        reference=reference,
-        n=n,
-        class_prior=class_prior,
-        estimator=chosen.estimator,
-        quantisation=quantisation,
-        codec=codec,
-        options=options_of(chosen, strata),
-        provenance=facts,
-    )
-    found = rules.flags(n, extract.dimension, reference, facts, by_covariance=chosen.by_covariance)
+    estimate = chosen.estimate(generated, real, strata, (None, None))
+    protocol = protocol_of(chosen, extract, reference, n, class_prior, chosen.options_with(strata), facts,
+                           quantisation, codec)  # fmt: skip
+    found = rules.flags(n, extract.dimension, reference, by_covariance=chosen.by_covariance)
     found += (alarm,) if (alarm := chosen.alarm(estimate)) else ()
-    return Score(
-        name_of(chosen.name, extract.name),
-        estimate.value,
-        estimate.interval,
-        estimate.se,
-        estimate.plain,
-        n,
-        m,
-        protocol,
-        floor,
-        found + notes,
-        estimate.left_out,
-    )
+    return score_of(chosen, estimate, protocol, m, found + notes)
 
 
-def measure_logits(
-    logits: Features,
+def protocol_of(
+    metric: Metric,
     extract: Extractor,
-    *,
-    splits: int = 10,
-    class_prior: str = "unconditional",
+    reference: Reference,
+    n: int,
+    class_prior: str,
+    options: JSON,
+    provenance: JSON,
     quantisation: str = "round",
     codec: str = "none",
-    provenance: JSON | None = None,
-) -> Score:
-    """Score generated images by their class predictions alone: the Inception Score, which knows no reference.
+) -> EvalProtocol:
+    """Return the protocol of a metric over an extractor's numbers; arguments as in `EvalProtocol`."""
+    about = (metric.name, metric.version, extract.name, extract.weights_hash, extract.describe())
+    return EvalProtocol(*about, reference, n, class_prior, metric.estimator, quantisation, codec, options, provenance)
 
-    Arguments:
-        logits: (n, K) of the generated images, by `extract.logits`.
-        extract: The network that made them.
-        splits: Parts the score is averaged over.
-        class_prior: Which labels the images were asked for.
-        quantisation: How floats became uint8.
-        codec: File format the images went through.
-        provenance: What else made the number.
 
-    Returns:
-        The score; m = 0.
-    """
-    n, estimate = len(logits), inception_score(logits, splits).estimate
-    nothing = Reference("none", "", "", "", "", 0)
-    protocol = EvalProtocol(
-        metric="IS",
-        version=1,
-        extractor=extract.name,
-        weights_hash=extract.weights_hash,
-        features=extract.describe(),
-        reference=nothing,
-        n=n,
-        class_prior=class_prior,
-        estimator="mean over parts after a seeded shuffle",
-        quantisation=quantisation,
-        codec=codec,
-        options={"splits": splits},
-        provenance=provenance or {},
-    )
-    few = (f"few images: n = {n} < 5000",) if n < 5000 else ()
-    return Score(
-        name_of("IS", extract.name),
-        estimate.value,
-        estimate.interval,
-        estimate.se,
-        estimate.plain,
-        n,
-        0,
-        protocol,
-        None,
-        few,
-    )
+def score_of(metric: Metric, estimate: Estimate, protocol: EvalProtocol, m: int, flags: tuple[str, ...] = ()) -> Score:
+    """Return an estimate as a score; arguments as in `Score`."""
+    numbers = (estimate.value, estimate.interval, estimate.se, estimate.plain, protocol.n, m)
+    name, known = name_of(metric.name, protocol.extractor), (None, flags, estimate.left_out, metric.better)
+    return Score(name, *numbers, protocol, *known)
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two comparable scores side by side.
+    """Two comparable scores beside each other.
 
     Arguments:
         difference: Second value minus the first.
         interval: 95% interval of the difference if the scores pair up, else None.
         distinguishable: False where the interval of the difference holds 0, or the scores' intervals overlap.
-        higher_is_better: Which way is good.
+        better: "lower", "higher" or "neither": the way that is good.
         provenance: (field, first, second) of everything recorded that differs.
-        ranked: False where neither way is good.
     """
 
     difference: float
     interval: tuple[float, float] | None
     distinguishable: bool
-    higher_is_better: bool
+    better: str
     provenance: list[tuple[str, Any, Any]]
-    ranked: bool = True
+
+    @property
+    def winner(self) -> int:
+        """Which is better beyond the noise, 1 or 2; 0 if neither."""
+        if not self.distinguishable or self.better == "neither":
+            return 0
+        return 2 if (self.difference > 0) == (self.better == "higher") else 1
 
     @property
     def verdict(self) -> str:
         """The comparison in words."""
         if not self.distinguishable:
             return "not distinguishable"
-        if not self.ranked:
+        if not self.winner:
             return f"the {'second' if self.difference > 0 else 'first'} is higher"
-        return "the second is better" if (self.difference > 0) == self.higher_is_better else "the first is better"
+        return f"the {'first' if self.winner == 1 else 'second'} is better"
 
 
 def compare(a: Score, b: Score) -> Comparison:
@@ -430,17 +234,24 @@ def compare(a: Score, b: Score) -> Comparison:
     Raises:
         IncomparableError: If the identities of their protocols differ; there is no difference to print.
     """
-    provenance, ranked = check_comparable(a.protocol, b.protocol), a.protocol.metric not in NEUTRAL
-    metric = named(a.protocol.metric)  # none for what is no distance, such as bits/dim
-    upwards = a.protocol.metric == "IS" or (metric is not None and metric.higher_is_better)
+    provenance, interval = check_comparable(a.protocol, b.protocol), None
     seeds = a.protocol.provenance.get("seeds")
     if seeds is not None and seeds == b.protocol.provenance.get("seeds") and a.left_out and b.left_out:
         left_out = np.subtract(b.left_out, a.left_out)
-        paired = jackknife(b.plain - a.plain, left_out, unbiased=a.plain == a.value)
-        apart = not paired.interval[0] <= 0 <= paired.interval[1]
-        return Comparison(b.value - a.value, paired.interval, apart, upwards, provenance, ranked)
-    apart = a.interval[1] < b.interval[0] or b.interval[1] < a.interval[0]
-    return Comparison(b.value - a.value, None, apart, upwards, provenance, ranked)
+        interval = jackknife(b.plain - a.plain, left_out, unbiased=a.plain == a.value).interval
+        apart = not interval[0] <= 0 <= interval[1]
+    else:
+        apart = a.interval[1] < b.interval[0] or b.interval[1] < a.interval[0]
+    return Comparison(b.value - a.value, interval, apart, a.better, provenance)
+
+
+def ranks(scores: Sequence[Score]) -> list[int]:
+    """Return the rank of each score: 1 and the number of scores that are better beyond the noise (`compare`).
+
+    Arguments:
+        scores: Of one protocol. Scores that cannot be told apart share a rank.
+    """
+    return [1 + sum(compare(score, other).winner == 2 for other in scores if other is not score) for score in scores]
 
 
 def excess(score: Score) -> Estimate | None:
@@ -456,18 +267,6 @@ def excess(score: Score) -> Estimate | None:
         return None
     left_out = np.subtract(score.left_out, floor.left_out)
     return jackknife(score.plain - floor.plain, left_out, unbiased=score.plain == score.value)
-
-
-def save_scores(path: Path, scores: list[Score]) -> None:
-    """Write scores as one JSON file, replacing it in one step."""
-    partial = path.with_suffix(path.suffix + ".tmp")
-    partial.write_text(json.dumps([score.to_json() for score in scores], indent=1, allow_nan=False))
-    partial.replace(path)
-
-
-def load_scores(path: Path) -> list[Score]:
-    """Read scores that `save_scores` wrote."""
-    return [Score.from_json(values) for values in json.loads(path.read_text())]
 
 
 def with_floor(score: Score, floor: Score) -> Score:

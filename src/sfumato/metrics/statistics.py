@@ -93,6 +93,12 @@ class Moments:
         return cls(len(x), shift, x.sum(0), x.T @ x)
 
     @classmethod
+    def over(cls, features: Features) -> Moments:
+        """Sum the rows of an array (n, d) block by block, about the mean of the first block."""
+        first, *others = (cls.of(part) for part in blocks(features))
+        return sum(others, start=first)
+
+    @classmethod
     def weighted(cls, features: Features, weights: np.ndarray, shift: np.ndarray) -> Moments:
         """Sum the rows of an array (n, d) with weights (n,), 0 for the rows that are left out, block by block.
 

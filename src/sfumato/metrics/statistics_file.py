@@ -14,6 +14,7 @@ import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -106,6 +107,18 @@ def load_statistics(path: Path, dimension: int) -> Statistics:
     return Statistics(mean, cov, n, about)
 
 
+def header_of(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    """Return the shape and the kind that an array in a file declares, without reading it.
+
+    Raises:
+        ValueError: If the header is damaged.
+    """
+    major, _ = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+    shape, _, kind = read(file)
+    return shape, kind
+
+
 def _array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], path: Path) -> np.ndarray:
     member = f"{name}.npy"
     if member not in archive.namelist():
@@ -119,9 +132,7 @@ def _array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], path: Pa
         )
     with archive.open(member) as file:
         try:
-            major, _ = np.lib.format.read_magic(file)
-            read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-            found, _, kind = read(file)
+            found, kind = header_of(file)
         except ValueError as error:
             raise StatisticsError(f"Array '{name}' in {path} has a damaged header: {error}.") from error
     wanted = {"n": "iu", "about": "U"}.get(name, "f")

@@ -1,4 +1,4 @@
-"""Networks: the only room with weights. One file holds one network, found by its name.
+"""Networks: the only package with weights. One file holds one network, found by its name.
 
 Every network is a module called as
 

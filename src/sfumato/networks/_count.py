@@ -38,7 +38,7 @@ class LevelCost:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one forward pass of one image takes."""
+    """The cost of one forward pass of one image."""
 
     parameters: int
     macs: int

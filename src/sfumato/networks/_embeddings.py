@@ -92,7 +92,7 @@ def label_rows(label: Tensor | None, classes: int, batch: int, device: torch.dev
         label: Classes int64 (B,) in 0..classes-1 or -1, or None for no label at all.
         classes: Number of classes, >= 1.
         batch: Number of images B.
-        device: Where the rows are needed.
+        device: Device of the result.
 
     Raises:
         ValueError: If the shape is not (B,), the type is not int64, or (checked on the CPU only, because looking at a
@@ -141,3 +141,8 @@ class LabelTable(nn.Module):
             refuse_label(label)
             return None
         return self.table(label_rows(label, self.classes, batch, device))
+
+    def added(self, e: Tensor, label: Tensor | None) -> Tensor:
+        """Return embeddings (B, width) plus the labels' vectors; as they are in an unlabelled network."""
+        row = self(label, len(e), e.device)
+        return e if row is None else e + row

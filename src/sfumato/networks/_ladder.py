@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from ._blocks import Attention, ResidualBlock, Style
 from ._embeddings import LabelTable, Sinusoid, noise_batch
-from ._layers import Resample, check_images, conv, linear, start
+from ._layers import Resample, check_images, check_size, conv, linear, start
 
 
 class Embedder(nn.Module):
@@ -58,15 +58,14 @@ class Embedder(nn.Module):
 
     def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None, augment: Tensor | None) -> Tensor:
         e = self.sinusoid(noise_batch(c_noise, x))
-        row = self.label(label, len(x), x.device)
-        if row is not None and self.early:
-            e = e + row
+        if self.early:
+            e = self.label.added(e, label)
         if augment is not None:
             if self.augment is None:
                 raise ValueError("This network takes no augmentation labels: build it with augments >= 1.")
             e = e + self.augment(augment)
         e = self.dense2(F.silu(self.dense1(e)))
-        return F.silu(e if row is None or self.early else e + row)
+        return F.silu(e if self.early else self.label.added(e, label))
 
 
 class StridedConv(nn.Module):
@@ -181,10 +180,10 @@ class Encoder(nn.Module):
     """The way down and the middle: (B, C, H, W) -> (B, last width, H / 2^(L-1), W / 2^(L-1)).
 
     Arguments:
-        channels: Image channels.
+        channels: Channels of the image.
         widths: Channels of each of the L levels, finest first.
         first: Channels after the first convolution.
-        blocks: Steps per level.
+        blocks: Number of steps per level.
         attended: Whether each level has attention.
         bridge: Whether the middle has attention.
         embedding: Length of the embedding.
@@ -239,7 +238,7 @@ class Decoder(nn.Module):
     """The way up.
 
     Arguments:
-        widths, blocks, attended, embedding, style, resampling: As for the encoder.
+        widths, blocks, attended, embedding, style, resampling: The same as in `Encoder`.
         outputs: Channels of everything that the encoder remembers.
         last_only: Whether only the last step of an attended level has attention (DDPM++); otherwise every step.
     """
@@ -277,11 +276,11 @@ class LadderUNet(nn.Module):
     """Embedder, encoder and decoder: network(x, c_noise, label, augment).
 
     Arguments:
-        embedder: Of noise level, label and augmentation.
-        encoder: The way down.
-        decoder: The way up.
-        norm_out: Last normalisation.
-        conv_out: Last convolution.
+        embedder: Turns noise level, label and augmentation into one vector.
+        encoder: The levels from fine to coarse, and the middle.
+        decoder: The levels from coarse to fine.
+        norm_out: Normalisation before the last convolution.
+        conv_out: Convolution from features to the output's channels.
     """
 
     def __init__(
@@ -343,13 +342,7 @@ def attended_levels(attention: Sequence[int], size: int, levels: int) -> tuple[b
     Raises:
         ValueError: If the size cannot be halved so often, or a side is not one of the network's.
     """
-    multiple = 2 ** (levels - 1)
-    if size < multiple or size % multiple:
-        near = sorted({max(multiple, size // multiple * multiple), -(-size // multiple) * multiple})
-        raise ValueError(
-            f"size must be a positive multiple of {multiple} ({levels} levels); got {size}. "
-            f"Nearest: {' or '.join(map(str, near))}."
-        )
+    check_size(size, 2 ** (levels - 1), f"{levels} levels")
     sides = [size >> i for i in range(levels)]
     if unknown := [side for side in attention if side not in sides]:
         raise ValueError(

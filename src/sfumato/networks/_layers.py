@@ -138,6 +138,18 @@ def image_attention(qkv: Tensor, heads: int) -> Tensor:
     return attend(q, k, v).transpose(-1, -2).reshape(batch, -1, height, width)
 
 
+def near_multiples(side: int, multiple: int) -> list[int]:
+    """Return the one or two positive multiples that are nearest to a side, ascending."""
+    return sorted({max(multiple, side // multiple * multiple), -(-side // multiple) * multiple})
+
+
+def check_size(size: int, multiple: int, reason: str) -> None:
+    """Refuse a side of training images that a network cannot halve; arguments as in `check_images`."""
+    if size < multiple or size % multiple:
+        near = " or ".join(map(str, near_multiples(size, multiple)))
+        raise ValueError(f"size must be a multiple of {multiple} ({reason}); got {size}. Nearest: {near}.")
+
+
 def check_images(x: Tensor, channels: int, multiple: int, reason: str) -> None:
     """Refuse images that a network cannot take.
 
@@ -145,7 +157,7 @@ def check_images(x: Tensor, channels: int, multiple: int, reason: str) -> None:
         x: Images (B, channels, H, W).
         channels: Number of channels that the network expects.
         multiple: Number that H and W must be multiples of.
-        reason: Where the multiple comes from, for the message.
+        reason: Origin of the multiple, for the message.
 
     Raises:
         ValueError: Naming the rule, the size received and the nearest valid sizes.
@@ -153,7 +165,7 @@ def check_images(x: Tensor, channels: int, multiple: int, reason: str) -> None:
     if x.ndim != 4 or x.shape[1] != channels:
         raise ValueError(f"This network takes images (B, {channels}, H, W); got {tuple(x.shape)}.")
     if any(side < multiple or side % multiple for side in x.shape[-2:]):
-        near = [sorted({max(multiple, s // multiple * multiple), -(-s // multiple) * multiple}) for s in x.shape[-2:]]
+        near = [near_multiples(side, multiple) for side in x.shape[-2:]]
         raise ValueError(
             f"Height and width must be positive multiples of {multiple} ({reason}); got {x.shape[-2]}x{x.shape[-1]}. "
             f"Nearest valid heights: {', '.join(map(str, near[0]))}; widths: {', '.join(map(str, near[1]))}."

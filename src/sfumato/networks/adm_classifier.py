@@ -47,7 +47,7 @@ class AttentionPool(nn.Module):
     """Let the mean feature attend to all positions: (B, width, side, side) -> (B, classes).
 
     Arguments:
-        width: Channels.
+        width: Channels of the feature map.
         side: Height and width of the feature map.
         heads: Heads of attention.
         classes: Number of logits.
@@ -107,7 +107,7 @@ def adm_classifier(
     """ADM's classifier of noisy images; c_noise is the step 0..T-1, the output logits (B, classes).
 
     Arguments:
-        channels: Image channels.
+        channels: Channels of the image.
         classes: Number of classes, >= 2.
         size: Side of the training images, which places the attention.
         width: Channels in units of which `mult` counts, even.
@@ -119,7 +119,7 @@ def adm_classifier(
         adaptive: Whether the embedding scales and shifts (AdaGN); otherwise it is added.
         resample: What resamples: block (residual blocks), conv (convolutions) or mean (no weights).
         dropout: Probability inside the blocks.
-        pool: attention, or mean.
+        pool: Kind of pooling, attention or mean.
         groups: Groups of the normalisation.
 
     Raises:

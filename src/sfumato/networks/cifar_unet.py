@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._embeddings import LabelTable, Sinusoid, geometric, noise_batch
-from ._layers import GroupNorm, attend, check_images
+from ._layers import GroupNorm, attend, check_images, check_size
 
 
 class DoubleConv(nn.Module):
@@ -128,9 +128,7 @@ class CifarUNet(nn.Module):
     def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
         halvings = len(self.down)
         check_images(x, self.channels, 2**halvings, f"{halvings} halvings")
-        e = self.noise(noise_batch(c_noise, x))
-        row = self.label(label, len(x), x.device)
-        e = F.silu(e if row is None else e + row)
+        e = F.silu(self.label.added(self.noise(noise_batch(c_noise, x)), label))
         h = self.conv_in(x)
         seen = [h]
         for stage in self.down:
@@ -176,8 +174,7 @@ def cifar_unet(
     stages = len(widths) - 1
     if len(up) != stages or stages < 1:
         raise ValueError(f"There must be as many stages up as down, at least one; got widths={widths}, up={up}.")
-    if size % 2**stages:
-        raise ValueError(f"size must be a multiple of {2**stages} ({stages} halvings); got {size}.")
+    check_size(size, 2**stages, f"{stages} halvings")
     if unknown := [i for i in plain if not 0 <= i < 2 * stages]:
         raise ValueError(f"plain names stages 0..{2 * stages - 1}, down then up; got {unknown[0]}.")
     return CifarUNet(channels, out_channels, classes, widths, middle, up, plain, heads, embedding)

@@ -49,7 +49,7 @@ class ConditionalNorm(nn.Module):
     """Normalise, then scale and shift by what the conditioning says.
 
     Arguments:
-        width: Channels.
+        width: Channels that are normalised.
         conditioning: Length of the conditioning.
         kind: "group" (statistics of one image) or "batch" (of the batch, running averages when sampling).
     """
@@ -157,9 +157,7 @@ class CondNormUNet(nn.Module):
     def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
         halvings = len(self.up)
         check_images(x, self.channels, 2**halvings, f"{halvings} halvings")
-        e = self.noise(noise_batch(c_noise, x))
-        row = self.label(label, len(x), x.device)
-        e = self.dense(e if row is None else e + row)
+        e = self.dense(self.label.added(self.noise(noise_batch(c_noise, x)), label))
         h = self.conv_in(x)
         seen: list[Tensor] = []
         for i, stage in enumerate(self.down):

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._embeddings import LabelTable, Sinusoid, log_spaced, noise_batch
-from ._layers import GroupNorm, check_images, conv, linear, start
+from ._layers import GroupNorm, check_images, check_size, conv, linear, start
 
 
 class Stage(nn.Module):
@@ -60,9 +60,7 @@ class ConvNet(nn.Module):
 
     def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
         check_images(x, self.channels, 2**self.halvings, f"{self.halvings} halvings")
-        e = self.noise(noise_batch(c_noise, x))
-        row = self.label(label, len(x), x.device)
-        e = F.silu(e if row is None else e + row)
+        e = F.silu(self.label.added(self.noise(noise_batch(c_noise, x)), label))
         h = x
         for stage in self.stages:
             h = stage(h, e)
@@ -97,7 +95,5 @@ def convnet(
     Raises:
         ValueError: If the size cannot be halved so often.
     """
-    multiple = 2 ** (len(widths) - 1)
-    if size % multiple:
-        raise ValueError(f"size must be a multiple of {multiple} ({len(widths) - 1} halvings); got {size}.")
+    check_size(size, 2 ** (len(widths) - 1), f"{len(widths) - 1} halvings")
     return ConvNet(channels, out_channels, classes, widths, middle, embedding, frequencies)

@@ -74,10 +74,10 @@ class Generator(nn.Module):
     """Make images from latents, (B, latent) -> (B, out_channels, size, size) in (-1, 1).
 
     Arguments:
-        latent: Length of z.
+        latent: Length of the latent z.
         up: Channels at the coarsest map, the next, ...
-        out_channels: Image channels.
-        sides: Of the maps, the images' own first.
+        out_channels: Channels of the images.
+        sides: Height and width of each feature map in pixels, the images' own first.
         classes: Number of classes, 0 = unlabelled.
         embedding: Length of the class embedding appended to z.
     """
@@ -112,9 +112,9 @@ class Discriminator(nn.Module):
     """Judge images, (B, channels, size, size) -> (B,) logits, positive = real.
 
     Arguments:
-        channels: Image channels.
+        channels: Channels of the images.
         down: Channels at the first map, at the next, ..., at the coarsest.
-        sides: Of the maps, the images' own first.
+        sides: Height and width of each feature map in pixels, the images' own first.
         classes: Number of classes, 0 = unlabelled.
         embedding: Number of channels that carry the class embedding.
     """
@@ -148,9 +148,9 @@ class DCGAN(nn.Module):
     """A generator and a discriminator; called as network(z, label) it generates.
 
     Arguments:
-        generator: Makes images.
-        discriminator: Judges them.
-        prior: Of z: "normal", or "uniform" on (-1, 1).
+        generator: Network (z, label) -> images.
+        discriminator: Network (images, label) -> logits, positive = real.
+        prior: Distribution of z, "normal" or "uniform" on (-1, 1).
     """
 
     def __init__(self, generator: Generator, discriminator: Discriminator, prior: Prior = "normal") -> None:
@@ -184,11 +184,11 @@ def dcgan(
         channels: Image channels, made and judged.
         classes: Number of classes, 0 = unlabelled.
         size: Side of the images; halved len(up) = len(down) times, rounding up, it leaves a coarsest map of 2 to 8.
-        latent: Length of z.
+        latent: Length of the latent z.
         up: Channels of the generator at the coarsest map, at the next, ...
         down: Channels of the discriminator at the first map, at the next, ..., at the coarsest.
         embedding: Length of the class embedding.
-        prior: Of z: "normal", or "uniform" on (-1, 1).
+        prior: Distribution of z, "normal" or "uniform" on (-1, 1).
 
     Raises:
         ValueError: If the layers do not lead to a coarsest map of 2 to 8 pixels, or the prior is unknown.

@@ -37,7 +37,7 @@ def sincos(height: int, width: int, channels: int) -> Tensor:
     """Return fixed positions (1, height * width, channels), row by row: half of the channels for column, half for row.
 
     Arguments:
-        height, width: Size in patches.
+        height, width: Number of patches in each direction.
         channels: Length of the result, a multiple of 4.
     """
     frequencies = geometric(channels // 4).double()
@@ -112,9 +112,7 @@ class DiT(nn.Module):
 
     def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
         check_images(x, self.channels, self.patch, f"patches of {self.patch}")
-        e = self.noise(noise_batch(c_noise, x))
-        row = self.label(label, len(x), x.device)
-        e = F.silu(e if row is None else e + row)
+        e = F.silu(self.label.added(self.noise(noise_batch(c_noise, x)), label))
         h = self.embed(F.pixel_unshuffle(x, self.patch).flatten(2).transpose(1, 2))
         height, width = x.shape[-2] // self.patch, x.shape[-1] // self.patch
         h = h + self.positions(height, width, h)
@@ -151,7 +149,7 @@ def dit(
         depth: Number of blocks.
         heads: Heads of attention.
         mlp: Width of the perceptrons in units of `width`.
-        position: sincos, or learned.
+        position: Kind of position embedding, sincos or learned.
         steps: Whether c_noise is a step 0..T-1; otherwise it is of order 1.
         dropout: Probability inside the perceptrons.
 

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from ._blocks import Attention, ResidualBlock, Style
 from ._embeddings import LabelTable, Sinusoid, log_spaced, noise_batch
-from ._layers import check_images, conv, linear, start
+from ._layers import check_images, check_size, conv, linear, start
 
 RESAMPLING = ("shuffle", "conv", "mean")
 
@@ -151,9 +151,7 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
         reason = f"patch {self.patch} and {len(self.down) - 1} halvings"
         check_images(x, self.channels, self.multiple, reason)
-        e = self.noise(noise_batch(c_noise, x))
-        row = self.label(label, len(x), x.device)
-        e = F.silu(e if row is None else e + row)
+        e = F.silu(self.label.added(self.noise(noise_batch(c_noise, x)), label))
         h = self.conv_in(F.pixel_unshuffle(x, self.patch))
         seen: list[Tensor] = []
         for level in self.down:
@@ -215,19 +213,14 @@ def unet(
     >>> sum(p.numel() for p in unet(classes=10).parameters())
     2973892
     """
-    levels, multiple = len(mult), patch * 2 ** (len(mult) - 1)
+    levels = len(mult)
     if resample not in RESAMPLING:
         raise ValueError(f"Unknown resampling {resample!r}. Available: {', '.join(RESAMPLING)}.")
     if blocks < 1 or levels < 1:
         raise ValueError(f"A U-Net needs at least one level and one block per level; got mult={mult}, blocks={blocks}.")
     if unknown := [i for i in attention if not 0 <= i < levels]:
         raise ValueError(f"attention names levels 0..{levels - 1} (0 = finest); got {unknown[0]}.")
-    if size % multiple:
-        sizes = {max(multiple, size // multiple * multiple), -(-size // multiple) * multiple}
-        near = " or ".join(map(str, sorted(sizes)))
-        raise ValueError(
-            f"size must be a multiple of {multiple} (patch {patch}, {levels} levels); got {size}. Nearest: {near}."
-        )
+    check_size(size, patch * 2 ** (levels - 1), f"patch {patch}, {levels} levels")
     style = Style(group_width=4, affine=False, dropout=dropout, head_width=head_width, law="xavier")
     return UNet(
         channels, out_channels, classes, tuple(width * m for m in mult), blocks,

@@ -35,7 +35,7 @@ Coupling = Literal["independent", "ot"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Loss:
-    """What an objective returns for a batch.
+    """The loss of a batch and its parts.
 
     Attributes:
         each: One loss per image (B,), differentiable. A draw that is not uniform leaves its weight to the trainer.
@@ -54,7 +54,7 @@ class Noising:
 
     Attributes:
         draw: Quantile function of the training levels: u (B,) in (0, 1) -> Level (B,).
-        seed: The run's seed.
+        seed: Seed of the run.
         batch: Global batch size, for stratification.
         label_dropout: Probability that an image is shown without its label.
         stratified: Spread the batch's levels evenly over the quantiles of the draw.
@@ -103,7 +103,7 @@ def assign(x0: Tensor, n: Tensor) -> Tensor:
     """Return the permutation of the noises that is nearest to the images in total squared distance.
 
     Arguments:
-        x0: Images (B, ...).
+        x0: Clean images, (B, ...).
         n: Noises, the same shape.
 
     Returns:
@@ -127,10 +127,10 @@ def squared_error(
     """Return w |D - x0|^2 per image, computed as w c_out^2 |F - (a x0 + b n)|^2.
 
     Arguments:
-        denoiser: Says the target.
-        f: Its raw output at the noisy images, (B, C, H, W).
+        denoiser: Model whose target F is compared with.
+        f: Raw output of the model at the noisy images, (B, C, H, W).
         x0, n: Images and their noise, the same shape.
-        level: Shape (B,).
+        level: Levels of the noisy images, shape (B,).
         weighting: (level, target) -> w of |D - x0|^2, shape (B,).
         reduce: Over pixels: mean, sum or half the sum.
 

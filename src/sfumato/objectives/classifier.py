@@ -30,7 +30,7 @@ def classifier(
     Arguments:
         draw: Quantile function of the training levels; that of the model to be guided.
         classes: Number of classes, >= 2.
-        seed: The run's seed.
+        seed: Seed of the run.
         batch: Global batch size, for stratification.
         stratified: Spread the batch's levels evenly over the quantiles of the draw.
 

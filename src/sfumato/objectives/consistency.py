@@ -37,7 +37,7 @@ def nearer(nsr: Tensor, k: int, q: float = 2.0, b: float = 8.0) -> Tensor:
     Arguments:
         nsr: t, >= 0.
         k: Stage, >= 0; r comes nearer to t by the factor q each time.
-        q: > 1.
+        q: Factor between two stages, > 1.
         b: How much farther away r lies at small t.
     """
     return (nsr * (1 - q ** -(k + 1) * (1 + b * torch.sigmoid(-nsr)))).clamp(min=0)
@@ -61,7 +61,7 @@ def consistency(
     Arguments:
         draw: Quantile function of the training levels: u (B,) in (0, 1) -> Level (B,).
         weighting: (level, target) -> weight, shape (B,); edm in the paper.
-        seed: The run's seed.
+        seed: Seed of the run.
         batch: Global batch size.
         images: The run's budget, divided equally among the stages.
         stages: How often the levels come nearer, and how near in the end.

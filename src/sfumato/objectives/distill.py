@@ -36,7 +36,7 @@ def two_steps(teacher: Denoiser, x: Tensor, t: Level, middle: Level, s: Level, l
 
     Arguments:
         teacher: Steps from t to `middle` and from there to s.
-        x: Images at t.
+        x: Images at level t, (B, C, H, W).
         t, middle, s: Levels of shape () or (B,), from noisy to clean.
         label: int64 (B,) or None.
     """
@@ -119,10 +119,10 @@ def distill(
         teacher: A model like the student; its weights are taken from the student when a stage begins.
         schedule: Time in [0, 1] -> level, the one that sampling walks evenly.
         weighting: (level, target) -> weight of |D - x*|^2; snr with plus=1 or floor=1 in the paper.
-        seed: The run's seed.
+        seed: Seed of the run.
         batch: Global batch size.
         images: The run's budget, divided equally among the stages.
-        steps: Of the first teacher, N0; a multiple of 2^halvings.
+        steps: Steps N0 of the first teacher, a multiple of 2^halvings.
         halvings: Stages; the last student takes N0 / 2^halvings steps.
         label_dropout: Probability that an image is shown without its label.
         stratified: Spread the batch's times evenly.

@@ -41,9 +41,11 @@ TRAINS = "generator"
 
 
 class Pair(Protocol):
-    """What is trained: discriminator(images, label) -> logits (B,), positive for real. (The generator is not asked.)"""
+    """A network to train, whose discriminator(images, label) gives logits (B,), positive for real images."""
 
-    def discriminator(self, x: Tensor, label: Tensor | None = None) -> Tensor: ...
+    def discriminator(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        """Return logits (B,)."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,9 +77,9 @@ class Adversarial:
         """Return D's loss.
 
         Arguments:
-            pair: Holds D.
+            pair: Network whose `discriminator` is D.
             x0: Real images (B, C, H, W).
-            made: As many images of G, detached from it, of the same labels.
+            made: Images of G, detached from it, as many and of the same labels.
             label: int64 (B,) or None.
             positions: int64 (B,), addresses of the noise.
             spent: Share of the training budget, in [0, 1].
@@ -102,10 +104,10 @@ class Adversarial:
         """Return images as D sees them: with noise once, while there is any.
 
         Arguments:
-            images: (B, C, H, W).
-            positions: int64 (B,).
+            images: Real or made images, (B, C, H, W).
+            positions: Addresses of the noise, int64 (B,).
             what: "real" or "made"; the two have noise of their own.
-            spent: Share of the budget.
+            spent: Share of the training budget used so far, in [0, 1].
         """
         std = self.std(spent)
         if std == 0:
@@ -121,7 +123,7 @@ def gan(seed: int, real: float = 1.0, fake: float = 0.0, noise: float = 0.0, noi
     """Make the losses of a generator and its discriminator, with label smoothing and annealed noise if asked.
 
     Arguments:
-        seed: The run's seed.
+        seed: Seed of the run.
         real: D's target for real images and G's for its own: 1, or 0.9 with smoothing.
         fake: D's target for made images: 0, or 0.1 with two-sided smoothing.
         noise: Standard deviation of the noise that D sees at the start, in units of [-1, 1]; 0 for none.

@@ -44,15 +44,15 @@ def hybrid(
 
     Arguments:
         draw: Quantile function over the table's entries.
-        weighting: Of the squared error |D - x0|^2; `simple` is iDDPM.
+        weighting: (level, target) -> weight of the squared error |D - x0|^2; `simple` is iDDPM.
         table: Levels from clean to noisy, shape (T + 1,).
         variance: The network's head: "range" or "diagonal".
-        seed: The run's seed.
+        seed: Seed of the run.
         batch: Global batch size, for stratification.
         bound: lambda, the weight of the bound's estimate T L_t (bits per dimension), > 0.
         label_dropout: Probability that an image is shown without its label.
         stratified: Spread the batch's levels evenly over the quantiles of the draw.
-        decoder: Of L_0: "erf" (exact), "tanh" (as the published codes) or "density" (continuous data).
+        decoder: How L_0 is computed: "erf" (exact), "tanh" (as the published codes) or "density" (continuous data).
 
     Returns:
         A function of denoiser, x0 (B, C, H, W), label int64 (B,) or None, positions int64 (B,) and augmentation labels
@@ -97,15 +97,15 @@ def terms(
     """Return (squared error, term of the bound in bits per dimension) per image, (B,) each, from one forward pass.
 
     Arguments:
-        denoiser: With a learned variance.
+        denoiser: Model with a learned variance.
         x0, n: Images and their noise, (B, C, H, W).
         level: Entries of the chain's table, (B,).
         label: int64 (B,) or None.
         augment: Augmentation labels or None.
-        weighting: Of the squared error.
-        chain: The steps.
-        variance: "learned" or "diagonal".
-        decoder: Of L_0.
+        weighting: (level, target) -> weight of the squared error.
+        chain: Levels and kernels of the table.
+        variance: Kind of the learned variance, "learned" or "diagonal".
+        decoder: How L_0 is computed: "erf", "tanh" or "density".
     """
     x = level.noisy(x0, n)
     f, v = denoiser.raw(x, level, label, augment)

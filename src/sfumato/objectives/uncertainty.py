@@ -72,7 +72,7 @@ def uncertainty(
     Arguments:
         draw: Quantile function of the training levels: u (B,) in (0, 1) -> Level (B,).
         weighting: (level, target) -> weight of |D - x0|^2, shape (B,).
-        seed: The run's seed.
+        seed: Seed of the run.
         batch: Global batch size, for stratification.
         label_dropout: Probability that an image is shown without its label.
         stratified: Spread the batch's levels evenly over the quantiles of the draw.

@@ -44,7 +44,7 @@ class Chain:
 
     Attributes:
         table: Levels from clean to noisy, shape (T + 1,).
-        kernels: Of the steps table[i] -> table[i - 1], entry i - 1, shape (T,).
+        kernels: Kernels of the steps table[i] -> table[i - 1], entry i - 1, shape (T,).
     """
 
     table: Level
@@ -65,11 +65,11 @@ class Chain:
         """Return the term of the bound at each level, (B,), in bits per dimension; differentiable in the prediction.
 
         Arguments:
-            prediction: At the noisy images, (B, ...).
+            prediction: The denoiser's answer at the noisy images, (B, ...).
             x0: Clean images, (B, ...).
             level: Entries of the table, (B,).
             variance: A name of `likelihood.vlb.VARIANCES`.
-            decoder: Of L_0; "tanh" is the published codes' approximation of "erf".
+            decoder: How L_0 is computed; "tanh" is the published codes' approximation of "erf".
         """
         index = index_in(self.table, level)
         clean = index == 1
@@ -93,12 +93,12 @@ def vlb(
         draw: Quantile function over the table's entries; `uniform` or `importance`.
         table: Levels from clean to noisy, shape (T + 1,).
         variance: The network's head: "none", "range" or "diagonal".
-        seed: The run's seed.
+        seed: Seed of the run.
         batch: Global batch size, for stratification.
         fixed: Variance of the steps if the head is "none".
         label_dropout: Probability that an image is shown without its label.
         stratified: Spread the batch's levels evenly over the quantiles of the draw.
-        decoder: Of L_0: "erf" (exact), "tanh" (as the published codes) or "density" (continuous data).
+        decoder: How L_0 is computed: "erf" (exact), "tanh" (as the published codes) or "density" (continuous data).
 
     Returns:
         A function of denoiser, x0 (B, C, H, W), label int64 (B,) or None, positions int64 (B,) and augmentation labels

@@ -24,11 +24,11 @@ def blocks_of_all(
     """Do work on blocks of `count` things, each on one of the ranks.
 
     Arguments:
-        ranks: Of the run; all of them call this with the same numbers.
+        ranks: The processes of the run; all of them call this with the same numbers.
         count: How many things there are.
         block: How many are worked on at once.
-        work: Given the places of a block; what it returns is sent to all ranks.
-        progress: Told of the things done by all ranks, after each block of this one.
+        work: Function of the positions of a block; what it returns is sent to all ranks.
+        progress: Called with the number of things done by all ranks, after each block of this one.
 
     Returns:
         The results of all blocks in order, on every rank.
@@ -65,11 +65,11 @@ def images_of_all(
     """Make images on all ranks together.
 
     Arguments:
-        ranks: Of the run; all of them call this with the same arguments.
+        ranks: The processes of the run; all of them call this with the same arguments.
         source: Makes the images of a block.
-        seeds: One per image.
+        seeds: One seed per image.
         labels: int64 (B,) or None.
-        progress: Told of the images finished by all ranks, after each block of this one.
+        progress: Called with the number of images finished by all ranks, after each block of this one.
 
     Returns:
         uint8 images (B, C, H, W) on the CPU of every rank, in the order of the seeds.

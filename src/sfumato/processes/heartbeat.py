@@ -1,4 +1,4 @@
-"""The pulse of a run's processes: a thread that notices when another has died.
+"""The heartbeat of a run's processes: a thread that notices when another has died.
 
 A rank waiting in a GPU kernel for a dead one does not notice that it is gone, and neither does its Python code, which
 waits for the kernel. So each rank counts upwards in the store where the ranks met, every few seconds, and watches: the
@@ -22,19 +22,20 @@ LEFT = 1 << 40  # a count beyond any other: this rank has ended in peace
 LOST_EXIT = 5
 
 
-class Pulse(threading.Thread):
+class Heartbeat(threading.Thread):
     """Beat for this rank and watch others.
 
     Arguments:
-        rank, world: Which rank this is, and of how many.
+        rank: Number of this process, in [0, world).
+        world: Number of processes.
     """
 
     def __init__(self, rank: int, world: int) -> None:
-        super().__init__(name="pulse", daemon=True)
+        super().__init__(name="heartbeat", daemon=True)
         # its own connection, since whoever waits for something in a store keeps the connection to himself
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        self.store = PrefixStore(f"sfumato/pulse/{attempt}", TCPStore(host, port, wait_for_workers=False))
+        self.store = PrefixStore(f"sfumato/heartbeat/{attempt}", TCPStore(host, port, wait_for_workers=False))
         self.rank = rank
         self.watched = range(1, world) if rank == 0 else range(1)
         self.ended = threading.Event()
@@ -48,7 +49,7 @@ class Pulse(threading.Thread):
                 found = {other: self.store.add(str(other), 0) for other in self.watched if counts[other] < LEFT}
             except RuntimeError as error:  # the store's process is gone
                 if not self.ended.is_set():
-                    self._end(f"the place where the processes met is gone ({str(error).splitlines()[0]})")
+                    self._end(f"the store where the processes met is gone ({str(error).splitlines()[0]})")
                 return
             now = time.monotonic()
             for other, count in found.items():

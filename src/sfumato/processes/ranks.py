@@ -13,7 +13,7 @@ on a signal is agreed on once a step (`Ranks.largest`), so all ranks stop, save 
 host must know travel by gloo between CPUs and never wait for a device; tensors on a GPU travel by NCCL.
 
 A rank that dies closes its connections, and the others end with `RankLost`. Where they wait inside a kernel and cannot
-notice, the pulse does (`processes.heartbeat`).
+notice, the heartbeat does (`processes.heartbeat`).
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from sfumato.processes.heartbeat import Pulse
+from sfumato.processes.heartbeat import Heartbeat
 
 T = TypeVar("T")
 TIMEOUT = "SFUMATO_TIMEOUT"  # minutes that a rank waits for a living one, 60 unless set
-_pulse: list[Pulse] = []  # of this process, once it has joined others
+_heartbeat: list[Heartbeat] = []  # of this process, once it has joined others
 
 
 class RankLost(RuntimeError):
@@ -49,8 +49,8 @@ class Ranks:
     """The processes of a run, as one of them sees them.
 
     Attributes:
-        rank: Which this one is, in [0, world).
-        world: How many there are.
+        rank: Number of this process, in [0, world).
+        world: Number of processes.
     """
 
     rank: int = 0
@@ -203,7 +203,7 @@ def join(device: torch.device | str) -> tuple[Ranks, torch.device]:
     """Meet the other processes of this run, if there are any.
 
     Arguments:
-        device: Where this process computes; "cuda" becomes the GPU of its local rank.
+        device: Device of this process; "cuda" becomes the GPU of its local rank.
 
     Returns:
         The ranks, and the device.
@@ -250,13 +250,13 @@ def _meet(device: torch.device) -> None:
     timeout = datetime.timedelta(minutes=minutes)
     store, rank, world = next(dist.rendezvous("env://", timeout=timeout))
     dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timeout)
-    _pulse.append(Pulse(rank, world))
-    _pulse[0].start()
+    _heartbeat.append(Heartbeat(rank, world))
+    _heartbeat[0].start()
 
 
 def leave() -> None:
     """Say that this process has done its part and ends in peace; the others work on."""
-    while _pulse:
-        _pulse.pop().stop()
+    while _heartbeat:
+        _heartbeat.pop().stop()
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()

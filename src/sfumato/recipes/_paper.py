@@ -7,8 +7,9 @@ share d per update of B images has the half-life B ln 2 / -ln d.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
-from sfumato.runs.recipe import Ema, Evaluate, Part, Sample, Shape, part
+from sfumato.runs.recipe import Data, Ema, Evaluate, Part, Recipe, Sample, Shape, Train, part
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MULT_256 = (1, 1, 2, 2, 4, 4)  # of the levels at 256x256
@@ -24,6 +25,29 @@ def square(size: int, classes: int = 0, channels: int = 3) -> Shape:
 def cifar10(labels: bool = False) -> Shape:
     """Return the shape of CIFAR-10, with its classes if labelled."""
     return Shape(3, 32, 32, CIFAR10_CLASSES if labels else ())
+
+
+def regression(name: str) -> Recipe:
+    """Return what most papers share: unlabelled CIFAR-10, epsilon by L_simple, uniform levels, FID of 50,000 images."""
+    return Recipe(
+        name=name,
+        data=Data("cifar10", labels=False),
+        target=part("target", "eps"),
+        c_in="one",
+        draw=part("draw", "uniform"),
+        weighting=part("weighting", "simple"),
+        objective=part("objective", "denoising", stratified=False),
+        evaluate=FID_50K,
+        shape=cifar10(),
+    )
+
+
+def adam(updates: int, batch: int, lr: float, warmup: int = 0) -> Train:
+    """Return training by Adam for a number of updates; with a warm-up (in updates), gradients are clipped at 1."""
+    train = Train(images=updates * batch, batch=batch, optimizer=part("optimizer", "adam", lr=lr))
+    if not warmup:
+        return train
+    return replace(train, rate=part("rate", "constant", warmup=float(warmup * batch)), clip=1.0)
 
 
 def half_life(batch: int, decay: float) -> float:

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sfumato.recipes._paper import FID_50K, MULT_256, ancestral, decaying, square
+from sfumato.recipes._paper import MULT_256, adam, ancestral, decaying, regression, square
 from sfumato.recipes.iddpm import HYBRID
-from sfumato.runs.recipe import Data, Part, Recipe, Train, part
+from sfumato.runs.recipe import Data, Part, Recipe, part
 
 MULT_128, MULT_512 = (1, 1, 2, 3, 4), (0.5, 1, 1, 2, 2, 4, 4)
 
@@ -32,7 +32,6 @@ def adm_imagenet64() -> Recipe:
     Command: sfumato train adm-imagenet64 data.name=folder:PATH
     Hardware and time: 728 EFLOP for 1,106 million images.
     Expected: FID 2.07, sFID 4.29, precision 0.74, recall 0.63 (n = 50,000, 250 steps).
-    Measured here: not measured here.
     """
     base = _imagenet("adm-imagenet64", 64, part("network", "adm", dropout=0.1), 540_000, batch=2048, lr=3e-4)
     return replace(base, schedule=part("schedule", "cosine", steps=1000))
@@ -46,7 +45,6 @@ def adm_imagenet128() -> Recipe:
     Hardware and time: 2,060 EFLOP for 1,116 million images.
     Expected: FID 5.91, sFID 5.09, precision 0.70, recall 0.65; guided with scale 0.5: 2.97, 5.09, 0.78, 0.59; guided in
         25 DDIM steps with scale 1.25: 5.98 (n = 50,000, 250 steps else).
-    Measured here: not measured here.
     """
     network = part("network", "adm", width=256, mult=MULT_128, blocks=2, heads=4, head_width=0)
     return _imagenet("adm-imagenet128", 128, network, 4_360_000)
@@ -60,7 +58,6 @@ def adm_imagenet256() -> Recipe:
     Hardware and time: 3,410 EFLOP for 507 million images.
     Expected: FID 10.94, sFID 6.02, precision 0.69, recall 0.63; guided with scale 1: 4.59, 5.25, 0.82, 0.52; scale 10:
         9.11 (n = 50,000, 250 steps).
-    Measured here: not measured here.
     """
     return _imagenet("adm-imagenet256", 256, _network_256(), 1_980_000)
 
@@ -72,7 +69,6 @@ def adm_imagenet256_uncond() -> Recipe:
     Command: sfumato train adm-imagenet256-uncond data.name=folder:PATH
     Hardware and time: 3,410 EFLOP for 507 million images.
     Expected: guided with scale 1: FID 33.03; scale 10: 12.00 (n = 50,000, 250 steps).
-    Measured here: not measured here.
     """
     base = adm_imagenet256()
     return replace(base, name="adm-imagenet256-uncond", data=replace(base.data, labels=False), shape=square(256))
@@ -85,7 +81,6 @@ def adm_imagenet512() -> Recipe:
     Command: sfumato train adm-imagenet512 data.name=folder:PATH
     Hardware and time: 5,910 EFLOP for 497 million images.
     Expected: guided with scale 4: FID 7.72, sFID 6.57, precision 0.87, recall 0.42 (n = 50,000, 250 steps).
-    Measured here: not measured here.
     """
     network = part("network", "adm", width=256, mult=MULT_512, blocks=2)
     return _imagenet("adm-imagenet512", 512, network, 1_940_000)
@@ -98,7 +93,6 @@ def adm_lsun_bedroom() -> Recipe:
     Command: sfumato train adm-lsun-bedroom data.name=folder:PATH
     Hardware and time: 860 EFLOP for 128 million images.
     Expected: FID 1.90 (1000 steps); 2.02 in 250 steps by sections, 2.31 in 250 uniform ones (n = 50,000).
-    Measured here: not measured here.
     """
     return _lsun("bedroom", 500_000)
 
@@ -110,7 +104,6 @@ def adm_lsun_horse() -> Recipe:
     Command: sfumato train adm-lsun-horse data.name=folder:PATH
     Hardware and time: 430 EFLOP for 64 million images.
     Expected: no score is quoted here.
-    Measured here: not measured here.
     """
     return _lsun("horse", 250_000)
 
@@ -122,7 +115,6 @@ def adm_lsun_cat() -> Recipe:
     Command: sfumato train adm-lsun-cat data.name=folder:PATH
     Hardware and time: 344 EFLOP for 51 million images.
     Expected: no score is quoted here.
-    Measured here: not measured here.
     """
     return _lsun("cat", 200_000)
 
@@ -132,22 +124,17 @@ def _network_256(dropout: float = 0.0) -> Part:
 
 
 def _imagenet(name: str, size: int, network: Part, updates: int, batch: int = 256, lr: float = 1e-4) -> Recipe:
-    return Recipe(
-        name=name,
+    return replace(
+        regression(name),
         data=Data("folder:imagenet", size=size, test=0.0, flip=True),
         schedule=part("schedule", "linear", steps=1000),
-        target=part("target", "eps"),
         network=network,
         c_noise=part("conditioning", "index"),
-        c_in="one",
         variance="range",
-        draw=part("draw", "uniform"),
-        weighting=part("weighting", "simple"),
         objective=HYBRID,
-        train=Train(images=updates * batch, batch=batch, optimizer=part("optimizer", "adam", lr=lr), precision="bf16"),
+        train=replace(adam(updates, batch, lr), precision="bf16"),
         ema=decaying(batch, 0.9999),
         sample=ancestral("learned", part("grid", "respaced", steps=250)),
-        evaluate=FID_50K,
         shape=square(size, 1000),
     )
 

@@ -24,7 +24,6 @@ def adm_imagenet64_classifier() -> Recipe:
     Command: sfumato train adm-imagenet64-classifier data.name=folder:PATH
     Hardware and time: 35 EFLOP for 307 million images.
     Expected: no accuracy is quoted here.
-    Measured here: not measured here.
     """
     return _classifier(adm_imagenet64(), (1, 2, 3, 4), 4, 300_000, batch=1024, lr=6e-4, weight_decay=0.2)
 
@@ -36,7 +35,6 @@ def adm_imagenet128_classifier() -> Recipe:
     Command: sfumato train adm-imagenet128-classifier data.name=folder:PATH
     Hardware and time: 9.7 EFLOP for 77 million images.
     Expected: no accuracy is quoted here.
-    Measured here: not measured here.
     """
     return _classifier(adm_imagenet128(), MULT_128, 2, 300_000)
 
@@ -48,7 +46,6 @@ def adm_imagenet256_classifier() -> Recipe:
     Command: sfumato train adm-imagenet256-classifier data.name=folder:PATH
     Hardware and time: 56 EFLOP for 128 million images.
     Expected: no accuracy is quoted here.
-    Measured here: not measured here.
     """
     return _classifier(adm_imagenet256(), MULT_256, 2, 500_000)
 
@@ -60,7 +57,6 @@ def adm_imagenet512_classifier() -> Recipe:
     Command: sfumato train adm-imagenet512-classifier data.name=folder:PATH
     Hardware and time: 87 EFLOP for 128 million images.
     Expected: no accuracy is quoted here.
-    Measured here: not measured here.
     """
     return _classifier(adm_imagenet512(), MULT_512, 2, 500_000)
 

@@ -1,9 +1,9 @@
-"""Presets of a course project on EDM (inventory A): Fashion-MNIST, CIFAR-10 and CelebA at 128.
+"""EDM on a small U-Net, after a student report: Fashion-MNIST, CIFAR-10 and CelebA at 128.
 
 A small U-Net with conditional BatchNorm, EDM's preconditioning with an estimated sigma_data, noise held to 0.002-80,
-labels dropped at 20%, Adam 1e-4, neither average, flips, dropout nor clipping. Its authors judged 50 Euler steps
+labels dropped at 20%, Adam 1e-4, neither average, flips, dropout nor clipping. The report judged 50 Euler steps
 (CelebA: stochastic Heun) by FID of 50,000 images against the test set, and split off validation images; here the split
-is by hash. Attention can be dropped with network.attention=(): the ablation of the project.
+is by hash. Attention can be dropped with network.attention=(): the ablation of the report.
 """
 
 from __future__ import annotations
@@ -24,62 +24,57 @@ GARMENTS = (
 
 
 def course_edm_fashion_mnist() -> Recipe:
-    """A course project's EDM on Fashion-MNIST padded to 32x32, class-conditional.
+    """EDM on a small U-Net: Fashion-MNIST padded to 32x32, class-conditional.
 
-    Source: a course project (inventory A); its guidance scale is 1.
+    Source: a student report on EDM; its guidance scale is 1.
     Command: sfumato train course-edm-fashion-mnist
     Hardware and time: 0.05 EFLOP for 5 million images (100 epochs).
     Expected: FID 10.26 conditional, 14.74 without attention, 19.60 unconditional (n = 50,000, test set).
-    Measured here: not measured here.
     """
     return _course("fashion-mnist", Data("fashion-mnist", pad=32, val=0.1667), 5_000_000, Shape(1, 32, 32, GARMENTS))
 
 
 def course_edm_cifar10() -> Recipe:
-    """A course project's EDM on CIFAR-10, class-conditional, guidance 2.5.
+    """EDM on a small U-Net: CIFAR-10, class-conditional, guidance 2.5.
 
-    Source: a course project (inventory A).
+    Source: a student report on EDM.
     Command: sfumato train course-edm-cifar10
     Hardware and time: 0.08 EFLOP for 8 million images (200 epochs).
     Expected: FID 22.55 conditional at scale 2.5, 24.32 without attention, 30.66 unconditional (n = 50,000, test set).
-    Measured here: not measured here.
     """
     base = _course("cifar10", Data("cifar10", val=0.2), 8_000_000, Shape(3, 32, 32, CIFAR10_CLASSES))
     return replace(base, sample=replace(base.sample, guidance=2.5))
 
 
 def course_edm_celeba_big() -> Recipe:
-    """A course project's EDM on CelebA at 128x128, the big network.
+    """EDM on a small U-Net: CelebA at 128x128, the big network.
 
-    Source: a course project (inventory A). The strength of its stochastic Heun is not stated: EDM's is used.
+    Source: a student report on EDM. The strength of its stochastic Heun is not stated: EDM's is used.
     Command: sfumato train course-edm-celeba-big
     Hardware and time: 3.8 EFLOP for 19 million images (125 epochs).
     Expected: no score is quoted here.
-    Measured here: not measured here.
     """
     return _celeba("big", (2, 2, 2, 2), (32, 16, 8), (4, 4, 4, 8, 8))
 
 
 def course_edm_celeba_small() -> Recipe:
-    """A course project's EDM on CelebA at 128x128, the small network.
+    """EDM on a small U-Net: CelebA at 128x128, the small network.
 
-    Source: a course project (inventory A).
+    Source: a student report on EDM.
     Command: sfumato train course-edm-celeba-small
     Hardware and time: 3.4 EFLOP for 19 million images (125 epochs).
     Expected: FID 18.29 (n = 50,000, test set).
-    Measured here: not measured here.
     """
     return _celeba("small", (2, 2, 2, 2), (16, 8), (4, 4, 4, 4, 4))
 
 
 def course_edm_celeba_tiny() -> Recipe:
-    """A course project's EDM on CelebA at 128x128, the tiny network.
+    """EDM on a small U-Net: CelebA at 128x128, the tiny network.
 
-    Source: a course project (inventory A).
+    Source: a student report on EDM.
     Command: sfumato train course-edm-celeba-tiny
     Hardware and time: 3.2 EFLOP for 19 million images (125 epochs).
     Expected: FID 21.89, 26.36 without attention (n = 50,000, test set).
-    Measured here: not measured here.
     """
     return _celeba("tiny", (1, 2, 4), (16,), (4, 4, 4, 4), batch=64)
 

@@ -13,10 +13,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sfumato.recipes._paper import FID_50K, MULT_256, ancestral, cifar10, decaying, square
-from sfumato.runs.recipe import Data, Recipe, Sample, Train, part
-
-CHAIN = part("schedule", "linear", steps=1000)
+from sfumato.recipes._paper import MULT_256, adam, ancestral, decaying, regression, square
+from sfumato.runs.recipe import Data, Recipe, Sample, part
 
 
 def ddpm_cifar10() -> Recipe:
@@ -27,30 +25,16 @@ def ddpm_cifar10() -> Recipe:
     Hardware and time: 10.6 hours on a TPUv3-8; 3.8 EFLOP for 102 million images.
     Expected: FID 3.17 against the training set, 5.24 against the test set, IS 9.46 +- 0.11 (n = 50,000);
         at most 3.75 bits/dim.
-    Measured here: not measured here.
     """
-    return Recipe(
-        name="ddpm-cifar10",
+    return replace(
+        regression("ddpm-cifar10"),
         data=Data("cifar10", labels=False, flip=True),
-        schedule=CHAIN,
-        target=part("target", "eps"),
+        schedule=part("schedule", "linear", steps=1000),
         network=part("network", "ddpm", dropout=0.1),
         c_noise=part("conditioning", "index"),
-        c_in="one",
-        draw=part("draw", "uniform"),
-        weighting=part("weighting", "simple"),
-        objective=part("objective", "denoising", stratified=False),
-        train=Train(
-            images=800_000 * 128,
-            batch=128,
-            optimizer=part("optimizer", "adam", lr=2e-4),
-            rate=part("rate", "constant", warmup=5000.0 * 128),
-            clip=1.0,
-        ),
+        train=adam(800_000, 128, 2e-4, warmup=5000),
         ema=decaying(128, 0.9999),
         sample=ancestral("large"),
-        evaluate=FID_50K,
-        shape=cifar10(),
     )
 
 
@@ -61,7 +45,6 @@ def ddpm_celebahq_256() -> Recipe:
     Command: sfumato train ddpm-celebahq-256 data.name=folder:PATH
     Hardware and time: 48 EFLOP for 32 million images.
     Expected: the paper shows samples and gives no score.
-    Measured here: not measured here.
     """
     return _at_256("ddpm-celebahq-256", "folder:celeba-hq", 500_000, flip=True)
 
@@ -73,7 +56,6 @@ def ddpm_lsun_bedroom() -> Recipe:
     Command: sfumato train ddpm-lsun-bedroom data.name=folder:PATH
     Hardware and time: 229 EFLOP for 154 million images.
     Expected: FID 6.36 (n = 50,000), the minimum over training.
-    Measured here: not measured here.
     """
     return _at_256("ddpm-lsun-bedroom", "folder:lsun-bedroom", 2_400_000, flip=False)
 
@@ -85,7 +67,6 @@ def ddpm_lsun_bedroom_large() -> Recipe:
     Command: sfumato train ddpm-lsun-bedroom-large data.name=folder:PATH
     Hardware and time: 247 EFLOP for 74 million images.
     Expected: FID 4.90 (n = 50,000), the minimum over training.
-    Measured here: not measured here.
     """
     return _at_256("ddpm-lsun-bedroom-large", "folder:lsun-bedroom", 1_150_000, flip=False, width=192)
 
@@ -97,7 +78,6 @@ def ddpm_lsun_church() -> Recipe:
     Command: sfumato train ddpm-lsun-church data.name=folder:PATH
     Hardware and time: 115 EFLOP for 77 million images.
     Expected: FID 7.89 (n = 50,000), the minimum over training.
-    Measured here: not measured here.
     """
     return _at_256("ddpm-lsun-church", "folder:lsun-church", 1_200_000, flip=True)
 
@@ -109,7 +89,6 @@ def ddpm_lsun_cat() -> Recipe:
     Command: sfumato train ddpm-lsun-cat data.name=folder:PATH
     Hardware and time: 172 EFLOP for 115 million images.
     Expected: FID 19.75 (n = 50,000), the minimum over training.
-    Measured here: not measured here.
     """
     return _at_256("ddpm-lsun-cat", "folder:lsun-cat", 1_800_000, flip=True)
 
@@ -123,7 +102,6 @@ def ddim_cifar10() -> Recipe:
     Command: sfumato train ddim-cifar10; other grids without training anew: sfumato sample RUN grid=trailing steps=50
     Hardware and time: 3.8 EFLOP, as ddpm-cifar10.
     Expected: FID in 10/20/50/100/1000 steps 13.36/6.84/4.67/4.16/4.04 (n = 50,000).
-    Measured here: not measured here.
     """
     base = ddpm_cifar10()
     return replace(
@@ -143,7 +121,6 @@ def ddim_celeba_64() -> Recipe:
     Command: sfumato train ddim-celeba-64
     Hardware and time: 9.3 EFLOP for 64 million images.
     Expected: no score is quoted here.
-    Measured here: not measured here.
     """
     base = ddim_cifar10()
     return replace(
@@ -158,19 +135,12 @@ def ddim_celeba_64() -> Recipe:
 
 
 def _at_256(name: str, data: str, updates: int, *, flip: bool, width: int = 128) -> Recipe:
-    base = ddpm_cifar10()
     return replace(
-        base,
+        ddpm_cifar10(),
         name=name,
         data=Data(data, size=256, test=0.0, labels=False, flip=flip),
         network=part("network", "ddpm", width=width, mult=MULT_256, dropout=0.0),
-        train=replace(
-            base.train,
-            images=updates * 64,
-            batch=64,
-            optimizer=part("optimizer", "adam", lr=2e-5),
-            rate=part("rate", "constant", warmup=5000.0 * 64),
-        ),
+        train=adam(updates, 64, 2e-5, warmup=5000),
         ema=decaying(64, 0.9999),
         sample=ancestral("small"),
         shape=square(256),

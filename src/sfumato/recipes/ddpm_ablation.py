@@ -35,7 +35,6 @@ def ddpm_ablation_mu_bound_learned() -> Recipe:
     Command: sfumato train ddpm-ablation-mu-bound-learned
     Hardware and time: as ddpm-cifar10.
     Expected: FID 23.69 (n = 50,000).
-    Measured here: not measured here.
     """
     return _row("mu-bound-learned", "mu-tilde", BOUND, "diagonal")
 
@@ -47,7 +46,6 @@ def ddpm_ablation_mu_bound() -> Recipe:
     Command: sfumato train ddpm-ablation-mu-bound
     Hardware and time: as ddpm-cifar10.
     Expected: FID 13.22 (n = 50,000).
-    Measured here: not measured here.
     """
     return _row("mu-bound", "mu-tilde", BOUND)
 
@@ -59,7 +57,6 @@ def ddpm_ablation_mu_mse() -> Recipe:
     Command: sfumato train ddpm-ablation-mu-mse
     Hardware and time: as ddpm-cifar10.
     Expected: unstable, no score.
-    Measured here: not measured here.
     """
     return _row("mu-mse", "mu-tilde", SQUARED)
 
@@ -71,7 +68,6 @@ def ddpm_ablation_eps_bound_learned() -> Recipe:
     Command: sfumato train ddpm-ablation-eps-bound-learned
     Hardware and time: as ddpm-cifar10.
     Expected: unstable, no score.
-    Measured here: not measured here.
     """
     return _row("eps-bound-learned", "eps", BOUND, "diagonal")
 
@@ -83,7 +79,6 @@ def ddpm_ablation_eps_bound() -> Recipe:
     Command: sfumato train ddpm-ablation-eps-bound
     Hardware and time: as ddpm-cifar10.
     Expected: FID 13.51, IS 7.67 +- 0.13 (n = 50,000); at most 3.70 bits/dim.
-    Measured here: not measured here.
     """
     return _row("eps-bound", "eps", BOUND)
 
@@ -95,7 +90,6 @@ def ddpm_ablation_x0_mse() -> Recipe:
     Command: sfumato train ddpm-ablation-x0-mse
     Hardware and time: as ddpm-cifar10.
     Expected: no published score.
-    Measured here: not measured here.
     """
     return _row("x0-mse", "x0", SQUARED)
 

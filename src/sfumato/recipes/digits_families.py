@@ -77,13 +77,11 @@ def vp_digits() -> Recipe:
     Measured here: FD[digits] 0.38 [-0.02, 0.79]; n = 1,000 against the 360 test digits, floor -0.16 [-0.41, 0.09],
     one seed, one core of an AMD EPYC.
     """
-    return _shared(
-        "vp-digits",
+    return replace(
+        _eps("vp-digits"),
         schedule=part("schedule", "vp"),
-        target=part("target", "eps"),
         c_noise=part("conditioning", "vp-time", scale=1.0),
         draw=part("draw", "uniform", t_min=1e-5),
-        weighting=part("weighting", "simple"),
         sample=_ancestral("large", part("grid", "uniform", steps=100, t_min=1e-3)),
     )
 
@@ -98,16 +96,14 @@ def ve_digits() -> Recipe:
     Measured here: FD[digits] 0.77 [0.22, 1.32]; n = 1,000 against the 360 test digits, floor -0.16 [-0.41, 0.09],
     one seed, one core of an AMD EPYC.
     """
-    base = _shared(
-        "ve-digits",
+    return replace(
+        _eps("ve-digits"),
+        c_in="unit-variance",
         schedule=part("schedule", "ve"),
         target=part("target", "score"),
         c_noise=part("conditioning", "log-nsr", factor=0.5, scale=0.25),
-        draw=part("draw", "uniform"),
-        weighting=part("weighting", "simple"),
         sample=_ancestral("large", part("grid", "logsnr", steps=100, sigma_min=0.02, sigma_max=100.0)),
     )
-    return replace(base, c_in="unit-variance")
 
 
 def flow_digits() -> Recipe:
@@ -121,8 +117,8 @@ def flow_digits() -> Recipe:
     Measured here: FD[digits] -0.02 [-0.37, 0.34]; n = 1,000 against the 360 test digits, floor -0.16 [-0.41, 0.09],
     one seed, one core of an AMD EPYC.
     """
-    return _shared(
-        "flow-digits",
+    return replace(
+        _eps("flow-digits"),
         schedule=part("schedule", "flow"),
         target=part("target", "flow"),
         c_noise=part("conditioning", "flow-time"),
@@ -158,12 +154,11 @@ def v_digits() -> Recipe:
     Measured here: FD[digits] 0.09 [-0.31, 0.49]; n = 1,000 against the 360 test digits, floor -0.16 [-0.41, 0.09],
     one seed, one core of an AMD EPYC.
     """
-    return _shared(
-        "v-digits",
+    return replace(
+        _eps("v-digits"),
         schedule=part("schedule", "trig", log_snr_min=-20.0, log_snr_max=20.0),
         target=part("target", "v"),
         c_noise=part("conditioning", "angle"),
-        draw=part("draw", "uniform"),
         weighting=part("weighting", "snr", plus=1.0),
         sample=Sample(part("sampler", "ddim", clip=True), part("grid", "uniform", steps=35)),
     )
@@ -227,13 +222,10 @@ def cfg_digits() -> Recipe:
     Measured here: FD[digits] 0.39 [-0.01, 0.80]; n = 1,000 against the 360 test digits, floor -0.16 [-0.41, 0.09],
     one seed, one core of an AMD EPYC.
     """
-    return _shared(
-        "cfg-digits",
+    return replace(
+        _eps("cfg-digits"),
         schedule=part("schedule", "trig", log_snr_min=-20.0, log_snr_max=20.0),
-        target=part("target", "eps"),
         c_noise=part("conditioning", "angle"),
-        draw=part("draw", "uniform"),
-        weighting=part("weighting", "simple"),
         sample=replace(_ancestral("small", part("grid", "uniform", steps=50)), guidance=1.5),
     )
 
@@ -274,7 +266,7 @@ def adm_digits_classifier() -> Recipe:
     Command: sfumato train adm-digits-classifier
     Hardware and time: about a minute on two CPU cores.
     Expected: no published accuracy.
-    Measured here: accuracy by noise level is in the run's metrics.jsonl.
+    The run's metrics.jsonl holds its accuracy by noise level.
     """
     base = adm_digits()
     adamw = part("optimizer", "adamw", lr=1e-3, weight_decay=0.05)
@@ -342,34 +334,20 @@ def dit_digits() -> Recipe:
     return replace(base, name="dit-digits", network=network, train=train)
 
 
-def _shared(
-    name: str, schedule: Part, target: Part, c_noise: Part, draw: Part, weighting: Part, sample: Sample
-) -> Recipe:
-    """Return `edm-digits` with what defines a family replaced."""
+def _eps(name: str) -> Recipe:
+    """Return `edm-digits` with what the families of epsilon and uniform levels share."""
     return replace(
         edm_digits(),
         name=name,
-        schedule=schedule,
-        target=target,
-        c_noise=c_noise,
+        target=part("target", "eps"),
         c_in="one",
-        draw=draw,
-        weighting=weighting,
-        sample=sample,
+        draw=part("draw", "uniform"),
+        weighting=part("weighting", "simple"),
     )
 
 
 def _chain(name: str, schedule: Part, objective: Part) -> Recipe:
-    base = _shared(
-        name,
-        schedule=schedule,
-        target=part("target", "eps"),
-        c_noise=STEPS,
-        draw=part("draw", "uniform"),
-        weighting=part("weighting", "simple"),
-        sample=_ancestral("small"),
-    )
-    return replace(base, objective=objective)
+    return replace(_eps(name), schedule=schedule, c_noise=STEPS, objective=objective, sample=_ancestral("small"))
 
 
 def _ancestral(variance: str, grid: Part = HUNDRED) -> Sample:

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sfumato.recipes._paper import FID_50K, RAW, cifar10, decaying
+from sfumato.recipes._paper import RAW, adam, decaying, regression
 from sfumato.recipes.edm import edm_cifar10
-from sfumato.runs.recipe import Data, Recipe, Sample, Train, part
+from sfumato.runs.recipe import Data, Recipe, Sample, part
 
 TWO_CALLS = Sample(
     part("sampler", "ddim", fresh=True), part("grid", "karras", steps=2, sigma_min=0.821, sigma_max=80.0)
@@ -29,10 +29,9 @@ def progressive_teacher_cifar10() -> Recipe:
     Command: sfumato train progressive-teacher-cifar10
     Hardware and time: 11.0 EFLOP for 102 million images.
     Expected: no published score of the teacher alone; its students in 8/4/2/1 steps 2.57/3.00/4.51/9.12 (n = 50,000).
-    Measured here: not measured here.
     """
-    return Recipe(
-        name="progressive-teacher-cifar10",
+    return replace(
+        regression("progressive-teacher-cifar10"),
         data=Data("cifar10", labels=False, flip=True),
         schedule=part("schedule", "trig", log_snr_min=-20.0, log_snr_max=20.0),
         target=part("target", "x0"),
@@ -41,21 +40,13 @@ def progressive_teacher_cifar10() -> Recipe:
             sin_first=True, endpoint=True, dropout=0.2,
         ),
         c_noise=part("conditioning", "angle", scale=1000.0),
-        c_in="one",
-        draw=part("draw", "uniform"),
         weighting=part("weighting", "snr", floor=1.0),
-        objective=part("objective", "denoising", stratified=False),
-        train=Train(
-            images=800_000 * 128,
-            batch=128,
+        train=replace(
+            adam(800_000, 128, 2e-4, warmup=1000),
             optimizer=part("optimizer", "adamw", lr=2e-4, weight_decay=0.001),
-            rate=part("rate", "constant", warmup=1000.0 * 128),
-            clip=1.0,
         ),
         ema=decaying(128, 0.9999),
         sample=Sample(part("sampler", "ddim", clip=True), part("grid", "uniform", steps=1024)),
-        evaluate=FID_50K,
-        shape=cifar10(),
     )  # fmt: skip
 
 
@@ -67,7 +58,6 @@ def progressive_student_cifar10() -> Recipe:
     Hardware and time: 14.9 EFLOP for 83 million images, teacher included in each step.
     Expected: FID 2.57/3.00/4.51/9.12 in 8/4/2/1 steps (n = 50,000; from memory). A student of N steps is that of the
         stage that ends there: objective.halvings=10 stops at 8 steps.
-    Measured here: not measured here.
     """
     base, halvings = progressive_teacher_cifar10(), 13
     return replace(
@@ -94,7 +84,6 @@ def ect_cifar10() -> Recipe:
     Command: sfumato train ect-cifar10 train.start=runs/edm-cifar10
     Hardware and time: 4.3 EFLOP for 26 million images.
     Expected: FID 3.86 in one step and 2.15 in two (n = 50,000; 400,000 updates: 3.60 and 2.11).
-    Measured here: not measured here.
     """
     base = edm_cifar10()
     return replace(

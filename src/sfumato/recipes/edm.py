@@ -39,7 +39,6 @@ def edm_cifar10() -> Recipe:
     Command: sfumato train edm-cifar10
     Hardware and time: about 2 days on 8 V100; 25.4 EFLOP for 200 million images.
     Expected: FID 1.97 in 35 evaluations (n = 50,000, training set, the least of 3 sets of seeds).
-    Measured here: not measured here.
     """
     return _edm("edm-cifar10")
 
@@ -51,7 +50,6 @@ def edm_cifar10_ve() -> Recipe:
     Command: sfumato train edm-cifar10-ve
     Hardware and time: about 2 days on 8 V100; 25.7 EFLOP for 200 million images.
     Expected: FID 1.98 in 35 evaluations (n = 50,000, training set, the least of 3 sets of seeds).
-    Measured here: not measured here.
     """
     return _edm("edm-cifar10-ve", ve=True)
 
@@ -63,7 +61,6 @@ def edm_cifar10_cond() -> Recipe:
     Command: sfumato train edm-cifar10-cond
     Hardware and time: about 2 days on 8 V100; 25.4 EFLOP for 200 million images.
     Expected: FID 1.79 in 35 evaluations (n = 50,000, training set, the least of 3 sets of seeds).
-    Measured here: not measured here.
     """
     return _labelled(_edm("edm-cifar10-cond"))
 
@@ -75,7 +72,6 @@ def edm_cifar10_cond_ve() -> Recipe:
     Command: sfumato train edm-cifar10-cond-ve
     Hardware and time: about 2 days on 8 V100; 25.7 EFLOP for 200 million images.
     Expected: FID 1.79 in 35 evaluations (n = 50,000, training set, the least of 3 sets of seeds).
-    Measured here: not measured here.
     """
     return _labelled(_edm("edm-cifar10-cond-ve", ve=True))
 
@@ -87,7 +83,6 @@ def edm_ffhq64() -> Recipe:
     Command: sfumato train edm-ffhq64 data.name=folder:PATH
     Hardware and time: 50 EFLOP for 200 million images.
     Expected: FID 2.39 in 79 evaluations (n = 50,000, training set, the least of 3 sets of seeds).
-    Measured here: not measured here.
     """
     return _faces("edm-ffhq64", "folder:ffhq", dropout=0.05)
 
@@ -99,7 +94,6 @@ def edm_ffhq64_ve() -> Recipe:
     Command: sfumato train edm-ffhq64-ve data.name=folder:PATH
     Hardware and time: 51 EFLOP for 200 million images.
     Expected: FID 2.53 in 79 evaluations (n = 50,000, training set, the least of 3 sets of seeds).
-    Measured here: not measured here.
     """
     return _faces("edm-ffhq64-ve", "folder:ffhq", dropout=0.05, ve=True)
 
@@ -111,7 +105,6 @@ def edm_afhqv2() -> Recipe:
     Command: sfumato train edm-afhqv2 data.name=folder:PATH
     Hardware and time: 50 EFLOP for 200 million images.
     Expected: FID 1.96 in 79 evaluations (n = 50,000, training set, the least of 3 sets of seeds).
-    Measured here: not measured here.
     """
     return _faces("edm-afhqv2", "folder:afhqv2", dropout=0.25)
 
@@ -123,7 +116,6 @@ def edm_imagenet64() -> Recipe:
     Command: sfumato train edm-imagenet64 data.name=folder:PATH
     Hardware and time: 1,650 EFLOP for 2,500 million images.
     Expected: FID 1.36 in 511 stochastic evaluations (n = 50,000, training set, the least of 3 sets of seeds).
-    Measured here: not measured here.
     """
     return replace(
         _edm("edm-imagenet64"),
@@ -153,7 +145,6 @@ def edm_config_a() -> Recipe:
     Command: sfumato train edm-config-a
     Hardware and time: 13.0 EFLOP for 200 million images.
     Expected: FID 3.01 in 35 evaluations (n = 50,000, training set).
-    Measured here: not measured here.
     """
     base = ddpmpp_cifar10()
     return replace(
@@ -173,7 +164,6 @@ def edm_config_b() -> Recipe:
     Command: sfumato train edm-config-b
     Hardware and time: 13.0 EFLOP for 200 million images.
     Expected: FID 2.51 in 35 evaluations (n = 50,000, training set).
-    Measured here: not measured here.
     """
     return replace(
         edm_config_a(),
@@ -192,7 +182,6 @@ def edm_config_c() -> Recipe:
     Command: sfumato train edm-config-c
     Hardware and time: 25.4 EFLOP for 200 million images.
     Expected: FID 2.31 in 35 evaluations (n = 50,000, training set).
-    Measured here: not measured here.
     """
     return replace(edm_config_b(), name="edm-config-c", network=_songunet((2, 2, 2), 0.13))
 
@@ -204,7 +193,6 @@ def edm_config_d() -> Recipe:
     Command: sfumato train edm-config-d
     Hardware and time: 25.4 EFLOP for 200 million images.
     Expected: FID 2.29 in 35 evaluations (n = 50,000, training set).
-    Measured here: not measured here.
     """
     return replace(
         edm_config_c(),
@@ -223,7 +211,6 @@ def edm_config_e() -> Recipe:
     Command: sfumato train edm-config-e
     Hardware and time: 25.4 EFLOP for 200 million images.
     Expected: FID 2.05 in 35 evaluations (n = 50,000, training set).
-    Measured here: not measured here.
     """
     base = _edm("edm-config-e")
     return replace(base, data=Data("cifar10", labels=False, flip=True))

@@ -23,7 +23,6 @@ def edm2_imagenet64_s() -> Recipe:
     Command: sfumato train edm2-imagenet64-s data.name=folder:PATH ema.use=power-0.05
     Hardware and time: 649 EFLOP for 1,074 million images.
     Expected: FID 1.58 in 63 evaluations with an average of relative width 0.075 (n = 50,000, training set).
-    Measured here: not measured here.
     """
     return _edm2("edm2-imagenet64-s", 192, 0.010)
 
@@ -35,7 +34,6 @@ def edm2_imagenet64_xs() -> Recipe:
     Command: sfumato train edm2-imagenet64-xs data.name=folder:PATH
     Hardware and time: 289 EFLOP for 1,074 million images.
     Expected: no published score.
-    Measured here: not measured here.
     """
     return _edm2("edm2-imagenet64-xs", 128, 0.012)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sfumato.runs.recipe import Data, Ema, Evaluate, Part, Recipe, Sample, Train, part
+from sfumato.runs.recipe import Data, Ema, Evaluate, Recipe, Sample, Train, part
 
 
 def edm_fashion_mnist_cpu() -> Recipe:
@@ -26,13 +26,19 @@ def edm_fashion_mnist_cpu() -> Recipe:
         name="edm-fashion-mnist-cpu",
         data=Data("fashion-mnist"),
         target=part("target", "edm"),
-        network=_network(),
+        network=part("network", "unet", width=64, mult=(1, 2), blocks=2, attention=(1,), patch=2),
         c_noise=part("conditioning", "quarter-log-nsr"),
         c_in="unit-variance",
         draw=part("draw", "lognormal", mean=-1.2, std=1.2),
         weighting=part("weighting", "edm"),
-        train=_train(),
-        ema=_ema(),
+        train=Train(
+            images=200_000,
+            batch=64,
+            optimizer=part("optimizer", "muon", lr=0.02, rest_lr=1e-3),
+            rate=part("rate", "linear", warmup=6400.0, hold=0.4),
+            precision="bf16",
+        ),
+        ema=Ema(power=(0.05, 0.10, 0.15), use="power-0.10"),
         sample=Sample(part("sampler", "dpmpp", order=2), part("grid", "karras", steps=12)),
         evaluate=Evaluate("fashion-mnist", 5000),
     )
@@ -77,20 +83,16 @@ def ddpm_fashion_mnist_cpu() -> Recipe:
     Measured here: FD[fashion_mnist] 2.47 [2.26, 2.68]; n = 5,000 against the 10,000 test images,
     floor -0.001 [-0.008, 0.007], one seed (docs/results/fashion-mnist.md).
     """
-    return Recipe(
+    return replace(
+        edm_fashion_mnist_cpu(),
         name="ddpm-fashion-mnist-cpu",
-        data=Data("fashion-mnist"),
         schedule=part("schedule", "linear", steps=1000),
         target=part("target", "eps"),
-        network=_network(),
         c_noise=part("conditioning", "index", scale=1e-3),
         c_in="one",
         draw=part("draw", "uniform"),
         weighting=part("weighting", "simple"),
-        train=_train(),
-        ema=_ema(),
         sample=Sample(part("sampler", "ddim", clip=True), part("grid", "respaced", steps=50)),
-        evaluate=Evaluate("fashion-mnist", 5000),
     )
 
 
@@ -104,36 +106,14 @@ def flow_fashion_mnist_cpu() -> Recipe:
     Measured here: FD[fashion_mnist] 0.93 [0.85, 1.02]; n = 5,000 against the 10,000 test images,
     floor -0.001 [-0.008, 0.007], one seed (docs/results/fashion-mnist.md).
     """
-    return Recipe(
+    return replace(
+        edm_fashion_mnist_cpu(),
         name="flow-fashion-mnist-cpu",
-        data=Data("fashion-mnist"),
         schedule=part("schedule", "flow"),
         target=part("target", "flow"),
-        network=_network(),
         c_noise=part("conditioning", "flow-time"),
         c_in="one",
         draw=part("draw", "logit-normal"),
         weighting=part("weighting", "flow"),
-        train=_train(),
-        ema=_ema(),
         sample=Sample(part("sampler", "heun", gauge="flow"), part("grid", "flow", steps=25)),
-        evaluate=Evaluate("fashion-mnist", 5000),
     )
-
-
-def _network() -> Part:
-    return part("network", "unet", width=64, mult=(1, 2), blocks=2, attention=(1,), patch=2)
-
-
-def _train() -> Train:
-    return Train(
-        images=200_000,
-        batch=64,
-        optimizer=part("optimizer", "muon", lr=0.02, rest_lr=1e-3),
-        rate=part("rate", "linear", warmup=6400.0, hold=0.4),
-        precision="bf16",
-    )
-
-
-def _ema() -> Ema:
-    return Ema(power=(0.05, 0.10, 0.15), use="power-0.10")

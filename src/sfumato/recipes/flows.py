@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sfumato.recipes._paper import FID_50K, cifar10, decaying
+from sfumato.recipes._paper import adam, decaying, regression
 from sfumato.runs.recipe import Data, Part, Recipe, Sample, Train, part
 
 DOPRI5 = Sample(part("sampler", "adaptive", gauge="flow"), part("grid", "flow", steps=1))
@@ -29,7 +29,6 @@ def flow_cifar10() -> Recipe:
     Command: sfumato train flow-cifar10
     Hardware and time: 16.9 EFLOP for 100 million images.
     Expected: FID 6.35 in 142 evaluations (n = 50,000; from memory).
-    Measured here: not measured here.
     """
     updates, ramp, batch = 391_000, 45_000, 256
     return _flow(
@@ -53,19 +52,12 @@ def otcfm_cifar10() -> Recipe:
     Command: sfumato train otcfm-cifar10
     Hardware and time: 1.9 EFLOP for 51 million images.
     Expected: FID 3.5 with dopri5 (n = 50,000, training set).
-    Measured here: not measured here.
     """
     network = part(
         "network", "adm", width=128, mult=(1, 2, 2, 2), blocks=2, attention=(16,), heads=4, head_width=0,
         resample="conv", adaptive=False, dropout=0.1,
     )  # fmt: skip
-    train = Train(
-        images=400_000 * 128,
-        batch=128,
-        optimizer=part("optimizer", "adam", lr=2e-4),
-        rate=part("rate", "constant", warmup=5000.0 * 128),
-        clip=1.0,
-    )
+    train = adam(400_000, 128, 2e-4, warmup=5000)
     base = _flow("otcfm-cifar10", network, train, c_noise=part("conditioning", "flow-time"))
     return replace(base, objective=part("objective", "denoising", stratified=False, coupling="ot"))
 
@@ -78,7 +70,6 @@ def flow_cifar10_meta() -> Recipe:
     Command: sfumato train flow-cifar10-meta
     Hardware and time: 18.2 EFLOP for 150 million images.
     Expected: FID 2.07 (n = 50,000, training set).
-    Measured here: not measured here.
     """
     network = part("network", "adm", width=128, mult=(2, 2, 2), blocks=4, attention=(16,), resample="mean", dropout=0.3)
     train = Train(
@@ -98,20 +89,15 @@ def flow_cifar10_meta() -> Recipe:
 
 
 def _flow(name: str, network: Part, train: Train, c_noise: Part) -> Recipe:
-    return Recipe(
-        name=name,
+    return replace(
+        regression(name),
         data=Data("cifar10", labels=False, flip=True),
         schedule=part("schedule", "flow"),
         target=part("target", "flow"),
         network=network,
         c_noise=c_noise,
-        c_in="one",
-        draw=part("draw", "uniform"),
         weighting=part("weighting", "flow"),
-        objective=part("objective", "denoising", stratified=False),
         train=train,
         ema=decaying(train.batch, 0.9999),
         sample=DOPRI5,
-        evaluate=FID_50K,
-        shape=cifar10(),
     )

@@ -1,6 +1,6 @@
-"""DCGAN, the baseline that diffusion is compared with: the published one, a course project's, and two for a CPU.
+"""DCGAN, the baseline of diffusion: the published one, three after a student report, and two for a CPU.
 
-Adam 2e-4 with beta1 0.5, batch 128, N(0, 0.02) weights. The course project's have images of 32 pixels, z of 128 and 512
+Adam 2e-4 with beta1 0.5, batch 128, N(0, 0.02) weights. The report's have images of 32 pixels, z of 128 and 512
 or 1024 epochs of 5000 cats; its scores are FID of 1,000 images against cats of the test set, where real cats score
 49.84 and its diffusion models 97 to 119.
 
@@ -16,7 +16,7 @@ from dataclasses import replace
 from sfumato.recipes._paper import RAW
 from sfumato.runs.recipe import Data, Ema, Evaluate, Part, Recipe, Shape, Train, part
 
-EARLY = {"up": (256, 256, 64), "down": (128, 128, 256)}  # the course project's "modified": more early channels
+EARLY = {"up": (256, 256, 64), "down": (128, 128, 256)}  # the report's "modified": more early channels
 CATS = 5000  # training images of one class of CIFAR-10
 
 
@@ -27,7 +27,6 @@ def dcgan_lsun_bedroom() -> Recipe:
     Command: sfumato train dcgan-lsun-bedroom data.name=folder:BEDROOMS
     Hardware and time: 7 PFLOP for 3 million images.
     Expected: no score is quoted there.
-    Measured here: not measured here.
     """
     return Recipe(
         name="dcgan-lsun-bedroom",
@@ -42,25 +41,23 @@ def dcgan_lsun_bedroom() -> Recipe:
 
 
 def course_dcgan_cats() -> Recipe:
-    """A course project's DCGAN on cats of CIFAR-10, 1024 epochs.
+    """DCGAN on cats of CIFAR-10, 1024 epochs.
 
-    Source: a course project (inventory B).
+    Source: a student report that compared DDPM with DCGAN on cats of CIFAR-10.
     Command: sfumato train course-dcgan-cats; half as long: train.images=2560000
     Hardware and time: 2.0 PFLOP for 5 million images.
     Expected: FID 109.1, after 512 epochs 113.3 (n = 1,000, cats of the test set; floor 49.84).
-    Measured here: not measured here.
     """
     return _cats("course-dcgan-cats")
 
 
 def course_dcgan_cats_modified() -> Recipe:
-    """A course project's DCGAN on cats with more early channels, smoothed labels and noise on D's input.
+    """DCGAN on cats of CIFAR-10 with more early channels, smoothed labels and noise on D's input.
 
-    Source: a course project (inventory B).
+    Source: a student report that compared DDPM with DCGAN on cats of CIFAR-10.
     Command: sfumato train course-dcgan-cats-modified
     Hardware and time: 3.3 PFLOP for 5 million images.
     Expected: FID 125.6 for the smoothed model of 1024 epochs (n = 1,000, cats of the test set; floor 49.84).
-    Measured here: not measured here.
     """
     return replace(
         _cats("course-dcgan-cats-modified", **EARLY), objective=part("objective", "gan", real=0.9, fake=0.1, noise=0.1)
@@ -68,13 +65,12 @@ def course_dcgan_cats_modified() -> Recipe:
 
 
 def course_dcgan_cats_frogs() -> Recipe:
-    """A course project's DCGAN on cats and frogs, class-conditional: the embedding as extra channels of G and D.
+    """DCGAN on cats and frogs of CIFAR-10, class-conditional: the embedding as extra channels of G and D.
 
-    Source: a course project (inventory B); smoothed labels.
+    Source: a student report that compared DDPM with DCGAN on cats of CIFAR-10; smoothed labels.
     Command: sfumato train course-dcgan-cats-frogs
     Hardware and time: 2.7 PFLOP for 5 million images.
     Expected: FID 231.7 for cats, 181.7 for frogs (n = 1,000, test set); its diffusion model 102.9 and 70.5.
-    Measured here: not measured here.
     """
     return replace(
         _cats("course-dcgan-cats-frogs", up=EARLY["up"]),

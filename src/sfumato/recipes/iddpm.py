@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from sfumato.recipes._paper import FID_50K, MULT_256, ancestral, cifar10, decaying, square
-from sfumato.runs.recipe import Data, Part, Recipe, Train, part
+from sfumato.recipes._paper import MULT_256, adam, ancestral, decaying, regression, square
+from sfumato.runs.recipe import Data, Part, Recipe, part
 
 HYBRID = part("objective", "hybrid", label_dropout=0.0, stratified=False, decoder="tanh")
 
@@ -25,7 +25,6 @@ def iddpm_cifar10() -> Recipe:
     Command: sfumato train iddpm-cifar10; fewer steps without training anew: sfumato sample RUN grid=respaced steps=100
     Hardware and time: 3.2 EFLOP for 64 million images.
     Expected: FID 3.19 (n = 50,000, training set), 3.17 bits/dim.
-    Measured here: not measured here.
     """
     return _cifar10("iddpm-cifar10", "range", HYBRID)
 
@@ -37,7 +36,6 @@ def iddpm_cifar10_vlb() -> Recipe:
     Command: sfumato train iddpm-cifar10-vlb
     Hardware and time: 3.2 EFLOP for 64 million images.
     Expected: FID 11.47 (n = 50,000, training set), 2.94 bits/dim.
-    Measured here: not measured here.
     """
     bound = part("objective", "vlb", stratified=False, decoder="tanh")
     importance = part("draw", "importance", history=10, uniform_share=0.001)
@@ -51,7 +49,6 @@ def iddpm_cifar10_simple() -> Recipe:
     Command: sfumato train iddpm-cifar10-simple
     Hardware and time: 3.2 EFLOP for 64 million images.
     Expected: FID 3.05 (n = 50,000, training set), 3.26 bits/dim.
-    Measured here: not measured here.
     """
     return _cifar10("iddpm-cifar10-simple", "none", part("objective", "denoising", stratified=False))
 
@@ -63,7 +60,6 @@ def iddpm_cifar10_linear() -> Recipe:
     Command: sfumato train iddpm-cifar10-linear
     Hardware and time: 3.2 EFLOP for 64 million images.
     Expected: FID 3.07 (n = 50,000, training set), 3.26 bits/dim.
-    Measured here: not measured here.
     """
     base = _cifar10("iddpm-cifar10-linear", "range", HYBRID, dropout=0.1)
     return replace(base, schedule=part("schedule", "linear", steps=4000))
@@ -76,7 +72,6 @@ def iddpm_imagenet64() -> Recipe:
     Command: sfumato train iddpm-imagenet64 data.name=folder:PATH
     Hardware and time: 6.1 EFLOP for 26 million images (45.7 for the long run).
     Expected: no score is quoted here.
-    Measured here: not measured here.
     """
     base = _cifar10("iddpm-imagenet64", "range", HYBRID, dropout=0.0)
     return replace(
@@ -95,7 +90,6 @@ def iddpm_imagenet64_cond() -> Recipe:
     Command: sfumato train iddpm-imagenet64-cond data.name=folder:PATH
     Hardware and time: 274 EFLOP for 512 million images.
     Expected: no score is quoted here.
-    Measured here: not measured here.
     """
     base = iddpm_imagenet64()
     return replace(
@@ -105,7 +99,7 @@ def iddpm_imagenet64_cond() -> Recipe:
         network=_network(width=192, mult=(1, 2, 3, 4), dropout=0.0),
         c_noise=part("conditioning", "index"),
         objective=HYBRID.with_options(bound=1 / 4000),
-        train=replace(base.train, images=250_000 * 2048, batch=2048, optimizer=part("optimizer", "adam", lr=3e-4)),
+        train=adam(250_000, 2048, 3e-4),
         ema=decaying(2048, 0.9999),
         sample=ancestral("learned", part("grid", "respaced", steps=250)),
         shape=square(64, 1000),
@@ -119,7 +113,6 @@ def iddpm_lsun_bedroom() -> Recipe:
     Command: sfumato train iddpm-lsun-bedroom data.name=folder:PATH
     Hardware and time: 229 EFLOP for 154 million images.
     Expected: no score is quoted here.
-    Measured here: not measured here.
     """
     base = _cifar10("iddpm-lsun-bedroom", "range", HYBRID)
     return replace(
@@ -135,35 +128,19 @@ def iddpm_lsun_bedroom() -> Recipe:
 
 def _network(**options: object) -> Part:
     """Return iDDPM's U-Net: ADM's with resampling convolutions and heads by count, 32x32 unless told otherwise."""
-    chosen: dict[str, object] = {
-        "width": 128,
-        "mult": (1, 2, 2, 2),
-        "blocks": 3,
-        "attention": (16, 8),
-        "heads": 4,
-        "head_width": 0,
-        "resample": "conv",
-        "dropout": 0.3,
-    }
-    return part("network", "adm", **{**chosen, **options})
+    common: dict[str, object] = {"width": 128, "mult": (1, 2, 2, 2), "blocks": 3, "attention": (16, 8), "dropout": 0.3}
+    return part("network", "adm", **{**common, "heads": 4, "head_width": 0, "resample": "conv", **options})
 
 
 def _cifar10(name: str, variance: Literal["none", "range"], objective: Part, dropout: float = 0.3) -> Recipe:
-    return Recipe(
-        name=name,
-        data=Data("cifar10", labels=False),
+    return replace(
+        regression(name),
         schedule=part("schedule", "cosine", steps=4000),
-        target=part("target", "eps"),
         network=_network(dropout=dropout),
         c_noise=part("conditioning", "index", scale=1000 / 4000),
-        c_in="one",
         variance=variance,
-        draw=part("draw", "uniform"),
-        weighting=part("weighting", "simple"),
         objective=objective,
-        train=Train(images=500_000 * 128, batch=128, optimizer=part("optimizer", "adam", lr=1e-4)),
+        train=adam(500_000, 128, 1e-4),
         ema=decaying(128, 0.9999),
         sample=ancestral("large" if variance == "none" else "learned"),
-        evaluate=FID_50K,
-        shape=cifar10(),
     )

@@ -19,8 +19,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sfumato.recipes._paper import FID_50K, cifar10, decaying
-from sfumato.runs.recipe import Data, Part, Recipe, Sample, Train, part
+from sfumato.recipes._paper import adam, decaying, regression
+from sfumato.runs.recipe import Data, Part, Recipe, Sample, part
 
 WARMUP = 0.077
 PREDICTOR = part("sampler", "ancestral", variance="large")
@@ -35,30 +35,17 @@ def ddpmpp_cifar10() -> Recipe:
     Command: sfumato train ddpmpp-cifar10
     Hardware and time: 10.8 EFLOP for 166 million images.
     Expected: FID 2.55 (n = 50,000, Euler-Maruyama in 1000 steps).
-    Measured here: not measured here.
     """
-    return Recipe(
-        name="ddpmpp-cifar10",
+    return replace(
+        regression("ddpmpp-cifar10"),
         data=Data("cifar10", labels=False, flip=True),
         schedule=part("schedule", "vp", beta_min=0.1, beta_max=20.0),
-        target=part("target", "eps"),
         network=_network(),
         c_noise=part("conditioning", "vp-time", scale=999.0),
-        c_in="one",
         draw=part("draw", "uniform", t_min=1e-5),
-        weighting=part("weighting", "simple"),
-        objective=part("objective", "denoising", stratified=False),
-        train=Train(
-            images=1_300_000 * 128,
-            batch=128,
-            optimizer=part("optimizer", "adam", lr=2e-4),
-            rate=part("rate", "constant", warmup=5000.0 * 128),
-            clip=1.0,
-        ),
+        train=adam(1_300_000, 128, 2e-4, warmup=5000),
         ema=decaying(128, 0.9999, WARMUP),
         sample=Sample(PREDICTOR, part("grid", "uniform", steps=1000, t_min=1e-3)),
-        evaluate=FID_50K,
-        shape=cifar10(),
     )
 
 
@@ -69,7 +56,6 @@ def ddpmpp_cifar10_deep() -> Recipe:
     Command: sfumato train ddpmpp-cifar10-deep
     Hardware and time: 13.5 EFLOP for 122 million images.
     Expected: FID 2.41, IS 9.68 (n = 50,000, Euler-Maruyama in 1000 steps); 3.13 bits/dim.
-    Measured here: not measured here.
     """
     return _deep(ddpmpp_cifar10(), _network(blocks=8))
 
@@ -81,7 +67,6 @@ def ddpmpp_cifar10_discrete() -> Recipe:
     Command: sfumato train ddpmpp-cifar10-discrete
     Hardware and time: 10.8 EFLOP for 166 million images.
     Expected: FID 2.78 (n = 50,000, ancestral in 1000 steps).
-    Measured here: not measured here.
     """
     return replace(
         ddpmpp_cifar10(),
@@ -100,7 +85,6 @@ def ncsnpp_cifar10() -> Recipe:
     Command: sfumato train ncsnpp-cifar10
     Hardware and time: 11.0 EFLOP for 166 million images.
     Expected: FID 2.38 with the corrector (n = 50,000, 2000 evaluations).
-    Measured here: not measured here.
     """
     return replace(
         ddpmpp_cifar10(),
@@ -123,7 +107,6 @@ def ncsnpp_cifar10_deep() -> Recipe:
     Command: sfumato train ncsnpp-cifar10-deep
     Hardware and time: 13.6 EFLOP for 122 million images.
     Expected: FID 2.20, IS 9.89 with the corrector (n = 50,000, 2000 evaluations).
-    Measured here: not measured here.
     """
     return _deep(ncsnpp_cifar10(), _network(blocks=8, **NCSN))
 

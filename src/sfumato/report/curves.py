@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from sfumato.metrics.metric import better_of
 from sfumato.report.plot import (
     COLOURS,
     INK,
@@ -33,7 +34,6 @@ from sfumato.report.plot import (
     lines,
     style,
 )
-from sfumato.report.results import HIGHER, LOWER, metric_of
 from sfumato.report.table import Cell, number
 
 
@@ -86,9 +86,8 @@ def against_guidance(
         ax = figure.add_subplot(1, len(panels), i + 1)
         style(ax, "guidance weight w", name)
         lines(ax, {"": s})
-        metric = metric_of(name)
-        if metric in LOWER or metric in HIGHER:
-            best = int(np.argmin(s.y) if metric in LOWER else np.argmax(s.y))
+        if (better := better_of(name)) != "neither":
+            best = int(np.argmin(s.y) if better == "lower" else np.argmax(s.y))
             ax.plot(s.x[best], s.y[best], marker="o", markersize=12, fillstyle="none", color=COLOURS[1])
         if floors and name in floors:
             level_line(ax, floors[name], f"real {number(floors[name])}")
@@ -240,6 +239,21 @@ def panels(shown: Mapping[str, Series], *, xlabel: str, title: str = "", caption
         style(ax, xlabel, name)
         lines(ax, {"": s})
     return finish(figure, caption, title)
+
+
+def accuracy(curves: Mapping[str, Series], *, chance: float | None = None, title: str = "") -> Figure:
+    """Plot how well a classifier reads noisy images, against the noise level.
+
+    Arguments:
+        curves: Split -> share of images named right (y) at ln SNR (x).
+        chance: The share that a guess names right.
+        title: Above the plot.
+    """
+    figure, ax = axes("ln SNR (left: noise, right: clean)", "accuracy", title)
+    lines(ax, curves)
+    if chance is not None:
+        level_line(ax, chance, f"chance {number(chance)}")
+    return finish(figure, "Share of images named right; 95% intervals.")
 
 
 def bits_by_level(curves: Mapping[str, Series], *, title: str = "", caption: str = "") -> Figure:

@@ -9,6 +9,7 @@ A result is one JSON object. All keys but `run` and `scores` may be missing; the
     provenance  what made them: weights, sampler, nfe, seeds, images_per_second, machine ...
     pictures    name -> path of a PNG or GIF, relative to `folder`; see `_sections.PICTURES` for the names it places
     curves      name -> numbers of a curve, see `_sections.CURVES`; each may hold caption, command and protocol_id
+    refused     name of a metric -> why it could not be computed
     tables      name -> rows, a row being column -> text, number, null, or {"value": v, "interval": [low, high]};
                 "likelihood", "splits", "memorization", "health"
     folder      where the file lies; set by `read_results`
@@ -22,13 +23,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sfumato.metrics.score import Score, ranks
 from sfumato.report.save import command_in
 from sfumato.report.table import Cell, Row, Value
 
 Result = Mapping[str, Any]
-LOWER = ("FD", "FID", "sFID", "KID", "bits/dim")  # is better
-HIGHER = ("IS", "precision", "recall", "density", "coverage")
-NEITHER = ("saturation",)  # is to be that of real images
+COLUMNS = (*("run", "score", "value", "floor", "above floor", "plain", "n", "m"),
+           *("protocol", "reference", "NFE", "images/s", "flags"))  # fmt: skip
 
 
 def read_results(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
@@ -107,7 +108,7 @@ def score_rows(results: Sequence[Result]) -> list[Row]:
         Rows of run, score, value, floor, above floor, plain, n, m, protocol, reference, NFE, images/s and flags.
         `value` has the 1/n bias removed, `plain` is the textbook number, and `floor` is the value of real images at the
         same sizes; `above floor` is the difference with its own interval, in which the reference they share cancels.
-        A score with flags carries an asterisk.
+        A score with flags carries an asterisk; a metric that could not be computed has its reason for flags.
     """
     rows: list[Row] = []
     for result in results:
@@ -132,66 +133,55 @@ def score_rows(results: Sequence[Result]) -> list[Row]:
                     "flags": "; ".join(flags) or None,
                 }
             )
+        for name, reason in (result.get("refused") or {}).items():
+            rows.append(
+                {**dict.fromkeys(COLUMNS), "run": result["run"], "score": name, "flags": f"not computed: {reason}"}
+            )
     return rows
 
 
 def compared(results: Sequence[Result]) -> list[list[Row]]:
-    """Group scores by protocol and rank them; scores whose intervals overlap are not ranked apart.
+    """Group scores by protocol and rank them by `metrics.score.compare`.
 
     Arguments:
         results: Of two or more runs.
 
     Returns:
         One list of rows per protocol that scored two runs at least, best first. A rank counts the scores that are
-        better beyond both intervals, so those that cannot be told apart share it.
+        better beyond the noise, of equal seeds in pairs; those that cannot be told apart share it.
     """
-    by_protocol: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    by_protocol: dict[str, list[tuple[str, Score]]] = {}
     for result in results:
-        for score in result["scores"]:
-            key = (score.get("protocol") or {}).get("protocol_id")
-            if key and score.get("interval"):
-                by_protocol.setdefault(key, []).append((result["run"], score))
-    groups = []
-    for key, members in by_protocol.items():
-        if len({run for run, _ in members}) < 2:
-            continue
-        if metric_of(members[0][1]["name"]) in NEITHER:
-            continue
-        sign = -1 if metric_of(members[0][1]["name"]) in HIGHER else 1
-        members.sort(key=lambda member: sign * member[1]["value"])
-        rows: list[Row] = []
-        for run, score in members:
-            better = sum(_beyond(other["interval"], score["interval"], sign) for _, other in members)
-            facts = (score.get("protocol") or {}).get("provenance") or {}
-            rows.append(
-                {
-                    "rank": 1 + better,
-                    "run": run,
-                    "score": score["name"],
-                    "value": cell({**score, "mark": "*" if score.get("flags") else ""}),
-                    "n": score.get("n"),
-                    "m": score.get("m"),
-                    "NFE": facts.get("nfe"),
-                    "sampler": facts.get("sampler"),
-                    "protocol": key,
-                }
-            )
-        groups.append(rows)
-    return groups
+        for values in result["scores"]:
+            if (values.get("protocol") or {}).get("protocol_id") and values.get("interval"):
+                score = Score.from_json(values)
+                by_protocol.setdefault(score.protocol.protocol_id, []).append((result["run"], score))
+    return [
+        _ranked(members)
+        for members in by_protocol.values()
+        if len({run for run, _ in members}) > 1 and members[0][1].better != "neither"
+    ]
 
 
-def _beyond(a: Sequence[float], b: Sequence[float], sign: int) -> bool:
-    """Return whether interval a lies wholly on the better side of interval b."""
-    return a[1] < b[0] if sign > 0 else a[0] > b[1]
-
-
-def metric_of(name: str) -> str:
-    """Return the metric in a score's name.
-
-    >>> metric_of("FD[fashion-mnist]"), metric_of("FID")
-    ('FD', 'FID')
-    """
-    return name.split("[")[0]
+def _ranked(members: Sequence[tuple[str, Score]]) -> list[Row]:
+    rows: list[Row] = []
+    for rank, (run, score) in zip(ranks([score for _, score in members]), members):
+        facts = score.protocol.provenance
+        rows.append(
+            {
+                "rank": rank,
+                "run": run,
+                "score": score.name,
+                "value": Cell(score.value, score.interval, "*" if score.flags else ""),
+                "n": score.n,
+                "m": score.m,
+                "NFE": facts.get("nfe"),
+                "sampler": facts.get("sampler"),
+                "protocol": score.protocol.protocol_id,
+            }
+        )
+    values = [score.value * (-1 if score.better == "higher" else 1) for _, score in members]
+    return [rows[i] for i in sorted(range(len(rows)), key=values.__getitem__)]
 
 
 def size_matched(results: Sequence[Result]) -> list[Row]:

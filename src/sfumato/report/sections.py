@@ -45,6 +45,7 @@ PICTURES = {
 JOINED = ("nfe", "seconds", "size")  # curves that several sweeps of a run share
 # table in a result -> section; tables of other names are shown with the health
 TABLES = {
+    "accuracy": "headline",
     "splits": "splits",
     "memorization": "neighbours",
     "classes": "classes",
@@ -114,6 +115,10 @@ def _training(c: Mapping[str, Any]) -> Figure:
     return training_curves({"": c["records"]})
 
 
+def _accuracy(c: Mapping[str, Any]) -> Figure:
+    return curves.accuracy(_series(c["series"]), chance=c.get("chance"))
+
+
 def _distances(c: Mapping[str, Any]) -> Figure:
     return curves.distances(c["groups"], space=c.get("space", "pixel"))
 
@@ -130,6 +135,7 @@ CURVES: dict[str, tuple[str, Callable[[Mapping[str, Any]], Figure]]] = {
     "rate_distortion": ("likelihood", _rate_distortion),  # series: name -> RMSE at rate; by_time: {rate, distortion}
     "bits_by_level": ("likelihood", _bits_by_level),  # series: name -> bits/dim per unit of ln SNR
     "coding": ("likelihood", _coding),  # series: kind of rate -> RMSE at rate
+    "accuracy": ("headline", _accuracy),  # series: split -> accuracy at ln SNR; chance
     "training": ("health", _training),  # records: of metrics.jsonl
 }
 
@@ -228,8 +234,8 @@ def _outline(run: str) -> list[Section]:
                 "points to the flags.", evaluate),
         Section("splits", "Train, validation and test at equal size", "Only equal n and m make a gap between splits "
                 "evidence.", f"{evaluate} --split train,test"),
-        Section("comparison", "Comparison", "Only scores of one protocol are ranked. Equal ranks: the intervals "
-                "overlap, so the runs are not distinguishable at this n.",
+        Section("comparison", "Comparison", "Only scores of one protocol are ranked. Equal ranks are not "
+                "distinguishable at this n; scores of the same seeds are compared in pairs.",
                 f"sfumato report {run} ANOTHER_RUN, both evaluated alike"),
         Section("samples", "Samples", "Uncurated unless marked, from the seeds named below each sheet.",
                 f"sfumato picture sheet {run}"),

@@ -14,12 +14,12 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from sfumato.core.level import Level, like
+from sfumato.core.noise import Noise, drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class Churn:
         if self.churn < 0 or self.s_noise < 0:
             raise ValueError(f"churn and s_noise are >= 0; got {self.churn} and {self.s_noise}.")
 
-    def __call__(self, x: Tensor, level: Level, noise: Callable[[int], Tensor], step: int) -> tuple[Tensor, Level]:
-        """Return (x, level) after churning; noise(step) is asked for only if some is added."""
+    def __call__(self, x: Tensor, level: Level, noise: Noise | None, step: int) -> tuple[Tensor, Level]:
+        """Return (x, level) after churning; noise is drawn only if some is added."""
         nsr = float(level.nsr)
         gamma = min(self.churn / self.steps, math.sqrt(2) - 1) if self.s_min <= nsr <= self.s_max else 0.0
         if gamma == 0 or math.isinf(nsr):
@@ -47,4 +47,4 @@ class Churn:
         added = (raised.sigma**2 - level.sigma**2).clamp(min=0).sqrt()
         if float(added) == 0:
             return x, level
-        return x + like(self.s_noise * added, x) * noise(step), raised
+        return x + like(self.s_noise * added, x) * drawn(noise, step), raised

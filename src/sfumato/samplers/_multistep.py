@@ -64,8 +64,8 @@ class Point(NamedTuple):
     """One level as numbers.
 
     Attributes:
-        alpha: Signal coefficient.
-        sigma: Noise coefficient.
+        alpha: Coefficient of the signal.
+        sigma: Coefficient of the noise.
         lam: ln(alpha / sigma); infinite at alpha = 0 and at the clean level.
     """
 
@@ -95,9 +95,9 @@ def ddim(x: Tensor, x0: Tensor, t: Point, s: Point, eta: float = 0.0) -> Tensor:
     Arguments:
         x: Images at level t, shape (B, ...).
         x0: The denoiser's estimate there.
-        t: Start, sigma > 0.
-        s: End, cleaner.
-        eta: >= 0.
+        t: Start of the step, sigma > 0.
+        s: End, cleaner than t.
+        eta: Strength of the noise, >= 0.
     """
     h = s.lam - t.lam
     keep = s.sigma / t.sigma * (math.exp(-eta * h) if eta else 1.0)
@@ -127,7 +127,7 @@ def moments(h: float, count: int, kind: Moments = "exact") -> list[float]:
     """Return M_1 .. M_count of the exponential weight over a step of (signed) length h.
 
     Arguments:
-        h: Finite.
+        h: Length of the step in lambda, finite.
         count: How many values besides the newest take part, >= 1.
         kind: "exact" is m! h phi_{m+1}(-h). The published second-order formulas replace M_1, when it stands alone, by
             half of M_0: "midpoint" h phi_1(-h) / 2 (DPM-Solver, UniPC bh2) or "linear" h / 2 (UniPC bh1).
@@ -182,11 +182,11 @@ def exponential(
     Arguments:
         x: Images at level t, shape (B, ...).
         x0: The denoiser's estimate at t.
-        t: Start, sigma > 0.
-        s: End, cleaner.
+        t: Start of the step, sigma > 0.
+        s: End, cleaner than t.
         others: Pairs of level and P there (x0 or noise, as `predict` says); those without a finite lambda are left out.
         predict: Which prediction is the polynomial.
-        kind: Moments; see `moments`.
+        kind: Which moments are used; see `moments`.
         published: Halve M_2 when two others take part, the factor that published third-order multistep formulas lack.
         eta: Strength of the reverse SDE whose mean is taken; needs `predict` = "x0".
 

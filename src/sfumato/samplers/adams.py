@@ -24,7 +24,7 @@ References:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal
 
 from torch import Tensor
@@ -32,6 +32,7 @@ from torch import Tensor
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.gauge import Gauge, named
 from sfumato.core.level import Level
+from sfumato.core.noise import Noise
 from sfumato.samplers._multistep import check_order, combine, uniform_moments, weights
 
 ORDER = 3
@@ -42,7 +43,7 @@ def adams(
     x: Tensor,
     grid: Level,
     *,
-    noise: Callable[[int], Tensor],
+    noise: Noise | None = None,
     label: Tensor | None = None,
     order: int = 3,
     gauge: Literal["ve", "flow", "vp"] | Gauge = "flow",
@@ -51,11 +52,11 @@ def adams(
     """Walk the ODE with Adams-Bashforth (LMS) of variable step in a gauge's time, one call a step.
 
     Arguments:
-        denoiser: Any denoiser.
+        denoiser: The model, any denoiser.
         x: Start at grid[0], shape (B, ...).
         grid: Levels from noisy to clean, shape (N + 1,); alpha > 0 with gauge "ve".
-        noise: Not used.
-        label: int64 (B,) or None.
+        noise: Never asked for; the sampler is deterministic.
+        label: Class of each image, int64 (B,); None for none.
         order: 1 to 4.
         gauge: The coordinate of the step; any `Gauge`, such as a schedule's own time.
         lower_final: Lower the order to the number of steps left, for grids of few steps.

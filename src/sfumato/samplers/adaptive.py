@@ -20,7 +20,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -30,6 +30,7 @@ from torch import Tensor
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.gauge import Gauge, named
 from sfumato.core.level import Level, like
+from sfumato.core.noise import Noise
 from sfumato.samplers._multistep import check_choice
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def adaptive(
     x: Tensor,
     grid: Level,
     *,
-    noise: Callable[[int], Tensor],
+    noise: Noise | None = None,
     label: Tensor | None = None,
     gauge: Literal["ve", "flow", "vp"] | Gauge = "vp",
     method: Literal["RK23", "RK45", "DOP853", "LSODA"] = "RK45",
@@ -92,10 +93,10 @@ def adaptive(
         denoiser: Any denoiser that takes every level; called with one image at a time.
         x: Start at grid[0], shape (B, ...).
         grid: Levels where states are wanted, from noisy to clean, shape (N + 1,).
-        noise: Not used.
-        label: int64 (B,) or None.
+        noise: Never asked for; the sampler is deterministic.
+        label: Class of each image, int64 (B,); None for none.
         gauge: Coordinate of the ODE; "vp" and "flow" may start at alpha = 0.
-        method: SciPy's solver.
+        method: Name of SciPy's solver.
         rtol: Relative tolerance of y, > 0.
         atol: Absolute tolerance of y, > 0.
 

@@ -29,6 +29,7 @@ from torch import Tensor
 from sfumato.core.denoiser import Denoiser, Prediction, State, clipped
 from sfumato.core.kernel import Kernel
 from sfumato.core.level import Level, like
+from sfumato.core.noise import Noise, drawn
 
 ORDER = 1
 
@@ -40,7 +41,7 @@ def ancestral(
     x: Tensor,
     grid: Level,
     *,
-    noise: Callable[[int], Tensor],
+    noise: Noise | None = None,
     label: Tensor | None = None,
     variance: Literal["small", "large", "learned", "diagonal"] = "small",
     clip: bool | float = False,
@@ -49,12 +50,12 @@ def ancestral(
     """Draw each step from the reverse kernel (DDPM); first order, one call of the denoiser per step.
 
     Arguments:
-        denoiser: Any denoiser.
-        x: Start, at level grid[0].
+        denoiser: The model, any denoiser.
+        x: Start at grid[0], shape (B, ...).
         grid: Levels from noisy to clean, shape (N + 1,).
         noise: step -> unit normal noise of x's shape; not asked for at the step to the clean level.
-        label: int64 (B,) or None.
-        variance: Of each step; "learned" and "diagonal" need a denoiser that predicts it.
+        label: Class of each image, int64 (B,); None for none.
+        variance: Which variance a step has; "learned" and "diagonal" need a denoiser that predicts it.
         clip: Clip x0 to [-1, 1] (True) or [-clip, clip].
         shift: (x_t, level, label) -> a gradient; the mean moves by variance times it.
 
@@ -76,7 +77,7 @@ def ancestral(
         log_var = _log_var(k, s, prediction, x, variance)
         if shift is not None:
             mean = mean + log_var.exp() * shift(x, t, label)
-        x = mean + (log_var / 2).exp() * noise(i) if s.sigma > 0 else mean
+        x = mean + (log_var / 2).exp() * drawn(noise, i) if s.sigma > 0 else mean
         yield State(x, s, x0)
 
 

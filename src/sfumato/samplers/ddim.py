@@ -17,13 +17,14 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from torch import Tensor
 
 from sfumato.core.denoiser import Denoiser, State, clipped
 from sfumato.core.kernel import Kernel
 from sfumato.core.level import Level, like
+from sfumato.core.noise import Noise, drawn
 
 ORDER = 1
 
@@ -33,7 +34,7 @@ def ddim(
     x: Tensor,
     grid: Level,
     *,
-    noise: Callable[[int], Tensor],
+    noise: Noise | None = None,
     label: Tensor | None = None,
     eta: float = 0.0,
     sigma_hat: bool = False,
@@ -43,11 +44,11 @@ def ddim(
     """Keep the predicted noise and move the level; first order, one call of the denoiser per step.
 
     Arguments:
-        denoiser: Any denoiser.
-        x: Start, at level grid[0].
+        denoiser: The model, any denoiser.
+        x: Start at grid[0], shape (B, ...).
         grid: Levels from noisy to clean, shape (N + 1,).
         noise: step -> unit normal noise of x's shape; asked for only if eta > 0.
-        label: int64 (B,) or None.
+        label: Class of each image, int64 (B,); None for none.
         eta: Share of the posterior standard deviation that is renewed, in [0, 1].
         sigma_hat: Add noise of variance beta instead of beta-tilde (needs eta = 1).
         fresh: Renew all of the noise instead, x_s = alpha_s x0 + sigma_s z: how consistency models take further steps.
@@ -69,7 +70,7 @@ def ddim(
         t, s = grid[i], grid[i + 1]
         x0 = clipped(denoiser(x, t, label).x0, clip)
         if fresh:
-            x = s.noisy(x0, noise(i)) if s.sigma > 0 else x0
+            x = s.noisy(x0, drawn(noise, i)) if s.sigma > 0 else x0
             yield State(x, s, x0)
             continue
         k = Kernel.between(s, t)
@@ -77,7 +78,7 @@ def ddim(
         x = _move(x, x0, t, s, (s.sigma**2 - var).clamp(min=0).sqrt())
         if eta > 0 and s.sigma > 0:
             std = (k.log_var_large / 2).exp() if sigma_hat else var.sqrt()
-            x = x + like(std, x) * noise(i)
+            x = x + like(std, x) * drawn(noise, i)
         yield State(x, s, x0)
 
 
@@ -90,10 +91,10 @@ def encode(
     round trip is exact in the limit of many steps.
 
     Arguments:
-        denoiser: Any denoiser.
-        x: Clean images.
+        denoiser: The model, any denoiser.
+        x: Clean images, shape (B, ...).
         grid: The grid to sample with, from noisy to clean, shape (N + 1,), N >= 2.
-        label: int64 (B,) or None.
+        label: Class of each image, int64 (B,); None for none.
         clip: Clip x0 to [-1, 1] (True) or [-clip, clip].
 
     Yields:

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.level import Level
+from sfumato.core.noise import Noise
 from sfumato.samplers._multistep import Point, check_choice, check_order, combine, ddim, noise_in, points, weights
 
 ORDER = 3
@@ -63,7 +64,7 @@ def deis(
     x: Tensor,
     grid: Level,
     *,
-    noise: Callable[[int], Tensor],
+    noise: Noise | None = None,
     label: Tensor | None = None,
     order: int = 3,
     coordinate: Literal["t", "rho", "logrho"] = "logrho",
@@ -72,11 +73,11 @@ def deis(
     """Walk the ODE with DEIS: the noise as a polynomial in a chosen time, integrated exactly, one call a step.
 
     Arguments:
-        denoiser: Any denoiser.
+        denoiser: The model, any denoiser.
         x: Start at grid[0], shape (B, ...).
         grid: Levels from noisy to clean, shape (N + 1,).
-        noise: Not used.
-        label: int64 (B,) or None.
+        noise: Never asked for; the sampler is deterministic.
+        label: Class of each image, int64 (B,); None for none.
         order: 1 to 4 (the paper's AB0 to AB3).
         coordinate: In which time the noise is a polynomial.
         lower_final: Lower the order to the number of steps left, for grids of few steps.

@@ -25,13 +25,14 @@ References:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal
 
 from torch import Tensor
 
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.level import Level
+from sfumato.core.noise import Noise
 from sfumato.samplers._multistep import Point, check_choice, check_order, exponential, noise_in, points
 
 ORDER = 2
@@ -42,7 +43,7 @@ def dpmpp(
     x: Tensor,
     grid: Level,
     *,
-    noise: Callable[[int], Tensor],
+    noise: Noise | None = None,
     label: Tensor | None = None,
     order: int = 2,
     predict: Literal["x0", "noise"] = "x0",
@@ -53,11 +54,11 @@ def dpmpp(
     """Walk the ODE with DPM-Solver++ (2M, 3M): a polynomial of x0 in log-SNR, one call a step.
 
     Arguments:
-        denoiser: Any denoiser.
+        denoiser: The model, any denoiser.
         x: Start at grid[0], shape (B, ...).
         grid: Levels from noisy to clean, shape (N + 1,).
-        noise: Not used.
-        label: int64 (B,) or None.
+        noise: Never asked for; the sampler is deterministic.
+        label: Class of each image, int64 (B,); None for none.
         order: 1 to 3.
         predict: "x0" (DPM-Solver++) or "noise" (DPM-Solver).
         moments: How second-order steps weigh the difference: the published "midpoint" or "exact".

@@ -21,13 +21,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal
 
 from torch import Tensor
 
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.level import Level
+from sfumato.core.noise import Noise, drawn
 from sfumato.samplers._multistep import Point, check_choice, check_order, exponential, points
 
 ORDER = 2
@@ -38,7 +39,7 @@ def dpmpp_sde(
     x: Tensor,
     grid: Level,
     *,
-    noise: Callable[[int], Tensor],
+    noise: Noise | None = None,
     label: Tensor | None = None,
     order: int = 2,
     eta: float = 1.0,
@@ -49,12 +50,12 @@ def dpmpp_sde(
     """Walk the reverse SDE with DPM-Solver++ (2M SDE, 3M SDE): multistep mean, exact noise, one call a step.
 
     Arguments:
-        denoiser: Any denoiser.
+        denoiser: The model, any denoiser.
         x: Start at grid[0], shape (B, ...).
         grid: Levels from noisy to clean, shape (N + 1,).
         noise: step index -> unit normal noise; not called at a step to the clean level, nor at eta = 0.
-        label: int64 (B,) or None.
-        order: Of the mean, 1 to 3.
+        label: Class of each image, int64 (B,); None for none.
+        order: Order of the mean, 1 to 3.
         eta: Strength of the noise, >= 0; 0 is the ODE, 1 the reverse SDE.
         moments: How second-order steps weigh the difference: the published "midpoint" or "exact".
         lower_final: Lower the order to the number of steps left, for grids of few steps.
@@ -79,6 +80,6 @@ def dpmpp_sde(
         used = list(past)[: steps - 1 - i] if lower_final else list(past)
         x = exponential(x, x0, t, s, used, kind=moments, published=published, eta=eta)
         if eta and s.sigma > 0:
-            x = x + s.sigma * math.sqrt(-math.expm1(-2 * eta * (s.lam - t.lam))) * noise(i)
+            x = x + s.sigma * math.sqrt(-math.expm1(-2 * eta * (s.lam - t.lam))) * drawn(noise, i)
         past.appendleft((t, x0))
         yield State(x, grid[i + 1], x0)

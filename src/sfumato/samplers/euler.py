@@ -11,7 +11,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal
 
 from torch import Tensor
@@ -19,6 +19,7 @@ from torch import Tensor
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.gauge import Gauge, named
 from sfumato.core.level import Level, like
+from sfumato.core.noise import Noise
 from sfumato.samplers._churn import Churn
 
 ORDER = 1
@@ -29,7 +30,7 @@ def euler(
     x: Tensor,
     grid: Level,
     *,
-    noise: Callable[[int], Tensor],
+    noise: Noise | None = None,
     label: Tensor | None = None,
     gauge: Literal["flow", "ve", "vp"] | Gauge = "flow",
     churn: float = 0.0,
@@ -41,11 +42,11 @@ def euler(
     """Follow the tangent of the probability-flow ODE; first order, one call of the denoiser per step.
 
     Arguments:
-        denoiser: Any denoiser.
-        x: Start, at level grid[0].
+        denoiser: The model, any denoiser.
+        x: Start at grid[0], shape (B, ...).
         grid: Levels from noisy to clean, shape (N + 1,).
         noise: step -> unit normal noise of x's shape; asked for only where churn adds some.
-        label: int64 (B,) or None.
+        label: Class of each image, int64 (B,); None for none.
         gauge: Coordinates of the step: "ve" and "flow" equal DDIM, "vp" differs.
         churn: Total amount of added noise; EDM uses 0 to 80 for N = 18 to 256.
         s_min: No churn below this nsr.

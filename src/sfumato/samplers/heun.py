@@ -17,7 +17,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal
 
 from torch import Tensor
@@ -25,6 +25,7 @@ from torch import Tensor
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.gauge import Gauge, named
 from sfumato.core.level import Level, like
+from sfumato.core.noise import Noise
 from sfumato.samplers._churn import Churn
 
 ORDER = 2
@@ -35,7 +36,7 @@ def heun(
     x: Tensor,
     grid: Level,
     *,
-    noise: Callable[[int], Tensor],
+    noise: Noise | None = None,
     label: Tensor | None = None,
     gauge: Literal["ve", "flow", "vp"] | Gauge = "ve",
     midpoint: float = 1.0,
@@ -48,11 +49,11 @@ def heun(
     """Correct an Euler step with the slope at its end (EDM's sampler); second order, 2 N - 1 calls.
 
     Arguments:
-        denoiser: Any denoiser.
-        x: Start, at level grid[0].
+        denoiser: The model, any denoiser.
+        x: Start at grid[0], shape (B, ...).
         grid: Levels from noisy to clean, shape (N + 1,).
         noise: step -> unit normal noise of x's shape; asked for only where churn adds some.
-        label: int64 (B,) or None.
+        label: Class of each image, int64 (B,); None for none.
         gauge: Coordinates of the step: "ve" is EDM; "flow" and "vp" can start at alpha = 0.
         midpoint: Where the second slope is taken, as a share of the step in (0, 1].
         churn: Total amount of added noise; EDM uses 0 to 80 for N = 18 to 256.

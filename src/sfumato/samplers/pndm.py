@@ -22,13 +22,14 @@ References:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal
 
 from torch import Tensor
 
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.level import Level
+from sfumato.core.noise import Noise
 from sfumato.samplers._multistep import (
     check_choice,
     check_order,
@@ -48,7 +49,7 @@ def pndm(
     x: Tensor,
     grid: Level,
     *,
-    noise: Callable[[int], Tensor],
+    noise: Noise | None = None,
     label: Tensor | None = None,
     order: int = 4,
     warmup: Literal["euler", "heun"] = "heun",
@@ -56,12 +57,12 @@ def pndm(
     """Walk the ODE with PLMS (pseudo linear multistep) on a grid of equal time steps, one call a step.
 
     Arguments:
-        denoiser: Any denoiser.
+        denoiser: The model, any denoiser.
         x: Start at grid[0], shape (B, ...).
         grid: Levels from noisy to clean, shape (N + 1,), equal steps in t.
-        noise: Not used.
-        label: int64 (B,) or None.
-        order: Of the Adams-Bashforth weights, 1 to 4.
+        noise: Never asked for; the sampler is deterministic.
+        label: Class of each image, int64 (B,); None for none.
+        order: Order of the Adams-Bashforth weights, 1 to 4.
         warmup: How the history starts: "euler" (iPNDM, nfe = N) or "heun" (PLMS, nfe = N + 1 if order > 1).
 
     Yields:

@@ -16,13 +16,14 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from torch import Tensor
 
 from sfumato.core.denoiser import Denoiser, State, clipped
 from sfumato.core.kernel import Kernel
 from sfumato.core.level import Level, like
+from sfumato.core.noise import Noise, drawn
 
 ORDER = None
 
@@ -32,7 +33,7 @@ def predictor_corrector(
     x: Tensor,
     grid: Level,
     *,
-    noise: Callable[[int], Tensor],
+    noise: Noise | None = None,
     label: Tensor | None = None,
     snr: float = 0.16,
     corrections: int = 1,
@@ -41,11 +42,11 @@ def predictor_corrector(
     """Correct by Langevin dynamics, then take an ancestral step (score SDE); 1 + corrections calls per step.
 
     Arguments:
-        denoiser: Any denoiser.
-        x: Start, at level grid[0].
+        denoiser: The model, any denoiser.
+        x: Start at grid[0], shape (B, ...).
         grid: Levels from noisy to clean, shape (N + 1,).
         noise: step -> unit normal noise of x's shape; correction k of step i has the number (k + 1) (N + 1) + i.
-        label: int64 (B,) or None.
+        label: Class of each image, int64 (B,); None for none.
         snr: Size of a correction: its noise over its drift; 0.16 for VE on CIFAR-10, 0.01 for VP.
         corrections: Per step, >= 0; none is `ancestral`.
         clip: Clip x0 to [-1, 1] (True) or [-clip, clip].
@@ -62,12 +63,12 @@ def predictor_corrector(
     for i in range(len(grid) - 1):
         t, s = grid[i], grid[i + 1]
         for k in range(corrections):
-            x = _correct(x, clipped(denoiser(x, t, label).x0, clip), t, noise((k + 1) * len(grid) + i), snr)
+            x = _correct(x, clipped(denoiser(x, t, label).x0, clip), t, drawn(noise, (k + 1) * len(grid) + i), snr)
         x0 = clipped(denoiser(x, t, label).x0, clip)
         step = chain[i]
         x = like(step.x0, x) * x0 + like(step.xt, x) * x
         if s.sigma > 0:
-            x = x + like((step.log_var_large / 2).exp(), x) * noise(i)
+            x = x + like((step.log_var_large / 2).exp(), x) * drawn(noise, i)
         yield State(x, s, x0)
 
 

@@ -27,13 +27,14 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal
 
 from torch import Tensor
 
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.level import Level
+from sfumato.core.noise import Noise, drawn
 from sfumato.samplers._multistep import check_choice, check_order, exponential, noise_in, points
 
 ORDER = 2
@@ -55,7 +56,7 @@ def singlestep(
     x: Tensor,
     grid: Level,
     *,
-    noise: Callable[[int], Tensor],
+    noise: Noise | None = None,
     label: Tensor | None = None,
     order: int = 2,
     predict: Literal["x0", "noise"] = "x0",
@@ -66,11 +67,11 @@ def singlestep(
     """Walk the ODE with singlestep DPM-Solver (DPM2, DPM++ 2S, 3S), stages on the grid, one call an interval.
 
     Arguments:
-        denoiser: Any denoiser.
+        denoiser: The model, any denoiser.
         x: Start at grid[0], shape (B, ...).
         grid: Levels from noisy to clean, shape (N + 1,).
         noise: step index -> unit normal noise; called with the last interval of each step, only if eta > 0.
-        label: int64 (B,) or None.
+        label: Class of each image, int64 (B,); None for none.
         order: 1 to 3, the number of intervals a step spans.
         predict: "x0" (DPM-Solver++) or "noise" (DPM-Solver).
         moments: How the difference is weighed: "exact", or the published "midpoint" at the end of a step of order 2.
@@ -107,6 +108,6 @@ def singlestep(
             kind = moments if span == 2 else "exact"
             x = exponential(start, first, t, end, others, predict=predict, kind=kind)
             if renewed:
-                x = x + renewed * noise(k - 1)
+                x = x + renewed * drawn(noise, k - 1)
             yield State(x, grid[k], x0)
         i += span

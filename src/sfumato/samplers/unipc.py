@@ -20,13 +20,14 @@ References:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal
 
 from torch import Tensor
 
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.level import Level
+from sfumato.core.noise import Noise
 from sfumato.samplers._multistep import Moments, Point, check_choice, check_order, exponential, points
 
 ORDER = 3
@@ -38,7 +39,7 @@ def unipc(
     x: Tensor,
     grid: Level,
     *,
-    noise: Callable[[int], Tensor],
+    noise: Noise | None = None,
     label: Tensor | None = None,
     order: int = 2,
     variant: Literal["bh1", "bh2", "exact"] = "bh2",
@@ -47,12 +48,12 @@ def unipc(
     """Walk the ODE with UniPC: a multistep predictor and a free corrector, one call a step.
 
     Arguments:
-        denoiser: Any denoiser.
+        denoiser: The model, any denoiser.
         x: Start at grid[0], shape (B, ...).
         grid: Levels from noisy to clean, shape (N + 1,).
-        noise: Not used.
-        label: int64 (B,) or None.
-        order: Of the predictor, 1 to 3.
+        noise: Never asked for; the sampler is deterministic.
+        label: Class of each image, int64 (B,); None for none.
+        order: Order of the predictor, 1 to 3.
         variant: Weight of a lone difference: the paper's "bh1" or "bh2", or its "exact" integral.
         lower_final: Lower the order to the number of steps left, as published.
 

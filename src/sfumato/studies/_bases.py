@@ -1,30 +1,22 @@
 """What the studies are made of at each scale.
 
 tiny     digits, a network of 16 channels, 1,024 images seen: seconds, to see that a study runs
-cpu      Fashion-MNIST at 14x14 (or digits where a study says so), the recipes of the house for two cores with a
+cpu      Fashion-MNIST at 14x14 (or digits where a study says so), the package's recipes for two cores with a
          narrower network; studies that train one run or two train it for longer
-lossy    the same on cats and frogs of CIFAR-10 as JPEG files, at 16x16, for the studies that the course project
+lossy    the same on cats and frogs of CIFAR-10 as JPEG files, at 16x16, for the studies that the report
          did on them: its scores stand beside nothing but each other
 paper    the published configuration
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
-
-from sfumato.experiments.judges import OneClass
-from sfumato.experiments.pages import floor_of, series, words
-from sfumato.experiments.study import Picture, Study
-from sfumato.experiments.work import Outcome
 from sfumato.recipes.digits import edm_digits
 from sfumato.recipes.digits_families import ddpm_digits, iddpm_digits
 from sfumato.recipes.fashion_mnist import ddpm_fashion_mnist_cpu, edm_fashion_mnist_cpu
 from sfumato.recipes.gans import dcgan_digits, dcgan_fashion_mnist_cpu
-from sfumato.report.curves import against_nfe
-from sfumato.report.sheet import sheet
 from sfumato.runs.override import override
 from sfumato.runs.recipe import Recipe
 
@@ -37,7 +29,7 @@ TINY = (
 
 
 def tiny(recipe: Recipe) -> Recipe:
-    """Return a digits recipe on the house's compact U-Net, trained for seconds."""
+    """Return a digits recipe on the compact U-Net, trained for seconds."""
     return override(recipe, TINY)
 
 
@@ -45,7 +37,7 @@ SMALL = (
     *("data.size=14", "network.patch=1", "network.width=32", "network.head_width=32"),
     *("train.images=30000", "train.log_every=1280", "train.sheet_every=100000000", "ema.power=0.10"),
     *("evaluate.extractor=fashion-mnist14",),
-)  # of the recipes of the house: a quarter of the pixels and of the weights
+)  # of the package's recipes: a quarter of the pixels and of the weights
 
 
 LONGER = ("train.images=120000",)
@@ -55,15 +47,15 @@ LONGER = ("train.images=120000",)
 ANCESTRAL = ("sample.sampler=ancestral", "sample.sampler.variance=small", "sample.sampler.clip=true")
 
 
-# colour, and no extractor of the house knows them: features of a network that was never trained
+# colour, and no extractor of the package knows them: features of a network that was never trained
 LOSSY = ("data.name=cifar10-jpeg75", "data.size=16", "data.classes=cat,frog", "evaluate.extractor=random")
 
 
 def small(recipe: Recipe, scale: str = "cpu") -> Recipe:
-    """Return a recipe of the house at 14x14, or of cats and frogs at 16x16, for a minute or two of one core.
+    """Return a recipe at 14x14, or of cats and frogs at 16x16, for a minute or two of one core.
 
     Arguments:
-        recipe: On Fashion-MNIST.
+        recipe: Recipe on Fashion-MNIST.
         scale: "cpu" or "lossy".
     """
     made = override(recipe, (*SMALL, *LOSSY) if scale == "lossy" else SMALL)
@@ -72,7 +64,7 @@ def small(recipe: Recipe, scale: str = "cpu") -> Recipe:
 
 
 def longer(recipe: Recipe) -> Recipe:
-    """Return a recipe of the house at 14x14, trained four times as long: for studies that train one run or two."""
+    """Return a recipe at 14x14, trained four times as long: for studies that train one run or two."""
     return replace(override(small(recipe), LONGER), name=f"{small(recipe).name}-long")
 
 
@@ -106,7 +98,7 @@ def small_iddpm(scale: str, steps: int) -> Recipe:
 
     Arguments:
         scale: "tiny" or "cpu".
-        steps: Of sampling.
+        steps: Number of sampling steps.
     """
     made = tiny(iddpm_digits()) if scale == "tiny" else small(_iddpm_fashion_mnist())
     return override(made, ["sample.grid=respaced", f"sample.grid.steps={steps}"])
@@ -133,51 +125,8 @@ def only(recipe: Recipe, classes: Sequence[str | int], labels: bool) -> Recipe:
 
 
 def cats(recipe: Recipe, scale: str) -> Recipe:
-    """Return a recipe for the cats alone at "lossy" scale, as the course project had it; else as it is."""
+    """Return a recipe for the cats alone at "lossy" scale, as the report had it; else as it is."""
     return only(recipe, ("cat",), False) if scale == "lossy" else recipe
-
-
-def lines_against(study: Study, outcomes: Sequence[Outcome], xlabel: str, title: str) -> Mapping[str, Picture]:
-    """Draw the first metric of rows against their x, a line for each `Row.line`; nothing if none was measured.
-
-    Arguments:
-        study: At its scale.
-        outcomes: Of all rows and seeds.
-        xlabel: What x counts.
-        title: Above the plot.
-    """
-    metric = study.metrics[0]
-    drawn = series(outcomes, metric)
-    if not drawn:
-        return {}
-    name = next(o.scores[metric].name for o in outcomes if metric in o.scores)
-    return {"curve": against_nfe(drawn, score=name, floor=floor_of(outcomes, metric), xlabel=xlabel, title=title,
-                                 caption=words(study, outcomes))}  # fmt: skip
-
-
-def sheets_of(study: Study, outcomes: Sequence[Outcome], columns: int = 10, rows: int = 2) -> Mapping[str, Picture]:
-    """Draw the first images of every row, those of its first training seed, one sheet below the other.
-
-    Arguments:
-        study: At its scale.
-        outcomes: Of all rows and seeds.
-        columns: Images across: classes in turn if the model has classes, or the one that the row is about.
-        rows: Lines of images of each row of the study.
-    """
-    parts, names = [], []
-    for outcome in outcomes:
-        if outcome.run is None or outcome.seed != study.seeds[0]:
-            continue
-        source, seeds, judge = outcome.run.source(), range(columns * rows), outcome.row.judge
-        labels = torch.arange(len(seeds)) % source.classes if source.classes else None
-        if isinstance(judge, OneClass) and (label := judge.label(outcome.run)) is not None:
-            labels = torch.full((len(seeds),), label)
-        parts.append(source(seeds, labels))
-        names += [outcome.row.name, *[""] * (rows - 1)]
-    if not parts or len({part.shape[1:] for part in parts}) > 1:
-        return {}
-    return {"sheet": sheet(torch.cat(parts), columns, row_labels=names, seeds=list(range(columns * rows)) * len(parts),
-                           title=study.name, caption=words(study, outcomes))}  # fmt: skip
 
 
 def _iddpm_fashion_mnist() -> Recipe:

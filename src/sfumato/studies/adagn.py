@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sfumato.experiments.figures import sheets
 from sfumato.experiments.study import Ordering, Row, Study, at
 from sfumato.recipes.adm import adm_imagenet128
 from sfumato.runs.recipe import Recipe, part
-from sfumato.studies._bases import sheets_of, small_iddpm
+from sfumato.studies._bases import small_iddpm
 
 SIZES = {"tiny": (100, (0,)), "cpu": (1000, (0, 1)), "paper": (50_000, (0,))}
 OPTIONS: dict[str, dict[str, object]] = {
@@ -48,12 +49,11 @@ def adagn(scale: str) -> Study:
         question="Should time and class scale the normalised features, or be added to them?",
         varies="how a residual block is told of time and class",
         equal="data, chain, loss, images seen, optimiser, all other layers, sampler, grid, n; sizes are in the table",
-        by="",
         rows=tuple(Row(name, _recipe(scale, name == "AdaGN"), paper=paper) for name, paper in PAPER.items()),
         n=n,
         seeds=seeds,
         split="train" if scale == "paper" else "test",
-        orderings=(Ordering("AdaGN scores below addition", ("AdaGN", "addition"), source=SOURCE),),
+        orderings=(Ordering.below("AdaGN", "addition", SOURCE),),
         paper=f"{SOURCE}: FID on ImageNet 128",
-        pictures=sheets_of,
+        pictures=sheets,
     )

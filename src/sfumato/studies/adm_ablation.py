@@ -15,10 +15,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sfumato.core.find import check_options
+from sfumato.experiments.figures import sheets
 from sfumato.experiments.study import Ordering, Row, Study, at
 from sfumato.recipes.adm import adm_imagenet128
 from sfumato.runs.recipe import Recipe, part
-from sfumato.studies._bases import sheets_of, small_iddpm
+from sfumato.studies._bases import small_iddpm
 
 SIZES = {"tiny": (100, (0,)), "cpu": (1000, (0, 1)), "paper": (50_000, (0,))}
 # scale -> options of the network of each row
@@ -79,30 +80,25 @@ def adm_ablation(scale: str) -> Study:
     n, seeds = at(scale, SIZES)
     factors = FACTORS[scale]
     chosen = {name: {**factors["base"], **options} for name, options in factors.items()}
-    together: dict[str, object] = dict(factors["base"])
+    chosen["combined"] = dict(factors["base"])
     for name in COMBINED:
-        together |= factors[name]
-    chosen["combined"] = together
+        chosen["combined"] |= factors[name]
     return Study(
         name="adm-ablation",
         scale=scale,
         question="Which changes to the network of iDDPM help, and do they add up?",
         varies="one factor of the network at a time, then heads, attention and blocks together",
         equal="data, cosine chain, hybrid loss, images seen, optimiser, sampler, grid, n; sizes are in the table",
-        by="",
         rows=tuple(Row(name, _recipe(scale, name, options), paper=PAPER[name]) for name, options in chosen.items()),
         n=n,
         seeds=seeds,
         split="train" if scale == "paper" else "test",
         orderings=(
-            *(
-                Ordering(f"{name} scores below base", (name, "base"), source=SOURCE)
-                for name in ("deeper", "heads", "attention", "blocks")
-            ),
+            *(Ordering.below(name, "base", SOURCE) for name in ("deeper", "heads", "attention", "blocks")),
             Ordering("rescaling scores above base", ("base", "rescale"), source=SOURCE),
-            Ordering("combined scores below base", ("combined", "base"), source=SOURCE),
+            Ordering.below("combined", "base", SOURCE),
         ),
         paper=f"{SOURCE}: FID on ImageNet 128 after 1.2 million steps",
         timed=True,
-        pictures=sheets_of,
+        pictures=sheets,
     )

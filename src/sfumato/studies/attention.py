@@ -1,29 +1,30 @@
 """Study: what does attention buy, and is it attention or the weights that come with it?
 
-Three networks: with attention; without it ("dropped", as the course project of the sources did, which leaves fewer
+Three networks: with attention; without it ("dropped", as that report did, which leaves fewer
 weights); and without it but wider, to as many weights as the first ("matched").
 
-Reference: a course project, "Effect of self-attention": FID on Fashion-MNIST 10.26 with, 14.74 without attention, with
-5.03 and 4.15 million weights.
+Reference: a student report on EDM, "Effect of self-attention": FID on Fashion-MNIST 10.26 with, 14.74 without
+attention, with 5.03 and 4.15 million weights.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from sfumato.experiments.study import Ordering, Row, Study, at
+from sfumato.experiments.figures import sheets
+from sfumato.experiments.study import Ordering, Row, Study, at, variant
 from sfumato.recipes.course_edm import course_edm_fashion_mnist
 from sfumato.runs.assemble import option as option_of
 from sfumato.runs.override import override
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe, Shape
-from sfumato.studies._bases import sheets_of, small_edm
+from sfumato.studies._bases import small_edm
 
 SIZES = {"tiny": (200, (0,)), "cpu": (2000, (0, 1)), "paper": (50_000, (0,))}  # images judged, training seeds
 # scale -> option of the network and step by which weights are made up for, after the width
 FINE = {"tiny": ("embedding", 2), "cpu": ("embedding", 4), "paper": ("width", 1)}
 PAPER = {"attention": 10.26, "dropped": 14.74}
-SOURCE = "a course project"
+SOURCE = "a student report on EDM"
 
 
 def parameters(recipe: Recipe) -> int:
@@ -36,8 +37,8 @@ def matched(plain: Recipe, wanted: int, fine: tuple[str, int]) -> Recipe:
     """Return a recipe made larger, to the number of weights nearest to `wanted`: wider in steps of 4, then finely.
 
     Arguments:
-        plain: Narrower.
-        wanted: Number of weights.
+        plain: The narrower recipe.
+        wanted: Number of weights to come near to.
         fine: Option of the network that makes up for the rest, and its step.
     """
     wide = _grown(plain, wanted, "width", 4, above=False)
@@ -63,7 +64,7 @@ def attention(scale: str) -> Study:
     """Compare a network with attention, without it, and without it at equal size.
 
     Arguments:
-        scale: "tiny" (digits), "cpu" (Fashion-MNIST at 14x14) or "paper" (the course project's).
+        scale: "tiny" (digits), "cpu" (Fashion-MNIST at 14x14) or "paper" (the report's).
     """
     n, seeds = at(scale, SIZES)
     full = course_edm_fashion_mnist() if scale == "paper" else small_edm(scale)
@@ -75,11 +76,7 @@ def attention(scale: str) -> Study:
         question="Does attention help by attending, or by its weights?",
         varies="attention, and the width that makes up for its weights",
         equal="data, images seen, optimiser, sampler, grid, n; the number of weights between attention and matched",
-        by="",
-        rows=tuple(
-            Row(name, replace(recipe, name=f"{recipe.name}-{name}"), paper=PAPER.get(name))
-            for name, recipe in recipes.items()
-        ),
+        rows=tuple(Row(name, variant(recipe, name), paper=PAPER.get(name)) for name, recipe in recipes.items()),
         n=n,
         seeds=seeds,
         orderings=(
@@ -88,5 +85,5 @@ def attention(scale: str) -> Study:
         ),
         paper=f"{SOURCE}, FID on Fashion-MNIST, test set",
         timed=True,
-        pictures=sheets_of,
+        pictures=sheets,
     )

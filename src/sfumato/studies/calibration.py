@@ -1,11 +1,11 @@
 """Study: what do real images score? The floor at several numbers of images, with and without the finite-sample bias.
 
 The textbook FID of n images is biased by about c/n, so real images of the training set score far from 0 against the
-test set when n is small; the unbiased estimate is near 0 at every n, with an interval that narrows. The course project
+test set when n is small; the unbiased estimate is near 0 at every n, with an interval that narrows. The report
 found 87 at n = 500 and 49.84 at n = 1000 for real cats, and took 49.84 for "the optimal FID".
 
-Reference: a course project, FID of real images of CIFAR-10: n = 500 87, n = 1000 49.84, n = 10,000 0.05 (which is a
-set against itself). Chong and Forsyth, Effectively Unbiased FID and Inception Score, 2020,
+Reference: a student report on cats of CIFAR-10, FID of real images: n = 500 87, n = 1000 49.84, n = 10,000 0.05 (which
+is a set against itself). Chong and Forsyth, Effectively Unbiased FID and Inception Score, 2020,
 https://arxiv.org/abs/1911.07023
 """
 
@@ -14,9 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sfumato.experiments.judges import RealImages
-from sfumato.experiments.pages import series, words
-from sfumato.experiments.study import Picture, Row, Study, at
-from sfumato.experiments.work import Outcome
+from sfumato.experiments.pages import score_name, series, words
+from sfumato.experiments.study import Outcome, Picture, Row, Study, at
 from sfumato.recipes.course_ddpm import course_ddpm_cats
 from sfumato.recipes.fashion_mnist import edm_fashion_mnist_cpu
 from sfumato.report.curves import against_nfe
@@ -55,7 +54,7 @@ def calibration(scale: str) -> Study:
         by="n",
         rows=tuple(rows),
         n=max(counts),
-        paper="a course project, textbook FID of real cats of CIFAR-10" if scale == "paper" else "",
+        paper="a student report on cats of CIFAR-10, textbook FID of real cats of CIFAR-10" if scale == "paper" else "",
         plain=True,
         pictures=_pictures,
     )
@@ -69,6 +68,6 @@ def _pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture
         mine = [o for o in outcomes if o.row.line == name and o.scores["fd"].plain is not None]
         counts = [float(o.row.x or 0) for o in mine]
         drawn[f"{name}, textbook"] = Series.of(counts, [float(o.scores["fd"].plain or 0) for o in mine])
-    score = next(o.scores["fd"].name for o in outcomes if "fd" in o.scores)
+    score = score_name(outcomes, "fd")
     return {"curve": against_nfe(drawn, score=score, floor=0.0, xlabel="real images n", title="What real images score",
                                  caption=words(study, outcomes))}  # fmt: skip

@@ -15,9 +15,9 @@ from dataclasses import replace
 
 import torch
 
-from sfumato.experiments.pages import floor_of, series, words
-from sfumato.experiments.study import Ordering, Picture, Row, Study, at
-from sfumato.experiments.work import Outcome
+from sfumato.experiments.figures import panels
+from sfumato.experiments.pages import words
+from sfumato.experiments.study import Ordering, Outcome, Picture, Row, Study, at, variant
 from sfumato.recipes.digits_families import adm_digits_classifier
 from sfumato.report.curves import against_guidance
 from sfumato.report.sheet import sheet
@@ -65,20 +65,12 @@ def classifier_guidance(scale: str) -> Study:
         scale: "tiny" (digits) or "cpu" (Fashion-MNIST at 14x14).
     """
     scales, n, steps = at(scale, SIZES)
-    labelled = small_iddpm(scale, steps)
-    base = override(labelled, ["data.labels=false"])
-    base = replace(base, name=f"{labelled.name}-unlabelled")
+    base = variant(small_iddpm(scale, steps), "unlabelled", ["data.labels=false"])
     names = [f"s = {s:g}" for s in scales]
     rows = [
-        Row(
-            name,
-            base,
-            (f"sample.classifier_scale={s}",) if s else (),
-            run="model",
-            line="",
-            x=s,
-            guide="classifier" if s else "",
-        )
+        Row(name, base, (f"sample.classifier_scale={s}",), run="model", x=s, guide="classifier")
+        if s
+        else Row(name, base, run="model", x=s)
         for name, s in zip(names, scales)
     ]
     middle = names[max(1, len(names) // 3)]
@@ -106,14 +98,9 @@ def _pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture
     measured = [o for o in outcomes if o.scores and o.seed == study.seeds[0]]
     if not measured:
         return {}
-    panels, floors = {}, {}
-    for metric in METRICS:
-        name = measured[0].scores[metric].name
-        panels[name] = series(outcomes, metric)[""]
-        if (lowest := floor_of(outcomes, metric)) is not None:
-            floors[name] = lowest
+    lines, floors = panels(study, outcomes)
     caption = words(study, outcomes)
-    curves = against_guidance(panels, floors=floors, title="Classifier guidance", caption=caption)
+    curves = against_guidance(lines, floors=floors, title="Classifier guidance", caption=caption)
     guided = next((o.run for o in measured if o.row.guide), None)
     return {"curves": curves} if guided is None else {"curves": curves, "sheet": _sheet(guided, caption)}
 

@@ -12,13 +12,11 @@ twice the side the object is expected to be multiplied or stretched, not enlarge
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import torch
 
 from sfumato.experiments.pages import words
-from sfumato.experiments.study import Ordering, Picture, Row, Study, at
-from sfumato.experiments.work import Outcome
+from sfumato.experiments.study import Ordering, Outcome, Picture, Row, Study, at, slug, variant
 from sfumato.report.sheet import sheet
 from sfumato.runs.override import override
 from sfumato.runs.recipe import Recipe
@@ -36,8 +34,8 @@ def _runs(scale: str, trained: Sequence[str]) -> dict[str, Recipe]:
     """Return the runs with and without attention."""
     base = override(small_edm(scale), [*trained, "evaluate.extractor=random"])
     return {
-        "attention": replace(base, name=f"{base.name}-attention"),
-        "no attention": replace(override(base, ["network.attention=()"]), name=f"{base.name}-no-attention"),
+        "attention": variant(base, "attention"),
+        "no attention": variant(base, "no attention", ["network.attention=()"]),
     }
 
 
@@ -82,6 +80,7 @@ def _pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture
         seeds = range(COLUMNS * ROWS)
         labels = torch.arange(len(seeds)) % len(outcome.run.classes) if outcome.run.classes else None
         images = outcome.run.source()(seeds, labels)
-        name = outcome.row.name.replace(", ", "-").replace(" ", "-")
-        drawn[name] = sheet(images, COLUMNS, seeds=seeds, title=outcome.row.name, caption=words(study, outcomes))
+        drawn[slug(outcome.row.name)] = sheet(
+            images, COLUMNS, seeds=seeds, title=outcome.row.name, caption=words(study, outcomes)
+        )
     return drawn

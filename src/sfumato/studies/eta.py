@@ -11,13 +11,9 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-from sfumato.experiments.pages import floor_of, series, words
-from sfumato.experiments.study import Ordering, Picture, Row, Study, at
-from sfumato.experiments.work import Outcome
+from sfumato.experiments.figures import curve
+from sfumato.experiments.study import Ordering, Row, Study, at
 from sfumato.recipes.ddpm import ddpm_cifar10
-from sfumato.report.curves import against_nfe
 from sfumato.studies._bases import ddpm
 
 KINDS = {
@@ -59,21 +55,10 @@ def eta(scale: str) -> Study:
         for kind, options in KINDS.items()
         for steps in counts
     ]
+    claims = {"FD rises with eta": list(KINDS)[:4], "sigma-hat scores above eta 1": ("eta 1", "sigma-hat")}
     rising = [
-        Ordering(
-            f"FD rises with eta at N = {steps}",
-            tuple(f"{kind}, {steps} steps" for kind in list(KINDS)[:4]),
-            source=SOURCE,
-        )
-        for steps in counts
-        if steps < 1000
-    ]
-    rising += [
-        Ordering(
-            f"sigma-hat scores above eta 1 at N = {steps}",
-            (f"eta 1, {steps} steps", f"sigma-hat, {steps} steps"),
-            source=SOURCE,
-        )
+        Ordering(f"{claim} at N = {steps}", tuple(f"{kind}, {steps} steps" for kind in kinds), source=SOURCE)
+        for claim, kinds in claims.items()
         for steps in counts
         if steps < 1000
     ]
@@ -89,22 +74,5 @@ def eta(scale: str) -> Study:
         split="train" if scale == "paper" else "test",
         orderings=tuple(rising),
         paper=f"{SOURCE}: FID on CIFAR-10, 50,000 images",
-        pictures=_pictures,
+        pictures=curve("steps N", "DDIM: eta against steps"),
     )
-
-
-def _pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture]:
-    name = next((o.scores["fd"].name for o in outcomes if "fd" in o.scores), "FD")
-    lines = series(outcomes, "fd")
-    if not lines:
-        return {}
-    return {
-        "curve": against_nfe(
-            lines,
-            score=name,
-            floor=floor_of(outcomes, "fd"),
-            xlabel="steps N",
-            title="DDIM: eta against steps",
-            caption=words(study, outcomes),
-        )
-    }

@@ -2,7 +2,7 @@
 
 A family is a choice of schedule, target, draw, weight, variance and sampler. The rows are found, not listed: every
 recipe on the digits that trains a denoiser with the network of `edm-digits` is one, so a new family joins by standing
-in the recipes' room. Each is sampled as its own recipe says, which is part of the family; the calls that takes are in
+among the recipes. Each is sampled as its own recipe says, which is part of the family; the calls that takes are in
 the table. Data, network, optimiser and budget are those of `edm` at the study's scale, for every row: what is measured
 is how families compare when everything else is equal and small.
 """
@@ -13,12 +13,13 @@ import json
 from dataclasses import replace
 
 from sfumato.core.find import entries
+from sfumato.experiments.figures import sheets
 from sfumato.experiments.study import Row, Study, at
 from sfumato.recipes.digits import edm_digits
 from sfumato.runs.kinds import kind_of
 from sfumato.runs.override import override
 from sfumato.runs.recipe import Recipe
-from sfumato.studies._bases import sheets_of, small_edm
+from sfumato.studies._bases import small_edm
 
 SIZES = {"tiny": (200, (0,)), "cpu": (1200, (0,))}  # images judged, training seeds
 IMAGES = 60_000  # seen in training at cpu scale
@@ -41,8 +42,8 @@ def equal(recipe: Recipe, shared: Recipe) -> Recipe:
     """Return a family's recipe with the data, network, training and evaluation of another recipe.
 
     Arguments:
-        recipe: Of the family.
-        shared: What is held equal.
+        recipe: Recipe of the family.
+        shared: Recipe of what is held equal.
     """
     made = {"data": shared.data, "network": shared.network, "train": shared.train, "ema": shared.ema}
     name = recipe.name.replace("digits", shared.name.split("-", 1)[1])
@@ -83,10 +84,9 @@ def families(scale: str) -> Study:
         varies="schedule, target, draw of levels, weight, learned variance, sampler and grid: what makes a family",
         equal="data, the network (a learned variance has a second head), optimiser, rate, batch, "
         f"{rows[0].recipe.train.images:,} images seen, the average of the weights, extractor and n",
-        by="",
         rows=tuple(rows),
         n=n,
         seeds=seeds,
         ranked=True,
-        pictures=sheets_of,
+        pictures=sheets,
     )

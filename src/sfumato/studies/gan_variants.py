@@ -1,20 +1,18 @@
 """Study: what helps a DCGAN, label smoothing, noise on D's input, more early channels, or training longer?
 
-The rows are the course project's models and the single changes between them, each at the full budget and at half.
+The rows are the report's models and the single changes between them, each at the full budget and at half.
 
-Reference: a course project, FID of 1,000 cats of CIFAR-10 (floor 49.84): 512 epochs 113.3, 1024 epochs 109.1, 1024
-epochs smoothed 125.6.
+Reference: a student report on cats of CIFAR-10, FID of 1,000 cats (floor 49.84): 512 epochs 113.3, 1024 epochs 109.1,
+1024 epochs smoothed 125.6.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from sfumato.experiments.study import Ordering, Row, Study, at
+from sfumato.experiments.figures import sheets
+from sfumato.experiments.study import Ordering, Row, Study, at, variant
 from sfumato.recipes.gans import course_dcgan_cats
 from sfumato.runs.override import override
-from sfumato.runs.recipe import Recipe
-from sfumato.studies._bases import cats, sheets_of, small_gan
+from sfumato.studies._bases import cats, small_gan
 
 # scale -> images judged, training seeds, training images (none for the recipe's own): GANs at 30,000 tell nothing apart
 SIZES = {
@@ -30,7 +28,7 @@ WIDER = {  # more channels where images are coarse
     "paper": ("network.up=256,256,64", "network.down=128,128,256"),
 }
 PAPER = {"plain, half": 113.3, "plain": 109.1, "two-sided smoothing": 125.6}
-SOURCE = "a course project"
+SOURCE = "a student report on cats of CIFAR-10"
 
 
 def variants(scale: str) -> dict[str, tuple[str, ...]]:
@@ -58,20 +56,16 @@ def gan_variants(scale: str) -> Study:
     if images:
         base = override(base, [f"train.images={images}"])
 
-    def row(name: str, recipe: Recipe) -> Row:
-        slug = name.replace(", ", "-").replace(" ", "-")
-        return Row(name, replace(recipe, name=f"{recipe.name}-{slug}"), paper=PAPER.get(name))
-
-    rows = [row(name, override(base, fields)) for name, fields in variants(scale).items()]
     halved = f"train.images={base.train.images // 2}"
-    rows += [row(f"{name}, half", override(base, (*fields, halved))) for name, fields in variants(scale).items()]
+    changes = variants(scale)
+    changes |= {f"{name}, half": (*fields, halved) for name, fields in changes.items()}
+    rows = [Row(name, variant(base, name, fields), paper=PAPER.get(name)) for name, fields in changes.items()]
     return Study(
         name="gan-variants",
         scale=scale,
         question="What helps a DCGAN?",
         varies="label smoothing, noise on the discriminator's input, early channels, images seen",
         equal="data, optimiser, batch, latents, n",
-        by="",
         rows=tuple(rows),
         n=n,
         seeds=seeds,
@@ -86,5 +80,5 @@ def gan_variants(scale: str) -> Study:
         ),
         paper=f"{SOURCE}, FID of 1,000 cats of CIFAR-10",
         timed=True,
-        pictures=sheets_of,
+        pictures=sheets,
     )

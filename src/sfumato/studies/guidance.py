@@ -16,9 +16,9 @@ from typing import cast
 
 import torch
 
-from sfumato.experiments.pages import floor_of, series, words
-from sfumato.experiments.study import Ordering, Picture, Row, Study, at
-from sfumato.experiments.work import Outcome
+from sfumato.experiments.figures import panels
+from sfumato.experiments.pages import words
+from sfumato.experiments.study import Ordering, Outcome, Picture, Row, Study, at
 from sfumato.report.curves import against_guidance, precision_recall
 from sfumato.report.plot import Series
 from sfumato.report.sweep import cfg_sheet
@@ -69,16 +69,11 @@ def _pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture
     measured = [o for o in outcomes if o.scores and o.seed == study.seeds[0]]
     if not measured:
         return {}
-    panels, floors = {}, {}
-    for metric in METRICS:
-        name = measured[0].scores[metric].name
-        panels[name] = series(outcomes, metric)["edm"]
-        if (lowest := floor_of(outcomes, metric)) is not None:
-            floors[name] = lowest
-    caption, (precision, recall) = words(study, outcomes), list(panels.values())[1:]
+    lines, floors = panels(study, outcomes)
+    caption, (_, precision, recall) = words(study, outcomes), lines.values()
     labels = [f"w = {w:g}" for w in precision.x]
     return {
-        "curves": against_guidance(panels, floors=floors, title="Guidance", caption=caption),
+        "curves": against_guidance(lines, floors=floors, title="Guidance", caption=caption),
         "front": precision_recall(
             {"": Series.of(recall.y, precision.y)}, {"": labels}, title="Guidance", caption=caption
         ),

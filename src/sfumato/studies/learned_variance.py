@@ -11,13 +11,10 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from sfumato.experiments.pages import floor_of, series, words
-from sfumato.experiments.study import Ordering, Picture, Row, Study, at
-from sfumato.experiments.work import Outcome
-from sfumato.report.curves import against_nfe
+from sfumato.experiments.figures import curve
+from sfumato.experiments.study import Ordering, Row, Study, at
 from sfumato.runs.override import override
 from sfumato.runs.recipe import Recipe
 from sfumato.studies._bases import iddpm
@@ -70,22 +67,5 @@ def learned_variance(scale: str) -> Study:
             if steps <= FEW
             for run, variance in claims
         ),
-        pictures=_pictures,
+        pictures=curve("steps N", "Learned against fixed variance"),
     )
-
-
-def _pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture]:
-    name = next((o.scores["fd"].name for o in outcomes if "fd" in o.scores), "FD")
-    lines = series(outcomes, "fd")
-    if not lines:
-        return {}
-    return {
-        "curve": against_nfe(
-            lines,
-            score=name,
-            floor=floor_of(outcomes, "fd"),
-            xlabel="steps N",
-            title="Learned against fixed variance",
-            caption=words(study, outcomes),
-        )
-    }

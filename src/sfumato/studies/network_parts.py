@@ -1,21 +1,22 @@
 """Study: parts of the U-Net that the sources ask about: skips, how to double a map, positions, where to attend.
 
-    no skips        nothing is carried across from the way down: the course project saw noise and weird textures
+    no skips        nothing is carried across from the way down: the report saw noise and weird textures
     nearest         nearest neighbour and a 1x1 convolution in place of the default way to double a map
     positions       a learned position added to the features: zero padding tells the position already
     attention at 1  only at the coarsest map, the bridge
 
-Reference: a course project, "Practical lessons". Islam, Jia, Bruce, How Much Position Information Do Convolutional
-Neural Networks Encode?, 2020, https://arxiv.org/abs/2001.08248
+Reference: a student report on EDM, "Practical lessons". Islam, Jia, Bruce, How Much Position Information Do
+Convolutional Neural Networks Encode?, 2020, https://arxiv.org/abs/2001.08248
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from sfumato.experiments.study import Ordering, Row, Study, at
+from sfumato.experiments.figures import sheets
+from sfumato.experiments.study import Ordering, Row, Study, at, variant
 from sfumato.runs.recipe import Recipe, part
-from sfumato.studies._bases import sheets_of, small_edm
+from sfumato.studies._bases import small_edm
 
 SIZES = {"tiny": (60, (0,), 8), "cpu": (2000, (0,), 14)}  # images judged, training seeds, side
 CHANGES: dict[str, dict[str, object]] = {
@@ -32,9 +33,7 @@ def _recipe(scale: str, side: int, name: str, options: dict[str, object]) -> Rec
     shared = {"width": 32, "depths": (1,), "attention": (side // 2,), "heads": (4, 4)}
     network = part("network", "condnorm-unet", **{**shared, **options})
     adam = part("optimizer", "adam", lr=1e-3)
-    slug = name.replace(", ", "-").replace(" ", "-")
-    train = replace(base.train, optimizer=adam)
-    return replace(base, name=f"{base.name}-{slug}", network=network, train=train)
+    return replace(variant(base, name), network=network, train=replace(base.train, optimizer=adam))
 
 
 def network_parts(scale: str) -> Study:
@@ -48,20 +47,19 @@ def network_parts(scale: str) -> Study:
         name="network-parts",
         scale=scale,
         question="Which parts of the U-Net matter: skips, the way up, positions?",
-        varies="one part of the course project's network at a time",
+        varies="one part of the report's network at a time",
         equal="data, EDM's objective, images seen, optimiser, sampler, grid, n; sizes are in the table",
-        by="",
         rows=tuple(Row(name, _recipe(scale, side, name, options)) for name, options in CHANGES.items()),
         n=n,
         seeds=seeds,
         orderings=(
-            Ordering("skips score below none", ("base", "no skips"), source="a course project"),
+            Ordering("skips score below none", ("base", "no skips"), source="a student report on EDM"),
             Ordering(
                 "with 1x1 convolutions on the way up, skips score below none",
                 ("1x1 up", "no skips, 1x1 up"),
-                source="a course project",
+                source="a student report on EDM",
             ),
             Ordering("positions score below none", ("positions", "base")),
         ),
-        pictures=sheets_of,
+        pictures=sheets,
     )

@@ -13,16 +13,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from sfumato.experiments.study import Ordering, Picture, Row, Study, at
-from sfumato.experiments.work import Outcome
+from sfumato.experiments.figures import curve, sheets
+from sfumato.experiments.study import Ordering, Outcome, Picture, Row, Study, at, variant
 from sfumato.recipes.digits import edm_digits
 from sfumato.recipes.fashion_mnist import fashion_mnist_cpu_hour
 from sfumato.runs.override import override
 from sfumato.runs.recipe import Recipe
-from sfumato.studies._bases import lines_against, sheets_of, tiny
+from sfumato.studies._bases import tiny
 
 SIZES = {"tiny": (100, (0,), 0.0), "cpu": (2000, (0,), 4.0)}  # images judged, training seeds, minutes (0: equal images)
-RATES = {"Muon": (0.02, (0.25, 0.5, 1, 2)), "AdamW": (0.001, (1, 2, 4))}  # rate of the house, multiples that are tried
+RATES = {"Muon": (0.02, (0.25, 0.5, 1, 2)), "AdamW": (0.001, (1, 2, 4))}  # the usual rate, multiples that are tried
 BATCHES = (32, 128)  # beside 64, at Muon's own rate
 OPTIONS = {
     "Muon": ("train.optimizer=muon", "train.optimizer.rest_lr=0.001"),
@@ -39,6 +39,10 @@ def _base(scale: str, minutes: float) -> Recipe:
     return replace(made, name="edm-fashion-mnist")
 
 
+def _rated(kind: str, rate: float) -> tuple[str, ...]:
+    return *OPTIONS[kind], f"train.optimizer.lr={rate:g}"
+
+
 def optimizers(scale: str) -> Study:
     """Compare Muon with AdamW at rates around each one's own, and batches, for equal minutes.
 
@@ -49,32 +53,16 @@ def optimizers(scale: str) -> Study:
     base = _base(scale, minutes)
 
     def row(name: str, times: float, line: str, *fields: str) -> Row:
-        slug = name.lower().replace(", ", "-").replace(" ", "-")
-        return Row(name, replace(override(base, fields), name=f"{base.name}-{slug}"), line=line, x=times)
+        return Row(name, variant(base, name, fields), line=line, x=times)
 
     rows = [
-        row(
-            f"{kind} {own * times:g}",
-            times,
-            f"{kind}, times {own:g}",
-            *OPTIONS[kind],
-            f"train.optimizer.lr={own * times:g}",
-        )
+        row(f"{kind} {own * times:g}", times, f"{kind}, times {own:g}", *_rated(kind, own * times))
         for kind, (own, tried) in RATES.items()
         for times in tried
     ]
-    best = f"Muon {RATES['Muon'][0]:g}"
-    rows += [
-        row(
-            f"{best}, batch {size}",
-            1,
-            f"Muon, batch {size}",
-            *OPTIONS["Muon"],
-            f"train.optimizer.lr={RATES['Muon'][0]:g}",
-            f"train.batch={size}",
-        )
-        for size in BATCHES
-    ]
+    own = RATES["Muon"][0]
+    best, fields = f"Muon {own:g}", _rated("Muon", own)
+    rows += [row(f"{best}, batch {size}", 1, f"Muon, batch {size}", *fields, f"train.batch={size}") for size in BATCHES]
     return Study(
         name="optimizers",
         scale=scale,
@@ -87,11 +75,7 @@ def optimizers(scale: str) -> Study:
         n=n,
         seeds=seeds,
         orderings=tuple(
-            Ordering(
-                f"{best} scores below AdamW {RATES['AdamW'][0] * times:g}",
-                (best, f"AdamW {RATES['AdamW'][0] * times:g}"),
-                source="Jordan et al. 2024, of language models",
-            )
+            Ordering.below(best, f"AdamW {RATES['AdamW'][0] * times:g}", "Jordan et al. 2024, of language models")
             for times in RATES["AdamW"][1]
         ),
         timed=True,
@@ -100,5 +84,5 @@ def optimizers(scale: str) -> Study:
 
 
 def _pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture]:
-    curve = lines_against(study, outcomes, "learning rate, in multiples of each optimiser's own", study.question)
-    return {**curve, **sheets_of(study, outcomes)}
+    scores = curve("learning rate, in multiples of each optimiser's own", study.question)
+    return {**scores(study, outcomes), **sheets(study, outcomes)}

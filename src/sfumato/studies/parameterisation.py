@@ -16,11 +16,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sfumato.core.find import find
+from sfumato.experiments.figures import sheets
 from sfumato.experiments.study import Ordering, Row, Study, at
 from sfumato.recipes.ddpm import ddpm_cifar10
 from sfumato.runs.override import override
 from sfumato.runs.recipe import Recipe
-from sfumato.studies._bases import sheets_of, small_ddpm
+from sfumato.studies._bases import small_ddpm
 
 SIZES = {"tiny": (200, (0,), 10), "cpu": (1000, (0, 1), 50), "paper": (50_000, (0,), 1000)}  # n, seeds, steps
 BOUND = ("objective=vlb", "objective.fixed=large")
@@ -63,7 +64,6 @@ def parameterisation(scale: str) -> Study:
         question="What should the network predict, and by which loss?",
         varies="target, loss, and whether a diagonal variance is learned",
         equal=f"data, linear chain of 1000, network but for a variance's head, images seen, {steps} ancestral steps, n",
-        by="",
         rows=rows,
         n=n,
         seeds=seeds,
@@ -80,5 +80,5 @@ def parameterisation(scale: str) -> Study:
             ),
         ),
         paper=f"{SOURCE}: FID on CIFAR-10, 50,000 images; unstable cells are blank",
-        pictures=sheets_of,
+        pictures=sheets,
     )

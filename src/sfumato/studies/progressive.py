@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from sfumato.experiments.figures import curve
 from sfumato.experiments.judges import Estimates
 from sfumato.experiments.pages import words
-from sfumato.experiments.study import Ordering, Picture, Row, Study, at
-from sfumato.experiments.work import Outcome
+from sfumato.experiments.study import Ordering, Outcome, Picture, Row, Study, at
 from sfumato.report.strip import strip
-from sfumato.studies._bases import ANCESTRAL, ddpm, lines_against
+from sfumato.studies._bases import ANCESTRAL, ddpm
 
 # scale -> steps of the walk, after which of them to look, images judged
 SIZES = {"tiny": (10, (1, 5, 10), 100), "cpu": (50, (1, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50), 1000)}
@@ -53,7 +53,7 @@ def progressive(scale: str) -> Study:
 
 
 def _pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture]:
-    drawn = dict(lines_against(study, outcomes, "steps done", "Quality of the estimate of x0"))
+    drawn = dict(curve("steps done", "Quality of the estimate of x0")(study, outcomes))
     run = next((o.run for o in outcomes if o.run is not None), None)
     if run is not None:
         source = run.diffusion()

@@ -11,9 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from sfumato.core.find import entries
-from sfumato.experiments.pages import floor_of, series, words
-from sfumato.experiments.study import Ordering, Picture, Row, Study, StudyError, at
-from sfumato.experiments.work import Outcome
+from sfumato.experiments.pages import floor_of, score_name, series, words
+from sfumato.experiments.study import Ordering, Outcome, Picture, Row, Study, StudyError, at
 from sfumato.report.curves import against_nfe
 from sfumato.runs.costs import sampling_cost
 from sfumato.runs.override import override
@@ -41,8 +40,8 @@ def longest(recipe: Recipe, settings: Sequence[str], budget: int) -> tuple[str, 
     """Return the settings with the longest grid that keeps within a budget of calls.
 
     Arguments:
-        recipe: Of the run.
-        settings: That choose the sampler.
+        recipe: Recipe of the run.
+        settings: Overrides that choose the sampler.
         budget: Network calls per image.
 
     Raises:
@@ -71,6 +70,12 @@ def _rows(recipe: Recipe, budgets: Sequence[int]) -> Iterator[Row]:
             yield Row(f"{name}, {budget} calls", recipe, chosen, run="edm", line=name)
 
 
+def _lower(budget: int, low: str, high: str, source: str) -> Ordering:
+    named = {"dpmpp": "DPM-Solver++", "heun": "Heun", "euler": "Euler"}
+    claim = f"at {budget} calls, {named[low]} scores lower than {named[high]}"
+    return Ordering(claim, (f"{low}, {budget} calls", f"{high}, {budget} calls"), source=source)
+
+
 def samplers(scale: str) -> Study:
     """Sample one trained EDM run by every sampler at 5 to 50 calls: a curve and a table.
 
@@ -89,21 +94,9 @@ def samplers(scale: str) -> Study:
         rows=tuple(_rows(edm(scale), budgets)),
         n=n,
         orderings=(
-            Ordering(
-                f"at {few} calls, DPM-Solver++ scores lower than Euler",
-                (f"dpmpp, {few} calls", f"euler, {few} calls"),
-                source="Lu et al. 2022",
-            ),
-            Ordering(
-                f"at {few} calls, DPM-Solver++ scores lower than Heun",
-                (f"dpmpp, {few} calls", f"heun, {few} calls"),
-                source="Lu et al. 2022",
-            ),
-            Ordering(
-                f"at {many} calls, Heun scores lower than Euler",
-                (f"heun, {many} calls", f"euler, {many} calls"),
-                source="Karras et al. 2022",
-            ),
+            _lower(few, "dpmpp", "euler", "Lu et al. 2022"),
+            _lower(few, "dpmpp", "heun", "Lu et al. 2022"),
+            _lower(many, "heun", "euler", "Karras et al. 2022"),
             Ordering(
                 f"DDIM improves with calls, {many} to {few}",
                 tuple(f"ddim, {b} calls" for b in budgets[::-1]),
@@ -118,7 +111,7 @@ def _pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture
     lines = series(outcomes, "fd")
     known = [n for group in GROUPS.values() for n in group]
     groups = GROUPS | {"multistep": ("ddim", *(n for n in lines if n not in known))}
-    name = next((o.scores["fd"].name for o in outcomes if "fd" in o.scores), "FD")
+    name = score_name(outcomes, "fd")
     caption = words(study, outcomes)
     return {
         group: against_nfe(

@@ -4,18 +4,19 @@ T = 500, 1000 and 1500, the betas of the linear chain scaled by 1000 / T so that
 T = 500 with the betas of T = 1000, the mistake that leaves a tenth of the signal at the end. Each is sampled with the
 same number of steps, so the cost is equal, and at "paper" scale with all of its own.
 
-Reference: a course project: longer chains trained slower and "didn't appear to generate perceptibly higher quality
-images" (sheets, no scores). DDPM uses T = 1000: https://arxiv.org/abs/2006.11239
+Reference: a student report on cats of CIFAR-10: longer chains trained slower and "didn't appear to generate perceptibly
+higher quality images" (sheets, no scores). DDPM uses T = 1000: https://arxiv.org/abs/2006.11239
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from sfumato.experiments.figures import sheets
 from sfumato.experiments.study import Ordering, Row, Study, at
 from sfumato.recipes.course_ddpm import course_ddpm_cats
 from sfumato.runs.override import override
-from sfumato.studies._bases import ANCESTRAL, cats, sheets_of, small_ddpm
+from sfumato.studies._bases import ANCESTRAL, cats, small_ddpm
 
 SIZES = {  # scale -> images judged, training seeds, steps of sampling
     "tiny": (200, (0,), 10),
@@ -51,14 +52,13 @@ def timesteps(scale: str) -> Study:
         question="Does a longer chain make better images?",
         varies="T, and in one row whether the betas are rescaled with it",
         equal=f"data, network, images seen, optimiser, {steps} sampling steps, starting noise, n",
-        by="",
         rows=rows,
         n=n,
         seeds=seeds,
         orderings=(
-            Ordering("T = 1000 scores below T = 500", ("T = 1000", "T = 500")),
-            Ordering("T = 1500 scores below T = 1000", ("T = 1500", "T = 1000")),
+            Ordering.below("T = 1000", "T = 500"),
+            Ordering.below("T = 1500", "T = 1000"),
             Ordering("rescaled scores below not rescaled", ("T = 500", "T = 500, not rescaled")),
         ),
-        pictures=sheets_of,
+        pictures=sheets,
     )

@@ -31,9 +31,9 @@ from sfumato.runs import checkpoint
 from sfumato.runs.assemble import PRECISIONS, make
 from sfumato.runs.plan import Plan
 from sfumato.training.ema import Averages
-from sfumato.training.guard import FiniteWatch
-from sfumato.training.optimizer_state import Rates, load_optimizer, optimizer_tensors, share_spent
+from sfumato.training.optimizer_state import load_optimizer, optimizer_tensors
 from sfumato.training.replicas import running_statistics, set_back
+from sfumato.training.steps import FiniteWatch, set_rates, share_spent
 
 SIDES = ("generator", "discriminator")
 
@@ -42,9 +42,9 @@ class AdversarialTrainer:
     """Hold everything that the next step of a generator and its discriminator depends on.
 
     Arguments:
-        plan: Of the resolved recipe.
-        data: The training split.
-        device: Where to train.
+        plan: The plan of the resolved recipe to train.
+        data: Images of the training split.
+        device: Device to train on.
         ranks: One process: a batch is not shared (`replicas.check_shared` refuses more).
     """
 
@@ -59,7 +59,6 @@ class AdversarialTrainer:
         self.optimizers: dict[str, list[Optimizer]] = {
             side: make(recipe.train.optimizer, {"network": module}) for side, module in self.sides.items()
         }
-        self.rates = Rates([o for optimizers in self.optimizers.values() for o in optimizers])
         self.rate = plan.rate
         self.averages = Averages(self.network, recipe.ema)
         self.watch = FiniteWatch(recipe.train.bad_in_a_row)
@@ -111,7 +110,7 @@ class AdversarialTrainer:
         norm = torch.nn.utils.clip_grad_norm_(parameters, float("inf") if clip is None else clip)
         good = bool(torch.isfinite(norm) & torch.isfinite(half.each).all())
         if good:
-            self.rates.set(factor)
+            set_rates(self.optimizers[side], factor)
             for optimizer in self.optimizers[side]:
                 optimizer.step()
             which = "grad_norm" if side == "discriminator" else "grad_norm_generator"
@@ -133,8 +132,7 @@ class AdversarialTrainer:
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Return every tensor of the state, grouped by file."""
-        groups = {"network": dict(self.network.state_dict())}
-        groups |= {f"ema-{name}": weights for name, weights in self.averages.weights.items()}
+        groups = {"network": dict(self.network.state_dict()), **self.averages.tensors()}
         for side, optimizers in self.optimizers.items():
             groups |= {f"optimizer-{side}-{i}": optimizer_tensors(o) for i, o in enumerate(optimizers)}
         return groups | {"sums": self.sums.tensors()}
@@ -142,9 +140,7 @@ class AdversarialTrainer:
     def load(self, saved: checkpoint.Checkpoint) -> None:
         """Take over the state of a checkpoint."""
         self.network.load_state_dict(saved.tensors["network"])
-        for name, weights in self.averages.weights.items():
-            for key, value in saved.tensors[f"ema-{name}"].items():
-                weights[key].copy_(value)
+        self.averages.load(saved.tensors)
         for side, optimizers in self.optimizers.items():
             for i, optimizer in enumerate(optimizers):
                 load_optimizer(optimizer, saved.tensors[f"optimizer-{side}-{i}"])

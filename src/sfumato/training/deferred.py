@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.optim import Adam, AdamW, Optimizer
 
 from sfumato.training.muon import Muon
+from sfumato.training.steps import FiniteWatch
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class Question:
     """A step about which the host has not been told.
 
     Attributes:
-        step: Its number.
-        samples: Positions it saw.
+        step: Number of the step, from 1.
+        samples: Positions of its samples.
         good: Whether it was finite, a bool () that the host can read.
         arrived: Waits until `good` is there.
         taken_back: Corrects the host's own counts if it was not.
@@ -46,8 +47,8 @@ def can_wait(device: torch.device, optimizers: Sequence[Optimizer]) -> bool:
     """Return whether steps on a device may be settled there: on a GPU, where every optimiser can be told to skip.
 
     Arguments:
-        device: Where training happens. On a CPU the answer is at hand and nobody waits for it.
-        optimizers: Of the run.
+        device: Device that trains. On a CPU the answer is at hand and nobody waits for it.
+        optimizers: Optimisers of the run.
     """
     return device.type == "cuda" and all(skips(optimizer) for optimizer in optimizers)
 
@@ -58,33 +59,67 @@ def skips(optimizer: Optimizer) -> bool:
     return fused or isinstance(optimizer, Muon)
 
 
-def step_if(good: Tensor, optimizers: Sequence[Optimizer]) -> None:
-    """Step optimisers, or leave everything as it is; decided on the device.
+class Deferred:
+    """Take steps whose answer the host reads later.
 
     Arguments:
-        good: Whether to step, a bool ().
-        optimizers: For which `skips` holds.
+        watch: Told of every step when its answer is there.
+        optimizers: For all of which `skips` holds.
     """
-    bad = (~good).float()
-    for optimizer in optimizers:
-        optimizer.found_inf = bad  # type: ignore[attr-defined]
-        optimizer.step()
-        del optimizer.found_inf  # type: ignore[attr-defined]
+
+    def __init__(self, watch: FiniteWatch, optimizers: Sequence[Optimizer]) -> None:
+        self.watch, self.optimizers = watch, optimizers
+        self.open: Question | None = None
+
+    def keep_if(self, good: Tensor, statistics: Sequence[Tensor], before: Sequence[Tensor]) -> None:
+        """Set running statistics back to those before the step, unless it is good; decided on the device."""
+        for now, old in zip(statistics, before):
+            now.copy_(torch.where(good, now, old))
+
+    def take(
+        self, good: Tensor, step: int, samples: range, move: Callable[[], Tensor], take_back: Callable[[Tensor], None]
+    ) -> bool:
+        """Take a step or leave everything as it is, decided on the device; return whether the step before was taken.
+
+        Arguments:
+            good: Whether to take it, a bool ().
+            step: Number of the step, from 1.
+            samples: Positions of its samples.
+            move: Moves weights, averages and log, and returns what `take_back` needs.
+            take_back: Corrects the host's own counts if the step turns out not to have been taken.
+        """
+        bad = (~good).float()
+        for optimizer in self.optimizers:
+            optimizer.found_inf = bad  # type: ignore[attr-defined]
+        noted = move()
+        for optimizer in self.optimizers:
+            del optimizer.found_inf  # type: ignore[attr-defined]
+        self.settle()
+        self.open = Question(step, samples, *sent(good), lambda: take_back(noted))
+        return self.watch.run == 0
+
+    def settle(self) -> None:
+        """Wait for the answer about the last step, if that is open, and count it."""
+        question, self.open = self.open, None
+        if question is None:
+            return
+        question.arrived()
+        good = bool(question.good)
+        if not good:
+            question.taken_back()
+        self.watch.record(good, question.step, question.samples)
+
+    def forget(self) -> None:
+        """Drop the open question: the run goes back to a checkpoint."""
+        self.open = None
 
 
-def asked(step: int, samples: range, good: Tensor, taken_back: Callable[[], None]) -> Question:
-    """Send an answer to the host, without waiting for it.
-
-    Arguments:
-        step: Number of the step.
-        samples: Positions it saw.
-        good: Whether it was finite, a bool () on the device.
-        taken_back: See `Question`.
-    """
-    if good.device.type != "cuda":
-        return Question(step, samples, good.clone(), lambda: None, taken_back)
+def sent(answer: Tensor) -> tuple[Tensor, Callable[[], None]]:
+    """Send an answer, a bool (), to the host without waiting for it; return it there, and what waits until it is."""
+    if answer.device.type != "cuda":
+        return answer.clone(), lambda: None
     there = torch.empty((), dtype=torch.bool, pin_memory=True)
-    there.copy_(good, non_blocking=True)
+    there.copy_(answer, non_blocking=True)
     event = torch.cuda.Event()
     event.record()
-    return Question(step, samples, there, event.synchronize, taken_back)
+    return there, event.synchronize

@@ -18,6 +18,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
@@ -56,7 +57,7 @@ class Averages:
 
     Arguments:
         network: The network being trained.
-        spec: Which averages (see `recipe.Ema`).
+        spec: Widths and half-lives of the averages (see `recipe.Ema`).
         held: How the processes of the run hold weights; whole unless given.
     """
 
@@ -76,18 +77,23 @@ class Averages:
             network: As the step left it.
             seen: Images at the end of the step.
             batch: Images of the step.
-            good: Whether the step was taken, a bool () on the network's device; None if it is known that it was.
+            good: Whether the step was taken, a bool () on the network's device; None if it is known to be taken.
         """
         state = network.state_dict()
         floating = [k for k, v in state.items() if v.is_floating_point()]
-        own = self.held.own
-        fresh = [own(state[k]) for k in floating]
+        fresh = self._own(state, floating)
         for name, profile in self.profiles.items():
             average = self.weights[name]
-            self._move([own(average[k]) for k in floating], fresh, 1 - profile(seen, batch), good)
+            self._move(self._own(average, floating), fresh, 1 - profile(seen, batch), good)
             for k, v in state.items():
                 if not v.is_floating_point():
                     average[k].copy_(v)
+
+    def _own(self, weights: Mapping[str, Tensor], names: list[str]) -> list[Tensor]:
+        """Return what this process has of weights: all of them, or its pieces where several divide them."""
+        if self.held.ranks.world == 1:
+            return [weights[name] for name in names]
+        return [self.held.own(weights[name]) for name in names]
 
     def _move(self, averages: list[Tensor], fresh: list[Tensor], share: float, good: Tensor | None) -> None:
         if good is None:
@@ -96,6 +102,16 @@ class Averages:
         way = torch._foreach_sub(fresh, averages)  # a lerp has no share that all tensors have on the device
         torch._foreach_mul_(way, good * share)
         torch._foreach_add_(averages, way)
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """Return the averages as groups of a checkpoint; they are the live tensors."""
+        return {f"ema-{name}": weights for name, weights in self.weights.items()}
+
+    def load(self, saved: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Take over saved averages, whole ones, from the groups of a checkpoint."""
+        for group, weights in self.tensors().items():
+            for key, value in saved[group].items():
+                weights[key].copy_(self.held.divided(value, weights[key]))
 
     def network(self, network: nn.Module, use: str) -> nn.Module:
         """Return a copy of the network that carries the average `use` ("raw" for the network's own weights)."""

@@ -11,16 +11,13 @@ What was chosen is printed when a run starts and recorded in its recipe.json.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
-
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from sfumato.runs.plan import Plan
 from sfumato.runs.recipe import Recipe
 
-T = TypeVar("T")
 SHORT = ("out of memory", "can't allocate memory", "not enough memory")  # how backends without a class of error say it
 
 
@@ -51,49 +48,29 @@ def short_of_memory(error: BaseException) -> bool:
     )
 
 
-def fitting(
-    take: Callable[[int | None], T],
-    micro: int | None,
-    share: int,
-    *,
-    may_cut: bool,
-    undo: Callable[[], None],
-    tell: Callable[[str], None],
-) -> tuple[T, int | None]:
-    """Take a step's rounds, in smaller ones if memory is short.
+def halved(error: Exception, images: int, may_cut: bool) -> int:
+    """Return how many images a round holds after one of `images` ran out of memory, and say so.
 
     Arguments:
-        take: Takes all rounds of at most so many images; None for the whole share.
-        micro: What to begin with.
-        share: Images of this process in a step.
+        error: Why the round failed.
+        images: Number of images in the round.
         may_cut: Whether a batch may be cut into smaller rounds.
-        undo: Removes what a failed attempt has left.
-        tell: Told of every cut.
-
-    Returns:
-        What `take` returned, and the size of rounds that fitted.
 
     Raises:
-        torch.OutOfMemoryError, RuntimeError: If one image does not fit, or the batch must not be cut.
+        Exception: `error`, if it is not about memory, one image does not fit, or the batch must not be cut.
 
-    >>> def take(micro):
-    ...     if (micro or 64) > 20:
-    ...         raise RuntimeError("out of memory")
-    ...     return "taken"
-    >>> fitting(take, None, 64, may_cut=True, undo=lambda: None, tell=print)
+    >>> halved(RuntimeError("out of memory"), 64, may_cut=True)
     Memory is short: rounds of 32 images instead of 64.
-    Memory is short: rounds of 16 images instead of 32.
-    ('taken', 16)
+    32
     """
-    while True:
-        try:
-            return take(micro), micro
-        except (RuntimeError, MemoryError) as error:
-            now = min(share, micro or share)
-            if not short_of_memory(error) or not may_cut or now <= 1:
-                raise
-        undo()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        micro = -(-now // 2)
-        tell(f"Memory is short: rounds of {micro} images instead of {now}.")
+    if not short_of_memory(error) or not may_cut or images <= 1:
+        raise error
+    micro = -(-images // 2)
+    tqdm.write(f"Memory is short: rounds of {micro} images instead of {images}.")
+    return micro
+
+
+def release(device: torch.device) -> None:
+    """Give what a failed round has left in torch's own store back to a GPU."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

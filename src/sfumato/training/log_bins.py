@@ -18,7 +18,7 @@ BINS = len(BIN_EDGES) + 1
 PART = "part."
 
 
-class Tally:
+class LogBins:
     """Sums since the last log record: loss and parts by noise level, gradient norm. Saved, so that logs resume exactly.
 
     Arguments:

@@ -13,7 +13,7 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TextIO
@@ -25,26 +25,18 @@ from sfumato.core.find import find
 from sfumato.processes.machine import default_device, describe, keep_freed_memory
 from sfumato.processes.ranks import join, others_may_end
 from sfumato.runs import checkpoint
-from sfumato.runs import recipe as recipes
 from sfumato.runs.check import check
-from sfumato.runs.idle import differences
 from sfumato.runs.plan import plan
-from sfumato.runs.recipe import Recipe, RecipeError
+from sfumato.runs.recipe import Recipe
 from sfumato.runs.run import Run, resolve, training_data
 from sfumato.training.ema import Averages
 from sfumato.training.fit_memory import compiles
 from sfumato.training.guard import Diverged, Signals
-from sfumato.training.hooks import Hook, Moment, Place, hooks_of
+from sfumato.training.hooks import Hook, RunContext, StepTaken, hooks_of
 from sfumato.training.replicas import check_shared
-from sfumato.training.start_from import starting_weights
-from sfumato.training.trainers import Steps, trainer_of
-
-# Fields that say how a run is watched, not what it computes; they may differ on resume.
-FREE = (
-    *("train.log_every", "train.save_every", "train.keep", "train.sheet_every", "train.micro", "train.evaluate_every"),
-    *("train.shard", "train.compile", "train.track", "ema.snapshots", "sample", "evaluate"),
-    *("data.stream", "data.workers"),
-)
+from sfumato.training.start_from import check_resumes, starting_weights, trim_log
+from sfumato.training.steps import Steps
+from sfumato.training.trainers import trainer_of
 
 
 class Interrupted(SystemExit):
@@ -106,7 +98,7 @@ def train(
     fingerprint = {"data": data.content_hash, "indices": data.index_hash, "rule": data.rule}
     with ranks.in_turn():
         if ranks.first:
-            _refuse_other_run(folder, recipe, fingerprint, allow)
+            check_resumes(folder, recipe, fingerprint, allow)
             folder.mkdir(parents=True, exist_ok=True)
     trainer = trainer_of(planned, data, device, ranks)
     facts = describe(device) | {"processes": ranks.world, "compiled": compiles(planned, device, ranks.world)}
@@ -120,7 +112,7 @@ def train(
         trainer.network.load_state_dict(start)
         trainer.averages = Averages(trainer.network, recipe.ema)
     if ranks.first:
-        _trim(folder / "metrics.jsonl", trainer.step)
+        trim_log(folder / "metrics.jsonl", trainer.step)
     if not quiet:
         parameters = sum(p.numel() for p in trainer.network.parameters())
         verb = f"resuming at {trainer.seen:,} images" if saved else "starting"
@@ -131,135 +123,130 @@ def train(
             f"({facts['kernels']} kernels, {'compiled' if facts['compiled'] else 'not compiled'}; "
             f"{time.monotonic() - began:.1f} s to get ready)"
         )
+    trackers = tuple(find("tracker", name)(folder, recipe) for name in (recipe.train.track if ranks.first else ()))
+    context = RunContext(folder, root, fingerprint, trackers, on_sheet)
+    hooks = hooks_of(trainer, context)
     metrics = folder / "metrics.jsonl" if ranks.first else os.devnull
-    named = recipe.train.track if ranks.first else ()
-    trackers = tuple(find("tracker", name)(folder, recipe) for name in named)
-    place = Place(folder, root, fingerprint, trackers, on_sheet)
-    hooks = hooks_of(trainer, place)
     with Signals() as signals, others_may_end(), open(metrics, "a") as log, ExitStack() as ending:
         for tracker in trackers:
             ending.callback(tracker.close)
-        _loop(trainer, place, hooks, log, signals, quiet)
+        _Loop(trainer, context, hooks, log, signals, quiet).go()
     return Run(folder, recipe, about)
 
 
-def _loop(trainer: Steps, place: Place, hooks: list[Hook], log: TextIO, signals: Signals, quiet: bool) -> None:
-    train, ranks, folder = trainer.recipe.train, trainer.ranks, place.folder
-    start = time.monotonic()
-    saved_at = start
-    rolled_back = False
-    bar = tqdm(
-        total=None if train.minutes is not None else train.images,
-        initial=trainer.seen,
-        unit="img",
-        unit_scale=True,
-        disable=quiet,
-        mininterval=0.5,
-        smoothing=0.05,
-        dynamic_ncols=True,
-    )
+class _Loop:
+    """Take steps until the budget is spent; log, call hooks, save and go back between them.
 
-    def save() -> None:
-        nonlocal saved_at
-        folder_ = folder / "checkpoints"
+    Arguments:
+        trainer: Takes the steps.
+        context: Directory and watchers of the run.
+        hooks: Called after every step.
+        log: File of the records.
+        signals: Signals received so far.
+        quiet: Whether to show no progress bar.
+    """
+
+    def __init__(
+        self, trainer: Steps, context: RunContext, hooks: list[Hook], log: TextIO, signals: Signals, quiet: bool
+    ) -> None:
+        self.trainer, self.context, self.hooks, self.log, self.signals = trainer, context, hooks, log, signals
+        self.checkpoints = context.folder / "checkpoints"
+        self.start = self.saved_at = time.monotonic()  # start: later by what hooks took; the budget is one of training
+        self.rolled_back = False
+        train = trainer.recipe.train
+        self.bar = tqdm(
+            total=None if train.minutes is not None else train.images,
+            initial=trainer.seen,
+            unit="img",
+            unit_scale=True,
+            disable=quiet,
+            mininterval=0.5,
+            smoothing=0.05,
+            dynamic_ncols=True,
+        )
+
+    def go(self) -> None:
+        """Train until the budget is spent.
+
+        Raises:
+            Diverged: If training is not finite and a rollback did not help.
+            Interrupted: After a signal to any process, with everything saved.
+        """
+        trainer, ranks, train = self.trainer, self.trainer.ranks, self.trainer.recipe.train
+        with self.bar:
+            self.bar.refresh()
+            (spent,) = ranks.largest(trainer.spent(0.0))
+            while spent < 1:
+                first, before = trainer.seen, spent
+                good = trainer.advance(spent)
+                if not good and trainer.watch.hopeless:
+                    self._go_back()
+                self.bar.update(trainer.seen - first)
+                now = time.monotonic()
+                due = now - self.saved_at >= 60 * train.save_every
+                # clocks and signals differ between ranks: what one says, all do
+                spent, signal, save_now = ranks.largest(
+                    trainer.spent(now - self.start), self.signals.received or 0, due
+                )
+                finished = spent >= 1
+                if finished or first // train.log_every != trainer.seen // train.log_every:
+                    self._record(now - self.start, before)
+                if not finished:
+                    self._call_hooks(StepTaken(first, trainer.seen, before, spent, leaving=bool(signal)))
+                if signal or finished or save_now:
+                    self._save()
+                if signal and not finished:
+                    if ranks.first:
+                        tqdm.write(f"Signal {signal:.0f}: saved at {trainer.seen:,} images; the same command resumes.")
+                    raise Interrupted(128 + int(signal))
+        self._call_hooks(StepTaken(trainer.seen, trainer.seen, spent, spent, finished=True))
+
+    def _go_back(self) -> None:
+        """Return to the last checkpoint, once; its weights then meet other samples than before."""
+        trainer, watch = self.trainer, self.trainer.watch
+        found = checkpoint.latest_of(trainer.ranks, self.checkpoints)
+        if self.rolled_back or found is None:
+            raise Diverged(
+                f"Loss or gradient was not finite at {watch.where}, {watch.run} steps in a row ({watch.total} in all). "
+                "Lower the learning rate, clip gradients, or use fp32."
+            )
+        self.rolled_back = True
+        if trainer.ranks.first:
+            tqdm.write(f"Not finite at {watch.where}: going back to {found.path.name}.")
+        position = trainer.seen
+        trainer.load(found)
+        trainer.seen = position
+        watch.forgive()
+
+    def _record(self, seconds: float, spent: float) -> None:
+        """Write a record of the steps since the last one to the log and the trackers."""
+        record = self.trainer.record(seconds, spent)
+        self.log.write(json.dumps(record) + "\n")
+        self.log.flush()
+        for tracker in self.context.trackers:
+            tracker.record(record)
+        self.bar.set_postfix(loss=f"{record['loss']:.4f}", refresh=False)
+
+    def _call_hooks(self, taken: StepTaken) -> None:
+        """Call every hook, off the clock."""
+        began = time.monotonic()
+        for hook in self.hooks:
+            hook(self.trainer, taken)
+        self.start += time.monotonic() - began
+
+    def _save(self) -> None:
+        """Write a checkpoint; all ranks call it, and none leaves before it is written."""
+        trainer = self.trainer
         tensors = trainer.tensors()  # of all ranks, so all call it; what the device has settled is known afterwards
         state = {
             "seen": trainer.seen,
             "step": trainer.step,
-            "elapsed": trainer.elapsed + time.monotonic() - start,
+            "elapsed": trainer.elapsed + time.monotonic() - self.start,
             "skipped": trainer.watch.total,
             "recipe": trainer.recipe.to_json(),
         }
-        if ranks.first:
-            checkpoint.save(folder_, trainer.step, tensors, state, keep=train.keep, fingerprint=place.fingerprint)
-        ranks.meet()  # nobody leaves before it is written
-        saved_at = time.monotonic()
-
-    with bar:
-        bar.refresh()
-        (spent,) = ranks.largest(trainer.spent(0.0))
-        while spent < 1:
-            first = trainer.seen
-            good = trainer.advance(spent)
-            if not good and trainer.watch.hopeless:
-                where = trainer.watch.where
-                found = checkpoint.latest_of(ranks, folder / "checkpoints")
-                if rolled_back or found is None:
-                    raise Diverged(
-                        f"Loss or gradient was not finite at {where}, {trainer.watch.run} steps in a row "
-                        f"({trainer.watch.total} in all). Lower the learning rate, clip gradients, or use fp32."
-                    )
-                rolled_back = True
-                if ranks.first:
-                    tqdm.write(f"Not finite at {where}: going back to {found.path.name}.")
-                position = trainer.seen
-                trainer.load(found)
-                trainer.seen = position  # the same weights meet other samples
-                trainer.watch.forgive()
-            bar.update(trainer.seen - first)
-            now = time.monotonic()
-            due = now - saved_at >= 60 * train.save_every
-            # clocks and signals differ between ranks: what one says, all do
-            before = spent
-            spent, signal, save_now = ranks.largest(trainer.spent(now - start), signals.received or 0, due)
-            finished = spent >= 1
-            if first // train.log_every != trainer.seen // train.log_every or finished:
-                record = trainer.record(now - start, before)
-                log.write(json.dumps(record) + "\n")
-                log.flush()
-                for tracker in place.trackers:
-                    tracker.record(record)
-                bar.set_postfix(loss=f"{record['loss']:.4f}", refresh=False)
-            if not finished:
-                watched = time.monotonic()
-                for hook in hooks:
-                    hook(trainer, Moment(first, trainer.seen, before, spent, leaving=bool(signal)))
-                start += time.monotonic() - watched  # the budget is one of training
-            if signal or finished or save_now:
-                save()
-            if signal and not finished:
-                if ranks.first:
-                    tqdm.write(f"Signal {signal:.0f}: saved at {trainer.seen:,} images; the same command resumes.")
-                raise Interrupted(128 + int(signal))
-    for hook in hooks:
-        hook(trainer, Moment(trainer.seen, trainer.seen, spent, spent, finished=True))
-
-
-def _refuse_other_run(folder: Path, recipe: Recipe, fingerprint: dict[str, str], allow: tuple[str, ...]) -> None:
-    if not (folder / "recipe.json").exists() or not checkpoint.steps(folder / "checkpoints"):
-        return
-    before = Run.open(folder)
-    if "imported" in before.about:
-        raise RecipeError(
-            f"{folder} holds imported weights without an optimiser, so there is no training to go on with. A denoiser "
-            "or classifier can begin from them in a run of its own (another --out and train.start=RUN); a GAN begins "
-            "afresh."
-        )
-    changed = differences(before.recipe, recipe) | recipes.differences(before.about["fingerprint"], fingerprint, "data")
-    meant = (*FREE, *allow)
-    real = {k: v for k, v in changed.items() if not any(k == f or k.startswith(f + ".") for f in meant)}
-    if real:
-        lines = "\n".join(f"  {path}: {old} -> {new}" for path, (old, new) in real.items())
-        raise RecipeError(
-            f"{folder} holds a run that differs from what you ask:\n{lines}\n"
-            "Give another --out to start afresh, or name each meant change with --allow FIELD."
-        )
-
-
-def _trim(metrics: Path, step: int) -> None:
-    """Drop records of steps that a crash lost, so that the log is the one of an uninterrupted run."""
-    if not metrics.exists():
-        return
-    lines = [line for line in _whole_lines(metrics) if json.loads(line)["step"] <= step]
-    metrics.write_text("".join(lines))
-
-
-def _whole_lines(file: Path) -> Iterator[str]:
-    for line in file.read_text().splitlines(keepends=True):
-        if line.endswith("\n"):
-            yield line
-
-
-def shortened(recipe: Recipe, images: int) -> Recipe:
-    """Return the recipe with another budget of images."""
-    return dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, images=images, minutes=None))
+        if trainer.ranks.first:
+            keep, fingerprint = trainer.recipe.train.keep, self.context.fingerprint
+            checkpoint.save(self.checkpoints, trainer.step, tensors, state, keep=keep, fingerprint=fingerprint)
+        trainer.ranks.meet()
+        self.saved_at = time.monotonic()

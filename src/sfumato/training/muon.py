@@ -30,7 +30,7 @@ class Muon(Optimizer):
     Arguments:
         params: Weights of two or more dimensions; flattened to (out, everything else).
         lr: Step size; the update's singular values are near 1.
-        momentum: Of the exponential gradient average, in [0, 1).
+        momentum: Momentum of the exponential gradient average, in [0, 1).
         weight_decay: Decoupled decay per unit of lr.
     """
 
@@ -39,6 +39,7 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Step every weight that has a gradient, or none where `found_inf` is 1."""
         found_inf: Tensor | None = getattr(self, "found_inf", None)
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]

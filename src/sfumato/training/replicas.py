@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
@@ -35,7 +36,7 @@ class Step(nn.Module):
     """The forward pass of training as one module, which is what a wrapper of all ranks takes.
 
     Arguments:
-        model: What is trained.
+        model: Model that is trained.
         objective: Called with it; its learned numbers, if any, are trained too.
     """
 
@@ -52,7 +53,7 @@ class Copies:
     """Where a run's weights are: whole, on every rank. `training.shards` divides them instead.
 
     Arguments:
-        ranks: Of the run.
+        ranks: Processes of the run.
     """
 
     def __init__(self, ranks: Ranks) -> None:
@@ -80,6 +81,21 @@ class Copies:
     def whole(self, tensor: Tensor) -> Tensor:
         """Return a tensor gathered from all ranks, which all call this."""
         return tensor
+
+    def agreed(self, norm: Tensor, each: Tensor, statistics: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return what all ranks agree on after a backward pass; all of them call this.
+
+        Arguments:
+            norm: Gradient norm (), as this rank has it.
+            each: Losses per image of this rank (b,).
+            statistics: Running statistics of BatchNorm, which become their means over ranks, in place.
+
+        Returns:
+            The norm (), and whether it and the losses of all ranks are finite, a bool ().
+        """
+        norm = self.whole(norm)
+        self.ranks.average([statistic for statistic in statistics if statistic.is_floating_point()])
+        return norm, self.ranks.everywhere(torch.isfinite(norm) & torch.isfinite(each).all())
 
     def divided(self, value: Tensor, like: Tensor) -> Tensor:
         """Return a whole tensor divided as another one of its shape is."""

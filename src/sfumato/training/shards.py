@@ -32,13 +32,20 @@ from sfumato.training.replicas import Copies, Step
 
 
 class Shards(Copies):
-    """Weights that are divided over ranks; see `Copies` for what each method means."""
+    """Hold weights that are divided over ranks.
+
+    Arguments:
+        ranks: Processes of the run.
+        device: Device of this rank.
+        blank: Makes the network anew, whole, for copies with other weights.
+    """
 
     def __init__(self, ranks: Ranks, device: torch.device, blank: Callable[[], nn.Module]) -> None:
         super().__init__(ranks)
         self.mesh, self.blank = init_device_mesh(device.type, (ranks.world,)), blank
 
     def divide(self, modules: Sequence[nn.Module]) -> None:
+        """Divide modules over the ranks, in place, before an optimiser takes their parameters."""
         for module in modules:
             if any(isinstance(m, Layer) for m in module.modules()):
                 raise LaunchError(
@@ -54,6 +61,7 @@ class Shards(Copies):
             fully_shard(module, mesh=self.mesh)
 
     def check(self, optimizers: Sequence[Optimizer]) -> None:
+        """Refuse an optimiser that steps whole matrices."""
         if any(isinstance(o, Muon) for o in optimizers):
             raise LaunchError(
                 "train.optimizer=muon steps whole matrices, and train.shard=true divides them. Set train.shard=false, "
@@ -61,20 +69,25 @@ class Shards(Copies):
             )
 
     def step(self, model: nn.Module, objective: Callable[..., Loss]) -> nn.Module:
+        """Return the step of a model and an objective; its gradients are scattered as it runs."""
         return Step(model, objective)
 
     def own(self, tensor: Tensor) -> Tensor:
+        """Return this rank's piece of a tensor, sharing its memory."""
         return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
     def whole(self, tensor: Tensor) -> Tensor:
+        """Return a tensor gathered from all ranks, which all call this."""
         return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
     def divided(self, value: Tensor, like: Tensor) -> Tensor:
+        """Return a whole tensor divided as another one of its shape is."""
         if not isinstance(like, DTensor) or value.shape != like.shape:
             return value
         return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
 
     def gathered(self, groups: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+        """Return the first rank's groups of whole tensors, on its CPU; all ranks call this."""
         return {stem: {name: self._kept(t) for name, t in group.items()} for stem, group in groups.items()}
 
     def _kept(self, tensor: Tensor) -> Tensor:
@@ -85,6 +98,7 @@ class Shards(Copies):
         return complete.cpu() if self.ranks.first else complete.new_empty(0)
 
     def twin(self, network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+        """Return a copy of a network, whole, with other weights; all ranks call this."""
         made = self.blank()
         made.load_state_dict({name: self.whole(value) for name, value in weights.items()})
         return made

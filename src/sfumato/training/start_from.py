@@ -1,19 +1,33 @@
-"""Training that begins from a trained model: fine-tuning, distillation, consistency tuning.
+"""Where a training begins: where the run in its directory stopped, or from another run's weights.
 
+A run is resumed only by the recipe and the data that made it; fields that say how it is watched may differ.
+
+Fine-tuning, distillation and consistency tuning begin from a trained model.
 The weights of another run's network, usually an average, replace the network's own initial ones. What those weights
 mean must stay the same: the target, the scale of the input and the conditioning belong to them.
 """
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from torch import Tensor
 
+from sfumato.runs import checkpoint
+from sfumato.runs import recipe as recipes
 from sfumato.runs.guided import weak_of
 from sfumato.runs.idle import differences
 from sfumato.runs.plan import Plan
-from sfumato.runs.recipe import RecipeError
+from sfumato.runs.recipe import Recipe, RecipeError
 from sfumato.runs.run import Run
 
+# Fields that say how a run is watched, not what it computes; they may differ on resume.
+FREE = (
+    *("train.log_every", "train.save_every", "train.keep", "train.sheet_every", "train.micro", "train.evaluate_every"),
+    *("train.shard", "train.compile", "train.track", "ema.snapshots", "sample", "evaluate"),
+    *("data.stream", "data.workers"),
+)
 MEANING = ("target", "c_in", "c_noise", "variance", "sigma_data")
 
 
@@ -21,7 +35,7 @@ def starting_weights(plan: Plan, text: str) -> dict[str, Tensor]:
     """Return the weights that a run begins from.
 
     Arguments:
-        plan: Of the new run's resolved recipe.
+        plan: The plan of the new run's resolved recipe.
         text: RUN, RUN@STEP, RUN@AVERAGE or RUN@STEP@AVERAGE.
 
     Raises:
@@ -58,3 +72,42 @@ def starting_weights(plan: Plan, text: str) -> dict[str, Tensor]:
 
 def _shapes(weights: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in weights.items()}
+
+
+def check_resumes(folder: Path, recipe: Recipe, fingerprint: dict[str, str], allow: tuple[str, ...]) -> None:
+    """Refuse to go on with another run than the one in a directory.
+
+    Arguments:
+        folder: The run's directory; one without checkpoints holds no run.
+        recipe: The resolved recipe that is to be trained.
+        fingerprint: Fingerprint of the training data.
+        allow: Fields that may differ.
+
+    Raises:
+        RecipeError: If the recipe or the data differ, naming the fields, or the weights were imported.
+    """
+    if not (folder / "recipe.json").exists() or not checkpoint.steps(folder / "checkpoints"):
+        return
+    before = Run.open(folder)
+    if "imported" in before.about:
+        raise RecipeError(
+            f"{folder} holds imported weights without an optimiser, so there is no training to go on with. A denoiser "
+            "or classifier can begin from them in a run of its own (another --out and train.start=RUN); a GAN begins "
+            "afresh."
+        )
+    changed = differences(before.recipe, recipe) | recipes.differences(before.about["fingerprint"], fingerprint, "data")
+    meant = (*FREE, *allow)
+    real = {k: v for k, v in changed.items() if not any(k == f or k.startswith(f + ".") for f in meant)}
+    if real:
+        lines = "\n".join(f"  {path}: {old} -> {new}" for path, (old, new) in real.items())
+        raise RecipeError(
+            f"{folder} holds a run that differs from what you ask:\n{lines}\n"
+            "Give another --out to start afresh, or name each meant change with --allow FIELD."
+        )
+
+
+def trim_log(metrics: Path, step: int) -> None:
+    """Drop records of steps that a crash lost, so that the log is the one of an uninterrupted run."""
+    if metrics.exists():
+        lines = (line for line in metrics.read_text().splitlines(keepends=True) if line.endswith("\n"))  # whole ones
+        metrics.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))

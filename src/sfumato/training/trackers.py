@@ -10,6 +10,7 @@ and Weights & Biases come with the extra 'track'; without it, naming them is ref
 from __future__ import annotations
 
 import csv as csv_format
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -106,7 +107,7 @@ class _TensorBoard:
         except ImportError as error:
             raise RecipeError(f"train.track=tensorboard needs the extra 'track' ({error}): {INSTALL}") from None
         self.writer: Any = SummaryWriter(str(folder / "tensorboard"))
-        self.writer.add_text("recipe", "```\n" + "\n".join(_flat(recipe.to_json())) + "\n```")
+        self.writer.add_text("recipe", "```\n" + json.dumps(recipe.to_json(), indent=1) + "\n```")
 
     def record(self, record: Mapping[str, Any]) -> None:
         for name, value in _numbers(record).items():
@@ -151,13 +152,3 @@ class _WandB:
 
     def close(self) -> None:
         self.run.finish()
-
-
-def _flat(tree: Mapping[str, Any], path: str = "") -> list[str]:
-    lines = []
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            lines += _flat(value, f"{path}{key}.")
-        else:
-            lines.append(f"{path}{key} = {value}")
-    return lines

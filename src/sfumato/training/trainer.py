@@ -1,9 +1,16 @@
 """A trainer holds everything that a run's next step depends on, and takes that step.
 
 A step takes positions p .. p + batch, in rounds of `micro` images whose gradients add up: the batch is part of the
-recipe and never an accident of the machine. Several ranks divide it among them (`processes.ranks`). Then the
-gradient norm is checked and clipped, the learning rate set, the optimisers and the averages moved. A step that is not
-finite changes nothing (`training.guard`); on a GPU the host learns of it one step later (`training.deferred`).
+recipe and never an accident of the machine. Then the gradient norm is checked and clipped, the learning rate set, the
+optimisers and the averages moved. A step that is not finite changes nothing.
+
+On one CPU that is all, and `Trainer.advance` reads from top to bottom. What other machines need stands elsewhere and is
+not entered on one CPU:
+
+    several processes     which share of the batch is whose, and what all agree on     `processes.ranks`, `replicas`
+    weights in pieces     train.shard=true                                             `shards`
+    a GPU                 the device settles whether a step is taken                   `deferred`
+    short memory          smaller rounds                                               `fit_memory`
 """
 
 from __future__ import annotations
@@ -15,7 +22,6 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from tqdm import tqdm
 
 from sfumato.core import noise
 from sfumato.core.level import Level
@@ -27,13 +33,13 @@ from sfumato.processes.ranks import Ranks
 from sfumato.runs import checkpoint
 from sfumato.runs.assemble import make, option
 from sfumato.runs.plan import Plan
-from sfumato.training.deferred import Question, asked, can_wait, step_if
+from sfumato.training import fit_memory
+from sfumato.training.deferred import Deferred, can_wait
 from sfumato.training.ema import Averages
-from sfumato.training.fit_memory import compile_network, compiles, fitting
-from sfumato.training.guard import FiniteWatch
-from sfumato.training.log_bins import Tally
-from sfumato.training.optimizer_state import Rates, load_optimizer, optimizer_tensors, share_spent
+from sfumato.training.log_bins import LogBins
+from sfumato.training.optimizer_state import load_optimizer, optimizer_tensors
 from sfumato.training.replicas import Copies, quiet, running_statistics, set_back
+from sfumato.training.steps import FiniteWatch, set_rates, share_spent
 
 
 @runtime_checkable
@@ -70,9 +76,9 @@ class Trainer:
     """Hold everything that a run's next step depends on.
 
     Arguments:
-        plan: Of the resolved recipe.
-        data: The training split.
-        device: Where to train.
+        plan: The plan of the resolved recipe to train.
+        data: Images of the training split.
+        device: Device to train on.
         ranks: The processes that train together; one unless given.
     """
 
@@ -89,22 +95,23 @@ class Trainer:
             self.trained = nn.ModuleList((self.network, self.objective))
         self.weights = _weights(plan, ranks, device)
         self.weights.divide([m for m in (self.network, self.objective) if isinstance(m, nn.Module)])
-        if compiles(plan, device, ranks.world):
-            compile_network(self.network, recipe)
-        self.micro = recipe.train.micro
-        self.replicas = self.weights.step(self.model, self.objective)
+        if fit_memory.compiles(plan, device, ranks.world):
+            fit_memory.compile_network(self.network, recipe)
+        self.replicas = None if ranks.world == 1 else self.weights.step(self.model, self.objective)
+        self.rounds = ranks.rounds(0, recipe.train.batch, recipe.train.micro)  # of a step: (first place, images)
+        # ranks must cut alike, so several stop instead; pairs of a coupling belong to the whole batch
+        self.may_cut = ranks.world == 1 and option(recipe.objective, "coupling") != "ot"
         self.statistics = running_statistics(self.network)
         self.loader = loader_for(data, recipe.train.seed, device, flip=recipe.data.flip, workers=recipe.data.workers)
         self.optimizers: list[Optimizer] = make(recipe.train.optimizer, {"network": self.trained})
         self.weights.check(self.optimizers)
-        # a draw that remembers losses must know at once
-        self.late = self.memory is None and can_wait(device, self.optimizers)
-        self.open: Question | None = None
-        self.rates = Rates(self.optimizers)
         self.rate = plan.rate
         self.averages = Averages(self.network, recipe.ema, self.weights)
         self.watch = FiniteWatch(recipe.train.bad_in_a_row)
-        self.tally = Tally(device)
+        # a draw that remembers losses must know at once
+        waits = self.memory is None and can_wait(device, self.optimizers)
+        self.deferred = Deferred(self.watch, self.optimizers) if waits else None
+        self.log = LogBins(device)
         self.seen = 0  # images, counting skipped steps: the position of the next sample
         self.step = 0
         self.elapsed = 0.0  # seconds of training before this process
@@ -116,95 +123,54 @@ class Trainer:
     def advance(self, spent: float) -> bool:
         """Take one step; return whether it was finite, hence taken.
 
-        A late trainer answers for the last step that it knows of, the one before.
+        On a GPU the answer is that of the last step of which the host knows, the one before.
         """
-        batch = self.recipe.train.batch
+        samples = range(self.seen, self.seen + self.recipe.train.batch)
         self.trained.train()
-        statistics = [statistic.clone() for statistic in self.statistics]
-        taken, self.micro = fitting(
-            self._gradients,
-            self.micro,
-            -(-batch // self.ranks.world),
-            # ranks must cut alike, so several stop instead; pairs of a coupling belong to the whole batch
-            may_cut=self.ranks.world == 1 and option(self.recipe.objective, "coupling") != "ot",
-            undo=lambda: self._undo(statistics),
-            tell=tqdm.write,
-        )
-        clip = self.recipe.train.clip
-        norm = torch.nn.utils.clip_grad_norm_(self.trained.parameters(), float("inf") if clip is None else clip)
-        norm = self.weights.whole(norm)
-        each = torch.cat([loss.each.detach() for loss in taken])
-        good = self.ranks.everywhere(torch.isfinite(norm) & torch.isfinite(each).all())
-        samples = range(self.seen, self.seen + batch)
-        self.seen += batch
-        self.step += 1
-        factor = self.rate(samples.start, spent)
-        if self.late:
-            self.rates.set(factor)
-            return self._move_late(good, samples, taken, each, norm, statistics)
-        known = bool(good)
-        self.watch.record(known, self.step, samples)
-        if known:
-            self.rates.set(factor)
-            for optimizer in self.optimizers:
-                optimizer.step()
-            self._average_statistics()
-            self.averages.update(self.network, self.seen, batch)
-            self._note(taken, each, norm)
-            self._forget()
+        before = [statistic.clone() for statistic in self.statistics]
+        losses = self._gradients(samples, before)
+        each = torch.cat([loss.each.detach() for loss in losses])
+        norm, finite = self._clipped(each)
+        self.seen, self.step = samples.stop, self.step + 1
+        set_rates(self.optimizers, self.rate(samples.start, spent))
+        if self.deferred is not None:
+            self.deferred.keep_if(finite, self.statistics, before)
+            return self.deferred.take(
+                finite, self.step, samples, lambda: self._move(losses, each, norm, finite), self.log.take_back
+            )
+        good = bool(finite)
+        if good:
+            self._move(losses, each, norm)
         else:
-            self._undo(statistics)
-        return known
+            self._undo(before)
+        self.watch.record(good, self.step, samples)
+        return good
 
-    def _move_late(
-        self, good: Tensor, samples: range, taken: list[Loss], each: Tensor, norm: Tensor, statistics: list[Tensor]
-    ) -> bool:
-        """Step or skip as the device finds, and return whether the last step that is known of was taken."""
-        step_if(good, self.optimizers)
-        self._average_statistics()
-        set_back(self.statistics, [torch.where(good, now, old) for now, old in zip(self.statistics, statistics)])
-        self.averages.update(self.network, self.seen, len(samples), good)
-        log_snr = self._note(taken, each, norm, good)
-        self._forget()
-        self._settle()
-        self.open = asked(self.step, samples, good, lambda: self.tally.take_back(log_snr))
-        return self.watch.run == 0
+    def _gradients(self, samples: range, before: list[Tensor]) -> list[Loss]:
+        """Add up the gradients of a step in rounds, smaller ones if memory is short; return the losses of the rounds.
 
-    def _settle(self) -> None:
-        """Learn whether the last step was taken, if that is open, and count it."""
-        question, self.open = self.open, None
-        if question is None:
-            return
-        question.arrived()
-        good = bool(question.good)
-        if not good:
-            question.taken_back()
-        self.watch.record(good, question.step, question.samples)
+        Arguments:
+            samples: Positions of the step, over all ranks.
+            before: Running statistics of BatchNorm before the step.
+        """
+        while True:
+            try:
+                last = self.rounds[-1][0]
+                return [self._round(samples.start + place, n, last=place == last) for place, n in self.rounds]
+            except (RuntimeError, MemoryError) as error:
+                micro = fit_memory.halved(error, self.rounds[0][1], self.may_cut)
+            self._undo(before)
+            fit_memory.release(self.device)
+            self.rounds = self.ranks.rounds(0, len(samples), micro)
 
-    def _average_statistics(self) -> None:
-        self.ranks.average([statistic for statistic in self.statistics if statistic.is_floating_point()])
-
-    def _gradients(self, micro: int | None) -> list[Loss]:
-        """Add up the gradients of a step in rounds of at most `micro` images; return the losses of the rounds."""
-        batch, taken = self.recipe.train.batch, []
-        rounds = self.ranks.rounds(self.seen, batch, micro)
-        for start, count in rounds:
-            x0, label, positions, augment = self._examples(start, count)
-            with quiet(self.replicas, last=start == rounds[-1][0]):
-                with seeded(self.recipe.train.seed, start, self.device):
-                    loss = self.replicas(self.objective, x0, label, positions, augment)
-                (self._weighted(loss).sum() * (self.ranks.world / batch)).backward()
-            taken.append(loss)
-        return taken
-
-    def _undo(self, statistics: list[Tensor]) -> None:
-        """Forget the gradients, and set the running statistics of BatchNorm back."""
-        self._forget()
-        set_back(self.statistics, statistics)
-
-    def _forget(self) -> None:
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
+    def _round(self, start: int, count: int, last: bool) -> Loss:
+        """Add the gradients of `count` positions from `start` on to those of the step; return their losses."""
+        batch = self._examples(start, count)
+        with contextlib.nullcontext() if self.replicas is None else quiet(self.replicas, last):
+            with seeded(self.recipe.train.seed, start, self.device):
+                loss = self.replicas(self.objective, *batch) if self.replicas else self.objective(self.model, *batch)
+            (self._weighted(loss).sum() * (self.ranks.world / self.recipe.train.batch)).backward()
+        return loss
 
     def _examples(self, start: int, count: int) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
         """Return images, labels, positions and augmentation labels of a range of positions."""
@@ -219,28 +185,57 @@ class Trainer:
         """Return the loss to minimise per image: weighted where the draw is not uniform."""
         return loss.each if self.memory is None else loss.each * self.memory.weight(loss.level).to(loss.each)
 
-    def _note(self, taken: list[Loss], each: Tensor, norm: Tensor, good: Tensor | None = None) -> Tensor:
-        """Log a step that was taken (if `good`), let the draw remember it, and return where its losses were taken."""
-        level = Level(torch.cat([v.level.alpha for v in taken]), torch.cat([v.level.sigma for v in taken]))
-        weighted = torch.cat([self._weighted(loss).detach() for loss in taken])
-        parts = {name: torch.cat([loss.parts[name] for loss in taken]) for name in taken[0].parts}
-        self.tally.add(each, level.log_snr, norm, weighted=weighted, parts=parts, good=good)
+    def _clipped(self, each: Tensor) -> tuple[Tensor, Tensor]:
+        """Clip the gradients; return their norm (), and whether it and the losses `each` are finite, a bool ()."""
+        clip = self.recipe.train.clip
+        norm = torch.nn.utils.clip_grad_norm_(self.trained.parameters(), float("inf") if clip is None else clip)
+        if self.ranks.world > 1:
+            return self.weights.agreed(norm, each, self.statistics)
+        return norm, torch.isfinite(norm) & torch.isfinite(each).all()
+
+    def _move(self, losses: list[Loss], each: Tensor, norm: Tensor, finite: Tensor | None = None) -> Tensor:
+        """Move weights, averages and log by a step; return the ln SNR (B,) that its losses were taken at.
+
+        Arguments:
+            losses: Of the rounds.
+            each: Their losses per image (B,).
+            norm: Gradient norm ().
+            finite: Whether to move at all, a bool () on the device; None if the host knows that it was finite.
+        """
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.averages.update(self.network, self.seen, self.recipe.train.batch, finite)
+        level = Level(torch.cat([v.level.alpha for v in losses]), torch.cat([v.level.sigma for v in losses]))
+        weighted = torch.cat([self._weighted(loss).detach() for loss in losses])
+        parts = {name: torch.cat([loss.parts[name] for loss in losses]) for name in losses[0].parts}
+        self.log.add(each, level.log_snr, norm, weighted=weighted, parts=parts, good=finite)
         if self.memory is not None:  # every rank remembers the losses of all
             alpha, sigma = self.ranks.in_order(level.alpha), self.ranks.in_order(level.sigma)
             self.memory.update(Level(alpha, sigma), self.ranks.in_order(each))
+        self._forget()
         return level.log_snr
+
+    def _undo(self, before: list[Tensor]) -> None:
+        """Forget the gradients, and set the running statistics of BatchNorm back."""
+        self._forget()
+        set_back(self.statistics, before)
+
+    def _forget(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
 
     def record(self, now: float, spent: float) -> dict[str, Any]:
         """Return the first rank's log record of everything since the last one; `now` in seconds of this process.
 
         All ranks call it, since it adds up what they saw.
         """
-        self._settle()
-        self.ranks.sum_to_first(self.tally.summed())
+        if self.deferred is not None:
+            self.deferred.settle()
+        self.ranks.sum_to_first(self.log.summed())
         return {
             "step": self.step,
             "images": self.seen,
-            **self.tally.take(),
+            **self.log.take(),
             "lr": self.optimizers[0].param_groups[0]["lr"],
             "skipped": self.watch.total,
             "seconds": round(self.elapsed + now, 2),
@@ -249,12 +244,12 @@ class Trainer:
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Return every tensor of the state, grouped by file, on the first rank; all ranks call it."""
-        self._settle()
-        self.ranks.sum_to_first(self.tally.summed())
-        groups = {"network": dict(self.network.state_dict())}
-        groups |= {f"ema-{name}": weights for name, weights in self.averages.weights.items()}
+        if self.deferred is not None:
+            self.deferred.settle()
+        self.ranks.sum_to_first(self.log.summed())
+        groups = {"network": dict(self.network.state_dict()), **self.averages.tensors()}
         groups |= {f"optimizer-{i}": optimizer_tensors(o) for i, o in enumerate(self.optimizers)}
-        groups["tally"] = self.tally.tensors()
+        groups["tally"] = self.log.tensors()
         if self.memory is not None:
             groups["draw"] = self.memory.state()
         if isinstance(self.objective, nn.Module):
@@ -263,15 +258,14 @@ class Trainer:
 
     def load(self, saved: checkpoint.Checkpoint) -> None:
         """Take over the state of a checkpoint."""
-        self.open = None
+        if self.deferred is not None:
+            self.deferred.forget()
         self._load(self.network, saved.tensors["network"])
-        for name, weights in self.averages.weights.items():
-            for key, value in saved.tensors[f"ema-{name}"].items():
-                weights[key].copy_(self.weights.divided(value, weights[key]))
+        self.averages.load(saved.tensors)
         for i, optimizer in enumerate(self.optimizers):
             load_optimizer(optimizer, saved.tensors[f"optimizer-{i}"], self.weights.divided)
-        self.tally.load(saved.tensors["tally"])
-        for value in self.tally.summed().values():
+        self.log.load(saved.tensors["tally"])
+        for value in self.log.summed().values():
             value *= self.ranks.first
         if self.memory is not None:
             self.memory.load(saved.tensors["draw"])

@@ -8,11 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from sfumato.likelihood.codec.channel import RULES, Rule, Search, Shared, expected_best, hadamard, index_bits, octaves
+from sfumato.likelihood.codec.channel import RULES, Rule, Search, Shared, expected_best, hadamard, octaves
 
 CPU = torch.device("cpu")
 BIT = math.log(2)
 EXACT, GREEDY = RULES["exact"], RULES["greedy"]
+
+
+def index_bits(rule: Rule, nats: float, count: int) -> float:
+    """Return the expected length of an index under its own law, in bits."""
+    law = rule.law(nats, count)
+    p = law / law.sum()
+    return float((p * (np.log2(octaves(count)) - np.log2(p))).sum())
 
 
 def sent(

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from sfumato.core.table import Table
 from sfumato.interop.card import card
 from sfumato.interop.keys import diffusers_names
-from sfumato.interop.pickles import ForeignError
+from sfumato.interop.tensors import ForeignError
 from sfumato.runs.assemble import option
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe
@@ -39,9 +39,9 @@ def diffusers(run: Run, folder: Path, use: str | None = None) -> list[str]:
     """A pipeline folder for DDPMPipeline or DDIMPipeline.
 
     Arguments:
-        run: The run.
-        folder: An empty folder.
-        use: Which average of the weights; None for the recipe's choice.
+        run: The run to write.
+        folder: An empty folder to write into.
+        use: Name of the average of the weights; None for the recipe's choice.
 
     Returns:
         What was written, in lines to print.

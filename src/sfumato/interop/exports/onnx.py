@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from sfumato.core.denoiser import skip_and_out
 from sfumato.core.noise import normal
+from sfumato.core.optional import optional
 from sfumato.interop.card import card
-from sfumato.interop.pickles import ForeignError
+from sfumato.interop.tensors import ForeignError
 from sfumato.runs.checkpoint import write_json
 from sfumato.runs.run import Run
 
@@ -43,9 +44,9 @@ def onnx(run: Run, folder: Path, use: str | None = None) -> list[str]:
     """The network as an ONNX graph, checked with onnxruntime, and a table of its coefficients.
 
     Arguments:
-        run: The run.
-        folder: An empty folder.
-        use: Which average of the weights; None for the recipe's choice.
+        run: The run to write.
+        folder: An empty folder to write into.
+        use: Name of the average of the weights; None for the recipe's choice.
 
     Returns:
         What was written, in lines to print.
@@ -53,11 +54,7 @@ def onnx(run: Run, folder: Path, use: str | None = None) -> list[str]:
     Raises:
         ForeignError: If the packages are missing, or the graph does not give the network's output.
     """
-    try:
-        import onnx as _  # noqa: F401
-        import onnxruntime
-    except ImportError as error:
-        raise ForeignError(f"ONNX needs {error.name}: pip install 'sfumato[onnx]'.") from None
+    _, onnxruntime = (optional(name, "onnx", "ONNX", ForeignError) for name in ("onnx", "onnxruntime"))
     shape = run.recipe.shape
     assert shape is not None
     labelled = run.recipe.data.labels and bool(shape.classes)

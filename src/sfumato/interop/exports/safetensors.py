@@ -21,9 +21,9 @@ def safetensors(run: Run, folder: Path, use: str | None = None) -> list[str]:
     """A run directory with one average of the weights, its recipe and its scores.
 
     Arguments:
-        run: The run.
-        folder: An empty folder.
-        use: Which average; None for the recipe's choice.
+        run: The run to write.
+        folder: An empty folder to write into.
+        use: Average of the weights to write; None for the recipe's choice.
 
     Returns:
         What was written, in lines to print.

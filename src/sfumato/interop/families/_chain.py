@@ -20,11 +20,11 @@ def chain_recipe(
     """Return the recipe of a network that is told the step of a discrete chain.
 
     Arguments:
-        name: Of the recipe.
-        data, shape: Its images.
-        network, schedule: Its parts.
-        target: What the network says.
-        variance: "none" or "range".
+        name: Name of the recipe.
+        data, shape: Dataset and shape of its images.
+        network, schedule: Parts of the recipe.
+        target: What the network predicts, a name of a target.
+        variance: Head of the network for the variance, "none" or "range".
         sample: How images are made; ancestral on the full chain unless given.
     """
     learned = variance == "range"

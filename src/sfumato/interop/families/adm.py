@@ -19,7 +19,7 @@ from sfumato.core.find import find
 from sfumato.interop.families._chain import chain_recipe
 from sfumato.interop.foreign import Foreign, Imported, numbered, side_in
 from sfumato.interop.keys import HEADS_FIRST, QKV_FIRST, rename_adm
-from sfumato.interop.pickles import ForeignError
+from sfumato.interop.tensors import ForeignError
 from sfumato.recipes._paper import RAW, ancestral
 from sfumato.runs.override import override
 from sfumato.runs.recipe import Data, Part, Recipe, Shape, part

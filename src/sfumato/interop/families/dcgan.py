@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from sfumato.core.find import find
 from sfumato.interop.foreign import Foreign, Imported
 from sfumato.interop.keys import State, rename
-from sfumato.interop.pickles import ForeignError
+from sfumato.interop.tensors import ForeignError
 from sfumato.runs.recipe import Recipe, Shape, Train, part
 
 LAYER = re.compile(r"(?P<owner>(?:.+\.)?)(?P<layer>\d+\.(?:weight|bias|running_mean|running_var|num_batches_tracked))")

@@ -13,7 +13,7 @@ from typing import Any
 from sfumato.interop.families._chain import chain_recipe
 from sfumato.interop.foreign import Foreign, Imported, numbered
 from sfumato.interop.keys import rename_diffusers
-from sfumato.interop.pickles import ForeignError
+from sfumato.interop.tensors import ForeignError
 from sfumato.recipes._paper import ancestral
 from sfumato.runs.recipe import Part, Sample, Shape, part
 

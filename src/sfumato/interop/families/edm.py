@@ -17,8 +17,7 @@ from typing import Any
 
 from sfumato.interop.foreign import Foreign, Imported, Rename, numbered
 from sfumato.interop.keys import rename_dhariwal, rename_songunet
-from sfumato.interop.pickles import ForeignError
-from sfumato.interop.tensors import Module
+from sfumato.interop.tensors import ForeignError, Module
 from sfumato.recipes._paper import FID_50K, RAW
 from sfumato.runs.recipe import Part, Recipe, Sample, Shape, part
 

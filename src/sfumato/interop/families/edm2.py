@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from sfumato.interop.foreign import Foreign, Imported, numbered
 from sfumato.interop.keys import QKV_LAST, State, order_qkv, rename
-from sfumato.interop.pickles import ForeignError
-from sfumato.interop.tensors import Module
+from sfumato.interop.tensors import ForeignError, Module
 from sfumato.recipes._paper import FID_50K, RAW
 from sfumato.runs.recipe import Recipe, Sample, Shape, part
 

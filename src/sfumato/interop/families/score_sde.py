@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from sfumato.core.find import find
 from sfumato.interop.foreign import Foreign, Imported
-from sfumato.interop.keys import State, place_of, rename
-from sfumato.interop.pickles import ForeignError
+from sfumato.interop.keys import State, position_of, rename
+from sfumato.interop.tensors import ForeignError
 from sfumato.recipes._paper import RAW
 from sfumato.runs.recipe import Recipe, Shape, part
 
@@ -193,17 +193,17 @@ def rename_score_sde(state: State, network: nn.Module, order: Mapping[str, int])
     def names(module: str, leaf: str) -> tuple[str, ...]:
         if leaf == "frequencies":
             return ("all_modules.0.W",)
-        place = place_of(module)
-        if place is None:
+        position = position_of(module)
+        if position is None:
             return (f"all_modules.{top[module]}.{leaf}",)
         owner, layer = module.rsplit(".", 1)
         number = f"all_modules.{order[owner]}"
-        if place.kind == "attention":
+        if position.kind == "attention":
             inside = {"qkv": ("NIN_0", "NIN_1", "NIN_2"), "out": ("NIN_3",)}.get(layer)
             if inside is not None:
                 return tuple(f"{number}.{nin}.{'W' if leaf == 'weight' else 'b'}" for nin in inside)
             return (f"{number}.GroupNorm_0.{leaf}",)
-        if place.part == "path":
+        if position.part == "path":
             return (f"{number}.Conv2d_0.{leaf}",)
         return (f"{number}.{LAYERS[layer]}.{leaf}",)
 

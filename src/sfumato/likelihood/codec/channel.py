@@ -1,6 +1,6 @@
 """Reverse channel coding: send a sample of a Gaussian that only the sender knows, in about as many bits as its KL.
 
-Both sides know p = N(0, I) in m dimensions and draw the same candidates z_1 .. z_N from it; the sender knows
+Sender and receiver know p = N(0, I) in m dimensions and draw the same candidates z_1 .. z_N from it; the sender knows
 q = N(delta, I) with D = KL(q || p) = |delta|^2 / 2 nats, and sends an index K. Two rules choose it:
 
     exact     K = argmin ln tau_k - delta . z_k,  tau_k the arrivals of a unit Poisson process (Poisson functional
@@ -130,7 +130,7 @@ def _greedy_count(nats: float, search: int) -> int:
 
 @dataclass(frozen=True)
 class Rule:
-    """How an index is chosen and coded.
+    """A rule by which an index is chosen and coded.
 
     Attributes:
         capacity: log2 of the candidates -> KL that a chunk may have, in nats.
@@ -162,21 +162,14 @@ RULES = {
 }
 
 
-def index_bits(rule: Rule, nats: float, count: int) -> float:
-    """Return the expected length of an index under its own law, in bits."""
-    law = rule.law(nats, count)
-    p = law / law.sum()
-    return float((p * (np.log2(octaves(count)) - np.log2(p))).sum())
-
-
 @dataclass(frozen=True)
 class Shared:
-    """The randomness that both sides draw for one step: a pure function of (seed, step).
+    """The randomness that sender and receiver draw for one step: a pure function of (seed, step).
 
     Attributes:
-        seed: Of the file.
-        step: In the grid.
-        device: Where to draw.
+        seed: Seed of the file's shared randomness.
+        step: Index of the step in the grid.
+        device: Device of the numbers.
     """
 
     seed: int
@@ -206,10 +199,10 @@ class Search:
     """The sender's side of one step for chunks of one size: the candidates and their arrival times.
 
     Arguments:
-        shared: What both sides draw.
-        rule: Of choice.
-        m: Elements per chunk.
-        count: Candidates.
+        shared: Randomness that sender and receiver draw alike.
+        rule: How the sender chooses, "greedy" or "exact".
+        m: Number of elements per chunk.
+        count: Number of candidates.
     """
 
     def __init__(self, shared: Shared, rule: Rule, m: int, count: int) -> None:

@@ -7,9 +7,9 @@ finish from x_t (`finish`): ancestral for a plausible picture, an ODE sampler fo
 
 A file (`container`) holds every step's symbols (`step`) and, if lossless, at the end the exact pixels (`entropy`).
 
-Both sides must run the same arithmetic: the same model on the same kind of machine, device and thread count, with the
-batch as it was coded. Where they differ in last bits the progressive part degrades no more than x0-hat does, for
-nothing in it is decoded with the help of the model's output; the lossless part rounds the mean to 1/16 of a code
+Sender and receiver must run the same arithmetic: the same model on the same kind of machine, device and thread count,
+with the batch as it was coded. Where they differ in last bits the progressive part degrades no more than x0-hat does,
+for nothing in it is decoded with the help of the model's output; the lossless part rounds the mean to 1/16 of a code
 before use, notices a slip by its checksum, and refuses.
 
 References:
@@ -41,7 +41,7 @@ from sfumato.likelihood.codec.step import FIRST, receive, send
 
 
 class Cost(NamedTuple):
-    """What one step cost: its index, bits spent and KL along the walk per image (B,), and the file's bytes so far."""
+    """The cost of one step: its index, bits spent and KL along the walk per image (B,), and the file's bytes so far."""
 
     step: int
     bits: Tensor
@@ -60,7 +60,7 @@ class Encoded:
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """What a receiver has after a step.
+    """A receiver's state after a step.
 
     Attributes:
         step: Steps received so far; 0 is the shared noise that costs nothing.
@@ -78,7 +78,7 @@ class Decoded:
 
 
 def _start(header: Header, device: torch.device) -> Tensor:
-    """Return x_T, which both sides draw from the prior N(0, (alpha^2 + sigma^2) I)."""
+    """Return x_T, which sender and receiver draw from the prior N(0, (alpha^2 + sigma^2) I)."""
     n = noise.normal(range(header.shape[0]), header.shape[1:], seed=header.seed, purpose="codec start", device=device)
     return n * float(torch.hypot(header.grid.alpha[0], header.grid.sigma[0]))
 
@@ -117,7 +117,7 @@ def encode(
     rule: str = "greedy",
     search: int = 18,
     section: int = 256,
-    watch: Callable[[Cost], None] | None = None,
+    watch: Callable[[Cost], None] = lambda cost: None,
 ) -> Encoded:
     """Code a batch of images into one file.
 
@@ -126,7 +126,7 @@ def encode(
         x0: Images on the 256 codes in [-1, 1], float32, shape (B, C, H, W).
         grid: Levels from noisy to clean, shape (N + 1,); a few dozen steps of equal rate, see `rate.equal_rate`.
         model: Identity of the denoiser, e.g. `container.fingerprint(module)`.
-        seed: Of the shared randomness.
+        seed: Seed of the shared randomness, in [0, 2^64).
         label: int64 (B,), or None; stored in the file.
         lossless: Append the exact pixel codes.
         rule: "greedy", or "exact" for samples of the true posterior, see `channel`.
@@ -134,7 +134,7 @@ def encode(
             grows with 2^search.
         section: Bytes after which a section is closed at the next step: the granularity of prefixes. Each costs 10
             bytes and the coder's flush of up to 4.
-        watch: Called after every step, for progress.
+        watch: Called with the cost of every step.
 
     Returns:
         The file and the cost of every step. Bits are the information of the coded symbols; the file adds the header
@@ -165,15 +165,13 @@ def encode(
                 data += Section(held, payload).pack()
                 writer, held = Writer(), 0
             costs.append(Cost(i, bits, kl, chunks, len(data) + (len(payload) if held else 0)))
-            if watch is not None:
-                watch(costs[-1])
+            watch(costs[-1])
         if lossless:
             hat = denoiser(x, header.grid[steps], label).x0
             payload, bits = send_pixels(to_uint8(x0).cpu(), hat)
             data += Section(1, payload).pack()
             costs.append(Cost(steps, bits, bits, len(x0), len(data)))
-            if watch is not None:
-                watch(costs[-1])
+            watch(costs[-1])
     return Encoded(bytes(data), costs)
 
 
@@ -183,8 +181,8 @@ def decode(data: bytes, denoiser: Denoiser, *, model: str, device: torch.device 
     Arguments:
         data: The bytes, cut anywhere after the header.
         denoiser: The one that encoded.
-        model: Its identity, as given to `encode`.
-        device: Where to run.
+        model: Identity of the denoiser, as given to `encode`.
+        device: Device of the denoiser.
 
     Yields:
         First the state before anything was received, then one per step up to the last whole section.
@@ -240,7 +238,7 @@ def finish(
     """Let a sampler walk the rest of the grid from a received state: the picture of a prefix.
 
     Arguments:
-        decoded: From `decode`.
+        decoded: State that `decode` returned.
         denoiser: The one that decoded.
         sampler: Ancestral for a plausible picture, an ODE sampler for the most likely path.
         noise: step -> unit normal noise, for stochastic samplers.

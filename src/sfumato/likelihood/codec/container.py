@@ -8,7 +8,7 @@ error. A file that was changed is an error: its checksum says so. A file made wi
 anything runs, for the header carries 64 bits of the model's identity.
 
 A grid whose levels stand on a `ladder`, sigma / alpha = 2^(k / 8) on one of three paths, is stored as the steps of k, a
-byte a level; any other as float32 pairs. The sender walks the stored grid, so both sides walk the same levels.
+byte a level; any other as float32 pairs. The sender walks the stored grid, so sender and receiver walk the same levels.
 """
 
 from __future__ import annotations
@@ -89,17 +89,17 @@ def stored(grid: Level) -> Level:
 
 @dataclass(frozen=True, eq=False)
 class Header:
-    """What a receiver must know before the first step.
+    """The facts that a receiver needs before the first step.
 
     Attributes:
         model: Identity of the model, any text (e.g. `fingerprint`); the file keeps 64 bits of its SHA-256.
-        seed: Of all shared randomness, in [0, 2^64).
-        shape: (B, C, H, W).
-        grid: As stored, noisy to clean, shape (N + 1,).
+        seed: Seed of all shared randomness, in [0, 2^64).
+        shape: Shape of the batch, (B, C, H, W).
+        grid: Levels as stored, from noisy to clean, shape (N + 1,).
         label: int64 (B,), or None.
         lossless: Whether the pixel codes follow the last step.
-        rule: Of the channel, "greedy" or "exact".
-        search: Limit of log2 of the candidates.
+        rule: How the sender chooses a candidate, "greedy" or "exact".
+        search: log2 of the largest number of candidates.
     """
 
     model: str
@@ -208,7 +208,7 @@ def sections(data: bytes, start: int) -> Iterator[Section]:
     """Yield the whole sections of a file that may have been cut.
 
     Arguments:
-        data: The file.
+        data: The bytes of the file.
         start: Offset of the first section.
 
     Raises:

@@ -1,7 +1,7 @@
 """Symbols to bytes and back: the range coder of the codec, and the exact pixels that may end a file.
 
 Entropy coding is constriction's (extra `coding`): a range coder in words of 32 bits over integer frequencies. Laws are
-rounded to integers before they reach it, so that both sides hold the same ones.
+rounded to integers before they reach it, so that sender and receiver hold the same ones.
 
 The exact pixels are coded under a discretised Gaussian around x0-hat whose scale is sent per image. The mean is rounded
 to 1/16 of a code, so that last bits of the arithmetic rarely matter; where they do the checksum says so.
@@ -14,29 +14,22 @@ from __future__ import annotations
 
 import math
 import zlib
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sfumato.core.optional import optional
 from sfumato.likelihood.codec.container import CorruptFileError
 from sfumato.likelihood.codec.rate import CODES
 
 SCALES = 64  # scale symbol k stands for 2^(k / 4 - 6) codes
 
 
-def entropy_coder() -> ModuleType:
+def entropy_coder() -> Any:
     """Return constriction, or raise `ImportError` naming the extra."""
-    try:
-        import constriction
-    except ImportError:
-        raise ImportError(
-            "Coding images to files needs the entropy coder constriction: pip install 'sfumato[coding]'. "
-            "Rates without files need nothing: see likelihood.codec.rate."
-        ) from None
-    return constriction
+    return optional("constriction", "coding", "Coding images to files", ImportError)
 
 
 class Writer:
@@ -47,17 +40,20 @@ class Writer:
         self.coder = entropy_coder().stream.queue.RangeEncoder()
 
     def symbol(self, value: int, frequencies: np.ndarray) -> float:
+        """Write an integer under a law of frequencies; return its information in bits."""
         if len(frequencies) == 1:  # constriction has no alphabet of one
             return 0.0
         self.coder.encode(value, self.models.Categorical(frequencies / frequencies.sum(), perfect=False))
         return float(np.log2(frequencies.sum() / frequencies[value]))
 
     def raw(self, value: int, size: int) -> float:
+        """Write an integer in [0, size), all equally likely; return its information in bits."""
         if size > 1:
             self.coder.encode(value, self.models.Uniform(size))
         return math.log2(size)
 
     def payload(self) -> bytes:
+        """Return what has been written, whole 32-bit words."""
         return self.coder.get_compressed().astype("<u4").tobytes()
 
 
@@ -71,11 +67,13 @@ class Reader:
         self.coder = entropy_coder().stream.queue.RangeDecoder(np.frombuffer(payload, "<u4").astype(np.uint32))
 
     def symbol(self, frequencies: np.ndarray) -> int:
+        """Read an integer under a law of frequencies."""
         if len(frequencies) == 1:
             return 0
         return self._read(self.models.Categorical(frequencies / frequencies.sum(), perfect=False))
 
     def raw(self, size: int) -> int:
+        """Read an integer in [0, size)."""
         return self._read(self.models.Uniform(size)) if size > 1 else 0
 
     def _read(self, law: Any) -> int:

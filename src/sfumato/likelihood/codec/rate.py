@@ -36,9 +36,9 @@ class Curve:
     Attributes:
         levels: grid[0] .. grid[N - 1].
         rate: Mean over images of the bits/dim sent before that level.
-        rate_error: Its standard error over images.
+        rate_error: Standard error of the rate over images.
         rmse: Root of the mean squared error of x0-hat over images and pixels, on 0..255.
-        rmse_error: Its standard error (delta method).
+        rmse_error: Standard error of the RMSE (delta method).
     """
 
     levels: Level
@@ -58,7 +58,7 @@ def rate_distortion(bound: Bound) -> Curve:
     """Read a bound as a rate-distortion curve.
 
     Arguments:
-        bound: Of at least two images for finite standard errors.
+        bound: Terms of the bound of B images; finite standard errors need B >= 2.
     """
     rate, mse = rates(bound), bound.x0_mse
     root = math.sqrt(len(mse))
@@ -81,7 +81,7 @@ def cheapest(levels: Level, x0_mse: Tensor, steps: int) -> list[int]:
     Arguments:
         levels: Noisy to clean, all noisy, shape (L,).
         x0_mse: Mean squared error of x0-hat at each, shape (L,).
-        steps: In 1 .. L - 1.
+        steps: Number of steps, in 1 .. L - 1.
 
     Returns:
         steps + 1 indices, from 0 to L - 1.

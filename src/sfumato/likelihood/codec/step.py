@@ -5,8 +5,8 @@ Of every image a step holds
     rate       the KL in half octaves, coded against the step before; it sets the chunks and the law of an index
     indices    one per chunk: its octave by the law of the channel's rule, and raw bits within it
 
-Both sides rotate (see `channel`), so a chunk is a stretch of the rotated image; images whose size is no power of two
-are padded with zeros, which cost no KL.
+Sender and receiver rotate (see `channel`), so a chunk is a stretch of the rotated image; images whose size is no power
+of two are padded with zeros, which cost no KL.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NEAR = np.rint(65536 * 0.35 ** np.abs(np.arange(-RATES, RATES + 1))).clip(1)  #
 
 @dataclass(frozen=True)
 class Layout:
-    """How a rate symbol cuts a rotated image of `size` elements: chunks of `part`, padded to m, `nats` of KL each."""
+    """The cut of a rotated image of `size` elements at a rate: chunks of `part`, padded to m, `nats` of KL each."""
 
     size: int
     chunks: int
@@ -42,6 +42,7 @@ class Layout:
 
     @classmethod
     def of(cls, symbol: int, size: int, header: Header) -> Layout:
+        """Return the layout of a rate symbol for images of `size` elements."""
         rule = RULES[header.rule]
         total = 2 ** (symbol / 2 - 8) / BITS if symbol else 0.0
         part = math.ceil(size / min(size, max(1, math.ceil(total / rule.capacity(header.search) - 1e-6))))
@@ -73,8 +74,8 @@ def send(
     """Code one step of a batch.
 
     Arguments:
-        writer: Where the symbols go.
-        shared: What both sides draw at this step.
+        writer: Range coder that takes the symbols.
+        shared: Randomness that sender and receiver draw alike at this step.
         delta: The shift of the mean in units of the step's standard deviation, shape (B, C, H, W).
         header: For the rule and the search.
         rates: The rate symbols of the step before, one per image.

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from sfumato.training.hooks import scores, sheets, snapshots
-from sfumato.training.hooks.moment import Hook, Moment, Place
-from sfumato.training.trainers import Steps
+from sfumato.training.hooks.due import Hook, RunContext, StepTaken
+from sfumato.training.steps import Steps
 
-__all__ = ["Hook", "Moment", "Place", "hooks_of"]
+__all__ = ["Hook", "StepTaken", "RunContext", "hooks_of"]
 
 
-def hooks_of(trainer: Steps, place: Place) -> list[Hook]:
+def hooks_of(trainer: Steps, context: RunContext) -> list[Hook]:
     """Return the hooks that a recipe asks for.
 
     Raises:
         RecipeError: If one cannot work with the recipe.
     """
-    found = (sheets.hook(trainer, place), snapshots.hook(trainer, place), scores.hook(trainer, place))
+    found = (sheets.hook(trainer, context), snapshots.hook(trainer, context), scores.hook(trainer, context))
     return [hook for hook in found if hook is not None]

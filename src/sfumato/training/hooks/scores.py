@@ -18,20 +18,22 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sfumato.core.images import NonFiniteError
-from sfumato.evaluation.reference import Yardstick
+from sfumato.evaluation.judge import Judge
+from sfumato.metrics.rules import SelfComparisonError
 from sfumato.processes.dealing import images_of_all
 from sfumato.processes.machine import describe
 from sfumato.runs import checkpoint
 from sfumato.runs.kinds import kind_of
 from sfumato.runs.recipe import RecipeError
 from sfumato.runs.run import Run
-from sfumato.training.hooks.moment import Hook, Moment, Place
-from sfumato.training.trainers import Steps
+from sfumato.sources import balanced_labels
+from sfumato.training.hooks.due import Hook, RunContext, StepTaken
+from sfumato.training.steps import Steps
 
 METRIC = "fd"
 
 
-def hook(trainer: Steps, place: Place) -> Hook | None:
+def hook(trainer: Steps, context: RunContext) -> Hook | None:
     """Return what scores a run while it trains; None if it is not asked to.
 
     Raises:
@@ -50,7 +52,7 @@ def hook(trainer: Steps, place: Place) -> Hook | None:
             f"train.evaluate_every and evaluate.quick must be at least 1 and 2; got {every} and "
             f"{trainer.recipe.evaluate.quick}. About 500 images show the trend."
         )
-    return Scoring(trainer, place, every)
+    return Scoring(trainer, context, every)
 
 
 class Scoring:
@@ -58,16 +60,17 @@ class Scoring:
 
     Arguments:
         trainer: At the start of the run or where it resumes.
-        place: Of the run.
+        context: Directory and watchers of the run.
         every: Images between scores.
     """
 
-    def __init__(self, trainer: Steps, place: Place, every: int) -> None:
-        self.place, self.every = place, every
+    def __init__(self, trainer: Steps, context: RunContext, every: int) -> None:
+        self.context, self.every = context, every
         recipe = trainer.recipe
         with trainer.ranks.in_turn():
-            self.yardstick = Yardstick.of(recipe, place.root)
-        self.file = place.folder / "scores.jsonl"
+            self.judge = Judge.of(recipe, root=context.root)
+        self.judge.check(METRIC, recipe.evaluate.quick)
+        self.file = context.folder / "scores.jsonl"
         kept: list[dict[str, Any]] = []
         if trainer.ranks.first and self.file.exists():
             lines = [line for line in self.file.read_text().splitlines(keepends=True) if line.endswith("\n")]
@@ -78,17 +81,17 @@ class Scoring:
         self.best: float | None = min((record["value"] for record in kept), default=None)
         self.scored = {record["step"] for record in kept}
 
-    def __call__(self, trainer: Steps, moment: Moment) -> None:
-        due = moment.passed(self.every) and not moment.leaving
-        if not due and not (moment.finished and trainer.step not in self.scored):
+    def __call__(self, trainer: Steps, taken: StepTaken) -> None:
+        due = taken.passed(self.every) and not taken.leaving
+        if not due and not (taken.finished and trainer.step not in self.scored):
             return
         began = time.monotonic()
         recipe, use = trainer.recipe, trainer.recipe.ema.use
         network = trainer.averages.network(trainer.network, use)
-        run = Run(self.place.folder, recipe, {})
+        run = Run(self.context.folder, recipe, {})
         source = run.source(device=trainer.device, network=network)
         n = recipe.evaluate.quick
-        labels = self.yardstick.labels(n, len(run.classes))
+        labels = balanced_labels(n, len(run.classes))
         try:
             images = images_of_all(trainer.ranks, source, range(n), labels)
         except NonFiniteError as error:
@@ -108,7 +111,11 @@ class Scoring:
         if not trainer.ranks.first:
             return False, {}
         use, n = trainer.recipe.ema.use, len(images)
-        score = self.yardstick.measure(METRIC, images, labels)
+        try:
+            score = self.judge.score(METRIC, self.judge.seen(images, (METRIC,), labels), floor=False)
+        except SelfComparisonError as error:
+            tqdm.write(f"No score at {trainer.seen:,} images: {error}")
+            return False, {}
         better = self.best is None or score.value < self.best
         record = {
             "step": trainer.step,
@@ -125,7 +132,7 @@ class Scoring:
         }
         with open(self.file, "a") as file:
             file.write(json.dumps(record) + "\n")
-        for tracker in self.place.trackers:
+        for tracker in self.context.trackers:
             tracker.score(record)
         tqdm.write(
             f"{trainer.seen:,} images: {score.name} {score.value:.3f} [{score.interval[0]:.3f}, "
@@ -135,7 +142,7 @@ class Scoring:
 
     def _keep(self, trainer: Steps, record: dict[str, Any]) -> None:
         """Write the weights as a run of their own and drop the ones that were the best before."""
-        best = self.place.folder / "best"
+        best = self.context.folder / "best"
         folder = best / "checkpoints"
         selected = {
             "what": "checkpoint",
@@ -144,11 +151,10 @@ class Scoring:
             "value": record["value"],
             "images": record["images"],
             "candidates": len(self.scored),
-            "reference": self.yardstick.identity,
+            "reference": self.judge.identity,
         }
-        groups = {"network": dict(trainer.network.state_dict())}
-        groups |= {f"ema-{name}": weights for name, weights in trainer.averages.weights.items()}
-        tensors = trainer.averages.held.gathered(groups)
+        network = dict(trainer.network.state_dict())
+        tensors = trainer.averages.held.gathered({"network": network, **trainer.averages.tensors()})
         if not trainer.ranks.first:
             return
         state = {
@@ -159,8 +165,8 @@ class Scoring:
             "recipe": trainer.recipe.to_json(),
             "selected": selected,
         }
-        checkpoint.save(folder, trainer.step, tensors, state, fingerprint=self.place.fingerprint)
-        about = {"fingerprint": self.place.fingerprint, "machine": describe(trainer.device), "selected": selected}
+        checkpoint.save(folder, trainer.step, tensors, state, fingerprint=self.context.fingerprint)
+        about = {"fingerprint": self.context.fingerprint, "machine": describe(trainer.device), "selected": selected}
         checkpoint.replace_json(best / "recipe.json", {"recipe": trainer.recipe.to_json(), **about})
         for step in checkpoint.steps(folder):
             if step != trainer.step:

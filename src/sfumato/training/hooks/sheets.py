@@ -14,37 +14,37 @@ from sfumato.core.images import NonFiniteError, tile
 from sfumato.processes.dealing import images_of_all
 from sfumato.runs.kinds import kind_of
 from sfumato.runs.run import Run
-from sfumato.training.hooks.moment import Hook, Moment, Place
-from sfumato.training.trainers import Steps
+from sfumato.training.hooks.due import Hook, RunContext, StepTaken
+from sfumato.training.steps import Steps
 
 COLUMNS = 8
 
 
-def hook(trainer: Steps, place: Place) -> Hook | None:
+def hook(trainer: Steps, context: RunContext) -> Hook | None:
     """Return what draws the sheets of a run; None for a classifier, which draws nothing."""
     if not kind_of(trainer.recipe).draws:
         return None
     train = trainer.recipe.train
 
-    def draw(trainer: Steps, moment: Moment) -> None:
+    def draw(trainer: Steps, taken: StepTaken) -> None:
         by_share = train.minutes is not None and train.sheet_every is None
         every = train.sheet_every or max(train.batch, train.images // 10)
-        due = moment.passed_part(10) if by_share else moment.passed(every)
-        if (due and not moment.leaving) or moment.finished:
+        due = taken.passed_part(10) if by_share else taken.passed(every)
+        if (due and not taken.leaving) or taken.finished:
             for use in dict.fromkeys((trainer.recipe.ema.use, "raw")):
-                _sheet(trainer, place, use)
+                _sheet(trainer, context, use)
 
     return draw
 
 
-def _sheet(trainer: Steps, place: Place, use: str) -> None:
+def _sheet(trainer: Steps, context: RunContext, use: str) -> None:
     recipe, ranks = trainer.recipe, trainer.ranks
     network = trainer.averages.network(trainer.network, use)
-    run = Run(place.folder, recipe, {})
+    run = Run(context.folder, recipe, {})
     source = run.source(device=trainer.device, network=network)
     rows = min(len(run.classes), 10) or 4
     labels = torch.arange(rows).repeat_interleave(COLUMNS) if run.classes else None
-    folder = place.folder / "sheets"
+    folder = context.folder / "sheets"
     own = use == recipe.ema.use
     target = (folder if own else folder / use) / f"{trainer.seen:09d}.png"
     try:
@@ -57,7 +57,7 @@ def _sheet(trainer: Steps, place: Place, use: str) -> None:
         return
     target.parent.mkdir(exist_ok=True, parents=True)
     PILImage.fromarray(tile(images, COLUMNS)).save(target)
-    for tracker in place.trackers:
+    for tracker in context.trackers:
         tracker.picture("samples" if own else f"samples/{use}", trainer.seen, target)
-    if own and place.on_sheet is not None:
-        place.on_sheet(target)
+    if own and context.on_sheet is not None:
+        context.on_sheet(target)

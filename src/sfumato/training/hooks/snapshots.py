@@ -12,13 +12,13 @@ import shutil
 from sfumato.runs import checkpoint
 from sfumato.runs.averages import GROUP
 from sfumato.runs.recipe import RecipeError
-from sfumato.training.hooks.moment import Hook, Moment, Place
-from sfumato.training.trainers import Steps
+from sfumato.training.hooks.due import Hook, RunContext, StepTaken
+from sfumato.training.steps import Steps
 
 ALL = 2**62  # keep every snapshot
 
 
-def hook(trainer: Steps, place: Place) -> Hook | None:
+def hook(trainer: Steps, context: RunContext) -> Hook | None:
     """Return what keeps the snapshots of a run; None if it keeps none.
 
     Raises:
@@ -32,23 +32,22 @@ def hook(trainer: Steps, place: Place) -> Hook | None:
             f"ema.snapshots={ema.snapshots} keeps power averages, of which at least two widths are needed to make "
             f"others; ema.power holds {len(ema.power)}. Set ema.power=0.05,0.10."
         )
-    folder = place.folder / "snapshots"
+    folder = context.folder / "snapshots"
     if trainer.ranks.first:
         for step in checkpoint.steps(folder):
             if step > trainer.step:
                 shutil.rmtree(folder / f"step-{step}")
 
-    def keep(trainer: Steps, moment: Moment) -> None:
-        if not moment.passed_part(ema.snapshots):
+    def keep(trainer: Steps, taken: StepTaken) -> None:
+        if not taken.passed_part(ema.snapshots):
             return
-        names = [name for name in trainer.averages.weights if f"ema-{name}".startswith(GROUP)]
-        # of all ranks, so all call it
-        tensors = trainer.averages.held.gathered({f"ema-{name}": trainer.averages.weights[name] for name in names})
+        powers = {name: w for name, w in trainer.averages.tensors().items() if name.startswith(GROUP)}
+        tensors = trainer.averages.held.gathered(powers)  # of all ranks, so all call it
         if not trainer.ranks.first or trainer.step in checkpoint.steps(folder):
             return  # the latter at the end of a run that is started again
-        widths = [name.removeprefix(GROUP.removeprefix("ema-")) for name in names]
+        widths = [name.removeprefix(GROUP) for name in powers]
         recipe = trainer.recipe.to_json()
         state = {"seen": trainer.seen, "step": trainer.step, "averages": widths, "recipe": recipe}
-        checkpoint.save(folder, trainer.step, tensors, state, keep=ALL, fingerprint=place.fingerprint)
+        checkpoint.save(folder, trainer.step, tensors, state, keep=ALL, fingerprint=context.fingerprint)
 
     return keep

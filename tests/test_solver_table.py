@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmarks import solver_table as study
+from benchmarks.solver_table import ENTRIES, Entry
 
 from sfumato import grids
 from sfumato.core import find
 from sfumato.core.level import Level
-from sfumato.studies import solver_table as study
-from sfumato.studies.solver_table import ENTRIES, Entry
 
 pytest.importorskip("scipy")
 
-FIXTURES = Path(__file__).parents[1] / "parity" / "data" / "D_solvers.npz"
+FIXTURES = Path(__file__).parent / "parity" / "data" / "D_solvers.npz"
 FEW = (
     Entry("euler", drawn=True),
     Entry("heun", {"gauge": "ve"}),

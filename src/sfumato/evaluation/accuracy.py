@@ -10,10 +10,9 @@ References:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,50 +21,87 @@ from sfumato.core import noise
 from sfumato.core.classifier import NoisyClassifier
 from sfumato.core.images import to_float
 from sfumato.core.level import Level
-from sfumato.runs.run import Run, load_data
+from sfumato.evaluation.findings import cell
+from sfumato.evaluation.judge import some
+from sfumato.evaluation.real import reference_of
+from sfumato.evaluation.result import Result
+from sfumato.metrics.jackknife import Estimate
+from sfumato.metrics.prdc import share
+from sfumato.metrics.rules import check_leakage
+from sfumato.processes.machine import describe
+from sfumato.runs.run import Run, load_data, training_data
 
 LOG_SNRS = tuple(float(v) for v in range(-10, 11, 2))
 
 
 class Accuracy(NamedTuple):
-    """Accuracy at one level: ln SNR, the share of images named right, its standard error, and the mean -ln p(y | x)."""
+    """Accuracy at one level: ln SNR, the share of images named right with its interval, and the mean -ln p(y | x)."""
 
     log_snr: float
-    accuracy: float
-    error: float
+    share: Estimate
     nats: float
 
 
-def accuracy_curve(
+def evaluate_classifier(
     run: Run,
     *,
     split: str = "test",
+    m: int | None = None,
     log_snrs: Sequence[float] = LOG_SNRS,
     use: str | None = None,
     root: Path | str | None = None,
     device: torch.device | str = "cpu",
-) -> list[Accuracy]:
-    """Measure a trained classifier's accuracy at several noise levels.
+) -> Result:
+    """Measure a trained classifier's accuracy at several noise levels, and write it to RUN/results/.
 
     Arguments:
         run: A run with objective=classifier.
-        split: Which images, all of them.
+        split: Part of the data: "test", "val" or "train".
+        m: How many of them; None for all.
         log_snrs: Levels by ln SNR; a discrete classifier is asked at the nearest level it knows.
-        use: Which average of the weights; None for the recipe's choice.
+        use: Name of an average of the weights; None for the recipe's choice.
         root: Data root.
         device: Where to compute.
 
     Returns:
-        One entry per level, from noisy to clean.
+        The table and the curve "accuracy", from noisy to clean.
 
     Raises:
         RecipeError: If the run trained no classifier.
+        LeakageError: If the split is called held out and was trained on.
+        ValueError: If the images have no labels.
     """
-    classifier, data = run.classifier(use, device), load_data(run.recipe, split, root)
+    data = load_data(run.recipe, split, root)
+    data = data if m is None else some(data, m)
+    notes = check_leakage(reference_of(data), data.image_hashes, training_data(run.recipe, root).image_hashes)
     if data.labels is None:
         raise ValueError(f"{data.name} {split} has no labels to compare with.")
-    levels = levels_at(run, log_snrs)
-    return [_at(classifier, level, data.images, data.labels, run.recipe.sample.batch, device) for level in levels]
+    classifier, batch = run.classifier(use, device), run.recipe.sample.batch
+    found = [_at(classifier, level, data.images, data.labels, batch, device) for level in levels_at(run, log_snrs)]
+    mark = {"mark": "*"} if notes else {}
+    rows: list[dict[str, Any]] = [
+        {"ln SNR": round(p.log_snr, 2), "accuracy": {**cell(p.share), **mark}, "-ln p(y | x)": p.nats, "m": len(data)}
+        for p in found
+    ]
+    series = {
+        "x": [p.log_snr for p in found],
+        "y": [p.share.value for p in found],
+        "low": [p.share.interval[0] for p in found],
+        "high": [p.share.interval[1] for p in found],
+    }
+    chance = 1 / max(1, len(data.classes))
+    facts = {
+        "checkpoint": run.checkpoint.path.name,
+        "images_seen": run.checkpoint.state["seen"],
+        "weights": use or run.recipe.ema.use,
+        "recipe": run.recipe.hash,
+        "reference": reference_of(data).content_hash,
+        "flags": list(notes),
+        "machine": describe(torch.device(device)),
+    }
+    curve = {"series": {f"{data.name} {split}": series}, "chance": chance}
+    return Result.written(run.path, run.recipe.name, (), facts, f"accuracy-{split}-m{len(data)}",
+                          tables={"accuracy": rows}, curves={"accuracy": curve})  # fmt: skip
 
 
 def levels_at(run: Run, log_snrs: Sequence[float]) -> list[Level]:
@@ -90,5 +126,4 @@ def _at(
         log_p = classifier(level.noisy(x0, n), level).log_softmax(1)
         right += int((log_p.argmax(1) == label).sum())
         nats -= float(log_p.gather(1, label[:, None]).sum())
-    share = right / len(images)
-    return Accuracy(float(level.log_snr), share, math.sqrt(share * (1 - share) / len(images)), nats / len(images))
+    return Accuracy(float(level.log_snr), share(right, len(images)), nats / len(images))

@@ -16,7 +16,7 @@ keeps within the budget, so methods that call twice a step take half the steps. 
 the best row's at equal budget and grid, as a geometric mean over budgets: 1 is a sampler that always wins. From it the
 defaults of the samplers are chosen.
 
-Run it with ``python -m sfumato.studies.solver_table`` (it needs the extra 'ode'): it writes solvers.json, and from that
+Run it with ``python benchmarks/solver_table.py`` (it needs the extra 'ode'): it writes solvers.json, and from that
 solvers.md and solvers.png.
 """
 
@@ -228,7 +228,7 @@ def markdown(result: Mapping[str, Any], entries: Sequence[Entry] = ENTRIES) -> s
     shown = {entry.label: f"`{entry.label}`" + (" (default)" if is_default(entry) else "") for entry in entries}
     parts = [
         "# Error against NFE of every ODE sampler",
-        "Written by `python -m sfumato.studies.solver_table`; its documentation states the protocol. Exact denoiser of "
+        "Written by `python benchmarks/solver_table.py`; its documentation states the protocol. Exact denoiser of "
         f"a mixture of two Gaussians in the plane, {result['images']} trajectories, float64. Errors are RMS distances "
         "to the exact end of the probability-flow ODE, in units of the image range [-1, 1]; rounding to 8 bits makes "
         "0.0023. NFE counts calls of the denoiser. `(default)` marks a sampler's default options.",

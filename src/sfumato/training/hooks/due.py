@@ -1,6 +1,6 @@
 """What a run does beside training: sheets, snapshots, scores. Each is a hook, called after every step on every rank.
 
-A hook decides by itself whether it is due, from the moment it is given. The loop knows nothing of what hooks do; time
+A hook decides by itself whether it is due, from the step that was taken. The loop knows nothing of what hooks do; time
 spent in them does not count against a budget of minutes. Records, scores and pictures also go to the trackers.
 """
 
@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from sfumato.training.steps import Steps
 from sfumato.training.trackers import Tracker
-from sfumato.training.trainers import Steps
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class StepTaken:
     """A step that was just taken.
 
     Attributes:
@@ -42,15 +42,15 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RunContext:
     """Where a run is and who watches it.
 
     Attributes:
         folder: The run's directory.
         root: Data root; None for the default.
-        fingerprint: Of the training data.
-        trackers: Told of records, scores and pictures; none on ranks other than the first.
-        on_sheet: Told of every sheet written.
+        fingerprint: Fingerprint of the training data.
+        trackers: Trackers that are told of records, scores and pictures; none on ranks other than the first.
+        on_sheet: Called with the path of every sheet written.
     """
 
     folder: Path
@@ -60,4 +60,4 @@ class Place:
     on_sheet: Callable[[Path], None] | None = None
 
 
-Hook = Callable[[Steps, Moment], None]
+Hook = Callable[[Steps, StepTaken], None]

@@ -23,8 +23,8 @@ MAX_MARKS = 200
 KEYS = (str, bytes, int, float, bool, type(None))
 
 
-class ForeignError(ValueError):
-    """A foreign checkpoint that is unsafe, damaged or of a kind we do not know."""
+class _Refused(Exception):
+    """What a pickle does that data has no need of."""
 
 
 class Name(NamedTuple):
@@ -42,9 +42,9 @@ class Call:
     """Stand for an object that a pickle asks to be made.
 
     Attributes:
-        name: What would be called.
-        args: With what.
-        state: What would be set on the result.
+        name: Name of what would be called.
+        args: Arguments of the call.
+        state: State that would be set on the result.
         items: Pairs that would be put into it, or values that would be appended.
     """
 
@@ -61,33 +61,35 @@ class Reference:
     pid: Any
 
 
-def read_pickle(stream: BinaryIO, allowed: Callable[[Name], bool], what: str) -> Any:
+def read_pickle(stream: BinaryIO, allowed: Callable[[Name], bool], what: str, error: type[ValueError]) -> Any:
     """Read one pickle from where a stream stands and leave the stream behind it.
 
     Arguments:
         stream: Binary, seekable, in memory.
         allowed: Whether a name may be mentioned.
-        what: The file, for errors.
+        what: Name of the file in messages.
+        error: The kind of error to raise.
 
     Returns:
-        Numbers, strings, bytes, None, lists, tuples, dicts with plain keys, and `Name`, `Call`, `Reference`.
+        Numbers, strings, bytes, None, lists, tuples, dicts with plain keys, and `Name`, `Call`, `Reference`. Byte
+        strings of Python 2 become strings, one character a byte.
 
     Raises:
-        ForeignError: If the pickle is malformed, mentions a name that is not allowed, or exceeds a limit.
+        ValueError: Of that kind, if the pickle is malformed, mentions a name that is not allowed, or exceeds a limit.
     """
     machine = _Machine(allowed)
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
             if count >= MAX_OPCODES:
-                raise ForeignError(f"it has more than {MAX_OPCODES:,} opcodes")
+                raise _Refused(f"it has more than {MAX_OPCODES:,} opcodes")
             machine.step(opcode.name, argument)
-    except ForeignError as error:
-        raise ForeignError(f"{what} is refused: {error}. Nothing of it was executed.") from None
+        return machine.result()
+    except _Refused as reason:
+        raise error(f"{what} is refused: {reason}. Nothing of it was executed.") from None
     except RecursionError:
-        raise ForeignError(f"{what} is refused: it is nested too deeply. Nothing of it was executed.") from None
-    except Exception as error:  # a malformed pickle breaks anything: the stack, the decoder of a string, a number
-        raise ForeignError(f"{what} is not a readable pickle ({type(error).__name__}: {error}).") from None
-    return machine.result()
+        raise error(f"{what} is refused: it is nested too deeply. Nothing of it was executed.") from None
+    except Exception as cause:  # a malformed pickle breaks anything: the stack, the decoder of a string, a number
+        raise error(f"{what} is not a readable pickle ({type(cause).__name__}: {cause}).") from None
 
 
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
@@ -115,7 +117,7 @@ class _Machine:
 
     def result(self) -> Any:
         if len(self.stack) != 1 or self.marks:
-            raise ForeignError("A pickle that does not leave exactly one value is not one.")
+            raise _Refused("it does not leave exactly one value")
         return self.stack[0]
 
     def step(self, opcode: str, argument: Any) -> None:
@@ -131,12 +133,12 @@ class _Machine:
         elif opcode in FIXED:
             count = FIXED[opcode]
             if len(self.stack) < count:
-                raise ForeignError("its stack is empty")
+                raise _Refused("its stack is empty")
             self.stack[-count:] = [tuple(self.stack[-count:])]
         else:
             action = getattr(self, f"do_{opcode}", None)
             if action is None:
-                raise ForeignError(f"it uses the opcode {opcode}, which data has no need of")
+                raise _Refused(f"it uses the opcode {opcode}, which data has no need of")
             action(argument)
 
     def popped(self) -> list[Any]:
@@ -146,7 +148,7 @@ class _Machine:
 
     def do_MARK(self, _: Any) -> None:
         if len(self.marks) >= MAX_MARKS:
-            raise ForeignError(f"it opens more than {MAX_MARKS} containers at a time")
+            raise _Refused(f"it opens more than {MAX_MARKS} containers at a time")
         self.marks.append(self.stack)
         self.stack = []
 
@@ -200,40 +202,40 @@ class _Machine:
         elif type(top) is Call:
             top.items += items
         else:
-            raise ForeignError(f"it appends to a {type(top).__name__}")
+            raise _Refused(f"it appends to a {type(top).__name__}")
 
     def put(self, items: list[Any]) -> None:
         """Set keys of the dictionary on top of the stack."""
         top = self.stack[-1]
         keys, values = items[::2], items[1::2]
         if len(keys) != len(values) or not all(type(key) in KEYS for key in keys):
-            raise ForeignError("it holds a dictionary whose keys are not plain values")
+            raise _Refused("it holds a dictionary whose keys are not plain values")
         if type(top) is dict:
             top.update(zip(keys, values))
         elif type(top) is Call:
             top.items += zip(keys, values)
         else:
-            raise ForeignError(f"it sets items of a {type(top).__name__}")
+            raise _Refused(f"it sets items of a {type(top).__name__}")
 
-    def remember(self, place: Any) -> None:
-        self.memo[int(place)] = self.stack[-1]
+    def remember(self, slot: Any) -> None:
+        self.memo[int(slot)] = self.stack[-1]
 
     do_PUT = do_BINPUT = do_LONG_BINPUT = remember
 
     def do_MEMOIZE(self, _: Any) -> None:
         self.memo[len(self.memo)] = self.stack[-1]
 
-    def recall(self, place: Any) -> None:
-        self.stack.append(self.memo[int(place)])
+    def recall(self, slot: Any) -> None:
+        self.stack.append(self.memo[int(slot)])
 
     do_GET = do_BINGET = do_LONG_BINGET = recall
 
     def mention(self, module: Any, name: Any) -> None:
         if type(module) is not str or type(name) is not str:
-            raise ForeignError("it names something by what is no text")
+            raise _Refused("it names something by what is no text")
         found = Name(module, name)
         if not self.allowed(found):
-            raise ForeignError(f"it refers to {str(found)[:200]}, which is not data")
+            raise _Refused(f"it refers to {str(found)[:200]}, which is not data")
         self.stack.append(found)
 
     def do_GLOBAL(self, argument: Any) -> None:
@@ -246,7 +248,7 @@ class _Machine:
     def do_REDUCE(self, _: Any) -> None:
         args, name = self.stack.pop(), self.stack.pop()
         if type(name) is not Name or type(args) is not tuple:
-            raise ForeignError("it calls something that is no name")
+            raise _Refused("it calls something that is no name")
         self.stack.append(Call(name, args))
 
     do_NEWOBJ = do_REDUCE
@@ -254,7 +256,7 @@ class _Machine:
     def do_BUILD(self, _: Any) -> None:
         state = self.stack.pop()
         if type(self.stack[-1]) is not Call:
-            raise ForeignError(f"it sets the state of a {type(self.stack[-1]).__name__}")
+            raise _Refused(f"it sets the state of a {type(self.stack[-1]).__name__}")
         self.stack[-1].state = state
 
     def do_BINPERSID(self, _: Any) -> None:

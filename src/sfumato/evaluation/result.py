@@ -1,0 +1,70 @@
+"""What an evaluation found, and its file."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sfumato.metrics.protocol import canonical
+from sfumato.metrics.score import Score
+from sfumato.runs.checkpoint import replace_json
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an evaluation found.
+
+    Attributes:
+        run: Directory of the run.
+        recipe: Name of its recipe.
+        scores: One per metric, each with its floor.
+        provenance: What made them: weights, sampler, NFE, seeds, machine, seconds.
+        path: The JSON file that holds all this.
+        tables: Rows of each table, by its name.
+        curves: Numbers of curves by name.
+        panels: What the pictures show, by name; the command line draws them.
+        refused: Why a metric could not be computed, by its name; the others stand.
+    """
+
+    run: Path
+    recipe: str
+    scores: tuple[Score, ...]
+    provenance: dict[str, Any]
+    path: Path
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    curves: dict[str, Any] = field(default_factory=dict)
+    panels: dict[str, dict[str, Any]] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values; panels are pictures and stay out."""
+        return {
+            "run": self.run.name,
+            "recipe": self.recipe,
+            "scores": [score.to_json() for score in self.scores],
+            "provenance": self.provenance,
+            **{key: value for key in ("tables", "curves", "refused") if (value := getattr(self, key))},
+        }
+
+    @classmethod
+    def written(
+        cls, run: Path, recipe: str, scores: tuple[Score, ...], provenance: dict[str, Any], name: str, **found: Any
+    ) -> Result:
+        """Return a result after writing it to RUN/results/.
+
+        Arguments:
+            run: Directory of the run.
+            recipe: Name of its recipe.
+            scores: One per metric.
+            provenance: What made them.
+            name: How the file's name begins.
+            found: Further fields.
+        """
+        decides = [[score.protocol.to_json() for score in scores], provenance, sorted(found.get("tables", {}))]
+        key = hashlib.sha256(canonical(decides).encode()).hexdigest()[:8]
+        result = cls(run, recipe, scores, provenance, run / "results" / f"{name}-{key}.json", **found)
+        result.path.parent.mkdir(exist_ok=True)
+        replace_json(result.path, result.to_json())
+        return result

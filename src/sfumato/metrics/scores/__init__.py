@@ -1,0 +1,3 @@
+"""The metrics: what is measured of generated images, each a function that returns a `Metric`."""
+
+SEVERAL_PER_FILE = True

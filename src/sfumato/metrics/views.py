@@ -1,0 +1,61 @@
+"""The numbers that a metric reads of an image: features, or another view that one pass of the network gives too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from sfumato.metrics.extractors.classifier import ClassifierFeatures
+from sfumato.metrics.extractors.inception import InceptionFeatures
+from sfumato.metrics.features import Extractor, ImageShape
+from sfumato.metrics.metric import Metric
+
+
+class Logits:
+    """The class predictions of a classifier, as an extractor of its name.
+
+    Arguments:
+        network: Gives logits beside features.
+    """
+
+    def __init__(self, network: ClassifierFeatures | InceptionFeatures):
+        self.name, self.weights_hash, self.dimension = network.name, network.weights_hash, network.classes
+        self._network = network
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self._network.logits(images)
+
+    def describe(self) -> dict[str, Any]:
+        """Describe the network, as for its features."""
+        return self._network.describe()
+
+
+def view_key(metric: Metric) -> str:
+    """Name the numbers that a metric reads: those of one key are computed once for all metrics."""
+    return metric.view if metric.own is None else metric.name
+
+
+def view_of(extract: Extractor, metric: Metric, shape: ImageShape) -> Extractor:
+    """Return what computes the numbers that a metric reads.
+
+    Arguments:
+        extract: The extractor that was chosen.
+        metric: Says which view.
+        shape: (C, H, W) of the images.
+
+    Raises:
+        ValueError: If the extractor has no such view.
+    """
+    if metric.own is not None:
+        return metric.own(shape)
+    if metric.view == "features":
+        return extract
+    if metric.view == "spatial" and isinstance(extract, InceptionFeatures):
+        return extract.spatial_twin()
+    if metric.view == "logits" and isinstance(extract, ClassifierFeatures | InceptionFeatures):
+        return Logits(extract)
+    raise ValueError(
+        f"Extractor '{extract.name}' has no {metric.view}: sFID needs 'inception', the Inception Score "
+        "'inception' or a classifier such as 'fashion-mnist'. Choose another, or leave it out."
+    )
