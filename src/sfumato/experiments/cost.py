@@ -106,8 +106,7 @@ def estimate(study: Study, root: Path | str | None = None) -> Estimate:
         if row.untrained:
             nfe[row.name] = 0
             continue
-        asked = row.sampled(resolved[row.trained])
-        sampled = plan(replace(asked, sample=replace(asked.sample, classifier=None)))  # not trained yet
+        sampled = plan(row.sampled(resolved[row.trained]))
         if sampled.kind.walks:
             check_sampling(sampled)
         nfe[row.name] = sampling_cost(sampled)[1]
