@@ -106,6 +106,8 @@ def respaced(table: Level, steps: Whole = 0, spec: str = "") -> Level:
     size = len(table) - 1
     if spec.startswith("ddim"):
         wanted = _counts(spec[4:])[0]
+        if wanted == 1:
+            raise ValueError("ddim1 is the cleanest level alone, from which no walk starts. Use steps = 1 instead.")
         strides = [stride for stride in range(1, size + 1) if len(range(0, size, stride)) == wanted]
         if not strides:
             raise ValueError(f"No integer stride takes {wanted} of {size} levels. Use steps = {wanted} instead.")
@@ -121,7 +123,9 @@ def respaced(table: Level, steps: Whole = 0, spec: str = "") -> Level:
                 f"{length}."
             )
         stride = (length - 1) / (count - 1) if count > 1 else 1.0
-        place = 0.0  # summed rather than multiplied: published checkpoints were sampled at these roundings
+        last = position == len(counts) - 1  # of one level in all, or in the noisiest section, a walk starts there
+        # summed rather than multiplied: published checkpoints were sampled at these roundings
+        place = length - 1.0 if count == 1 and last else 0.0
         for _ in range(count):
             indices.append(start + round(place))
             place += stride
@@ -161,9 +165,10 @@ def quadratic(table: Level, steps: Steps = 50, reach: UpToOne = 0.8) -> Level:
     """
     size = len(table) - 1
     _check_steps(steps, size)
-    roots = torch.linspace(0, math.sqrt(reach * size), steps, dtype=torch.float64)
+    end = math.sqrt(reach * size)
+    roots = torch.linspace(0 if steps > 1 else end, end, steps, dtype=torch.float64)
     # the last root squared may fall short of reach * T by a rounding error
-    return _pick(table, [1 + int(r * r + 1e-9) for r in roots.tolist()], f"quadratic {steps}")
+    return _pick(table, [min(size, 1 + int(r * r + 1e-9)) for r in roots.tolist()], f"quadratic {steps}")
 
 
 def uniform(schedule: Schedule, steps: Steps = 50, t_min: Fraction = 0.0, t_max: UpToOne = 1.0) -> Level:

@@ -153,10 +153,11 @@ def _wrong(code: int, said: str, folder: Path, names: Sequence[str]) -> str:
 
 def home(path: str, name: str) -> tuple[str, ...]:
     """Return the words of a recipe that holds a part and can be trained; that of EDM if none can."""
-    for base in BASES.values():
-        words = [*base[1:], f"{path}={name}"]
-        with contextlib.suppress(ValueError):
-            recipe = override(entries("recipe")[base[0]](), words)
-            check(plan(dataclasses.replace(recipe, shape=Shape(1, 8, 8, tuple("0123456789")))))
-            return (*base, f"{path}={name}")
+    for more in ((), (f"{path}.steps=2",)):  # a grid that has no number of steps of its own
+        for base in BASES.values():
+            words = [f"{path}={name}", *more]
+            with contextlib.suppress(ValueError):
+                recipe = override(entries("recipe")[base[0]](), [*base[1:], *words])
+                check(plan(dataclasses.replace(recipe, shape=Shape(1, 8, 8, tuple("0123456789")))))
+                return (*base, *words)
     return (*EDM, f"{path}={name}")

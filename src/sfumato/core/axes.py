@@ -81,7 +81,7 @@ AXES = {
         "an iterator of State(x, level, x0), one per step",
         given=("denoiser", "x", "grid"),
         named=("noise", "label"),
-        offered=("shift",),
+        offered=("shift", "snap"),
     ),
     "grid": Axis("grids", "a Level of shape (N + 1,), noisy to clean", offered=LEVELS + IMAGES),
     "guidance": Axis("guidance", "a denoiser", given=("denoiser",), offered=("weak", "logits", "outside", "interval")),

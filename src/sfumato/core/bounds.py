@@ -19,7 +19,8 @@ class Bounds:
     """A range of numbers.
 
     Attributes:
-        least, most: Its ends.
+        least: The smallest number inside; minus infinity for no limit.
+        most: The largest number inside; infinity for no limit.
         open: Which ends are left out: "", "[)", "(]" or "()".
         endless: Whether infinity is inside, where it means "no limit".
     """
