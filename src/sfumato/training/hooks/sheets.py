@@ -32,21 +32,23 @@ def hook(trainer: Steps, context: RunContext) -> Hook | None:
         due = taken.passed_part(10) if by_share else taken.passed(every)
         if (due and not taken.leaving) or taken.finished:
             for use in dict.fromkeys((trainer.recipe.ema.use, "raw")):
-                _sheet(trainer, context, use)
+                _sheet(trainer, context, use, taken.anew)
 
     return draw
 
 
-def _sheet(trainer: Steps, context: RunContext, use: str) -> None:
+def _sheet(trainer: Steps, context: RunContext, use: str, anew: bool) -> None:
     recipe, ranks = trainer.recipe, trainer.ranks
+    folder = context.folder / "sheets"
+    own = use == recipe.ema.use
+    target = (folder if own else folder / use) / f"{trainer.seen:09d}.png"
+    if not anew and ranks.from_first(target.exists()):
+        return
     network = trainer.averages.network(trainer.network, use)
     run = Run(context.folder, recipe, {})
     source = run.source(device=trainer.device, network=network)
     rows = min(len(run.classes), 10) or 4
     labels = torch.arange(rows).repeat_interleave(COLUMNS) if run.classes else None
-    folder = context.folder / "sheets"
-    own = use == recipe.ema.use
-    target = (folder if own else folder / use) / f"{trainer.seen:09d}.png"
     try:
         images = images_of_all(ranks, source, range(rows * COLUMNS), labels)
     except NonFiniteError as error:
