@@ -208,12 +208,11 @@ class _Loop:
                 )
                 if spent >= 1 or first // train.log_every != trainer.seen // train.log_every:
                     self._record(now - self.start, before)
-                finished = (
-                    spent >= 1 and trainer.watch.run == 0
-                )  # after the budget, until a step shows that all is well
+                # beyond the budget, if need be, until a step shows that all is well
+                finished = good and spent >= 1 and trainer.watch.run == 0
                 if not finished:
                     self._call_hooks(StepTaken(first, trainer.seen, before, spent, leaving=bool(signal)))
-                saved = (signal or finished or save_now) and self._save(leaving=bool(signal) or finished)
+                saved = good and (signal or finished or save_now) and self._save(leaving=bool(signal) or finished)
                 if finished and not saved:
                     raise Diverged(self._trouble())
                 if signal and not finished:
