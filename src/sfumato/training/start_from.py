@@ -150,7 +150,7 @@ def check_fits(wanted: Mapping[str, Mapping[str, Tensor]], recipe: Recipe) -> Ca
 
     Arguments:
         wanted: Tensors of the trainer as it starts, by group. Those of networks must have the same names and shapes.
-        recipe: Its recipe.
+        recipe: The recipe that the trainer follows.
     """
 
     def check(saved: checkpoint.Checkpoint) -> None:
