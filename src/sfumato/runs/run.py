@@ -180,7 +180,9 @@ class Run:
                 f"{self.path} keeps no checkpoint of step {self.step}; it has {has}. train.keep says how many stay, "
                 "and ema.snapshots how often averages are kept."
             )
-        found = checkpoint.latest(self.path / "checkpoints")
+        found = checkpoint.latest(
+            self.path / "checkpoints", fits=checkpoint.holding("network", "seen", "step", "recipe")
+        )
         if found is None:
             raise checkpoint.CheckpointError(f"{self.path} has no checkpoint yet; train it first.")
         return found

@@ -45,7 +45,7 @@ def hook(trainer: Steps, context: RunContext) -> Hook | None:
         due = taken.passed_part(PARTS) if by_share else taken.passed(every)
         if (due and not taken.leaving) or taken.finished:
             for use in uses:
-                _sheet(trainer, context, use, most)
+                _sheet(trainer, context, use, most, taken.anew)
 
     return draw
 
@@ -58,12 +58,14 @@ def _classes(recipe: Recipe) -> tuple[str, ...]:
     return Run(Path(), recipe, {}).classes
 
 
-def _sheet(trainer: Steps, context: RunContext, use: str, most: int | None) -> None:
+def _sheet(trainer: Steps, context: RunContext, use: str, most: int | None, anew: bool) -> None:
     recipe, ranks, rows = trainer.recipe, trainer.ranks, _rows(trainer.recipe)
     labels = torch.arange(rows).repeat_interleave(COLUMNS) if _classes(recipe) else None
     folder = context.folder / "sheets"
     own = use == recipe.ema.use
     target = (folder if own else folder / use) / f"{trainer.seen:09d}.png"
+    if not anew and ranks.from_first(target.exists()):
+        return
     try:
         source = live_source(trainer, context, use, most)
         images = images_of_all(ranks, source, range(rows * COLUMNS), labels)
