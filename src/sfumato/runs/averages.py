@@ -33,10 +33,65 @@ import numpy as np
 from torch import Tensor
 
 from sfumato.runs import checkpoint
-from sfumato.runs.recipe import RecipeError
+from sfumato.runs.recipe import Ema, RecipeError
 
 GROUP = "ema-power-"  # file of a power-function average in a snapshot
 WORST = 0.3  # relative error of a fit above which a width is refused
+
+
+def spelled(value: float, usual: str) -> str:
+    """Return a number as a name spells it: as usual where that is exact, with all its digits elsewhere.
+
+    >>> spelled(0.1, "0.10"), spelled(0.075, "0.07")
+    ('0.10', '0.075')
+    """
+    return usual if float(usual) == value else repr(float(value))
+
+
+def power_name(width: float) -> str:
+    """Return the name of a power-function average that is kept while training."""
+    return f"power-{spelled(width, f'{width:.2f}')}"
+
+
+def half_life_name(million_images: float) -> str:
+    """Return the name of an exponential average."""
+    return f"half-{spelled(million_images, f'{million_images:g}')}"
+
+
+def names_of(ema: Ema) -> dict[str, str]:
+    """Return the names of the averages that a recipe keeps, each with the one that earlier versions gave it.
+
+    Those rounded: of several averages of one rounded name they kept the last, so the others had none ("").
+
+    >>> names_of(Ema(power=(0.05, 0.101, 0.104), half_life=(0.5,)))
+    {'power-0.05': 'power-0.05', 'power-0.101': '', 'power-0.104': 'power-0.10', 'half-0.5': 'half-0.5'}
+    """
+    found = {power_name(w): f"power-{w:.2f}" for w in ema.power}
+    found |= {half_life_name(h): f"half-{h:g}" for h in ema.half_life}
+    last = {earlier: name for name, earlier in found.items()}
+    return {name: earlier if last[earlier] == name else "" for name, earlier in found.items()}
+
+
+def spellings(use: str, ema: Ema) -> tuple[str, ...]:
+    """Return the names under which an average may be kept, the exact one first.
+
+    >>> spellings("power-0.07", Ema(power=(0.075, 0.125)))
+    ('power-0.07', 'power-0.075')
+    """
+    known = names_of(ema)
+    others = (known[use],) if use in known else (name for name, earlier in known.items() if earlier == use)
+    return tuple(dict.fromkeys([use, *filter(None, others)]))
+
+
+def width_of(name: str, powers: Sequence[float]) -> float:
+    """Return the width that a snapshot's average has, where its name may be rounded.
+
+    Arguments:
+        name: The number in its name.
+        powers: The widths that the run kept.
+    """
+    exact = float(name)
+    return exact if exact in powers else next((w for w in reversed(powers) if f"{w:.2f}" == name), exact)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +193,9 @@ def reconstruct(run: Path, width: float) -> Fitted:
     profiles, groups = [], []
     for step in steps:
         state = checkpoint.load(folder / f"step-{step}", ()).state
+        powers = state.get("recipe", {}).get("ema", {}).get("power", ())
         for name in state["averages"]:
-            profiles.append(Profile(float(name), state["seen"]))
+            profiles.append(Profile(width_of(name, powers), state["seen"]))
             groups.append((step, GROUP + name))
     end = profiles[-1].seen
     weights, error = fit(profiles, Profile(width, end))
@@ -167,7 +223,7 @@ def reconstruct(run: Path, width: float) -> Fitted:
 
 def name_of(width: float) -> str:
     """Return the name under which an average of a width is used: `--use post-0.080`."""
-    return f"post-{width:.3f}"
+    return f"post-{spelled(width, f'{width:.3f}')}"
 
 
 def store(run: Path, width: float, made: Fitted, selected: Mapping[str, Any] | None = None) -> str:

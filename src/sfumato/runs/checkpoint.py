@@ -17,7 +17,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from sfumato.core.digest import hash_tensors
 from sfumato.processes.ranks import Ranks
 
 SCHEMA = 1
@@ -36,11 +37,19 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
-    """A verified checkpoint: groups of tensors by file name, and the JSON state."""
+    """A verified checkpoint: groups of tensors by file name, the JSON state, and the hash of its manifest."""
 
     path: Path
     tensors: Mapping[str, dict[str, Tensor]]
     state: Mapping[str, Any]
+    manifest: str = ""
+    _digests: dict[str, str] = field(default_factory=dict, repr=False)
+
+    def digest(self, group: str) -> str:
+        """Return the hash of what a group of tensors holds."""
+        if group not in self._digests:
+            self._digests[group] = hash_tensors(self.tensors[group])
+        return self._digests[group]
 
 
 def save(
@@ -132,7 +141,7 @@ def load(path: Path, groups: tuple[str, ...] | None = None) -> Checkpoint:
     chosen = [s for s in stems if groups is None or s in groups]
     tensors = {s: load_file(path / f"{s}.safetensors") for s in chosen}
     state = json.loads((path / "state.json").read_text())
-    return Checkpoint(path, tensors, {**state, "belongs": manifest["belongs"]})
+    return Checkpoint(path, tensors, {**state, "belongs": manifest["belongs"]}, _digest(manifest_path))
 
 
 def latest(folder: Path, groups: tuple[str, ...] | None = None) -> Checkpoint | None:

@@ -31,6 +31,7 @@ from sfumato.data.dataset import Dataset, sigma_data
 from sfumato.data.streaming import Stream, streamed
 from sfumato.runs import averages, checkpoint
 from sfumato.runs.check import check_sampling, sampled_shape
+from sfumato.runs.checkpoint import Checkpoint
 from sfumato.runs.guided import guide, weak_of
 from sfumato.runs.kinds import CLASSIFIER, DENOISER, Kind, require
 from sfumato.runs.making import Making
@@ -163,7 +164,7 @@ class Run:
         return own if own or guide is None else Run.open(guide).classes
 
     @cached_property
-    def checkpoint(self) -> checkpoint.Checkpoint:
+    def checkpoint(self) -> Checkpoint:
         """The newest whole checkpoint, or that or the snapshot of the step asked for.
 
         Raises:
@@ -193,11 +194,10 @@ class Run:
         Raises:
             RecipeError: If that average was not kept.
         """
-        use = use or self.recipe.ema.use
-        tensors = self._weights(use)
+        found, group = self.taken(use)
         trained = Recipe.from_json(self.checkpoint.state["recipe"]).shape  # images may be sampled at another size
         network = plan(replace(self.recipe, shape=trained or self.recipe.shape)).build_network()
-        self._fill(network, tensors)
+        self._fill(network, found.tensors[group])
         return network.eval().requires_grad_(False)
 
     def _fill(self, network: nn.Module, saved: Mapping[str, Tensor]) -> None:
@@ -213,14 +213,23 @@ class Run:
                 )
         network.load_state_dict(saved)
 
-    def _weights(self, use: str) -> Mapping[str, Tensor]:
-        """Return the state dict of an average: of the checkpoint, or made after training (`runs.averages`)."""
-        stem = "network" if use == "raw" else f"ema-{use}"
-        if stem in self.checkpoint.tensors:
-            return self.checkpoint.tensors[stem]
+    def taken(self, use: str | None = None) -> tuple[Checkpoint, str]:
+        """Return the checkpoint that holds an average, and its group there: the run's own, or one made after training.
+
+        Arguments:
+            use: Which average of the weights; None for the recipe's choice.
+
+        Raises:
+            RecipeError: If that average was not kept.
+        """
+        use = use or self.recipe.ema.use
+        for name in averages.spellings(use, self.recipe.ema):
+            stem = "network" if name == "raw" else f"ema-{name}"
+            if stem in self.checkpoint.tensors:
+                return self.checkpoint, stem
         made = averages.stored(self.path)
         if use in made:
-            return averages.load(self.path, use).tensors["network"]
+            return averages.load(self.path, use), "network"
         kept = ["raw", *(s.removeprefix("ema-") for s in self.checkpoint.tensors if s.startswith("ema-")), *made]
         raise RecipeError(nearest("average", use, kept))
 
@@ -247,6 +256,12 @@ class Run:
         """
         return self._model(DENOISER, self.plan.kind.instead.format(self.path), use, device)
 
+    def weak_run(self) -> tuple[Run, str | None]:
+        """Return the run of the weak model that `sample.autoguidance` names, and the average; None for its choice."""
+        where = weak_of(self.recipe.sample.autoguidance or "")
+        run = Run.open(where.folder) if where.folder else self
+        return replace(run, step=where.step), where.use
+
     def weak(self, device: torch.device | str = "cpu") -> Preconditioned:
         """Return the weak model that `sample.autoguidance` names.
 
@@ -256,9 +271,8 @@ class Run:
         Raises:
             RecipeError, CheckpointError: If there is no such run, checkpoint or average.
         """
-        where = weak_of(self.recipe.sample.autoguidance or "")
-        run = Run.open(where.folder) if where.folder else self
-        return replace(run, step=where.step).denoiser(where.use, device)
+        run, use = self.weak_run()
+        return run.denoiser(use, device)
 
     def classifier(self, use: str | None = None, device: torch.device | str = "cpu") -> NoisyClassifier:
         """Return the trained classifier of noisy images. Arguments and errors as for `denoiser`."""
@@ -357,7 +371,7 @@ class Run:
             use: Which average of the weights; None for the recipe's choice.
         """
         origin = self.about.get("imported") or {}
-        return Making.of(self.recipe, use, self.checkpoint.state["seen"], origin.get("file", ""))
+        return Making.of(self.recipe, use, self.taken(use)[0].state["seen"], origin.get("file", ""))
 
     def with_recipe(self, recipe: Recipe) -> Run:
         """Return the run with another recipe: other sampling or evaluation settings for the same weights."""

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.processes.ranks import Ranks
-from sfumato.runs.averages import gamma_of
+from sfumato.runs.averages import gamma_of, half_life_name, power_name, spellings
 from sfumato.runs.recipe import Ema, RecipeError
 from sfumato.training.replicas import Copies
 
@@ -63,9 +63,10 @@ class Averages:
 
     def __init__(self, network: nn.Module, spec: Ema, held: Copies | None = None) -> None:
         self.held = held or Copies(Ranks())
-        self.profiles: dict[str, Profile] = {f"power-{w:.2f}": power(w) for w in spec.power}
-        self.profiles |= {f"half-{h:g}": half_life(h, spec.warmup) for h in spec.half_life}
-        if spec.use not in ("raw", *self.profiles):
+        self.spec = spec
+        self.profiles: dict[str, Profile] = {power_name(w): power(w) for w in spec.power}
+        self.profiles |= {half_life_name(h): half_life(h, spec.warmup) for h in spec.half_life}
+        if not {"raw", *self.profiles} & {*spellings(spec.use, spec)}:
             raise RecipeError(f"ema.use={spec.use!r} is not kept. Available: {', '.join(['raw', *self.profiles])}.")
         self.weights = {name: _copy(network) for name in self.profiles}
 
@@ -108,14 +109,26 @@ class Averages:
         return {f"ema-{name}": weights for name, weights in self.weights.items()}
 
     def load(self, saved: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Take over saved averages, whole ones, from the groups of a checkpoint."""
-        for group, weights in self.tensors().items():
+        """Take over saved averages, whole ones, from the groups of a checkpoint.
+
+        Raises:
+            RecipeError: If one of them is not there.
+        """
+        for name, weights in self.weights.items():
+            group = next((f"ema-{s}" for s in spellings(name, self.spec) if f"ema-{s}" in saved), None)
+            if group is None:
+                kept = ", ".join(stem.removeprefix("ema-") for stem in saved if stem.startswith("ema-")) or "none"
+                raise RecipeError(
+                    f"The checkpoint keeps no average {name}; it has {kept}. Resume with the ema.power and "
+                    "ema.half_life of those, or give another --out to start afresh."
+                )
             for key, value in saved[group].items():
                 weights[key].copy_(self.held.divided(value, weights[key]))
 
     def network(self, network: nn.Module, use: str) -> nn.Module:
         """Return a copy of the network that carries the average `use` ("raw" for the network's own weights)."""
-        twin = self.held.twin(network, network.state_dict() if use == "raw" else self.weights[use])
+        name = next((s for s in spellings(use, self.spec) if s in self.weights), use)
+        twin = self.held.twin(network, network.state_dict() if use == "raw" else self.weights[name])
         return twin.eval().requires_grad_(False)
 
 
