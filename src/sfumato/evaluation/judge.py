@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -262,6 +263,7 @@ class Judge:
         options = chosen.options_with((labels, self.strata))
         facts = ["floor 2", order_of(pool), order_of(self.real), extract.name, extract.weights_hash, extract.describe(),
                  chosen.name, chosen.version, options, n, repeats, self.reference.split]  # fmt: skip
+        facts += [hashlib.sha256(drawn.tobytes()).hexdigest() for drawn in (labels, self.strata) if drawn is not None]
         return cached_score(facts, lambda: floor_of(
             chosen, cached_features(extract, pool, self.quiet), n, extract, self.reference, reference_features=real,
             labels=labels, reference_labels=self.strata, repeats=repeats,

@@ -24,6 +24,7 @@ References:
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,6 +167,7 @@ class Fitted:
         seen: Images seen at its end.
         step: The training step at its end.
         snapshots: How many were combined.
+        belongs: The fingerprint of the run.
     """
 
     tensors: dict[str, Tensor]
@@ -173,18 +175,20 @@ class Fitted:
     seen: int
     step: int
     snapshots: int
+    belongs: Mapping[str, str]
 
 
-def reconstruct(run: Path, width: float) -> Fitted:
+def reconstruct(run: Path, width: float, mark: str = "") -> Fitted:
     """Make the average of a width at the end of a run from its snapshots.
 
     Arguments:
         run: The run's directory.
         width: sigma_rel, in (0, 0.28).
+        mark: Of the run (`Run.mark`); "" for any.
 
     Raises:
         RecipeError: If there are no snapshots, or they cannot make this width; the message says what they can.
-        CheckpointError: If a snapshot is damaged.
+        CheckpointError: If a snapshot is damaged or of another run.
     """
     folder = run / "snapshots"
     steps = checkpoint.steps(folder)
@@ -192,7 +196,9 @@ def reconstruct(run: Path, width: float) -> Fitted:
         raise RecipeError(f"{run} has no snapshots. Train with ema.snapshots=16, for example, to keep them.")
     profiles, groups = [], []
     for step in steps:
-        state = checkpoint.load(folder / f"step-{step}", ()).state
+        snapshot = checkpoint.load(folder / f"step-{step}", ())
+        checkpoint.of_run(mark)(snapshot)
+        state = snapshot.state
         powers = state.get("recipe", {}).get("ema", {}).get("power", ())
         for name in state["averages"]:
             profiles.append(Profile(width_of(name, powers), state["seen"]))
@@ -218,7 +224,7 @@ def reconstruct(run: Path, width: float) -> Fitted:
                 else:
                     sums[key] = value.double() * float(weight)
     tensors = {k: v.float() if v.is_floating_point() else v for k, v in sums.items()}
-    return Fitted(tensors, error, end, steps[-1], len(steps))
+    return Fitted(tensors, error, end, steps[-1], len(steps), state["belongs"])
 
 
 def name_of(width: float) -> str:
@@ -239,7 +245,11 @@ def store(run: Path, width: float, made: Fitted, selected: Mapping[str, Any] | N
     state: dict[str, Any] = {"seen": made.seen, "step": made.step, "width": width}
     state |= {"error": made.error, "snapshots": made.snapshots}
     state |= {"selected": dict(selected)} if selected else {}
-    checkpoint.save(run / "averages" / name, made.step, {"network": made.tensors}, state)
+    folder = run / "averages" / name
+    checkpoint.save(folder, made.step, {"network": made.tensors}, state, fingerprint=made.belongs)
+    for step in checkpoint.steps(folder):
+        if step != made.step:  # of what the run was before
+            shutil.rmtree(folder / f"step-{step}")
     return name
 
 
@@ -248,13 +258,19 @@ def stored(run: Path) -> list[str]:
     return sorted(p.name for p in (run / "averages").glob("*") if p.is_dir() and checkpoint.steps(p))
 
 
-def load(run: Path, name: str) -> checkpoint.Checkpoint:
+def load(run: Path, name: str, mark: str = "") -> checkpoint.Checkpoint:
     """Read an average made after training.
+
+    Arguments:
+        run: The run's directory.
+        name: As `store` returned it.
+        mark: Of the run (`Run.mark`); "" for any.
 
     Raises:
         RecipeError: If there is none of this name.
+        CheckpointError: If it is damaged or of another run.
     """
-    found = checkpoint.latest(run / "averages" / name)
+    found = checkpoint.latest(run / "averages" / name, fits=checkpoint.of_run(mark))
     if found is None:
         raise RecipeError(f"{run} has no average {name!r}. Make it with: sfumato ema {run} --width {name[5:] or '0.1'}")
     return found

@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -144,19 +144,55 @@ def load(path: Path, groups: tuple[str, ...] | None = None) -> Checkpoint:
     return Checkpoint(path, tensors, {**state, "belongs": manifest["belongs"]}, _digest(manifest_path))
 
 
-def latest(folder: Path, groups: tuple[str, ...] | None = None) -> Checkpoint | None:
+def of_run(mark: str) -> Callable[[Checkpoint], None]:
+    """Return what refuses a checkpoint of another run; one without a mark, of an earlier version, is taken.
+
+    Arguments:
+        mark: Of the run ("run" of its fingerprint); "" for any.
+    """
+
+    def check(found: Checkpoint) -> None:
+        theirs = found.state["belongs"].get("run", mark)
+        if mark and theirs != mark:
+            raise CheckpointError(
+                f"{found.path} belongs to another run: it is marked {theirs}, and this run {mark}. Move it to the run "
+                "that made it."
+            )
+
+    return check
+
+
+def latest(
+    folder: Path, groups: tuple[str, ...] | None = None, fits: Callable[[Checkpoint], None] = of_run("")
+) -> Checkpoint | None:
     """Read the newest whole checkpoint; damaged ones are named loudly and passed over. None if there is none.
 
+    Arguments:
+        folder: The run's checkpoint folder.
+        groups: File stems to load; None for all.
+        fits: Raises a CheckpointError for a checkpoint that cannot be used; the one before it is tried.
+
     Raises:
-        CheckpointError: If checkpoints exist and every one is damaged.
+        CheckpointError: If checkpoints exist and every one is damaged or does not fit.
     """
-    trouble = []
+    trouble: list[str] = []
+    unfit: list[CheckpointError] = []
     for step in reversed(steps(folder)):
         try:
-            return load(folder / f"step-{step}", groups)
+            found = load(folder / f"step-{step}", groups)
         except CheckpointError as error:
             trouble.append(str(error))
             warnings.warn(f"DAMAGED CHECKPOINT passed over: {error} Taking the one before it.", stacklevel=2)
+            continue
+        try:
+            fits(found)
+        except CheckpointError as error:
+            unfit.append(error)
+            warnings.warn(f"CHECKPOINT THAT DOES NOT FIT passed over: {error}", stacklevel=2)
+            continue
+        return found
+    if unfit:
+        raise unfit[0]
     if trouble:
         raise CheckpointError(f"Every checkpoint in {folder} is damaged: " + " ".join(trouble))
     return None

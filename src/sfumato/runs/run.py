@@ -163,24 +163,32 @@ class Run:
         guide = self.recipe.sample.classifier
         return own if own or guide is None else Run.open(guide).classes
 
+    @property
+    def mark(self) -> str:
+        """The mark by which the run knows its checkpoints; "" for an earlier version's."""
+        return str(self.about.get("fingerprint", {}).get("run", ""))
+
     @cached_property
     def checkpoint(self) -> Checkpoint:
-        """The newest whole checkpoint, or that or the snapshot of the step asked for.
+        """The newest whole checkpoint of this run, or that or the snapshot of the step asked for.
 
         Raises:
             CheckpointError: If there is none.
         """
+        own = checkpoint.of_run(self.mark)
         if self.step is not None:
             folders = [self.path / "checkpoints", self.path / "snapshots"]
             for folder in folders:
                 if self.step in checkpoint.steps(folder):
-                    return checkpoint.load(folder / f"step-{self.step}")
+                    asked = checkpoint.load(folder / f"step-{self.step}")
+                    own(asked)
+                    return asked
             has = ", ".join(map(str, sorted({s for folder in folders for s in checkpoint.steps(folder)}))) or "none"
             raise checkpoint.CheckpointError(
                 f"{self.path} keeps no checkpoint of step {self.step}; it has {has}. train.keep says how many stay, "
                 "and ema.snapshots how often averages are kept."
             )
-        found = checkpoint.latest(self.path / "checkpoints")
+        found = checkpoint.latest(self.path / "checkpoints", fits=own)
         if found is None:
             raise checkpoint.CheckpointError(f"{self.path} has no checkpoint yet; train it first.")
         return found
@@ -229,7 +237,7 @@ class Run:
                 return self.checkpoint, stem
         made = averages.stored(self.path)
         if use in made:
-            return averages.load(self.path, use), "network"
+            return averages.load(self.path, use, self.mark), "network"
         kept = ["raw", *(s.removeprefix("ema-") for s in self.checkpoint.tensors if s.startswith("ema-")), *made]
         raise RecipeError(nearest("average", use, kept))
 

@@ -34,7 +34,7 @@ from sfumato.training.fit_memory import compiles
 from sfumato.training.guard import Diverged, Signals
 from sfumato.training.hooks import Hook, RunContext, StepTaken, hooks_of
 from sfumato.training.replicas import check_shared
-from sfumato.training.start_from import check_resumes, starting_weights, trim_log
+from sfumato.training.start_from import check_resumes, fingerprint_of, starting_weights, trim_log
 from sfumato.training.steps import Steps
 from sfumato.training.trainers import trainer_of
 
@@ -95,7 +95,7 @@ def train(
     check(planned)
     begun = bool(checkpoint.steps(folder / "checkpoints"))
     start = None if recipe.train.start is None or begun else starting_weights(planned, recipe.train.start)
-    fingerprint = {"data": data.content_hash, "indices": data.index_hash, "rule": data.rule}
+    fingerprint = fingerprint_of(folder, recipe, data)
     with ranks.in_turn():
         if ranks.first:
             check_resumes(folder, recipe, fingerprint, allow)
