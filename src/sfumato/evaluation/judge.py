@@ -43,6 +43,7 @@ from sfumato.metrics.protocol import Reference
 from sfumato.metrics.score import Score, measure, with_floor
 from sfumato.metrics.statistics import Features
 from sfumato.metrics.views import view_key, view_of
+from sfumato.runs.outside_names import check_code
 from sfumato.runs.recipe import Recipe
 from sfumato.runs.run import load_data, training_data
 
@@ -143,6 +144,8 @@ class Judge:
         if recipe.data.first is not None:
             whole = training_data(replace(recipe, data=replace(recipe.data, first=None)), root)
         notes = rules.check_leakage(reference_of(real), real.image_hashes, training.image_hashes)
+        if extract is None:
+            check_code(recipe, "extractor")
         chosen = extractor(extract or recipe.evaluate.extractor, real.shape, options)
         return cls.against(real, chosen, quiet=quiet, notes=notes, training=training, pool=without(whole, real))
 

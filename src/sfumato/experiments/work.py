@@ -167,7 +167,8 @@ def _finished(recipe: Recipe, folder: Path) -> Run | None:
     if not (folder / "recipe.json").exists() or not steps(folder / "checkpoints"):
         return None
     run = Run.open(folder)
-    filled = replace(recipe, shape=run.recipe.shape, sigma_data=recipe.sigma_data or run.recipe.sigma_data)
+    known = run.recipe
+    filled = replace(recipe, shape=known.shape, sigma_data=recipe.sigma_data or known.sigma_data, code=known.code)
     if differences(filled, run.recipe):
         return None
     state = run.checkpoint.state

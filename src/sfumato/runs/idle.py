@@ -54,7 +54,8 @@ def _sampled(made: Plan) -> set[str]:
 
 
 # what the parts of a recipe choose among; the rest is about data, budget and judging
-DESIGN = {f.name for f in dataclasses.fields(Recipe)} - {"name", "data", "train", "ema", "sample", "evaluate", "shape"}
+OTHERS = {"name", "data", "train", "ema", "sample", "evaluate", "shape", "code"}
+DESIGN = {f.name for f in dataclasses.fields(Recipe)} - OTHERS
 _SAMPLE = {f.name for f in dataclasses.fields(Sample)}
 
 

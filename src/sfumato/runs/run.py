@@ -2,7 +2,7 @@
 
 It holds:
 
-    RUN/recipe.json            the resolved recipe, the data's fingerprint, hardware and versions
+    RUN/recipe.json            the resolved recipe, fingerprint of data and run, hardware and versions
     RUN/metrics.jsonl          one record per log interval
     RUN/checkpoints/step-N/    see `runs.checkpoint`
     RUN/sheets/IMAGES.png      sample sheets during training
@@ -35,6 +35,7 @@ from sfumato.runs.checkpoint import Checkpoint
 from sfumato.runs.guided import guide, weak_of
 from sfumato.runs.kinds import CLASSIFIER, DENOISER, Kind, require
 from sfumato.runs.making import Making
+from sfumato.runs.outside_names import check_code, with_code
 from sfumato.runs.plan import Plan, plan
 from sfumato.runs.recipe import Recipe, RecipeError, Shape
 from sfumato.sources import Diffusion, Generated, Maker
@@ -44,6 +45,7 @@ SIGMA_IMAGES = 10_000  # of a stream, from which sigma_data is estimated
 
 def load_data(recipe: Recipe, split: str, root: Path | str | None = None) -> Dataset:
     """Load one split of a recipe's data; `first` limits the training split only."""
+    check_code(recipe, "data")
     data = recipe.data
     return load(
         data.name,
@@ -89,7 +91,7 @@ def training_data(recipe: Recipe, root: Path | str | None = None) -> Dataset | S
 
 
 def resolve(recipe: Recipe, data: Dataset | Stream) -> Recipe:
-    """Fill in what the data decides: the image shape, the class names, and sigma_data if it is to be estimated.
+    """Fill in what the data decides, shape, class names and sigma_data, and the hashes of code named from outside.
 
     Raises:
         RecipeError: If the recipe is for images of another shape or another number of classes.
@@ -111,7 +113,7 @@ def resolve(recipe: Recipe, data: Dataset | Stream) -> Recipe:
         estimated = sigma_data(known)
     else:
         estimated = recipe.sigma_data
-    return replace(recipe, shape=shape, sigma_data=round(float(estimated), 4))
+    return with_code(replace(recipe, shape=shape, sigma_data=round(float(estimated), 4)))
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def train(
     check(planned)
     begun = bool(checkpoint.steps(folder / "checkpoints"))
     start = None if recipe.train.start is None or begun else starting_weights(planned, recipe.train.start)
-    fingerprint = fingerprint_of(folder, recipe, data)
+    fingerprint = fingerprint_of(folder, recipe, data, start)
     with ranks.in_turn():
         if ranks.first:
             check_resumes(folder, recipe, fingerprint, allow)

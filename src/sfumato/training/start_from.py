@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
 
+from sfumato.core.digest import hash_tensors
 from sfumato.data.dataset import Dataset
 from sfumato.data.streaming import Stream
 from sfumato.evaluation.real import order_of
@@ -31,7 +33,7 @@ from sfumato.runs.run import Run
 FREE = (
     *("train.log_every", "train.save_every", "train.keep", "train.sheet_every", "train.micro", "train.evaluate_every"),
     *("train.shard", "train.compile", "train.track", "ema.snapshots", "sample", "evaluate"),
-    *("data.stream", "data.workers"),
+    *("data.stream", "data.workers", "code"),  # the data itself is compared
 )
 MEANING = ("target", "c_in", "c_noise", "variance", "sigma_data")
 
@@ -79,22 +81,28 @@ def _shapes(weights: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in weights.items()}
 
 
-def fingerprint_of(folder: Path, recipe: Recipe, data: Dataset | Stream) -> dict[str, str]:
+def fingerprint_of(
+    folder: Path, recipe: Recipe, data: Dataset | Stream, start: Mapping[str, Tensor] | None = None
+) -> dict[str, str]:
     """Return what tells the training data of a run, and the mark by which it knows its own checkpoints.
 
     Training takes the image at a position, and tells the model its label, so both belong to the data. The mark is a
-    hash of the recipe and data that the run began with, and stays when it goes on.
+    hash of the recipe, data and weights that the run began with, and stays when it goes on.
 
     Arguments:
         folder: The run's directory.
-        recipe: Resolved.
+        recipe: The resolved recipe.
         data: The training images.
+        start: The weights that a new run begins from; None for the network's own.
     """
     found = {"data": data.content_hash, "indices": data.index_hash, "rule": data.rule, "order": order_of(data)}
     if recipe.data.labels and data.labels is not None:
         found["labelling"] = hashlib.sha256(data.labels.numpy().astype("<i8").tobytes()).hexdigest()
-    begun = _begun(folder) and Run.open(folder).mark
-    return found | {"run": begun or hashlib.sha256(canonical([recipe.hash, found]).encode()).hexdigest()[:16]}
+    if start is not None:
+        found["start"] = hash_tensors(start)
+    mark = hashlib.sha256(canonical([recipe.hash, found]).encode()).hexdigest()[:16]
+    begun = Run.open(folder).about.get("fingerprint", {}) if _begun(folder) else {}
+    return found | {"run": mark} | {key: begun[key] for key in ("start", "run") if key in begun}
 
 
 def _begun(folder: Path) -> bool:
