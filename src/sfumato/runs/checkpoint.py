@@ -152,7 +152,8 @@ def of_run(mark: str) -> Callable[[Checkpoint], None]:
     """
 
     def check(found: Checkpoint) -> None:
-        theirs = found.state["belongs"].get("run", mark)
+        belongs = found.state["belongs"]
+        theirs = belongs.get("run", mark) if isinstance(belongs, Mapping) else mark
         if mark and theirs != mark:
             raise CheckpointError(
                 f"{found.path} belongs to another run: it is marked {theirs}, and this run {mark}. Move it to the run "

@@ -168,7 +168,8 @@ class Run:
     @property
     def mark(self) -> str:
         """The mark by which the run knows its checkpoints; "" for an earlier version's."""
-        return str(self.about.get("fingerprint", {}).get("run", ""))
+        found = self.about.get("fingerprint")
+        return str(found.get("run", "")) if isinstance(found, Mapping) else ""
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
