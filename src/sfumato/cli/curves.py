@@ -54,7 +54,11 @@ def curves(
     scores = {
         name: read_metrics(file) for name, run in zip(names, opened) if (file := run.path / "scores.jsonl").exists()
     }
-    scores = {name: records for name, records in scores.items() if records}
+    scores = {  # a run that went on under another protocol has several, which share no axis
+        name: [record for record in records if record["protocol"] == records[-1]["protocol"]]
+        for name, records in scores.items()
+        if records
+    }
     if scores:
         print(f"  {save(score_curves(scores), folder / 'scores.png')}")
     return 0

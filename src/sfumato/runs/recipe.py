@@ -326,6 +326,8 @@ class Recipe:
         sigma_data: Standard deviation of the data in [-1, 1]; None to estimate it once, when the run starts.
         train, ema, sample, evaluate: See their types.
         shape: Stated by a recipe for data of a known shape, else filled in when the run starts.
+        code: Of data, extractor and trackers from outside this package, the name and the hash of its source; filled in
+            when the run starts (`runs.outside_names`).
     """
 
     name: str
@@ -345,6 +347,7 @@ class Recipe:
     sample: Sample = field(default_factory=Sample)
     evaluate: Evaluate = field(default_factory=Evaluate)
     shape: Shape | None = None
+    code: tuple[tuple[str, str], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the tree as plain JSON values."""
