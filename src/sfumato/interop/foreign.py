@@ -146,6 +146,8 @@ def _folder(found: Foreign, unet: Path) -> Foreign:
     beside = (path / "scheduler" / "scheduler_config.json", path / "scheduler_config.json")
     if scheduler := next((file for file in beside if file.is_file()), None):
         configs["scheduler"] = _json(scheduler)
+    if (path / "model_index.json").is_file():
+        configs["pipeline"] = _json(path / "model_index.json")
     notes = []
     if unet.name == "unet_ema":
         notes.append("the average of the weights, unet_ema/")

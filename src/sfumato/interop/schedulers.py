@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sfumato.interop.tensors import ForeignError
-from sfumato.interop.walks import Values, Walk, ddim, ddpm, dpm, edm, flow, pndm, shown, unipc, walked
+from sfumato.interop.walks import ARGUMENTS, CALL, Values, Walk, ddim, ddpm, dpm, edm, flow, pndm, shown, unipc, walked
 from sfumato.runs.recipe import part
 
 MOST_STEPS = 100_000
@@ -39,12 +39,13 @@ class Scheduler:
     taken: tuple[str, ...] = ()
 
 
-def read_scheduler(config: Mapping[str, Any], learned: bool) -> Walk:
+def read_scheduler(config: Mapping[str, Any], learned: bool, call: Mapping[str, Any] | None = None) -> Walk:
     """Return what a scheduler's configuration is in our parts; without a class it is taken for DDPM's.
 
     Arguments:
         config: Content of scheduler_config.json.
         learned: Whether the network has outputs for a variance.
+        call: Arguments of the pipeline's call (`ARGUMENTS`), where an export has kept them.
 
     Raises:
         ForeignError: For a class or a value that no recipe has; the message names it.
@@ -55,7 +56,13 @@ def read_scheduler(config: Mapping[str, Any], learned: bool) -> Walk:
         raise ForeignError(f"The scheduler's class is {name!r}, which is none that is known; no recipe can be named.")
     if known.read is None:
         raise ForeignError(f"A {name} has no recipe here: {known.why}.")
-    values, ignored = dict(known.defaults), []
+    values, ignored = {**known.defaults, **ARGUMENTS}, []
+    if call is not None and not isinstance(call, Mapping):
+        raise ForeignError(f"{CALL} of model_index.json is {shown(call)}; it names the arguments of a call.")
+    for key, value in (call or {}).items():
+        if key not in ARGUMENTS:
+            raise ForeignError(f"{CALL} of model_index.json has {key}={shown(value)}, which is no argument of a call.")
+        values[key] = _checked(name, key, value, ARGUMENTS[key])
     for key, value in config.items():
         if key.startswith("_"):
             continue
@@ -90,7 +97,7 @@ def _checked(name: str, key: str, value: Any, default: Any) -> Any:
         str: isinstance(value, str),
         list: isinstance(value, list),
     }
-    if key == "num_train_timesteps" and not (number and 1 <= value <= MOST_STEPS):
+    if key.startswith("num_") and not (number and 1 <= value <= MOST_STEPS):
         raise ForeignError(f"A {name} with {key}={shown(value)} has no recipe here; 1 to {MOST_STEPS:,} steps have.")
     if default is not None and not fits[type(default)]:
         raise ForeignError(f"A {name} with {key}={shown(value)} is not valid: it is like {shown(default)}.")

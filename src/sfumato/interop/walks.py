@@ -1,7 +1,7 @@
 """What the configurations of diffusers' schedulers mean in our parts: a reader for each kind of walk.
 
-A reader takes the values of a configuration, complete and of the right types, and whether the network learns a
-variance; it returns a `Walk`. `interop.schedulers` says which class is read by which.
+A reader takes the values of a configuration and of `ARGUMENTS`, complete and of the right types, and
+whether the network learns a variance; it returns a `Walk`. `interop.schedulers` says which class is read by which.
 
     a discrete chain        DDPM, DDIM, PNDM, and the solvers that work in sigma on the chain's own levels
     flow matching           x = (1 - t) x0 + t n, the network told T t
@@ -29,6 +29,8 @@ from sfumato.runs.recipe import Part, Sample, part
 
 Values = dict[str, Any]
 STEPS = 50  # of a pipeline that is not told
+CALL = "_sfumato_call"  # key of model_index.json under which an export keeps the arguments of the pipeline's call
+ARGUMENTS: dict[str, Any] = {"num_inference_steps": 0, "eta": 0.0, "use_clipped_model_output": False}  # and defaults
 TARGETS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 VARIANCES = {"fixed_small": "small", "fixed_small_log": "small", "fixed_large": "large", "fixed_large_log": "large"}
 
@@ -81,9 +83,9 @@ def _schedule(values: Values, terminal: float = 0.0) -> Part:
         "sigmoid": part("schedule", "betas"),
     }
     if given is not None:
-        fits = isinstance(given, list) and all(isinstance(b, int | float) and 0 < b < 1 for b in given)
+        fits = isinstance(given, list) and all(isinstance(b, int | float) and 0 < b <= 1 for b in given)
         if not fits or len(given) != steps:
-            raise ForeignError(f"trained_betas must be {steps} numbers in (0, 1), as many as num_train_timesteps.")
+            raise ForeignError(f"trained_betas must be {steps} numbers in (0, 1], as many as num_train_timesteps.")
         chain = part("schedule", "betas", values=tuple(map(float, given)))
     else:
         chain = _one_of(values, "beta_schedule", named)
@@ -109,10 +111,10 @@ def _chain(values: Values, targets: tuple[str, ...] = tuple(TARGETS), terminal: 
     """Return the fields of a discrete chain: schedule and target."""
     target = TARGETS[_one_of(values, "prediction_type", targets)]
     schedule = _schedule(values, terminal)
-    if target == "eps" and values.get("rescale_betas_zero_snr") and not terminal:
+    if target == "eps" and schedule.options.get("values", (0.0,))[-1] == 1:
         raise ForeignError(
-            "A scheduler with rescale_betas_zero_snr=true and prediction_type=epsilon has no recipe here: where no "
-            "signal is left, the noise says nothing about the image."
+            "A scheduler whose chain ends without signal (rescale_betas_zero_snr=true, or a last beta of 1) and whose "
+            "prediction_type is epsilon has no recipe here: the noise alone says nothing about the image."
         )
     return {"schedule": schedule, "target": part("target", target)}
 
@@ -120,7 +122,7 @@ def _chain(values: Values, targets: tuple[str, ...] = tuple(TARGETS), terminal: 
 def _spaced(values: Values, *, but_cleanest: bool = False, whole: bool = True) -> tuple[list[int], list[str]]:
     """Return the steps that a walk visits and what was changed in them."""
     total = values["num_train_timesteps"]
-    count = min(STEPS, total - but_cleanest)
+    count = values["num_inference_steps"] or min(STEPS, total - but_cleanest)
     spacing = _one_of(values, "timestep_spacing", SPACINGS)
     steps = visited(spacing, total, count, values["steps_offset"], but_cleanest=but_cleanest)
     if not steps or min(steps) < 0 or max(steps) >= total or len(set(rounded(steps))) < len(steps):
@@ -170,19 +172,23 @@ def ddpm(values: Values, learned: bool) -> Walk:
         raise ForeignError("A scheduler with variance_type=learned_range needs a network with twice the channels out.")
     elif kind == "fixed_large_log":
         changed.append("variance_type=fixed_large_log: the large variance; diffusers takes the root of a logarithm")
+    count = values["num_inference_steps"]
+    grid = grid_of(_spaced(values)[0], values["num_train_timesteps"]) if count else part("grid", "full")
     for key, default in (("timestep_spacing", "leading"), ("steps_offset", 0)):
-        if values[key] != default:
+        if values[key] != default and not count:
             changed.append(f"{key}={values[key]}: of no effect where all steps are taken, as here")
     variance = "learned" if learned else VARIANCES[kind]
     sampler = part("sampler", "ancestral", variance=variance, clip=_clip(values))
-    return Walk(fields, Sample(sampler, part("grid", "full")), tuple(changed))
+    return Walk(fields, Sample(sampler, grid), tuple(changed))
 
 
 def ddim(values: Values, learned: bool) -> Walk:
     """Read DDIM, whose noise is the network's own while its x0 is clipped."""
     clip = _clip(values)
     steps, _ = _spaced(values)
-    options = {"clip": clip, "clip_noise": False} if clip else {}
+    options: dict[str, Any] = {"eta": values["eta"]} if values["eta"] else {}
+    if clip:
+        options |= {"clip": clip} | ({} if values["use_clipped_model_output"] else {"clip_noise": False})
     sample = Sample(part("sampler", "ddim", **options), grid_of(steps, values["num_train_timesteps"]))
     return Walk(_chain(values), sample, (*_strides(values, steps), *_unread(learned)))
 
@@ -231,9 +237,12 @@ def unipc(values: Values, learned: bool) -> Walk:
     variant = _one_of(values, "solver_type", ("bh1", "bh2"))
     sampler = part("sampler", "unipc", order=values["solver_order"], variant=variant, lower_final=True)
     walk = walked(sampler, but_cleanest=True)(values, learned)
-    if values["lower_order_final"] and values["solver_order"] <= 2:
-        return walk
-    return replace(walk, changed=(*walk.changed, "the order of the last steps is lowered to the steps left"))
+    changed = list(walk.changed)
+    if variant == "bh1":
+        changed.append("solver_type=bh1: diffusers' last step is not a number, here it ends at the clean image")
+    if not values["lower_order_final"]:
+        changed.append("lower_order_final=false: the order of the last steps is lowered to the steps left")
+    return replace(walk, changed=tuple(changed))
 
 
 def flow(sampler: str) -> Callable[[Values, bool], Walk]:
@@ -244,7 +253,13 @@ def flow(sampler: str) -> Callable[[Values, bool], Walk]:
         if not shift > 0:
             raise ForeignError(f"A flow-matching scheduler with shift={shift:g} has no recipe here; it is positive.")
         first = shift / total / (1 + (shift - 1) / total)  # diffusers shifts the ends of its range, and then the times
-        grid = part("grid", "flow", steps=min(STEPS, total), t_min=first, **({} if shift == 1 else {"shift": shift}))
+        grid = part(
+            "grid",
+            "flow",
+            steps=values["num_inference_steps"] or min(STEPS, total),
+            t_min=first,
+            **({} if shift == 1 else {"shift": shift}),
+        )
         fields = {
             "schedule": part("schedule", "flow"),
             "target": part("target", "flow"),
@@ -267,9 +282,10 @@ def edm(values: Values, learned: bool) -> Walk:
         raise ForeignError(f"EDM's noise needs 0 < sigma_min < sigma_max, sigma_data > 0; got {low}, {high}, {data}.")
     ends = {"sigma_min": low, "sigma_max": high}
     rho = float(values["rho"])
+    steps = values["num_inference_steps"] or STEPS
     grids = {
-        "karras": part("grid", "karras", steps=STEPS, **ends, rho=rho),
-        "exponential": part("grid", "logsnr", steps=STEPS, **ends),
+        "karras": part("grid", "karras", steps=steps, **ends, rho=rho),
+        "exponential": part("grid", "logsnr", steps=steps, **ends),
     }
     fields = {
         "schedule": part("schedule", "edm", **ends, rho=rho),

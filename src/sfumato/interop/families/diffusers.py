@@ -16,6 +16,7 @@ from sfumato.interop.foreign import Foreign, Imported, numbered
 from sfumato.interop.keys import rename_diffusers
 from sfumato.interop.schedulers import read_scheduler
 from sfumato.interop.tensors import ForeignError
+from sfumato.interop.walks import CALL
 from sfumato.runs.recipe import Part, Shape, part
 
 BLOCKS = {"DownBlock2D": False, "AttnDownBlock2D": True, "UpBlock2D": False, "AttnUpBlock2D": True}
@@ -54,6 +55,7 @@ IDLE = {  # of a learned embedding of time; and of the average that wrote unet_e
     "num_train_timesteps", "decay", "min_decay", "optimization_step", "update_after_step", "use_ema_warmup",
     "inv_gamma", "power",
 }  # fmt: skip
+PIPELINE = ("unet", "scheduler")  # what a pipeline of pixels has
 SHIFTS = {"default": False, "scale_shift": True}
 OLD_ATTENTION = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
 
@@ -72,6 +74,13 @@ def diffusers(found: Foreign) -> Imported | None:
     config = found.configs["unet"]
     if config.get("_class_name", "UNet2DModel") != "UNet2DModel":
         raise ForeignError(f"{found.path} holds a {config['_class_name']}; only UNet2DModel is a pixel-space U-Net.")
+    pipeline = found.configs.get("pipeline", {})
+    others = [key for key, made in pipeline.items() if isinstance(made, list) and any(made) and key not in PIPELINE]
+    if others:
+        raise ForeignError(
+            f"{found.path} is a pipeline with {', '.join(others)} beside its U-Net, as models of latents have; only a "
+            "U-Net of pixels with its scheduler is read."
+        )
     network, shape, variance = read_unet(config)
     data, line = found.data(shape)
     assumed = [line]
@@ -80,7 +89,7 @@ def diffusers(found: Foreign) -> Imported | None:
         assumed.insert(0, "schedule=linear schedule.steps=1000: there is no scheduler's configuration")
     elif "_class_name" not in scheduler:
         assumed.insert(0, "sample.sampler=ancestral: the scheduler's configuration names no class; taken for DDPM's")
-    walk = read_scheduler(scheduler or {}, variance == "range")
+    walk = read_scheduler(scheduler or {}, variance == "range", pipeline.get(CALL))
     recipe = chain_recipe(
         "imported-diffusers", data, shape, network, part("schedule", "linear"), variance=variance, sample=walk.sample
     )
