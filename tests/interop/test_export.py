@@ -110,10 +110,15 @@ CASES = {
                          "sample.sampler.variance=learned", "sample.sampler.clip=true"),
 }  # fmt: skip
 SAMPLERS = {
+    "ancestral, small": ("sample.sampler=ancestral", "sample.sampler.clip=true"),
     "ancestral, large": ("sample.sampler=ancestral", "sample.sampler.variance=large", "sample.sampler.clip=true"),
     "ddim": ("sample.sampler=ddim",),
     "ddim, clipped": ("sample.sampler=ddim", "sample.sampler.clip=true"),
-    "ddim, clipped as diffusers": ("sample.sampler=ddim", "sample.sampler.clip=true", "sample.sampler.clip_noise=false"),
+    "ddim, clipped as diffusers": (
+        "sample.sampler=ddim",
+        "sample.sampler.clip=true",
+        "sample.sampler.clip_noise=false",
+    ),
     "ddim, eta": ("sample.sampler=ddim", "sample.sampler.eta=0.5"),
     "euler": ("sample.sampler=euler",),
 }
@@ -127,7 +132,7 @@ CASES |= {
     f"{sampler} on {grid}": (*DDPM, *GRIDS[grid][1], *SAMPLERS[sampler])
     for sampler in SAMPLERS
     for grid in GRIDS
-    if grid != "linspace" or "ancestral" in sampler
+    if (grid != "linspace" or "ancestral" in sampler) and (grid, sampler) != ("trailing", "ancestral, large")
 }
 
 
@@ -188,6 +193,13 @@ REFUSED = {
     "guidance threshold": (*DDPM, "sample.sampler=ddim", "sample.threshold=static"),
     "goes down by T // N": (*DDPM, "sample.sampler=ddim", "sample.grid.steps=14"),
     "its spacings give other": (*DDPM, "sample.sampler=ancestral", "sample.grid=quadratic", "sample.grid.steps=4"),
+    "adds noise to the image": (
+        *DDPM,
+        "sample.sampler=ancestral",
+        "sample.sampler.variance=large",
+        "sample.grid=trailing",
+        "sample.grid.steps=10",
+    ),
     "only corner": (*DDPM, "network.resample=mean", "sample.sampler=ddim"),
     "levels of different widths": (*ADM, "network.resample=conv", "network.head_width=0", "network.heads=2"),
 }

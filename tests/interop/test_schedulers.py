@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from sfumato.core.noise import SamplingNoise
 from sfumato.interop.importing import Import, import_run
-from sfumato.interop.schedulers import CLASSES, read_scheduler
+from sfumato.interop.schedulers import CLASSES, IDLE, read_scheduler
 from sfumato.interop.tensors import ForeignError
 
 diffusers = pytest.importorskip("diffusers")
@@ -148,3 +149,76 @@ def test_the_walk_is_theirs(case: str, tmp_path: Path, monkeypatch: pytest.Monke
     error = float((wanted - found).abs().max() / wanted.abs().max())
     rounding = 6e-3 if "clip" in case or "trailing" in case else 3e-4  # where a walk of 20 steps enlarges it
     assert error < rounding, (error, made.run.recipe.sample.grid, made.run.recipe.sample.sampler)
+
+
+CHANGED: dict[str, tuple[dict[str, Any], str]] = {
+    "PNDMScheduler": ({}, "skip_prk_steps=false.*set_alpha_to_one=false|set_alpha_to_one=false.*skip_prk_steps=false"),
+    "DDIMScheduler": ({**LINSPACE}, "timestep_spacing=linspace: diffusers steps by 20 of 1000"),
+    "EulerDiscreteScheduler": ({}, "steps between two of the chain's are rounded"),
+    "UniPCMultistepScheduler": ({"solver_type": "bh1"}, "solver_type=bh1"),
+    "DDPMScheduler": ({"steps_offset": 1, "skip_prk_steps": True}, "steps_offset=1.*skip_prk_steps=true: a DDPMSched"),
+    "EDMEulerScheduler": ({}, "standard deviation 80.0062"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_a_change_is_said(name: str) -> None:
+    options, said = CHANGED[name]
+    walk = read_scheduler({"_class_name": name, "_diffusers_version": "0.42.1", **options}, False)
+    assert re.search(said, " ".join(walk.changed)), walk.changed
+
+
+REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
+    "variance_type=.learned.": ("DDPMScheduler", {"variance_type": "learned"}),
+    "variance_type=learned_range needs": ("DDPMScheduler", {"variance_type": "learned_range"}),
+    "thresholding=true": ("DDIMScheduler", {"thresholding": True}),
+    "beta_schedule=.laplace.": ("DDPMScheduler", {"beta_schedule": "laplace"}),
+    "ends without signal": ("DDIMScheduler", {"rescale_betas_zero_snr": True}),
+    "trained_betas must be 1000 numbers": ("DDIMScheduler", {"trained_betas": [0.1, 0.2]}),
+    "use_karras_sigmas=true": ("EulerDiscreteScheduler", {"use_karras_sigmas": True}),
+    "final_sigmas_type=.sigma_min.": ("EDMEulerScheduler", {"final_sigmas_type": "sigma_min"}),
+    "prediction_type=.v_prediction.": ("EDMEulerScheduler", {"prediction_type": "v_prediction"}),
+    "use_dynamic_shifting=true": ("FlowMatchEulerDiscreteScheduler", {"use_dynamic_shifting": True}),
+    "stochastic_sampling=true": ("FlowMatchEulerDiscreteScheduler", {"stochastic_sampling": True}),
+    "lambda_min_clipped=-5.1": ("DPMSolverMultistepScheduler", {"lambda_min_clipped": -5.1}),
+    "brand_new=3 is not known": ("DDIMScheduler", {"brand_new": 3}),
+    "timestep_spacing=.upside.": ("DDIMScheduler", {"timestep_spacing": "upside"}),
+    "leaves its chain": ("DDIMScheduler", {"steps_offset": 400}),
+    "clip_sample=.yes. is not valid": ("DDIMScheduler", {"clip_sample": "yes"}),
+    "beta_end=null is not valid": ("DDIMScheduler", {"beta_end": None}),
+    "1 to 100,000 steps": ("DDIMScheduler", {"num_train_timesteps": 10**9}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_a_value_without_a_recipe_is_refused_by_name(reason: str) -> None:
+    name, options = REFUSED[reason]
+    with pytest.raises(ForeignError, match=reason):
+        read_scheduler({"_class_name": name, **options}, False)
+
+
+@pytest.mark.parametrize("name", [n for n in CLASSES if CLASSES[n].read])
+def test_every_key_that_is_not_read_is_refused_when_it_is_set(name: str) -> None:
+    """No key of a class may be dropped: read, without effect, or refused."""
+    for key, default in CLASSES[name].defaults.items():
+        if key in CLASSES[name].taken or key in IDLE:
+            continue
+        other = (not default) if isinstance(default, bool) else "x" if isinstance(default, str) else 0.5
+        other = [1] if isinstance(default, list) else other
+        with pytest.raises(ForeignError, match=key):
+            read_scheduler({"_class_name": name, key: other}, False)
+
+
+def test_a_class_that_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
+    folder = folder_with(diffusers.CMStochasticIterativeScheduler(), tmp_path / "theirs")
+    with pytest.raises(ForeignError, match="CMStochasticIterativeScheduler has no recipe here"):
+        import_run(folder, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_command_says_what_was_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from sfumato.cli import main
+
+    folder = folder_with(diffusers.PNDMScheduler(), tmp_path / "theirs")
+    assert main(["import", str(folder), "--out", str(tmp_path / "run")]) == 0
+    assert "note: changed: skip_prk_steps=false" in capsys.readouterr().out

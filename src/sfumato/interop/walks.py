@@ -178,6 +178,8 @@ def ddpm(values: Values, learned: bool) -> Walk:
         if values[key] != default and not count:
             changed.append(f"{key}={values[key]}: of no effect where all steps are taken, as here")
     variance = "learned" if learned else VARIANCES[kind]
+    if count and variance != "small" and _spaced(values)[0][-1] > 0:
+        changed.append("variance_type: diffusers adds noise to the image itself where step 0 is not visited, here none")
     sampler = part("sampler", "ancestral", variance=variance, clip=_clip(values))
     return Walk(fields, Sample(sampler, grid), tuple(changed))
 

@@ -174,6 +174,9 @@ def scheduler_config(recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
     if sampler.name == "ancestral":
         variance = VARIANCES[option(sampler, "variance")]
         spacing = _spacing(recipe, table.levels, planned.grid, by_stride=False)
+        if variance != "fixed_small" and int(index_in(table.levels, planned.grid[-2])) > 1:
+            what = f"sample.grid={recipe.sample.grid} with sample.sampler={sampler}"
+            raise _refused(f"{what}: DDPMPipeline adds noise to the image itself where step 0 is not visited")
         return {"_class_name": "DDPMScheduler", "variance_type": variance, **config, **spacing}, call
     if recipe.variance != "none":
         raise _refused("a learned variance with a sampler that does not read it; set sample.sampler=ancestral")
