@@ -173,15 +173,15 @@ def scheduler_config(recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
     call: dict[str, Any] = {"num_inference_steps": len(planned.grid) - 1}
     if sampler.name == "ancestral":
         variance = VARIANCES[option(sampler, "variance")]
-        spacing = _spacing(recipe, table.levels, planned.grid, by_stride=False)
+        spacing = _spacing(recipe.sample.grid, table.levels, planned.grid, by_stride=False)
         if variance != "fixed_small" and int(index_in(table.levels, planned.grid[-2])) > 1:
-            what = f"sample.grid={recipe.sample.grid} with sample.sampler={sampler}"
-            raise _refused(f"{what}: DDPMPipeline adds noise to the image itself where step 0 is not visited")
+            rule = "DDPMPipeline adds noise to the image itself where step 0 is not visited"
+            raise _refused(f"a grid without step 0 under the variance of sample.sampler={sampler}: {rule}")
         return {"_class_name": "DDPMScheduler", "variance_type": variance, **config, **spacing}, call
     if recipe.variance != "none":
         raise _refused("a learned variance with a sampler that does not read it; set sample.sampler=ancestral")
     call |= _ddim_call(sampler)
-    spacing = _spacing(recipe, table.levels, planned.grid, by_stride=True)
+    spacing = _spacing(recipe.sample.grid, table.levels, planned.grid, by_stride=True)
     return {"_class_name": "DDIMScheduler", "set_alpha_to_one": True, **config, **spacing}, call
 
 
@@ -195,11 +195,11 @@ def _ddim_call(sampler: Part) -> dict[str, Any]:
     raise _refused(f"sample.sampler={sampler}: only ancestral, ddim, and euler where it is ddim")
 
 
-def _spacing(recipe: Recipe, levels: Level, grid: Level, *, by_stride: bool) -> dict[str, Any]:
+def _spacing(named: Part, levels: Level, grid: Level, *, by_stride: bool) -> dict[str, Any]:
     """Return how diffusers spaces the steps that a grid visits, or refuse the grid.
 
     Arguments:
-        recipe: For the message.
+        named: The grid as the recipe names it, for the message.
         levels: The chain, from clean to noisy, shape (T + 1,).
         grid: From noisy to clean, shape (N + 1,).
         by_stride: Whether each step goes T // N steps down, whatever the next of the list is.
@@ -208,14 +208,14 @@ def _spacing(recipe: Recipe, levels: Level, grid: Level, *, by_stride: bool) -> 
     try:
         steps = (index_in(levels, grid[:-1]) - 1).tolist()
     except ValueError:
-        raise _refused(f"sample.grid={recipe.sample.grid}, which leaves the chain's own levels") from None
+        raise _refused(f"sample.grid={named}, which leaves the chain's own levels") from None
     stride = total // count
     even = all(a - b == stride for a, b in zip(steps, [*steps[1:], steps[-1] - stride])) and steps[-1] < stride
     for spacing in SPACINGS:
         if rounded(visited(spacing, total, count)) == steps and (even or not by_stride):
             return {"timestep_spacing": spacing}
     rule = f"its DDIM goes down by T // N = {stride} at every step" if by_stride else "its spacings give other steps"
-    raise _refused(f"sample.grid={recipe.sample.grid} of a chain of {total}: {rule}")
+    raise _refused(f"sample.grid={named} of a chain of {total}: {rule}")
 
 
 def _betas(recipe: Recipe, table: Table) -> dict[str, Any]:
