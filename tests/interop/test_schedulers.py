@@ -134,7 +134,10 @@ EXACT: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", EXACT)
+FAST = ("ddim", "flow shifted", "edm geometric")  # one of each kind of walk
+
+
+@pytest.mark.parametrize("case", [c if c in FAST else pytest.param(c, marks=pytest.mark.slow) for c in EXACT])
 def test_the_walk_is_theirs(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name, options = EXACT[case]
     chain = CHAIN if "beta_start" in CLASSES[name].defaults else {}
