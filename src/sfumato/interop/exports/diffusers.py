@@ -176,7 +176,7 @@ def scheduler_config(recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
         spacing = _spacing(recipe.sample.grid, table.levels, planned.grid, by_stride=False)
         if variance != "fixed_small" and int(index_in(table.levels, planned.grid[-2])) > 1:
             rule = "DDPMPipeline adds noise to the image itself where step 0 is not visited"
-            raise _refused(f"a grid without step 0 under the variance of sample.sampler={sampler}: {rule}")
+            raise _refused(f"a grid without step 0 under {variance}: {rule}")
         return {"_class_name": "DDPMScheduler", "variance_type": variance, **config, **spacing}, call
     if recipe.variance != "none":
         raise _refused("a learned variance with a sampler that does not read it; set sample.sampler=ancestral")
