@@ -109,8 +109,10 @@ def train(
     if saved is not None:
         trainer.load(saved)
     elif start is not None:
-        trainer.network.load_state_dict(start)
-        trainer.averages = Averages(trainer.network, recipe.ema)
+        held = trainer.averages.held
+        own = trainer.network.state_dict()
+        trainer.network.load_state_dict({name: held.divided(value, own[name]) for name, value in start.items()})
+        trainer.averages = Averages(trainer.network, recipe.ema, held)
     if ranks.first:
         trim_log(folder / "metrics.jsonl", trainer.step)
     if not quiet:

@@ -19,7 +19,7 @@ from sfumato.runs import recipe as recipes
 from sfumato.runs.guided import weak_of
 from sfumato.runs.idle import differences
 from sfumato.runs.plan import Plan
-from sfumato.runs.recipe import Recipe, RecipeError
+from sfumato.runs.recipe import Recipe, RecipeError, Shape
 from sfumato.runs.run import Run
 
 # Fields that say how a run is watched, not what it computes; they may differ on resume.
@@ -50,6 +50,16 @@ def starting_weights(plan: Plan, text: str) -> dict[str, Tensor]:
         raise RecipeError(f"train.start={text} names no run. Give RUN{text}, the directory of a trained run.")
     found = Run.open(where.folder)
     run = Run(found.path, found.recipe, found.about, where.step)
+    network = run.network(where.use)
+    weights = network.state_dict()
+    mine, theirs = _shapes(plan.network.state_dict()), _shapes(weights)
+    told = _text(run.recipe.shape), _text(recipe.shape)
+    if mine != theirs and run.recipe.network == recipe.network and told[0] != told[1]:
+        raise RecipeError(
+            f"train.start={text} is a model of {told[0]}, and this recipe's data is "
+            f"{told[1]}: the weights do not fit. Give it data of that shape and those classes (data.size, "
+            "data.classes, data.labels), or begin afresh with train.start=none."
+        )
     changed = differences(run.recipe, recipe)
     off = {k: v for k, v in changed.items() if k.split(".")[0] in MEANING}
     if off:
@@ -58,9 +68,6 @@ def starting_weights(plan: Plan, text: str) -> dict[str, Tensor]:
             f"The weights of {where.folder} are those of a network asked in another way:\n{lines}\n"
             "Give the new run the same target, c_in, c_noise, variance and sigma_data."
         )
-    network = run.network(where.use)
-    weights = network.state_dict()
-    mine, theirs = _shapes(plan.network.state_dict()), _shapes(weights)
     if mine != theirs:
         name = next(n for n in [*mine, *theirs] if mine.get(n) != theirs.get(n))
         raise RecipeError(
@@ -68,6 +75,11 @@ def starting_weights(plan: Plan, text: str) -> dict[str, Tensor]:
             f"there, {mine.get(name, 'none')} here). Set network to {run.recipe.network}."
         )
     return weights
+
+
+def _text(shape: Shape | None) -> str:
+    assert shape is not None  # both recipes are resolved
+    return f"{shape.channels}x{shape.height}x{shape.width} images of {len(shape.classes)} classes"
 
 
 def _shapes(weights: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -23,11 +23,13 @@ from sfumato.metrics.rules import SelfComparisonError
 from sfumato.processes.dealing import images_of_all
 from sfumato.processes.machine import describe
 from sfumato.runs import checkpoint
+from sfumato.runs.check_guidance import explained
 from sfumato.runs.kinds import kind_of
 from sfumato.runs.recipe import RecipeError
 from sfumato.runs.run import Run
 from sfumato.sources import balanced_labels
 from sfumato.training.hooks.due import Hook, RunContext, StepTaken
+from sfumato.training.hooks.live import live_source
 from sfumato.training.steps import Steps
 
 METRIC = "fd"
@@ -47,11 +49,6 @@ def hook(trainer: Steps, context: RunContext) -> Hook | None:
             f"train.evaluate_every={every} scores images, and objective={trainer.recipe.objective.name} makes "
             "none. Set train.evaluate_every=none."
         )
-    if every < 1 or trainer.recipe.evaluate.quick < 2:
-        raise RecipeError(
-            f"train.evaluate_every and evaluate.quick must be at least 1 and 2; got {every} and "
-            f"{trainer.recipe.evaluate.quick}. About 500 images show the trend."
-        )
     return Scoring(trainer, context, every)
 
 
@@ -69,7 +66,8 @@ class Scoring:
         recipe = trainer.recipe
         with trainer.ranks.in_turn():
             self.judge = Judge.of(recipe, root=context.root)
-        self.judge.check(METRIC, recipe.evaluate.quick)
+        with explained(f"train.evaluate_every={every} with evaluate.quick={recipe.evaluate.quick}"):
+            self.judge.check(METRIC, recipe.evaluate.quick)
         self.file = context.folder / "scores.jsonl"
         kept: list[dict[str, Any]] = []
         if trainer.ranks.first and self.file.exists():
@@ -87,14 +85,12 @@ class Scoring:
             return
         began = time.monotonic()
         recipe, use = trainer.recipe, trainer.recipe.ema.use
-        network = trainer.averages.network(trainer.network, use)
-        run = Run(self.context.folder, recipe, {})
-        source = run.source(device=trainer.device, network=network)
         n = recipe.evaluate.quick
-        labels = balanced_labels(n, len(run.classes))
+        labels = balanced_labels(n, len(Run(self.context.folder, recipe, {}).classes))
         try:
+            source = live_source(trainer, self.context, use)
             images = images_of_all(trainer.ranks, source, range(n), labels)
-        except NonFiniteError as error:
+        except (NonFiniteError, checkpoint.CheckpointError) as error:
             if trainer.ranks.first:
                 tqdm.write(f"No score at {trainer.seen:,} images: {error}")
             return
