@@ -62,6 +62,7 @@ Kept = typing.Annotated[int, Bounds(2, 2**53)]
 Sampled = typing.Annotated[int, Bounds(2, 10_000_000)]
 Width = typing.Annotated[float, Bounds(0, 0.28, "()")]  # of a power-function average
 
+MOST_SHOWN = 40  # values of an option that a table prints
 LATER = ("code", "guides")  # fields added to the JSON since: left out while empty, so that old trees stay equal
 
 
@@ -445,6 +446,8 @@ def _assign_parts(node: Any, number: dataclasses.Field[Any], rest: list[str], va
 
 def _show(value: Any) -> str:
     if isinstance(value, list | tuple):
+        if len(value) > MOST_SHOWN:
+            return f"{_show(value[:2])},...,{_show(value[-1])} [{len(value)}]"
         return ",".join(_show(v) for v in value) if value else "()"
     return f"{value:g}" if isinstance(value, float) else str(value).lower() if value in (True, False) else str(value)
 
