@@ -32,6 +32,7 @@ from sfumato.app._controls import described
 from sfumato.app._line import FullError, Job, Line
 from sfumato.app._models import Model
 from sfumato.app._request import Limits, RequestError, read_request
+from sfumato.core.reading import parse_json
 from sfumato.report.signature import SignatureError, read
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -137,7 +138,7 @@ async def _stream(call: Call, job: Job, events: asyncio.Queue[dict[str, Any]]) -
 def _understood(made: dict[str, Any], models: Sequence[Model]) -> dict[str, Any]:
     """Return how a picture was made, with the number of the run here that made it."""
     try:
-        settings = json.loads(made.pop("settings"))
+        settings = parse_json(made.pop("settings"), "The text", finite=False)
         checkpoint, recipe = settings["checkpoint"], settings["recipe"]
         for number, model in enumerate(models):
             if model.settings(model.run.recipe.sample, None)["checkpoint"] == checkpoint:

@@ -34,6 +34,7 @@ from sfumato.core.find import find
 from sfumato.core.images import to_float, to_uint8
 from sfumato.core.level import Level
 from sfumato.core.noise import SamplingNoise
+from sfumato.core.reading import read_json
 from sfumato.likelihood.codec import coding
 from sfumato.likelihood.codec.coding import Cost, Decoded
 from sfumato.likelihood.codec.container import RUNGS, CorruptFileError, Header, fingerprint, ladder, sections
@@ -147,10 +148,8 @@ def calibrate(
 
 
 def _read_json(file: Path) -> dict[str, Any]:
-    import json
-
     try:
-        return dict(json.loads(file.read_text()))
+        return dict(read_json(file))
     except (OSError, ValueError):
         return {}
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sfumato.core.database import check_pages
 from sfumato.core.optional import optional
 from sfumato.data.dataset import DataError, Dataset
 from sfumato.data.gathering import Shape, gather
@@ -40,6 +41,8 @@ class DatabaseListing:
         folders = [path] if (path / FILE).is_file() else sorted(p.parent for p in path.glob(f"*/{FILE}"))
         if not folders:
             raise DataError(f"{path} holds no database ({FILE}), nor does a folder in it.")
+        for folder in folders:
+            check_pages(folder / FILE, DataError)
         try:
             self._databases = [lmdb.open(str(folder), readonly=True, lock=False, readahead=False) for folder in folders]
         except lmdb.Error as error:

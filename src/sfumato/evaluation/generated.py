@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from sfumato.core.reading import read_bytes
 from sfumato.data.hashing import hash_images
 from sfumato.evaluation.cache import place, source_hash
 from sfumato.evaluation.rows import Rows
@@ -193,4 +194,4 @@ def _weights(run: Run) -> list[str | None]:
 
 def _manifest(run: Run) -> str:
     """Return a hash of what a run's checkpoint holds."""
-    return hashlib.sha256((run.checkpoint.path / "MANIFEST.json").read_bytes()).hexdigest()
+    return hashlib.sha256(read_bytes(run.checkpoint.path / "MANIFEST.json")).hexdigest()

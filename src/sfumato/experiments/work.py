@@ -12,7 +12,6 @@ images are not finite, is a finding: it is remembered and shown as "-".
 from __future__ import annotations
 
 import hashlib
-import json
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from tqdm import tqdm
 
 from sfumato import evaluation
 from sfumato.core.images import NonFiniteError
+from sfumato.core.reading import read_json, read_records
 from sfumato.experiments.study import Asked, Outcome, Row, Study, StudyError, slug
 from sfumato.metrics.metric import expand
 from sfumato.metrics.protocol import canonical
@@ -145,7 +145,7 @@ def trained(
         quiet: Whether to show no progress bar.
     """
     grave = folder / "diverged.json"
-    if grave.exists() and (told := json.loads(grave.read_text()))["recipe"] == recipe.hash:
+    if grave.exists() and (told := read_json(grave))["recipe"] == recipe.hash:
         return None, told["reason"]
     if (done := _finished(recipe, folder)) is not None:
         return done, ""
@@ -178,7 +178,7 @@ def worse_than_at_first(folder: Path) -> str:
     Arguments:
         folder: Directory of the run. The first and last tenths of its records are compared, by their medians.
     """
-    losses = [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    losses = [record["loss"] for record in read_records(folder / "metrics.jsonl", whole=False)]
     tenth = max(1, len(losses) // 10)
     first, last = statistics.median(losses[:tenth]), statistics.median(losses[-tenth:])
     if len(losses) < 2 or last <= WORSE * first:
@@ -196,7 +196,7 @@ def judged(row: Row, seed: int, asked: Asked, file: Path) -> Outcome:
         file: JSON file of the result.
     """
     key = result_key(row, asked)
-    stored = json.loads(file.read_text()) if file.exists() else {}
+    stored = read_json(file, finite=False) if file.exists() else {}
     if stored.get("key") != key:
         stored = {"key": key, "row": row.name, "seed": seed, "failed": "", "scores": {}, "facts": {}}
         try:
@@ -247,4 +247,4 @@ def _manifest(run: Run | None) -> Any:
     if run is None:
         return None
     folder = run.path / "checkpoints"
-    return json.loads((folder / f"step-{steps(folder)[-1]}" / "MANIFEST.json").read_text())
+    return read_json(folder / f"step-{steps(folder)[-1]}" / "MANIFEST.json")

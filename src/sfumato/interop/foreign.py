@@ -9,7 +9,6 @@ each assumption names the field that changes it.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,10 +16,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from sfumato.core.reading import read_json
+from sfumato.core.weights import read_tensors
 from sfumato.interop.tensors import ForeignError, Module, read_file
 from sfumato.runs.recipe import Data, Recipe, Shape
 
@@ -123,11 +122,11 @@ def open_foreign(path: Path, *, size: int | None = None, order: str | None = Non
         files = [p for p in (path, path / "unet") if (p / "config.json").is_file()]
         if not files:
             return Foreign(path, _sides(path), {}, size, order, raw)
-        configs = {"unet": _json(files[-1] / "config.json")}
+        configs = {"unet": _config(files[-1] / "config.json")}
         scheduler = path / "scheduler" / "scheduler_config.json"
         scheduler = scheduler if scheduler.is_file() else path / "scheduler_config.json"
         if scheduler.is_file():
-            configs["scheduler"] = _json(scheduler)
+            configs["scheduler"] = _config(scheduler)
         names = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
         weights = next((files[-1] / name for name in names if (files[-1] / name).is_file()), None)
         if weights is None:
@@ -160,23 +159,11 @@ def _sides(path: Path) -> dict[str, Any]:
 
 
 def _weights(path: Path) -> Any:
-    if path.suffix != ".safetensors":
-        return read_file(path)
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ForeignError(f"{path} is not a readable safetensors file: {error}.") from None
+    return read_tensors(path, ForeignError) if path.suffix == ".safetensors" else read_file(path)
 
 
-def _json(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > CONFIG_BYTES:
-        raise ForeignError(f"{path} is larger than a configuration should be.")
-    try:
-        tree = json.loads(path.read_text())
-    except (ValueError, RecursionError) as error:
-        raise ForeignError(f"{path} is not JSON: {error}.") from None
-    if not isinstance(tree, dict):
-        raise ForeignError(f"{path} must hold one JSON object.")
+def _config(path: Path) -> dict[str, Any]:
+    tree: dict[str, Any] = read_json(path, most=CONFIG_BYTES, error=ForeignError)
     return tree
 
 

@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sfumato.core.reading import read_json, read_records
 from sfumato.metrics.score import Score, ranks
 from sfumato.report.save import command_in
 from sfumato.report.table import Cell, Row, Value
@@ -61,17 +62,13 @@ def read_results(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
 
 
 def read_metrics(path: Path | str) -> list[dict[str, Any]]:
-    """Read the records of a metrics.jsonl; a last line that is not whole yet is left out."""
-    text = Path(path).read_text()
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    """Read the records of a metrics.jsonl; one that cannot be read, as the last may be, is left out."""
+    return list(read_records(path))
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
-        result = json.loads(file.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is not JSON ({error}). Evaluate the run again.") from None
-    if not isinstance(result, dict) or not {"run", "scores"} <= set(result):
+    result = read_json(file, finite=False)
+    if not {"run", "scores"} <= set(result):
         raise ValueError(f"{file} is not a result: it must be an object with `run` and `scores`.")
     return result
 

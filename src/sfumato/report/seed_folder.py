@@ -20,6 +20,7 @@ from typing import Any
 from torch import Tensor
 
 from sfumato.core.images import NonFiniteError, finite, to_uint8
+from sfumato.core.reading import parse_json, read_json
 from sfumato.processes.ranks import Ranks
 from sfumato.report.save import write_whole
 from sfumato.report.signature import SignatureError, picture_of, read, signed
@@ -118,7 +119,7 @@ def whole(path: Path, tag: Mapping[str, Any]) -> bool:
 
 def _spelled(text: str) -> str:
     """Return the text of settings as this version writes it."""
-    return json.dumps(today(json.loads(text)), sort_keys=True)
+    return json.dumps(today(parse_json(text, "The text", finite=False)), sort_keys=True)
 
 
 def _claim(folder: Path, text: str) -> None:
@@ -128,8 +129,8 @@ def _claim(folder: Path, text: str) -> None:
     file = folder / "settings.json"
     if not file.exists():
         replace_json(file, json.loads(text))
-    elif _spelled(file.read_text()) != text:
-        changed = differences(today(json.loads(file.read_text())), json.loads(text))
+    elif json.dumps(before := today(read_json(file, finite=False, error=SettingsError)), sort_keys=True) != text:
+        changed = differences(before, json.loads(text))
         lines = "\n".join(f"  {path}: {old} -> {new}" for path, (old, new) in changed.items())
         raise SettingsError(
             f"{folder} holds images of other settings:\n{lines}\nName another folder, or make the same images."

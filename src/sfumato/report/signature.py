@@ -13,6 +13,7 @@ The PNG's text field `ENTRY` holds JSON:
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +25,10 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torch import __version__ as torch_version
 
+from sfumato.core.reading import parse_json, read_bytes
+
 ENTRY = "sfumato"
+LONGEST = 1 << 28  # bytes of such a file
 LARGEST = 64_000_000  # pixels of a picture that is read: a small file can claim any size
 
 
@@ -71,6 +75,8 @@ def read(file: Path | IO[bytes], name: str = "") -> tuple[Image.Image, dict[str,
         FileNotFoundError: If there is no such file.
     """
     name = name or str(file)
+    if isinstance(file, str | Path):
+        file = io.BytesIO(read_bytes(file, LONGEST, SignatureError))
     try:
         with Image.open(file, formats=["PNG"]) as picture:
             if picture.width * picture.height > LARGEST:
@@ -78,7 +84,7 @@ def read(file: Path | IO[bytes], name: str = "") -> tuple[Image.Image, dict[str,
                     f"{name} claims {picture.width} x {picture.height} pixels; at most {LARGEST:,} are read."
                 )
             picture.load()
-            carried = json.loads(picture.info[ENTRY])
+            carried = parse_json(picture.info[ENTRY], f"The text of {name}", finite=False, error=SignatureError)
             hashed = carried.pop("pixels")
     except FileNotFoundError:
         raise
@@ -107,7 +113,7 @@ def settings_of(recipe: Mapping[str, Any], checkpoint: Path, use: str, device: s
         use: Which average of the weights.
         device: Where images are computed; kernels differ in rounding.
     """
-    manifest = hashlib.sha256((checkpoint / "MANIFEST.json").read_bytes()).hexdigest()[:16]
+    manifest = hashlib.sha256(read_bytes(checkpoint / "MANIFEST.json")).hexdigest()[:16]
     return {
         "recipe": recipe["name"],
         "checkpoint": f"{checkpoint.name} {manifest}",

@@ -13,7 +13,6 @@ It holds:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 from sfumato.core.classifier import NoisyClassifier
 from sfumato.core.denoiser import Counted, Denoiser, Preconditioned
 from sfumato.core.find import nearest
+from sfumato.core.reading import FileRefusedError, read_json
 from sfumato.data import load
 from sfumato.data.dataset import Dataset, sigma_data
 from sfumato.data.streaming import Stream, streamed
@@ -141,9 +141,9 @@ class Run:
         if not file.exists():
             raise RecipeError(f"{path} is not a run (no recipe.json). `sfumato train RECIPE --out {path}` makes one.")
         try:
-            tree = json.loads(file.read_text())
+            tree = read_json(file, finite=False)
             recipe = tree.pop("recipe")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (FileRefusedError, KeyError) as error:
             raise RecipeError(
                 f"{file} is damaged ({type(error).__name__}: {error}). A copy of its recipe is in state.json of each "
                 f"folder in {path / 'checkpoints'}; restore it from there."

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from sfumato.core.reading import read_records
 from sfumato.runs import checkpoint
 from sfumato.runs import recipe as recipes
 from sfumato.runs.guided import weak_of
@@ -109,5 +110,5 @@ def check_resumes(folder: Path, recipe: Recipe, fingerprint: dict[str, str], all
 def trim_log(metrics: Path, step: int) -> None:
     """Drop records of steps that a crash lost, so that the log is the one of an uninterrupted run."""
     if metrics.exists():
-        lines = (line for line in metrics.read_text().splitlines(keepends=True) if line.endswith("\n"))  # whole ones
-        metrics.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
+        records = [record for record in read_records(metrics) if record.get("step", step + 1) <= step]
+        metrics.write_text("".join(json.dumps(record) + "\n" for record in records))

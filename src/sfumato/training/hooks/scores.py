@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sfumato.core.images import NonFiniteError
+from sfumato.core.reading import read_records
 from sfumato.evaluation.judge import Judge
 from sfumato.metrics.rules import SelfComparisonError
 from sfumato.processes.dealing import images_of_all
@@ -72,10 +73,8 @@ class Scoring:
         self.judge.check(METRIC, recipe.evaluate.quick)
         self.file = context.folder / "scores.jsonl"
         kept: list[dict[str, Any]] = []
-        if trainer.ranks.first and self.file.exists():
-            lines = [line for line in self.file.read_text().splitlines(keepends=True) if line.endswith("\n")]
-            kept = [record for record in map(json.loads, lines) if record["step"] <= trainer.step]
         if trainer.ranks.first:
+            kept = [r for r in read_records(self.file) if {"step", "value"} <= set(r) and r["step"] <= trainer.step]
             self.file.write_text("".join(json.dumps(record) + "\n" for record in kept))
         kept = trainer.ranks.from_first(kept)
         self.best: float | None = min((record["value"] for record in kept), default=None)
