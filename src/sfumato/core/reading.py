@@ -122,6 +122,8 @@ def parse_json(
     {'a': [1, 2.5, None]}
     """
     text = _decoded(text, what, error) if isinstance(text, bytes) else text
+    if not isinstance(text, str):
+        raise error(f"{what} must be text; got {repr(text)[:60]}.")
     count = text.count(",") + text.count("[") + text.count("{")
     if count > entries:
         raise error(f"{what} has about {count:,} entries, and at most {entries:,} are read.")

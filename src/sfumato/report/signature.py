@@ -97,7 +97,7 @@ def read(file: Path | IO[bytes], name: str = "") -> tuple[Image.Image, dict[str,
             f"{name} does not say how it was made. Give a PNG that `sfumato sample --images` or `sfumato app` made; "
             "other programs often drop the text inside a picture."
         ) from None
-    except (OSError, ValueError, SyntaxError, AttributeError, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error, ...
         raise SignatureError(f"{name} is damaged ({type(error).__name__}: {error}).") from None
     if hashed != digest(picture):
         raise SignatureError(f"{name} was changed after it was made: its pixels are not those it was signed for.")
