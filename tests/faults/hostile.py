@@ -25,8 +25,8 @@ from typing import Any
 SECONDS = 10
 MEMORY = 1 << 30
 NUMBERS = [0, -1, 1, 2, 7, 0.5, 1e-300, 1e308, -1e308, 2**31, 2**63, 2**64, 10**12, 10**30, math.inf, math.nan]
-VALUES = [*NUMBERS, None, True, "", "x", "../../x", "/dev/zero", "\ud800", "\0", "é" * 300, [], {}, [[]], {"a": 1}, "os:system",
-          "a" * 100_000, ["heun"], [1, 2], [0] * 50]  # fmt: skip
+VALUES = [*NUMBERS, None, True, "", "x", "../../x", "/dev/zero", "\ud800", "\0", "é" * 300, [], {}, [[]], {"a": 1},
+          "os:system", "a" * 100_000, ["heun"], [1, 2], [0] * 50]  # fmt: skip
 
 
 class SlowError(BaseException):
@@ -55,7 +55,9 @@ class Answer:
             return f"exit code {self.code}"
         if "Traceback" in self.said:
             return "a trace"
-        if self.code and not any(line.startswith("error: ") or "─" in line for line in self.said.splitlines()):
+        if self.code and not any(
+            line.startswith(("error: ", "BAD ")) or "─" in line for line in self.said.splitlines()
+        ):
             return "no sentence"
         if self.seconds > SECONDS:
             return f"{self.seconds:.1f} s"
@@ -158,8 +160,8 @@ def changed_tree(tree: Any, r: random.Random) -> Any:
     return tree
 
 
-TEXTS = [b"", b"null", b"[]", b"3", b'"x"', b"{", b"\xff\xfe", b"[" * 100_000, b'{"a":' * 5000 + b"1" + b"}" * 5000, b"1" * 5000,
-         b"NaN", b'{"recipe": 1e999}', b"\0" * 100, b"[" + b"[]," * 400_000 + b"[]]"]  # fmt: skip
+TEXTS = [b"", b"null", b"[]", b"3", b'"x"', b"{", b"\xff\xfe", b"[" * 100_000, b'{"a":' * 5000 + b"1" + b"}" * 5000,
+         b"1" * 5000, b"NaN", b'{"recipe": 1e999}', b"\0" * 100, b"[" + b"[]," * 400_000 + b"[]]"]  # fmt: skip
 
 
 def changed_json(file: Path, r: random.Random) -> None:
@@ -204,7 +206,7 @@ def changed_zip(file: Path, r: random.Random) -> None:
         case 1 | 2:
             entries[i] = (name, changed_bytes(content, r))
         case 3:
-            entries[i] = (name, content[:128] + bytes(200 << 20))
+            entries[i] = (name, content[:128] + bytes(40 << 20))
         case 4:
             del entries[i]
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
@@ -258,7 +260,6 @@ class Fuzz:
                      "--out", str(self.run), *quiet]) == 0  # fmt: skip
         assert main(["sample", str(self.run), "--images", str(self.seeds / "made"), "--n", "2", "--device", "cpu"]) == 0
         assert main(["evaluate", str(self.run), "--n", "100", *quiet]) == 0
-        assert main(["export", str(self.run), str(self.seeds / "plain"), "--to", "safetensors"]) == 0
         self._arrays()
         self._images()
         self._foreign()
@@ -289,29 +290,27 @@ class Fuzz:
             import lmdb
 
             with lmdb.open(str(self.seeds / "lmdb"), map_size=1 << 24) as database, database.begin(write=True) as t:
-                for i in range(300):
-                    t.put(f"key{i:05d}".encode(), png(r, 8 if i % 9 else 80))
+                for i in range(120):
+                    t.put(f"key{i:05d}".encode(), png(r, 48))
 
     def _foreign(self) -> None:
         import torch
 
         tensors = {"conv_in.weight": torch.zeros(4, 1, 3, 3), "time_embedding.linear_1.weight": torch.zeros(8, 4)}
         torch.save({"model": tensors}, self.seeds / "model.pt")
-        self.main(["export", str(self.run), str(self.seeds / "diffusers"), "--to", "diffusers"])
-        if not (self.seeds / "diffusers" / "unet").is_dir():
-            from safetensors.torch import save_file
+        from safetensors.torch import save_file
 
-            (self.seeds / "diffusers" / "unet").mkdir(parents=True, exist_ok=True)
-            (self.seeds / "diffusers" / "scheduler").mkdir(exist_ok=True)
-            save_file(tensors, self.seeds / "diffusers" / "unet" / "diffusion_pytorch_model.safetensors")
-            config = {"_class_name": "UNet2DModel", "sample_size": 8, "in_channels": 1, "out_channels": 1,
-                      "block_out_channels": [8, 8], "layers_per_block": 1, "norm_num_groups": 4,
-                      "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
-                      "up_block_types": ["AttnUpBlock2D", "UpBlock2D"]}  # fmt: skip
-            (self.seeds / "diffusers" / "unet" / "config.json").write_text(json.dumps(config))
-            scheduler = {"_class_name": "DDPMScheduler", "num_train_timesteps": 1000, "beta_schedule": "linear",
-                         "beta_start": 0.0001, "beta_end": 0.02, "prediction_type": "epsilon"}  # fmt: skip
-            (self.seeds / "diffusers" / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
+        (self.seeds / "diffusers" / "unet").mkdir(parents=True, exist_ok=True)
+        (self.seeds / "diffusers" / "scheduler").mkdir(exist_ok=True)
+        save_file(tensors, self.seeds / "diffusers" / "unet" / "diffusion_pytorch_model.safetensors")
+        config = {"_class_name": "UNet2DModel", "sample_size": 8, "in_channels": 1, "out_channels": 1,
+                  "block_out_channels": [8, 8], "layers_per_block": 1, "norm_num_groups": 4,
+                  "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
+                  "up_block_types": ["AttnUpBlock2D", "UpBlock2D"]}  # fmt: skip
+        (self.seeds / "diffusers" / "unet" / "config.json").write_text(json.dumps(config))
+        scheduler = {"_class_name": "DDPMScheduler", "num_train_timesteps": 1000, "beta_schedule": "linear",
+                     "beta_start": 0.0001, "beta_end": 0.02, "prediction_type": "epsilon"}  # fmt: skip
+        (self.seeds / "diffusers" / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
 
     def try_one(self, number: int) -> tuple[list[str], Answer]:
         """Make input `number`, give it to a command, and return the command and its answer."""
@@ -486,8 +485,8 @@ class Fuzz:
 
     def try_words(self, r: random.Random) -> list[str]:
         """Words that no person would type."""
-        fields = ["sampler", "grid", "grid.steps", "guidance", "interval", "threshold_quantile", "batch", "sampler.churn",
-                  "guides", "autoguidance", "classifier"]  # fmt: skip
+        fields = ["sampler", "grid", "grid.steps", "guidance", "interval", "threshold_quantile", "batch",
+                  "sampler.churn", "guides", "autoguidance", "classifier"]  # fmt: skip
         value = r.choice([v for v in VALUES if not isinstance(v, str) or "\0" not in v])
         text = str(value)[:5000].encode("utf-8", "replace").decode()
         return ["sample", str(self.run), "--n", "2", "--device", "cpu", f"{r.choice(fields)}={text}",

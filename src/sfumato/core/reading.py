@@ -20,6 +20,7 @@ import math
 import os
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,22 @@ def read_records(path: Path | str, *, whole: bool = True) -> Iterator[dict[str, 
             yield parse_json(line, "The line", finite=False)
         except FileRefusedError:
             continue
+
+
+@contextmanager
+def as_written(what: str, remedy: str, error: Error = FileRefusedError) -> Iterator[None]:
+    """Raise what values of another kind than was written lead to as an error that names the file.
+
+    Arguments:
+        what: The file, or files, in words.
+        remedy: What to do, a sentence.
+        error: The kind of error to raise.
+    """
+    try:
+        yield
+    except (TypeError, LookupError, AttributeError, ArithmeticError) as reason:
+        told = f"{type(reason).__name__}: {str(reason)[:100]}"
+        raise error(f"{what} holds values of another kind than was written ({told}). {remedy}") from reason
 
 
 def plain_name(name: object) -> bool:

@@ -196,12 +196,14 @@ class Run:
         use = use or self.recipe.ema.use
         tensors = self._weights(use)
         trained = Recipe.from_json(self.checkpoint.state["recipe"]).shape  # images may be sampled at another size
-        network = plan(replace(self.recipe, shape=trained or self.recipe.shape)).build_network()
-        self._fill(network, tensors)
+        recipe = plan(replace(self.recipe, shape=trained or self.recipe.shape))
+        self._check_fit(recipe.network, tensors)  # before weights of any size are made
+        network = recipe.build_network()
+        network.load_state_dict(tensors)
         return network.eval().requires_grad_(False)
 
-    def _fill(self, network: nn.Module, saved: Mapping[str, Tensor]) -> None:
-        """Give a network its weights, or say the first that does not fit: a recipe changed by hand, mostly."""
+    def _check_fit(self, network: nn.Module, saved: Mapping[str, Tensor]) -> None:
+        """Refuse weights that are not those of a network; name the first: a recipe changed by hand, mostly."""
         own = network.state_dict()
         for name in sorted({*saved, *own}):
             have, want = ("none" if name not in each else str(tuple(each[name].shape)) for each in (saved, own))
@@ -211,7 +213,6 @@ class Run:
                     f"{name} has shape {have}, and the recipe's has {want}. Restore recipe.json; a copy of its recipe "
                     "is in the checkpoint's state.json."
                 )
-        network.load_state_dict(saved)
 
     def _weights(self, use: str) -> Mapping[str, Tensor]:
         """Return the state dict of an average: of the checkpoint, or made after training (`runs.averages`)."""
