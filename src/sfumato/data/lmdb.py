@@ -51,8 +51,11 @@ class DatabaseListing:
         self._places: dict[str, tuple[int, bytes]] = {}
         for i, database in enumerate(self._databases):
             prefix = f"{self._classes[i]}/" if self._classes else ""
-            with database.begin() as transaction:
-                keys = [bytes(key) for key in transaction.cursor().iternext(keys=True, values=False)]
+            try:
+                with database.begin() as transaction:
+                    keys = [bytes(key) for key in transaction.cursor().iternext(keys=True, values=False)]
+            except lmdb.Error as error:
+                raise DataError(f"{folders[i]} is damaged: {error}.") from error
             for key in keys:
                 text = key.decode("ascii", "replace")
                 self._places[prefix + (text if text.isprintable() and "/" not in text else key.hex())] = (i, key)

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sfumato.core.reading import read_bytes
 from sfumato.data import pickles
 from sfumato.data.pickles import Call, Name, Reference
 from sfumato.data.unpickle import ARRAYS, MAX_DEPTH, Decoder
@@ -110,7 +111,7 @@ def read_file(path: Path) -> Any:
         start = file.read(4)
     if start == b"PK\3\4":
         return _read_archive(path)
-    return _read_stream(io.BytesIO(path.read_bytes()), str(path), nested=False)
+    return _read_stream(io.BytesIO(read_bytes(path, MAX_FILE, ForeignError)), str(path), nested=False)
 
 
 def _read_archive(path: Path) -> Any:
