@@ -27,7 +27,7 @@ from sfumato.core.reading import (
     plain_name,
     read_bytes,
     read_json,
-    read_records,
+    read_lines,
 )
 from sfumato.core.weights import read_tensors
 
@@ -100,8 +100,8 @@ def test_json_of_the_wrong_kind_is_refused_and_what_fits_is_read() -> None:
 def test_a_damaged_line_of_a_log_costs_that_line(tmp_path: Path) -> None:
     file = tmp_path / "log.jsonl"
     file.write_bytes(b'{"a": 1}\nhello\n[1]\n\xff\n' + b"[" * 10_000 + b'\n{"a": 2}\n{"a": 3')
-    assert list(read_records(file)) == [{"a": 1}, {"a": 2}]
-    assert list(read_records(tmp_path / "absent")) == []
+    assert list(read_lines(file)) == [{"a": 1}, {"a": 2}]
+    assert list(read_lines(tmp_path / "absent")) == []
 
 
 def test_names_beside_a_file_are_plain() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.core.reading import read_json, read_records
+from sfumato.core.reading import read_json, read_lines
 
 if TYPE_CHECKING:
     from sfumato.report.table import Value
@@ -74,7 +74,7 @@ def _changed(run: Path) -> float:
 
 def _last_record(file: Path) -> dict[str, Any]:
     try:
-        return deque(read_records(file, whole=False), maxlen=1).pop()
+        return deque(read_lines(file, whole=False), maxlen=1).pop()
     except (IndexError, ValueError, OSError):
         return {}
 

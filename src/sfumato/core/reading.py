@@ -146,7 +146,7 @@ def parse_json(
     return tree
 
 
-def read_records(path: Path | str, *, whole: bool = True) -> Iterator[dict[str, Any]]:
+def read_lines(path: Path | str, *, whole: bool = True) -> Iterator[dict[str, Any]]:
     """Yield the objects of a file with one a line, as logs are; a line that cannot be read is passed over.
 
     Arguments:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from sfumato.core.reading import read_records
+from sfumato.core.reading import read_lines
 
 
 class Rows:
@@ -34,7 +34,7 @@ class Rows:
         self.folder, self.n, self.width, self.dtype = folder, n, width, np.dtype(dtype)
         self._file, self._list = folder / "rows.bin", folder / "blocks.jsonl"
         self.blocks: dict[tuple[int, int], dict[str, Any]] = {}
-        for facts in read_records(self._list, whole=False):
+        for facts in read_lines(self._list, whole=False):
             try:
                 span = (int(facts.pop("start")), int(facts.pop("stop")))
                 if zlib.crc32(self._bytes(span)) == facts.pop("crc32"):

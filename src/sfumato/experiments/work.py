@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from sfumato import evaluation
 from sfumato.core.images import NonFiniteError
-from sfumato.core.reading import read_json, read_records
+from sfumato.core.reading import read_json
 from sfumato.experiments.study import Asked, Outcome, Row, Study, StudyError, slug
 from sfumato.metrics.metric import expand
 from sfumato.metrics.protocol import canonical
@@ -32,6 +32,7 @@ from sfumato.runs.checkpoint import replace_json, steps
 from sfumato.runs.idle import differences
 from sfumato.runs.override import override
 from sfumato.runs.recipe import Recipe
+from sfumato.runs.records import read_records
 from sfumato.runs.run import Run
 from sfumato.training.guard import Diverged
 from sfumato.training.loop import train
@@ -178,12 +179,13 @@ def worse_than_at_first(folder: Path) -> str:
     Arguments:
         folder: Directory of the run. The first and last tenths of its records are compared, by their medians.
     """
-    losses = [record["loss"] for record in read_records(folder / "metrics.jsonl", whole=False)]
+    records = read_records(folder / "metrics.jsonl")
+    losses = [record["loss"] for record in records if record.get("loss") is not None]
+    if len(losses) < 2:
+        return ""
     tenth = max(1, len(losses) // 10)
     first, last = statistics.median(losses[:tenth]), statistics.median(losses[-tenth:])
-    if len(losses) < 2 or last <= WORSE * first:
-        return ""
-    return f"diverged: the loss rose from {first:.4g} to {last:.4g}"
+    return "" if last <= WORSE * first else f"diverged: the loss rose from {first:.4g} to {last:.4g}"
 
 
 def judged(row: Row, seed: int, asked: Asked, file: Path) -> Outcome:
@@ -246,5 +248,4 @@ def result_key(row: Row, asked: Asked) -> str:
 def _manifest(run: Run | None) -> Any:
     if run is None:
         return None
-    folder = run.path / "checkpoints"
-    return read_json(folder / f"step-{steps(folder)[-1]}" / "MANIFEST.json")
+    return read_json(run.checkpoint.path / "MANIFEST.json")

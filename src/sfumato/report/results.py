@@ -23,11 +23,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sfumato.core.reading import read_json, read_records
+from sfumato.core.reading import read_json
 from sfumato.metrics.score import Score, ranks
 from sfumato.report.save import command_in
 from sfumato.report.table import Cell, Row, Value
 from sfumato.runs.making import Making
+from sfumato.runs.records import read_records
 
 Result = Mapping[str, Any]
 COLUMNS = (*("run", "score", "value", "floor", "above floor", "plain", "n", "m"),
@@ -62,8 +63,8 @@ def read_results(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
 
 
 def read_metrics(path: Path | str) -> list[dict[str, Any]]:
-    """Read the records of a metrics.jsonl; one that cannot be read, as the last may be, is left out."""
-    return list(read_records(path))
+    """Read the records of a metrics.jsonl; a last line that is not whole yet is left out."""
+    return read_records(path)
 
 
 def _read(file: Path) -> dict[str, Any]:

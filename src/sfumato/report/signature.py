@@ -25,6 +25,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torch import __version__ as torch_version
 
+from sfumato.core.images import planes
 from sfumato.core.reading import parse_json, read_bytes
 
 ENTRY = "sfumato"
@@ -37,8 +38,8 @@ class SignatureError(ValueError):
 
 
 def picture_of(image: Tensor) -> Image.Image:
-    """Return a uint8 image (C, H, W), C = 1 or 3, as a picture."""
-    array: np.ndarray = image.permute(1, 2, 0).contiguous().numpy()
+    """Return a uint8 image (C, H, W) as a picture, drawn as `core.images.planes` says."""
+    array: np.ndarray = planes(image[None])[0].permute(1, 2, 0).contiguous().numpy()
     return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
 
 
