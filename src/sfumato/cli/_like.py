@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from sfumato.core.images import tile, to_uint8
+from sfumato.core.reading import parse_json
 from sfumato.report.signature import SignatureError, picture_of, read, settings_of, signed
 from sfumato.runs.identity import changed
 from sfumato.runs.recipe import Recipe, today
@@ -67,7 +68,7 @@ def again(run: Run, like: Path, out: Path | None, device: str) -> Path:
 
 def _settings(made: dict[str, Any], like: Path) -> dict[str, Any]:
     try:
-        settings = json.loads(made["settings"])
+        settings = parse_json(made["settings"], "The text", finite=False)
         _ = [settings[key] for key in ("recipe", "checkpoint", "use", "sample", "device", "torch")]
     except (ValueError, TypeError, KeyError) as error:
         raise SignatureError(f"{like} holds settings that cannot be read ({type(error).__name__}: {error}).") from None

@@ -23,6 +23,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from sfumato.core.archives import opened
+from sfumato.core.reading import read_text
 from sfumato.data.dataset import DataError
 from sfumato.data.decoding import to_picture
 from sfumato.data.gathering import Shape, good_ones, read_all
@@ -102,7 +104,7 @@ def _settle(work: Path, settings: dict[str, object]) -> None:
     file = work / "settings.json"
     written = json.dumps(settings, sort_keys=True)
     if file.exists():
-        if file.read_text() == written:
+        if read_text(file, error=DataError) == written:
             return
         if any(work.glob("*.zip")):
             raise DataError(
@@ -151,7 +153,7 @@ def _join(chunks: list[Path], target: Path, classes: Labels | None) -> int:
 
 def _entries(chunks: list[Path]) -> Iterator[tuple[str, bytes]]:
     for chunk in chunks:
-        with zipfile.ZipFile(chunk) as archive:
+        with opened(chunk, error=DataError) as archive:
             for entry in archive.infolist():
                 yield entry.filename, archive.read(entry)
 

@@ -25,6 +25,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from sfumato.core.archives import read_npz
+from sfumato.core.reading import FileRefusedError
 from sfumato.data.dataset import DataError, Dataset
 from sfumato.data.gathering import Found, Shape, good_ones, read_one, whole_of
 from sfumato.data.hashing import hash_image
@@ -171,10 +173,10 @@ def _first_pass(
     """Return (hashes of the originals, hashes of what they become, shape, which are bad), (N, ...) each."""
     file = _cache_file(listing, form)
     if file.exists():
-        with np.load(file, allow_pickle=False) as stored:
-            if len(stored["bad"]) == len(listing.names) and (skip_bad or not stored["bad"].any()):
-                c, h, w = (int(n) for n in stored["shape"])
-                return stored["original"], stored["final"], (c, h, w), stored["bad"]
+        stored = _stored(file)
+        if stored and len(stored["bad"]) == len(listing.names) and (skip_bad or not stored["bad"].any()):
+            c, h, w = (int(n) for n in stored["shape"])
+            return stored["original"], stored["final"], (c, h, w), stored["bad"]
     count = len(listing.names)
     original, final = np.zeros((count, 32), np.uint8), np.zeros((count, 32), np.uint8)
     shapes: list[tuple[int, ...] | None] = []
@@ -204,6 +206,15 @@ def _first_pass(
         np.savez(handle, original=original, final=final, shape=np.array([c, h, w]), bad=bad)
     os.replace(part, file)
     return original, final, (c, h, w), bad
+
+
+def _stored(file: Path) -> dict[str, np.ndarray] | None:
+    """Return what an earlier pass has kept; None if it is damaged."""
+    try:
+        found = read_npz(file, ("original", "final", "shape", "bad"), most=1 << 32)
+    except FileRefusedError:
+        return None
+    return found if len(found) == 4 else None
 
 
 def _cache_file(listing: Listing, form: Shape) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from sfumato.core.reading import read_json
 from sfumato.data.dataset import Dataset
 from sfumato.evaluation.accuracy import evaluate_classifier
 from sfumato.evaluation.findings import Findings, Table, expand, find_asked
@@ -206,7 +206,7 @@ def tried_on(run: Run, content_hash: str, facts: Mapping[str, Any]) -> int:
     note(facts)
     for file in (run.path / "results").glob("*.json"):
         try:
-            tree = json.loads(file.read_text())
+            tree = read_json(file, finite=False)
             if any(s["protocol"]["reference"]["content_hash"] == content_hash for s in tree["scores"]):
                 note(tree["provenance"])
         except (ValueError, KeyError, TypeError):

@@ -9,11 +9,11 @@ the line in 1/n.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sfumato.core.reading import read_json
 from sfumato.evaluation.scoring import evaluate
 from sfumato.metrics.protocol import canonical
 from sfumato.runs.checkpoint import replace_json
@@ -150,7 +150,7 @@ def sweep(
 
 def _known(path: Path) -> list[Point]:
     try:
-        return list(json.loads(path.read_text())["points"])
+        return list(read_json(path, finite=False)["points"])
     except (OSError, ValueError, KeyError):
         return []
 

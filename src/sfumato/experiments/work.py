@@ -13,7 +13,6 @@ are not finite, is a finding: it is remembered and shown as "-".
 from __future__ import annotations
 
 import hashlib
-import json
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from tqdm import tqdm
 
 from sfumato import evaluation
 from sfumato.core.images import NonFiniteError
+from sfumato.core.reading import read_json
 from sfumato.experiments.study import Asked, Outcome, Row, Study, StudyError, slug
 from sfumato.metrics.metric import expand
 from sfumato.metrics.protocol import canonical
@@ -148,7 +148,7 @@ def trained(
         quiet: Whether to show no progress bar.
     """
     grave = folder / "diverged.json"
-    if grave.exists() and (told := json.loads(grave.read_text()))["recipe"] == recipe.hash:
+    if grave.exists() and (told := read_json(grave))["recipe"] == recipe.hash:
         return None, told["reason"]
     if (done := _finished(recipe, folder)) is not None:
         return done, ""
@@ -201,7 +201,7 @@ def judged(row: Row, seed: int, asked: Asked, file: Path) -> Outcome:
         file: JSON file of the result.
     """
     key = result_key(row, asked)
-    stored = json.loads(file.read_text()) if file.exists() else {}
+    stored = read_json(file, finite=False) if file.exists() else {}
     if stored.get("key") != key:
         stored = {"key": key, "row": row.name, "seed": seed, "failed": "", "scores": {}, "facts": {}}
         try:
@@ -254,4 +254,4 @@ def result_key(row: Row, asked: Asked) -> str:
 def _manifest(run: Run | None) -> Any:
     if run is None:
         return None
-    return json.loads((run.checkpoint.path / "MANIFEST.json").read_text())
+    return read_json(run.checkpoint.path / "MANIFEST.json")

@@ -9,7 +9,6 @@ each assumption names the field that changes it.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,10 +16,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from sfumato.core.reading import read_json
+from sfumato.core.weights import read_tensors
 from sfumato.interop.tensors import ForeignError, Module, read_file
 from sfumato.runs.recipe import Data, Recipe, Shape
 
@@ -142,12 +141,12 @@ def open_foreign(
 
 def _folder(found: Foreign, unet: Path) -> Foreign:
     """Open a folder of diffusers, its network from `unet`."""
-    path, configs = found.path, {"unet": _json(unet / "config.json")}
+    path, configs = found.path, {"unet": _config(unet / "config.json")}
     beside = (path / "scheduler" / "scheduler_config.json", path / "scheduler_config.json")
     if scheduler := next((file for file in beside if file.is_file()), None):
-        configs["scheduler"] = _json(scheduler)
+        configs["scheduler"] = _config(scheduler)
     if (path / "model_index.json").is_file():
-        configs["pipeline"] = _json(path / "model_index.json")
+        configs["pipeline"] = _config(path / "model_index.json")
     notes = []
     if unet.name == "unet_ema":
         notes.append("the average of the weights, unet_ema/")
@@ -177,7 +176,7 @@ def _shards(folder: Path) -> tuple[dict[str, Any], list[str]]:
 
 def _indexed(index: Path) -> tuple[dict[str, Any], list[str]]:
     """Return the tensors of the files that an index names; each file lies beside it and holds what the index says."""
-    named = _json(index).get("weight_map")
+    named = _config(index).get("weight_map")
     if not isinstance(named, dict) or not named or not all(isinstance(name, str) for name in named.values()):
         raise ForeignError(f"{index} has no weight_map from tensors to files.")
     tensors: dict[str, Any] = {}
@@ -212,23 +211,11 @@ def _sides(path: Path) -> dict[str, Any]:
 
 
 def _weights(path: Path) -> Any:
-    if path.suffix != ".safetensors":
-        return read_file(path)
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ForeignError(f"{path} is not a readable safetensors file: {error}.") from None
+    return read_tensors(path, ForeignError) if path.suffix == ".safetensors" else read_file(path)
 
 
-def _json(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > CONFIG_BYTES:
-        raise ForeignError(f"{path} is larger than a configuration should be.")
-    try:
-        tree = json.loads(path.read_text())
-    except (ValueError, RecursionError) as error:
-        raise ForeignError(f"{path} is not JSON: {error}.") from None
-    if not isinstance(tree, dict):
-        raise ForeignError(f"{path} must hold one JSON object.")
+def _config(path: Path) -> dict[str, Any]:
+    tree: dict[str, Any] = read_json(path, most=CONFIG_BYTES, error=ForeignError)
     return tree
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from torch import Tensor
 
 from sfumato.core.images import NonFiniteError, finite, to_uint8
+from sfumato.core.reading import read_json
 from sfumato.processes.ranks import Ranks
 from sfumato.report.save import write_whole
 from sfumato.report.signature import SignatureError, picture_of, read, signed
@@ -122,7 +123,7 @@ def whole(path: Path, tag: Mapping[str, Any]) -> bool:
 def _claim(folder: Path, settings: Mapping[str, Any]) -> None:
     """Write down the folder's settings, or refuse a folder of other ones; what an earlier version left out is added."""
     file = folder / "settings.json"
-    before = today(json.loads(file.read_text())) if file.exists() else {}
+    before = today(read_json(file, finite=False, error=SettingsError)) if file.exists() else {}
     if differ := changed(before, settings):
         lines = "\n".join(f"  {path}: {old} -> {new}" for path, (old, new) in differ.items())
         raise SettingsError(

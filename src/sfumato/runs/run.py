@@ -13,7 +13,6 @@ It holds:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 from sfumato.core.classifier import NoisyClassifier
 from sfumato.core.denoiser import Counted, Denoiser, Preconditioned
 from sfumato.core.find import nearest
+from sfumato.core.reading import FileRefusedError, read_json
 from sfumato.data import load
 from sfumato.data.dataset import Dataset, sigma_data
 from sfumato.data.streaming import Stream, streamed
@@ -145,9 +145,9 @@ class Run:
         if not file.exists():
             raise RecipeError(f"{path} is not a run (no recipe.json). `sfumato train RECIPE --out {path}` makes one.")
         try:
-            tree = json.loads(file.read_text())
+            tree = read_json(file, finite=False)
             recipe = tree.pop("recipe")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (FileRefusedError, KeyError) as error:
             raise RecipeError(
                 f"{file} is damaged ({type(error).__name__}: {error}). A copy of its recipe is in state.json of each "
                 f"folder in {path / 'checkpoints'}; restore it from there."
@@ -214,12 +214,14 @@ class Run:
         """
         found, group = self.taken(use)
         trained = Recipe.from_json(self.checkpoint.state["recipe"]).shape  # images may be sampled at another size
-        network = plan(replace(self.recipe, shape=trained or self.recipe.shape)).build_network()
-        self._fill(network, found.tensors[group])
+        recipe = plan(replace(self.recipe, shape=trained or self.recipe.shape))
+        self._check_fit(recipe.network, found.tensors[group])  # before weights of any size are made
+        network = recipe.build_network()
+        network.load_state_dict(found.tensors[group])
         return network.eval().requires_grad_(False)
 
-    def _fill(self, network: nn.Module, saved: Mapping[str, Tensor]) -> None:
-        """Give a network its weights, or say the first that does not fit: a recipe changed by hand, mostly."""
+    def _check_fit(self, network: nn.Module, saved: Mapping[str, Tensor]) -> None:
+        """Refuse weights that are not those of a network; name the first: a recipe changed by hand, mostly."""
         own = network.state_dict()
         for name in sorted({*saved, *own}):
             have, want = ("none" if name not in each else str(tuple(each[name].shape)) for each in (saved, own))
@@ -229,7 +231,6 @@ class Run:
                     f"{name} has shape {have}, and the recipe's has {want}. Restore recipe.json; a copy of its recipe "
                     "is in the checkpoint's state.json."
                 )
-        network.load_state_dict(saved)
 
     def taken(self, use: str | None = None) -> tuple[Checkpoint, str]:
         """Return the checkpoint that holds an average, and its group there: the run's own, or one made after training.
