@@ -28,7 +28,7 @@ from sfumato.data.dataset import DataError
 from sfumato.data.gathering import Shape, read_all
 from sfumato.data.hashing import hash_images
 from sfumato.data.listing import open_listing
-from sfumato.evaluation.arrays import as_images, members, read_array
+from sfumato.data.arrays import as_images, members, read_array
 from sfumato.evaluation.judge import Generated, Judge, each
 from sfumato.evaluation.real import balanced_classes
 from sfumato.metrics.features import Extractor, ImageShape, extractor, stream
@@ -107,7 +107,7 @@ def open_set(text: str, root: Path | str | None = None) -> ImageSet:
         if path.suffix == ".npz" and members(path) & {"mu", "mean"}:
             return path
         array = read_array(path)
-        if array.dtype != np.uint8:
+        if array.dtype in (np.float32, np.float64):
             return check_features(array, f"features in {path}")
         images = as_images(array, path)
         parts = lambda: (torch.from_numpy(np.array(part)) for part in blocks(images, CHUNK))  # noqa: E731

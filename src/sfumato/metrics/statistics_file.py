@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -23,6 +24,7 @@ from sfumato.metrics.statistics import Moments
 
 HEADER = 4096  # generous room for the header of one array
 ABOUT = 1 << 16  # bytes of facts
+LARGEST = float(np.finfo(np.float32).max)  # feature
 
 
 class StatisticsError(ValueError):
@@ -69,7 +71,7 @@ def facts_of(path: Path) -> JSON:
         with zipfile.ZipFile(path) as archive:
             said = "about.npy" in archive.namelist()
             return dict(json.loads(str(_array(archive, "about", (), path)))) if said else {}
-    except (OSError, zipfile.BadZipFile, ValueError, TypeError, EOFError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, ValueError, TypeError, EOFError, RuntimeError) as error:
         if isinstance(error, StatisticsError):
             raise
         raise StatisticsError(f"{path} is not a readable statistics file (.npz): {error}.") from error
@@ -91,10 +93,14 @@ def load_statistics(path: Path, dimension: int) -> Statistics:
             cov = _array(archive, cov_name, (d, d), path)
             n = int(_array(archive, "n", (), path)) if "n" in names else 0
             about = json.loads(str(_array(archive, "about", (), path))) if "about" in names else {}
-    except (OSError, zipfile.BadZipFile, json.JSONDecodeError, EOFError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, ValueError, TypeError, EOFError, RuntimeError) as error:
+        if isinstance(error, StatisticsError):
+            raise
         raise StatisticsError(f"{path} is not a readable statistics file (.npz): {error}.") from error
     if not (np.isfinite(mean).all() and np.isfinite(cov).all()):
         raise StatisticsError(f"The statistics in {path} hold NaN or infinity.")
+    if np.abs(mean).max() > LARGEST or np.abs(cov).max() / LARGEST > LARGEST:
+        raise StatisticsError(f"The statistics in {path} hold numbers that no features in float32 can have.")
     if n < 0 or n == 1:
         raise StatisticsError(f"The statistics in {path} say they are of n = {n} images; a covariance needs 2.")
     size = float(np.abs(cov).max())
