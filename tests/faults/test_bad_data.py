@@ -111,7 +111,7 @@ def test_loading_fails_by_default_and_names_the_first(mixed):
     assert message.startswith(f"{len(BAD)} of {20 + len(BAD) + len(UNUSUAL)} images in {mixed} are bad:")
     assert "animation.webp: an animation of 2 frames" in message
     assert f"... and {len(BAD) - 5} more" in message
-    assert "skip_bad=True" in message
+    assert "data.skip_bad=true" in message
 
 
 def test_skipping_is_asked_for_counted_and_recorded(mixed):
@@ -365,7 +365,7 @@ def test_images_beside_class_folders_are_ambiguous(tmp_path):
     (tmp_path / "cat").mkdir()
     for name in ("cat/a.png", "b.png"):
         (tmp_path / name).write_bytes(GOOD[1])
-    with pytest.raises(DataError, match=r"b\.png and 0 more.*labels=False"):
+    with pytest.raises(DataError, match=r"b\.png and 0 more.*data.labels=false"):
         load(str(tmp_path), split="all")
     assert torch.equal(load(str(tmp_path), split="all", options={"labels": False}).indices, torch.arange(2))
     assert check(tmp_path).duplicates == 1

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from sfumato.core.errors import printable
+
 DESCRIPTION = (
     "The design space of diffusion models: train, sample and honestly evaluate. Begin with `sfumato demo`. "
     "Then, mostly in this order: list, explain, train, sample, evaluate, report; app does it by hand in the browser. "
@@ -29,6 +31,7 @@ REMEDIES = {
     IsADirectoryError: "A file is needed there; name one.",
     PermissionError: "Name a place that you may read and write.",
 }
+LAYOUT = "\n\t"  # of a message; other control characters come from what it quotes
 SHARED = ("train", "sample", "evaluate")  # what several processes do together
 Command = Callable[..., int | None]
 
@@ -73,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         if code is not None:
             who = f"process {_rank()}: " if _rank() else ""
-            print(f"error: {who}{_message(error)}", file=sys.stderr)
+            print(f"error: {who}{printable(_message(error), LAYOUT)}", file=sys.stderr)
         return 1 if code is None else code
 
 
@@ -175,4 +178,4 @@ def _message(error: Exception) -> str:
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {printable(str(message), LAYOUT)}", file=sys.stderr)

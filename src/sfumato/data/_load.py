@@ -16,6 +16,7 @@ from typing import Any
 from sfumato.core.find import OptionError, UnknownNameError, check_options, entries, find, nearest, options_of
 from sfumato.core.outside import NAME
 from sfumato.data.dataset import Dataset
+from sfumato.data.sources import kind_of
 from sfumato.data.transforms import box_mean, pad_black, to_channels
 
 
@@ -38,7 +39,7 @@ def load(
     Arguments:
         name: A dataset of this package ("fashion-mnist"; dashes and underscores are the same), "folder:PATH",
             "zip:PATH", "toy:KIND", "my_module:function" (with ":PATH" if it takes one), or simply the path of an
-            existing folder or .zip file.
+            existing folder, .zip, .npz, .npy, .parquet or database.
         split: "train", "val", "test" or "all".
         root: Data root with one folder a dataset; None means SFUMATO_DATA, else the cache.
         val: Share of the images held out for validation by their hash, in [0, 1).
@@ -106,10 +107,8 @@ def _resolve(name: str) -> tuple[Any, str, tuple[str, ...]]:
             raise UnknownNameError(f"Dataset '{key}' takes nothing after a colon; got {name!r}.")
         return entry, key, (source,) if source else ()
     path = Path(name).expanduser()
-    if path.is_dir():
-        return available["folder"], "folder", (str(path),)
-    if path.is_file():
-        return available["zip"], "zip", (str(path),)
+    if kind := kind_of(path):
+        return available[kind], kind, (str(path),)
     raise UnknownNameError(nearest("dataset", name, available) + " Or give an existing folder or .zip file.")
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from sfumato.data.arrays import LocalFile, read_known
 from sfumato.data.cifar10 import joined
 from sfumato.data.dataset import Dataset
-from sfumato.data.arrays import LocalFile, read_known
 from sfumato.data.root import folder_of
 from sfumato.data.splits import HELD_OUT, split_by_hash
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from sfumato.data.arrays import LocalFile, read_known
 from sfumato.data.cifar10 import joined
 from sfumato.data.dataset import Dataset
 from sfumato.data.decoding import decode
-from sfumato.data.arrays import LocalFile, read_known
 from sfumato.data.root import folder_of
 from sfumato.data.splits import split_official
 

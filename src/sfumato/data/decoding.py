@@ -20,7 +20,7 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageChops, ImageOps, features
+from PIL import Image, ImageChops, ImageFile, ImageOps, features
 
 from sfumato.data.dataset import DataError
 
@@ -171,7 +171,7 @@ def _bits(image: Image.Image, content: bytes) -> int:
     if image.format == "TIFF":
         stored = image.tag_v2.get(BITS_PER_SAMPLE, 1)  # type: ignore[attr-defined]
         return max(stored) if isinstance(stored, tuple) else int(stored)
-    if image.format == "PPM" and image.tile:
+    if isinstance(image, ImageFile.ImageFile) and image.format == "PPM" and image.tile:
         told = image.tile[0][3]
         most = told[-1] if isinstance(told, tuple) else told
         return 16 if isinstance(most, int) and most > 255 else 8

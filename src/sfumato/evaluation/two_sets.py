@@ -24,11 +24,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sfumato.data import load
+from sfumato.data.arrays import as_images, members, read_array
 from sfumato.data.dataset import DataError
 from sfumato.data.gathering import Shape, read_all
 from sfumato.data.hashing import hash_images
 from sfumato.data.listing import open_listing
-from sfumato.data.arrays import as_images, members, read_array
 from sfumato.evaluation.judge import Generated, Judge, each
 from sfumato.evaluation.real import balanced_classes
 from sfumato.metrics.features import Extractor, ImageShape, extractor, stream
