@@ -50,7 +50,7 @@ def test_an_interrupted_run_goes_on_and_ends_in_the_same_bytes(tree, tmp_path, m
             args[0].with_suffix(".part").write_bytes(b"half a chunk")
             raise KeyboardInterrupt
         calls.append(args[0])
-        write(*args)
+        return write(*args)
 
     monkeypatch.setattr(preparing, "_write_chunk", stops_after_two)
     with pytest.raises(KeyboardInterrupt):

@@ -99,8 +99,8 @@ def test_a_stream_is_chosen_by_size(folder: Path, monkeypatch: pytest.MonkeyPatc
     assert streamed(str(folder), Shape(8), split="train") is None
     monkeypatch.setenv("SFUMATO_MEMORY", "0.005")  # MiB: 41 images of 8x8x3 take 7.7 kB
     assert isinstance(streamed(str(folder), Shape(8), split="train"), Stream)
-    assert too_large(listing_of(f"folder:{folder}"), Shape(size=8))
-    assert not too_large(listing_of(str(folder)), Shape(size=4))
+    assert too_large(listing_of(f"folder:{folder}")[1], Shape(size=8))
+    assert not too_large(listing_of(str(folder))[1], Shape(size=4))
     assert streamed("digits", Shape(), split="train") is None
     with pytest.raises(DataError, match="digits cannot be streamed"):
         streamed("digits", Shape(), split="train", always=True)

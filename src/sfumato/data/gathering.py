@@ -226,7 +226,7 @@ def labelled_only(
     known = {name for name, part in parts.items() if labels_of(part) is not None}
     usable = [piece for piece in chosen if piece.part in known] if known else chosen
     if not usable:
-        other = next(kind for kind, names in OFFICIAL.items() if any(name.lower() in names for name in known))
+        other = next(kind for kind in ("val", "test", "train") if any(name.lower() in OFFICIAL[kind] for name in known))
         raise DataError(
             f"The {chosen[0].part} split of {parts[chosen[0].part].path} has no labels, and its "
             f"{', '.join(sorted(known))} split has. Use split {other}, or set data.labels=false."

@@ -38,7 +38,7 @@ class Listing(Protocol):
     """Name the image files of a source and read them.
 
     Attributes:
-        path: The source.
+        path: Folder, archive or table that holds the files.
         names: Its image files, in order.
         others: The other files, which are passed over.
         labelled_by: What gives the labels, in messages.
@@ -173,7 +173,7 @@ class Part(Listing):
     """List one folder of a source that holds its splits, such as ``train``.
 
     Arguments:
-        whole: The source.
+        whole: Listing of the folder or archive with all its splits.
         folder: The folder's name within it.
         classes: Names of the classes of all splits; () if none has sub-folders.
     """
