@@ -22,16 +22,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from sfumato.core.find import check_options, find
+from sfumato.core.images import to_float, to_uint8
+from sfumato.core.task import Task
+from sfumato.editing import edit
 from sfumato.evaluation.scoring import Result
 from sfumato.evaluation.scoring import evaluate as score
 from sfumato.interop.hub import REPOSITORY, download
 from sfumato.processes.machine import default_device
 from sfumato.report import strip as walks
 from sfumato.report.sheet import sheet
+from sfumato.restoration import Restored, measured, method_of, restore
 from sfumato.runs.making import Making
 from sfumato.runs.override import override
 from sfumato.runs.recipe import RecipeError, part
@@ -132,6 +138,74 @@ class Model:
         names, words = class_names(labels, self.classes), self.run.making(self.use).sentence
         title = self.run.recipe.name
         return walks.strip(self.source, seeds, labels, row_labels=names, title=title, caption=words)
+
+    def task(self, name: str, **options: Any) -> Task:
+        """Return a task for this model's pictures, e.g. `model.task("inpaint", mask="half")`.
+
+        Arguments:
+            name: See `sfumato list tasks`.
+            options: Of the task.
+        """
+        entry = find("task", name)
+        made: Task = entry(self.source.shape, **check_options(f"task {name!r}", entry, options, fixed=("shape",)))
+        return made
+
+    def restore(
+        self,
+        images: Tensor,
+        task: Task,
+        method: str = "moment",
+        samples: int = 4,
+        classes: Sequence[str | int] | None = None,
+        *,
+        damaged: bool = False,
+        **options: Any,
+    ) -> Restored:
+        """Damage pictures as a task says and restore them, several times each.
+
+        Arguments:
+            images: uint8 or float in [-1, 1], (B, C, H, W); with `damaged`, measurements (B, *task.measured).
+            task: What happened to them; see `task`.
+            method: See `sfumato list methods`.
+            samples: Answers per picture.
+            classes: Names or numbers taken in turn; None for no class.
+            damaged: The images are measurements already.
+            options: Of the method, e.g. iterations=5.
+
+        Returns:
+            The samples, their mean and their band.
+        """
+        clean = to_float(images) if images.dtype == torch.uint8 else images
+        seeds = range(len(clean))
+        labels = None if classes is None else in_turn(seeds, classes_named(classes, self.classes))
+        return restore(
+            self.run.diffusion(use=self.use, device=self.device),
+            task,
+            clean if damaged else measured(task, clean, seeds),
+            method_of(method, **options),
+            samples=samples,
+            labels=labels,
+            sigma_data=self.run.recipe.sigma_data or 0.5,
+        )
+
+    def edit(
+        self, images: Tensor, to: str | int | None = None, strength: float = 0.6, *, mask: Tensor | None = None
+    ) -> Pictures:
+        """Noise pictures part of the way and walk down, perhaps to a class (SDEdit).
+
+        Arguments:
+            images: uint8 or float in [-1, 1], (B, C, H, W); picture i is noised by seed i.
+            to: Class they become; None for none.
+            strength: 0 is the picture, 1 a new sample.
+            mask: bool (H, W), True where they may change; None for everywhere.
+        """
+        clean = to_float(images) if images.dtype == torch.uint8 else images
+        seeds = tuple(range(len(clean)))
+        labels = None if to is None else in_turn(seeds, classes_named([to], self.classes))
+        source = self.run.diffusion(use=self.use, device=self.device)
+        made = edit(source, clean, strength, seeds=seeds, labels=labels, mask=mask)
+        words = f"Edited with strength {strength:g}. {self.run.making(self.use).sentence}"
+        return Pictures(to_uint8(made.cpu()), seeds, labels, self.run.recipe.name, words)
 
     def guided(self, weight: float, interval: tuple[float, float] | None = None) -> Model:
         """Return the model guided towards its classes.

@@ -7,6 +7,7 @@ matrix products; with the micro-batch fixed it is exact.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -88,6 +89,16 @@ class Diffusion(Maker):
         self.denoiser, self.sampler, self.grid, self.weak = denoiser, sampler, grid, weak
         self.shape, self.classes, self.batch = shape, classes, batch
         self.device, self.quantisation = torch.device(device), quantisation
+
+    def having(
+        self, *, denoiser: Denoiser | None = None, sampler: Sampler | None = None, grid: Level | None = None
+    ) -> Diffusion:
+        """Return the same maker with another denoiser, sampler or grid; what is None stays."""
+        other = copy.copy(self)
+        other.denoiser = self.denoiser if denoiser is None else denoiser
+        other.sampler = self.sampler if sampler is None else sampler
+        other.grid = self.grid if grid is None else grid
+        return other
 
     def states(self, seeds: Sequence[int], labels: Tensor | None = None) -> Iterator[State]:
         """Yield the state after every step for one batch of seeds: the strip of the denoising, a progress bar.

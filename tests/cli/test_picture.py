@@ -36,6 +36,8 @@ SMALL = {
     "reconstruction": ["n=3", "levels=3"],
     "neighbours": ["n=2", "k=2"],
     "progress": ["n=40", "points=3"],
+    "edit-strength": ["n=4", "points=3"],
+    "autoregressive": ["n=2", "block=4"],
     "training": ["zoom=1"],
 }
 MEASURED = {"rate-distortion": "sfumato likelihood", "nfe": "sfumato sweep"}  # drawn from results

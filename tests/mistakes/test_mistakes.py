@@ -260,7 +260,7 @@ def test_generator_told_of_a_schedule_it_does_not_have():
     from sfumato.recipes.gans import dcgan_digits
 
     recipe = dcgan_digits()
-    with pytest.raises(RecipeError, match="schedule speaks of noise levels"):
+    with pytest.raises(RecipeError, match="nothing in this recipe reads schedule"):
         check(plan(resolve(override(recipe, ["schedule=cosine"]), load_data(recipe, "train"))))
 
 

@@ -154,10 +154,10 @@ def test_an_unlabelled_generator_takes_no_label(recipe, tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("schedule=linear", "schedule speaks of noise levels"),
-        ("draw=uniform", "draw speaks of noise levels"),
-        ("sample.guidance=2", "sample.guidance speaks"),
-        ("sample.sampler=ddim", "sample.sampler speaks"),
+        ("schedule=linear", "reads schedule"),
+        ("draw=uniform", "reads draw"),
+        ("sample.guidance=2", "reads sample.guidance"),
+        ("sample.sampler=ddim", "reads sample.sampler"),
         ("network=unet", "trains a generator.*network=dcgan"),
         ("objective=denoising", "trains a denoiser.*network=unet"),
         ("train.micro=4", "BatchNorm looks at the whole batch"),

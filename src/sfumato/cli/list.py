@@ -18,7 +18,8 @@ def list(axis: Annotated[Positional[str | None], arg(metavar="[AXIS]")] = None) 
 
     Arguments:
         axis: recipe, data, schedule, target, network, conditioning, draw, weighting, objective, optimizer, rate,
-            tracker, sampler, grid, guidance, extractor, picture, study, family or export; every axis unless given.
+            tracker, sampler, grid, guidance, task, method, extractor, metric, table, picture, study, family or export;
+            every axis unless given.
     """
     if axis is not None:
         _print_parts(axis)

@@ -85,6 +85,10 @@ AXES = {
     ),
     "grid": Axis("grids", "a Level of shape (N + 1,), noisy to clean", offered=LEVELS + IMAGES),
     "guidance": Axis("guidance", "a denoiser", given=("denoiser",), offered=("weak", "logits", "outside", "interval")),
+    "task": Axis("tasks", "a Task", given=("shape",)),
+    "method": Axis(
+        "methods", "a denoiser of x0 given x and y", given=("denoiser", "task", "y"), offered=("sigma_data",)
+    ),
     "extractor": Axis("metrics.extractors", "an Extractor", given=("shape",)),
     "metric": Axis("metrics.scores", "a Metric"),
     "table": Axis("evaluation.tables", "a Table of a run's images"),

@@ -234,13 +234,20 @@ class Counted:
         nfe: Calls. For one batch of an unguided sampler, the function evaluations per image.
         rows: Images over all calls. Guidance may ask for several images in one call, so rows over images made is the
             honest number of function evaluations per image.
+        vjps: Vector-Jacobian products: how often a gradient passed back through one of the calls.
     """
 
     def __init__(self, denoiser: Denoiser) -> None:
         self.denoiser = denoiser
-        self.nfe = self.rows = 0
+        self.nfe = self.rows = self.vjps = 0
 
     def __call__(self, x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
         self.nfe += 1
         self.rows += len(x)
-        return self.denoiser(x, level, label)
+        prediction = self.denoiser(x, level, label)
+        if prediction.x0.requires_grad:
+            prediction.x0.register_hook(self._passed_back)
+        return prediction
+
+    def _passed_back(self, gradient: Tensor) -> None:
+        self.vjps += 1

@@ -17,6 +17,7 @@ import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from sfumato.core.find import UnknownNameError, entries, find_named, nearest
@@ -114,13 +115,16 @@ class Row:
         """Name of the run that the row samples."""
         return self.run or self.name
 
-    def sampled(self, resolved: Recipe) -> Recipe:
+    def sampled(self, resolved: Recipe, classifier: Path | None = None) -> Recipe:
         """Return the recipe by which the row is sampled and judged: the trained one with the row's settings.
 
         Arguments:
             resolved: Recipe of the row's run, with shape and sigma_data.
+            classifier: The run that guides it, if one does; None before that is trained, and then none is named.
         """
-        return override(resolved, self.settings)
+        guided = [f"sample.classifier={classifier or self.guide}"] if self.guide else []
+        found = override(resolved, [*self.settings, *guided])
+        return found if classifier or not self.guide else replace(found, sample=replace(found.sample, classifier=None))
 
 
 @dataclass(frozen=True)

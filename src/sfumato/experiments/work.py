@@ -117,12 +117,12 @@ def outcome_of(study: Study, row: Row, seed: int, space: Workspace) -> Outcome:
         run, failed = space.run(row.trained, row.recipe, seed)
         if run is None:
             return Outcome(row, seed, None, {}, {}, failed)
-        run = run.with_recipe(row.sampled(run.recipe))
-    if row.guide and run is not None:
-        guide, failed = space.run(row.guide, study.guides[row.guide], seed)
-        if guide is None:
-            return Outcome(row, seed, None, {}, {}, f"its classifier {failed}")
-        run = run.with_recipe(override(run.recipe, [f"sample.classifier={guide.path}"]))
+        guide: Run | None = None
+        if row.guide:
+            guide, failed = space.run(row.guide, study.guides[row.guide], seed)
+            if guide is None:
+                return Outcome(row, seed, None, {}, {}, f"its classifier {failed}")
+        run = run.with_recipe(row.sampled(run.recipe, None if guide is None else guide.path))
     recipe = row.recipe if run is None else run.recipe
     file = space.out / "results" / f"{slug(row.name)}-seed{seed}.json"
     return judged(row, seed, Asked(study, recipe, run, space.root, space.device, space.quiet), file)

@@ -1,0 +1,107 @@
+"""What the words of `sfumato restore` ask for: a task, options of the task and the method, fields, pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sfumato.core.task import Task
+
+
+@dataclass(frozen=True)
+class Parted:
+    """What the words with "=" ask for.
+
+    Attributes:
+        name: Name of the task.
+        options: Options of the task.
+        method: Options of the method.
+        fields: Assignments to fields of `sample`.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    method: Mapping[str, Any]
+    fields: list[str]
+
+    def task(self, shape: tuple[int, int, int], fit: bool) -> Task:
+        """Return the task for pictures of a shape; a mask that names a file is read."""
+        from sfumato.core.find import check_options, find
+        from sfumato.interop.pictures import read_mask
+
+        options = dict(self.options)
+        mask = options.get("mask")
+        if isinstance(mask, str) and Path(mask).suffix:
+            options["mask"] = read_mask(Path(mask), shape[1], shape[2], fit)
+        entry = find("task", self.name)
+        task: Task = entry(shape, **check_options(f"task '{self.name}'", entry, options, fixed=("shape",)))
+        return task
+
+
+def parted(words: Sequence[str], method: str) -> Parted:
+    """Say which words are the task, its options, the method's options and fields of `sample`.
+
+    Raises:
+        OptionError: If no task is named.
+        UnknownNameError: For an unknown task or method.
+    """
+    from sfumato.core.find import OptionError, entries, find, options_of, parse
+    from sfumato.restoration import FIXED
+
+    given = {name.strip().replace("-", "_"): text.strip() for name, _, text in (word.partition("=") for word in words)}
+    if "task" not in given:
+        raise OptionError(f"Say what to undo: task=NAME, one of {', '.join(entries('tasks'))}.")
+    name = given.pop("task")
+    of_task = options_of(find("task", name), fixed=("shape",))
+    of_method = options_of(find("method", method), fixed=FIXED)
+    return Parted(
+        name,
+        {key: parse(text) for key, text in given.items() if key in of_task},
+        {key: parse(text) for key, text in given.items() if key in of_method},
+        [f"{key}={text}" for key, text in given.items() if key not in of_task and key not in of_method],
+    )
+
+
+def measure(task: Task, truth: Tensor, first_seed: int) -> Tensor:
+    """Return measurements of uint8 pictures, with the noise of their seeds."""
+    from sfumato.core.images import to_float
+    from sfumato.restoration import measured
+
+    return measured(task, to_float(truth), range(first_seed, first_seed + len(truth)))
+
+
+def read(
+    task: Task, paths: Sequence[str], damaged: bool, fit: bool, first_seed: int
+) -> tuple[list[str], Tensor | None, Tensor]:
+    """Return (names, originals or None, measurements) of a person's pictures.
+
+    Raises:
+        DataError: If a picture does not fit, or originals and measurements are mixed.
+    """
+    import torch
+
+    from sfumato.core.images import to_float
+    from sfumato.data.dataset import DataError
+    from sfumato.interop.pictures import files_of, read_picture
+
+    small = len(task.measured) == 3 and task.measured != task.shape
+    shapes = [task.shape, *([task.measured] if small else [])]
+    files = files_of(paths)
+    pictures = [read_picture(file, shapes, fit) for file in files]
+    if len({picture.shape for picture in pictures}) > 1:
+        raise DataError("Some pictures have the size of the original and some that of a measurement. Give one kind.")
+    images = torch.stack(pictures)
+    names = [file.stem for file in files]
+    if small and tuple(images.shape[1:]) == task.measured:
+        return names, None, to_float(images)
+    if damaged and small:
+        raise DataError(f"A damaged picture has the shape of a measurement, {task.measured}; got {task.shape}.")
+    if damaged:
+        clean = to_float(images)
+        return names, None, clean if task.measured == task.shape else task.apply(clean)
+    return names, images, measure(task, images, first_seed)

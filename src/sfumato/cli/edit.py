@@ -1,0 +1,113 @@
+"""``sfumato edit``: change a picture with a model of such pictures."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, arg
+
+from sfumato.cli._arguments import Folder, Name, Overrides, device_named, resettle
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def edit(
+    run: Annotated[Positional[str], arg(metavar="RUN")],
+    overrides: Annotated[Overrides, arg(metavar="PICTURE [FIELD=VALUE ...]")] = (),
+    *,
+    to: Name = None,
+    strength: float = 0.6,
+    mask: Folder = None,
+    encode_as: Name = None,
+    n: int = 4,
+    first_seed: int = 0,
+    fit: bool = False,
+    use: Name = None,
+    out: Folder = None,
+    device: Name = None,
+) -> int:
+    """Change a picture: noise it part of the way and walk down, perhaps to another class (SDEdit).
+
+    sfumato edit RUN coat.png --to bag --strength 0.6
+
+    Strength 0 is the picture, 1 a new sample that knows nothing of it. With --encode-as CLASS the picture is instead
+    encoded as noise under its own class and decoded under the other, without randomness.
+
+    Arguments:
+        run: Directory of a run.
+        overrides: The picture, and fields of `sample`, e.g. guidance=2 or grid.steps=40.
+        to: Class it becomes, a name or number; none unless given.
+        strength: Share of the steps that are walked, in [0, 1].
+        mask: A picture of the same size whose white pixels may change; all unless given.
+        encode_as: Class of the picture: encode it and decode it under --to.
+        n: How many edits, of as many seeds.
+        first_seed: Seed of the first.
+        fit: Convert and resize the picture and the mask to what the model takes.
+        use: Average of the weights, e.g. power-0.05, or raw; the recipe's choice unless given.
+        out: Path of the PNG; RUN/edited/PICTURE.png unless given.
+        device: cpu, cuda, mps, ...; the best at hand unless given.
+    """
+    print(f"sfumato edit {run}", flush=True)  # before torch is imported, which takes seconds
+
+    import torch
+
+    from sfumato.core.find import OptionError
+    from sfumato.core.images import to_float, to_uint8
+    from sfumato.editing import edit as noised
+    from sfumato.editing import reencode, start_level
+    from sfumato.interop.pictures import read_mask, read_picture
+    from sfumato.report.save import save
+    from sfumato.report.sheet import sheet
+    from sfumato.runs.run import Run
+
+    paths = [word for word in overrides if "=" not in word]
+    if len(paths) != 1 or n < 1 or first_seed < 0:
+        raise OptionError("Name one picture to edit, n at least 1 and --first-seed at least 0.")
+    opened = Run.open(run)
+    fields = [word for word in overrides if "=" in word]
+    opened = opened.with_recipe(resettle(opened.recipe, fields, ("sample",)))
+    source = opened.diffusion(use=use, device=device_named(device))
+    level = start_level(source.grid, strength)  # refuses a strength out of range
+    count = n if encode_as is None else 1
+    target, own = (_repeated(name, opened.classes, count) for name in (to, encode_as))
+    picture = read_picture(Path(paths[0]), [source.shape], fit)
+    changes = None if mask is None else read_mask(Path(mask), *source.shape[1:], fit)
+    images = to_float(picture).expand(count, -1, -1, -1)
+    seeds = range(first_seed, first_seed + count)
+    if encode_as is None:
+        made = noised(source, images, strength, seeds=seeds, labels=target, mask=changes)
+        words = f"strength {strength:g}, noised to sigma / alpha = {float(level.nsr):.3g}"
+    else:
+        made = reencode(source, images, own, target, mask=changes)
+        words = f"encoded as {encode_as} and decoded"
+    off = (made.cpu() - images).square().mean().sqrt() * 127.5
+    words += f"{'' if to is None else f' as {to}'}, {off:.1f} grey levels (RMSE) from the picture"
+    print(f"  {words}")
+    result = to_uint8(made.cpu())
+    path = Path(out) if out else opened.path / "edited" / f"{Path(paths[0]).stem}.png"
+    chosen = {"to": to, "strength": strength, "mask": mask, "encode-as": encode_as, "n": n, "use": use}
+    chosen |= {"first-seed": first_seed or None}
+    asked = [word for name, value in chosen.items() if value is not None for word in (f"--{name}", str(value))]
+    command = shlex.join(["sfumato", "edit", run, *overrides, *asked, *["--fit"] * fit])
+    labels = ["picture", *(f"seed {seed}" for seed in seeds)] if encode_as is None else ["picture", "decoded"]
+    drawn = sheet(
+        torch.cat((picture[None], result)),
+        count + 1,
+        column_labels=labels,
+        title=opened.recipe.name,
+        caption=f"{words}. {opened.making(use).sentence}",
+    )
+    print(f"  {save(drawn, path, command=command)}")
+    return 0
+
+
+def _repeated(name: str | None, classes: Sequence[str], count: int) -> Tensor | None:
+    """Return a class as labels (count,), or None for none."""
+    from sfumato.sources import classes_named, in_turn
+
+    picked = None if name is None else classes_named(name, classes)
+    return None if picked is None else in_turn(range(count), picked[:1])

@@ -1,0 +1,240 @@
+"""``sfumato restore``: pictures that were damaged, and how sure a model is of what it fills in."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, device_named, resettle
+from sfumato.cli._restoring import measure, parted, read
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sfumato.core.task import Task
+    from sfumato.data.dataset import Dataset
+    from sfumato.evaluation.judge import Judge
+    from sfumato.metrics.score import Score
+    from sfumato.restoration import Restored
+    from sfumato.runs.run import Run
+
+ROWS = 8  # pictures on a sheet
+
+
+def restore(
+    run: Annotated[Positional[str], arg(metavar="RUN")],
+    overrides: Annotated[Overrides, arg(metavar="[PICTURE ...] [task=NAME OPTION=VALUE ...]")] = (),
+    *,
+    method: str = "moment",
+    samples: int = 4,
+    score: Count = None,
+    damaged: bool = False,
+    fit: bool = False,
+    classes: Text = None,
+    first_seed: int = 0,
+    resample: int = 1,
+    use: Name = None,
+    out: Folder = None,
+    device: Name = None,
+    data_root: Folder = None,
+) -> int:
+    """Restore pictures: fill in what is hidden, enlarge, colour, sharpen, denoise; several answers and their band.
+
+    sfumato restore RUN photo.png task=inpaint mask=mask.png --samples 19
+    sfumato restore RUN --score 200 task=inpaint mask=half
+
+    A picture is taken as the original, is damaged as the task says and restored, so that it can be compared; with
+    --damaged, or if it has the size of a measurement (a small one, a grey one), it is restored as it is. Of --score N
+    held-out images the scores are printed: PSNR, SSIM, and how often the band holds the truth.
+
+    Words with "=" are the task and its options (`sfumato list tasks`), options of the method (`sfumato list methods`),
+    e.g. iterations=5, or fields of `sample`, e.g. guidance=2 grid.steps=40. A mask is "half", "random 30%", a box
+    top,left,height,width, or a picture whose white pixels are hidden.
+
+    Arguments:
+        run: Directory of a run.
+        overrides: Pictures or folders of them, the task, and options.
+        method: How the measurement is used; see `sfumato list methods`.
+        samples: Answers per picture; 19 or more make a band that holds the truth 90% of the time.
+        score: Restore this many held-out images of the run's data and score them.
+        damaged: Pictures are damaged already.
+        fit: Convert and resize pictures and masks to what the model takes.
+        classes: Class of every picture, names or numbers taken in turn; none unless given; "own" for held-out images'.
+        first_seed: Seed of the first picture.
+        resample: Walk every step this many times, going back up in between (RePaint).
+        use: Average of the weights, e.g. power-0.05, or raw; the recipe's choice unless given.
+        out: Folder of the sheet, the pictures and restored.json; RUN/restored/TASK-METHOD unless given.
+        device: cpu, cuda, mps, ...; the best at hand unless given.
+        data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
+    """
+    print(f"sfumato restore {run}", flush=True)  # before torch is imported, which takes seconds
+
+    import time
+
+    from tqdm import tqdm
+
+    from sfumato.core.find import OptionError
+    from sfumato.core.images import to_uint8
+    from sfumato.evaluation import restored as judged
+    from sfumato.restoration import method_of, resampled
+    from sfumato.restoration import restore as draw
+    from sfumato.runs.run import Run, load_data
+
+    paths = [word for word in overrides if "=" not in word]
+    if bool(paths) == (score is not None):
+        raise OptionError("Name pictures to restore, or --score N for held-out images of the run's data: one of them.")
+    if samples < 1 or resample < 1 or first_seed < 0 or (score is not None and score < 1):
+        raise OptionError("--samples, --resample and --score are at least 1, --first-seed at least 0.")
+    opened = Run.open(run)
+    asked = parted([word for word in overrides if "=" in word], method)
+    opened = opened.with_recipe(resettle(opened.recipe, asked.fields, ("sample",)))
+    source = opened.diffusion(use=use, device=device_named(device))
+    task = asked.task(source.shape, fit)
+    bound = method_of(method, **asked.method)
+    if resample > 1:
+        source = source.having(sampler=resampled(source.sampler, resample))
+    judge = None
+    if score is None:
+        names, truth, y = read(task, paths, damaged, fit, first_seed)
+        labels = None
+    else:
+        data = load_data(opened.recipe, "test", data_root)
+        if score > len(data):
+            raise OptionError(f"{data.name} test has {len(data)} images; got --score {score}.")
+        held = data.take(score, seed=0)
+        names, truth, labels = [f"{i:05d}" for i in range(score)], held.images, held.labels
+        y = measure(task, truth, first_seed)
+        judge = _judge(opened, data, held)
+    seeds = range(first_seed, first_seed + len(y))
+    wanted = _labels(opened, classes, labels, len(y))
+    print(f"  {len(y)} pictures, {task.words}, method {method}, {samples} samples each")
+    if task.blind or not bool(task.open().any()):
+        print("  Nothing is hidden: the picture comes back." if not task.blind else "  All is hidden: plain sampling.")
+    began = time.monotonic()
+    with tqdm(total=len(y) * samples, unit="img", desc="  restoring", leave=False, disable=None) as bar:
+        found = draw(
+            source,
+            task,
+            y,
+            bound,
+            samples=samples,
+            seeds=seeds,
+            labels=wanted,
+            sigma_data=opened.recipe.sigma_data or 0.5,
+            progress=bar.update,
+        )
+    seconds = time.monotonic() - began
+    print(f"  {found.nfe} calls and {found.vjps} vector-Jacobian products an image; {seconds:.1f} s")
+    folder = Path(out) if out else opened.path / "restored" / f"{task.name}-{method}"
+    chosen = {"method": method, "samples": samples, "score": score, "classes": classes, "use": use}
+    chosen |= {"first-seed": first_seed or None, "resample": resample if resample > 1 else None}
+    words = [word for name, value in chosen.items() if value is not None for word in (f"--{name}", str(value))]
+    words += ["--damaged"] * damaged + ["--fit"] * fit
+    command = shlex.join(["sfumato", "restore", run, *overrides, *words])
+    report: dict[str, Any] = {
+        "command": command,
+        "task": task.words,
+        "noise": task.noise,
+        "method": method,
+        "options": asked.method,
+        "samples": samples,
+        "pictures": len(y),
+        "seeds": [seeds[0], seeds[-1] + 1],
+        "calls": found.nfe,
+        "vector-Jacobian products": found.vjps,
+        "seconds": round(seconds, 2),
+    }
+    if truth is not None:
+        figures = judged.figures(truth, found, task)
+        report["scores"] = judged.as_json(figures)
+        report["coverage expected"] = judged.expected_coverage(found)
+        for name, figure in figures.items():
+            beside = f", {report['coverage expected']:.2f} is right" if name == "coverage" else ""
+            print(f"  {name:<16} {figure}{beside}")
+    if judge is not None:
+        distance = judged.distance(judge, found)
+        report["distance"] = distance.to_json()
+        print(f"  {in_words(distance)}")
+    shown = to_uint8(task.picture(y))
+    _draw(opened, task, method, folder, found, shown, truth, names, command, opened.making(use).sentence)
+    if score is None:
+        _write(folder, names, found)
+    (folder / "restored.json").write_text(json.dumps(report, indent=1) + "\n")
+    print(f"  {folder / 'sheet.png'}\n  {folder / 'restored.json'}")
+    return 0
+
+
+def _judge(run: Run, data: Dataset, held: Dataset) -> Judge | None:
+    """Return what scores the restored set as a whole, or None, said, where that cannot be."""
+    from sfumato.evaluation.restored import judge_of
+
+    try:
+        return judge_of(run.recipe, data, held)
+    except ValueError as error:
+        print(f"  No distance of the whole set: {str(error).partition('.')[0]}.")
+        return None
+
+
+def in_words(score: Score) -> str:
+    """Say a score with its interval, and that of the originals beside it."""
+    floor = score.floor
+    beside = (
+        "" if floor is None else f", originals {floor.value:.3g} [{floor.interval[0]:.3g}, {floor.interval[1]:.3g}]"
+    )
+    return f"{score.name:<16} {score.value:.3g} [{score.interval[0]:.3g}, {score.interval[1]:.3g}]{beside}"
+
+
+def _labels(run: Run, classes: str | None, own: Tensor | None, count: int) -> Tensor | None:
+    from sfumato.sources import classes_named, in_turn
+
+    if classes == "own" and own is not None and run.classes:
+        return own
+    return None if classes is None else in_turn(range(count), classes_named(classes, run.classes))
+
+
+def _draw(
+    run: Run,
+    task: Task,
+    method: str,
+    folder: Path,
+    found: Restored,
+    shown: Tensor,
+    truth: Tensor | None,
+    names: Sequence[str],
+    command: str,
+    words: str,
+) -> None:
+    from sfumato.evaluation.restored import columns
+    from sfumato.report.save import save
+    from sfumato.report.sheet import sheet
+    from sfumato.restoration import Restored
+
+    some = Restored(found.samples[:ROWS], found.nfe, found.vjps)
+    labels, images = columns(some, shown[:ROWS], None if truth is None else truth[:ROWS])
+    picture = sheet(
+        images,
+        len(labels),
+        row_labels=list(names[:ROWS]),
+        column_labels=labels,
+        title=f"{run.recipe.name}: {task.words}",
+        caption=f"Method {method}. The band is white where the samples span all grey levels. {words}",
+    )
+    save(picture, folder / "sheet.png", command=command)
+
+
+def _write(folder: Path, names: Sequence[str], found: Restored) -> None:
+    """Write every sample, the mean and the ends of the band of each picture as PNG."""
+    from sfumato.core.images import to_uint8
+    from sfumato.report.signature import picture_of
+
+    low, high = found.band()
+    for i, name in enumerate(names):
+        rows = {f"sample-{k + 1}": found.samples[i, k] for k in range(found.samples.shape[1])}
+        rows |= {"mean": found.mean[i], "low": low[i], "high": high[i]}
+        for what, image in rows.items():
+            picture_of(to_uint8(image)).save(folder / f"{name}-{what}.png")

@@ -1,0 +1,131 @@
+"""Change a real picture with a model of such pictures: noise it and walk down (SDEdit), or encode and decode it.
+
+Both are walks of the grid that sampling uses. SDEdit starts part of the way down, so that what is coarser than the
+noise it adds survives; encoding walks up the deterministic path to the noise that stands for the picture, and decodes
+it under another class.
+
+References:
+    Meng et al. SDEdit: Guided Image Synthesis and Editing with Stochastic Differential Equations. 2022.
+    https://arxiv.org/abs/2108.01073
+    Song, Meng, Ermon. Denoising Diffusion Implicit Models. 2021, section 4.3. https://arxiv.org/abs/2010.02502
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sfumato.core.level import Level, like
+from sfumato.core.noise import SamplingNoise
+from sfumato.core.task import Task, TaskError, check_pictures
+from sfumato.methods.replacement import replacement
+from sfumato.samplers.ddim import ddim, encode
+from sfumato.sources import Diffusion, check_labels
+from sfumato.tasks.inpaint import inpaint
+
+
+def edit(
+    source: Diffusion,
+    images: Tensor,
+    strength: float,
+    *,
+    seeds: Sequence[int],
+    labels: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Noise pictures to a level of the grid and walk down from there (SDEdit).
+
+    Arguments:
+        source: What makes pictures; its guidance and labels say what they become.
+        images: Float (B, C, H, W) in [-1, 1].
+        strength: Share of the grid's steps that is walked, in [0, 1]. 0 is the picture itself; 1 starts from pure noise
+            and is the plain sample of the seed.
+        seeds: One per picture.
+        labels: int64 (B,) or None.
+        mask: bool (H, W), True where the picture may change; None for everywhere.
+
+    Returns:
+        Float (B, C, H, W), not clipped; where the mask forbids a change, exactly the picture.
+
+    Raises:
+        TaskError: For a strength out of range, a picture or mask of another shape, or NaN pixels.
+    """
+    keep, images = _kept(source, images, mask), images.to(source.device)
+    first = first_entry(len(source.grid) - 1, strength)
+    grid = source.grid[first:]
+    if len(grid) == 1:
+        return images
+    noise = SamplingNoise(torch.as_tensor(seeds, dtype=torch.int64), source.shape, device=source.device)
+    start = noise.start()
+    if strength < 1:  # a walk starts at sigma (start): so this is alpha images + sigma n
+        start = start + like(1 / grid[0].nsr, images) * images
+    walker = source.having(denoiser=replacement(source.denoiser, keep, keep.apply(images)), grid=grid)
+    last = deque(walker.walk(start, noise, labels), maxlen=1)[0].x
+    return _restore_kept(keep, images, last)
+
+
+def reencode(
+    source: Diffusion, images: Tensor, labels: Tensor | None, to: Tensor | None, *, mask: Tensor | None = None
+) -> Tensor:
+    """Encode pictures as noise under their class and decode it under another, with deterministic DDIM.
+
+    Arguments:
+        source: What makes pictures; its grid is walked up, then down.
+        images: Float (B, C, H, W) in [-1, 1].
+        labels: What the pictures show, int64 (B,) or None.
+        to: What they become, int64 (B,) or None.
+        mask: bool (H, W), True where the picture may change; None for everywhere.
+
+    Returns:
+        Float (B, C, H, W), not clipped; where the mask forbids a change, exactly the picture.
+
+    Raises:
+        TaskError: If the grid is too short, or a picture or mask does not fit.
+    """
+    if len(source.grid) < 3:
+        raise TaskError(f"Encoding needs a grid of at least 2 steps; this one has {len(source.grid) - 1}.")
+    keep, images = _kept(source, images, mask), images.to(source.device)
+    old, new = (check_labels(each, len(images), source.classes) for each in (labels, to))
+    with torch.no_grad():
+        latent = deque(encode(source.denoiser, images, source.grid, label=old), maxlen=1)[0].x
+        denoiser = replacement(source.denoiser, keep, keep.apply(images))
+        last = deque(ddim(denoiser, latent, source.grid, label=new), maxlen=1)[0].x
+    return _restore_kept(keep, images, last)
+
+
+def first_entry(steps: int, strength: float) -> int:
+    """Return the entry of a grid where an edit starts: any strength above 0 takes at least one step.
+
+    Arguments:
+        steps: Number of steps of the grid.
+        strength: In [0, 1].
+
+    Raises:
+        TaskError: If the strength is outside [0, 1].
+
+    >>> [first_entry(20, s) for s in (0.0, 0.01, 0.5, 1.0)]
+    [20, 19, 10, 0]
+    """
+    if not 0 <= strength <= 1:
+        raise TaskError(f"The strength of an edit lies in [0, 1] (0 the picture, 1 a new one); got {strength}.")
+    return steps - math.ceil(round(strength * steps, 9))
+
+
+def start_level(grid: Level, strength: float) -> Level:
+    """Return the level that an edit of a strength noises the picture to."""
+    return grid[first_entry(len(grid) - 1, strength)]
+
+
+def _kept(source: Diffusion, images: Tensor, mask: Tensor | None) -> Task:
+    """Return the task that sees what may not change."""
+    task = inpaint(source.shape, mask=torch.ones(source.shape[1:], dtype=torch.bool) if mask is None else mask)
+    check_pictures(task, images)
+    return task
+
+
+def _restore_kept(keep: Task, images: Tensor, edited: Tensor) -> Tensor:
+    return edited if keep.blind else keep.seen(images) + (edited - keep.seen(edited))
