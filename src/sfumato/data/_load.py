@@ -32,6 +32,7 @@ def load(
     channels: int | None = None,
     size: int | None = None,
     pad: int | None = None,
+    labels: bool = True,
     options: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Load a dataset by name.
@@ -49,6 +50,7 @@ def load(
         channels: 1 or 3; None leaves them.
         size: Side in pixels; a source of files crops and resizes, others take an exact box mean by a whole factor.
         pad: Side in pixels after padding with black.
+        labels: Whether labels are wanted; False asks a source of files for none.
         options: Further options of the dataset's own function, e.g. {"skip_bad": True} for a folder.
 
     Returns:
@@ -72,6 +74,7 @@ def load(
         if given[share] is not None and share not in allowed:
             raise OptionError(f"Dataset '{key}' has an official {share} part, so {share}={given[share]} means nothing.")
     own.update({option: value for option, value in given.items() if option in allowed and value is not None})
+    own.update({"labels": False} if "labels" in allowed and not labels else {})
     data = entry(*source, **own)
     if classes is not None:
         data = data.keep_classes(classes)

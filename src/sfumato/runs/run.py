@@ -59,6 +59,7 @@ def load_data(recipe: Recipe, split: str, root: Path | str | None = None) -> Dat
         channels=data.channels,
         size=data.size,
         pad=data.pad,
+        labels=data.labels or bool(data.classes),
         options=options,
     )
 
