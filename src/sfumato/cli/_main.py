@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from sfumato.core.errors import printable
-
 DESCRIPTION = (
     "The design space of diffusion models: train, sample and honestly evaluate. Begin with `sfumato demo`. "
     "Then, mostly in this order: list, explain, train, sample, evaluate, report; app does it by hand in the browser. "
@@ -76,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         if code is not None:
             who = f"process {_rank()}: " if _rank() else ""
-            print(f"error: {who}{printable(_message(error), LAYOUT)}", file=sys.stderr)
+            print(f"error: {who}{_printable(_message(error))}", file=sys.stderr)
         return 1 if code is None else code
 
 
@@ -177,5 +175,11 @@ def _message(error: Exception) -> str:
     return str(error)
 
 
+def _printable(message: str) -> str:
+    from sfumato.core.errors import printable  # its package imports torch, and most commands end without a message
+
+    return printable(message, LAYOUT)
+
+
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"warning: {printable(str(message), LAYOUT)}", file=sys.stderr)
+    print(f"warning: {_printable(str(message))}", file=sys.stderr)
