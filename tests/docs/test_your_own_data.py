@@ -43,7 +43,7 @@ def test_every_command_of_the_page_works_as_printed(tmp_path: Path, monkeypatch,
         assert main([*words, *EXTRA.get(words[0], "").split()]) == 0, words
         told += "".join(capsys.readouterr())
     assert len(commands()) == 7
-    assert "evaluate.extractor=digits does not take images of (3, 16, 16); scores will use random" in told
+    assert "evaluate.extractor=digits does not take images of (3, 16, 16); scores use random" in told
     assert "240 images, 2 classes; 0 bad" in told and "FD[random]" in told
     recipe = Run.open("runs/photos").recipe
     assert recipe.evaluate.extractor == "random" and recipe.shape.classes == ("cat", "dog")

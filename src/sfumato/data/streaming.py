@@ -339,7 +339,7 @@ def streamed(
         DataError: For what `open_stream` refuses; with `always`, also if the dataset cannot be streamed.
     """
     kind = name.partition(":")[0]
-    if kind not in STREAMS and kind_of(Path(name).expanduser()) not in STREAMS:
+    if kind not in STREAMS and not (name.strip() and kind_of(Path(name).expanduser()) in STREAMS):
         if always:
             raise DataError(f"{name} cannot be streamed; {', '.join(f'{k}:PATH' for k in STREAMS)} can.")
         return None
