@@ -145,7 +145,7 @@ def test_a_truncated_database_is_refused_before_it_is_mapped(tmp_path: Path) -> 
     whole = file.read_bytes()
     for length in (len(whole) - 1, len(whole) // 2, 8192, 5000, 100, 0):
         file.write_bytes(whole[:length])
-        with pytest.raises(DataError, match="cut short|is not a database"):
+        with pytest.raises(DataError, match="not a whole database|is not a database"):
             load(f"lmdb:{tmp_path}/db", split="all")
     file.write_bytes(whole)
     assert len(load(f"lmdb:{tmp_path}/db", split="all")) == 200

@@ -114,7 +114,7 @@ def write(path: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "suffix", "words"),
     [
-        ("objects", ".npy", "object arrays are not read"),
+        ("objects", ".npy", "objects of Python are not read"),
         ("short", ".npy", "where the file has"),
         ("text", ".npy", "is not a readable array"),
         ("text", ".npz", "is not a readable array"),
