@@ -68,6 +68,10 @@ def _draw(opened: list[Run], found: Mapping[str, list[Any]], names: list[str], f
     scores = {
         name: read_metrics(file) for name, run in zip(names, opened) if (file := run.path / "scores.jsonl").exists()
     }
-    scores = {name: records for name, records in scores.items() if records}
+    scores = {  # a run that went on under another protocol has several, which share no axis
+        name: [record for record in records if record["protocol"] == records[-1]["protocol"]]
+        for name, records in scores.items()
+        if records
+    }
     if scores:
         print(f"  {save(score_curves(scores), folder / 'scores.png')}")

@@ -9,6 +9,8 @@ backslashes, links, encryption, two entries of one name. Labels come from ``data
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import stat
 import zipfile
@@ -45,6 +47,21 @@ class Listing(Protocol):
     def label_file(self) -> Any:
         """Return the parsed ``dataset.json``, or None if there is none."""
         ...
+
+    def files(self) -> list[Path]:
+        """Return the files on disk that hold all this."""
+        ...
+
+
+def stamp(listing: Listing) -> str:
+    """Return a hash that changes when a source does: its names, and of each of its files size, times and inode.
+
+    The time of change cannot be set back as that of modification can, so content replaced by as many bytes is noticed.
+    """
+    states = [(file, file.stat()) for file in listing.files() if file.exists()]
+    facts = [(str(file), s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for file, s in states]
+    text = json.dumps([str(listing.path.resolve()), listing.names, facts])
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def open_listing(path: str | Path) -> Listing:
@@ -98,6 +115,10 @@ class FolderListing:
         """Return the parsed label file, or None if there is none."""
         return _parse(self.read(LABEL_FILE), self.path) if self._has_labels else None
 
+    def files(self) -> list[Path]:
+        """Return every image, and the label file."""
+        return [self.path / name for name in (*self.names, LABEL_FILE)]
+
 
 class ZipListing:
     """List a zip archive after checking that every name in it is plain.
@@ -140,6 +161,10 @@ class ZipListing:
     def label_file(self) -> Any:
         """Return the parsed label file, or None if there is none."""
         return _parse(self.read(LABEL_FILE), self.path) if self._has_labels else None
+
+    def files(self) -> list[Path]:
+        """Return the archive."""
+        return [self.path]
 
 
 class DamagedArchiveError(DataError):

@@ -38,7 +38,9 @@ class DatabaseListing:
     def __init__(self, path: Path) -> None:
         lmdb = optional("lmdb", "data", "This source", DataError)
         self.path = path
-        folders = [path] if (path / FILE).is_file() else sorted(p.parent for p in path.glob(f"*/{FILE}"))
+        self._folders = folders = (
+            [path] if (path / FILE).is_file() else sorted(p.parent for p in path.glob(f"*/{FILE}"))
+        )
         if not folders:
             raise DataError(f"{path} holds no database ({FILE}), nor does a folder in it.")
         for folder in folders:
@@ -77,6 +79,10 @@ class DatabaseListing:
         if not self._classes:
             return {"labels": None}
         return {"labels": [[name, self._places[name][0]] for name in self.names], "classes": self._classes}
+
+    def files(self) -> list[Path]:
+        """Return the file of each database."""
+        return [folder / FILE for folder in self._folders]
 
 
 def _stripped(name: str) -> str:

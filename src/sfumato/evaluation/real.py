@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from sfumato.core.reading import read_json
 from sfumato.data.dataset import Dataset
+from sfumato.data.streaming import Stream
 from sfumato.evaluation.cache import place
 from sfumato.metrics.features import Extractor, stream
 from sfumato.metrics.protocol import Reference
@@ -53,8 +54,8 @@ def balanced_classes(data: Dataset) -> np.ndarray | None:
     return data.labels.numpy() if data.labels is not None and balanced(data) else None
 
 
-def order_of(data: Dataset) -> str:
-    """Return a hash of a dataset's images in their order."""
+def order_of(data: Dataset | Stream) -> str:
+    """Return a hash of images in their order."""
     return hashlib.sha256(np.ascontiguousarray(data.image_hashes).tobytes()).hexdigest()
 
 

@@ -3,10 +3,11 @@
     OUT/runs/RUN-seedK/       a run like any other; interrupted, it goes on where it was
     OUT/results/ROW-seedK.json    the scores of a row, with the key of everything they depend on
 
-The key of a result is the sha256 of the checkpoint's manifest (and that of the classifier that guides it), the recipe
-it was sampled by, the number of images, the metrics, the split and the judge. A result is made again only if its key
-has changed. A run that diverges (steps that are not finite, or a loss that ends above its start), or a model whose
-images are not finite, is a finding: it is remembered and shown as "-".
+The key of a result is the sha256 of the checkpoint's manifest (and that of the classifier that guides it; where a weak
+model guides, or the average was made afterwards, of all that makes the images, `runs.identity`), the recipe it was
+sampled by, the number of images, the metrics, the split and the judge. A result is made again only if its key has
+changed. A run that diverges (steps that are not finite, or a loss that ends above its start), or a model whose images
+are not finite, is a finding: it is remembered and shown as "-".
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from sfumato.metrics.metric import expand
 from sfumato.metrics.protocol import canonical
 from sfumato.metrics.score import Score
 from sfumato.runs.checkpoint import replace_json, steps
+from sfumato.runs.identity import identity, key_of
 from sfumato.runs.idle import differences
 from sfumato.runs.override import override
 from sfumato.runs.recipe import Recipe
@@ -166,7 +168,8 @@ def _finished(recipe: Recipe, folder: Path) -> Run | None:
     if not (folder / "recipe.json").exists() or not steps(folder / "checkpoints"):
         return None
     run = Run.open(folder)
-    filled = replace(recipe, shape=run.recipe.shape, sigma_data=recipe.sigma_data or run.recipe.sigma_data)
+    known = run.recipe
+    filled = replace(recipe, shape=known.shape, sigma_data=recipe.sigma_data or known.sigma_data, code=known.code)
     if differences(filled, run.recipe):
         return None
     state = run.checkpoint.state
@@ -242,6 +245,9 @@ def result_key(row: Row, asked: Asked) -> str:
     facts += [] if row.judge is None else [repr(row.judge)]
     if asked.recipe.sample.classifier is not None:
         facts.append(_manifest(Run.open(asked.recipe.sample.classifier)))
+    unseen = asked.recipe.sample.autoguidance is not None or asked.recipe.ema.use.startswith("post-")
+    if asked.run is not None and unseen:  # by the manifest
+        facts.append(key_of(identity(asked.run)))
     return hashlib.sha256(canonical(facts).encode()).hexdigest()
 
 

@@ -4,7 +4,7 @@ The PNG's text field `ENTRY` holds JSON:
 
     seed, label          of one image, or  seeds, labels  of a sheet of them, row by row
     mix                  of an image between two seeds, the weight of the second start (`sources.between`)
-    settings             the text of `settings_of`: checkpoint by hash, average, sampling fields, device, torch
+    settings             the text of `settings_of`: what makes images (`runs.identity`), device, torch
     pixels               sha256 of mode, size and pixels: whoever edits the picture breaks the signature
 
 `sfumato sample RUN --like PICTURE` makes it again and compares.
@@ -27,6 +27,8 @@ from torch import __version__ as torch_version
 
 from sfumato.core.images import planes
 from sfumato.core.reading import parse_json, read_bytes
+from sfumato.runs.identity import identity
+from sfumato.runs.run import Run
 
 ENTRY = "sfumato"
 LONGEST = 1 << 28  # bytes of such a file
@@ -105,21 +107,20 @@ def read(file: Path | IO[bytes], name: str = "") -> tuple[Image.Image, dict[str,
     return picture, carried
 
 
-def settings_of(recipe: Mapping[str, Any], checkpoint: Path, use: str, device: str) -> dict[str, Any]:
-    """Return what decides the images of a run: its checkpoint by hash, average, sampling fields, device and torch.
+def settings_of(run: Run, use: str | None, device: str) -> dict[str, Any]:
+    """Return what decides the images of a run, by content (`runs.identity`), its names for people, device and torch.
 
     Arguments:
-        recipe: The recipe as JSON.
-        checkpoint: Directory of the checkpoint.
-        use: Which average of the weights.
+        run: Sampled as its recipe says.
+        use: Which average of the weights; None for the recipe's choice.
         device: Where images are computed; kernels differ in rounding.
     """
-    manifest = hashlib.sha256(read_bytes(checkpoint / "MANIFEST.json")).hexdigest()[:16]
+    saved = run.checkpoint
     return {
-        "recipe": recipe["name"],
-        "checkpoint": f"{checkpoint.name} {manifest}",
-        "use": use,
-        "sample": recipe["sample"],
+        **identity(run, use),
+        "recipe": run.recipe.name,
+        "checkpoint": f"{saved.path.name} {saved.manifest[:16]}",
+        "use": use or run.recipe.ema.use,
         "device": device,
         "torch": torch_version,
     }

@@ -19,7 +19,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sfumato.core.digest import hash_tensors
 from sfumato.core.reading import FileRefusedError, plain_name, read_json
 from sfumato.core.weights import read_tensors
 from sfumato.processes.ranks import Ranks
@@ -42,11 +43,19 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
-    """A verified checkpoint: groups of tensors by file name, and the JSON state."""
+    """A verified checkpoint: groups of tensors by file name, the JSON state, and the hash of its manifest."""
 
     path: Path
     tensors: Mapping[str, dict[str, Tensor]]
     state: Mapping[str, Any]
+    manifest: str = ""
+    _digests: dict[str, str] = field(default_factory=dict, repr=False)
+
+    def digest(self, group: str) -> str:
+        """Return the hash of what a group of tensors holds."""
+        if group not in self._digests:
+            self._digests[group] = hash_tensors(self.tensors[group])
+        return self._digests[group]
 
 
 def save(
@@ -176,7 +185,7 @@ def _read(path: Path, groups: tuple[str, ...] | None) -> Checkpoint:
             )
     if not math.isfinite(state.get("elapsed", 0.0)) or not isinstance(state.get("recipe", {}), dict):
         raise CheckpointError(f"{path / 'state.json'} is damaged: its elapsed time or its recipe is none.")
-    return Checkpoint(path, tensors, {**state, "belongs": manifest["belongs"]})
+    return Checkpoint(path, tensors, {**state, "belongs": manifest["belongs"]}, _digest(manifest_path))
 
 
 def _files(manifest: Mapping[str, Any], where: Path) -> dict[str, dict[str, Any]]:
@@ -199,6 +208,25 @@ def holding(*names: str) -> Callable[[Checkpoint], None]:
         lacking = [name for name in names if name not in found.tensors and name not in found.state]
         if lacking:
             raise CheckpointError(f"{found.path} lacks {', '.join(lacking)}.")
+
+    return check
+
+
+def of_run(mark: str) -> Callable[[Checkpoint], None]:
+    """Return what refuses a checkpoint of another run; one without a mark, of an earlier version, is taken.
+
+    Arguments:
+        mark: Of the run ("run" of its fingerprint); "" for any.
+    """
+
+    def check(found: Checkpoint) -> None:
+        belongs = found.state["belongs"]
+        theirs = belongs.get("run", mark) if isinstance(belongs, Mapping) else mark
+        if mark and theirs != mark:
+            raise CheckpointError(
+                f"{found.path} belongs to another run: it is marked {theirs}, and this run {mark}. Move it to the run "
+                "that made it."
+            )
 
     return check
 
