@@ -114,7 +114,7 @@ def whole(path: Path, tag: Mapping[str, Any]) -> bool:
     """
     try:
         found = read(path)[1]
-        same = not changed(today(json.loads(found["settings"])), json.loads(tag["settings"]))
+        same = not changed(today(parse_json(found["settings"], "The text", finite=False)), json.loads(tag["settings"]))
         return same and {**found, "settings": tag["settings"]} == tag
     except (SignatureError, OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
