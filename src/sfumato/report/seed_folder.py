@@ -20,7 +20,7 @@ from typing import Any
 from torch import Tensor
 
 from sfumato.core.images import NonFiniteError, finite, to_uint8
-from sfumato.core.reading import read_json
+from sfumato.core.reading import parse_json, read_json
 from sfumato.processes.ranks import Ranks
 from sfumato.report.save import write_whole
 from sfumato.report.signature import SignatureError, picture_of, read, signed
