@@ -90,7 +90,7 @@ KNOWN = [
     *("schedule=linear schedule.steps=1", "sample.grid=respaced sample.grid.steps=1", "data.name="),
     *("sample.sampler=heun sample.sampler.midpoint=0", "data.pad=1000000000000", "train.batch=1000000000000"),
     *("evaluate.quick=1", "network=condnorm-unet network.conditioning=3", "train.optimizer=adam train.optimizer.eps=0"),
-    "train.start=nosuch",
+    *("train.start=nosuch", "schedule=sigmoid schedule.tau=1e30"),
 ]
 
 
