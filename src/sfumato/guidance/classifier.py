@@ -17,6 +17,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -45,7 +46,7 @@ def classifier(denoiser: Denoiser, logits: Logits, scale: float = 1.0) -> Denois
         if scale == 0:
             return prediction
         towards = like(level.sigma**2 / level.alpha, x) * slope(x, level, label)
-        return Prediction(prediction.x0 + towards, prediction.v)
+        return replace(prediction, x0=prediction.x0 + towards)
 
     return guided
 

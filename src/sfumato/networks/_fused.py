@@ -49,9 +49,18 @@ def usable(x: Tensor) -> bool:
         and x.dtype in STORES
         and x.ndim == 4
         and x.numel() > 0
+        and not differentiated(x)
         and x.is_contiguous(memory_format=torch.channels_last)
         and not (torch.compiler.is_compiling() or torch.jit.is_tracing())  # a graph would hold numbers, not the kernel
         and library(x.dtype) is not None
+    )
+
+
+def differentiated(x: Tensor) -> bool:
+    """Return whether a function transform (torch.func.jvp) watches this tensor, which only torch's operations obey."""
+    return (
+        bool(torch._C._functorch.is_functorch_wrapped_tensor(x))
+        or torch.autograd.forward_ad.unpack_dual(x).tangent is not None
     )
 
 

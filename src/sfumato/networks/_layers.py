@@ -105,6 +105,8 @@ class GroupNorm(nn.Module):
         return gain * factor, bias * factor + shift.float()
 
     def _normalised(self, x: Tensor) -> Tensor:
+        if _fused.differentiated(x):
+            x = x.contiguous()  # torch's forward derivative takes no other memory format
         if x.dtype not in HALF:
             return F.group_norm(x, self.groups, self.weight, self.bias, self.eps)
         weight = None if self.weight is None else self.weight.float()
@@ -118,6 +120,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     The fused kernel never holds the (positions, positions) matrix. On CPUs two batched products are faster for few
     positions, and for many the fused kernel, which wants its heads contiguous.
     """
+    if _fused.differentiated(q):
+        return torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, dim=-1).to(v.dtype) @ v
     if q.device.type == "cuda":
         return F.scaled_dot_product_attention(q, k, v)
     if q.device.type == "cpu" and q.shape[-2] >= MANY:
