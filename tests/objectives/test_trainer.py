@@ -19,7 +19,7 @@ from sfumato.training.trainer import Memory, Trainer
 CPU = torch.device("cpu")
 DISCRETE = (
     *("target=eps", "schedule=linear", "schedule.steps=40", "c_noise=index", "c_noise.scale=0.025", "c_in=one"),
-    *("draw=uniform", "weighting=simple", "sample.sampler=ancestral", "sample.grid=respaced", "sample.grid.steps=3"),
+    *("draw=uniform", "sample.sampler=ancestral", "sample.grid=respaced", "sample.grid.steps=3"),
 )
 IMPORTANCE = (*DISCRETE, "variance=range", "objective=vlb", "draw=importance", "draw.history=2")
 SONGUNET = (
@@ -130,7 +130,12 @@ def test_augmentation_reaches_the_image_and_the_network(tiny):
 
 
 def test_parts_of_a_loss_are_logged_by_level(tiny, tmp_path):
-    run = train(override(tiny, [*DISCRETE, "variance=range", "objective=hybrid"]), tmp_path, quiet=True, device="cpu")
+    run = train(
+        override(tiny, [*DISCRETE, "weighting=simple", "variance=range", "objective=hybrid"]),
+        tmp_path,
+        quiet=True,
+        device="cpu",
+    )
     for record in map(json.loads, (run.path / "metrics.jsonl").read_text().splitlines()):
         assert record["simple"] + record["bound"] == pytest.approx(record["loss"], rel=1e-5)
         assert len(record["simple_by_log_snr"]) == len(record["loss_by_log_snr"])
