@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfumato.core.bounds import Positive, Share
 from sfumato.core.denoiser import Denoiser, Prediction
 from sfumato.core.level import Level, like
 from sfumato.guidance import cfg as plain
@@ -72,8 +73,8 @@ def apg(
     interval: tuple[float, float] = (0.0, math.inf),
     each_class: tuple[float, ...] = (),
     over_levels: plain.Ramp = "constant",
-    eta: float = 0.0,
-    norm: float | None = None,
+    eta: Share = 0.0,
+    norm: Positive | None = None,
     momentum: float = 0.0,
     both: bool = False,
 ) -> Denoiser:

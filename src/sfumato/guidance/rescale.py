@@ -22,12 +22,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfumato.core.bounds import Share
 from sfumato.core.denoiser import Denoiser, Prediction
 from sfumato.core.level import Level
 from sfumato.guidance._facts import Facts
 
 
-def rescale(denoiser: Denoiser, phi: float = 0.7) -> Denoiser:
+def rescale(denoiser: Denoiser, phi: Share = 0.7) -> Denoiser:
     """Bring the contrast of a guided denoiser's estimates towards that of its conditional ones.
 
     Arguments:

@@ -38,6 +38,7 @@ import torch
 from torch import Tensor
 
 from sfumato.core import noise
+from sfumato.core.bounds import Few, Fraction, Positive, Share
 from sfumato.core.denoiser import NULL, Preconditioned, Target
 from sfumato.core.level import Level, like
 from sfumato.objectives._noising import Loss, Noising, squared_error
@@ -54,12 +55,12 @@ def meanflow(
     seed: int,
     batch: int,
     target: Target | None = None,
-    steps: float = 0.25,
-    power: float = 1.0,
-    c: float = 1e-3,
-    w: float = 1.0,
-    mix: float = 0.0,
-    label_dropout: float = 0.1,
+    steps: Share = 0.25,
+    power: Few = 1.0,
+    c: Positive = 1e-3,
+    w: Few = 1.0,
+    mix: Fraction = 0.0,
+    label_dropout: Share = 0.1,
     stratified: bool = True,
 ) -> Callable[..., Loss]:
     """Make MeanFlow's loss of the mean velocity over a step between two drawn levels.

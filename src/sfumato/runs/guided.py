@@ -115,7 +115,7 @@ def guide(
         weak: What `sample.autoguidance` names; None for none.
         logits: What `sample.classifier` names; None for none.
     """
-    sample, sampler, bound = plan.recipe.sample, plan.recipe.sample.sampler, {}
+    sample, sampler, bound = plan.recipe.sample, plan.recipe.sample.sampler, plan.bound
     offered: dict[str, Any] = {"weak": weak, "logits": logits, "outside": denoiser}
     offered |= {"interval": sample.interval} if sample.interval else {}
     offered |= {"both": True} if option(sampler, "cfgpp") else {}

@@ -23,6 +23,7 @@ class StepTaken:
         before, spent: Share of the budget spent before and after it.
         leaving: Whether a signal asks to leave; only what is quick is done then.
         finished: Whether this is the end of the run, after its last checkpoint; also when a finished run is started.
+        anew: Whether what is there already is made again; not when a finished run is started, which trains nothing.
     """
 
     first: int
@@ -31,6 +32,7 @@ class StepTaken:
     spent: float
     leaving: bool = False
     finished: bool = False
+    anew: bool = True
 
     def passed(self, every: int) -> bool:
         """Return whether the step crossed a multiple of `every` images."""
