@@ -181,9 +181,9 @@ def embedded(
     """Return the sum of the embeddings of level, label and step, (B, width).
 
     Arguments:
-        noise: Embeds c_noise, (B,) -> (B, width).
-        table: Embeds labels.
-        span: Embeds how far the step goes; None for a network that is not told.
+        noise: The embedding of c_noise, (B,) -> (B, width).
+        table: The labels' table, (B,) -> (B, width).
+        span: The embedding of how far the step goes; None for a network that is not told.
         x: Images (B, C, H, W).
         c_noise: Shape () or (B,).
         label: int64 (B,) or None.
