@@ -122,7 +122,7 @@ def write(path: Path, kind: str) -> None:
         ("integers", ".npy", "Images are uint8"),
         ("one", ".npy", "holds 1 image; a comparison needs"),
         ("shape", ".npy", "must have shape"),
-        ("bomb", ".npz", "more than 200 times. It was not unpacked"),
+        ("bomb", ".npz", "more than 100 times"),
         ("several", ".npz", "must hold one array"),
         ("few", ".npy", "at least 40 images on each side, got n = 30"),
     ],

@@ -17,6 +17,7 @@ Three rates of one file, in bits per dimension:
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from sfumato.core.find import find
 from sfumato.core.images import to_float, to_uint8
 from sfumato.core.level import Level
 from sfumato.core.noise import SamplingNoise
+from sfumato.core.reading import FileRefusedError, read_bytes, read_json
 from sfumato.likelihood.codec import coding
 from sfumato.likelihood.codec.coding import Cost, Decoded
 from sfumato.likelihood.codec.container import RUNGS, CorruptFileError, Header, fingerprint, ladder, sections
@@ -94,12 +96,13 @@ def read_images(paths: Sequence[Path | str], shape: tuple[int, int, int]) -> Ten
     channels, height, width = shape
     for path in paths:
         try:
-            with Image.open(path) as picture:
-                found = picture.convert("L" if channels == 1 else "RGB")
+            with Image.open(io.BytesIO(read_bytes(path))) as picture:
                 size = picture.size
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            if isinstance(error, FileNotFoundError | IsADirectoryError | PermissionError):
-                raise
+                if size == (width, height):
+                    found = picture.convert("L" if channels == 1 else "RGB")
+        except (FileNotFoundError, PermissionError, FileRefusedError):
+            raise
+        except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error, ...
             raise ValueError(f"{path} is not an image that can be read: {error}") from None
         if size != (width, height):
             raise ValueError(
@@ -147,10 +150,8 @@ def calibrate(
 
 
 def _read_json(file: Path) -> dict[str, Any]:
-    import json
-
     try:
-        return dict(json.loads(file.read_text()))
+        return dict(read_json(file))
     except (OSError, ValueError):
         return {}
 

@@ -87,6 +87,13 @@ def load(
     return data
 
 
+def outside_name(name: str) -> str:
+    """Return the "module.path:function" with which the name of a dataset from outside begins; "" for any other."""
+    match = NAME.match(name)
+    known = name.partition(":")[0].replace("_", "-") in entries("data") or Path(name).expanduser().exists()
+    return "" if match is None or known else match[0]
+
+
 def _resolve(name: str) -> tuple[Any, str, tuple[str, ...]]:
     """Find the function of a name, and the source it is to be given, if any."""
     available = entries("data")
@@ -94,9 +101,8 @@ def _resolve(name: str) -> tuple[Any, str, tuple[str, ...]]:
         raise UnknownNameError(f"data.name is empty. Name a dataset: {', '.join(available)}.")
     key, _, source = name.partition(":")
     key = key.replace("_", "-")
-    outer = NAME.match(name)
-    if key not in available and outer is not None and not Path(name).expanduser().exists():
-        key, source = outer[0], name[outer.end() :].removeprefix(":")
+    if outer := outside_name(name):
+        key, source = outer, name.removeprefix(outer).removeprefix(":")
         available = {key: find("data", key)}
     if key in available:
         entry = available[key]

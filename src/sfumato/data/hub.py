@@ -59,6 +59,10 @@ class RowListing:
         stored: dict[str, Any] = {"labels": list(map(list, zip(self.names, labels)))}
         return stored | ({"classes": self._classes} if self._classes else {})
 
+    def files(self) -> list[Path]:
+        """Return the tables in which the library keeps the rows."""
+        return [Path(table["filename"]) for table in self._rows.cache_files]
+
 
 def hub(
     path: str | Path,

@@ -9,6 +9,7 @@ backslashes, links, encryption, two entries of one name. Labels come from ``data
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
@@ -17,12 +18,16 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
+from sfumato.core.archives import open_zip
+from sfumato.core.reading import parse_json, read_bytes
 from sfumato.data.dataset import DataError
 from sfumato.data.decoding import SUFFIXES
 
 LABEL_FILE = "dataset.json"
 MAX_BYTES = 1 << 28
 """The most bytes one file may have: 256 MiB."""
+LABEL_ENTRIES = 5_000_000
+"""The most entries of a label file, three an image (ImageNet needs 3.9 million)."""
 
 
 Labels = tuple[dict[str, int], tuple[str, ...]]
@@ -42,6 +47,21 @@ class Listing(Protocol):
     def label_file(self) -> Any:
         """Return the parsed ``dataset.json``, or None if there is none."""
         ...
+
+    def files(self) -> list[Path]:
+        """Return the files on disk that hold all this."""
+        ...
+
+
+def stamp(listing: Listing) -> str:
+    """Return a hash that changes when a source does: its names, and of each of its files size, times and inode.
+
+    The time of change cannot be set back as that of modification can, so content replaced by as many bytes is noticed.
+    """
+    states = [(file, file.stat()) for file in listing.files() if file.exists()]
+    facts = [(str(file), s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for file, s in states]
+    text = json.dumps([str(listing.path.resolve()), listing.names, facts])
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def open_listing(path: str | Path) -> Listing:
@@ -82,19 +102,22 @@ class FolderListing:
             folders[:] = sorted(f for f in folders if not f.startswith("."))
             here = Path(top).relative_to(path)
             found += [(here / f).as_posix() for f in files if _is_image(f)]
+        for name in found:
+            if (shown := os.fsencode(name).decode(errors="backslashreplace")) != name:
+                raise DataError(f"{path} holds a file whose name is not UTF-8: {shown}. Rename it.")
         self.names = tuple(sorted(found))
 
     def read(self, name: str) -> bytes:
         """Return the content of a file."""
-        file = self.path / name
-        size = file.stat().st_size
-        if size > MAX_BYTES:
-            raise DataError(f"{size:,} bytes, more than the {MAX_BYTES:,} allowed")
-        return file.read_bytes()
+        return read_bytes(self.path / name, MAX_BYTES, DataError)
 
     def label_file(self) -> Any:
         """Return the parsed label file, or None if there is none."""
         return _parse(self.read(LABEL_FILE), self.path) if self._has_labels else None
+
+    def files(self) -> list[Path]:
+        """Return every image, and the label file."""
+        return [self.path / name for name in (*self.names, LABEL_FILE)]
 
 
 class ZipListing:
@@ -109,10 +132,7 @@ class ZipListing:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            self._archive = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError) as error:
-            raise DataError(f"{path} is not a readable zip archive: {error}.") from error
+        self._archive = open_zip(path, error=DataError)
         entries = self._archive.infolist()
         seen: set[str] = set()
         for entry in entries:
@@ -141,6 +161,10 @@ class ZipListing:
     def label_file(self) -> Any:
         """Return the parsed label file, or None if there is none."""
         return _parse(self.read(LABEL_FILE), self.path) if self._has_labels else None
+
+    def files(self) -> list[Path]:
+        """Return the archive."""
+        return [self.path]
 
 
 class DamagedArchiveError(DataError):
@@ -195,10 +219,7 @@ def _stored_labels(stored: Any, listing: Listing) -> Labels | None:
 
 
 def _parse(content: bytes, path: Path) -> Any:
-    try:
-        return json.loads(content)
-    except ValueError as error:
-        raise DataError(f"{LABEL_FILE} of {path} is not JSON: {error}.") from error
+    return parse_json(content, f"{LABEL_FILE} of {path}", kind=object, entries=LABEL_ENTRIES, error=DataError)
 
 
 def _is_image(file: str) -> bool:

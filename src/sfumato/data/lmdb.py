@@ -14,6 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sfumato.core.database import check_pages
 from sfumato.core.optional import optional
 from sfumato.data.dataset import DataError, Dataset
 from sfumato.data.gathering import Shape, gather
@@ -37,9 +38,13 @@ class DatabaseListing:
     def __init__(self, path: Path) -> None:
         lmdb = optional("lmdb", "data", "This source", DataError)
         self.path = path
-        folders = [path] if (path / FILE).is_file() else sorted(p.parent for p in path.glob(f"*/{FILE}"))
+        self._folders = folders = (
+            [path] if (path / FILE).is_file() else sorted(p.parent for p in path.glob(f"*/{FILE}"))
+        )
         if not folders:
             raise DataError(f"{path} holds no database ({FILE}), nor does a folder in it.")
+        for folder in folders:
+            check_pages(folder / FILE, DataError)
         try:
             self._databases = [lmdb.open(str(folder), readonly=True, lock=False, readahead=False) for folder in folders]
         except lmdb.Error as error:
@@ -48,8 +53,11 @@ class DatabaseListing:
         self._places: dict[str, tuple[int, bytes]] = {}
         for i, database in enumerate(self._databases):
             prefix = f"{self._classes[i]}/" if self._classes else ""
-            with database.begin() as transaction:
-                keys = [bytes(key) for key in transaction.cursor().iternext(keys=True, values=False)]
+            try:
+                with database.begin() as transaction:
+                    keys = [bytes(key) for key in transaction.cursor().iternext(keys=True, values=False)]
+            except lmdb.Error as error:
+                raise DataError(f"{folders[i]} is damaged: {error}.") from error
             for key in keys:
                 text = key.decode("ascii", "replace")
                 self._places[prefix + (text if text.isprintable() and "/" not in text else key.hex())] = (i, key)
@@ -71,6 +79,10 @@ class DatabaseListing:
         if not self._classes:
             return {"labels": None}
         return {"labels": [[name, self._places[name][0]] for name in self.names], "classes": self._classes}
+
+    def files(self) -> list[Path]:
+        """Return the file of each database."""
+        return [folder / FILE for folder in self._folders]
 
 
 def _stripped(name: str) -> str:

@@ -6,15 +6,15 @@ they are. Arrays of Python objects are refused, so nothing of the file is execut
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
+from sfumato.core.archives import read_npz
 from sfumato.data.dataset import DataError, Dataset
 from sfumato.data.splits import HELD_OUT, split_by_hash
 
+MOST = 1 << 35  # bytes of all arrays: 32 GiB
 IMAGES, LABELS = ("images", "arr_0", "samples"), ("labels", "arr_1", "label")
 
 
@@ -37,15 +37,7 @@ def npz(
         DataError: If the file is missing, damaged, or its arrays are not as above.
     """
     path = Path(path).expanduser()
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            if not isinstance(stored, np.lib.npyio.NpzFile):
-                raise DataError(f"{path} holds one array; save several by name with numpy.savez.")
-            found = {name: stored[name] for name in (*IMAGES, *LABELS, "classes") if name in stored}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path} cannot be read as an .npz file: {error}.") from error
+    found = read_npz(path, (*IMAGES, *LABELS, "classes"), most=MOST, error=DataError)
     pixels = next((found[name] for name in IMAGES if name in found), None)
     if pixels is None or pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or not len(pixels):
         told = "no such array" if pixels is None else f"{pixels.dtype} {pixels.shape}"

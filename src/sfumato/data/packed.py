@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from sfumato.core import archives
 from sfumato.data.dataset import DataError
 from sfumato.download import check_digest
 
@@ -43,8 +43,7 @@ def read_npz(folder: Path, file: LocalFile, keys: tuple[str, ...]) -> dict[str, 
     if not path.is_file():
         raise DataError(f"{path} is missing; it cannot be downloaded. Put it there or set SFUMATO_DATA to its root.")
     check_digest(path, "sha256", file.sha256, "Replace it.", DataError)
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {key: stored[key] for key in keys}
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} cannot be read as an .npz file with {', '.join(keys)}: {error}.") from error
+    found = archives.read_npz(path, keys, most=1 << 34, error=DataError)
+    if lacking := [key for key in keys if key not in found]:
+        raise DataError(f"{path} must hold {', '.join(keys)}; it lacks {', '.join(lacking)}.")
+    return found

@@ -23,10 +23,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from sfumato.core.archives import opened
+from sfumato.core.reading import read_text
 from sfumato.data.dataset import DataError
 from sfumato.data.decoding import to_picture
 from sfumato.data.gathering import Shape, good_ones, read_all
-from sfumato.data.listing import LABEL_FILE, Labels, Listing, labels_of, open_listing
+from sfumato.data.listing import LABEL_FILE, Labels, Listing, labels_of, open_listing, stamp
 
 CHUNK = 1000  # images between two resting points
 
@@ -77,7 +79,8 @@ def prepare_listing(
         raise DataError(f"The target must be a new .zip file; got {target}{' (it exists)' if target.exists() else ''}.")
     classes = labels_of(listing) if labels else None
     work = target.with_name(f"{target.name}.work")
-    _settle(work, {"names": list(listing.names), "shape": asdict(shape), "skip_bad": skip_bad})
+    begun = stamp(listing)
+    _settle(work, {"source": begun, "names": list(listing.names), "shape": asdict(shape), "skip_bad": skip_bad})
     starts = range(0, len(listing.names), CHUNK)
     chunks = [work / f"{start:08d}.zip" for start in starts]
     resumed = 0
@@ -89,6 +92,8 @@ def prepare_listing(
             else:
                 _write_chunk(chunk, listing, names, shape, skip_bad)
             bar.update(len(names))
+    if stamp(listing) != begun:
+        raise DataError(f"{listing.path} changed while it was prepared. Delete {work} and start anew.")
     count = _join(chunks, target, classes)
     shutil.rmtree(work)
     return Prepared(target, count, len(listing.names) - count, resumed)
@@ -99,10 +104,13 @@ def _settle(work: Path, settings: dict[str, object]) -> None:
     file = work / "settings.json"
     written = json.dumps(settings, sort_keys=True)
     if file.exists():
-        if file.read_text() == written:
+        if read_text(file, error=DataError) == written:
             return
         if any(work.glob("*.zip")):
-            raise DataError(f"{work} holds unfinished work on other files or settings. Finish that, or delete it.")
+            raise DataError(
+                f"{work} holds unfinished work on other files or settings, or the files have changed since. Finish "
+                "that, or delete it."
+            )
     work.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(".part")
     part.write_text(written)
@@ -145,7 +153,7 @@ def _join(chunks: list[Path], target: Path, classes: Labels | None) -> int:
 
 def _entries(chunks: list[Path]) -> Iterator[tuple[str, bytes]]:
     for chunk in chunks:
-        with zipfile.ZipFile(chunk) as archive:
+        with opened(chunk, error=DataError) as archive:
             for entry in archive.infolist():
                 yield entry.filename, archive.read(entry)
 

@@ -1,11 +1,11 @@
 """Data that is larger than memory: images stay where they are and are decoded when training asks for them.
 
 A `Stream` knows of every image what a `Dataset` knows, its hash, label and position, but not its pixels. The hashes
-take one pass over the source, decoding each file once; they are kept in a cache, keyed by the source and the shape, so
-that the pass is made once. `StreamLoader` has the interface of `Loader` and the same law: sample p of a run is a
-function of (seed, p). Workers decode ahead of the training loop; what they guess about the next batch costs time if it
-is wrong and nothing else, so the samples are the same for any number of workers, and a run resumes mid-epoch from one
-integer.
+take one pass over the source, decoding each file once; they are kept in a cache, keyed by the state of the source's
+files and the shape, so that the pass is made once, and every image is compared with its hash when it is read.
+`StreamLoader` has the interface of `Loader` and the same law: sample p of a run is a function of (seed, p). Workers
+decode ahead of the training loop; what they guess about the next batch costs time if it is wrong and nothing else, so
+the samples are the same for any number of workers, and a run resumes mid-epoch from one integer.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from sfumato.core.archives import read_npz
+from sfumato.core.reading import FileRefusedError
 from sfumato.data.dataset import DataError, Dataset
 from sfumato.data.gathering import Found, Shape, good_ones, read_one, whole_of
 from sfumato.data.hashing import hash_image
-from sfumato.data.listing import Listing, labels_of
+from sfumato.data.listing import Listing, labels_of, stamp
 from sfumato.data.loader import Loader
 from sfumato.data.sources import listing_of
 from sfumato.data.splits import HELD_OUT, split_by_hash
@@ -114,6 +116,11 @@ class Stream:
             found = read_one(self.listing, name, self.form)
             if found.pixels is None or found.pixels.shape != self.shape:
                 raise DataError(f"{name} of {self.listing.path} has changed since training began: {found.fault}.")
+            if hash_image(found.pixels) != self.hashes[position].tobytes():
+                raise DataError(
+                    f"{name} of {self.listing.path} is another image than when training began, so nothing that was "
+                    "checked of it holds. Restore it, or give another --out to begin with what is there now."
+                )
             out[i] = found.pixels
         return torch.from_numpy(out)
 
@@ -166,10 +173,10 @@ def _first_pass(
     """Return (hashes of the originals, hashes of what they become, shape, which are bad), (N, ...) each."""
     file = _cache_file(listing, form)
     if file.exists():
-        with np.load(file, allow_pickle=False) as stored:
-            if len(stored["bad"]) == len(listing.names) and (skip_bad or not stored["bad"].any()):
-                c, h, w = (int(n) for n in stored["shape"])
-                return stored["original"], stored["final"], (c, h, w), stored["bad"]
+        stored = _stored(file)
+        if stored and len(stored["bad"]) == len(listing.names) and (skip_bad or not stored["bad"].any()):
+            c, h, w = (int(n) for n in stored["shape"])
+            return stored["original"], stored["final"], (c, h, w), stored["bad"]
     count = len(listing.names)
     original, final = np.zeros((count, 32), np.uint8), np.zeros((count, 32), np.uint8)
     shapes: list[tuple[int, ...] | None] = []
@@ -201,12 +208,18 @@ def _first_pass(
     return original, final, (c, h, w), bad
 
 
+def _stored(file: Path) -> dict[str, np.ndarray] | None:
+    """Return what an earlier pass has kept; None if it is damaged."""
+    try:
+        found = read_npz(file, ("original", "final", "shape", "bad"), most=1 << 32)
+    except FileRefusedError:
+        return None
+    return found if len(found) == 4 else None
+
+
 def _cache_file(listing: Listing, form: Shape) -> Path:
-    """Name the first pass's cache by the source, its files' sizes and times, and the shape."""
-    path = listing.path
-    files = [path] if path.is_file() else [path / name for name in listing.names if (path / name).is_file()]
-    stamps = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    text = json.dumps([str(path.resolve()), len(listing.names), stamps, form.written(), form.filter])
+    """Name the first pass's cache by the state of the source (`listing.stamp`) and the shape."""
+    text = json.dumps([stamp(listing), form.written(), form.filter])
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sfumato" / "streams"
     return root / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
 

@@ -14,11 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from sfumato.core.archives import ARRAYS, damage, header_of, opened, read_member
 from sfumato.data.dataset import DataError
-from sfumato.metrics.statistics_file import header_of
 
 MOST = 1 << 35  # bytes of an unpacked array: 32 GiB
-RATIO = 200  # a deflated array of images or features shrinks by less
 
 
 def read_array(path: Path) -> np.ndarray:
@@ -33,28 +32,17 @@ def read_array(path: Path) -> np.ndarray:
     Raises:
         DataError: If the file is damaged, holds objects or several arrays, or would unpack to too much.
     """
-    try:
-        if path.suffix == ".npy":
+    if path.suffix == ".npy":
+        with damage(path, "array", DataError):
             with path.open("rb") as file:
                 _check(path, path.name, *header_of(file), available=path.stat().st_size)
             return np.load(path, mmap_mode="r", allow_pickle=False)
-        with zipfile.ZipFile(path) as archive:
-            name = _only(archive, path)
-            entry = archive.getinfo(name)
-            with archive.open(entry) as file:
-                shape, kind = header_of(file)
-            _check(path, name, shape, kind, available=entry.file_size)
-            if entry.file_size > RATIO * max(entry.compress_size, 1 << 16):
-                raise DataError(
-                    f"{path} is refused: {name} unpacks from {entry.compress_size:,} to "
-                    f"{entry.file_size:,} bytes, more than {RATIO} times. It was not unpacked."
-                )
-            with archive.open(entry) as file:
-                return np.lib.format.read_array(file, allow_pickle=False)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path} is not a readable array: {error}.") from error
+    with opened(path, "array", DataError, ARRAYS) as archive:
+        name = _only(archive, path)
+        with archive.open(name) as file:
+            shape, kind = header_of(file)
+        _check(path, name, shape, kind, available=archive.getinfo(name).file_size)
+        return read_member(archive, name, MOST, DataError)
 
 
 def members(path: Path) -> set[str]:
@@ -63,11 +51,8 @@ def members(path: Path) -> set[str]:
     Raises:
         DataError: If it is no such file.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return {name.removesuffix(".npy") for name in archive.namelist()}
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is not a readable .npz file: {error}.") from error
+    with opened(path, ".npz file", DataError, ARRAYS) as archive:
+        return {name.removesuffix(".npy") for name in archive.namelist()}
 
 
 def _only(archive: zipfile.ZipFile, path: Path) -> str:

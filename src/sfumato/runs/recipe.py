@@ -62,6 +62,7 @@ Kept = typing.Annotated[int, Bounds(2, 2**53)]
 Sampled = typing.Annotated[int, Bounds(2, 10_000_000)]
 Width = typing.Annotated[float, Bounds(0, 0.28, "()")]  # of a power-function average
 
+MOST_SHOWN = 40  # values of an option that a table prints
 LATER = ("code", "guides")  # fields added to the JSON since: left out while empty, so that old trees stay equal
 
 
@@ -326,6 +327,8 @@ class Recipe:
         sigma_data: Standard deviation of the data in [-1, 1]; None to estimate it once, when the run starts.
         train, ema, sample, evaluate: See their types.
         shape: Stated by a recipe for data of a known shape, else filled in when the run starts.
+        code: Of data, extractor and trackers from outside this package, the name and the hash of its source; filled in
+            when the run starts (`runs.outside_names`).
     """
 
     name: str
@@ -345,6 +348,7 @@ class Recipe:
     sample: Sample = field(default_factory=Sample)
     evaluate: Evaluate = field(default_factory=Evaluate)
     shape: Shape | None = None
+    code: tuple[tuple[str, str], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the tree as plain JSON values."""
@@ -442,6 +446,8 @@ def _assign_parts(node: Any, number: dataclasses.Field[Any], rest: list[str], va
 
 def _show(value: Any) -> str:
     if isinstance(value, list | tuple):
+        if len(value) > MOST_SHOWN:
+            return f"{_show(value[:2])},...,{_show(value[-1])} [{len(value)}]"
         return ",".join(_show(v) for v in value) if value else "()"
     return f"{value:g}" if isinstance(value, float) else str(value).lower() if value in (True, False) else str(value)
 

@@ -46,6 +46,7 @@ def ddim(
     fresh: bool = False,
     cfgpp: bool = False,
     clip: bool | float = False,
+    clip_noise: bool = True,
 ) -> Iterator[State]:
     """Keep the predicted noise and move the level; first order, one call of the denoiser per step.
 
@@ -60,6 +61,8 @@ def ddim(
         fresh: Renew all of the noise instead, x_s = alpha_s x0 + sigma_s z: how consistency models take further steps.
         cfgpp: Keep the noise of the unconditional estimate (CFG++), for guidance weights in [0, 1].
         clip: Clip x0 to [-1, 1] (True) or [-clip, clip].
+        clip_noise: Whether the noise that is kept belongs to the clipped x0; False keeps the network's own, as
+            diffusers does unless told otherwise.
 
     Yields:
         The state after every step.
@@ -86,9 +89,13 @@ def ddim(
             continue
         k = Kernel.between(s, t)
         var = eta**2 * k.log_var_small.exp()
-        kept = renoising(prediction, clip) if cfgpp else x0
-        x = _move(x, kept, t, s, (s.sigma**2 - var).clamp(min=0).sqrt())
-        x = shifted(x, x0, kept, s) if cfgpp else x
+        left = (s.sigma**2 - var).clamp(min=0).sqrt()
+        if cfgpp or not clip_noise:  # the noise is that of another estimate than x0
+            bound = clip if clip_noise else False
+            kept = renoising(prediction, bound) if cfgpp else prediction.x0
+            x = shifted(_move(x, kept, t, s, left), x0, kept, s)
+        else:
+            x = _move(x, x0, t, s, left)
         if eta > 0 and s.sigma > 0:
             std = (k.log_var_large / 2).exp() if sigma_hat else var.sqrt()
             x = x + like(std, x) * drawn(noise, i)

@@ -36,7 +36,7 @@ from sfumato.training.fit_memory import compiles
 from sfumato.training.guard import Diverged, Signals
 from sfumato.training.hooks import Hook, RunContext, StepTaken, hooks_of
 from sfumato.training.replicas import check_shared
-from sfumato.training.start_from import check_fits, check_resumes, starting_weights, taken_over
+from sfumato.training.start_from import check_fits, check_resumes, fingerprint_of, starting_weights, taken_over
 from sfumato.training.steps import Steps
 from sfumato.training.trainers import trainer_of
 
@@ -97,7 +97,7 @@ def train(
     check(planned)
     begun = bool(checkpoint.steps(folder / "checkpoints"))
     start = None if recipe.train.start is None or begun else starting_weights(planned, recipe.train.start)
-    fingerprint = {"data": data.content_hash, "indices": data.index_hash, "rule": data.rule}
+    fingerprint = fingerprint_of(folder, recipe, data, start)
     facts = describe(device) | {"processes": ranks.world, "compiled": compiles(planned, device, ranks.world)}
     about = {"fingerprint": fingerprint, "machine": facts}
     with ExitStack() as ending:
