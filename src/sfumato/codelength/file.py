@@ -17,7 +17,6 @@ Three rates of one file, in bits per dimension:
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from sfumato.codelength.chain import NEAREST, Chain, continuous, own_gauge, span
@@ -35,7 +33,10 @@ from sfumato.core.find import find
 from sfumato.core.images import to_float, to_uint8
 from sfumato.core.level import Level
 from sfumato.core.noise import SamplingNoise
-from sfumato.core.reading import FileRefusedError, read_bytes, read_json
+from sfumato.core.reading import read_bytes, read_json
+from sfumato.data.dataset import DataError
+from sfumato.data.decoding import decode
+from sfumato.data.transforms import to_channels
 from sfumato.likelihood.codec import coding
 from sfumato.likelihood.codec.coding import Cost, Decoded
 from sfumato.likelihood.codec.container import RUNGS, CorruptFileError, Header, fingerprint, ladder, sections
@@ -94,23 +95,18 @@ def read_images(paths: Sequence[Path | str], shape: tuple[int, int, int]) -> Ten
     """
     images = []
     channels, height, width = shape
-    for path in paths:
+    for path in map(Path, paths):
         try:
-            with Image.open(io.BytesIO(read_bytes(path))) as picture:
-                size = picture.size
-                if size == (width, height):
-                    found = picture.convert("L" if channels == 1 else "RGB")
-        except (FileNotFoundError, PermissionError, FileRefusedError):
-            raise
-        except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error, ...
-            raise ValueError(f"{path} is not an image that can be read: {error}") from None
-        if size != (width, height):
+            pixels = torch.from_numpy(decode(read_bytes(path)).pixels)[None]
+        except DataError as error:
+            raise ValueError(f"{path} is not an image that can be read: {error}.") from None
+        if pixels.shape[2:] != (height, width):
             raise ValueError(
-                f"{path} is {size[0]} x {size[1]} and this run knows images of {width} x {height}. "
+                f"{path} is {pixels.shape[3]} x {pixels.shape[2]} and this run knows images of {width} x {height}. "
                 "Crop or scale it first."
             )
-        images.append(torch.from_numpy(np.array(found)).reshape(height, width, channels).permute(2, 0, 1))
-    return torch.stack(images)
+        images.append(to_channels(pixels, channels))
+    return torch.cat(images)
 
 
 def calibrate(

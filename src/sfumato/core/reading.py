@@ -63,7 +63,7 @@ def read_bytes(path: Path | str, most: int = BYTES, error: Error = FileRefusedEr
             raise error(f"{path} must be a file; it is {found}.")
         if about.st_size <= most:
             with os.fdopen(os.dup(handle), "rb") as file:
-                content = file.read(most + 1)
+                content = file.read(min(most, max(about.st_size, 1 << 16)) + 1)  # allocates what it is asked for
             if len(content) <= most:
                 return content
         raise error(f"{path} has {about.st_size:,} bytes, and at most {most:,} are read.")

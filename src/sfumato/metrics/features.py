@@ -25,6 +25,10 @@ from sfumato.core.find import check_options, entries, find
 ImageShape = tuple[int, int, int]
 
 
+class ExtractorShapeError(ValueError):
+    """Images of a shape that an extractor does not take."""
+
+
 class Extractor(Protocol):
     """Turn images into features.
 

@@ -24,7 +24,7 @@ from sfumato.metrics.statistics import Moments
 KIND = "statistics file (.npz)"
 HEADER = 4096  # generous room for the header of one array
 ABOUT = 1 << 16  # bytes of facts
-LARGEST = 1e100  # absolute value whose square is still a number
+LARGEST = float(np.finfo(np.float32).max)  # feature
 
 
 class StatisticsError(ValueError):
@@ -88,6 +88,8 @@ def load_statistics(path: Path, dimension: int) -> Statistics:
         about = _about(archive, path)
     if not (np.isfinite(mean).all() and np.isfinite(cov).all()):
         raise StatisticsError(f"The statistics in {path} hold NaN or infinity.")
+    if np.abs(mean).max() > LARGEST or np.abs(cov).max() / LARGEST > LARGEST:
+        raise StatisticsError(f"The statistics in {path} hold numbers that no features in float32 can have.")
     if n < 0 or n == 1:
         raise StatisticsError(f"The statistics in {path} say they are of n = {n} images; a covariance needs 2.")
     size = float(np.abs(cov).max())

@@ -20,7 +20,7 @@ from typing import Any
 from torch import Tensor
 
 from sfumato.core.images import NonFiniteError, finite, to_uint8
-from sfumato.core.reading import read_json
+from sfumato.core.reading import parse_json, read_json
 from sfumato.processes.ranks import Ranks
 from sfumato.report.save import write_whole
 from sfumato.report.signature import SignatureError, picture_of, read, signed
@@ -114,7 +114,7 @@ def whole(path: Path, tag: Mapping[str, Any]) -> bool:
     """
     try:
         found = read(path)[1]
-        same = not changed(today(json.loads(found["settings"])), json.loads(tag["settings"]))
+        same = not changed(today(parse_json(found["settings"], "The text", finite=False)), json.loads(tag["settings"]))
         return same and {**found, "settings": tag["settings"]} == tag
     except (SignatureError, OSError, ValueError, KeyError, TypeError, AttributeError):
         return False

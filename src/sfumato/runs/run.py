@@ -28,7 +28,9 @@ from sfumato.core.find import nearest
 from sfumato.core.reading import FileRefusedError, read_json
 from sfumato.data import load
 from sfumato.data.dataset import Dataset, sigma_data
+from sfumato.data.gathering import Shape as Form
 from sfumato.data.streaming import Stream, streamed
+from sfumato.metrics.features import ExtractorShapeError, extractor
 from sfumato.runs import averages, checkpoint
 from sfumato.runs.assemble import option
 from sfumato.runs.check import check_sampling, sampled_shape
@@ -42,12 +44,14 @@ from sfumato.runs.recipe import Recipe, RecipeError, Shape
 from sfumato.sources import Diffusion, Generated, Maker
 
 SIGMA_IMAGES = 10_000  # of a stream, from which sigma_data is estimated
+FILES = {"alpha": "refuse", "cmyk": "refuse", "skip_bad": False}  # fields for data of files, and what is no wish
 
 
 def load_data(recipe: Recipe, split: str, root: Path | str | None = None) -> Dataset:
     """Load one split of a recipe's data; `first` limits the training split only."""
     check_code(recipe, "data")
     data = recipe.data
+    options = {name: value for name, usual in FILES.items() if (value := getattr(data, name)) != usual}
     return load(
         data.name,
         split=split,
@@ -56,8 +60,11 @@ def load_data(recipe: Recipe, split: str, root: Path | str | None = None) -> Dat
         test=data.test,
         classes=data.classes or None,
         first=data.first if split == "train" else None,
+        channels=data.channels,
         size=data.size,
         pad=data.pad,
+        labels=data.labels or bool(data.classes),
+        options=options,
     )
 
 
@@ -75,11 +82,12 @@ def training_data(recipe: Recipe, root: Path | str | None = None) -> Dataset | S
     if whole and data.stream is not False:
         stream = streamed(
             data.name,
+            Form(data.size, data.channels, alpha=data.alpha, cmyk=data.cmyk),
             split="train",
             val=data.val,
             test=data.test,
-            size=data.size,
             labels=data.labels,
+            skip_bad=data.skip_bad,
             always=bool(data.stream),
         )
     if stream is None:
@@ -91,13 +99,33 @@ def training_data(recipe: Recipe, root: Path | str | None = None) -> Dataset | S
     return stream.subset(range(data.first), note=f"first {data.first}")
 
 
+def fitting(name: str, shape: tuple[int, int, int]) -> str:
+    """Return an extractor that takes images of a shape: the one named, else random features, else the pixels.
+
+    >>> fitting("digits", (1, 8, 8)), fitting("digits", (3, 32, 32)), fitting("digits", (3, 6, 6))
+    ('digits', 'random', 'pixels')
+    """
+    for candidate in (name, "random"):
+        try:
+            extractor(candidate, shape)
+        except ExtractorShapeError:
+            continue
+        except (ValueError, OSError):  # of weights that are not at hand, which `evaluate` explains
+            pass
+        return candidate
+    return "pixels"
+
+
 def resolve(recipe: Recipe, data: Dataset | Stream) -> Recipe:
-    """Fill in what the data decides, shape, class names and sigma_data, and the hashes of code named from outside.
+    """Fill in what the data decides: the image shape, the class names, sigma_data, and hashes of outside code.
+
+    An extractor that does not take such images is replaced by one that does.
 
     Raises:
         RecipeError: If the recipe is for images of another shape or another number of classes.
     """
     shape = Shape(*data.shape, tuple(data.classes) if recipe.data.labels else ())
+    scored = replace(recipe.evaluate, extractor=fitting(recipe.evaluate.extractor, data.shape))
     stated = recipe.shape
     if stated is not None and replace(stated, classes=shape.classes) != shape:
         raise RecipeError(
@@ -114,7 +142,7 @@ def resolve(recipe: Recipe, data: Dataset | Stream) -> Recipe:
         estimated = sigma_data(known)
     else:
         estimated = recipe.sigma_data
-    return with_code(replace(recipe, shape=shape, sigma_data=round(float(estimated), 4)))
+    return with_code(replace(recipe, shape=shape, evaluate=scored, sigma_data=round(float(estimated), 4)))
 
 
 @dataclass(frozen=True)
