@@ -27,7 +27,7 @@ from sfumato.processes.ranks import join, others_may_end
 from sfumato.runs import checkpoint
 from sfumato.runs.check import check
 from sfumato.runs.plan import plan
-from sfumato.runs.recipe import Recipe
+from sfumato.runs.recipe import Recipe, Train
 from sfumato.runs.run import Run, resolve, training_data
 from sfumato.training.ema import Averages
 from sfumato.training.fit_memory import compiles
@@ -37,6 +37,9 @@ from sfumato.training.replicas import check_shared
 from sfumato.training.start_from import check_resumes, starting_weights, trim_log
 from sfumato.training.steps import Steps
 from sfumato.training.trainers import trainer_of
+
+RECORDS = 50  # in the log of a run, at least, unless train.log_every is set
+ASIDE = 0.1  # of a budget of minutes: the most that sheets and scores take
 
 
 class Interrupted(SystemExit):
@@ -52,6 +55,7 @@ def train(
     allow: tuple[str, ...] = (),
     quiet: bool = False,
     on_sheet: Callable[[Path], None] | None = None,
+    began: float | None = None,
 ) -> Run:
     """Train a recipe into a run directory, continuing what is there.
 
@@ -65,6 +69,7 @@ def train(
         allow: Recipe fields that may differ from the interrupted run's, e.g. ("train.images",).
         quiet: No progress bar and no lines.
         on_sheet: Told of every sample sheet written.
+        began: When the command began (time.monotonic), from which a budget of minutes counts; now unless given.
 
     Returns:
         The finished run.
@@ -77,7 +82,7 @@ def train(
         Diverged: If training is not finite and a rollback did not help.
         Interrupted: After a signal to any process, with everything saved.
     """
-    began = time.monotonic()
+    began = time.monotonic() if began is None else began
     folder = Path(folder)
     ranks, device = join(device if device is not None else default_device())
     quiet = quiet or not ranks.first
@@ -130,7 +135,7 @@ def train(
     with Signals() as signals, others_may_end(), open(metrics, "a") as log, ExitStack() as ending:
         for tracker in trackers:
             ending.callback(tracker.close)
-        _Loop(trainer, context, hooks, log, signals, quiet).go()
+        _Loop(trainer, context, hooks, log, signals, quiet).go(began)
     return Run(folder, recipe, about)
 
 
@@ -151,55 +156,90 @@ class _Loop:
     ) -> None:
         self.trainer, self.context, self.hooks, self.log, self.signals = trainer, context, hooks, log, signals
         self.checkpoints = context.folder / "checkpoints"
-        self.start = self.saved_at = time.monotonic()  # start: later by what hooks took; the budget is one of training
+        self.start = self.saved_at = (
+            time.monotonic()
+        )  # start: later by what hooks took, unless the budget is in minutes
         self.rolled_back = False
         train = trainer.recipe.train
+        self.seconds = None if train.minutes is None else 60 * train.minutes
+        self.aside = 0.0  # seconds that hooks took so far
+        clocked = self.seconds is not None
         self.bar = tqdm(
-            total=None if train.minutes is not None else train.images,
-            initial=trainer.seen,
-            unit="img",
-            unit_scale=True,
+            total=round(self.seconds) if self.seconds is not None else train.images,
+            initial=round(trainer.elapsed) if clocked else trainer.seen,
+            unit="s" if clocked else "img",
+            unit_scale=not clocked,
             disable=quiet,
             mininterval=0.5,
             smoothing=0.05,
             dynamic_ncols=True,
         )
 
-    def go(self) -> None:
+    def go(self, began: float) -> None:
         """Train until the budget is spent.
+
+        Arguments:
+            began: When the run's preparation began; it counts against a budget of minutes.
 
         Raises:
             Diverged: If training is not finite and a rollback did not help.
             Interrupted: After a signal to any process, with everything saved.
         """
         trainer, ranks, train = self.trainer, self.trainer.ranks, self.trainer.recipe.train
+        follows = self.seconds is not None or train.log_every == Train.log_every  # the log follows the budget
+        if self.seconds is not None:
+            self.start = began
         with self.bar:
             self.bar.refresh()
-            (spent,) = ranks.largest(trainer.spent(0.0))
-            while spent < 1:
+            gone = 0.0 if self.seconds is None else time.monotonic() - began
+            (spent,) = ranks.largest(trainer.spent(gone + self.reserve))
+            # of what preparation has left of minutes; of images always the same, so that a resumed log is no other one
+            parts = RECORDS if self.seconds is None else round(RECORDS / max(0.02, 1 - spent))
+            position, ready, pace = trainer.seen, time.monotonic(), 0.0
+            while spent < 1 or not trainer.step:  # however short the budget, a run is one step at least
                 first, before = trainer.seen, spent
                 good = trainer.advance(spent)
                 if not good and trainer.watch.hopeless:
                     self._go_back()
-                self.bar.update(trainer.seen - first)
                 now = time.monotonic()
+                self._show(first, now)
                 due = now - self.saved_at >= 60 * train.save_every
                 # clocks and signals differ between ranks: what one says, all do
                 spent, signal, save_now = ranks.largest(
-                    trainer.spent(now - self.start), self.signals.received or 0, due
+                    trainer.spent(now - self.start + self.reserve), self.signals.received or 0, due
                 )
                 finished = spent >= 1
-                if finished or first // train.log_every != trainer.seen // train.log_every:
+                pace = (now - ready - self.aside) / max(1, trainer.seen - position)
+                taken = StepTaken(first, trainer.seen, before, spent, bool(signal), hurried=self.hurried, pace=pace)
+                if finished or taken.passed(train.log_every) or (follows and taken.passed_part(parts)):
                     self._record(now - self.start, before)
                 if not finished:
-                    self._call_hooks(StepTaken(first, trainer.seen, before, spent, leaving=bool(signal)))
+                    self._call_hooks(taken)
                 if signal or finished or save_now:
                     self._save()
                 if signal and not finished:
                     if ranks.first:
                         tqdm.write(f"Signal {signal:.0f}: saved at {trainer.seen:,} images; the same command resumes.")
                     raise Interrupted(128 + int(signal))
-        self._call_hooks(StepTaken(trainer.seen, trainer.seen, spent, spent, finished=True))
+        self._call_hooks(StepTaken(trainer.seen, trainer.seen, spent, spent, finished=True, pace=pace))
+
+    @property
+    def reserve(self) -> float:
+        """Seconds of a budget of minutes that are kept for what hooks do at the end."""
+        return 0.0 if self.seconds is None else ASIDE / 2 * self.seconds
+
+    @property
+    def hurried(self) -> bool:
+        """Whether the hooks have had what is theirs of a budget of minutes before the end."""
+        return self.seconds is not None and self.aside > ASIDE / 2 * self.seconds
+
+    def _show(self, first: int, now: float) -> None:
+        """Move the bar: by images, or by seconds where those are the budget."""
+        if self.seconds is None:
+            self.bar.update(self.trainer.seen - first)
+            return
+        gone = min(self.trainer.elapsed + now - self.start, self.seconds)
+        self.bar.update(max(0, int(gone) - self.bar.n))
 
     def _go_back(self) -> None:
         """Return to the last checkpoint, once; its weights then meet other samples than before."""
@@ -225,14 +265,22 @@ class _Loop:
         self.log.flush()
         for tracker in self.context.trackers:
             tracker.record(record)
-        self.bar.set_postfix(loss=f"{record['loss']:.4f}", refresh=False)
+        images = {} if self.seconds is None else {"images": f"{self.trainer.seen:,}"}
+        self.bar.set_postfix(**images, loss=f"{record['loss']:.4f}", refresh=False)
 
     def _call_hooks(self, taken: StepTaken) -> None:
-        """Call every hook, off the clock."""
-        began = time.monotonic()
+        """Call every hook: off the clock, unless the budget is in minutes."""
+        began, before = time.monotonic(), self.hurried
         for hook in self.hooks:
             hook(self.trainer, taken)
-        self.start += time.monotonic() - began
+        took = time.monotonic() - began
+        if self.seconds is None:
+            self.start += took
+            return
+        (took,) = self.trainer.ranks.largest(took)
+        self.aside += took
+        if self.hurried and not before and not taken.finished and not self.bar.disable:
+            tqdm.write(f"Sheets and scores have had {ASIDE / 2:.0%} of the minutes: the next ones come at the end.")
 
     def _save(self) -> None:
         """Write a checkpoint; all ranks call it, and none leaves before it is written."""
