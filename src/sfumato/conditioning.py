@@ -31,6 +31,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from sfumato.core.bounds import Few, Log, NotNegative, Nsr
 from sfumato.core.level import Level, index_in
 
 Conditioning = Callable[[Level], Tensor]
@@ -41,12 +42,12 @@ def quarter_log_nsr() -> Conditioning:
     return lambda level: level.nsr.log() / 4
 
 
-def log_nsr(factor: float = 1.0, scale: float = 1.0) -> Conditioning:
+def log_nsr(factor: Nsr = 1.0, scale: Nsr = 1.0) -> Conditioning:
     """The logarithm of the noise, scale * ln(factor * nsr); factor 0.5 is EDM's form of the VE network."""
     return lambda level: scale * (factor * level.nsr).log()
 
 
-def flow_time(scale: float = 1.0) -> Conditioning:
+def flow_time(scale: Nsr = 1.0) -> Conditioning:
     """The time of flow matching, scale * sigma / (alpha + sigma), in [0, scale]."""
     return lambda level: scale * level.sigma / (level.alpha + level.sigma)
 
@@ -56,12 +57,12 @@ def signal_share() -> Conditioning:
     return lambda level: level.alpha / (level.alpha + level.sigma)
 
 
-def angle(scale: float = 1.0) -> Conditioning:
+def angle(scale: Nsr = 1.0) -> Conditioning:
     """The angle of the level on the circle, scale * (2 / pi) atan2(sigma, alpha), in [0, scale]."""
     return lambda level: scale * (2 / math.pi) * torch.atan2(level.sigma, level.alpha)
 
 
-def vp_time(beta_min: float = 0.1, beta_max: float = 20.0, scale: float = 999.0) -> Conditioning:
+def vp_time(beta_min: NotNegative = 0.1, beta_max: Few = 20.0, scale: Nsr = 999.0) -> Conditioning:
     """The time t of the VP SDE whose level this is, times `scale`: inverts ln alpha = -t^2 (bmax-bmin)/4 - t bmin/2."""
     slope = beta_max - beta_min
 
@@ -73,6 +74,6 @@ def vp_time(beta_min: float = 0.1, beta_max: float = 20.0, scale: float = 999.0)
     return c_noise
 
 
-def index(table: Level, scale: float = 1.0, offset: float = -1.0) -> Conditioning:
+def index(table: Level, scale: Nsr = 1.0, offset: Log = -1.0) -> Conditioning:
     """The index i of the level in a discrete chain of T steps, scale * (i + offset); DDPM counts from 0."""
     return lambda level: scale * (index_in(table, level).to(torch.float64) + offset)

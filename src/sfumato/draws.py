@@ -27,6 +27,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from sfumato.core.bounds import Few, Fraction, Log, NoLimit, Size, UpToOne
 from sfumato.core.level import Level, Schedule, index_in
 from sfumato.core.noise import stratify as stratify
 from sfumato.core.table import Table
@@ -34,7 +35,7 @@ from sfumato.core.table import Table
 Draw = Callable[[Tensor], Level]  # u in (0, 1), float64 (B,) -> Level (B,)
 
 
-def uniform(schedule: Schedule, t_min: float = 0.0, t_max: float = 1.0) -> Draw:
+def uniform(schedule: Schedule, t_min: Fraction = 0.0, t_max: UpToOne = 1.0) -> Draw:
     """Visit a schedule's times uniformly; a table's entries 1..T with equal probability.
 
     Arguments:
@@ -55,7 +56,7 @@ def uniform(schedule: Schedule, t_min: float = 0.0, t_max: float = 1.0) -> Draw:
     return lambda u: schedule(t_min + u * (t_max - t_min))
 
 
-def lognormal(mean: float = -1.2, std: float = 1.2, sigma_min: float = 0.0, sigma_max: float = float("inf")) -> Draw:
+def lognormal(mean: Log = -1.2, std: Few = 1.2, sigma_min: NoLimit = 0.0, sigma_max: NoLimit = float("inf")) -> Draw:
     """Draw ln nsr from a normal distribution.
 
     Arguments:
@@ -73,7 +74,7 @@ def lognormal(mean: float = -1.2, std: float = 1.2, sigma_min: float = 0.0, sigm
     return draw
 
 
-def logit_normal(mean: float = 0.0, std: float = 1.0) -> Draw:
+def logit_normal(mean: Log = 0.0, std: Few = 1.0) -> Draw:
     """Draw the logit of the straight-line time from a normal distribution; levels are (1 - t, t).
 
     Arguments:
@@ -94,7 +95,7 @@ def _check_std(std: float) -> None:
         raise ValueError(f"std must be positive; got {std}.")
 
 
-def importance(table: Level, history: int = 10, uniform_share: float = 0.001) -> Importance:
+def importance(table: Level, history: Size = 10, uniform_share: UpToOne = 0.001) -> Importance:
     """Draw a table's entries by the root mean square of their recent losses.
 
     Arguments:

@@ -37,6 +37,7 @@ import math
 import torch
 from torch import Tensor
 
+from sfumato.core.bounds import Fraction, NoLimit, Nsr, Steps, UpToOne, Warp, Whole
 from sfumato.core.level import Level, Schedule
 
 
@@ -80,7 +81,7 @@ def full(table: Level) -> Level:
     return table[torch.arange(len(table) - 1, -1, -1)]
 
 
-def respaced(table: Level, steps: int = 0, spec: str = "") -> Level:
+def respaced(table: Level, steps: Whole = 0, spec: str = "") -> Level:
     """Visit a subset of a table's levels.
 
     Arguments:
@@ -105,6 +106,8 @@ def respaced(table: Level, steps: int = 0, spec: str = "") -> Level:
     size = len(table) - 1
     if spec.startswith("ddim"):
         wanted = _counts(spec[4:])[0]
+        if wanted == 1:
+            raise ValueError("ddim1 is the cleanest level alone, from which no walk starts. Use steps = 1 instead.")
         strides = [stride for stride in range(1, size + 1) if len(range(0, size, stride)) == wanted]
         if not strides:
             raise ValueError(f"No integer stride takes {wanted} of {size} levels. Use steps = {wanted} instead.")
@@ -120,7 +123,9 @@ def respaced(table: Level, steps: int = 0, spec: str = "") -> Level:
                 f"{length}."
             )
         stride = (length - 1) / (count - 1) if count > 1 else 1.0
-        place = 0.0  # summed rather than multiplied: published checkpoints were sampled at these roundings
+        last = position == len(counts) - 1  # of one level in all, or in the noisiest section, a walk starts there
+        # summed rather than multiplied: published checkpoints were sampled at these roundings
+        place = length - 1.0 if count == 1 and last else 0.0
         for _ in range(count):
             indices.append(start + round(place))
             place += stride
@@ -138,7 +143,7 @@ def _counts(text: str) -> list[int]:
     return counts
 
 
-def trailing(table: Level, steps: int = 50) -> Level:
+def trailing(table: Level, steps: Steps = 50) -> Level:
     """Visit every T/N-th level of a table, counted from the noisiest.
 
     Arguments:
@@ -150,7 +155,7 @@ def trailing(table: Level, steps: int = 50) -> Level:
     return _pick(table, [round(size * (i + 1) / steps) for i in range(steps)], f"trailing {steps}")
 
 
-def quadratic(table: Level, steps: int = 50, reach: float = 0.8) -> Level:
+def quadratic(table: Level, steps: Steps = 50, reach: UpToOne = 0.8) -> Level:
     """Visit levels whose index grows quadratically, dense near the clean end.
 
     Arguments:
@@ -160,12 +165,13 @@ def quadratic(table: Level, steps: int = 50, reach: float = 0.8) -> Level:
     """
     size = len(table) - 1
     _check_steps(steps, size)
-    roots = torch.linspace(0, math.sqrt(reach * size), steps, dtype=torch.float64)
+    end = math.sqrt(reach * size)
+    roots = torch.linspace(0 if steps > 1 else end, end, steps, dtype=torch.float64)
     # the last root squared may fall short of reach * T by a rounding error
-    return _pick(table, [1 + int(r * r + 1e-9) for r in roots.tolist()], f"quadratic {steps}")
+    return _pick(table, [min(size, 1 + int(r * r + 1e-9)) for r in roots.tolist()], f"quadratic {steps}")
 
 
-def uniform(schedule: Schedule, steps: int = 50, t_min: float = 0.0, t_max: float = 1.0) -> Level:
+def uniform(schedule: Schedule, steps: Steps = 50, t_min: Fraction = 0.0, t_max: UpToOne = 1.0) -> Level:
     """Visit evenly spaced times of a schedule.
 
     If the schedule is clean at t_min the last step ends there; otherwise (t_min > 0, or a schedule that starts at
@@ -186,7 +192,7 @@ def uniform(schedule: Schedule, steps: int = 50, t_min: float = 0.0, t_max: floa
     return _then_clean(levels[:-1] if reaches_clean else levels)
 
 
-def karras(steps: int = 18, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Level:
+def karras(steps: Steps = 18, sigma_min: Nsr = 0.002, sigma_max: Nsr = 80.0, rho: Warp = 7.0) -> Level:
     """EDM's grid: sigma^(1/rho) evenly spaced from sigma_max to sigma_min, then 0.
 
     Arguments:
@@ -202,7 +208,7 @@ def karras(steps: int = 18, sigma_min: float = 0.002, sigma_max: float = 80.0, r
     return _at_sigmas((high + share * (low - high)) ** rho)
 
 
-def logsnr(steps: int = 18, sigma_min: float = 0.002, sigma_max: float = 80.0) -> Level:
+def logsnr(steps: Steps = 18, sigma_min: Nsr = 0.002, sigma_max: Nsr = 80.0) -> Level:
     """Log-SNR evenly spaced: a geometric sequence of nsr from sigma_max to sigma_min, then 0.
 
     Arguments:
@@ -215,7 +221,7 @@ def logsnr(steps: int = 18, sigma_min: float = 0.002, sigma_max: float = 80.0) -
     return _at_sigmas(torch.linspace(math.log(sigma_max), math.log(sigma_min), steps, dtype=torch.float64).exp())
 
 
-def flow(steps: int = 50, shift: float = 1.0) -> Level:
+def flow(steps: Steps = 50, shift: Nsr = 1.0) -> Level:
     """Straight-line times from 1 to 0, level (1 - t, t).
 
     Arguments:
@@ -230,7 +236,7 @@ def flow(steps: int = 50, shift: float = 1.0) -> Level:
     return Level(1 - t, t)
 
 
-def iddpm(table: Level, steps: int = 50, sigma_min: float = 0.002, sigma_max: float = 81.0) -> Level:
+def iddpm(table: Level, steps: Steps = 50, sigma_min: NoLimit = 0.002, sigma_max: NoLimit = 81.0) -> Level:
     """Visit a table's levels within a range of nsr, evenly indexed and rounded.
 
     With a cosine table of 1000 steps this is EDM's "iDDPM" discretisation.

@@ -37,6 +37,7 @@ import math
 import torch
 from torch import Tensor
 
+from sfumato.core.bounds import Few, Inside, Log, NotNegative, Nsr, Positive, Share, Steps, Warp
 from sfumato.core.level import Level, Schedule
 from sfumato.core.table import Table
 
@@ -65,7 +66,7 @@ def _from_abar(abar: Tensor, clip: float) -> Table:
     return Table.from_betas((1 - abar[1:] / abar[:-1]).clamp(max=clip))
 
 
-def linear(steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.02) -> Table:
+def linear(steps: Steps = 1000, beta_min: Positive = 1e-4, beta_max: Positive = 0.02) -> Table:
     """DDPM's chain: beta rises linearly.
 
     Arguments:
@@ -80,19 +81,19 @@ def linear(steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.02) ->
     return Table.from_betas(torch.linspace(low, high, steps, dtype=torch.float64))
 
 
-def quadratic(steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.02) -> Table:
+def quadratic(steps: Steps = 1000, beta_min: Positive = 1e-4, beta_max: Positive = 0.02) -> Table:
     """The square root of beta rises linearly. Arguments as in `linear`."""
     low, high = _rescaled(steps, beta_min, beta_max)
     return Table.from_betas(torch.linspace(low**0.5, high**0.5, steps, dtype=torch.float64) ** 2)
 
 
-def constant(steps: int = 1000, beta: float = 0.01) -> Table:
+def constant(steps: Steps = 1000, beta: Positive = 0.01) -> Table:
     """One beta for all steps; 0.01 (for T = 1000, scaled by 1000 / T) leaves as much signal at the end as `linear`."""
     low, _ = _rescaled(steps, beta, beta)
     return Table.from_betas(torch.full((steps,), low, dtype=torch.float64))
 
 
-def cosine(steps: int = 1000, s: float = 0.008, clip: float = 0.999) -> Table:
+def cosine(steps: Steps = 1000, s: Share = 0.008, clip: Inside = 0.999) -> Table:
     """iDDPM's chain: abar follows a squared cosine.
 
     Arguments:
@@ -107,7 +108,7 @@ def cosine(steps: int = 1000, s: float = 0.008, clip: float = 0.999) -> Table:
     return _from_abar(torch.cos((t + s) / (1 + s) * math.pi / 2) ** 2, clip)
 
 
-def sigmoid(steps: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1.0, clip: float = 0.999) -> Table:
+def sigmoid(steps: Steps = 1000, start: Log = -3.0, end: Log = 3.0, tau: Positive = 1.0, clip: Inside = 0.999) -> Table:
     """The signal falls like a sigmoid.
 
     Arguments:
@@ -125,7 +126,7 @@ def sigmoid(steps: int = 1000, start: float = -3.0, end: float = 3.0, tau: float
     return _from_abar((falling - falling[-1]) / (falling[0] - falling[-1]), clip)
 
 
-def vp(beta_min: float = 0.1, beta_max: float = 20.0) -> Schedule:
+def vp(beta_min: NotNegative = 0.1, beta_max: Few = 20.0) -> Schedule:
     """The variance-preserving SDE, beta(t) linear from beta_min to beta_max: the limit of `linear` for many steps."""
     if not 0 <= beta_min < beta_max:
         raise ValueError(f"vp needs 0 <= beta_min < beta_max; got {beta_min} and {beta_max}.")
@@ -137,7 +138,7 @@ def vp(beta_min: float = 0.1, beta_max: float = 20.0) -> Schedule:
     return schedule
 
 
-def ve(sigma_min: float = 0.02, sigma_max: float = 100.0) -> Schedule:
+def ve(sigma_min: Nsr = 0.02, sigma_max: Nsr = 100.0) -> Schedule:
     """The variance-exploding SDE: sigma grows geometrically from sigma_min (t = 0) to sigma_max (t = 1)."""
     _check_range(sigma_min, sigma_max)
 
@@ -147,7 +148,7 @@ def ve(sigma_min: float = 0.02, sigma_max: float = 100.0) -> Schedule:
     return schedule
 
 
-def edm(sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Schedule:
+def edm(sigma_min: Nsr = 0.002, sigma_max: Nsr = 80.0, rho: Warp = 7.0) -> Schedule:
     """EDM's warped range: sigma^(1/rho) grows linearly from sigma_min (t = 0) to sigma_max (t = 1)."""
     _check_range(sigma_min, sigma_max)
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
@@ -163,7 +164,7 @@ def flow() -> Schedule:
     return lambda t: Level(1 - t, t)
 
 
-def trig(log_snr_min: float = -20.0, log_snr_max: float = 20.0) -> Schedule:
+def trig(log_snr_min: Log = -20.0, log_snr_max: Log = 20.0) -> Schedule:
     """The cosine schedule in continuous time, its log-SNR truncated to a range.
 
     References:

@@ -71,6 +71,7 @@ class Diffusion(Maker):
         device: Device of the model.
         quantisation: How floats become bytes, a rule of `core.images.to_uint8`.
         weak: The weaker model that guides within `denoiser`, so that its calls can be counted; None for none.
+        always_told: Whether the denoiser has seen a class with every image, so that it needs one.
     """
 
     def __init__(
@@ -85,7 +86,9 @@ class Diffusion(Maker):
         device: torch.device | str = "cpu",
         quantisation: str = "round",
         weak: Counted | None = None,
+        always_told: bool = False,
     ) -> None:
+        self.always_told = always_told
         self.denoiser, self.sampler, self.grid, self.weak = denoiser, sampler, grid, weak
         self.shape, self.classes, self.batch = shape, classes, batch
         self.device, self.quantisation = torch.device(device), quantisation
@@ -138,6 +141,11 @@ class Diffusion(Maker):
             ValueError: For labels out of range, or labels given to an unlabelled model.
         """
         labels = check_labels(labels, len(start), self.classes)
+        if self.always_told and self.classes and (labels is None or bool((labels == NULL).any())):
+            raise ValueError(
+                "An image of no class is asked for, which a model trained with objective.label_dropout=0 has never "
+                f"learned. Give a class in [0, {self.classes}), or train with objective.label_dropout=0.1."
+            )
         x = like(self.grid[0].sigma, start) * start
         label = None if labels is None else labels.to(self.device)
         generator = iter(self.sampler(self.denoiser, x, self.grid, noise=noise, label=label))

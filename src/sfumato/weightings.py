@@ -43,6 +43,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from sfumato.core.bounds import Log, NotNegative, Positive
 from sfumato.core.denoiser import skip_and_out
 from sfumato.core.kernel import Kernel
 from sfumato.core.level import Level, index_in
@@ -65,7 +66,7 @@ def simple() -> Weighting:
     return lambda level, target: _snr(level)
 
 
-def snr(plus: float = 0.0, floor: float = 0.0) -> Weighting:
+def snr(plus: NotNegative = 0.0, floor: NotNegative = 0.0) -> Weighting:
     """Weight by the signal-to-noise ratio, w = max(snr + plus, floor).
 
     Arguments:
@@ -75,7 +76,7 @@ def snr(plus: float = 0.0, floor: float = 0.0) -> Weighting:
     return lambda level, target: (_snr(level) + plus).clamp(min=floor)
 
 
-def flow(least: float = 0.0) -> Weighting:
+def flow(least: NotNegative = 0.0) -> Weighting:
     """Count errors of the straight-line velocity n - x0 equally at every level.
 
     Arguments:
@@ -103,7 +104,7 @@ def edm(sigma_data: float = 0.5) -> Weighting:
     return lambda level, target: _snr(level) + sigma_data**-2
 
 
-def min_snr(gamma: float = 5.0) -> Weighting:
+def min_snr(gamma: Positive = 5.0) -> Weighting:
     """Weight by the SNR, but never more than gamma, so that nearly clean levels do not dominate.
 
     Arguments:
@@ -113,7 +114,7 @@ def min_snr(gamma: float = 5.0) -> Weighting:
     return lambda level, target: _snr(level).clamp(max=gamma)
 
 
-def p2(gamma: float = 1.0, k: float = 1.0) -> Weighting:
+def p2(gamma: NotNegative = 1.0, k: Positive = 1.0) -> Weighting:
     """Weigh down the nearly clean levels, whose detail is imperceptible: snr / (k + snr)^gamma.
 
     Arguments:
@@ -124,7 +125,7 @@ def p2(gamma: float = 1.0, k: float = 1.0) -> Weighting:
     return lambda level, target: _snr(level) / (k + _snr(level)) ** gamma
 
 
-def sigmoid(bias: float = 0.0) -> Weighting:
+def sigmoid(bias: Log = 0.0) -> Weighting:
     """Weigh the noise error by sigmoid(bias - log_snr): w = e^bias sigmoid(log_snr - bias).
 
     Arguments:

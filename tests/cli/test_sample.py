@@ -168,7 +168,9 @@ def poisoned(labelled: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "poisoned"
     folder.mkdir()
     (folder / "recipe.json").write_text((labelled / "recipe.json").read_text())
-    checkpoint.save(folder / "checkpoints", 2, tensors, {k: v for k, v in saved.state.items() if k != "belongs"})
+    with pytest.MonkeyPatch.context() as patch:  # as an earlier version could save it
+        patch.setattr(checkpoint, "not_finite", lambda groups: "")
+        checkpoint.save(folder / "checkpoints", 2, tensors, {k: v for k, v in saved.state.items() if k != "belongs"})
     return folder
 
 
@@ -177,7 +179,7 @@ def test_weights_with_a_nan_make_no_picture(poisoned: Path, cli) -> None:
     for words in (["--strip"], ["--images", poisoned / "images"]):
         said = cli("sample", poisoned, "--n", 4, "--device", "cpu", *words)
         assert said.code == 2
-        assert "4 of 4 images hold NaN or infinity" in said.err and "Traceback" not in said.err
+        assert "is not taken" in said.err and "is not finite" in said.err and "Traceback" not in said.err
     assert not list(poisoned.rglob("*.png"))
 
 

@@ -67,7 +67,7 @@ def test_private_and_imported_functions_are_no_entries() -> None:
     assert "stratify" not in entries("draw") and "index-in" not in entries("draw")
 
 
-FIXED = ("denoiser", "x", "grid", "noise", "label")
+FIXED = ("denoiser", "x", "grid", "noise", "label", "snap")
 
 
 def test_options_are_those_with_defaults_that_nobody_fixes() -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from sfumato.experiments.judges import Estimates, OneClass, RealImages
-from sfumato.experiments.study import Asked, Row, Study
+from sfumato.core.images import to_uint8
+from sfumato.experiments.judges import Estimates, OneClass, RealImages, Restoration
+from sfumato.experiments.study import Asked, Row, Study, find_study
 from sfumato.experiments.work import Workspace, outcome_of, result_key, worse_than_at_first
 from sfumato.runs.override import override
-from sfumato.runs.run import load_data
+from sfumato.runs.run import Run, load_data
 from sfumato.studies._bases import edm
 
 
@@ -115,3 +117,19 @@ def test_a_class_is_known_by_its_number_and_number_0_is_a_class() -> None:
     labelled, unlabelled = SimpleNamespace(classes=("cat", "frog")), SimpleNamespace(classes=())
     assert [OneClass(name).label(labelled) for name in labelled.classes] == [0, 1]
     assert OneClass("cat").label(unlabelled) is None and OneClass("cat", asked=False).label(labelled) is None
+
+
+def test_restored_pictures_are_judged_as_a_set_and_one_by_one() -> None:
+    """The seen half is the original's, and the samples' band holds as much as three samples can: a half is right."""
+    saved = Run.open(Path(__file__).parents[1] / "runs" / "saved" / "run")
+    run = saved.with_recipe(override(saved.recipe, ["sample.guidance=1", "sample.interval=none"]))
+    study = replace(find_study("restoration", "tiny"), n=40)
+    asked = Asked(study, run.recipe, run, None, "cpu", True)
+    judge = Restoration("inpaint", "ddnm", 3, (("mask", "half"),))
+    truth, y, task, found = judge.restored(asked)
+    seen = ~task.open()
+    assert torch.equal(to_uint8(found.samples[:, 0])[:, seen], truth[:, seen])
+    scores, facts = judge(asked)
+    assert scores["fd"].n == 40 and scores["fd"].floor is not None and scores["fd"].value > scores["fd"].floor.value
+    inside = facts["figures"]["coverage (0.50 is right)"][0]
+    assert 0 < inside < 1 and facts["figures"]["PSNR, mean"][0] > facts["figures"]["PSNR, a sample"][0]

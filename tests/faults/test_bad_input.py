@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 
 import pytest
 from tests.cli.conftest import SMALL, Said
+from tests.faults.fields import fields
 
 from sfumato.cli import main
-from sfumato.runs.check_numbers import ABOVE_ZERO, LEAST
+from sfumato.core.bounds import ANY, bounds_of
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +124,7 @@ VALUES = [
     (("sample", "{}", "--seeds", "0:99999999999"), "at most 10,000,000 images"),
     (("sample", "{}", "--seeds", "99999999999999999999"), "below 2^63"),
     (("sample", "{}", "--n", "x"), "--n"),
-    (("sample", "{}", "--steps", "-1"), "at least 1 step"),
+    (("sample", "{}", "--steps", "-1"), "sample.grid.steps must be at least 1; got -1"),
     (("sample", "{}", "--device", "tpu"), "There is no device 'tpu'"),
     (("sweep", "{}", "guidance=1,nan"), "must be a number; got nan"),
     (("sweep", "{}", "guidance=1,2", "--n", "0"), "at least 1 image"),
@@ -134,19 +136,84 @@ VALUES = [
     (("train", "edm-digits", "--minutes", "-1"), "train.minutes must be positive and finite; got -1"),
     (("train", "edm-digits", "draw.mean=nan"), "draw.mean must be a number; got nan"),
     (("train", "edm-digits", "train.optimizer.lr=nan"), "train.optimizer.lr must be a number; got nan"),
-    (("train", "edm-digits", "network.width=0"), "network="),
-    (("train", "edm-digits", "network.mult=0,1"), "cannot be built"),
+    (("train", "edm-digits", "network.width=0"), "network.width must be at least 1; got 0"),
+    (("train", "edm-digits", "network.mult=0,1"), "network.mult must be at least 1; got 0"),
     (("demo", "--minutes", "nan"), "train.minutes must be a number"),
+    (("train", "edm-digits", "train.rate.hold=1.5"), "train.rate.hold must be in [0, 1); got 1.5"),
+    (("train", "edm-digits", "train.rate.hold=1"), "train.rate.hold must be in [0, 1); got 1"),
+    (("train", "edm-digits", "ema.half_life=0"), "ema.half_life must be positive and finite; got 0"),
+    (("train", "edm-digits", "ema.power=0.5"), "ema.power must be in (0, 0.28); got 0.5"),
+    (("train", "edm-digits", "train.optimizer.lr=-1"), "train.optimizer.lr must be in (0, 100]; got -1"),
+    (("train", "edm-digits", "train.optimizer=adam", "train.optimizer.beta2=1"), "beta2 must be in [0, 1); got 1"),
+    (
+        ("train", "edm-digits", "train.seed=18446744073709551616"),
+        "train.seed must be at most 18,446,744,073,709,551,615",
+    ),
+    (("train", "edm-digits", "train.seed=-1"), "train.seed must be at least 0; got -1"),
+    (("train", "edm-digits", "train.batch=1000000000000"), "train.batch must be at most 16,777,216"),
+    (("train", "edm-digits", "train.batch=x"), "train.batch must be a whole number; got 'x'"),
+    (("train", "edm-digits", "data.name="), "data.name is empty"),
+    (("train", "edm-digits", "data.pad=70000"), "data.pad must be at most 65,536"),
+    (("train", "edm-digits", "data.val=1"), "data.val must be in [0, 1); got 1"),
+    (("train", "edm-digits", "data.augment=2"), "data.augment must be in [0, 1]; got 2"),
+    (("train", "edm-digits", "data.first=0"), "data.first must be at least 1; got 0"),
+    (("train", "edm-digits", "data.classes=zebra"), "Unknown class 'zebra'"),
+    (("train", "edm-digits", "network=huge"), "Unknown network 'huge'"),
+    (("train", "edm-digits", "network.depth=3"), "option of network=unet"),
+    (("train", "edm-digits", "network=dcgan"), "Use network=unet"),
+    (
+        ("train", "edm-digits", "network=condnorm-unet", "network.attention=8", "network.conditioning=3"),
+        "sizes that fit",
+    ),
+    (("train", "edm-digits", "sigma_data=0"), "sigma_data must be positive and finite; got 0"),
+    (("train", "edm-digits", "weighting.k=3"), "weighting=edm takes no options"),
+    (("train", "edm-digits", "schedule=linear"), "would change nothing"),
+    (("train", "edm-digits", "sample.grid=respaced"), "Give a discrete schedule"),
+    (("train", "edm-digits", "sample.autoguidance=nowhere"), "is not a run (no recipe.json)"),
+    (("train", "edm-digits", "sample.autoguidance=@power-0.33"), "Unknown average 'power-0.33'"),
+    (
+        ("train", "edm-digits", "train.evaluate_every=64", "evaluate.quick=20"),
+        "evaluate.quick=20: FD needs at least 40",
+    ),
+    (("train", "edm-digits", "evaluate.n=1"), "evaluate.n must be at least 2; got 1"),
+    (("train", "edm-digits", "train.track=nosuch"), "nosuch"),
+    (("train", "nosuch"), "Unknown recipe 'nosuch'"),
+    (("trian", "edm-digits"), "Did you mean 'train'"),
+    (("sample", "{}", "sampler=huen"), "Did you mean 'heun'"),
+    (("sample", "{}", "sampler.midpoint=0"), "sample.sampler.midpoint must be in (0, 1]; got 0"),
+    (("sample", "{}", "sampler.churn=-1"), "sample.sampler.churn must be at least 0; got -1"),
+    (("sample", "{}", "interval=1,2"), "limits guidance"),
+    (("sample", "{}", "guidance=2", "interval=1000,2000"), "must hold at least one level of the grid"),
+    (("sample", "{}", "guidance=2", "interval=2,1"), "must hold at least one level of the grid"),
+    (("sample", "{}", "--steps", "0"), "steps must be at least 1; got 0"),
+    (("sample", "{}", "--n", "0"), "n must be at least 1; got 0"),
+    (("sample", "{}", "size=0"), "sample.size must be at least 1; got 0"),
+    (("sample", "{}", "--use", "power-0.99"), "Unknown average"),
+    (("sample", "{}", "train.batch=3"), "belongs to training"),
+    (("evaluate", "{}", "--n", "1"), "needs at least 40 images"),
+    (("explain", "edm-digits", "network.width=0"), "network.width must be at least 1; got 0"),
+    (("list", "nosuch"), "nosuch"),
 ]
 
 
 @pytest.mark.parametrize(("words", "expected"), VALUES, ids=[" ".join(words) for words, _ in VALUES])
 def test_a_value_that_means_nothing_is_refused(words: tuple[str, ...], expected: str, run: Path, refused) -> None:
-    assert expected in refused(*(word.format(run) for word in words))
+    said = refused(*(word.format(run) for word in words))
+    assert expected in said
+    message = said[said.rfind("error: ") :] if "error: " in said else said
+    assert len(re.findall(r"[.?](?:\s|$)", message)) <= 4 or words[0] == "list", message
 
 
-@pytest.mark.parametrize("field", [*LEAST, *ABOVE_ZERO])
+def test_explain_prints_nothing_before_it_refuses(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "edm-digits", "network=condnorm-unet", "network.heads=1,1", "network.depths=2,2"]) == 2
+    assert capfd.readouterr().out == ""
+
+
+LEAST = {path: bounds_of(hint).least for path, hint in fields() if bounds_of(hint) != ANY}
+
+
+@pytest.mark.parametrize("field", LEAST)
 def test_numbers_below_their_least_are_refused_before_any_work(field: str, refused, tmp_path: Path) -> None:
-    value = LEAST.get(field, 1) - 1
-    assert field in refused("train", "edm-digits", *SMALL, f"{field}={value}")
+    value = LEAST[field] - 1
+    assert f"{field} must be" in refused("train", "edm-digits", *SMALL, f"{field}={value}")
     assert not list(tmp_path.rglob("checkpoints"))

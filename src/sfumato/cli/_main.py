@@ -68,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
+        error = _in_memory(error)
         code = _exit_code(error)
         if debug or code is None:
             traceback.print_exc()
@@ -150,6 +151,15 @@ def _brief(command: Command) -> Command:
 
     stand_in.__doc__ = (command.__doc__ or "").splitlines()[0]
     return stand_in
+
+
+def _in_memory(error: Exception) -> Exception:
+    """Return an error of the allocator as one of memory, which the input asked for."""
+    torchs = isinstance(error, RuntimeError) and "allocate" in str(error).lower()
+    if not isinstance(error, MemoryError) and not torchs:
+        return error
+    said = str(error).strip().splitlines() or ["memory ran out"]
+    return OSError(f"There is not enough memory: {said[0].rstrip('.')}. Use a smaller network, size or batch.")
 
 
 def _exit_code(error: Exception) -> int | None:

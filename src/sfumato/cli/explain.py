@@ -51,6 +51,7 @@ def explain(
     asked = columns(recipes, "the recipe to explain; `sfumato list recipes` shows all of them")
     chosen = [find_recipe(name, fields) for name, fields in asked]
     titles = [" ".join([name, *fields]) for name, fields in asked]
+    costs = [cost_report(recipe, data_root, shape, classes) for recipe in chosen]  # may refuse, so before any print
     if len(chosen) > 1:
         print(table(titles, chosen) + "\n")
     else:
@@ -58,9 +59,9 @@ def explain(
         print(_docstring(asked[0][0]) + "\n")
         near = neighbours(chosen[0], beside)
         print(table([*titles, *(recipe.name for recipe in near)], [*chosen, *near]) + "\n")
-    for title, recipe in zip(titles, chosen):
+    for title, cost in zip(titles, costs):
         print(f"Cost of {title}")
-        print(textwrap.indent(cost_report(recipe, data_root, shape, classes), "  ") + "\n")
+        print(textwrap.indent(cost, "  ") + "\n")
     if len(chosen) == 1:
         print("Fields (set one with FIELD=VALUE or --FIELD VALUE)")
         for path, kind, value in fields_of(chosen[0]):

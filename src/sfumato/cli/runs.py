@@ -71,11 +71,12 @@ def _changed(run: Path) -> float:
 
 
 def _last_record(file: Path) -> dict[str, Any]:
-    lines = file.read_text().splitlines() if file.exists() else []
+    lines = file.read_text(errors="replace").splitlines() if file.exists() else []
     for line in reversed(lines):
         try:
-            return _tree(json.loads(line))
-        except ValueError:  # the last line may be half written by a run in progress
+            if record := _tree(json.loads(line)):
+                return record
+        except (ValueError, RecursionError):  # the last line may be half written by a run in progress
             continue
     return {}
 
@@ -97,7 +98,7 @@ def _last_score(folder: Path) -> str | None:
 def _read(file: Path) -> dict[str, Any]:
     try:
         return _tree(json.loads(file.read_text()))
-    except (ValueError, OSError):
+    except (ValueError, OSError, RecursionError):
         return {}
 
 

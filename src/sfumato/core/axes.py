@@ -12,8 +12,8 @@ Every other parameter of a part is an option, which a person may set and which h
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
-from pathlib import Path
 
 from sfumato.core.errors import UnknownNameError, nearest
 
@@ -45,10 +45,10 @@ class Axis:
 
     @property
     def where(self) -> str:
-        """The file that a new part of this package goes into."""
-        path = self.module.replace(".", "/")
-        module = Path(__file__).parents[1] / f"{path}.py"
-        return f"src/sfumato/{path}.py" if module.exists() else f"src/sfumato/{path}/NAME.py"
+        """The file that a new part of this package goes into; a folder if any of its files may hold the part."""
+        module = importlib.import_module(f"sfumato.{self.module}")
+        several, path = getattr(module, "SEVERAL_PER_FILE", False), self.module.replace(".", "/")
+        return f"src/sfumato/{path}{'/' if several else '/NAME.py' if '__path__' in vars(module) else '.py'}"
 
     @property
     def call(self) -> str:
@@ -81,7 +81,7 @@ AXES = {
         "an iterator of State(x, level, x0), one per step",
         given=("denoiser", "x", "grid"),
         named=("noise", "label"),
-        offered=("shift",),
+        offered=("shift", "snap"),
     ),
     "grid": Axis("grids", "a Level of shape (N + 1,), noisy to clean", offered=LEVELS + IMAGES),
     "guidance": Axis("guidance", "a denoiser", given=("denoiser",), offered=("weak", "logits", "outside", "interval")),

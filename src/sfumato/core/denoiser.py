@@ -27,7 +27,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from sfumato.core.level import Level, index_in, like
+from sfumato.core.level import Level, index_in, like, nearest_in
 from sfumato.core.noise import Noise
 from sfumato.core.target import Target
 
@@ -185,10 +185,7 @@ class Preconditioned(nn.Module):
         """Return the nearest noisy level the network knows (in angle); clean stays clean, continuous ones keep all."""
         if self.table is None:
             return level
-        angles = torch.atan2(self.table.sigma, self.table.alpha)[1:]
-        want = torch.atan2(level.sigma, level.alpha)
-        index = 1 + (angles - want.unsqueeze(-1)).abs().argmin(-1)
-        return self.table[torch.where(level.sigma > 0, index, 0)]
+        return nearest_in(self.table, level)
 
     def raw(
         self, x: Tensor, level: Level, label: Tensor | None = None, augment: Tensor | None = None

@@ -78,18 +78,28 @@ def to_uint8(images: Tensor, quantisation: str = "round") -> Tensor:
     return (images * 127.5 + 128).clamp(0, 255).to(torch.uint8)
 
 
+def planes(images: Tensor) -> Tensor:
+    """Return images (B, C, H, W) as they are drawn: of 1 or 3 channels, else each channel in grey, side by side.
+
+    >>> planes(torch.zeros(2, 5, 8, 8)).shape, planes(torch.zeros(2, 3, 8, 8)).shape
+    (torch.Size([2, 1, 8, 40]), torch.Size([2, 3, 8, 8]))
+    """
+    return images if images.shape[1] in (1, 3) else images.transpose(1, 2).flatten(2).unsqueeze(1)
+
+
 def tile(images: Tensor, columns: int, gap: int = 2, background: int = 255) -> np.ndarray:
     """Lay images out in rows of `columns`, with a gap between them.
 
     Arguments:
-        images: uint8, shape (B, C, H, W), C = 1 or 3.
+        images: uint8, shape (B, C, H, W); drawn as `planes` says.
         columns: Images per row.
         gap: Pixels between images and around them.
         background: Grey level of the gaps.
 
     Returns:
-        uint8 array (height, width) for C = 1, else (height, width, 3), as Pillow takes it.
+        uint8 array (height, width, 3) for C = 3, else (height, width), as Pillow takes it.
     """
+    images = planes(images)
     count, channels, height, width = images.shape
     rows = -(-count // columns)
     sheet = torch.full(

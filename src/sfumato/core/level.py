@@ -176,3 +176,16 @@ def index_in(table: Level, level: Level) -> Tensor:
             f"({near.alpha:.6g}, {near.sigma:.6g}). Use a grid made of its own levels (full, respaced, trailing)."
         )
     return index
+
+
+def nearest_in(table: Level, level: Level) -> Level:
+    """Return the nearest noisy level of a table (in angle); a clean level stays clean.
+
+    Arguments:
+        table: Shape (T + 1,), from clean to noisy.
+        level: Shape () or (B,).
+    """
+    angles = torch.atan2(table.sigma, table.alpha)[1:]
+    want = torch.atan2(level.sigma, level.alpha)
+    index = 1 + (angles - want.unsqueeze(-1)).abs().argmin(-1)
+    return table[torch.where(level.sigma > 0, index, 0)]

@@ -90,6 +90,8 @@ def load(
 def _resolve(name: str) -> tuple[Any, str, tuple[str, ...]]:
     """Find the function of a name, and the source it is to be given, if any."""
     available = entries("data")
+    if not name.strip():
+        raise UnknownNameError(f"data.name is empty. Name a dataset: {', '.join(available)}.")
     key, _, source = name.partition(":")
     key = key.replace("_", "-")
     outer = NAME.match(name)

@@ -315,7 +315,7 @@ def streamed(
         DataError: For what `open_stream` refuses; with `always`, also if the dataset cannot be streamed.
     """
     kind = name.partition(":")[0]
-    if kind not in STREAMS and not Path(name).expanduser().exists():
+    if kind not in STREAMS and not (name.strip() and Path(name).expanduser().exists()):
         if always:
             raise DataError(f"{name} cannot be streamed; {', '.join(f'{k}:PATH' for k in STREAMS)} can.")
         return None

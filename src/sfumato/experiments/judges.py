@@ -3,6 +3,7 @@
     OneClass     a class: images asked for it, against real images of it
     Estimates    the estimate of x0 after k of N steps, in place of the finished image
     RealImages   real images as if they were generated: the floor at a number of images
+    Restoration  held-out pictures, damaged and restored: their distance as a set, nearness to the originals, coverage
 
 A judge is a frozen dataclass. Its repr is part of the key of its results, so a changed judge judges anew.
 """
@@ -17,13 +18,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfumato.core.images import to_uint8
+from sfumato.core.find import find
+from sfumato.core.images import to_float, to_uint8
+from sfumato.core.task import Task
+from sfumato.evaluation import restored
 from sfumato.evaluation.judge import Judge, each
 from sfumato.experiments.study import Asked, StudyError
 from sfumato.metrics.score import Score
 from sfumato.processes.machine import default_device
+from sfumato.restoration import Restored, measured, method_of, restore
 from sfumato.runs.recipe import Recipe
-from sfumato.runs.run import Run
+from sfumato.runs.run import Run, load_data
 from sfumato.sources import balanced_labels
 
 
@@ -97,6 +102,55 @@ class RealImages:
         judge = Judge.of(asked.recipe, asked.study.split, asked.root)
         scores = {metric: judge.floor(metric, self.n, False, self.repeats) for metric in asked.study.metrics}
         return scores, {"nfe": 0, "pool": len(judge.drawn(self.n)), "repeats": self.repeats}
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """Score held-out pictures that a run restored: the set by FD, each picture by its original.
+
+    Attributes:
+        task: Name of the task.
+        method: Name of the method.
+        samples: Samples of the posterior for each picture.
+        options: Options of the task, as pairs of name and value.
+    """
+
+    task: str
+    method: str
+    samples: int
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def task_of(self, shape: tuple[int, int, int]) -> Task:
+        """Return the task for pictures of a shape (C, H, W)."""
+        made: Task = find("task", self.task)(shape, **dict(self.options))
+        return made
+
+    def restored(self, asked: Asked) -> tuple[Tensor, Tensor, Task, Restored]:
+        """Return originals (uint8), measurements, the task and what was restored."""
+        run, device = _run(asked), asked.device or default_device()
+        held = load_data(asked.recipe, asked.study.split, asked.root).take(asked.study.n, seed=0)
+        source = run.diffusion(device=device)
+        task, seeds = self.task_of(source.shape), range(len(held))
+        y = measured(task, to_float(held.images), seeds)
+        spread = run.recipe.sigma_data or 0.5
+        found = restore(source, task, y, method_of(self.method), samples=self.samples, seeds=seeds, sigma_data=spread)
+        return held.images, y, task, found
+
+    def __call__(self, asked: Asked) -> tuple[dict[str, Score], dict[str, Any]]:
+        """Return the distance of the set, and facts: the figures of the pictures among them."""
+        began = time.monotonic()
+        truth, _, task, found = self.restored(asked)
+        seconds = time.monotonic() - began
+        data = load_data(asked.recipe, asked.study.split, asked.root)
+        judge = restored.judge_of(asked.recipe, data, data.take(asked.study.n, seed=0))
+        right = f"coverage ({restored.expected_coverage(found):.2f} is right)"
+        named = {
+            right if name == "coverage" else name: value
+            for name, value in restored.as_json(restored.figures(truth, found, task)).items()
+        }
+        facts: dict[str, Any] = {"nfe": found.nfe, "vjps": found.vjps, "samples": self.samples}
+        facts |= {"figures": named, "images_per_second": round(len(truth) * self.samples / seconds, 2)}
+        return {"fd": restored.distance(judge, found)}, facts | {"images_seen": _run(asked).checkpoint.state["seen"]}
 
 
 def _run(asked: Asked) -> Run:

@@ -105,6 +105,8 @@ def lines(study: Study, outcomes: Sequence[Outcome], parameters: Mapping[str, in
                 line[f"{name}, textbook"] = sum(plain) / len(plain) if plain else None
             floors = [score.floor for score in scores if score.floor is not None]
             line[f"{name}, floor"] = Cell(floors[0].value, floors[0].interval) if floors else None
+        for name in dict.fromkeys(name for o in outcomes for name in o.facts.get("figures", {})):
+            line[name] = _figure([o.facts["figures"][name] for o in mine if name in o.facts.get("figures", {})])
         if study.paper:
             line["paper"] = row.paper
         if several:
@@ -120,6 +122,14 @@ def lines(study: Study, outcomes: Sequence[Outcome], parameters: Mapping[str, in
     if study.ranked:
         table.sort(key=lambda line: _sorting(line, score_name(outcomes, study.metrics[0]), study))
     return table
+
+
+def _figure(found: Sequence[Sequence[float]]) -> Cell | None:
+    """Return the mean over training seeds of a figure of a judge, each [value, low, high], with the mean interval."""
+    if not found:
+        return None
+    value, low, high = (sum(parts) / len(found) for parts in zip(*found))
+    return Cell(value, (low, high))
 
 
 def score_name(outcomes: Sequence[Outcome], metric: str) -> str:

@@ -32,6 +32,7 @@ from sfumato.runs.checkpoint import replace_json, steps
 from sfumato.runs.idle import differences
 from sfumato.runs.override import override
 from sfumato.runs.recipe import Recipe
+from sfumato.runs.records import read_records
 from sfumato.runs.run import Run
 from sfumato.training.guard import Diverged
 from sfumato.training.loop import train
@@ -178,12 +179,13 @@ def worse_than_at_first(folder: Path) -> str:
     Arguments:
         folder: Directory of the run. The first and last tenths of its records are compared, by their medians.
     """
-    losses = [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    records = read_records(folder / "metrics.jsonl")
+    losses = [record["loss"] for record in records if record.get("loss") is not None]
+    if len(losses) < 2:
+        return ""
     tenth = max(1, len(losses) // 10)
     first, last = statistics.median(losses[:tenth]), statistics.median(losses[-tenth:])
-    if len(losses) < 2 or last <= WORSE * first:
-        return ""
-    return f"diverged: the loss rose from {first:.4g} to {last:.4g}"
+    return "" if last <= WORSE * first else f"diverged: the loss rose from {first:.4g} to {last:.4g}"
 
 
 def judged(row: Row, seed: int, asked: Asked, file: Path) -> Outcome:
@@ -246,5 +248,4 @@ def result_key(row: Row, asked: Asked) -> str:
 def _manifest(run: Run | None) -> Any:
     if run is None:
         return None
-    folder = run.path / "checkpoints"
-    return json.loads((folder / f"step-{steps(folder)[-1]}" / "MANIFEST.json").read_text())
+    return json.loads((run.checkpoint.path / "MANIFEST.json").read_text())

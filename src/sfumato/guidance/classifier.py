@@ -7,7 +7,8 @@ D = (x + sigma^2 score) / alpha. So guidance of strength s is
 
 with the gradient taken at x = x_t: ADM's algorithm 2, for any sampler, and on top of a conditional model too. For
 ancestral sampling, algorithm 1 instead shifts each step's mean by its variance times s grad ln p: give
-``shift=gradient(logits, s)`` to `samplers.ancestral`. At s = 0 nothing is computed.
+``shift=gradient(logits, s)`` to `samplers.ancestral`. At s = 0 nothing is computed. At alpha = 0, where flow matching
+starts, x holds nothing of the image: p(y | x) is the prior, its gradient 0, and nothing is added.
 
 References:
     Dhariwal, Nichol. Diffusion Models Beat GANs on Image Synthesis. 2021, algorithms 1 and 2.
@@ -42,9 +43,11 @@ def classifier(denoiser: Denoiser, logits: Logits, scale: float = 1.0) -> Denois
 
     def guided(x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
         prediction = denoiser(x, level, label)
-        if scale == 0:
+        seen = level.alpha > 0
+        if scale == 0 or not bool(seen.any()):
             return prediction
-        towards = like(level.sigma**2 / level.alpha, x) * slope(x, level, label)
+        per_alpha = torch.where(seen, level.sigma**2 / torch.where(seen, level.alpha, 1.0), 0.0)
+        towards = like(per_alpha, x) * slope(x, level, label)
         return Prediction(prediction.x0 + towards, prediction.v)
 
     return guided

@@ -21,11 +21,12 @@ import math
 import torch
 from torch import Tensor
 
+from sfumato.core.bounds import NoLimit
 from sfumato.core.denoiser import Denoiser, Prediction
 from sfumato.core.level import Level, like
 
 
-def interval(inside: Denoiser, outside: Denoiser, lo: float = 0.0, hi: float = math.inf) -> Denoiser:
+def interval(inside: Denoiser, outside: Denoiser, lo: NoLimit = 0.0, hi: NoLimit = math.inf) -> Denoiser:
     """Use `inside` at levels with nsr in [lo, hi] and `outside` elsewhere; only those needed are called.
 
     Arguments:

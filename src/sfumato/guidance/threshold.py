@@ -18,11 +18,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sfumato.core.bounds import Inside, Positive
 from sfumato.core.denoiser import Denoiser, Prediction
 from sfumato.core.level import Level
 
 
-def threshold(denoiser: Denoiser, bound: float = 1.0, quantile: float | None = None) -> Denoiser:
+def threshold(denoiser: Denoiser, bound: Positive = 1.0, quantile: Inside | None = None) -> Denoiser:
     """Keep a denoiser's x0 within bounds.
 
     Arguments:

@@ -25,6 +25,8 @@ References:
 
 from __future__ import annotations
 
+from sfumato.core.bounds import Depth, Few, Fraction, Size, Whole
+
 from ._blocks import Style
 from ._embeddings import Sinusoid, geometric
 from ._ladder import Embedder, LadderUNet, attended_levels, ladder, level_widths
@@ -60,19 +62,19 @@ def adm(
     out_channels: int = 3,
     classes: int = 0,
     size: int = 64,
-    width: int = 192,
-    mult: tuple[float, ...] = (1, 2, 3, 4),
-    blocks: int = 3,
-    attention: tuple[int, ...] = (32, 16, 8),
-    heads: int = 4,
-    head_width: int = 64,
+    width: Size = 192,
+    mult: tuple[Few, ...] = (1, 2, 3, 4),
+    blocks: Depth = 3,
+    attention: tuple[Whole, ...] = (32, 16, 8),
+    heads: Size = 4,
+    head_width: Whole = 64,
     bridge: bool = True,
     adaptive: bool = True,
     resample: str = "block",
     rescale: bool = False,
-    dropout: float = 0.0,
-    groups: int = 32,
-    group_width: int = 1,
+    dropout: Fraction = 0.0,
+    groups: Size = 32,
+    group_width: Size = 1,
     sin_first: bool = False,
     endpoint: bool = False,
     augments: int = 0,

@@ -24,6 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sfumato.core.bounds import Depth, Few, Fraction, Size, Whole
+
 from ._embeddings import Sinusoid, geometric, refuse_label
 from ._ladder import Embedder, Encoder, attended_levels, check_ladder, level_widths
 from ._layers import attend, linear
@@ -92,17 +94,17 @@ def adm_classifier(
     channels: int = 3,
     classes: int = 1000,
     size: int = 64,
-    width: int = 128,
-    mult: tuple[float, ...] = (1, 2, 3, 4),
-    blocks: int = 4,
-    attention: tuple[int, ...] = (32, 16, 8),
-    heads: int = 4,
-    head_width: int = 64,
+    width: Size = 128,
+    mult: tuple[Few, ...] = (1, 2, 3, 4),
+    blocks: Depth = 4,
+    attention: tuple[Whole, ...] = (32, 16, 8),
+    heads: Size = 4,
+    head_width: Whole = 64,
     adaptive: bool = True,
     resample: str = "block",
-    dropout: float = 0.0,
+    dropout: Fraction = 0.0,
     pool: str = "attention",
-    groups: int = 32,
+    groups: Size = 32,
 ) -> ADMClassifier:
     """ADM's classifier of noisy images; c_noise is the step 0..T-1, the output logits (B, classes).
 

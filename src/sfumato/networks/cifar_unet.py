@@ -27,6 +27,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sfumato.core.bounds import Size
+
 from ._embeddings import LabelTable, Sinusoid, geometric, noise_batch
 from ._layers import GroupNorm, attend, check_images, check_size
 
@@ -147,12 +149,12 @@ def cifar_unet(
     out_channels: int = 3,
     classes: int = 0,
     size: int = 32,
-    widths: tuple[int, ...] = (64, 128, 256, 256),
-    middle: tuple[int, ...] = (512, 512, 256),
-    up: tuple[int, ...] = (128, 64, 64),
-    plain: tuple[int, ...] = (),
-    heads: int = 4,
-    embedding: int = 256,
+    widths: tuple[Size, ...] = (64, 128, 256, 256),
+    middle: tuple[Size, ...] = (512, 512, 256),
+    up: tuple[Size, ...] = (128, 64, 64),
+    plain: tuple[Size, ...] = (),
+    heads: Size = 4,
+    embedding: Size = 256,
 ) -> CifarUNet:
     """U-Net with max pooling, GELU and a transformer block per stage; c_noise is the step 0..T-1.
 

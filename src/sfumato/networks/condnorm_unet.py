@@ -38,6 +38,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sfumato.core.bounds import Depth, Size, Whole
+
 from ._embeddings import LabelTable, Sinusoid, noise_batch
 from ._ladder import attended_levels
 from ._layers import GroupNorm, check_images, conv, image_attention, linear
@@ -176,14 +178,14 @@ def condnorm_unet(
     out_channels: int = 1,
     classes: int = 0,
     size: int = 32,
-    width: int = 64,
-    depths: tuple[int, ...] = (2, 2),
-    attention: tuple[int, ...] = (32, 16, 8),
-    heads: tuple[int, ...] = (4, 4, 4),
-    conditioning: int = 8,
+    width: Size = 64,
+    depths: tuple[Depth, ...] = (2, 2),
+    attention: tuple[Whole, ...] = (32, 16, 8),
+    heads: tuple[Size, ...] = (4, 4, 4),
+    conditioning: Size = 8,
     norm: str = "group",
     skips: bool = True,
-    up_kernel: int = 3,
+    up_kernel: Size = 3,
     position: bool = False,
 ) -> CondNormUNet:
     """U-Net with conditional normalisation and attention per level, tiny to big; c_noise = ln(sigma)/4.

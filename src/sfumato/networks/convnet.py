@@ -15,6 +15,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sfumato.core.bounds import Depth, Size
+
 from ._embeddings import LabelTable, Sinusoid, log_spaced, noise_batch
 from ._layers import GroupNorm, check_images, check_size, conv, linear, start
 
@@ -72,10 +74,10 @@ def convnet(
     out_channels: int = 3,
     classes: int = 0,
     size: int = 32,
-    widths: tuple[int, ...] = (64, 192, 192, 256),
-    middle: int = 1,
-    embedding: int = 224,
-    frequencies: int = 32,
+    widths: tuple[Size, ...] = (64, 192, 192, 256),
+    middle: Depth = 1,
+    embedding: Size = 224,
+    frequencies: Size = 32,
 ) -> ConvNet:
     """Plain convolutional encoder and decoder without skips; c_noise of order 1.
 

@@ -33,6 +33,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfumato.core import noise
+from sfumato.core.bounds import Size
 
 from ._embeddings import LabelTable
 from ._layers import check_images
@@ -172,10 +173,10 @@ def dcgan(
     channels: int = 3,
     classes: int = 0,
     size: int = 32,
-    latent: int = 128,
-    up: tuple[int, ...] = (256, 128, 64),
-    down: tuple[int, ...] = (64, 128, 256),
-    embedding: int = 10,
+    latent: Size = 128,
+    up: tuple[Size, ...] = (256, 128, 64),
+    down: tuple[Size, ...] = (64, 128, 256),
+    embedding: Size = 10,
     prior: Prior = "normal",
 ) -> DCGAN:
     """DCGAN's generator and discriminator, with labels if asked.

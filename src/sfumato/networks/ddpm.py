@@ -16,6 +16,8 @@ References:
 
 from __future__ import annotations
 
+from sfumato.core.bounds import Depth, Fraction, Size, Whole
+
 from ._blocks import Style
 from ._embeddings import Sinusoid, geometric
 from ._ladder import Embedder, LadderUNet, attended_levels, ladder, level_widths
@@ -26,12 +28,12 @@ def ddpm(
     out_channels: int = 3,
     classes: int = 0,
     size: int = 32,
-    width: int = 128,
-    mult: tuple[int, ...] = (1, 2, 2, 2),
-    blocks: int = 2,
-    attention: tuple[int, ...] = (16,),
-    dropout: float = 0.1,
-    groups: int = 32,
+    width: Size = 128,
+    mult: tuple[Size, ...] = (1, 2, 2, 2),
+    blocks: Depth = 2,
+    attention: tuple[Whole, ...] = (16,),
+    dropout: Fraction = 0.1,
+    groups: Size = 32,
 ) -> LadderUNet:
     """Ho's U-Net; c_noise is the step 0..T-1.
 

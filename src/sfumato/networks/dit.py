@@ -26,6 +26,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sfumato.core.bounds import Depth, Fraction, Size
+
 from ._embeddings import LabelTable, Sinusoid, geometric, log_spaced, noise_batch
 from ._layers import attend, check_images, linear
 
@@ -128,14 +130,14 @@ def dit(
     out_channels: int = 1,
     classes: int = 0,
     size: int = 28,
-    patch: int = 2,
-    width: int = 192,
-    depth: int = 6,
-    heads: int = 6,
-    mlp: int = 4,
+    patch: Size = 2,
+    width: Size = 192,
+    depth: Depth = 6,
+    heads: Size = 6,
+    mlp: Size = 4,
     position: str = "sincos",
     steps: bool = False,
-    dropout: float = 0.0,
+    dropout: Fraction = 0.0,
 ) -> DiT:
     """Transformer on patches with adaLN-zero; c_noise of order 1, or the step 0..T-1 with steps=True.
 

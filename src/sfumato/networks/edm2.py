@@ -34,6 +34,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sfumato.core.bounds import Depth, Fraction, Positive, Share, Size, Whole
+
 from ._embeddings import label_rows, noise_batch, refuse_label
 from ._ladder import attended_levels
 from ._layers import HALF, Resample, attend, check_images
@@ -249,16 +251,16 @@ def edm2(
     out_channels: int = 3,
     classes: int = 0,
     size: int = 64,
-    width: int = 128,
-    mult: tuple[int, ...] = (1, 2, 3, 4),
-    blocks: int = 3,
-    attention: tuple[int, ...] = (16, 8),
-    head_width: int = 64,
-    label_share: float = 0.5,
-    skip_share: float = 0.5,
-    balance: float = 0.3,
-    dropout: float = 0.0,
-    clip: float = 256.0,
+    width: Size = 128,
+    mult: tuple[Size, ...] = (1, 2, 3, 4),
+    blocks: Depth = 3,
+    attention: tuple[Whole, ...] = (16, 8),
+    head_width: Size = 64,
+    label_share: Share = 0.5,
+    skip_share: Share = 0.5,
+    balance: Share = 0.3,
+    dropout: Fraction = 0.0,
+    clip: Positive = 256.0,
 ) -> EDM2:
     """EDM2's magnitude-preserving U-Net; c_noise = ln(sigma)/4.
 

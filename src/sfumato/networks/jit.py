@@ -38,6 +38,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sfumato.core.bounds import Depth, Few, Fraction, Size
+
 from ._embeddings import LabelTable, Sinusoid, geometric, noise_batch
 from ._layers import attend, check_images, linear
 from .dit import FEATURES, sincos
@@ -168,15 +170,15 @@ def jit(
     out_channels: int = 1,
     classes: int = 0,
     size: int = 28,
-    patch: int = 4,
-    width: int = 192,
-    depth: int = 6,
-    heads: int = 6,
-    mlp: float = 4.0,
-    bottleneck: int = 32,
-    context: int = 0,
-    context_from: int = 0,
-    dropout: float = 0.0,
+    patch: Size = 4,
+    width: Size = 192,
+    depth: Depth = 6,
+    heads: Size = 6,
+    mlp: Few = 4.0,
+    bottleneck: Size = 32,
+    context: Depth = 0,
+    context_from: Depth = 0,
+    dropout: Fraction = 0.0,
 ) -> JiT:
     """Transformer on patches of pixels that answers x0; c_noise is the share of signal (conditioning signal-share).
 

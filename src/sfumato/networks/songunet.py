@@ -27,6 +27,8 @@ import math
 
 import torch
 
+from sfumato.core.bounds import Depth, Few, Fraction, Size, Whole
+
 from ._blocks import Style
 from ._embeddings import Sinusoid, geometric
 from ._ladder import Embedder, LadderUNet, attended_levels, ladder, level_widths
@@ -39,17 +41,17 @@ def songunet(
     out_channels: int = 3,
     classes: int = 0,
     size: int = 32,
-    width: int = 128,
-    mult: tuple[int, ...] = (2, 2, 2),
-    blocks: int = 4,
-    attention: tuple[int, ...] = (16,),
+    width: Size = 128,
+    mult: tuple[Size, ...] = (2, 2, 2),
+    blocks: Depth = 4,
+    attention: tuple[Whole, ...] = (16,),
     fourier: bool = False,
-    fourier_scale: float = 16.0,
-    taps: tuple[int, ...] = (1, 1),
+    fourier_scale: Few = 16.0,
+    taps: tuple[Depth, ...] = (1, 1),
     image_path: bool = False,
     adaptive: bool = False,
     rescale: bool = True,
-    dropout: float = 0.0,
+    dropout: Fraction = 0.0,
     augments: int = 0,
 ) -> LadderUNet:
     """DDPM++, and NCSN++ with fourier=True, taps=(1, 3, 3, 1), image_path=True; c_noise of any scale.

@@ -28,6 +28,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sfumato.core.bounds import Depth, Fraction, Nsr, Size
+
 from ._blocks import Attention, ResidualBlock, Style
 from ._embeddings import LabelTable, Sinusoid, log_spaced, noise_batch
 from ._layers import check_images, check_size, conv, linear, start
@@ -168,20 +170,20 @@ def unet(
     out_channels: int = 1,
     classes: int = 0,
     size: int = 28,
-    width: int = 64,
-    mult: tuple[int, ...] = (1, 2),
-    blocks: int = 2,
-    attention: tuple[int, ...] = (1,),
+    width: Size = 64,
+    mult: tuple[Size, ...] = (1, 2),
+    blocks: Depth = 2,
+    attention: tuple[Depth, ...] = (1,),
     bridge: bool = False,
-    head_width: int = 64,
-    embedding: int = 256,
-    frequencies: int = 32,
-    lowest: float = 0.5,
-    highest: float = 100.0,
-    patch: int = 2,
+    head_width: Size = 64,
+    embedding: Size = 256,
+    frequencies: Size = 32,
+    lowest: Nsr = 0.5,
+    highest: Nsr = 100.0,
+    patch: Size = 2,
     skips: bool = True,
     resample: str = "shuffle",
-    dropout: float = 0.0,
+    dropout: Fraction = 0.0,
 ) -> UNet:
     """Our compact U-Net: pixel-unshuffled input, adaptive GroupNorm, attention where asked; c_noise of order 1.
 

@@ -24,6 +24,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from sfumato.core.bounds import Depth, Few, NotNegative, Share
 from sfumato.core.denoiser import Preconditioned, Target
 from sfumato.core.level import Level, like
 from sfumato.objectives._noising import Loss, Noising
@@ -49,11 +50,11 @@ def consistency(
     seed: int,
     batch: int,
     images: int,
-    stages: int = 8,
-    q: float = 2.0,
-    b: float = 8.0,
-    c: float = 0.0,
-    label_dropout: float = 0.0,
+    stages: Depth = 8,
+    q: Few = 2.0,
+    b: Few = 8.0,
+    c: NotNegative = 0.0,
+    label_dropout: Share = 0.0,
     stratified: bool = True,
 ) -> Callable[..., Loss]:
     """Make the consistency loss of a path's two levels, which come nearer stage by stage.

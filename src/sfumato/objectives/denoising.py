@@ -26,6 +26,7 @@ from typing import get_args
 
 from torch import Tensor
 
+from sfumato.core.bounds import Share
 from sfumato.core.denoiser import Preconditioned, Target
 from sfumato.core.level import Level
 from sfumato.objectives._noising import Coupling, Loss, Noising, Reduce, squared_error
@@ -38,7 +39,7 @@ def denoising(
     weighting: Callable[[Level, Target], Tensor],
     seed: int,
     batch: int,
-    label_dropout: float = 0.1,
+    label_dropout: Share = 0.1,
     stratified: bool = True,
     reduce: Reduce = "mean",
     coupling: Coupling = "independent",

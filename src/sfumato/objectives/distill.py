@@ -24,6 +24,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from sfumato.core.bounds import Depth, Share, Steps
 from sfumato.core.denoiser import Denoiser, Preconditioned, Target
 from sfumato.core.level import Level, Schedule, like
 from sfumato.objectives._noising import Loss, Noising, Weighting, squared_error
@@ -108,9 +109,9 @@ def distill(
     seed: int,
     batch: int,
     images: int,
-    steps: int = 1024,
-    halvings: int = 8,
-    label_dropout: float = 0.0,
+    steps: Steps = 1024,
+    halvings: Depth = 8,
+    label_dropout: Share = 0.0,
     stratified: bool = True,
 ) -> Distill:
     """Make progressive distillation's loss: one student step for two of the teacher, halved stage by stage.

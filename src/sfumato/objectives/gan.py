@@ -36,6 +36,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sfumato.core import noise as addressed
+from sfumato.core.bounds import Few
 
 TRAINS = "generator"
 
@@ -119,7 +120,7 @@ class Adversarial:
         return images + std * n
 
 
-def gan(seed: int, real: float = 1.0, fake: float = 0.0, noise: float = 0.0, noise_until: float = 1.0) -> Adversarial:
+def gan(seed: int, real: float = 1.0, fake: float = 0.0, noise: Few = 0.0, noise_until: float = 1.0) -> Adversarial:
     """Make the losses of a generator and its discriminator, with label smoothing and annealed noise if asked.
 
     Arguments:

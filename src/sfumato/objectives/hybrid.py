@@ -20,6 +20,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from sfumato.core.bounds import NotNegative, Share
 from sfumato.core.denoiser import Preconditioned, Prediction, Target
 from sfumato.core.level import Level
 from sfumato.objectives._noising import Loss, Noising, Weighting, squared_error
@@ -35,8 +36,8 @@ def hybrid(
     variance: str,
     seed: int,
     batch: int,
-    bound: float = 1e-3,
-    label_dropout: float = 0.1,
+    bound: NotNegative = 1e-3,
+    label_dropout: Share = 0.1,
     stratified: bool = True,
     decoder: Decode = "erf",
 ) -> Callable[..., Loss]:

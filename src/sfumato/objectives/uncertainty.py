@@ -21,6 +21,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from sfumato.core.bounds import Share, Size
 from sfumato.core.denoiser import Preconditioned, Target
 from sfumato.core.level import Level
 from sfumato.networks.edm2 import Fourier, Layer
@@ -62,10 +63,10 @@ def uncertainty(
     weighting: Callable[[Level, Target], Tensor],
     seed: int,
     batch: int,
-    label_dropout: float = 0.1,
+    label_dropout: Share = 0.1,
     stratified: bool = True,
     reduce: Literal["mean", "sum"] = "mean",
-    features: int = 128,
+    features: Size = 128,
 ) -> Uncertainty:
     """Make EDM2's denoising loss with a learned log-variance per level.
 

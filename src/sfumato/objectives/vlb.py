@@ -26,6 +26,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sfumato.core.bounds import Share
 from sfumato.core.denoiser import Preconditioned, Prediction
 from sfumato.core.kernel import Kernel
 from sfumato.core.level import Level, index_in
@@ -83,7 +84,7 @@ def vlb(
     seed: int,
     batch: int,
     fixed: Literal["small", "large"] = "small",
-    label_dropout: float = 0.1,
+    label_dropout: Share = 0.1,
     stratified: bool = True,
     decoder: Decode = "erf",
 ) -> Callable[..., Loss]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from sfumato.core.images import planes
 from sfumato.report._text import font, leading, size_of, wrap
 from sfumato.report.signature import picture_of
 
@@ -96,20 +97,19 @@ class Frame:
 
 
 def check(images: Tensor) -> Tensor:
-    """Return images that can be drawn.
+    """Return images as they are drawn (`core.images.planes`).
 
     Raises:
         TypeError: If they are not uint8.
-        ValueError: If they are not (B, C, H, W) with B >= 1 and C = 1 or 3.
+        ValueError: If they are not (B, C, H, W) with B >= 1 and C >= 1.
     """
     if str(images.dtype) != "torch.uint8":
         raise TypeError(f"Pictures are made of uint8 images; got {images.dtype}. Use core.images.to_uint8.")
-    if images.ndim != 4 or images.shape[0] == 0 or images.shape[1] not in (1, 3):
+    if images.ndim != 4 or images.shape[0] == 0 or images.shape[1] == 0:
         raise ValueError(
-            f"Pictures take images of shape (B, C, H, W) with B >= 1 and C = 1 or 3; got {tuple(images.shape)}. "
-            "Choose one or three of the channels."
+            f"Pictures take images of shape (B, C, H, W) with B >= 1 and C >= 1; got {tuple(images.shape)}."
         )
-    return images.cpu()
+    return planes(images.cpu())
 
 
 def pixels(image: Tensor) -> Image.Image:
@@ -121,7 +121,7 @@ def draw(images: Tensor, columns: int, frame: Frame, *, zoom: int | None = None)
     """Draw a grid of images and the words around it.
 
     Arguments:
-        images: uint8, shape (B, C, H, W), C = 1 or 3, laid out along rows.
+        images: uint8, shape (B, C, H, W), laid out along rows.
         columns: Images per row, >= 1.
         frame: The words around the grid.
         zoom: Picture pixels per image pixel; None for the smallest that is legible.

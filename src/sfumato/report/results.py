@@ -27,6 +27,7 @@ from sfumato.metrics.score import Score, ranks
 from sfumato.report.save import command_in
 from sfumato.report.table import Cell, Row, Value
 from sfumato.runs.making import Making
+from sfumato.runs.records import read_records
 
 Result = Mapping[str, Any]
 COLUMNS = (*("run", "score", "value", "floor", "above floor", "plain", "n", "m"),
@@ -62,8 +63,7 @@ def read_results(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
 
 def read_metrics(path: Path | str) -> list[dict[str, Any]]:
     """Read the records of a metrics.jsonl; a last line that is not whole yet is left out."""
-    text = Path(path).read_text()
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    return read_records(path)
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def sheet(
     """Lay images out in rows, labelled, with a caption that says how they were chosen.
 
     Arguments:
-        images: uint8, shape (B, C, H, W), C = 1 or 3.
+        images: uint8, shape (B, C, H, W).
         columns: Number of images in a row, >= 1.
         row_labels: One label per row, for example class names; () for none.
         column_labels: One label per column; () for none.

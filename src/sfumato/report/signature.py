@@ -24,6 +24,8 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torch import __version__ as torch_version
 
+from sfumato.core.images import planes
+
 ENTRY = "sfumato"
 LARGEST = 64_000_000  # pixels of a picture that is read: a small file can claim any size
 
@@ -33,8 +35,8 @@ class SignatureError(ValueError):
 
 
 def picture_of(image: Tensor) -> Image.Image:
-    """Return a uint8 image (C, H, W), C = 1 or 3, as a picture."""
-    array: np.ndarray = image.permute(1, 2, 0).contiguous().numpy()
+    """Return a uint8 image (C, H, W) as a picture, drawn as `core.images.planes` says."""
+    array: np.ndarray = planes(image[None])[0].permute(1, 2, 0).contiguous().numpy()
     return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
 
 

@@ -35,12 +35,12 @@ def training_curves(runs: Mapping[str, Sequence[Record]], *, title: str = "", ca
     for i, (key, label) in enumerate(panels):
         ax = figure.add_subplot(1, 3, i + 1)
         style(ax, "training images seen", label)
-        series = {run: Series.of([r["images"] for r in rs], [r[key] for r in rs]) for run, rs in runs.items()}
+        series = {run: _series(rs, key) for run, rs in runs.items()}
         lines(ax, series, markers=False)
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
         if key == "lr":
             ax.set_ylim(bottom=0)
-        elif min(min(s.y) for s in series.values()) > 0:
+        elif all(y > 0 for s in series.values() for y in s.y):
             decades(ax)
     skipped = sum(int(records[-1].get("skipped", 0)) for records in runs.values())
     return finish(figure, f"Steps skipped as not finite: {skipped}. {caption}", title)
@@ -120,7 +120,6 @@ def adversarial_curves(records: Sequence[Record], *, title: str = "", caption: s
         ValueError: If there is no record.
     """
     _refuse_empty({"this run": records})
-    seen = [r["images"] for r in records]
     panels = {
         "loss": {"discriminator": "loss", "generator": "loss_generator"},
         "belief that an image is real": {"real images": "real", "made images": "fake"},
@@ -129,7 +128,7 @@ def adversarial_curves(records: Sequence[Record], *, title: str = "", caption: s
     for i, (label, keys) in enumerate(panels.items()):
         ax = figure.add_subplot(1, 2, i + 1)
         style(ax, "training images seen", label)
-        lines(ax, {name: Series.of(seen, [r[key] for r in records]) for name, key in keys.items()}, markers=False)
+        lines(ax, {name: _series(records, key) for name, key in keys.items()}, markers=False)
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
         ax.set_ylim(bottom=0)
     return finish(figure, f"Where D cannot tell, its loss is 1.386 and it believes 0.5. {caption}", title)
@@ -144,6 +143,12 @@ def records_csv(records: Sequence[Record]) -> str:
     names = [name for name, value in records[0].items() if not isinstance(value, list)] if records else []
     rows = [",".join(names), *(",".join(str(r.get(name, "")) for name in names) for r in records)]
     return "\n".join(rows) + "\n"
+
+
+def _series(records: Sequence[Record], key: str) -> Series:
+    """Return a number of records against images seen, where it is known: not where every step was skipped."""
+    known = [r for r in records if r.get(key) is not None]
+    return Series.of([r["images"] for r in known], [r[key] for r in known])
 
 
 def _refuse_empty(runs: Mapping[str, Sequence[Record]]) -> None:

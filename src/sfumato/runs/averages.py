@@ -137,7 +137,9 @@ def reconstruct(run: Path, width: float) -> Fitted:
         raise RecipeError(f"{run} has no snapshots. Train with ema.snapshots=16, for example, to keep them.")
     profiles, groups = [], []
     for step in steps:
-        state = checkpoint.load(folder / f"step-{step}", ()).state
+        saved = checkpoint.load(folder / f"step-{step}", ())
+        checkpoint.holding("averages", "seen")(saved)
+        state = saved.state
         for name in state["averages"]:
             profiles.append(Profile(float(name), state["seen"]))
             groups.append((step, GROUP + name))

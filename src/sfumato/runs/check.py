@@ -54,7 +54,9 @@ def check(plan: Plan) -> None:
     for name in read.keys() & {"draw", "weighting", "c_noise", "target"}:
         plan.made(name)
     plan.objective("meta")
-    plan.made("network")  # on the meta device: it refuses its own options and costs no memory
+    with explained(f"network={recipe.network}"):
+        plan.made("network")  # on the meta device: it refuses its own options and costs no memory
+        _check_call(plan)
     _check_budget(recipe)
     tables = [f"{name}={part.name}" for name, part in read.items() if name in DISCRETE and asks(part, "table")]
     if tables and "draw" in read and plan.table is not None:
@@ -68,6 +70,22 @@ def check(plan: Plan) -> None:
                 "does not train. Set objective=hybrid or objective=vlb, or variance=none."
             )
         check_sampling(plan)
+
+
+def _check_call(plan: Plan) -> None:
+    """Call the network once without values, with labels if it is told them: sizes that do not fit show there."""
+    try:
+        if plan.kind.paired:
+            plan.made("cost")
+            return
+        x = torch.empty(2, *plan.image, device="meta")
+        label = torch.zeros(2, dtype=torch.int64, device="meta") if plan.classes and plan.kind.walks else None
+        plan.network(x, torch.zeros(2, device="meta"), label)
+    except (ArithmeticError, LookupError, RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"it cannot take images of {'x'.join(map(str, plan.image))} ({type(error).__name__}: "
+            f"{str(error).splitlines()[0]}). Choose sizes that fit together; `sfumato explain` shows its options."
+        ) from error
 
 
 def _check_budget(recipe: Recipe) -> None:
@@ -100,8 +118,6 @@ def _check_network(plan: Plan) -> None:
             f"BatchNorm looks at the whole batch, and train.micro={recipe.train.micro} cuts it. Set train.micro=none, "
             "or a smaller train.batch."
         )
-    if not 0 <= recipe.data.augment <= 1:
-        raise RecipeError(f"data.augment is a probability in [0, 1]; got {recipe.data.augment:g}.")
     if recipe.data.augment and not asks(recipe.network, "augments"):
         raise RecipeError(
             f"data.augment={recipe.data.augment:g} tells the network what was done to its images, and "
@@ -124,7 +140,7 @@ def check_sampling(plan: Plan) -> None:
         RecipeError: Naming the rule, what was found, and what to set instead.
     """
     recipe = plan.recipe
-    check_numbers(recipe)
+    check_numbers(recipe, ("sample", "evaluate"))
     wanted = option(recipe.sample.sampler, "variance")
     if HEADS.get(wanted, recipe.variance) != recipe.variance:
         raise RecipeError(

@@ -49,8 +49,6 @@ def check_guidance(plan: Plan) -> None:
             f"sample.guidance_ramp={sample.guidance_ramp} spreads guidance over noise levels, and "
             "sample.guidance=1 is none. Set sample.guidance, or sample.guidance_ramp=constant."
         )
-    if not 0 < sample.threshold_quantile < 1:
-        raise RecipeError(f"sample.threshold_quantile lies in (0, 1); got {sample.threshold_quantile:g}.")
     if sample.interval is not None:
         _check_interval(plan, sample.interval, any(asks(form, "interval") for form in forms))
 

@@ -1,62 +1,54 @@
-"""Numbers of a recipe that can mean nothing are refused before any work: NaN anywhere, and counts that count nothing.
+"""Numbers of a recipe that can mean nothing are refused before any work.
 
-Options of parts are checked by the parts themselves; only NaN, which passes every comparison unseen, is caught here.
+Which numbers a field or an option takes is declared with its type (`core.bounds`); this reads the declarations.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+import typing
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from sfumato.core.bounds import Bounds, bounds_of
 from sfumato.runs.recipe import Part, Recipe, RecipeError
 
-LEAST = {  # field -> the smallest value that means something
-    "train.images": 1,
-    "train.batch": 1,
-    "train.micro": 1,
-    "train.log_every": 1,
-    "train.sheet_every": 1,
-    "train.bad_in_a_row": 1,
-    "train.keep": 2,
-    "train.save_every": 0,
-    "sample.batch": 1,
-    "evaluate.n": 2,
-}
-ABOVE_ZERO = ("train.minutes", "train.clip", "sigma_data")
 
-
-def check_numbers(recipe: Recipe) -> None:
+def check_numbers(recipe: Recipe, below: Sequence[str] = ("",)) -> None:
     """Refuse numbers that can mean nothing.
 
     Arguments:
         recipe: Any.
+        below: Dotted paths of the fields that are looked at, with all that is below them; "" for every field.
 
     Raises:
         RecipeError: Naming the field, the rule and the value.
     """
-    for path, value in _numbers(recipe, ""):
+    for path, value, bounds in _numbers(recipe, "", Bounds()):
+        if not any(name in ("", path) or path.startswith(f"{name}.") for name in below):
+            continue
         if math.isnan(value):
             raise RecipeError(f"{path} must be a number; got nan.")
-        if path in LEAST and value < LEAST[path]:
-            raise RecipeError(f"{path} must be at least {LEAST[path]}; got {value:g}.")
-        if path in ABOVE_ZERO and not 0 < value < math.inf:
-            raise RecipeError(f"{path} must be positive and finite; got {value:g}.")
-        if path == "sample.guidance" and math.isinf(value):
-            raise RecipeError(f"{path} must be finite; got {value:g}.")
+        if value not in bounds:
+            raise RecipeError(
+                f"{path} must be {bounds.broken_by(value)}; got {value:{'' if isinstance(value, int) else 'g'}}."
+            )
 
 
-def _numbers(node: Any, path: str) -> Iterator[tuple[str, float]]:
-    """Yield every number of a tree with its dotted path."""
+def _numbers(node: Any, path: str, bounds: Bounds) -> Iterator[tuple[str, float, Bounds]]:
+    """Yield every number of a tree with its dotted path and bounds."""
     if isinstance(node, Part):
+        hints = typing.get_type_hints(node.entry(), include_extras=True)
         for key, value in node.options.items():
-            yield from _numbers(value, f"{path}.{key}")
+            yield from _numbers(value, f"{path}.{key}", bounds_of(hints.get(key)))
     elif dataclasses.is_dataclass(node):
+        hints = typing.get_type_hints(type(node), include_extras=True)
         for field in dataclasses.fields(node):
-            yield from _numbers(getattr(node, field.name), f"{path}.{field.name}" if path else field.name)
+            inner = f"{path}.{field.name}" if path else field.name
+            yield from _numbers(getattr(node, field.name), inner, bounds_of(hints[field.name]))
     elif isinstance(node, tuple | list):
         for value in node:
-            yield from _numbers(value, path)
+            yield from _numbers(value, path, bounds)
     elif isinstance(node, int | float) and not isinstance(node, bool):
-        yield path, float(node)
+        yield path, node, bounds

@@ -5,18 +5,20 @@ and sha256 of each file, the schema, the recipe's hash, the dataset's fingerprin
 renamed to ``step-N`` and its parent flushed. A crash leaves a ``.tmp`` that nobody reads and the next save removes.
 
 Reading verifies the manifest, since a single flipped bit loads silently from safetensors; a damaged checkpoint is
-named and the one before it is taken. Tensors are safetensors and everything else is JSON: no pickle, no code.
+named and the one before it is taken. What holds a number that is not finite is neither written nor read: it would
+look whole, and push out one that is good. Tensors are safetensors and everything else is JSON: no pickle, no code.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,8 @@ from torch import Tensor
 from sfumato.processes.ranks import Ranks
 
 SCHEMA = 1
+COUNTS = ("seen", "step", "skipped")  # facts of a state that are whole numbers, where it has them
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, SafetensorError)
 
 
 class CheckpointError(ValueError):
@@ -52,7 +56,7 @@ def save(
     keep: int = 2,
     fingerprint: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write checkpoint ``folder/step-<step>`` atomically and drop the oldest beyond `keep`.
+    """Write checkpoint ``folder/step-<step>`` atomically and drop the oldest beyond `keep`; later steps do not count.
 
     Arguments:
         folder: The run's checkpoint folder; made if missing.
@@ -63,10 +67,13 @@ def save(
         fingerprint: What the checkpoint belongs to (recipe hash, dataset hash), checked by the caller on resume.
 
     Raises:
+        CheckpointError: If a tensor is not finite; nothing is written.
         OSError: If the disk is full or unwritable; earlier checkpoints are untouched and the partial one is removed.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     final, partial = folder / f"step-{step}", folder / f"step-{step}.tmp"
+    if wrong := not_finite(tensors):
+        raise CheckpointError(f"{final} was not written: {wrong} is not finite. What was saved before is untouched.")
+    folder.mkdir(parents=True, exist_ok=True)
     for stale in folder.glob("step-*.tmp"):
         shutil.rmtree(stale)
     partial.mkdir()
@@ -93,9 +100,25 @@ def save(
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    for old in steps(folder)[: -max(2, keep)]:
+    for old in [s for s in steps(folder) if s <= step][: -max(2, keep)]:
         shutil.rmtree(folder / f"step-{old}")
     return final
+
+
+def drop_after(folder: Path, step: int) -> None:
+    """Remove what a run has saved after a step: it was passed over, and the run goes on from there."""
+    for later in steps(folder):
+        if later > step:
+            shutil.rmtree(folder / f"step-{later}")
+
+
+def not_finite(groups: Mapping[str, Mapping[str, Tensor]]) -> str:
+    """Return the name of the first tensor that holds NaN or infinity, in words; "" if there is none."""
+    for stem, group in groups.items():
+        for name, value in group.items():
+            if not bool(value.isfinite().all()):
+                return f"{name} of {stem}"
+    return ""
 
 
 def steps(folder: Path) -> list[int]:
@@ -114,13 +137,26 @@ def load(path: Path, groups: tuple[str, ...] | None = None) -> Checkpoint:
     Raises:
         CheckpointError: Naming the file that is missing, truncated or changed.
     """
+    try:
+        found = _read(path, groups)
+    except CheckpointError:
+        raise
+    except UNREADABLE as error:
+        raise CheckpointError(f"{path} cannot be read ({type(error).__name__}: {error}): it is damaged.") from None
+    if wrong := not_finite(found.tensors):
+        raise CheckpointError(f"{path} is not taken: {wrong} is not finite.")
+    return found
+
+
+def _read(path: Path, groups: tuple[str, ...] | None) -> Checkpoint:
     manifest_path = path / "MANIFEST.json"
     try:
         manifest = json.loads(manifest_path.read_text())
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{manifest_path} cannot be read ({error}); the checkpoint is not complete.") from None
-    if manifest.get("schema") != SCHEMA:
-        raise CheckpointError(f"{path} has schema {manifest.get('schema')}; this version reads schema {SCHEMA}.")
+    schema = manifest.get("schema") if isinstance(manifest, dict) else None
+    if schema != SCHEMA:
+        raise CheckpointError(f"{path} has schema {schema}; this version reads schema {SCHEMA}.")
     for name, want in manifest["files"].items():
         file = path / name
         size = file.stat().st_size if file.exists() else None
@@ -132,35 +168,72 @@ def load(path: Path, groups: tuple[str, ...] | None = None) -> Checkpoint:
     chosen = [s for s in stems if groups is None or s in groups]
     tensors = {s: load_file(path / f"{s}.safetensors") for s in chosen}
     state = json.loads((path / "state.json").read_text())
+    for name in COUNTS:
+        if type(count := state.get(name, 0)) is not int or count < 0:
+            raise CheckpointError(
+                f"{path / 'state.json'} is damaged: {name} must be a whole number >= 0; got {count!r}."
+            )
+    if not math.isfinite(state.get("elapsed", 0.0)) or not isinstance(state.get("recipe", {}), dict):
+        raise CheckpointError(f"{path / 'state.json'} is damaged: its elapsed time or its recipe is none.")
     return Checkpoint(path, tensors, {**state, "belongs": manifest["belongs"]})
 
 
-def latest(folder: Path, groups: tuple[str, ...] | None = None) -> Checkpoint | None:
+def holding(*names: str) -> Callable[[Checkpoint], None]:
+    """Return what refuses a checkpoint that lacks a group of tensors, or a fact of its state, of these names."""
+
+    def check(found: Checkpoint) -> None:
+        lacking = [name for name in names if name not in found.tensors and name not in found.state]
+        if lacking:
+            raise CheckpointError(f"{found.path} lacks {', '.join(lacking)}.")
+
+    return check
+
+
+def latest(
+    folder: Path, groups: tuple[str, ...] | None = None, fits: Callable[[Checkpoint], None] = holding()
+) -> Checkpoint | None:
     """Read the newest whole checkpoint; damaged ones are named loudly and passed over. None if there is none.
 
+    Arguments:
+        folder: The run's checkpoint folder.
+        groups: File stems to load; None for all.
+        fits: Raises a CheckpointError for a checkpoint that cannot be used; the one before it is tried.
+
     Raises:
-        CheckpointError: If checkpoints exist and every one is damaged.
+        CheckpointError: If checkpoints exist and every one is damaged, or none fits: then as `fits` says of the newest.
     """
-    trouble = []
+    damaged, unfit = [], []
     for step in reversed(steps(folder)):
         try:
-            return load(folder / f"step-{step}", groups)
+            found = load(folder / f"step-{step}", groups)
         except CheckpointError as error:
-            trouble.append(str(error))
+            damaged.append(str(error))
             warnings.warn(f"DAMAGED CHECKPOINT passed over: {error} Taking the one before it.", stacklevel=2)
-    if trouble:
-        raise CheckpointError(f"Every checkpoint in {folder} is damaged: " + " ".join(trouble))
+            continue
+        try:
+            fits(found)
+        except CheckpointError as error:
+            unfit.append(error)
+            continue
+        for said in unfit:
+            warnings.warn(f"CHECKPOINT THAT DOES NOT FIT passed over: {said} Taking {found.path.name}.", stacklevel=2)
+        return found
+    if unfit:
+        raise unfit[0]
+    if damaged:
+        raise CheckpointError(f"Every checkpoint in {folder} is damaged: " + " ".join(damaged))
     return None
 
 
-def latest_of(ranks: Ranks, folder: Path) -> Checkpoint | None:
+def latest_of(ranks: Ranks, folder: Path, fits: Callable[[Checkpoint], None] = holding()) -> Checkpoint | None:
     """Return the newest whole checkpoint on every rank; the first alone reads it, so all have the same one.
 
     Arguments:
         ranks: Of the run; all of them call this.
         folder: As the first rank sees it.
+        fits: As for `latest`; called on the first rank alone.
     """
-    found = latest(folder) if ranks.first else None
+    found = latest(folder, fits=fits) if ranks.first else None
     path, state = ranks.from_first((None, {}) if found is None else (found.path, dict(found.state)))
     tensors = ranks.tensors_from_first(None if found is None else found.tensors)
     return None if path is None or tensors is None else Checkpoint(path, tensors, state)
@@ -174,9 +247,19 @@ def write_json(path: Path, value: Any) -> None:
 
 def replace_json(path: Path, value: Any) -> None:
     """Replace a JSON file atomically."""
+    replace_text(path, json.dumps(value, indent=1))
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replace a text file atomically: on a full disk it stays as it was."""
     partial = path.with_name(path.name + ".tmp")
-    write_json(partial, value)
-    os.replace(partial, path)
+    try:
+        partial.write_text(text)
+        _flush(partial)
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
     _flush(path.parent)
 
 

@@ -114,7 +114,7 @@ def guide(
         weak: What `sample.autoguidance` names; None for none.
         logits: What `sample.classifier` names; None for none.
     """
-    sample, sampler, bound = plan.recipe.sample, plan.recipe.sample.sampler, {}
+    sample, sampler, bound = plan.recipe.sample, plan.recipe.sample.sampler, plan.bound
     offered: dict[str, Any] = {"weak": weak, "logits": logits, "outside": denoiser}
     offered |= {"interval": sample.interval} if sample.interval else {}
     for form in guidance_of(sample):

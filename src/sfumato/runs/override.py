@@ -8,6 +8,7 @@ from typing import Any
 
 from sfumato.core.find import OptionError
 from sfumato.runs import recipe as recipes
+from sfumato.runs.check_numbers import check_numbers
 from sfumato.runs.idle import idle, is_idle, wakers
 from sfumato.runs.recipe import Recipe, RecipeError, assign
 
@@ -24,8 +25,8 @@ def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
         assignments: Texts such as "train.batch=128", "sample.sampler=heun", "sample.sampler.churn=40".
 
     Raises:
-        RecipeError: For an unknown field or an ill-typed value; the message names the nearest valid field. For a
-            changed field that nothing in the recipe reads; the message names what would make it matter.
+        RecipeError: For an unknown field, naming the nearest; for a value that is ill-typed or out of bounds; for a
+            changed field that nothing in the recipe reads, naming what would make it matter.
     """
     before, named = recipe, []
     for text in assignments:
@@ -38,6 +39,7 @@ def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
         except OptionError as error:
             raise RecipeError(str(error)) from None
         named.append(".".join(keys))
+    check_numbers(recipe, named)
     if _guided(before) and not _guided(recipe):
         recipe = dataclasses.replace(recipe, sample=_unshaped(recipe, named))
     _refuse_idle(before, recipe, assignments, named)

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sfumato.core.level import Level
+from sfumato.core.level import Level, nearest_in
 from sfumato.core.target import Target
 from sfumato.data.augment import LABELS
 from sfumato.runs.assemble import PRECISIONS, SCALES, asked, asks, bound_sampler, initialised, make, parameters
@@ -261,7 +261,14 @@ class Plan:
     @cached_property
     def sampler(self) -> Callable[..., Any]:
         """The sampler with its options bound."""
-        return bound_sampler(self.parts["sampler"])
+        return bound_sampler(self.parts["sampler"], **self.bound)
+
+    @property
+    def bound(self) -> dict[str, Any]:
+        """What a sampler is given that only code can make: the nearest level that the network knows, if it asks."""
+        known = self.known
+        snaps = known is not None and asks(self.parts["sampler"], "snap")
+        return {"snap": lambda level: nearest_in(known, level)} if snaps and known is not None else {}
 
     def trained_levels(self, quantiles: Tensor) -> Level:
         """Return the levels of training, shape (N,): those at quantiles of the draw, or at t where none is drawn.
@@ -303,6 +310,8 @@ class Plan:
         try:
             with initialised(self.seed), torch.device("meta") if meta else nullcontext():
                 network: nn.Module = make(part, self._network_asks())
+        except RecipeError:
+            raise
         except (ArithmeticError, LookupError, RuntimeError, AssertionError) as error:
             raise RecipeError(
                 f"network={part} cannot be built ({type(error).__name__}: {error}). Its sizes are counts of at "

@@ -20,6 +20,21 @@ from typing import Any, Self
 
 from sfumato.core import outside
 from sfumato.core.axes import AXES, axis_named
+from sfumato.core.bounds import (
+    Batch,
+    Bounds,
+    Count,
+    Depth,
+    Fraction,
+    Inside,
+    NoLimit,
+    NotNegative,
+    Positive,
+    Seed,
+    Share,
+    Size,
+    Whole,
+)
 from sfumato.core.find import check_options, conform, find, find_named, hints_of, nearest, options_of, parse
 
 
@@ -42,6 +57,10 @@ EARLIER = {
     "grid": "grids",
 }
 
+
+Kept = typing.Annotated[int, Bounds(2, 2**53)]
+Sampled = typing.Annotated[int, Bounds(2, 10_000_000)]
+Width = typing.Annotated[float, Bounds(0, 0.28, "()")]  # of a power-function average
 
 LATER = ("code", "guides")  # fields added to the JSON since: left out while empty, so that old trees stay equal
 
@@ -130,17 +149,17 @@ class Data:
     """
 
     name: str = _name_on("data", "digits")
-    size: int | None = None
-    pad: int | None = None
+    size: Size | None = None
+    pad: Size | None = None
     classes: tuple[str | int, ...] = ()
-    first: int | None = None
-    val: float = 0.0
-    test: float | None = None
+    first: Count | None = None
+    val: Fraction = 0.0
+    test: Fraction | None = None
     labels: bool = True
     flip: bool = False
-    augment: float = 0.0
+    augment: Share = 0.0
     stream: bool | None = None
-    workers: int = 2
+    workers: Depth = 2
 
 
 @dataclass(frozen=True)
@@ -186,25 +205,25 @@ class Train:
         bad_in_a_row: Non-finite steps in a row after which the run rolls back, then stops.
     """
 
-    images: int = 1_000_000
-    minutes: float | None = None
-    batch: int = 64
-    micro: int | None = None
-    seed: int = 0
+    images: Count = 1_000_000
+    minutes: Positive | None = None
+    batch: Batch = 64
+    micro: Batch | None = None
+    seed: Seed = 0
     start: str | None = None
     optimizer: Part = _choice("optimizer", "adam")
     rate: Part = _choice("rate", "constant")
-    clip: float | None = None
+    clip: Positive | None = None
     compile: typing.Literal["auto", "on", "off"] = "auto"
     precision: typing.Literal["fp32", "bf16"] = "fp32"
-    log_every: int = 8192
-    save_every: float = 5.0
-    keep: int = 2
-    sheet_every: int | None = None
+    log_every: Count = 8192
+    save_every: NoLimit = 5.0
+    keep: Kept = 2
+    sheet_every: Count | None = None
     shard: bool = False
-    evaluate_every: int | None = None
+    evaluate_every: Count | None = None
     track: tuple[str, ...] = _name_on("tracker", ())
-    bad_in_a_row: int = 20
+    bad_in_a_row: Count = 20
 
 
 @dataclass(frozen=True)
@@ -220,11 +239,11 @@ class Ema:
             (`sfumato ema`); 0 for never. Two widths or more are needed.
     """
 
-    power: tuple[float, ...] = (0.05, 0.10)
-    half_life: tuple[float, ...] = ()
-    warmup: float = 0.05
+    power: tuple[Width, ...] = (0.05, 0.10)
+    half_life: tuple[Positive, ...] = ()
+    warmup: NotNegative = 0.05
     use: str = "power-0.10"
-    snapshots: int = 0
+    snapshots: Whole = 0
 
 
 @dataclass(frozen=True)
@@ -257,15 +276,15 @@ class Sample:
     guides: tuple[Part, ...] = field(default=(), metadata={"axis": "guidance"})
     guidance_by_class: tuple[float, ...] = ()
     guidance_ramp: typing.Literal["constant", "linear", "cosine"] = "constant"
-    interval: tuple[float, float] | None = None
+    interval: tuple[NoLimit, NoLimit] | None = None
     autoguidance: str | None = None
     autoguidance_weight: float = 2.0
     threshold: typing.Literal["none", "static", "dynamic"] = "none"
-    threshold_quantile: float = 0.995
+    threshold_quantile: Inside = 0.995
     classifier: str | None = None
     classifier_scale: float = 1.0
-    size: tuple[int, ...] = ()
-    batch: int = 128
+    size: tuple[Size, ...] = ()
+    batch: Batch = 128
 
     @property
     def by_weight(self) -> bool:
@@ -284,8 +303,8 @@ class Evaluate:
     """
 
     extractor: str = _name_on("extractor", "pixels")
-    n: int = 2000
-    quick: int = 500
+    n: Sampled = 2000
+    quick: Sampled = 500
 
 
 @dataclass(frozen=True)
@@ -321,7 +340,7 @@ class Recipe:
     draw: Part = _choice("draw", "lognormal")
     weighting: Part = _choice("weighting", "edm")
     objective: Part = _choice("objective", "denoising")
-    sigma_data: float | None = None
+    sigma_data: Positive | None = None
     train: Train = field(default_factory=Train)
     ema: Ema = field(default_factory=Ema)
     sample: Sample = field(default_factory=Sample)

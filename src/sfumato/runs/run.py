@@ -30,6 +30,7 @@ from sfumato.data import load
 from sfumato.data.dataset import Dataset, sigma_data
 from sfumato.data.streaming import Stream, streamed
 from sfumato.runs import averages, checkpoint
+from sfumato.runs.assemble import option
 from sfumato.runs.check import check_sampling, sampled_shape
 from sfumato.runs.guided import guide, weak_of
 from sfumato.runs.kinds import CLASSIFIER, DENOISER, Kind, require
@@ -179,7 +180,9 @@ class Run:
                 f"{self.path} keeps no checkpoint of step {self.step}; it has {has}. train.keep says how many stay, "
                 "and ema.snapshots how often averages are kept."
             )
-        found = checkpoint.latest(self.path / "checkpoints")
+        found = checkpoint.latest(
+            self.path / "checkpoints", fits=checkpoint.holding("network", "seen", "step", "recipe")
+        )
         if found is None:
             raise checkpoint.CheckpointError(f"{self.path} has no checkpoint yet; train it first.")
         return found
@@ -324,6 +327,7 @@ class Run:
             batch=sample.batch,
             device=device,
             weak=helper,
+            always_told=self.recipe.data.labels and option(self.recipe.objective, "label_dropout") == 0,
         )
 
     def _generated(self, network: nn.Module, device: torch.device | str) -> Generated:

@@ -5,6 +5,8 @@ for s_noise = 1. It trades the bias of accumulated errors for variance. It is ac
 gamma = min(churn / N, sqrt(2) - 1).
 
 A network knows no level beyond its training range, so r' is clipped; without a given limit, to the grid's own start.
+One that knows the levels of a table only is asked at the nearest of them (EDM's rounding of sigma), x brought to that
+level's scale.
 
 References:
     Karras et al. Elucidating the Design Space of Diffusion-Based Generative Models. 2022, algorithm 2.
@@ -14,6 +16,7 @@ References:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -32,6 +35,7 @@ class Churn:
     s_noise: float
     limit: float
     steps: int
+    snap: Callable[[Level], Level] | None = None
 
     def __post_init__(self) -> None:
         if self.churn < 0 or self.s_noise < 0:
@@ -44,7 +48,10 @@ class Churn:
         if gamma == 0 or math.isinf(nsr):
             return x, level
         raised = Level(level.alpha, level.alpha * min((1 + gamma) * nsr, self.limit))
-        added = (raised.sigma**2 - level.sigma**2).clamp(min=0).sqrt()
-        if float(added) == 0:
+        if self.snap is not None:
+            raised = self.snap(raised)
+        kept = raised.alpha / level.alpha
+        added = (raised.sigma**2 - (kept * level.sigma) ** 2).clamp(min=0).sqrt()
+        if float(added) == 0 or float(raised.nsr) <= nsr:
             return x, level
-        return x + like(self.s_noise * added, x) * drawn(noise, step), raised
+        return like(kept, x) * x + like(self.s_noise * added, x) * drawn(noise, step), raised

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sfumato.core.bounds import Inside
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.gauge import Gauge, named
 from sfumato.core.level import Level, like
@@ -84,8 +85,8 @@ def adaptive(
     label: Tensor | None = None,
     gauge: Literal["ve", "flow", "vp"] | Gauge = "vp",
     method: Literal["RK23", "RK45", "DOP853", "LSODA"] = "RK45",
-    rtol: float = 1e-5,
-    atol: float = 1e-5,
+    rtol: Inside = 1e-5,
+    atol: Inside = 1e-5,
 ) -> Iterator[State]:
     """Solve the ODE to a tolerance with SciPy's adaptive solvers, image by image; needs the extra 'ode'.
 

@@ -26,6 +26,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from sfumato.core.bounds import Few
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.level import Level
 from sfumato.core.noise import Noise, drawn
@@ -42,7 +43,7 @@ def dpmpp_sde(
     noise: Noise | None = None,
     label: Tensor | None = None,
     order: int = 2,
-    eta: float = 1.0,
+    eta: Few = 1.0,
     moments: Literal["exact", "midpoint"] = "midpoint",
     lower_final: bool = False,
     published: bool = False,

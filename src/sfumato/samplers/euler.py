@@ -11,11 +11,12 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 from torch import Tensor
 
+from sfumato.core.bounds import Few, NoLimit, NotNegative, Positive
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.gauge import Gauge, named
 from sfumato.core.level import Level, like
@@ -33,11 +34,12 @@ def euler(
     noise: Noise | None = None,
     label: Tensor | None = None,
     gauge: Literal["flow", "ve", "vp"] | Gauge = "flow",
-    churn: float = 0.0,
-    s_min: float = 0.0,
-    s_max: float = float("inf"),
-    s_noise: float = 1.0,
-    nsr_max: float | None = None,
+    churn: NotNegative = 0.0,
+    s_min: NoLimit = 0.0,
+    s_max: NoLimit = float("inf"),
+    s_noise: Few = 1.0,
+    nsr_max: Positive | None = None,
+    snap: Callable[[Level], Level] | None = None,
 ) -> Iterator[State]:
     """Follow the tangent of the probability-flow ODE; first order, one call of the denoiser per step.
 
@@ -53,13 +55,14 @@ def euler(
         s_max: No churn above this nsr.
         s_noise: Standard deviation of the added noise, slightly above 1 to make up for lost detail.
         nsr_max: Churn never exceeds this nsr; None for that of grid[0].
+        snap: Level -> nearest level that the model knows, for churn; None for a model that knows all.
 
     Yields:
         The state after every step.
     """
     path = named(gauge)
     limit = float(grid.nsr[0]) if nsr_max is None else nsr_max
-    churned = Churn(churn, s_min, s_max, s_noise, limit, len(grid) - 1)
+    churned = Churn(churn, s_min, s_max, s_noise, limit, len(grid) - 1, snap)
     for i in range(len(grid) - 1):
         x, t = churned(x, grid[i], noise, i)
         s = grid[i + 1]

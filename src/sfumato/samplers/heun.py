@@ -17,11 +17,12 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 from torch import Tensor
 
+from sfumato.core.bounds import Few, NoLimit, NotNegative, Positive, UpToOne
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.gauge import Gauge, named
 from sfumato.core.level import Level, like
@@ -39,12 +40,13 @@ def heun(
     noise: Noise | None = None,
     label: Tensor | None = None,
     gauge: Literal["ve", "flow", "vp"] | Gauge = "ve",
-    midpoint: float = 1.0,
-    churn: float = 0.0,
-    s_min: float = 0.0,
-    s_max: float = float("inf"),
-    s_noise: float = 1.0,
-    nsr_max: float | None = None,
+    midpoint: UpToOne = 1.0,
+    churn: NotNegative = 0.0,
+    s_min: NoLimit = 0.0,
+    s_max: NoLimit = float("inf"),
+    s_noise: Few = 1.0,
+    nsr_max: Positive | None = None,
+    snap: Callable[[Level], Level] | None = None,
 ) -> Iterator[State]:
     """Correct an Euler step with the slope at its end (EDM's sampler); second order, 2 N - 1 calls.
 
@@ -61,6 +63,7 @@ def heun(
         s_max: No churn above this nsr.
         s_noise: Standard deviation of the added noise, slightly above 1 to make up for lost detail.
         nsr_max: Churn never exceeds this nsr; None for that of grid[0].
+        snap: Level -> nearest level that the model knows, for churn; None for a model that knows all.
 
     Yields:
         The state after every step; its x0 is the estimate at the step's start.
@@ -72,7 +75,7 @@ def heun(
         raise ValueError(f"midpoint is a share of the step in (0, 1]; got {midpoint}.")
     path = named(gauge)
     limit = float(grid.nsr[0]) if nsr_max is None else nsr_max
-    churned = Churn(churn, s_min, s_max, s_noise, limit, len(grid) - 1)
+    churned = Churn(churn, s_min, s_max, s_noise, limit, len(grid) - 1, snap)
     late = 1 / (2 * midpoint)
     for i in range(len(grid) - 1):
         x, t = churned(x, grid[i], noise, i)

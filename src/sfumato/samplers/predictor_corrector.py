@@ -20,6 +20,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
+from sfumato.core.bounds import Depth, Few
 from sfumato.core.denoiser import Denoiser, State, clipped
 from sfumato.core.kernel import Kernel
 from sfumato.core.level import Level, like
@@ -35,8 +36,8 @@ def predictor_corrector(
     *,
     noise: Noise | None = None,
     label: Tensor | None = None,
-    snr: float = 0.16,
-    corrections: int = 1,
+    snr: Few = 0.16,
+    corrections: Depth = 1,
     clip: bool | float = False,
 ) -> Iterator[State]:
     """Correct by Langevin dynamics, then take an ancestral step (score SDE); 1 + corrections calls per step.

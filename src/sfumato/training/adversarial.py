@@ -31,9 +31,10 @@ from sfumato.runs import checkpoint
 from sfumato.runs.assemble import PRECISIONS, make
 from sfumato.runs.plan import Plan
 from sfumato.training.ema import Averages
+from sfumato.training.log_bins import mean
 from sfumato.training.optimizer_state import load_optimizer, optimizer_tensors
 from sfumato.training.replicas import running_statistics, set_back
-from sfumato.training.steps import FiniteWatch, set_rates, share_spent
+from sfumato.training.steps import FiniteWatch, all_finite, set_rates, share_spent
 
 SIDES = ("generator", "discriminator")
 
@@ -103,7 +104,7 @@ class AdversarialTrainer:
         return contextlib.nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
 
     def _take(self, side: str, half: Half, factor: float, logged: Mapping[str, Tensor]) -> bool:
-        """Step one side down its loss if that is finite; return whether it was."""
+        """Step one side down its loss if that is finite; return whether it was, and the weights are."""
         clip = self.recipe.train.clip
         parameters = list(self.sides[side].parameters())
         half.each.mean().backward()
@@ -113,6 +114,8 @@ class AdversarialTrainer:
             set_rates(self.optimizers[side], factor)
             for optimizer in self.optimizers[side]:
                 optimizer.step()
+            good = bool(all_finite(parameters))
+        if good:
             which = "grad_norm" if side == "discriminator" else "grad_norm_generator"
             self.sums.add({name: value.detach().mean() for name, value in logged.items()} | {which: norm})
         self.network.zero_grad(set_to_none=True)
@@ -138,12 +141,12 @@ class AdversarialTrainer:
         return groups | {"sums": self.sums.tensors()}
 
     def load(self, saved: checkpoint.Checkpoint) -> None:
-        """Take over the state of a checkpoint."""
+        """Take over the state of a checkpoint; what it does not have starts anew (`start_from.check_fits`)."""
         self.network.load_state_dict(saved.tensors["network"])
         self.averages.load(saved.tensors)
         for side, optimizers in self.optimizers.items():
             for i, optimizer in enumerate(optimizers):
-                load_optimizer(optimizer, saved.tensors[f"optimizer-{side}-{i}"])
+                load_optimizer(optimizer, saved.tensors.get(f"optimizer-{side}-{i}", {}))
         self.sums.load(saved.tensors["sums"])
         self.seen, self.step = saved.state["seen"], saved.state["step"]
         self.elapsed, self.watch.total = saved.state["elapsed"], saved.state["skipped"]
@@ -168,9 +171,9 @@ class Sums:
             self.sums[self.NAMES.index(name)] += value.float()
             self.counts[self.NAMES.index(name)] += 1
 
-    def take(self) -> dict[str, float]:
-        """Return the means by name and start anew."""
-        means = (self.sums.cpu() / self.counts.clamp(min=1)).tolist()
+    def take(self) -> dict[str, float | None]:
+        """Return the means by name and start anew; None where every step was skipped."""
+        means = [mean(total, count) for total, count in zip(self.sums.cpu(), self.counts)]
         self.sums.zero_()
         self.counts.zero_()
         return dict(zip(self.NAMES, means))

@@ -77,7 +77,12 @@ class Deferred:
             now.copy_(torch.where(good, now, old))
 
     def take(
-        self, good: Tensor, step: int, samples: range, move: Callable[[], Tensor], take_back: Callable[[Tensor], None]
+        self,
+        good: Tensor,
+        step: int,
+        samples: range,
+        move: Callable[[], tuple[Tensor, Tensor]],
+        take_back: Callable[[Tensor], None],
     ) -> bool:
         """Take a step or leave everything as it is, decided on the device; return whether the step before was taken.
 
@@ -85,17 +90,17 @@ class Deferred:
             good: Whether to take it, a bool ().
             step: Number of the step, from 1.
             samples: Positions of its samples.
-            move: Moves weights, averages and log, and returns what `take_back` needs.
+            move: Moves weights, averages and log; returns what `take_back` needs, and whether the step was taken.
             take_back: Corrects the host's own counts if the step turns out not to have been taken.
         """
         bad = (~good).float()
         for optimizer in self.optimizers:
             optimizer.found_inf = bad  # type: ignore[attr-defined]
-        noted = move()
+        noted, taken = move()
         for optimizer in self.optimizers:
             del optimizer.found_inf  # type: ignore[attr-defined]
         self.settle()
-        self.open = Question(step, samples, *sent(good), lambda: take_back(noted))
+        self.open = Question(step, samples, *sent(taken), lambda: take_back(noted))
         return self.watch.run == 0
 
     def settle(self) -> None:

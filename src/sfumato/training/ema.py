@@ -108,9 +108,9 @@ class Averages:
         return {f"ema-{name}": weights for name, weights in self.weights.items()}
 
     def load(self, saved: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Take over saved averages, whole ones, from the groups of a checkpoint."""
+        """Take over saved averages, whole ones, from the groups of a checkpoint; a new one starts at its weights."""
         for group, weights in self.tensors().items():
-            for key, value in saved[group].items():
+            for key, value in saved.get(group, saved["network"]).items():
                 weights[key].copy_(self.held.divided(value, weights[key]))
 
     def network(self, network: nn.Module, use: str) -> nn.Module:

@@ -7,6 +7,7 @@ weight is in the total, not in the bins, which are means over images of one leve
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,12 @@ from torch import Tensor
 BIN_EDGES = tuple(range(-12, 13, 2))  # of ln SNR
 BINS = len(BIN_EDGES) + 1
 PART = "part."
+
+
+def mean(total: Tensor, count: Tensor) -> float | None:
+    """Return a sum () divided by a count () on the CPU; None if the count is 0 or the sum has overflown."""
+    value = float(total.cpu() / count) if count else math.nan
+    return value if math.isfinite(value) else None
 
 
 class LogBins:
@@ -96,18 +103,18 @@ class LogBins:
             value.copy_(known[name])
 
     def take(self) -> dict[str, Any]:
-        """Return the means and start anew."""
-        seen = self.count.sum().clamp(min=1)
+        """Return the means and start anew; a mean of nothing, where every step was skipped, is None."""
+        seen = self.count.sum()
         means: dict[str, Any] = {
-            "loss": float(self.total.cpu() / seen),
+            "loss": mean(self.total, seen),
             "loss_by_log_snr": self._by_bin(self.sum),
-            "grad_norm": float(self.norm.cpu() / self.steps.clamp(min=1)),
+            "grad_norm": mean(self.norm, self.steps),
         }
         for name, value in self.parts.items():
-            means |= {name: float(value.cpu().sum() / seen), f"{name}_by_log_snr": self._by_bin(value)}
+            means |= {name: mean(value.sum(), seen), f"{name}_by_log_snr": self._by_bin(value)}
         for value in self.tensors().values():
             value.zero_()
         return means
 
     def _by_bin(self, total: Tensor) -> list[float | None]:
-        return [float(s / c) if c else None for s, c in zip(total.cpu(), self.count)]
+        return [mean(s, c) for s, c in zip(total.cpu(), self.count)]

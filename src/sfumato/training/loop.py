@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import torch
 from tqdm import tqdm
@@ -26,20 +26,22 @@ from sfumato.processes.machine import default_device, describe, keep_freed_memor
 from sfumato.processes.ranks import join, others_may_end
 from sfumato.runs import checkpoint
 from sfumato.runs.check import check
+from sfumato.runs.lock import locked
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe, Train
+from sfumato.runs.records import trim_records
 from sfumato.runs.run import Run, resolve, training_data
 from sfumato.training.ema import Averages
 from sfumato.training.fit_memory import compiles
 from sfumato.training.guard import Diverged, Signals
 from sfumato.training.hooks import Hook, RunContext, StepTaken, hooks_of
 from sfumato.training.replicas import check_shared
-from sfumato.training.start_from import check_resumes, starting_weights, trim_log
+from sfumato.training.start_from import check_fits, check_resumes, starting_weights, taken_over
 from sfumato.training.steps import Steps
 from sfumato.training.trainers import trainer_of
 
 RECORDS = 50  # in the log of a run, at least, unless train.log_every is set
-ASIDE = 0.1  # of a budget of minutes: the most that sheets and scores take
+ASIDE = 0.05  # of a budget of minutes: the most that sheets and scores take on the way, and again at the end
 
 
 class Interrupted(SystemExit):
@@ -101,42 +103,54 @@ def train(
     begun = bool(checkpoint.steps(folder / "checkpoints"))
     start = None if recipe.train.start is None or begun else starting_weights(planned, recipe.train.start)
     fingerprint = {"data": data.content_hash, "indices": data.index_hash, "rule": data.rule}
-    with ranks.in_turn():
-        if ranks.first:
-            check_resumes(folder, recipe, fingerprint, allow)
-            folder.mkdir(parents=True, exist_ok=True)
-    trainer = trainer_of(planned, data, device, ranks)
     facts = describe(device) | {"processes": ranks.world, "compiled": compiles(planned, device, ranks.world)}
     about = {"fingerprint": fingerprint, "machine": facts}
-    if ranks.first:
-        checkpoint.replace_json(folder / "recipe.json", {"recipe": recipe.to_json(), **about})
-    saved = checkpoint.latest_of(ranks, folder / "checkpoints")
-    if saved is not None:
-        trainer.load(saved)
-    elif start is not None:
-        trainer.network.load_state_dict(start)
-        trainer.averages = Averages(trainer.network, recipe.ema)
-    if ranks.first:
-        trim_log(folder / "metrics.jsonl", trainer.step)
-    if not quiet:
-        parameters = sum(p.numel() for p in trainer.network.parameters())
-        verb = f"resuming at {trainer.seen:,} images" if saved else "starting"
-        tqdm.write(
-            f"{recipe.name}: {verb}; {len(data):,} images of {'x'.join(map(str, data.shape))}, {parameters:,} "
-            f"parameters, batch {recipe.train.batch}, {recipe.train.precision} on "
-            f"{device if ranks.world == 1 else f'{ranks.world} x {device.type}'} "
-            f"({facts['kernels']} kernels, {'compiled' if facts['compiled'] else 'not compiled'}; "
-            f"{time.monotonic() - began:.1f} s to get ready)"
-        )
-    trackers = tuple(find("tracker", name)(folder, recipe) for name in (recipe.train.track if ranks.first else ()))
-    context = RunContext(folder, root, fingerprint, trackers, on_sheet)
-    hooks = hooks_of(trainer, context)
-    metrics = folder / "metrics.jsonl" if ranks.first else os.devnull
-    with Signals() as signals, others_may_end(), open(metrics, "a") as log, ExitStack() as ending:
+    with ExitStack() as ending:
+        with ranks.in_turn():
+            if ranks.first:
+                ending.enter_context(locked(folder))
+                check_resumes(folder, recipe, fingerprint, allow)
+        trainer = trainer_of(planned, data, device, ranks)
+        saved = resume(trainer, folder)
+        if saved is None and start is not None:
+            held, own = trainer.averages.held, trainer.network.state_dict()
+            trainer.network.load_state_dict({name: held.divided(value, own[name]) for name, value in start.items()})
+            trainer.averages = Averages(trainer.network, recipe.ema, held)
+        if not quiet:
+            parameters = sum(p.numel() for p in trainer.network.parameters())
+            verb = f"resuming at {trainer.seen:,} images" if saved else "starting"
+            tqdm.write(
+                f"{recipe.name}: {verb}; {len(data):,} images of {'x'.join(map(str, data.shape))}, {parameters:,} "
+                f"parameters, batch {recipe.train.batch}, {recipe.train.precision} on "
+                f"{device if ranks.world == 1 else f'{ranks.world} x {device.type}'} "
+                f"({facts['kernels']} kernels, {'compiled' if facts['compiled'] else 'not compiled'}; "
+                f"{time.monotonic() - began:.1f} s to get ready)"
+            )
+        (spent,) = ranks.largest(trainer.spent(reserve_of(recipe.train)))
+        if spent >= 1:  # nothing is trained: hooks add what is missing, and every file stays as it is
+            over = StepTaken(trainer.seen, trainer.seen, spent, spent, finished=True, anew=False)
+            for hook in hooks_of(trainer, RunContext(folder, root, fingerprint, (), on_sheet)):
+                hook(trainer, over)
+            return Run(folder, recipe, about)
+        whole = {"recipe": recipe.to_json(), **about}
+        if ranks.first:
+            trim_records(folder / "metrics.jsonl", trainer.step)
+            if saved is None:  # else the recipe is that of the checkpoints until there is one of this recipe
+                checkpoint.replace_json(folder / "recipe.json", whole)
+        trackers = tuple(find("tracker", name)(folder, recipe) for name in (recipe.train.track if ranks.first else ()))
         for tracker in trackers:
             ending.callback(tracker.close)
-        _Loop(trainer, context, hooks, log, signals, quiet).go(began)
+        context = RunContext(folder, root, fingerprint, trackers, on_sheet)
+        hooks = hooks_of(trainer, context)
+        metrics = folder / "metrics.jsonl" if ranks.first else os.devnull
+        with Signals() as signals, others_may_end(), open(metrics, "a") as log:
+            _Loop(trainer, context, hooks, log, signals, quiet, whole).go(began)
     return Run(folder, recipe, about)
+
+
+def reserve_of(train: Train) -> float:
+    """Return the seconds of a budget of minutes that are kept for what hooks do at the end; 0 of other budgets."""
+    return 0.0 if train.minutes is None else ASIDE * 60 * train.minutes
 
 
 class _Loop:
@@ -149,26 +163,32 @@ class _Loop:
         log: File of the records.
         signals: Signals received so far.
         quiet: Whether to show no progress bar.
+        about: Content of recipe.json, written with the first checkpoint.
     """
 
     def __init__(
-        self, trainer: Steps, context: RunContext, hooks: list[Hook], log: TextIO, signals: Signals, quiet: bool
+        self,
+        trainer: Steps,
+        context: RunContext,
+        hooks: list[Hook],
+        log: TextIO,
+        signals: Signals,
+        quiet: bool,
+        about: dict[str, Any],
     ) -> None:
         self.trainer, self.context, self.hooks, self.log, self.signals = trainer, context, hooks, log, signals
+        self.about: dict[str, Any] | None = about  # None once it is written
         self.checkpoints = context.folder / "checkpoints"
-        self.start = self.saved_at = (
-            time.monotonic()
-        )  # start: later by what hooks took, unless the budget is in minutes
+        self.start = self.saved_at = time.monotonic()  # start: later by what hooks took of images
         self.rolled_back = False
         train = trainer.recipe.train
         self.seconds = None if train.minutes is None else 60 * train.minutes
         self.aside = 0.0  # seconds that hooks took so far
-        clocked = self.seconds is not None
         self.bar = tqdm(
-            total=round(self.seconds) if self.seconds is not None else train.images,
-            initial=round(trainer.elapsed) if clocked else trainer.seen,
-            unit="s" if clocked else "img",
-            unit_scale=not clocked,
+            total=train.images if self.seconds is None else round(self.seconds),
+            initial=trainer.seen if self.seconds is None else round(trainer.elapsed),
+            unit="img" if self.seconds is None else "s",
+            unit_scale=self.seconds is None,
             disable=quiet,
             mininterval=0.5,
             smoothing=0.05,
@@ -189,16 +209,17 @@ class _Loop:
         follows = self.seconds is not None or train.log_every == Train.log_every  # the log follows the budget
         if self.seconds is not None:
             self.start = began
+        reserve = reserve_of(train)
         with self.bar:
             self.bar.refresh()
             gone = 0.0 if self.seconds is None else time.monotonic() - began
-            (spent,) = ranks.largest(trainer.spent(gone + self.reserve))
+            (spent,) = ranks.largest(trainer.spent(gone + reserve))
             # of what preparation has left of minutes; of images always the same, so that a resumed log is no other one
             parts = RECORDS if self.seconds is None else round(RECORDS / max(0.02, 1 - spent))
-            position, ready, pace = trainer.seen, time.monotonic(), 0.0
-            while spent < 1 or not trainer.step:  # however short the budget, a run is one step at least
+            position, ready, pace, finished = trainer.seen, time.monotonic(), 0.0, False
+            while not finished:
                 first, before = trainer.seen, spent
-                good = trainer.advance(spent)
+                good = trainer.advance(min(spent, 1.0))
                 if not good and trainer.watch.hopeless:
                     self._go_back()
                 now = time.monotonic()
@@ -206,32 +227,30 @@ class _Loop:
                 due = now - self.saved_at >= 60 * train.save_every
                 # clocks and signals differ between ranks: what one says, all do
                 spent, signal, save_now = ranks.largest(
-                    trainer.spent(now - self.start + self.reserve), self.signals.received or 0, due
+                    trainer.spent(now - self.start + reserve), self.signals.received or 0, due
                 )
-                finished = spent >= 1
                 pace = (now - ready - self.aside) / max(1, trainer.seen - position)
                 taken = StepTaken(first, trainer.seen, before, spent, bool(signal), hurried=self.hurried, pace=pace)
-                if finished or taken.passed(train.log_every) or (follows and taken.passed_part(parts)):
+                if spent >= 1 or taken.passed(train.log_every) or (follows and taken.passed_part(parts)):
                     self._record(now - self.start, before)
+                # beyond the budget, if need be, until a step shows that all is well
+                finished = good and spent >= 1 and trainer.watch.run == 0
                 if not finished:
                     self._call_hooks(taken)
-                if signal or finished or save_now:
-                    self._save()
+                saved = good and (signal or finished or save_now) and self._save(leaving=bool(signal) or finished)
+                if finished and not saved:
+                    raise Diverged(self._trouble())
                 if signal and not finished:
                     if ranks.first:
-                        tqdm.write(f"Signal {signal:.0f}: saved at {trainer.seen:,} images; the same command resumes.")
+                        kept = f"saved at {trainer.seen:,} images" if saved else "not saved, since not all is finite"
+                        tqdm.write(f"Signal {signal:.0f}: {kept}; the same command resumes.")
                     raise Interrupted(128 + int(signal))
         self._call_hooks(StepTaken(trainer.seen, trainer.seen, spent, spent, finished=True, pace=pace))
 
     @property
-    def reserve(self) -> float:
-        """Seconds of a budget of minutes that are kept for what hooks do at the end."""
-        return 0.0 if self.seconds is None else ASIDE / 2 * self.seconds
-
-    @property
     def hurried(self) -> bool:
         """Whether the hooks have had what is theirs of a budget of minutes before the end."""
-        return self.seconds is not None and self.aside > ASIDE / 2 * self.seconds
+        return self.seconds is not None and self.aside > ASIDE * self.seconds
 
     def _show(self, first: int, now: float) -> None:
         """Move the bar: by images, or by seconds where those are the budget."""
@@ -242,21 +261,34 @@ class _Loop:
         self.bar.update(max(0, int(gone) - self.bar.n))
 
     def _go_back(self) -> None:
-        """Return to the last checkpoint, once; its weights then meet other samples than before."""
+        """Return to the last checkpoint, once; its weights then meet other samples than before.
+
+        Counts go on: images, steps and seconds were spent, and skipped steps stay skipped.
+        """
         trainer, watch = self.trainer, self.trainer.watch
-        found = checkpoint.latest_of(trainer.ranks, self.checkpoints)
-        if self.rolled_back or found is None:
-            raise Diverged(
-                f"Loss or gradient was not finite at {watch.where}, {watch.run} steps in a row ({watch.total} in all). "
-                "Lower the learning rate, clip gradients, or use fp32."
-            )
+        trouble = self._trouble()
+        counts = trainer.seen, trainer.step, trainer.elapsed, watch.total
+        found = None if self.rolled_back else resume(trainer, self.context.folder)
+        if found is None:
+            raise Diverged(trouble)
         self.rolled_back = True
-        if trainer.ranks.first:
-            tqdm.write(f"Not finite at {watch.where}: going back to {found.path.name}.")
-        position = trainer.seen
-        trainer.load(found)
-        trainer.seen = position
+        trainer.seen, trainer.step, trainer.elapsed, watch.total = counts
         watch.forgive()
+        if trainer.ranks.first:
+            tqdm.write(f"{trouble} Going back to {found.path.name}.")
+
+    def _trouble(self) -> str:
+        """Return what is not finite, and what to do; all ranks call it and the first one's tensors decide."""
+        trainer, watch = self.trainer, self.trainer.watch
+        where = watch.where or f"step {trainer.step}"
+        counted = f"{watch.run} steps in a row ({watch.total} in all)"
+        tensors = trainer.tensors()  # of all ranks
+        named = checkpoint.not_finite(tensors) if trainer.ranks.first else ""
+        wrong = trainer.ranks.from_first(named) or "Loss, gradient or norm of the weights"
+        return (
+            f"{wrong} was not finite at {where}, {counted}. What was saved last is whole. Lower the learning rate, "
+            "clip gradients, or use fp32."
+        )
 
     def _record(self, seconds: float, spent: float) -> None:
         """Write a record of the steps since the last one to the log and the trackers."""
@@ -266,7 +298,7 @@ class _Loop:
         for tracker in self.context.trackers:
             tracker.record(record)
         images = {} if self.seconds is None else {"images": f"{self.trainer.seen:,}"}
-        self.bar.set_postfix(**images, loss=f"{record['loss']:.4f}", refresh=False)
+        self.bar.set_postfix(**images, loss="-" if record["loss"] is None else f"{record['loss']:.4f}", refresh=False)
 
     def _call_hooks(self, taken: StepTaken) -> None:
         """Call every hook: off the clock, unless the budget is in minutes."""
@@ -280,12 +312,30 @@ class _Loop:
         (took,) = self.trainer.ranks.largest(took)
         self.aside += took
         if self.hurried and not before and not taken.finished and not self.bar.disable:
-            tqdm.write(f"Sheets and scores have had {ASIDE / 2:.0%} of the minutes: the next ones come at the end.")
+            tqdm.write(f"Sheets and scores have had {ASIDE:.0%} of the minutes: the next ones come at the end.")
 
-    def _save(self) -> None:
-        """Write a checkpoint; all ranks call it, and none leaves before it is written."""
+    def _save(self, leaving: bool = False) -> bool:
+        """Write a checkpoint, unless something in it is not finite; return whether it was written.
+
+        After a step that was not finite nobody knows whether the weights are good, so the save waits for one that is.
+        If a tensor is not finite, the run goes back to the last checkpoint. All ranks call it, and none leaves before
+        the checkpoint is written.
+
+        Arguments:
+            leaving: Whether the run ends here; then it does not go back.
+
+        Raises:
+            Diverged: If something is not finite and going back did not help.
+        """
         trainer = self.trainer
         tensors = trainer.tensors()  # of all ranks, so all call it; what the device has settled is known afterwards
+        if trainer.watch.run:
+            return False
+        first = trainer.ranks.first
+        if trainer.ranks.from_first(bool(first and checkpoint.not_finite(tensors))):
+            if not leaving:
+                self._go_back()
+            return False
         state = {
             "seen": trainer.seen,
             "step": trainer.step,
@@ -293,8 +343,38 @@ class _Loop:
             "skipped": trainer.watch.total,
             "recipe": trainer.recipe.to_json(),
         }
-        if trainer.ranks.first:
+        if first:
             keep, fingerprint = trainer.recipe.train.keep, self.context.fingerprint
             checkpoint.save(self.checkpoints, trainer.step, tensors, state, keep=keep, fingerprint=fingerprint)
+            checkpoint.drop_after(self.checkpoints, trainer.step)
+            if self.about is not None:
+                checkpoint.replace_json(self.context.folder / "recipe.json", self.about)
+                self.about = None
         trainer.ranks.meet()
         self.saved_at = time.monotonic()
+        return True
+
+
+def resume(trainer: Steps, folder: Path) -> checkpoint.Checkpoint | None:
+    """Take over the newest checkpoint of a run that fits; return it, or None if there is none. All ranks call it.
+
+    Arguments:
+        trainer: As the run's recipe makes it.
+        folder: Directory of the run.
+
+    Raises:
+        CheckpointError: If there are checkpoints and none can be taken over.
+    """
+    fits = check_fits(trainer.tensors(), trainer.recipe)
+    found = checkpoint.latest_of(trainer.ranks, folder / "checkpoints", fits)
+    if found is None:
+        return None
+    try:
+        trainer.load(taken_over(found, trainer.recipe))
+    except (LookupError, RuntimeError, TypeError, ValueError) as error:
+        told = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else error}"
+        raise checkpoint.CheckpointError(
+            f"{found.path} cannot be taken over by this recipe ({told}). Give another --out; train.start=RUN begins a "
+            "run from another's weights."
+        ) from error
+    return found

@@ -16,11 +16,12 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from sfumato.core.bounds import Few, Fraction, Positive, Rate
 from sfumato.training.muon import Muon
 
 
 def adam(
-    network: nn.Module, lr: float = 2e-4, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8
+    network: nn.Module, lr: Rate = 2e-4, beta1: Fraction = 0.9, beta2: Fraction = 0.999, eps: Positive = 1e-8
 ) -> list[Optimizer]:
     """Adam without weight decay, the choice of DDPM, score SDE and EDM."""
     ps = _trained(network)
@@ -29,11 +30,11 @@ def adam(
 
 def adamw(
     network: nn.Module,
-    lr: float = 1e-4,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
+    lr: Rate = 1e-4,
+    beta1: Fraction = 0.9,
+    beta2: Fraction = 0.999,
+    eps: Positive = 1e-8,
+    weight_decay: Few = 0.0,
 ) -> list[Optimizer]:
     """Adam with decoupled weight decay; the decay is 0 unless you ask for it."""
     ps = _trained(network)
@@ -42,7 +43,7 @@ def adamw(
 
 
 def radam(
-    network: nn.Module, lr: float = 1e-4, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8
+    network: nn.Module, lr: Rate = 1e-4, beta1: Fraction = 0.9, beta2: Fraction = 0.999, eps: Positive = 1e-8
 ) -> list[Optimizer]:
     """Rectified Adam, the choice of consistency models."""
     return [torch.optim.RAdam(_trained(network), lr=lr, betas=(beta1, beta2), eps=eps)]
@@ -50,11 +51,11 @@ def radam(
 
 def muon(
     network: nn.Module,
-    lr: float = 0.02,
-    momentum: float = 0.95,
-    weight_decay: float = 0.0,
-    rest_lr: float = 1e-3,
-    rest_beta2: float = 0.99,
+    lr: Rate = 0.02,
+    momentum: Fraction = 0.95,
+    weight_decay: Few = 0.0,
+    rest_lr: Rate = 1e-3,
+    rest_beta2: Fraction = 0.99,
 ) -> list[Optimizer]:
     """Muon on hidden convolutions, or on the matrices of a transformer's blocks; AdamW on the rest."""
     parameters = _trained(network)

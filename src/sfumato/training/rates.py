@@ -16,6 +16,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from sfumato.core.bounds import Count, Fraction, NotNegative, Positive, Share
+
 Rate = Callable[[int, float], float]
 
 
@@ -23,29 +25,29 @@ def _ramp(seen: int, warmup: float) -> float:
     return min(1.0, (seen + 1) / warmup) if warmup > 0 else 1.0
 
 
-def constant(warmup: float = 0.0) -> Rate:
+def constant(warmup: NotNegative = 0.0) -> Rate:
     """Hold the rate after a linear warm-up of `warmup` images."""
     return lambda seen, spent: _ramp(seen, warmup)
 
 
-def linear(warmup: float = 0.0, hold: float = 0.0) -> Rate:
+def linear(warmup: NotNegative = 0.0, hold: Fraction = 0.0) -> Rate:
     """Hold until the share `hold` of the budget, then fall linearly to zero at its end."""
     return lambda seen, spent: _ramp(seen, warmup) * min(1.0, max(0.0, 1 - spent) / (1 - hold))
 
 
-def stages(count: int = 1, warmup: float = 0.0) -> Rate:
+def stages(count: Count = 1, warmup: NotNegative = 0.0) -> Rate:
     """Fall linearly to zero in each of `count` equal stages of the budget (progressive distillation)."""
     if count < 1:
         raise ValueError(f"stages counts at least 1 stage; got {count}.")
     return lambda seen, spent: _ramp(seen, warmup) * (1 - min(spent, 1.0) * count % 1)
 
 
-def cosine(warmup: float = 0.0) -> Rate:
+def cosine(warmup: NotNegative = 0.0) -> Rate:
     """Fall along half a cosine to zero at the end of the budget."""
     return lambda seen, spent: _ramp(seen, warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, spent)))
 
 
-def inverse_sqrt(warmup: float = 0.0, after: float = 1e6, cooldown: float = 0.0) -> Rate:
+def inverse_sqrt(warmup: NotNegative = 0.0, after: Positive = 1e6, cooldown: Share = 0.0) -> Rate:
     """Fall as 1 / sqrt(seen / after) beyond `after` images (EDM2), then to zero over the last `cooldown` share."""
 
     def rate(seen: int, spent: float) -> float:

@@ -9,7 +9,8 @@ mean must stay the same: the target, the scale of the input and the conditioning
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -19,7 +20,7 @@ from sfumato.runs import recipe as recipes
 from sfumato.runs.guided import weak_of
 from sfumato.runs.idle import differences
 from sfumato.runs.plan import Plan
-from sfumato.runs.recipe import Recipe, RecipeError
+from sfumato.runs.recipe import Recipe, RecipeError, Shape
 from sfumato.runs.run import Run
 
 # Fields that say how a run is watched, not what it computes; they may differ on resume.
@@ -28,6 +29,14 @@ FREE = (
     *("train.shard", "train.compile", "train.track", "ema.snapshots", "sample", "evaluate"),
     *("data.stream", "data.workers"),
 )
+# What is made anew if these fields differ from those that a checkpoint was made with: beginnings of its groups.
+RENEWED = {
+    "ema.power": "ema-",
+    "ema.half_life": "ema-",
+    "train.optimizer.name": "optimizer-",
+    "draw.name": "draw",
+    "objective.name": "objective",
+}
 MEANING = ("target", "c_in", "c_noise", "variance", "sigma_data")
 
 
@@ -50,6 +59,16 @@ def starting_weights(plan: Plan, text: str) -> dict[str, Tensor]:
         raise RecipeError(f"train.start={text} names no run. Give RUN{text}, the directory of a trained run.")
     found = Run.open(where.folder)
     run = Run(found.path, found.recipe, found.about, where.step)
+    network = run.network(where.use)
+    weights = network.state_dict()
+    mine, theirs = _shapes(plan.network.state_dict()), _shapes(weights)
+    told = _text(run.recipe.shape), _text(recipe.shape)
+    if mine != theirs and run.recipe.network == recipe.network and told[0] != told[1]:
+        raise RecipeError(
+            f"train.start={text} is a model of {told[0]}, and this recipe's data is "
+            f"{told[1]}: the weights do not fit. Give it data of that shape and those classes (data.size, "
+            "data.classes, data.labels), or begin afresh with train.start=none."
+        )
     changed = differences(run.recipe, recipe)
     off = {k: v for k, v in changed.items() if k.split(".")[0] in MEANING}
     if off:
@@ -58,9 +77,6 @@ def starting_weights(plan: Plan, text: str) -> dict[str, Tensor]:
             f"The weights of {where.folder} are those of a network asked in another way:\n{lines}\n"
             "Give the new run the same target, c_in, c_noise, variance and sigma_data."
         )
-    network = run.network(where.use)
-    weights = network.state_dict()
-    mine, theirs = _shapes(plan.network.state_dict()), _shapes(weights)
     if mine != theirs:
         name = next(n for n in [*mine, *theirs] if mine.get(n) != theirs.get(n))
         raise RecipeError(
@@ -70,7 +86,12 @@ def starting_weights(plan: Plan, text: str) -> dict[str, Tensor]:
     return weights
 
 
-def _shapes(weights: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+def _text(shape: Shape | None) -> str:
+    assert shape is not None  # both recipes are resolved
+    return f"{shape.channels}x{shape.height}x{shape.width} images of {len(shape.classes)} classes"
+
+
+def _shapes(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in weights.items()}
 
 
@@ -89,14 +110,16 @@ def check_resumes(folder: Path, recipe: Recipe, fingerprint: dict[str, str], all
     if not (folder / "recipe.json").exists() or not checkpoint.steps(folder / "checkpoints"):
         return
     before = Run.open(folder)
-    if "imported" in before.about:
-        raise RecipeError(
-            f"{folder} holds imported weights without an optimiser, so there is no training to go on with. A denoiser "
-            "or classifier can begin from them in a run of its own (another --out and train.start=RUN); a GAN begins "
-            "afresh."
-        )
-    changed = differences(before.recipe, recipe) | recipes.differences(before.about["fingerprint"], fingerprint, "data")
-    meant = (*FREE, *allow)
+    for key in ("imported", "exported", "selected"):
+        if key in before.about:
+            raise RecipeError(
+                f"{folder} holds {key} weights without an optimiser, so there is no training to go on with. A denoiser "
+                "or classifier can begin from them in a run of its own (another --out and train.start=RUN); a GAN "
+                "begins afresh."
+            )
+    known = recipes.differences(before.about.get("fingerprint", {}), fingerprint, "data")
+    changed = {_plain(k): v for k, v in (differences(before.recipe, recipe) | known).items()}
+    meant = (*FREE, *map(_plain, allow))
     real = {k: v for k, v in changed.items() if not any(k == f or k.startswith(f + ".") for f in meant)}
     if real:
         lines = "\n".join(f"  {path}: {old} -> {new}" for path, (old, new) in real.items())
@@ -106,8 +129,58 @@ def check_resumes(folder: Path, recipe: Recipe, fingerprint: dict[str, str], all
         )
 
 
-def trim_log(metrics: Path, step: int) -> None:
-    """Drop records of steps that a crash lost, so that the log is the one of an uninterrupted run."""
-    if metrics.exists():
-        lines = (line for line in metrics.read_text().splitlines(keepends=True) if line.endswith("\n"))  # whole ones
-        metrics.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
+def _plain(path: str) -> str:
+    """Return a field as a person writes it: an option of a part is train.optimizer.lr."""
+    return path.replace(".options.", ".")
+
+
+def taken_over(saved: checkpoint.Checkpoint, recipe: Recipe) -> checkpoint.Checkpoint:
+    """Return a checkpoint without what a recipe makes anew: averages that are new, the state of another optimiser.
+
+    Arguments:
+        saved: A checkpoint of the run.
+        recipe: The recipe that goes on from it.
+
+    Raises:
+        CheckpointError: If it does not hold a recipe.
+    """
+    renewed = set(_renewed(saved, recipe)) - {"ema-"}  # averages that are kept are in the checkpoint under their names
+    kept = {stem: group for stem, group in saved.tensors.items() if not stem.startswith(tuple(renewed))}
+    return replace(saved, tensors=kept)
+
+
+def _renewed(saved: checkpoint.Checkpoint, recipe: Recipe) -> tuple[str, ...]:
+    try:
+        changed = recipes.differences(Recipe.from_json(saved.state["recipe"]), recipe)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise checkpoint.CheckpointError(f"{saved.path} holds no recipe ({type(error).__name__}: {error}).") from None
+    return tuple(group for field, group in RENEWED.items() if field in changed)
+
+
+def check_fits(wanted: Mapping[str, Mapping[str, Tensor]], recipe: Recipe) -> Callable[[checkpoint.Checkpoint], None]:
+    """Return what refuses a checkpoint from which a trainer cannot go on, before anything is changed.
+
+    Arguments:
+        wanted: Tensors of the trainer as it starts, by group. Those of networks must have the same names and shapes.
+        recipe: The recipe that the trainer follows.
+    """
+
+    def check(saved: checkpoint.Checkpoint) -> None:
+        checkpoint.holding("seen", "step", "elapsed", "skipped", "recipe")(saved)
+        renewed = _renewed(saved, recipe)
+        for stem, group in wanted.items():
+            if stem not in saved.tensors and stem.startswith(renewed):
+                continue
+            checkpoint.holding(stem)(saved)
+            if not stem.startswith(("network", "ema-")):
+                continue
+            mine, theirs = _shapes(group), _shapes(saved.tensors[stem])
+            if mine != theirs:
+                name = next(n for n in [*mine, *theirs] if mine.get(n) != theirs.get(n))
+                raise checkpoint.CheckpointError(
+                    f"{saved.path} cannot be taken over by this recipe: {name} of {stem} is {theirs.get(name, 'none')} "
+                    f"there and {mine.get(name, 'none')} here. Give another --out; train.start=RUN begins a run from "
+                    "another's weights."
+                )
+
+    return check

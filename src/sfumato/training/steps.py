@@ -1,6 +1,7 @@
 """What all trainers have in common: what the loop asks of them, budget, learning rates, steps that are not finite.
 
 A step whose loss or gradient norm is NaN or infinite is skipped: neither weights, averages nor the optimiser see it.
+One that leaves weights whose norm is not finite counts as such a step too; averages and log do not see it.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ def set_rates(optimizers: Iterable[Optimizer], factor: float) -> None:
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+
+
+def all_finite(tensors: Iterable[Tensor]) -> Tensor:
+    """Return whether the norms of tensors are finite, a bool () on their device: the host need not wait for it."""
+    return torch.stack(torch._foreach_norm(list(tensors))).isfinite().all()
 
 
 class FiniteWatch:

@@ -80,8 +80,9 @@ class _Csv:
 
     def record(self, record: Mapping[str, Any]) -> None:
         row = {"step": record["step"], "images": record["images"], **_numbers(record)}
-        rows = list(csv_format.DictReader(self.path.open(newline=""))) if self.path.exists() else []
-        kept = [r for r in rows if int(r["step"]) < int(record["step"])]  # a resumed run writes its steps again
+        rows = list(csv_format.DictReader(self.path.open(newline="", errors="replace"))) if self.path.exists() else []
+        whole = [r for r in rows if (r.get("step") or "").isdigit()]  # a damaged line costs that line
+        kept = [r for r in whole if int(r["step"]) < record["step"]]  # a resumed run writes its steps again
         columns = list(dict.fromkeys([*(rows[0] if rows else {}), *row]))
         partial = self.path.with_suffix(".tmp")
         with partial.open("w", newline="") as file:

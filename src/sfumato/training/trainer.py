@@ -40,7 +40,7 @@ from sfumato.training.ema import Averages
 from sfumato.training.log_bins import LogBins
 from sfumato.training.optimizer_state import load_optimizer, optimizer_tensors
 from sfumato.training.replicas import Copies, quiet, running_statistics, set_back
-from sfumato.training.steps import FiniteWatch, set_rates, share_spent
+from sfumato.training.steps import FiniteWatch, all_finite, set_rates, share_spent
 
 
 @runtime_checkable
@@ -143,10 +143,8 @@ class Trainer:
             return self.deferred.take(
                 finite, self.step, samples, lambda: self._move(losses, each, norm, finite), self.log.take_back
             )
-        good = bool(finite)
-        if good:
-            self._move(losses, each, norm)
-        else:
+        good = bool(finite) and bool(self._move(losses, each, norm)[1])
+        if not good:
             self._undo(before)
         self.watch.record(good, self.step, samples)
         return good
@@ -198,19 +196,29 @@ class Trainer:
             return self.weights.agreed(norm, each, self.statistics)
         return norm, torch.isfinite(norm) & torch.isfinite(each).all()
 
-    def _move(self, losses: list[Loss], each: Tensor, norm: Tensor, finite: Tensor | None = None) -> Tensor:
-        """Move weights, averages and log by a step; return the ln SNR (B,) that its losses were taken at.
+    def _move(
+        self, losses: list[Loss], each: Tensor, norm: Tensor, finite: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Move the weights by a step, and if they stay finite the averages and the log.
 
         Arguments:
             losses: Of the rounds.
             each: Their losses per image (B,).
             norm: Gradient norm ().
             finite: Whether to move at all, a bool () on the device; None if the host knows that it was finite.
+
+        Returns:
+            The ln SNR (B,) that its losses were taken at, and whether the step was taken, a bool () on the device.
         """
         for optimizer in self.optimizers:
             optimizer.step()
-        self.averages.update(self.network, self.seen, self.recipe.train.batch, finite)
         level = Level(torch.cat([v.level.alpha for v in losses]), torch.cat([v.level.sigma for v in losses]))
+        good = self._sound()
+        if finite is not None:
+            finite = good = finite & good
+        elif not good:
+            return level.log_snr, good
+        self.averages.update(self.network, self.seen, self.recipe.train.batch, finite)
         weighted = torch.cat([self._weighted(loss).detach() for loss in losses])
         parts = {name: torch.cat([loss.parts[name] for loss in losses]) for name in losses[0].parts}
         self.log.add(each, level.log_snr, norm, weighted=weighted, parts=parts, good=finite)
@@ -218,7 +226,13 @@ class Trainer:
             alpha, sigma = self.ranks.in_order(level.alpha), self.ranks.in_order(level.sigma)
             self.memory.update(Level(alpha, sigma), self.ranks.in_order(each))
         self._forget()
-        return level.log_snr
+        return level.log_snr, good
+
+    def _sound(self) -> Tensor:
+        """Return whether the weights are finite on all ranks, a bool () on the device."""
+        if self.ranks.world == 1:
+            return all_finite(self.trained.parameters())
+        return self.ranks.everywhere(all_finite(map(self.weights.own, self.trained.parameters())))
 
     def _undo(self, before: list[Tensor]) -> None:
         """Forget the gradients, and set the running statistics of BatchNorm back."""
@@ -262,19 +276,19 @@ class Trainer:
         return self.weights.gathered(groups)
 
     def load(self, saved: checkpoint.Checkpoint) -> None:
-        """Take over the state of a checkpoint."""
+        """Take over the state of a checkpoint; what it does not have starts anew (`start_from.check_fits`)."""
         if self.deferred is not None:
             self.deferred.forget()
         self._load(self.network, saved.tensors["network"])
         self.averages.load(saved.tensors)
         for i, optimizer in enumerate(self.optimizers):
-            load_optimizer(optimizer, saved.tensors[f"optimizer-{i}"], self.weights.divided)
+            load_optimizer(optimizer, saved.tensors.get(f"optimizer-{i}", {}), self.weights.divided)
         self.log.load(saved.tensors["tally"])
         for value in self.log.summed().values():
             value *= self.ranks.first
-        if self.memory is not None:
+        if self.memory is not None and "draw" in saved.tensors:
             self.memory.load(saved.tensors["draw"])
-        if isinstance(self.objective, nn.Module):
+        if isinstance(self.objective, nn.Module) and "objective" in saved.tensors:
             self._load(self.objective, saved.tensors["objective"])
         self.seen, self.step = saved.state["seen"], saved.state["step"]
         self.elapsed, self.watch.total = saved.state["elapsed"], saved.state["skipped"]

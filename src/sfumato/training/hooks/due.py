@@ -26,6 +26,7 @@ class StepTaken:
         hurried: Whether hooks have had their share of a budget of minutes; only what cannot be made later is done then.
         pace: Seconds of training an image so far.
         finished: Whether this is the end of the run, after its last checkpoint; also when a finished run is started.
+        anew: Whether what is there already is made again; not when a finished run is started, which trains nothing.
     """
 
     first: int
@@ -36,6 +37,7 @@ class StepTaken:
     hurried: bool = False
     pace: float = 0.0
     finished: bool = False
+    anew: bool = True
 
     def passed(self, every: int) -> bool:
         """Return whether the step crossed a multiple of `every` images."""

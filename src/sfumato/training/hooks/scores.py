@@ -23,11 +23,14 @@ from sfumato.metrics.rules import SelfComparisonError
 from sfumato.processes.dealing import images_of_all
 from sfumato.processes.machine import describe
 from sfumato.runs import checkpoint
+from sfumato.runs.check_guidance import explained
 from sfumato.runs.kinds import kind_of
 from sfumato.runs.recipe import RecipeError
+from sfumato.runs.records import trim_records
 from sfumato.runs.run import Run
 from sfumato.sources import balanced_labels
 from sfumato.training.hooks.due import Hook, RunContext, StepTaken
+from sfumato.training.hooks.live import live_source
 from sfumato.training.steps import Steps
 
 METRIC = "fd"
@@ -47,11 +50,6 @@ def hook(trainer: Steps, context: RunContext) -> Hook | None:
             f"train.evaluate_every={every} scores images, and objective={trainer.recipe.objective.name} makes "
             "none. Set train.evaluate_every=none."
         )
-    if every < 1 or trainer.recipe.evaluate.quick < 2:
-        raise RecipeError(
-            f"train.evaluate_every and evaluate.quick must be at least 1 and 2; got {every} and "
-            f"{trainer.recipe.evaluate.quick}. About 500 images show the trend."
-        )
     return Scoring(trainer, context, every)
 
 
@@ -69,14 +67,13 @@ class Scoring:
         recipe = trainer.recipe
         with trainer.ranks.in_turn():
             self.judge = Judge.of(recipe, root=context.root)
-        self.judge.check(METRIC, recipe.evaluate.quick)
+        with explained(f"train.evaluate_every={every} with evaluate.quick={recipe.evaluate.quick}"):
+            self.judge.check(METRIC, recipe.evaluate.quick)
         self.file = context.folder / "scores.jsonl"
         kept: list[dict[str, Any]] = []
-        if trainer.ranks.first and self.file.exists():
-            lines = [line for line in self.file.read_text().splitlines(keepends=True) if line.endswith("\n")]
-            kept = [record for record in map(json.loads, lines) if record["step"] <= trainer.step]
         if trainer.ranks.first:
-            self.file.write_text("".join(json.dumps(record) + "\n" for record in kept))
+            open(self.file, "a").close()
+            kept = trim_records(self.file, trainer.step, ("step", "images", "value"))
         kept = trainer.ranks.from_first(kept)
         self.best: float | None = min((record["value"] for record in kept), default=None)
         self.scored = {record["step"] for record in kept}
@@ -87,14 +84,12 @@ class Scoring:
             return
         began = time.monotonic()
         recipe, use = trainer.recipe, trainer.recipe.ema.use
-        network = trainer.averages.network(trainer.network, use)
-        run = Run(self.context.folder, recipe, {})
-        source = run.source(device=trainer.device, network=network)
         n = recipe.evaluate.quick
-        labels = balanced_labels(n, len(run.classes))
+        labels = balanced_labels(n, len(Run(self.context.folder, recipe, {}).classes))
         try:
+            source = live_source(trainer, self.context, use)
             images = images_of_all(trainer.ranks, source, range(n), labels)
-        except NonFiniteError as error:
+        except (NonFiniteError, checkpoint.CheckpointError) as error:
             if trainer.ranks.first:
                 tqdm.write(f"No score at {trainer.seen:,} images: {error}")
             return
@@ -103,11 +98,16 @@ class Scoring:
         if better:
             self.best = record["value"]
             self._keep(trainer, record)
+        if record and trainer.ranks.first:  # after what it says is the best is kept: a killed run scores again
+            with open(self.file, "a") as file:
+                file.write(json.dumps(record) + "\n")
+            for tracker in self.context.trackers:
+                tracker.score(record)
 
     def _judge(
         self, trainer: Steps, images: Tensor, labels: Tensor | None, began: float
     ) -> tuple[bool, dict[str, Any]]:
-        """Score images on the first rank, and record it; return whether it is the best, and the record."""
+        """Score images on the first rank; return whether it is the best, and the record."""
         if not trainer.ranks.first:
             return False, {}
         use, n = trainer.recipe.ema.use, len(images)
@@ -130,10 +130,6 @@ class Scoring:
             "best": better,
             "seconds": round(time.monotonic() - began, 2),
         }
-        with open(self.file, "a") as file:
-            file.write(json.dumps(record) + "\n")
-        for tracker in self.context.trackers:
-            tracker.score(record)
         tqdm.write(
             f"{trainer.seen:,} images: {score.name} {score.value:.3f} [{score.interval[0]:.3f}, "
             f"{score.interval[1]:.3f}], n = {n}{', the best so far' if better and self.scored else ''}"
@@ -156,6 +152,9 @@ class Scoring:
         network = dict(trainer.network.state_dict())
         tensors = trainer.averages.held.gathered({"network": network, **trainer.averages.tensors()})
         if not trainer.ranks.first:
+            return
+        if wrong := checkpoint.not_finite(tensors):
+            tqdm.write(f"The weights at {trainer.seen:,} images are not kept as the best: {wrong} is not finite.")
             return
         state = {
             "seen": trainer.seen,

@@ -1,10 +1,15 @@
 """Sheets of samples during training: fixed seeds, a row per class, the averaged weights; the raw ones beside them.
 
+They walk fewer steps where all of them would cost more than training (`training.hooks.live`), and have fewer columns
+where they would take more than their share of a budget of minutes.
+
 What the raw weights draw shows how training moves, what the average draws shows what the run is worth; they lie in
 RUN/sheets/IMAGES.png and RUN/sheets/raw/IMAGES.png.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import torch
 from PIL import Image as PILImage
@@ -12,16 +17,18 @@ from tqdm import tqdm
 
 from sfumato.core.images import NonFiniteError, tile
 from sfumato.processes.dealing import images_of_all
+from sfumato.runs.checkpoint import CheckpointError
 from sfumato.runs.costs import sampling_cost
 from sfumato.runs.kinds import kind_of
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe
 from sfumato.runs.run import Run
 from sfumato.training.hooks.due import Hook, RunContext, StepTaken
+from sfumato.training.hooks.live import affordable_steps, check_weak, live_source
 from sfumato.training.steps import Steps
 
 COLUMNS = 8
-PARTS = 10  # sheets of a run unless train.sheet_every says how often
+PARTS = 10  # of the budget, a sheet after each
 SHARE = 0.005, 0.05  # of a budget of minutes: what a sheet on the way takes at most, and what the one at the end takes
 
 
@@ -29,47 +36,53 @@ def hook(trainer: Steps, context: RunContext) -> Hook | None:
     """Return what draws the sheets of a run; None for a classifier, which draws nothing."""
     if not kind_of(trainer.recipe).draws:
         return None
-    train = trainer.recipe.train
-
-    calls = sampling_cost(plan(trainer.recipe))[1]
+    check_weak(trainer)
+    recipe, train = trainer.recipe, trainer.recipe.train
+    uses = list(dict.fromkeys((recipe.ema.use, "raw")))
+    every = train.sheet_every or max(train.batch, train.images // PARTS)
+    drawn = len(uses) * _rows(recipe) * COLUMNS * (1 + train.images // every)
+    most = affordable_steps(plan(recipe), drawn) if train.minutes is None else None
+    calls = sampling_cost(plan(recipe))[1]
 
     def columns(taken: StepTaken) -> int:
         """Return how many columns fit into a sheet's share of the minutes; one call costs a third of training."""
         if train.minutes is None or not taken.pace:
             return COLUMNS
-        column = 2 * _rows(trainer.recipe) * calls * taken.pace / 3
+        column = len(uses) * _rows(recipe) * calls * taken.pace / 3
         return min(COLUMNS, int(SHARE[taken.finished] * 60 * train.minutes / column))
 
     def draw(trainer: Steps, taken: StepTaken) -> None:
         by_share = train.minutes is not None and train.sheet_every is None
-        every = train.sheet_every or max(train.batch, train.images // PARTS)
         due = taken.passed_part(PARTS) if by_share else taken.passed(every)
         if not ((due and not (taken.leaving or taken.hurried)) or taken.finished):
             return
         (count,) = map(int, trainer.ranks.largest(max(columns(taken), taken.finished)))
-        for use in dict.fromkeys((trainer.recipe.ema.use, "raw")) if count else ():
-            _sheet(trainer, context, use, count)
+        for use in uses if count else ():
+            _sheet(trainer, context, use, most, taken.anew, count)
 
     return draw
 
 
 def _rows(recipe: Recipe) -> int:
-    return min(len(recipe.shape.classes) if recipe.shape else 0, 10) or 4
+    return min(len(_classes(recipe)), 10) or 4
 
 
-def _sheet(trainer: Steps, context: RunContext, use: str, columns: int) -> None:
-    recipe, ranks = trainer.recipe, trainer.ranks
-    network = trainer.averages.network(trainer.network, use)
-    run = Run(context.folder, recipe, {})
-    source = run.source(device=trainer.device, network=network)
-    rows = _rows(recipe)
-    labels = torch.arange(rows).repeat_interleave(columns) if run.classes else None
+def _classes(recipe: Recipe) -> tuple[str, ...]:
+    return Run(Path(), recipe, {}).classes
+
+
+def _sheet(trainer: Steps, context: RunContext, use: str, most: int | None, anew: bool, columns: int) -> None:
+    recipe, ranks, rows = trainer.recipe, trainer.ranks, _rows(trainer.recipe)
+    labels = torch.arange(rows).repeat_interleave(columns) if _classes(recipe) else None
     folder = context.folder / "sheets"
     own = use == recipe.ema.use
     target = (folder if own else folder / use) / f"{trainer.seen:09d}.png"
+    if not anew and ranks.from_first(target.exists()):
+        return
     try:
+        source = live_source(trainer, context, use, most)
         images = images_of_all(ranks, source, range(rows * columns), labels)
-    except NonFiniteError as error:
+    except (NonFiniteError, CheckpointError) as error:
         if ranks.first:
             tqdm.write(f"No sheet of the {use} weights at {trainer.seen:,} images: {error}")
         return

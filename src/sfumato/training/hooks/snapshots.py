@@ -7,7 +7,7 @@ is a weak model to guide away from: autoguidance=@STEP.
 
 from __future__ import annotations
 
-import shutil
+from tqdm import tqdm
 
 from sfumato.runs import checkpoint
 from sfumato.runs.averages import GROUP
@@ -34,17 +34,18 @@ def hook(trainer: Steps, context: RunContext) -> Hook | None:
         )
     folder = context.folder / "snapshots"
     if trainer.ranks.first:
-        for step in checkpoint.steps(folder):
-            if step > trainer.step:
-                shutil.rmtree(folder / f"step-{step}")
+        checkpoint.drop_after(folder, trainer.step)
 
     def keep(trainer: Steps, taken: StepTaken) -> None:
         if not taken.passed_part(ema.snapshots):
             return
         powers = {name: w for name, w in trainer.averages.tensors().items() if name.startswith(GROUP)}
         tensors = trainer.averages.held.gathered(powers)  # of all ranks, so all call it
-        if not trainer.ranks.first or trainer.step in checkpoint.steps(folder):
+        if not trainer.ranks.first or (taken.finished and trainer.step in checkpoint.steps(folder)):
             return  # the latter at the end of a run that is started again
+        if wrong := checkpoint.not_finite(tensors):
+            tqdm.write(f"No snapshot at {trainer.seen:,} images: {wrong} is not finite.")
+            return
         widths = [name.removeprefix(GROUP) for name in powers]
         recipe = trainer.recipe.to_json()
         state = {"seen": trainer.seen, "step": trainer.step, "averages": widths, "recipe": recipe}

@@ -1,0 +1,93 @@
+"""The run as it stands in training, as a maker of images: weights and weak model are the trainer's own.
+
+A preview must not cost more than the training that it shows. Where all sheets of a run would ask the network about more
+images than training itself, they walk fewer levels of the recipe's own grid, its ends included; `sfumato sample` walks
+all of them.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from sfumato.core.denoiser import Preconditioned
+from sfumato.core.find import nearest
+from sfumato.core.level import Level
+from sfumato.runs.costs import sampling_cost
+from sfumato.runs.guided import weak_of
+from sfumato.runs.plan import Plan
+from sfumato.runs.recipe import RecipeError
+from sfumato.runs.run import Run
+from sfumato.sources import Diffusion, Maker
+from sfumato.training.hooks.due import RunContext
+from sfumato.training.steps import Steps
+
+PASSES = 3  # of the network for an image of training: forward, and backward twice as much
+FEWEST = 10  # steps of a preview
+
+
+def check_weak(trainer: Steps) -> None:
+    """Refuse a weak model that is an average of the run itself which is not kept.
+
+    Raises:
+        RecipeError: With the averages that are.
+    """
+    weak = _own_average(trainer)
+    known = ["raw", *trainer.averages.weights]
+    if weak is not None and weak not in known:
+        raise RecipeError(f"sample.autoguidance=@{weak}: {nearest('average', weak, known)}")
+
+
+def _own_average(trainer: Steps) -> str | None:
+    """Return the average of the run itself, of no certain step, that is its weak model; None if that is another."""
+    named = trainer.recipe.sample.autoguidance
+    where = None if named is None else weak_of(named)
+    return where.use if where is not None and not where.folder and where.step is None else None
+
+
+def live_source(trainer: Steps, context: RunContext, use: str, most_steps: int | None = None) -> Maker:
+    """Return a maker of images of the weights as they are now; all ranks call this.
+
+    Arguments:
+        trainer: Holds the weights.
+        context: Directory of the run.
+        use: The average of the weights.
+        most_steps: Steps of the grid that are walked at most; None for all.
+
+    Raises:
+        CheckpointError, RecipeError: If the weak model that guides is a checkpoint that is not there yet.
+    """
+    run = Run(context.folder, trainer.recipe, {})
+    own, weak = _own_average(trainer), None
+    if own is not None:
+        weak = _denoiser(run, trainer, own)
+    network = trainer.averages.network(trainer.network, use)
+    source = run.source(device=trainer.device, network=network, weak=weak)
+    if most_steps is not None and isinstance(source, Diffusion):
+        return source.having(grid=thinned(source.grid, most_steps))
+    return source
+
+
+def _denoiser(run: Run, trainer: Steps, use: str) -> Preconditioned:
+    made: Preconditioned = run.plan.model(trainer.averages.network(trainer.network, use)).to(trainer.device)
+    return made
+
+
+def thinned(grid: Level, steps: int) -> Level:
+    """Return a grid of at most so many steps, evenly taken, its ends included.
+
+    >>> len(thinned(Level(torch.linspace(0, 1, 101), torch.linspace(1, 0, 101)), 10))
+    11
+    """
+    most = min(steps, len(grid) - 1)
+    return grid[torch.linspace(0, len(grid) - 1, most + 1, dtype=torch.float64).round().long()]
+
+
+def affordable_steps(plan: Plan, images: int) -> int:
+    """Return the steps of a preview's grid with which all previews cost no more passes than training, at least 10.
+
+    Arguments:
+        plan: The plan of the resolved recipe.
+        images: That all previews of the run draw.
+    """
+    steps, calls = sampling_cost(plan)
+    return max(FEWEST, min(steps, PASSES * plan.recipe.train.images * steps // max(1, images * calls)))

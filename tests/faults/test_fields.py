@@ -1,0 +1,115 @@
+"""Refused before the first step, or trained: every field of a recipe, every option of every part, odd values."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.faults.fields import EDM, UNET, fate, fields, home, options, parts, values_of
+
+from sfumato.core.bounds import ANY, Bounds, bounds_of
+from sfumato.core.find import entries
+from sfumato.runs.check_numbers import check_numbers
+
+BUDGET = ("train.images", "train.minutes")  # a long training is no fault
+MANY = 400
+
+
+def said(path: str) -> tuple[str, ...]:
+    """Return the words of which a refusal of a field must hold one."""
+    last = path.split(".")[-1]
+    also = {"data.name": ("dataset", "Shape"), "data.classes": ("class",), "data.pad": ("Padding",)}
+    return (last, last.replace("_", "-"), path, *also.get(path, ()))
+
+
+def values(path: str, hint: Any) -> Iterator[str]:
+    yield from (v for v in values_of(hint) if path not in BUDGET or v in ("-1", "0", "nan", "inf"))
+
+
+def cases() -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+    """Yield a title, the words of the recipe, and the names of which a refusal holds one."""
+    for path, hint in fields():
+        for value in values(path, hint):
+            yield f"{path}={value}", (*EDM, f"{path}={value}"), said(path)
+    for path, axis, name in parts():
+        known = dict(options(axis, name))
+        small = tuple(u for u in UNET if path == "network" and u.split(".")[1].split("=")[0] in known)
+        yield f"{path}={name}", (path, name, *small), (path.split(".")[-1], axis)
+        for option, hint in known.items():
+            for value in values_of(hint):
+                text = f"{path}.{option}={value}"
+                yield f"{path}={name} {text}", (path, name, *small, text), (*said(text.split("=")[0]), path)
+
+
+def words_of(words: tuple[str, ...]) -> tuple[str, ...]:
+    return words if words[0] == EDM[0] else (*home(*words[:2]), *words[2:])
+
+
+CASES = {title: (words, names) for title, words, names in cases()}
+# from use, and one of each way of going wrong
+KNOWN = [
+    *("train.rate=linear train.rate.hold=1", "train.rate=linear train.rate.hold=1.5", "ema.half_life=0"),
+    *("train.optimizer=adam train.optimizer.lr=-1", "train.optimizer=adam train.optimizer.beta1=1"),
+    *("train.seed=18446744073709551616", "network=unet network.dropout=1", "sample.grid=uniform sample.grid.t_min=1"),
+    *("schedule=linear schedule.steps=1", "sample.grid=respaced sample.grid.steps=1", "data.name="),
+    *("sample.sampler=heun sample.sampler.midpoint=0", "data.pad=1000000000000", "train.batch=1000000000000"),
+    *("evaluate.quick=1", "network=condnorm-unet network.conditioning=3", "train.optimizer=adam train.optimizer.eps=0"),
+]
+
+
+def judge(title: str, folder: Path) -> None:
+    words, names = CASES[title]
+    found = fate(words_of(words), folder / "run", names)
+    assert not found.wrong, f"{title}: {found.wrong}; exit {found.code}: {found.said[-600:]}"
+
+
+@pytest.mark.parametrize("title", KNOWN)
+def test_a_value_that_went_wrong_once_is_refused_or_trains(title: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    judge(title, tmp_path)
+
+
+@pytest.mark.slow
+@settings(max_examples=MANY, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(title=st.sampled_from(sorted(CASES)))
+def test_any_value_of_any_field_is_refused_or_trains(title: str) -> None:
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        judge(title, Path(folder))
+
+
+def test_every_recipe_keeps_the_bounds_of_its_own_fields() -> None:
+    for make in entries("recipe").values():
+        check_numbers(make())
+
+
+@pytest.mark.parametrize(
+    ("bounds", "inside", "outside"),
+    [
+        (Bounds(1), (1, 2.5), (0, float("inf"), -1)),
+        (Bounds(0, 1, "[)"), (0, 0.99), (1, -1e-9)),
+        (Bounds(0, 1, "(]"), (1, 1e-9), (0, 1.1)),
+        (Bounds(0, endless=True), (0, float("inf")), (-1, float("nan"))),
+        (ANY, (0, -1e30), (float("inf"), float("nan"))),
+    ],
+)
+def test_bounds_hold_what_they_say(bounds: Bounds, inside: tuple[float, ...], outside: tuple[float, ...]) -> None:
+    assert all(value in bounds for value in inside)
+    assert not any(value in bounds for value in outside)
+
+
+def test_no_number_of_a_part_is_unbounded_where_its_default_is_infinite() -> None:
+    import inspect
+    import typing
+
+    for path, axis, name in parts():
+        entry = entries(axis)[name]
+        hints = typing.get_type_hints(entry, include_extras=True)
+        for option, p in inspect.signature(entry).parameters.items():
+            if isinstance(p.default, int | float) and not isinstance(p.default, bool) and option in hints:
+                assert p.default in bounds_of(hints[option]), (path, name, option)
