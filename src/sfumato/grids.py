@@ -5,6 +5,7 @@ A grid is only a batch of levels. Entries differ in what they are made from:
     from a table (discrete networks know no other levels)
         full        all T levels
         respaced    a subset: N evenly rounded ones, "ddimN" (integer stride), or sections "90,60,60,20,20"
+        listed      the ones that are named
         trailing    every T/N-th level counted from the noisy end, which is always visited
         quadratic   dense near the clean end
         iddpm       those within a range of nsr, evenly indexed (EDM's "iDDPM" discretisation of a cosine table)
@@ -143,6 +144,19 @@ def _counts(text: str) -> list[int]:
     return counts
 
 
+def listed(table: Level, entries: tuple[Whole, ...] = ()) -> Level:
+    """Visit the entries of a table that are named, as checkpoints with a spacing of their own ask for.
+
+    Arguments:
+        table: From clean to noisy, shape (T + 1,).
+        entries: Numbers in 1..T, falling; the step that DDPM counts as t is entry t + 1.
+
+    Raises:
+        ValueError: If none are named, or they do not fall, or are not in the table.
+    """
+    return _pick(table, sorted(entries), f"listed {entries}")
+
+
 def trailing(table: Level, steps: Steps = 50) -> Level:
     """Visit every T/N-th level of a table, counted from the noisiest.
 
@@ -221,19 +235,22 @@ def logsnr(steps: Steps = 18, sigma_min: Nsr = 0.002, sigma_max: Nsr = 80.0) -> 
     return _at_sigmas(torch.linspace(math.log(sigma_max), math.log(sigma_min), steps, dtype=torch.float64).exp())
 
 
-def flow(steps: Steps = 50, shift: Nsr = 1.0) -> Level:
+def flow(steps: Steps = 50, shift: Nsr = 1.0, t_min: Fraction = 0.0) -> Level:
     """Straight-line times from 1 to 0, level (1 - t, t).
 
     Arguments:
         steps: Number N of steps.
         shift: Multiplies nsr: t becomes shift t / (1 + (shift - 1) t). 1 is uniform; 3 suits larger images.
+        t_min: Time, before the shift, of the last noisy level; 0 spaces the clean level evenly, too.
     """
     _check_steps(steps)
     if not shift > 0:
         raise ValueError(f"shift must be positive; got {shift}.")
-    t = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+    if not 0 <= t_min < 1:
+        raise ValueError(f"t_min lies in [0, 1); got {t_min}.")
+    t = torch.linspace(1, t_min, steps if t_min else steps + 1, dtype=torch.float64)
     t = shift * t / (1 + (shift - 1) * t)
-    return Level(1 - t, t)
+    return _then_clean(Level(1 - t, t)) if t_min else Level(1 - t, t)
 
 
 def iddpm(table: Level, steps: Steps = 50, sigma_min: NoLimit = 0.002, sigma_max: NoLimit = 81.0) -> Level:

@@ -11,6 +11,7 @@ Discrete entries return a `Table` of T levels (rescaled with T so that every T e
     constant    one beta                                   DDPM's ablation
     cosine      abar = f(t) / f(0), f = cos^2              iDDPM, eq. (17), beta clipped at 0.999
     sigmoid     abar falls like a sigmoid                  Jabri et al.
+    betas       every beta by hand                         checkpoints of other projects
 
 Continuous entries return a function:
 
@@ -37,7 +38,7 @@ import math
 import torch
 from torch import Tensor
 
-from sfumato.core.bounds import Few, Inside, Log, NotNegative, Nsr, Positive, Share, Steps, Warp
+from sfumato.core.bounds import Few, Inside, Log, NotNegative, Nsr, Positive, Share, Steps, UpToOne, Warp
 from sfumato.core.level import Level, Schedule
 from sfumato.core.table import Table
 
@@ -124,6 +125,23 @@ def sigmoid(steps: Steps = 1000, start: Log = -3.0, end: Log = 3.0, tau: Positiv
     t = _places(steps)
     falling = torch.sigmoid(-(start + t * (end - start)) / tau)
     return _from_abar((falling - falling[-1]) / (falling[0] - falling[-1]), clip)
+
+
+def betas(values: tuple[UpToOne, ...] = ()) -> Table:
+    """A chain whose betas are all named, as checkpoints of other projects bring it.
+
+    Arguments:
+        values: beta_1 .. beta_T, each in (0, 1); the last may be 1, which leaves no signal. () stands for `linear`.
+
+    Raises:
+        ValueError: If another beta leaves (0, 1).
+    """
+    if not values:
+        return linear()
+    if values[-1] != 1:
+        return Table.from_betas(torch.tensor(values, dtype=torch.float64))
+    levels = Table.from_betas(torch.tensor(values[:-1], dtype=torch.float64)).levels
+    return Table(Level(torch.cat((levels.alpha, torch.zeros(1))), torch.cat((levels.sigma, torch.ones(1)))))
 
 
 def vp(beta_min: NotNegative = 0.1, beta_max: Few = 20.0) -> Schedule:

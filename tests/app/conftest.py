@@ -16,11 +16,11 @@ from sfumato.runs.recipe import Recipe
 from sfumato.training import loop
 
 pytest.importorskip("starlette", reason="the playground needs its extra: pip install 'sfumato[app]'")
-uvicorn = pytest.importorskip("uvicorn", reason="the playground needs its extra: pip install 'sfumato[app]'")
+pytest.importorskip("uvicorn", reason="the playground needs its extra: pip install 'sfumato[app]'")
 
 from sfumato.app._models import Model  # noqa: E402
 from sfumato.app._request import Limits  # noqa: E402
-from sfumato.app._server import listen, playground  # noqa: E402
+from sfumato.app._server import listen, playground, server  # noqa: E402
 
 LIMITS = Limits(images=16, steps=100, seconds=20, waiting=4, upload=200_000)
 
@@ -32,11 +32,7 @@ class Served:
         bound = listen("127.0.0.1", 0)
         self.port = bound.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/"
-        self.server = uvicorn.Server(
-            uvicorn.Config(
-                playground(models, limits, "127.0.0.1"), log_level="error", lifespan="off", timeout_graceful_shutdown=2
-            )
-        )
+        self.server = server(playground(models, limits, "127.0.0.1"))
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [bound]}, daemon=True)
         self.thread.start()
 

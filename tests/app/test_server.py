@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import shlex
+import socket
 import threading
 import time
 from pathlib import Path
@@ -14,15 +15,16 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from tests.app.conftest import LIMITS, Served
 
-from sfumato.app import _walks
+from sfumato.app import _patience, _walks
 from sfumato.app._controls import controls, described
 from sfumato.app._models import Model
 from sfumato.app._request import Limits
 from sfumato.cli import main
 from sfumato.core.find import entries
-from sfumato.report.signature import read
+from sfumato.report.signature import digest, read
 from sfumato.runs.override import override
 from sfumato.runs.recipe import Recipe
 from sfumato.training.loop import train
@@ -202,7 +204,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"count": True}, "count is a whole number; got True"),
     ({"seed": -1}, "seed is a whole number from 0"),
     ({"seed": 2**60}, "seed is a whole number from 0"),
-    ({"seed": 10**400}, "seed is a whole number from 0"),
+    ({"seed": 10**30}, "seed is a whole number from 0"),
     ({"to": 5, "count": 1}, "from 2 to 16; got 1"),
     ({"size": 16384}, "Unknown field 'size'"),
     ({"label": 99}, "Labels lie in [0, 10)"),
@@ -241,15 +243,15 @@ def test_what_is_not_allowed_is_refused_in_words(fields: dict[str, Any], words: 
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b'{"ways": [{"guidance": NaN}]}', "Numbers are finite; got NaN"),
-        (b'{"ways": [{"guidance": -Infinity}]}', "Numbers are finite; got -Infinity"),
-        (b'{"ways": [{"guidance": 1e999}]}', "guidance is a number from -100 to 100; got inf"),
-        (b'{"seed": 1e999, "ways": [{}]}', "seed is a whole number; got inf"),
-        (b"", "A request is JSON"),
-        (b"\xff\xfe", "A request is JSON"),
-        (b"[" * 60_000, "A request is JSON"),
+        (b'{"ways": [{"guidance": NaN}]}', "a number that is not finite (NaN)"),
+        (b'{"ways": [{"guidance": -Infinity}]}', "a number that is not finite (-Infinity)"),
+        (b'{"ways": [{"guidance": 1e999}]}', "a number that is not finite (1e999)"),
+        (b'{"seed": 1e999, "ways": [{}]}', "a number that is not finite (1e999)"),
+        (b"", "A request is not JSON that can be read"),
+        (b"\xff\xfe", "A request is not text in UTF-8"),
+        (b"[" * 60_000, "A request is nested too deeply"),
         (b"null", "A request is a JSON object; got None"),
-        (b'{"seed": ' + b"9" * 6000 + b"}", "A request is JSON"),
+        (b'{"seed": ' + b"9" * 6000 + b"}", "a number of 6,000 digits"),
     ],
 )
 def test_bodies_that_are_no_request_are_refused(body: bytes, words: str, served: Served) -> None:
@@ -396,3 +398,100 @@ def test_models_of_other_classes_are_compared_without_a_class_only(models: list[
         assert "Guidance needs a class-conditional model" in events[-2]["message"]
     finally:
         one.close()
+
+
+# half a request, and requests that are none
+
+
+def said_to(port: int, content: bytes, wait: float = 30) -> bytes:
+    """Send bytes and nothing more, and return all that comes back until the connection is closed."""
+    with socket.create_connection(("127.0.0.1", port), timeout=wait) as connection:
+        connection.sendall(content)
+        found = b""
+        while part := connection.recv(65536):
+            found += part
+        return found
+
+
+HALVES = {
+    "nothing": b"",
+    "half a head": b"POST /images HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-",
+    "half a body": b"POST /images HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n{",
+    "half an upload": b"POST /settings HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+    "half a second request": b"GET /page.css HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET /abo",
+}
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_half_a_request_is_given_up_after_a_while(name: str, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_patience, "SECONDS", 0.5)
+    began = time.monotonic()
+    answer = said_to(served.port, HALVES[name])
+    assert 0.4 < time.monotonic() - began < 10
+    assert b" 408 " in answer if HALVES[name] else answer == b""
+    assert served.call("GET", "/about")[0] == 200
+
+
+def test_a_request_that_comes_slowly_but_in_time_is_answered(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_patience, "SECONDS", 5.0)
+    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as connection:
+        for part in (b"GET /about HT", b"TP/1.1\r\nHost: 127.0.0.1\r\n", b"Connection: close\r\n\r\n"):
+            connection.sendall(part)
+            time.sleep(0.1)
+        assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("host", ["[", "[::1", "\xff", "", "127.0.0.1@evil.example", "a" * 5000])
+def test_a_host_that_is_none_is_refused_in_one_sentence(host: str, served: Served) -> None:
+    head = b"GET / HTTP/1.1\r\nHost: " + host.encode("latin-1") + b"\r\nConnection: close\r\n\r\n"
+    answer = said_to(served.port, head)
+    assert answer.startswith((b"HTTP/1.1 403", b"HTTP/1.1 400")) and b"Traceback" not in answer
+    headers = {"Origin": "http://[", "Host": f"127.0.0.1:{served.port}"}
+    assert served.call("GET", "/", None, **headers)[0] == 403
+
+
+NUMBER = b"1" * 4000
+BODIES = {
+    "a number of 4,000 digits": b'{"seed": ' + NUMBER + b', "ways": [{}]}',
+    "an option of 4,000 digits": b'{"ways": [{"grid_options": {"steps": ' + NUMBER + b"}}]}",
+    "an option beyond floats": b'{"ways": [{"grid_options": {"steps": 1e999}}]}',
+    "nested": b'{"ways": ' + b"[" * 30_000 + b"]" * 30_000 + b"}",
+    "nested a little": b'{"ways": ' + b"[" * 300 + b"]" * 300 + b"}",
+    "half of a character": b'{"label": "\\ud800", "ways": [{}]}',
+    "not UTF-8": b'{"label": "\xff"}',
+    "a form": b"seed=1&ways=2",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_a_body_that_is_no_request_is_refused_in_one_sentence(name: str, served: Served) -> None:
+    for kind in ("application/json", "text/plain", "multipart/form-data; boundary=x", "\x01"):
+        status, said, _ = served.call("POST", "/images", BODIES[name], **{"Content-Type": kind.strip("\x01")})
+        assert 400 <= status < 500 and 0 < len(said["message"]) < 500, (status, said)
+
+
+TEXTS = {
+    "nested": '{"pixels": "", "settings": "' + "[" * 3000 + '"}',
+    "nested itself": "[" * 100_000,
+    "no text": '{"pixels": "", "settings": {"a": 1}}',
+    "a long number": '{"pixels": ' + "9" * 5000 + "}",
+    "a list": "[1]",
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_picture_whose_text_means_nothing_is_refused_in_one_sentence(name: str, served: Served) -> None:
+    image, text = Image.new("L", (8, 8)), TEXTS[name]
+    if '"pixels": ""' in text:
+        text = text.replace('"pixels": ""', f'"pixels": "{digest(image)}"')
+    info, out = PngInfo(), io.BytesIO()
+    info.add_text("sfumato", text, zip=True)
+    image.save(out, "PNG", pnginfo=info)
+    status, said, _ = served.call("POST", "/settings", out.getvalue())
+    assert 400 <= status < 500 and 0 < len(said["message"]) < 500, (status, said)
+
+
+def test_a_head_that_is_too_long_is_refused(served: Served) -> None:
+    lines = b"".join(b"X-%d: %s\r\n" % (i, b"a" * 1000) for i in range(70))
+    assert said_to(served.port, b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n" + lines).startswith(b"HTTP/1.1 400")

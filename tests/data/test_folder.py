@@ -151,7 +151,7 @@ def test_impossible_shapes_are_refused(tree):
         load(str(tree), options={"filter": "lancoz"})
     with pytest.raises(UnknownNameError, match="alpha policy 'blak'. Did you mean 'black'?"):
         load(str(tree), options={"alpha": "blak"})
-    with pytest.raises(ValueError, match="channels is 1 or 3; got 4"):
+    with pytest.raises(ValueError, match="channels is 1 or 3, and with alpha=keep one more, 2 or 4; got 4"):
         Shape(channels=4)
     with pytest.raises(ValueError, match="at least 1 pixel; got 0"):
         load(str(tree), size=0)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from sfumato.cli import main
 from sfumato.data import DataError, load
+from sfumato.evaluation.two_sets import open_set
 
 COUNT = 30
 
@@ -104,11 +105,63 @@ def test_arrays_of_any_number_of_channels(channels: int, tmp_path: Path) -> None
     np.savez(tmp_path / "adm.npz", images[..., 0])
     assert load(f"npz:{tmp_path}/adm.npz", split="all").shape == (1, 6, 6)
     np.savez(tmp_path / "bad.npz", images=images.astype(np.float32))
-    with pytest.raises(DataError, match="must hold uint8 images"):
+    with pytest.raises(
+        DataError, match=r"holds float32 \(12, 6, 6, .\), which cannot be read as images. Images are uint8"
+    ):
         load(f"npz:{tmp_path}/bad.npz")
     np.savez(tmp_path / "code.npz", images=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="objects of Python, which are not read"):
         load(f"npz:{tmp_path}/code.npz")
+
+
+@pytest.mark.parametrize(
+    ("shape", "read"),
+    [
+        ((5, 9, 9), (1, 9, 9)),
+        ((5, 3, 9, 9), (3, 9, 9)),
+        ((5, 9, 9, 3), (3, 9, 9)),
+        ((5, 1, 9, 8), (1, 9, 8)),
+        ((5, 8, 9, 1), (1, 8, 9)),
+        ((5, 4, 9, 9), (4, 9, 9)),
+        ((5, 3, 4, 4), (3, 4, 4)),
+        ((5, 4, 4, 3), (3, 4, 4)),
+        ((5, 6, 9, 9), (6, 9, 9)),
+        ((5, 3, 3, 3), None),
+        ((5, 3, 9, 4), None),
+        ((5, 9, 3), None),
+        ((5, 7, 8, 9), None),
+        ((5, 9), None),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_one_rule_says_which_axis_holds_the_channels(shape, read, suffix: str, tmp_path: Path) -> None:
+    array = np.random.Generator(np.random.Philox(2)).integers(0, 256, shape, dtype=np.uint8)
+    path = tmp_path / f"a{suffix}"
+    np.save(path, array) if suffix == ".npy" else np.savez(path, array)
+    if read is None:
+        for reader in (lambda: load(f"npz:{path}"), lambda: open_set(str(path))):
+            with pytest.raises(DataError, match="which cannot be read as images. Images are uint8"):
+                reader()
+        return
+    data, images = load(f"npz:{path}", split="all"), open_set(str(path))
+    assert data.shape == images.shape == read
+    assert data.images.equal(torch.cat(list(images.chunks())))
+    first = array.reshape(5, -1)[:, 0]
+    assert data.images[:, 0, 0, 0].tolist() == first.tolist()
+
+
+def test_a_damaged_compressed_file_is_refused_wherever_the_damage_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, images=np.random.default_rng(0).integers(0, 256, (20, 9, 9, 3), dtype=np.uint8))
+    whole = path.read_bytes()
+    for at in range(0, len(whole), 37):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :])
+        try:
+            images = load(f"npz:{path}", split="all").images
+        except DataError:
+            continue
+        path.write_bytes(whole)
+        assert images.equal(load(f"npz:{path}", split="all").images), f"byte {at} changed pixels untold"
 
 
 def test_the_commands_check_prepare_and_show(

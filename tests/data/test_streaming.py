@@ -39,7 +39,7 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def opened(folder: Path, split: str = "train", size: int | None = 8) -> Stream:
-    found = streamed(str(folder), split=split, size=size, always=True)
+    found = streamed(str(folder), Shape(size), split=split, always=True)
     assert found is not None
     return found
 
@@ -96,17 +96,17 @@ def test_workers_decode_ahead_of_the_asking(folder: Path) -> None:
 
 
 def test_a_stream_is_chosen_by_size(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert streamed(str(folder), split="train", size=8) is None
+    assert streamed(str(folder), Shape(8), split="train") is None
     monkeypatch.setenv("SFUMATO_MEMORY", "0.005")  # MiB: 41 images of 8x8x3 take 7.7 kB
-    assert isinstance(streamed(str(folder), split="train", size=8), Stream)
-    assert too_large(listing_of(f"folder:{folder}"), Shape(size=8))
-    assert not too_large(listing_of(str(folder)), Shape(size=4))
-    assert streamed("digits", split="train") is None
+    assert isinstance(streamed(str(folder), Shape(8), split="train"), Stream)
+    assert too_large(listing_of(f"folder:{folder}")[1], Shape(size=8))
+    assert not too_large(listing_of(str(folder))[1], Shape(size=4))
+    assert streamed("digits", Shape(), split="train") is None
     with pytest.raises(DataError, match="digits cannot be streamed"):
-        streamed("digits", split="train", always=True)
+        streamed("digits", Shape(), split="train", always=True)
     monkeypatch.setenv("SFUMATO_MEMORY", "much")
     with pytest.raises(DataError, match="number of MiB; got 'much'"):
-        streamed(str(folder), split="train", size=8)
+        streamed(str(folder), Shape(8), split="train")
 
 
 def test_the_first_pass_is_made_once_and_bad_files_are_named(folder: Path, tmp_path: Path) -> None:

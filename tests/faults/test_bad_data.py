@@ -64,8 +64,8 @@ BAD = {
     "truncated.jpg": (JPEG[: len(JPEG) // 2], "truncated or corrupt"),
     "truncated.png": (encoded(rgb(0))[:200], "truncated or corrupt"),
     "empty.png": (b"", "0 bytes"),
-    "text.png": (b"this is not a picture\n" * 20, "not a PNG, JPEG, WEBP, BMP image"),
-    "gif.png": (encoded(rgb(0).convert("P"), "GIF"), "not a PNG, JPEG, WEBP, BMP image"),
+    "text.png": (b"this is not a picture\n" * 20, "not a PNG, JPEG, WEBP, BMP, TIFF, GIF, PPM"),
+    "psd.png": (b"8BPS\0\1" + bytes(40), "not a PNG, JPEG, WEBP, BMP, TIFF, GIF, PPM"),
     "wrong-size.png": (encoded(rgb(1, SIDE + 4)), "16x16 pixels where most have 12x12"),
     "grey.png": (encoded(rgb(1).convert("L")), "grey where most are colour"),
     "transparent.png": (transparent(), "transparent pixels; choose alpha="),
@@ -111,7 +111,7 @@ def test_loading_fails_by_default_and_names_the_first(mixed):
     assert message.startswith(f"{len(BAD)} of {20 + len(BAD) + len(UNUSUAL)} images in {mixed} are bad:")
     assert "animation.webp: an animation of 2 frames" in message
     assert f"... and {len(BAD) - 5} more" in message
-    assert "skip_bad=True" in message
+    assert "data.skip_bad=true" in message
 
 
 def test_skipping_is_asked_for_counted_and_recorded(mixed):
@@ -365,7 +365,7 @@ def test_images_beside_class_folders_are_ambiguous(tmp_path):
     (tmp_path / "cat").mkdir()
     for name in ("cat/a.png", "b.png"):
         (tmp_path / name).write_bytes(GOOD[1])
-    with pytest.raises(DataError, match=r"b\.png and 0 more.*labels=False"):
+    with pytest.raises(DataError, match=r"b\.png and 0 more.*data.labels=false"):
         load(str(tmp_path), split="all")
     assert torch.equal(load(str(tmp_path), split="all", options={"labels": False}).indices, torch.arange(2))
     assert check(tmp_path).duplicates == 1

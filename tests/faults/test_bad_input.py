@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -217,3 +218,56 @@ def test_numbers_below_their_least_are_refused_before_any_work(field: str, refus
     value = LEAST[field] - 1
     assert f"{field} must be" in refused("train", "edm-digits", *SMALL, f"{field}={value}")
     assert not list(tmp_path.rglob("checkpoints"))
+
+
+# what a file may name
+
+
+MANIFESTS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "a device": lambda tree: tree["files"].update({"/dev/zero": {"size": 0, "sha256": ""}}),
+    "a way out": lambda tree: tree["files"].update({"../../../x.safetensors": tree["files"]["network.safetensors"]}),
+    "no name": lambda tree: tree["files"].update({"": {"size": 0, "sha256": ""}}),
+    "no hash": lambda tree: tree["files"].update({"state.json": 3}),
+    "a list": lambda tree: tree.update(files=[]),
+    "nothing": lambda tree: tree.pop("files"),
+    "no owner": lambda tree: tree.pop("belongs"),
+    "null": lambda tree: "null",
+    "nested": lambda tree: "[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_a_manifest_names_its_own_files_only(name: str, run: Path, refused, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    for file in copy.glob("checkpoints/*/MANIFEST.json"):
+        tree = json.loads(file.read_text())
+        answer = MANIFESTS[name](tree)
+        file.write_text(answer if answer == "null" or str(answer).startswith("[[") else json.dumps(tree))
+    assert "MANIFEST.json" in refused("sample", copy, "--device", "cpu")
+
+
+def test_a_checkpoint_holds_no_links(run: Path, refused, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    for folder in (copy / "checkpoints").iterdir():
+        (folder / "network.safetensors").rename(tmp_path / "elsewhere")
+        (folder / "network.safetensors").symlink_to(tmp_path / "elsewhere")
+    assert "is a link" in refused("sample", copy, "--device", "cpu")
+
+
+def test_a_recipe_that_is_a_pipe_is_refused_at_once(run: Path, refused, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    (copy / "recipe.json").unlink()
+    os.mkfifo(copy / "recipe.json")
+    for words in (["sample", copy], ["sample", run, f"classifier={copy}"], ["evaluate", copy]):
+        assert "must be a file; it is a pipe" in refused(*words, "--device", "cpu")
+
+
+@pytest.mark.parametrize(("option", "words"), [("width", "the recipe's has"), ("blocks", "at most 5,000 layers")])
+def test_a_recipe_that_asks_for_a_giant_is_refused_before_it_is_built(
+    option: str, words: str, run: Path, refused, tmp_path: Path
+) -> None:
+    copy = damaged(run, tmp_path / "copy", lambda tree: tree["recipe"]["network"]["options"].update({option: 10**6}))
+    assert words in refused("sample", copy, "--device", "cpu")

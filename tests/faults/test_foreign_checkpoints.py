@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import pickle
 import pickletools
@@ -17,11 +18,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from sfumato.interop import tensors as reading
 from sfumato.interop.foreign import open_foreign
 from sfumato.interop.importing import import_run
 from sfumato.interop.tensors import ForeignError, Module, read_file
+from sfumato.runs.run import Run
 
 from ..interop.snapshots import EDM_LIKE, edm_snapshot
 
@@ -329,7 +332,7 @@ def test_numpy_values_and_foreign_configuration_files(tmp_path: Path) -> None:
     folder = tmp_path / "unet"
     folder.mkdir()
     (folder / "config.json").write_text("[" * 100_000)
-    with pytest.raises(ForeignError, match="not JSON"):
+    with pytest.raises(ForeignError, match="nested too deeply"):
         open_foreign(folder)
     (folder / "config.json").write_text("{}")
     with pytest.raises(ForeignError, match="has no diffusion_pytorch_model"):
@@ -337,3 +340,118 @@ def test_numpy_values_and_foreign_configuration_files(tmp_path: Path) -> None:
     (tmp_path / "bad.safetensors").write_bytes(struct.pack("<Q", 1 << 60) + b"{}")
     with pytest.raises(ForeignError, match="not a readable safetensors"):
         open_foreign(tmp_path / "bad.safetensors")
+
+
+def unet_folder(path: Path, change: Callable[[torch.Tensor], torch.Tensor] = lambda t: t, **config: Any) -> Path:
+    """A small UNet2DModel as diffusers lays it out, its tensors changed."""
+    from sfumato.interop.exports.diffusers import foreign_state
+    from sfumato.networks.ddpm import ddpm
+
+    path.mkdir(parents=True)
+    network = ddpm(1, 1, size=8, width=32, mult=(1,), blocks=1, attention=())
+    (path / "config.json").write_text(json.dumps(UNET | config))
+    tensors = {name: change(tensor).contiguous() for name, tensor in foreign_state(network).items()}
+    save_file(tensors, path / "diffusion_pytorch_model.safetensors")
+    return path
+
+
+UNET: dict[str, Any] = {
+    "_class_name": "UNet2DModel",
+    "sample_size": 8,
+    "in_channels": 1,
+    "out_channels": 1,
+    "down_block_types": ["DownBlock2D"],
+    "up_block_types": ["UpBlock2D"],
+    "block_out_channels": [32],
+    "layers_per_block": 1,
+    "downsample_padding": 0,
+    "norm_eps": 1e-6,
+    "attention_head_dim": None,
+    "freq_shift": 1,
+    "flip_sin_to_cos": False,
+}
+
+
+def test_weights_that_are_no_numbers_or_whole_numbers_are_refused(tmp_path: Path) -> None:
+    nan = unet_folder(tmp_path / "nan", lambda t: torch.where(t == t.flatten()[0], torch.nan, t))
+    with pytest.raises(ForeignError, match="values that are not finite"):
+        import_run(nan, tmp_path / "run")
+    whole = unet_folder(tmp_path / "int8", lambda t: t.to(torch.int8))
+    with pytest.raises(ForeignError, match="holds int8: quantised weights are not read"):
+        import_run(whole, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "key", ["brand_new", "act_fn", "downsample_padding", "resnet_time_scale_shift", "upsample_type"]
+)
+def test_a_network_with_a_key_that_is_not_built_is_refused_by_name(key: str, tmp_path: Path) -> None:
+    with pytest.raises(ForeignError, match=key):
+        import_run(unet_folder(tmp_path / "u", **{key: 7}), tmp_path / "run")
+
+
+def test_variants_and_shards_are_read_and_an_index_names_its_own_folder_only(tmp_path: Path) -> None:
+    whole = import_run(unet_folder(tmp_path / "whole"), tmp_path / "a").run.network().state_dict()
+    half = unet_folder(tmp_path / "half", lambda t: t.half())
+    file = half / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    file.rename(half / "diffusion_pytorch_model.fp16.safetensors")
+    made = import_run(half, tmp_path / "b")
+    assert any("fp16" in note for note in made.found.notes) and any(
+        "became float32" in note for note in made.found.notes
+    )
+    assert made.run.network().state_dict().keys() == whole.keys()
+    (half / "diffusion_pytorch_model.fp16.safetensors").unlink()
+    names = list(tensors)
+    shards = {"part-1.safetensors": names[:5], "part-2.safetensors": names[5:]}
+    for shard, inside in shards.items():
+        save_file({name: tensors[name] for name in inside}, half / shard)
+    index = half / "diffusion_pytorch_model.safetensors.index.json"
+    where = {name: shard for shard, inside in shards.items() for name in inside}
+    index.write_text(json.dumps({"weight_map": where}))
+    assert "the weights of 2 shards" in import_run(half, tmp_path / "c").found.notes
+    save_file(tensors, tmp_path / "away.safetensors")
+    for wrong, reason in (
+        ({**where, names[0]: "../away.safetensors"}, "no file of weights beside it"),
+        ({**where, names[0]: "part-2.safetensors"}, "do not hold the same tensors"),
+        ({**where, "spare": "part-3.safetensors"}, "no file of weights beside it"),
+        ({}, "has no weight_map"),
+    ):
+        index.write_text(json.dumps({"weight_map": wrong}))
+        with pytest.raises(ForeignError, match=reason):
+            import_run(half, tmp_path / "d")
+
+
+def test_an_average_beside_the_weights_is_named_and_taken_on_request(tmp_path: Path) -> None:
+    unet_folder(tmp_path / "p" / "unet")
+    unet_folder(tmp_path / "p" / "unet_ema", lambda t: t + 1, decay=0.9999, optimization_step=3)
+    plain, averaged = (import_run(tmp_path / "p", tmp_path / name, ema=name == "ema") for name in ("raw", "ema"))
+    assert any("--ema takes it" in note for note in plain.found.notes)
+    assert "the average of the weights, unet_ema/" in averaged.found.notes
+    a, b = (made.run.network().state_dict()["conv_out.bias"] for made in (plain, averaged))
+    assert torch.allclose(b, a + 1)
+    with pytest.raises(ForeignError, match="has no unet_ema"):
+        import_run(unet_folder(tmp_path / "alone"), tmp_path / "x", ema=True)
+
+
+def test_a_pipeline_of_latents_is_no_model_of_pixels(tmp_path: Path) -> None:
+    unet_folder(tmp_path / "p" / "unet")
+    parts = {"_class_name": "LDMPipeline", "unet": ["diffusers", "UNet2DModel"], "vqvae": ["diffusers", "VQModel"]}
+    (tmp_path / "p" / "model_index.json").write_text(json.dumps(parts))
+    with pytest.raises(ForeignError, match="vqvae beside its U-Net"):
+        import_run(tmp_path / "p", tmp_path / "run")
+
+
+def test_nothing_that_is_not_a_number_is_exported(tmp_path: Path) -> None:
+    from sfumato.interop.exporting import export_run
+    from sfumato.runs import checkpoint
+
+    run = import_run(unet_folder(tmp_path / "u"), tmp_path / "run").run
+    weights = {**run.network().state_dict()}
+    weights["conv_out.bias"] = torch.full_like(weights["conv_out.bias"], torch.nan)
+    state = {**run.checkpoint.state, "step": 1}
+    checkpoint.save(run.path / "checkpoints", 1, {"network": weights}, state)
+    for format in ("safetensors", "onnx", "diffusers"):
+        with pytest.raises(ForeignError, match="conv_out.bias .* not finite"):
+            export_run(Run.open(run.path), format, tmp_path / format)
+        assert not (tmp_path / format).exists()

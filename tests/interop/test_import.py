@@ -291,3 +291,54 @@ def test_the_command_prints_recipe_and_assumptions(tmp_path: Path, capsys: pytes
     assert main(["sample", str(tmp_path / "run"), "--n", "2", "--out", str(picture)]) == 0
     assert picture.stat().st_size > 500
     assert main(["import", str(tmp_path / "no.pt")]) == 2
+
+
+MOVES = re.compile(r"(down|up)sample\.conv\.|input_blocks\.\d+\.0\.op\.|output_blocks\.\d+\.\d\.conv\.")
+WITH_MOVES = [c for c in CASES if any(MOVES.search(name) for name in weights(c))]
+
+
+@pytest.mark.parametrize("case", WITH_MOVES)
+def test_resampling_without_weights_is_recognised(case: str, tmp_path: Path) -> None:
+    """DDPM's resamp_with_conv=False and ADM's conv_resample=False: no tensor stands where the side changes."""
+    _, told = write(case, tmp_path)
+    left = {name: tensor for name, tensor in weights(case).items() if not MOVES.search(name)}
+    torch.save(left, tmp_path / "bare.pt")
+    run = import_run(tmp_path / "bare.pt", tmp_path / "run", **told).run
+    assert run.recipe.network.options["resample"] == "mean"
+    asked: list[tuple[int, int]] = []
+    network = run.network()
+    for module in network.modules():
+        if type(module).__name__ == "Plain":
+            module.register_forward_hook(lambda _, x, y: asked.append((x[0].shape[-1], y.shape[-1])))
+    label = (gold(case, "y"),) if f"{case}/y" in GOLD else ()
+    assert network(gold(case, "x"), gold(case, "t"), *label).isfinite().all()
+    assert asked and {a / b for a, b in asked} <= {2.0, 0.5}
+
+
+def test_a_classifier_that_pools_as_none_here_does_says_so(tmp_path: Path) -> None:
+    case = next(c for c in CASES if "classifier" in c)
+    tensors = {n: t for n, t in weights(case).items() if not n.startswith("out.")}
+    tensors |= {"out.0.weight": torch.zeros(2048, 96), "out.2.weight": torch.zeros(10, 2048)}
+    torch.save(tensors, tmp_path / "spatial.pt")
+    with pytest.raises(ForeignError, match="pools as spatial or spatial_v2 do, which is not built"):
+        import_run(tmp_path / "spatial.pt", tmp_path / "run", size=16)
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_edms_adm_keeps_the_length_of_its_embedding(factor: int, tmp_path: Path) -> None:
+    case = next(c for c in CASES if "precond" in CASES[c]["config"] and "Dhariwal" in str(CASES[c]["config"]))
+    config, tensors = dict(CASES[case]["config"]), weights(case)
+    width = tensors["model.map_layer0.weight"].shape[1]
+    if factor != 4:
+        keep = factor * width
+        tensors["model.map_layer0.weight"] = tensors["model.map_layer0.weight"][:keep]
+        tensors["model.map_layer1.weight"] = tensors["model.map_layer1.weight"][:keep, :keep]
+        for name in [n for n in tensors if n.startswith("model.map_layer") and n.endswith("bias")]:
+            tensors[name] = tensors[name][:keep]
+        for name in [n for n in tensors if n.endswith("affine.weight")]:
+            tensors[name] = tensors[name][:, :keep]
+        if "model.map_label.weight" in tensors:
+            tensors["model.map_label.weight"] = tensors["model.map_label.weight"][:keep]
+        config["channel_mult_emb"] = factor
+    made = import_run(edm_snapshot(tmp_path / "s.pkl", config, tensors), tmp_path / "run")
+    assert made.run.recipe.network.options.get("embedding", 4) == factor

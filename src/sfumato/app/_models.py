@@ -44,8 +44,6 @@ class Model:
             made = "no images yet" if shape is None else f"images of {shape.channels} channels"
             raise RecipeError(f"The playground shows images of 1 or 3 channels; {path} makes {made}.")
         self.shape: Shape = shape
-        # read once: training may go on and take the checkpoint's folder away
-        self._settings = settings_of(self.run.recipe.to_json(), self.run.checkpoint.path, "", device)
         self._loaded: dict[str, Preconditioned] = {}
         self.denoiser(None)  # refuses a classifier or damaged weights now, not at the first click,
         check_sampling(self.run.plan)  # and a recipe that cannot be sampled
@@ -68,8 +66,7 @@ class Model:
 
     def settings(self, sample: Sample, use: str | None) -> dict[str, Any]:
         """Return what decides the images, for their signature (`report.signature.settings_of`)."""
-        tree = self.recipe(sample).to_json()
-        return {**self._settings, "sample": tree["sample"], "use": use or self.run.recipe.ema.use}
+        return settings_of(self.run.with_recipe(self.recipe(sample)), use, self.device)
 
     def described(self) -> dict[str, Any]:
         """Return what the page must know, as JSON values."""

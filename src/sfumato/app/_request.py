@@ -11,14 +11,14 @@ seeds and labels, so what differs between their pictures is the way alone.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from sfumato.app._controls import checked
 from sfumato.app._models import Model
 from sfumato.core.find import nearest
+from sfumato.core.reading import parse_json
 from sfumato.runs.override import override
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Part, Sample
@@ -93,7 +93,11 @@ def read_request(body: bytes, models: Sequence[Model], limits: Limits) -> Reques
     Raises:
         RequestError, OptionError, RecipeError: With the rule, the value and the remedy.
     """
-    tree = _object(_parsed(body), "A request", ("seed", "count", "label", "to", "ways"))
+    tree = _object(
+        parse_json(body, "A request", kind=object, error=RequestError),
+        "A request",
+        ("seed", "count", "label", "to", "ways"),
+    )
     to = None if tree.get("to") is None else _whole(tree, "to", 0, SEEDS - 1, 0)
     count = _whole(tree, "count", 1 if to is None else 2, limits.images, 1 if to is None else 9)
     seed = _whole(tree, "seed", 0, SEEDS - limits.images, 0)
@@ -107,18 +111,6 @@ def read_request(body: bytes, models: Sequence[Model], limits: Limits) -> Reques
 
 
 _WAY = ("run", "use", "sampler", "sampler_options", "grid", "grid_options", "guidance")
-
-
-def _parsed(body: bytes) -> Any:
-    def refuse(word: str) -> NoReturn:
-        raise RequestError(f"Numbers are finite; got {word}.")
-
-    try:
-        return json.loads(body, parse_constant=refuse)
-    except RequestError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise RequestError(f"A request is JSON ({type(error).__name__}: {str(error)[:80]}).") from None
 
 
 def _object(tree: Any, what: str, names: Sequence[str]) -> Mapping[str, Any]:

@@ -20,6 +20,7 @@ from importlib.resources import files
 from typing import Any
 from urllib.parse import urlsplit
 
+import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
@@ -28,13 +29,16 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from sfumato.app import _patience
 from sfumato.app._controls import described
 from sfumato.app._line import FullError, Job, Line
 from sfumato.app._models import Model
 from sfumato.app._request import Limits, RequestError, read_request
+from sfumato.core.reading import parse_json
 from sfumato.report.signature import SignatureError, read
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LONGEST = 2000  # characters of a message
 HEARTBEAT = 2.0  # seconds between signs of life to a client that waits
 FILES = {
     "/": ("page.html", "text/html"),
@@ -54,7 +58,11 @@ class TooLargeError(ValueError):
     """A body above its limit."""
 
 
-CODES: dict[type[Exception], int] = {FullError: 429, TooLargeError: 413}  # anything else is 422
+class LateError(ValueError):
+    """A body that did not come in time."""
+
+
+CODES: dict[type[Exception], int] = {FullError: 429, TooLargeError: 413, LateError: 408}  # anything else is 422
 
 
 def playground(models: Sequence[Model], limits: Limits, host: str) -> ASGIApp:
@@ -110,13 +118,17 @@ def _file(name: str, kind: str) -> Callable[[Call], Awaitable[Response]]:
 
 
 async def _body(call: Call, most: int) -> bytes:
-    """Return the body of a call, or refuse it as soon as it is too large."""
+    """Return the body of a call, or refuse it as soon as it is too large or late."""
     parts, size = [], 0
-    async for chunk in call.stream():
-        size += len(chunk)
-        if size > most:
-            raise TooLargeError(f"At most {most:,} bytes are taken here. Send less.")
-        parts.append(chunk)
+    try:
+        async with asyncio.timeout(_patience.SECONDS):
+            async for chunk in call.stream():
+                size += len(chunk)
+                if size > most:
+                    raise TooLargeError(f"At most {most:,} bytes are taken here. Send less.")
+                parts.append(chunk)
+    except TimeoutError:
+        raise LateError(f"A request is sent within {_patience.SECONDS:g} seconds. Send it again.") from None
     return b"".join(parts)
 
 
@@ -137,7 +149,7 @@ async def _stream(call: Call, job: Job, events: asyncio.Queue[dict[str, Any]]) -
 def _understood(made: dict[str, Any], models: Sequence[Model]) -> dict[str, Any]:
     """Return how a picture was made, with the number of the run here that made it."""
     try:
-        settings = json.loads(made.pop("settings"))
+        settings = parse_json(made.pop("settings"), "The text", finite=False)
         checkpoint, recipe = settings["checkpoint"], settings["recipe"]
         for number, model in enumerate(models):
             if model.settings(model.run.recipe.sample, None)["checkpoint"] == checkpoint:
@@ -145,13 +157,14 @@ def _understood(made: dict[str, Any], models: Sequence[Model]) -> dict[str, Any]
     except (KeyError, TypeError, ValueError) as error:
         raise SignatureError(f"The picture's settings cannot be read ({type(error).__name__}: {error}).") from None
     raise SignatureError(
-        f"The picture was made by {recipe}, checkpoint {checkpoint}, which is not open here. Start the playground with "
-        "that run."
+        f"The picture was made by {recipe!s:.80}, checkpoint {checkpoint!s:.80}, which is not "
+        "open here. Start the playground with that run."
     )
 
 
 async def _refused(call: Call, error: Exception) -> Response:
-    return JSONResponse({"message": str(error)}, CODES.get(type(error), 422))
+    headers = {"connection": "close"} if isinstance(error, TooLargeError | LateError) else None
+    return JSONResponse({"message": str(error)[:LONGEST]}, CODES.get(type(error), 422), headers)
 
 
 async def _gone(call: Call, error: Exception) -> Response:
@@ -183,12 +196,21 @@ def _guarded(app: ASGIApp, host: str) -> ASGIApp:
 def _foreign(scope: Scope, host: str) -> str | None:
     given = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
     named = given.get("host", "")
-    if host in LOOPBACK and urlsplit(f"//{named}").hostname not in LOOPBACK:
+    if host in LOOPBACK and _split(f"//{named}")[0] not in LOOPBACK:
         return f"This playground answers to {', '.join(LOOPBACK)} only; it was called {named[:80]!r}."
     origin = given.get("origin")
-    if origin is not None and urlsplit(origin).netloc != named:
+    if origin is not None and _split(origin)[1] != named:
         return f"This playground does not answer other sites; the call came from {origin[:80]!r}."
     return None
+
+
+def _split(url: str) -> tuple[str | None, str | None]:
+    """Return (name of the machine, name and port) of an address; (None, None) if it is none."""
+    try:
+        parts = urlsplit(url)
+        return parts.hostname, parts.netloc
+    except ValueError:
+        return None, None
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -213,6 +235,25 @@ def listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
+def server(app: ASGIApp) -> uvicorn.Server:
+    """Return the server of a playground, whose every request must come in time.
+
+    Arguments:
+        app: What `playground` returned.
+    """
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_level="warning",
+            lifespan="off",
+            timeout_graceful_shutdown=2,
+            access_log=False,
+            http=_patience.PatientProtocol,
+            ws="none",
+        )
+    )
+
+
 def serve(app: ASGIApp, bound: socket.socket) -> None:
     """Serve until Ctrl-C or SIGTERM.
 
@@ -220,7 +261,4 @@ def serve(app: ASGIApp, bound: socket.socket) -> None:
         app: The playground of `playground`.
         bound: A listening socket.
     """
-    import uvicorn
-
-    config = uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=2, access_log=False)
-    uvicorn.Server(config).run(sockets=[bound])
+    server(app).run(sockets=[bound])

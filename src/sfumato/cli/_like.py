@@ -13,8 +13,10 @@ from PIL import Image
 from torch import Tensor
 
 from sfumato.core.images import tile, to_uint8
+from sfumato.core.reading import parse_json
 from sfumato.report.signature import SignatureError, picture_of, read, settings_of, signed
-from sfumato.runs.recipe import Recipe
+from sfumato.runs.identity import changed
+from sfumato.runs.recipe import Recipe, today
 from sfumato.runs.run import Run
 
 COLUMNS = 8  # of a sheet
@@ -40,12 +42,14 @@ def again(run: Run, like: Path, out: Path | None, device: str) -> Path:
     settings = _settings(made, like)
     tree = {**run.recipe.to_json(), "sample": settings["sample"]}
     run, use = run.with_recipe(Recipe.from_json(tree)), settings["use"]
-    mine = settings_of(tree, run.checkpoint.path, use, device)
-    if mine["checkpoint"] != settings["checkpoint"]:
+    mine = settings_of(run, use, device)
+    differ = changed(today(settings), mine | {key: settings[key] for key in ("device", "torch")})
+    if differ:
+        lines = "\n".join(f"  {path}: {old} -> {new}" for path, (old, new) in differ.items())
         raise SignatureError(
-            f"{like} was made by {settings['recipe']}, checkpoint {settings['checkpoint']}, and the newest of "
-            f"{run.path} is {mine['recipe']}, {mine['checkpoint']}. Name the run that made it; one that was trained on "
-            "since makes other images."
+            f"{like} was made by {settings['recipe']}, checkpoint {settings['checkpoint']}, and {run.path} is not what "
+            f"made it:\n{lines}\nName the run that made it; one that was trained on since, or is guided by another "
+            "model, makes other images."
         )
     images = _images(run, use, device, made, like)
     new = picture_of(images[0]) if "seed" in made else Image.fromarray(tile(images, min(COLUMNS, len(images)), GAP))
@@ -64,7 +68,7 @@ def again(run: Run, like: Path, out: Path | None, device: str) -> Path:
 
 def _settings(made: dict[str, Any], like: Path) -> dict[str, Any]:
     try:
-        settings = json.loads(made["settings"])
+        settings = parse_json(made["settings"], "The text", finite=False)
         _ = [settings[key] for key in ("recipe", "checkpoint", "use", "sample", "device", "torch")]
     except (ValueError, TypeError, KeyError) as error:
         raise SignatureError(f"{like} holds settings that cannot be read ({type(error).__name__}: {error}).") from None

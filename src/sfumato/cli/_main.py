@@ -29,6 +29,7 @@ REMEDIES = {
     IsADirectoryError: "A file is needed there; name one.",
     PermissionError: "Name a place that you may read and write.",
 }
+LAYOUT = "\n\t"  # of a message; other control characters come from what it quotes
 SHARED = ("train", "sample", "evaluate")  # what several processes do together
 Command = Callable[..., int | None]
 
@@ -74,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         if code is not None:
             who = f"process {_rank()}: " if _rank() else ""
-            print(f"error: {who}{_message(error)}", file=sys.stderr)
+            print(f"error: {who}{_printable(_message(error))}", file=sys.stderr)
         return 1 if code is None else code
 
 
@@ -184,5 +185,11 @@ def _message(error: Exception) -> str:
     return str(error)
 
 
+def _printable(message: str) -> str:
+    from sfumato.core.errors import printable  # its package imports torch, and most commands end without a message
+
+    return printable(message, LAYOUT)
+
+
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {_printable(str(message))}", file=sys.stderr)

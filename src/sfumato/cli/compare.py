@@ -74,9 +74,11 @@ def newest_scores(place: str) -> dict[str, Score]:
     Raises:
         ValueError: If there is no result.
     """
+    from sfumato.core.reading import as_written
     from sfumato.metrics.score import Score
     from sfumato.report.results import read_results
 
-    trees: list[dict[str, Any]] = read_results([Path(place)])
-    scores = [Score.from_json(values) for tree in trees for values in tree["scores"]]
+    with as_written(f"A result of {place}", "Evaluate the run again."):
+        trees: list[dict[str, Any]] = read_results([Path(place)])
+        scores = [Score.from_json(values) for tree in trees for values in tree["scores"]]
     return {score.name: score for score in scores}

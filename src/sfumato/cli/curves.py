@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
 from sfumato.cli._arguments import Folder
+
+if TYPE_CHECKING:
+    from sfumato.runs.run import Run
 
 
 def curves(
@@ -25,9 +29,8 @@ def curves(
         moments: Lines of the loss against the noise level, evenly through training.
     """
     from sfumato.core.find import OptionError
+    from sfumato.core.reading import as_written
     from sfumato.report.results import read_metrics
-    from sfumato.report.save import save
-    from sfumato.report.training import adversarial_curves, loss_by_level, records_csv, score_curves, training_curves
     from sfumato.runs.run import Run
 
     if not runs:
@@ -41,6 +44,17 @@ def curves(
         log = run.path / "metrics.jsonl"
         found[name] = read_metrics(log) if log.exists() else []
     folder.mkdir(parents=True, exist_ok=True)
+    with as_written(f"The log of {', '.join(names)}", "Restore metrics.jsonl and scores.jsonl."):
+        _draw(opened, found, names, folder, moments)
+    return 0
+
+
+def _draw(opened: list[Run], found: Mapping[str, list[Any]], names: list[str], folder: Path, moments: int) -> None:
+    """Draw the curves of runs, and say where they went."""
+    from sfumato.report.results import read_metrics
+    from sfumato.report.save import save
+    from sfumato.report.training import adversarial_curves, loss_by_level, records_csv, score_curves, training_curves
+
     print(f"  {save(training_curves(found), folder / 'training.png')}")
     for i, (run, (title, records)) in enumerate(zip(opened, found.items())):
         suffix = "" if len(opened) == 1 else f"-{i}-{run.path.name}"
@@ -54,7 +68,10 @@ def curves(
     scores = {
         name: read_metrics(file) for name, run in zip(names, opened) if (file := run.path / "scores.jsonl").exists()
     }
-    scores = {name: records for name, records in scores.items() if records}
+    scores = {  # a run that went on under another protocol has several, which share no axis
+        name: [record for record in records if record["protocol"] == records[-1]["protocol"]]
+        for name, records in scores.items()
+        if records
+    }
     if scores:
         print(f"  {save(score_curves(scores), folder / 'scores.png')}")
-    return 0

@@ -26,7 +26,8 @@ def data(
     filter: str = "lanczos",
     crop: Count = None,
     alpha: str = "refuse",
-    split: str = "all",
+    cmyk: str = "refuse",
+    split: str | None = None,
     unlabelled: bool = False,
     skip_bad: bool = False,
     data_root: Folder = None,
@@ -38,18 +39,20 @@ def data(
         sfumato data prepare photos/ photos-64.zip --size 64 --filter lanczos --channels 3
 
     A source is a folder, a .zip, an LMDB (lmdb:PATH) or an image dataset of Hugging Face (hub:OWNER/NAME, or its
-    parquet and arrow files: hub:PATH). Preparing that was stopped goes on where it was; one bad file ends it.
+    parquet and arrow files: hub:PATH). Its folders train, val and test, if it has them, are splits and not classes.
+    Preparing that was stopped goes on where it was; one bad file ends it.
 
     Arguments:
         action: show (facts and a sheet), check (every fault; exit code 2 if there is one) or prepare (write a zip).
         source: A folder or .zip file, lmdb:PATH or hub:NAME; for show, any dataset of `sfumato list data` as well.
         target: For prepare, the new .zip file; for show, the sheet's .png.
         size: Side in pixels after a centred square crop and a resize; unless given, images must have one size.
-        channels: 1 or 3; unless given, all images must have the same.
+        channels: 1 or 3 (2 or 4 with --alpha keep); unless given, all images must have the same.
         filter: Resize by nearest, box, bilinear, hamming, bicubic or lanczos.
         crop: Side of the centred square cut first; the largest unless given.
-        alpha: Transparent pixels: refuse, or lay on black or white, or drop the transparency.
-        split: For show: train, val, test or all.
+        alpha: Transparent pixels: refuse, or lay on black or white, or drop the transparency, or keep it as a channel.
+        cmyk: Files of four inks: refuse, or convert without a colour profile.
+        split: train, val, test or all; show takes all unless given, and prepare, of a source with splits, train.
         unlabelled: Ignore sub-folders and dataset.json.
         skip_bad: Leave bad files out and count them.
         data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
@@ -57,27 +60,31 @@ def data(
     print(f"sfumato data {action} {source}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato.core.find import OptionError
-
-    if action == "show":
-        return show(source, split, size, channels, data_root, target)
     from sfumato.data.gathering import Shape
 
-    shape = Shape(size, channels, filter, crop, alpha)
+    shape = Shape(size, channels, filter, crop, alpha, cmyk)
+    if action == "show":
+        return show(source, split or "all", shape, not unlabelled, skip_bad, data_root, target)
     if action == "check":
         return checked(source, shape)
     if not target:
         raise OptionError(f"Preparing needs the .zip file to write: sfumato data prepare {source} OUT.zip")
-    return prepared(source, target, shape, not unlabelled, skip_bad)
+    return prepared(source, target, shape, split or "train", not unlabelled, skip_bad)
 
 
-def show(source: str, split: str, size: int | None, channels: int | None, root: str | None, target: str) -> int:
+def show(source: str, split: str, shape: Shape, labels: bool, skip_bad: bool, root: str | None, target: str) -> int:
     """Print what a dataset is, and draw a sheet of it if a target is named."""
+    from sfumato.core.errors import printable
     from sfumato.data import load, sigma_data
     from sfumato.report.save import save
     from sfumato.report.sheet import sheet
     from sfumato.report.table import text_table
 
-    found = load(source, split=split, root=root, size=size, channels=channels)
+    given = {"filter": shape.filter, "crop": shape.crop, "alpha": shape.alpha, "cmyk": shape.cmyk,
+             "labels": labels, "skip_bad": skip_bad}  # fmt: skip
+    usual = {"filter": "lanczos", "crop": None, "alpha": "refuse", "cmyk": "refuse", "labels": True, "skip_bad": False}
+    options = {name: value for name, value in given.items() if value != usual[name]}
+    found = load(source, split=split, root=root, size=shape.size, channels=shape.channels, options=options)
     facts: dict[str, Any] = {
         "name": found.name,
         "split": split,
@@ -86,9 +93,10 @@ def show(source: str, split: str, size: int | None, channels: int | None, root: 
         "classes": ", ".join(found.classes[:12]) + (", ..." if len(found.classes) > 12 else "") or "(unlabelled)",
         "sigma_data": f"{sigma_data(found):.4f}",
         "rule": found.rule or "(all of it)",
+        "left out": "; ".join(found.left_out) or "(nothing)",
         "content": found.content_hash[:16],
     }
-    print(text_table([{"field": name, "value": value} for name, value in facts.items()]))
+    print(text_table([{"field": name, "value": printable(value)} for name, value in facts.items()]))
     if target:
         drawn = found.take(min(SHEET, len(found)), seed=0)
         picture = sheet(drawn.images, 8, title=found.name, caption=f"{len(drawn)} drawn with seed 0")
@@ -98,20 +106,28 @@ def show(source: str, split: str, size: int | None, channels: int | None, root: 
 
 def checked(source: str, shape: Shape) -> int:
     """Print every fault and remark of a source; return 2 if there is a fault."""
-    from sfumato.data.checking import check_listing
-    from sfumato.data.sources import listing_of
+    from sfumato.data.checking import check_parts
+    from sfumato.data.sources import listings_of
 
-    report = check_listing(listing_of(source), shape)
+    report = check_parts(listings_of(source), shape)
     print(report)
     return BAD if report.faults else 0
 
 
-def prepared(source: str, target: str, shape: Shape, labels: bool, skip_bad: bool) -> int:
-    """Write a source as one zip."""
+def prepared(source: str, target: str, shape: Shape, split: str, labels: bool, skip_bad: bool) -> int:
+    """Write one split of a source, or all of a source that has none, as one zip."""
+    from sfumato.data.listing import passed_over
     from sfumato.data.preparing import prepare_listing
     from sfumato.data.sources import listing_of
 
-    made = prepare_listing(listing_of(source), Path(target), shape, labels=labels, skip_bad=skip_bad)
-    print(f"  {made.count:,} images, {made.skipped:,} bad ones left out, {made.resumed:,} done by an earlier run")
+    part, listing = listing_of(source, split)
+    made = prepare_listing(listing, Path(target), shape, labels=labels, skip_bad=skip_bad)
+    named = f"the {part} split: " if part else ""
+    bad = sum(made.skipped.values())
+    print(f"  {named}{made.count:,} images, {bad:,} bad ones left out, {made.resumed:,} done by an earlier run")
+    for reason, count in made.skipped.items():
+        print(f"  left out: {count:,} ({reason})")
+    if listing.others:
+        print(f"  passed over: {passed_over(listing)}")
     print(f"Written to {made.path}. Next: sfumato train RECIPE data.name=zip:{made.path}")
     return 0

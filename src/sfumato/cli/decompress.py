@@ -9,6 +9,7 @@ from tyro.conf import Positional, arg
 
 from sfumato.cli._arguments import Count, Folder, Name, device_named
 from sfumato.cli.compress import check_coder
+from sfumato.core.reading import read_bytes
 
 COLUMNS = 12  # of the strip
 
@@ -54,7 +55,7 @@ def decompress(
         find_named("sampler", finish)
     if first is not None and first < 0:
         raise OptionError(f"--first counts bytes; got {first}.")
-    data = Path(file).read_bytes()[:first]
+    data = read_bytes(file)[:first]
     model = codec.Model.of(Run.open(run), use, device_named(device))
     header = codec.check_header(model, data)
     states = []

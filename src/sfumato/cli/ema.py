@@ -55,7 +55,7 @@ def ema(
         name = _choose(opened, width, metric, n, split, data_root, device)
     elif width:
         for one in width:
-            made = averages.reconstruct(opened.path, one)
+            made = averages.reconstruct(opened.path, one, opened.mark)
             name = averages.store(opened.path, one, made)
             print(f"  {name}: profile off by {100 * made.error:.1f}%, of {made.snapshots} snapshots")
     else:

@@ -19,6 +19,7 @@ def import_(
     size: Count = None,
     order: Name = None,
     raw: bool = False,
+    ema: bool = False,
 ) -> int:
     """Make a run of another project's checkpoint: DDPM, diffusers, iDDPM, ADM, score SDE, EDM, EDM2 or DCGAN.
 
@@ -36,6 +37,7 @@ def import_(
         size: Side of the images, where the file does not tell.
         order: Order of ADM's attention channels: legacy or new.
         raw: Take the trained weights where the file also holds their average.
+        ema: Take unet_ema/ of a folder of diffusers in place of unet/.
     """
     print(f"sfumato import {checkpoint}", flush=True)  # before torch is imported, which takes seconds
 
@@ -43,7 +45,7 @@ def import_(
     from sfumato.interop.importing import import_run
 
     folder = out or f"runs/{Path(checkpoint).resolve().stem}"
-    made = import_run(checkpoint, folder, recipe=recipe, overrides=overrides, size=size, order=order, raw=raw)
+    made = import_run(checkpoint, folder, recipe=recipe, overrides=overrides, size=size, order=order, raw=raw, ema=ema)
     print(table([Path(checkpoint).name], [made.run.recipe]))
     for line in made.found.notes:
         print(f"  note: {line}")

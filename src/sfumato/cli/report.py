@@ -25,6 +25,7 @@ def report(
         title: Of the page; the names of the runs unless given.
     """
     from sfumato.core.find import OptionError
+    from sfumato.core.reading import as_written
     from sfumato.report.page import write_report
     from sfumato.report.results import read_report
 
@@ -33,9 +34,10 @@ def report(
     target = Path(out) if out else Path(runs[0]) / "report.html"
     if target.suffix not in (".html", ".htm"):
         raise OptionError(f"The page is written as HTML; got {target.name!r}. Name it {target.stem}.html.")
-    results = read_report([Path(run) for run in runs])
     words = ["sfumato", "report", *runs, "-o", str(target), *(["--title", title] if title else [])]
-    path = write_report(results, target, title=title or "", command=shlex.join(words))
+    with as_written(f"A result of {', '.join(runs)}", "Evaluate the run again."):
+        results = read_report([Path(run) for run in runs])
+        path = write_report(results, target, title=title or "", command=shlex.join(words))
     count = len({result["path"] for result in results})
     print(f"  {path}: {path.stat().st_size / 1e6:.2f} MB, {len(results)} results of {count} run{'s' * (count > 1)}")
     return 0

@@ -83,6 +83,7 @@ def restore(
     from sfumato.evaluation import restored as judged
     from sfumato.restoration import method_of, resampled
     from sfumato.restoration import restore as draw
+    from sfumato.runs.identity import identity, summary
     from sfumato.runs.run import Run, load_data
 
     paths = [word for word in overrides if "=" not in word]
@@ -148,6 +149,7 @@ def restore(
         "calls": found.nfe,
         "vector-Jacobian products": found.vjps,
         "seconds": round(seconds, 2),
+        **summary(identity(opened, use)),
     }
     if truth is not None:
         figures = judged.figures(truth, found, task)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
-import json
 import time
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
+
+from sfumato.core.reading import read_json, read_lines
 
 if TYPE_CHECKING:
     from sfumato.report.table import Value
@@ -71,14 +73,10 @@ def _changed(run: Path) -> float:
 
 
 def _last_record(file: Path) -> dict[str, Any]:
-    lines = file.read_text(errors="replace").splitlines() if file.exists() else []
-    for line in reversed(lines):
-        try:
-            if record := _tree(json.loads(line)):
-                return record
-        except (ValueError, RecursionError):  # the last line may be half written by a run in progress
-            continue
-    return {}
+    try:
+        return deque(read_lines(file, whole=False), maxlen=1).pop()
+    except (IndexError, ValueError, OSError):
+        return {}
 
 
 def _last_score(folder: Path) -> str | None:
@@ -97,8 +95,8 @@ def _last_score(folder: Path) -> str | None:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return _tree(json.loads(file.read_text()))
-    except (ValueError, OSError, RecursionError):
+        return _tree(read_json(file, finite=False))
+    except (ValueError, OSError):
         return {}
 
 

@@ -242,7 +242,7 @@ def _write_images(drawn: Drawn, source: Maker, folder: Path, device: str, ranks:
     from sfumato.report.signature import settings_of
 
     run, count = drawn.run, len(drawn.seeds)
-    settings = settings_of(run.recipe.to_json(), run.checkpoint.path, drawn.use or run.recipe.ema.use, device)
+    settings = settings_of(run, drawn.use, device)
     with _bar(count, ranks) as bar:
         written = fill(folder, source, drawn.seeds, drawn.labels, settings, bar.update, ranks, drawn.caption)
     print(f"  {folder}: {written} images written, {count - written} were there.")

@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from sfumato.codelength.chain import NEAREST, Chain, continuous, own_gauge, span
@@ -34,6 +33,10 @@ from sfumato.core.find import find
 from sfumato.core.images import to_float, to_uint8
 from sfumato.core.level import Level
 from sfumato.core.noise import SamplingNoise
+from sfumato.core.reading import read_bytes, read_json
+from sfumato.data.dataset import DataError
+from sfumato.data.decoding import decode
+from sfumato.data.transforms import to_channels
 from sfumato.likelihood.codec import coding
 from sfumato.likelihood.codec.coding import Cost, Decoded
 from sfumato.likelihood.codec.container import RUNGS, CorruptFileError, Header, fingerprint, ladder, sections
@@ -92,22 +95,18 @@ def read_images(paths: Sequence[Path | str], shape: tuple[int, int, int]) -> Ten
     """
     images = []
     channels, height, width = shape
-    for path in paths:
+    for path in map(Path, paths):
         try:
-            with Image.open(path) as picture:
-                found = picture.convert("L" if channels == 1 else "RGB")
-                size = picture.size
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            if isinstance(error, FileNotFoundError | IsADirectoryError | PermissionError):
-                raise
-            raise ValueError(f"{path} is not an image that can be read: {error}") from None
-        if size != (width, height):
+            pixels = torch.from_numpy(decode(read_bytes(path)).pixels)[None]
+        except DataError as error:
+            raise ValueError(f"{path} is not an image that can be read: {error}.") from None
+        if pixels.shape[2:] != (height, width):
             raise ValueError(
-                f"{path} is {size[0]} x {size[1]} and this run knows images of {width} x {height}. "
+                f"{path} is {pixels.shape[3]} x {pixels.shape[2]} and this run knows images of {width} x {height}. "
                 "Crop or scale it first."
             )
-        images.append(torch.from_numpy(np.array(found)).reshape(height, width, channels).permute(2, 0, 1))
-    return torch.stack(images)
+        images.append(to_channels(pixels, channels))
+    return torch.cat(images)
 
 
 def calibrate(
@@ -147,10 +146,8 @@ def calibrate(
 
 
 def _read_json(file: Path) -> dict[str, Any]:
-    import json
-
     try:
-        return dict(json.loads(file.read_text()))
+        return dict(read_json(file))
     except (OSError, ValueError):
         return {}
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from sfumato.codelength.chain import Chain
+from sfumato.core.archives import read_npz
 from sfumato.core.denoiser import Denoiser
 from sfumato.core.gauge import Gauge
 from sfumato.core.images import to_float
@@ -194,8 +195,7 @@ def _load(folder: Path | None, name: str) -> Stored | None:
     if folder is None or not (file := folder / f"{name}.npz").exists():
         return None
     try:
-        with np.load(file, allow_pickle=False) as stored:
-            return dict(stored)
+        return read_npz(file, most=1 << 32)
     except (OSError, ValueError, EOFError, KeyError):  # a block that was cut off by a full disk is measured again
         return None
 

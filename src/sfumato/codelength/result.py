@@ -37,6 +37,7 @@ from sfumato.metrics.protocol import EvalProtocol, canonical
 from sfumato.metrics.score import Score
 from sfumato.processes.machine import default_device, describe, keep_freed_memory
 from sfumato.runs.checkpoint import replace_json
+from sfumato.runs.identity import identity
 from sfumato.runs.run import Run, load_data
 
 PARTS = ("vlb", "ode")
@@ -184,12 +185,13 @@ def _flags(run: Run, data: Dataset, training: Dataset) -> tuple[str, ...]:
 
 def _facts(run: Run, asked: Asked, chain: Chain, use: str | None, told: bool, device: torch.device) -> dict[str, Any]:
     """Return the provenance of a result."""
-    saved = run.checkpoint
+    saved, known = run.taken(use)[0], identity(run, use)
     facts: dict[str, Any] = {
         "checkpoint": saved.path.name,
         "images_seen": saved.state["seen"],
         "weights": use or run.recipe.ema.use,
         "recipe": run.recipe.hash,
+        "weights_hash": known["weights"][:16],
         "precision": "fp32",
         "labels": "each image's own" if told else "none",
         "seeds": list(asked.seeds),

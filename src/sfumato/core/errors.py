@@ -24,3 +24,16 @@ def nearest(kind: str, name: str, available: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean '{close[0]}'?" if close else ""
     return f"Unknown {kind} '{name}'.{hint} Available: {', '.join(names)}."
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""Return text that is safe to print: what is no printable character is written as an escape.
+
+    Arguments:
+        text: Such as a file's name, which may hold the codes that move a terminal's cursor, or bytes that are no UTF-8.
+        keep: Characters to leave as they are, such as line ends.
+
+    >>> print(printable("a\x1b[2Jb"), printable("c\td", keep="\t") == "c\td")
+    a\x1b[2Jb True
+    """
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)

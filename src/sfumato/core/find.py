@@ -122,7 +122,8 @@ def check_options(
     checked = {}
     for key, value in options.items():
         if key not in allowed:
-            raise OptionError(nearest(f"option of {what}", key, allowed) if allowed else f"{what} takes no options.")
+            none = f"{what} takes no options; got {key}={value}."
+            raise OptionError(nearest(f"option of {what}", key, allowed) if allowed else none)
         checked[key] = conform(f"{what}: {key}", value, hints.get(key, Any))
     return checked
 

@@ -16,6 +16,7 @@ from typing import Any
 from sfumato.core.find import OptionError, UnknownNameError, check_options, entries, find, nearest, options_of
 from sfumato.core.outside import NAME
 from sfumato.data.dataset import Dataset
+from sfumato.data.sources import kind_of
 from sfumato.data.transforms import box_mean, pad_black, to_channels
 
 
@@ -31,6 +32,7 @@ def load(
     channels: int | None = None,
     size: int | None = None,
     pad: int | None = None,
+    labels: bool = True,
     options: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Load a dataset by name.
@@ -38,7 +40,7 @@ def load(
     Arguments:
         name: A dataset of this package ("fashion-mnist"; dashes and underscores are the same), "folder:PATH",
             "zip:PATH", "toy:KIND", "my_module:function" (with ":PATH" if it takes one), or simply the path of an
-            existing folder or .zip file.
+            existing folder, .zip, .npz, .npy, .parquet or database.
         split: "train", "val", "test" or "all".
         root: Data root with one folder a dataset; None means SFUMATO_DATA, else the cache.
         val: Share of the images held out for validation by their hash, in [0, 1).
@@ -48,6 +50,7 @@ def load(
         channels: 1 or 3; None leaves them.
         size: Side in pixels; a source of files crops and resizes, others take an exact box mean by a whole factor.
         pad: Side in pixels after padding with black.
+        labels: Whether labels are wanted; False asks a source of files for none.
         options: Further options of the dataset's own function, e.g. {"skip_bad": True} for a folder.
 
     Returns:
@@ -71,6 +74,7 @@ def load(
         if given[share] is not None and share not in allowed:
             raise OptionError(f"Dataset '{key}' has an official {share} part, so {share}={given[share]} means nothing.")
     own.update({option: value for option, value in given.items() if option in allowed and value is not None})
+    own.update({"labels": False} if "labels" in allowed and not labels else {})
     data = entry(*source, **own)
     if classes is not None:
         data = data.keep_classes(classes)
@@ -87,6 +91,13 @@ def load(
     return data
 
 
+def outside_name(name: str) -> str:
+    """Return the "module.path:function" with which the name of a dataset from outside begins; "" for any other."""
+    match = NAME.match(name)
+    known = name.partition(":")[0].replace("_", "-") in entries("data") or Path(name).expanduser().exists()
+    return "" if match is None or known else match[0]
+
+
 def _resolve(name: str) -> tuple[Any, str, tuple[str, ...]]:
     """Find the function of a name, and the source it is to be given, if any."""
     available = entries("data")
@@ -94,9 +105,8 @@ def _resolve(name: str) -> tuple[Any, str, tuple[str, ...]]:
         raise UnknownNameError(f"data.name is empty. Name a dataset: {', '.join(available)}.")
     key, _, source = name.partition(":")
     key = key.replace("_", "-")
-    outer = NAME.match(name)
-    if key not in available and outer is not None and not Path(name).expanduser().exists():
-        key, source = outer[0], name[outer.end() :].removeprefix(":")
+    if outer := outside_name(name):
+        key, source = outer, name.removeprefix(outer).removeprefix(":")
         available = {key: find("data", key)}
     if key in available:
         entry = available[key]
@@ -108,10 +118,8 @@ def _resolve(name: str) -> tuple[Any, str, tuple[str, ...]]:
             raise UnknownNameError(f"Dataset '{key}' takes nothing after a colon; got {name!r}.")
         return entry, key, (source,) if source else ()
     path = Path(name).expanduser()
-    if path.is_dir():
-        return available["folder"], "folder", (str(path),)
-    if path.is_file():
-        return available["zip"], "zip", (str(path),)
+    if kind := kind_of(path):
+        return available[kind], kind, (str(path),)
     raise UnknownNameError(nearest("dataset", name, available) + " Or give an existing folder or .zip file.")
 
 

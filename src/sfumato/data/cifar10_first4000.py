@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from sfumato.data.arrays import LocalFile, read_known
 from sfumato.data.cifar10 import joined
 from sfumato.data.dataset import Dataset
-from sfumato.data.packed import LocalFile, read_npz
 from sfumato.data.root import folder_of
 from sfumato.data.splits import HELD_OUT, split_by_hash
 
@@ -38,7 +38,7 @@ def cifar10_first4000(
     Raises:
         DataError: If the file is missing or not the known one.
     """
-    stored = read_npz(folder_of("cifar10", root), FILE, ("images", "labels"))
+    stored = read_known(folder_of("cifar10", root), FILE, ("images", "labels"))
     images = np.ascontiguousarray(stored["images"].transpose(0, 3, 1, 2))
     whole = joined("cifar10-first4000-PARTIAL", [(images, stored["labels"])])
     return split_by_hash(whole, split, val=val, test=test)

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from sfumato.data.arrays import LocalFile, read_known
 from sfumato.data.cifar10 import joined
 from sfumato.data.dataset import Dataset
 from sfumato.data.decoding import decode
-from sfumato.data.packed import LocalFile, read_npz
 from sfumato.data.root import folder_of
 from sfumato.data.splits import split_official
 
@@ -44,7 +44,7 @@ def cifar10_jpeg75(*, split: str = "train", root: str | Path | None = None, val:
 
 def _part(folder: Path, part: str) -> Dataset:
     keys = ("jpeg_header", f"{part}_data", f"{part}_offsets", f"{part}_labels")
-    stored = read_npz(folder, FILE, keys)
+    stored = read_known(folder, FILE, keys)
     header, data, bounds = stored[keys[0]].tobytes(), stored[keys[1]].tobytes(), stored[keys[2]].tolist()
     files = [header + data[a:b] + END_OF_IMAGE for a, b in zip(bounds[:-1], bounds[1:])]
     images = np.stack([decode(file).pixels for file in files])

@@ -47,6 +47,7 @@ class Dataset:
         split: "train", "val", "test" or "all".
         indices: int64 (N,), position of each image in the source's official order (of its train part or test part).
         rule: How this part was chosen from the source, in words that a protocol can carry.
+        left_out: What the source holds beside these images, and why it is not among them, in words.
 
     Raises:
         ValueError: If a shape, dtype, label or split is not as above.
@@ -63,6 +64,7 @@ class Dataset:
     split: str
     indices: Tensor
     rule: str = ""
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
@@ -102,6 +104,7 @@ class Dataset:
         *,
         indices: Tensor | np.ndarray | None = None,
         rule: str = "",
+        left_out: tuple[str, ...] = (),
     ) -> Dataset:
         """Make the dataset of a whole source, which is then split.
 
@@ -112,10 +115,11 @@ class Dataset:
             classes: Class names in label order; () without labels.
             indices: int64 (N,), position of each image in the source; None for 0, 1, ...
             rule: How the images were changed, in words.
+            left_out: What of the source is not among them, and why, in words.
         """
         number = None if labels is None else torch.as_tensor(labels).to(torch.int64)
         where = torch.arange(len(images)) if indices is None else torch.as_tensor(indices)
-        return cls(name, torch.as_tensor(images), number, tuple(classes), "all", where, rule)
+        return cls(name, torch.as_tensor(images), number, tuple(classes), "all", where, rule, left_out)
 
     def __len__(self) -> int:
         return len(self.images)

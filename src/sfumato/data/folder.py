@@ -1,7 +1,8 @@
 """folder: any folder of images, with labels from its sub-folders.
 
-A folder has no official test part, so the hash of each image divides it; generated samples to be judged are loaded
-with ``split="all"``.
+Folders called train, val (validation, valid, dev) and test at its top, or in its one sub-folder, are its official
+splits, and the classes are the folders in them. Without such folders the hash of each image divides it; generated
+samples to be judged are loaded with ``split="all"``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from sfumato.data.dataset import Dataset
 from sfumato.data.gathering import Shape, gather
-from sfumato.data.listing import open_listing
+from sfumato.data.listing import open_listing, parts_of
 from sfumato.data.splits import HELD_OUT
 
 
@@ -25,6 +26,7 @@ def folder(
     filter: str = "lanczos",
     crop: int | None = None,
     alpha: str = "refuse",
+    cmyk: str = "refuse",
     labels: bool = True,
     skip_bad: bool = False,
 ) -> Dataset:
@@ -34,12 +36,13 @@ def folder(
         path: The folder. Sub-folders are classes in the order of their names; without any it is unlabelled.
         split: "train", "val", "test" or "all".
         val: Share held out for validation by the hash of the image, in [0, 1).
-        test: Share held out for testing by the hash of the image, in [0, 1).
+        test: The same for testing, where no folder is a test or validation split.
         size: Side in pixels after a centred square crop and a resize; None requires images of one size.
-        channels: 1 or 3; None requires that all are grey or all are colour.
+        channels: 1 or 3 (2 or 4 with a kept alpha); None requires that all have the same.
         filter: Pillow filter: nearest, box, bilinear, hamming, bicubic or lanczos.
         crop: Side of the centred square to cut first; None means the largest.
-        alpha: Treatment of transparency: "refuse", "black", "white" or "drop".
+        alpha: Treatment of transparency: "refuse", "black", "white", "drop", or "keep" as a channel.
+        cmyk: Treatment of CMYK files: "refuse", or "convert" without a colour profile.
         labels: False ignores sub-folders and dataset.json.
         skip_bad: Whether to leave bad files out and count them, instead of failing.
 
@@ -49,6 +52,8 @@ def folder(
     Raises:
         DataError: If the folder is missing or empty, or a file in it is bad.
     """
-    shape = Shape(size, channels, filter, crop, alpha)
+    shape = Shape(size, channels, filter, crop, alpha, cmyk)
     name = Path(path).expanduser().resolve().name
-    return gather(open_listing(path), name, shape, split=split, val=val, test=test, labels=labels, skip_bad=skip_bad)
+    return gather(
+        parts_of(open_listing(path)), name, shape, split=split, val=val, test=test, labels=labels, skip_bad=skip_bad
+    )

@@ -1,9 +1,11 @@
 """hub: an image dataset of the Hugging Face Hub, or parquet and arrow files of its library on disk.
 
 A row is an image and, if there is one, a class. The bytes of the image are taken undecoded, so they are judged by the
-same rules as files: refused rather than guessed at. Official splits are kept: "test" is the source's test split, or
-its validation split where it has no test; the rest is divided by the hash of each image. Needs the package `datasets`:
-pip install 'sfumato[data]'.
+same rules as files: refused rather than guessed at. Official splits are kept (`data.splits.pieces`): training takes
+the split called train; "val" is the validation split, and "test" is the test split, or the validation split where
+there is no test. A split whose labels are all -1, as the test split of ImageNet, has none. Labels are a class, an
+integer or a text; classes of texts are sorted, over all splits. Needs the package `datasets`: pip install
+'sfumato[data]'.
 """
 
 from __future__ import annotations
@@ -14,12 +16,13 @@ from typing import Any
 from sfumato.core.optional import optional
 from sfumato.data.dataset import DataError, Dataset
 from sfumato.data.gathering import Shape, gather
-from sfumato.data.splits import HELD_OUT, check_split, join
+from sfumato.data.listing import Listing
+from sfumato.data.splits import HELD_OUT
 
-TESTS = ("test", "validation", "valid", "val")
+LABELS = ("label", "labels", "class", "class_name", "category")
 
 
-class RowListing:
+class RowListing(Listing):
     """List the rows of one split as files (see `listing.Listing`).
 
     Arguments:
@@ -35,13 +38,19 @@ class RowListing:
         images = [name for name, kind in kinds.items() if isinstance(kind, Image)]
         if len(images) != 1:
             raise DataError(f"{path} must have one column of images; it has {len(images)} among {', '.join(kinds)}.")
-        whole = [name for name, kind in kinds.items() if isinstance(kind, Value) and kind.dtype.startswith("int")]
+        plain = [name for name, kind in kinds.items() if isinstance(kind, Value) and name in LABELS
+                 and kind.dtype.startswith(("int", "uint", "string", "large_string"))]  # fmt: skip
         classes = [name for name, kind in kinds.items() if isinstance(kind, ClassLabel)]
-        labels = classes or [name for name in whole if name in ("label", "labels", "class")]
+        labels = classes or plain
         self._rows = rows.cast_column(images[0], Image(decode=False))
         self._image, self._label = images[0], labels[0] if labels else None
-        self._classes = list(kinds[classes[0]].names) if classes else None
+        self.labelled_by = f"Column {self._label}"
+        self.classes = list(kinds[classes[0]].names) if classes else None
         self.names = tuple(f"{split}/{i:09d}" for i in range(len(rows)))
+
+    def values(self) -> list[Any]:
+        """Return the labels as they are stored, None for those that are missing."""
+        return list(self._rows[self._label]) if self._label else []
 
     def read(self, name: str) -> bytes:
         """Return the undecoded bytes of a row's image."""
@@ -53,11 +62,17 @@ class RowListing:
 
     def label_file(self) -> Any:
         """Return the labels as ``dataset.json`` would hold them, or None."""
-        if self._label is None:
+        values = self.values()
+        if all(value is None or value == -1 for value in values):
             return {"labels": None}
-        labels = [int(value) for value in self._rows[self._label]]
+        number = {name: k for k, name in enumerate(self.classes or [])}
+        labels = [value if isinstance(value, int) else number.get(value, -1) for value in values]
         stored: dict[str, Any] = {"labels": list(map(list, zip(self.names, labels)))}
-        return stored | ({"classes": self._classes} if self._classes else {})
+        return stored | ({"classes": self.classes} if self.classes else {})
+
+    def files(self) -> list[Path]:
+        """Return the tables in which the library keeps the rows."""
+        return [Path(table["filename"]) for table in self._rows.cache_files]
 
 
 def hub(
@@ -71,6 +86,7 @@ def hub(
     filter: str = "lanczos",
     crop: int | None = None,
     alpha: str = "refuse",
+    cmyk: str = "refuse",
     labels: bool = True,
     skip_bad: bool = False,
 ) -> Dataset:
@@ -82,10 +98,11 @@ def hub(
         val: Share of the train part held out for validation by the hash of the image, in [0, 1).
         test: The same for testing, where the source has no test or validation split.
         size: Side in pixels after a centred square crop and a resize; None requires images of one size.
-        channels: 1 or 3; None requires that all are grey or all are colour.
+        channels: 1 or 3 (2 or 4 with a kept alpha); None requires that all have the same.
         filter: Pillow filter: nearest, box, bilinear, hamming, bicubic or lanczos.
         crop: Side of the centred square to cut first; None means the largest.
-        alpha: Treatment of transparency: "refuse", "black", "white" or "drop".
+        alpha: Treatment of transparency: "refuse", "black", "white", "drop", or "keep" as a channel.
+        cmyk: Treatment of CMYK files: "refuse", or "convert" without a colour profile.
         labels: False ignores the labels.
         skip_bad: Whether to leave bad images out and count them, instead of failing.
 
@@ -95,33 +112,11 @@ def hub(
     Raises:
         DataError: If the package or the source is missing, or an image is bad.
     """
-    check_split(split)
-    parts = row_listings(path)
-    held = next((name for name in TESTS if name in parts), None)
-    main = next((name for name in parts if name not in TESTS), held)
-    assert main is not None
-    shape, name = Shape(size, channels, filter, crop, alpha), Path(str(path)).name
-
-    def read(part: str, wanted: str, share: float) -> Dataset:
-        shares = {"val": 0.0 if wanted == "all" else val, "test": share}
-        return gather(parts[part], name, shape, split=wanted, labels=labels, skip_bad=skip_bad, **shares)
-
-    if held is None or held == main:
-        return read(main, split, test)
-    if split == "test":
-        return _renamed(read(held, "all", 0.0), "test", f"official {held} split")
-    if split == "all":
-        return join(read(main, "all", 0.0), read(held, "all", 0.0))
-    if split == "val" or val:
-        return read(main, split, 0.0)
-    return _renamed(read(main, "all", 0.0), "train", f"official {main} split")
+    shape, name = Shape(size, channels, filter, crop, alpha, cmyk), Path(str(path)).name
+    return gather(row_listings(path), name, shape, split=split, val=val, test=test, labels=labels, skip_bad=skip_bad)
 
 
-def _renamed(data: Dataset, split: str, note: str) -> Dataset:
-    return data.subset(range(len(data)), note=note, split=split)
-
-
-def row_listings(path: str | Path) -> dict[str, RowListing]:
+def row_listings(path: str | Path) -> dict[str, Listing]:
     """Return the splits of a source, by name.
 
     Raises:
@@ -136,7 +131,19 @@ def row_listings(path: str | Path) -> dict[str, RowListing]:
     except Exception as error:  # the library raises its own, its transport's and Arrow's errors
         raise DataError(f"{path} could not be loaded by the package datasets: {error}") from error
     splits = dict(found) if isinstance(found, datasets.DatasetDict) else {"train": found}
-    return {name: RowListing(local, rows, name) for name, rows in splits.items()}
+    found = {name: RowListing(local, rows, name) for name, rows in splits.items()}
+    _share_classes(list(found.values()))
+    return dict(found)
+
+
+def _share_classes(parts: list[RowListing]) -> None:
+    """Give all splits of a source without named classes the same ones: the texts, or as many numbers as there are."""
+    open_ones = [part for part in parts if part.classes is None]
+    values = {value for part in open_ones for value in part.values() if value is not None}
+    texts = sorted(value for value in values if isinstance(value, str))
+    count = max((value for value in values if isinstance(value, int)), default=-1) + 1
+    for part in open_ones:
+        part.classes = texts or [str(k) for k in range(count)] or None
 
 
 def _open(datasets: Any, name: str, local: Path) -> Any:

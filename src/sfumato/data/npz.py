@@ -1,27 +1,28 @@
 """npz: arrays of NumPy, images of any number of channels, with labels if there are any.
 
-``images`` is uint8 (N, H, W, C) or (N, H, W); ADM's samples, which call it ``arr_0`` and the labels ``arr_1``, load as
-they are. Arrays of Python objects are refused, so nothing of the file is executed.
+``images`` is uint8 (N, H, W), (N, H, W, C) or (N, C, H, W); ADM's samples, which call it ``arr_0`` and the labels
+``arr_1``, load as they are, and so does an .npy file of images alone. Which axis holds the channels is decided, or
+refused, by one rule (`data.arrays.as_images`). Arrays of Python objects are refused, so nothing of the file is
+executed.
 """
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
+from sfumato.data.arrays import as_images, members, read_array, read_arrays
 from sfumato.data.dataset import DataError, Dataset
 from sfumato.data.splits import HELD_OUT, split_by_hash
 
-IMAGES, LABELS = ("images", "arr_0", "samples"), ("labels", "arr_1", "label")
+ROLES = {"labels": ("labels", "arr_1", "label"), "classes": ("classes",)}
 
 
 def npz(
     path: str | Path, *, split: str = "train", val: float = 0.0, test: float = HELD_OUT, labels: bool = True
 ) -> Dataset:
-    """Load a .npz file of uint8 images (N, H, W, C), any number of channels, and labels.
+    """Load a .npz or .npy file of uint8 images, any number of channels, and labels.
 
     Arguments:
         path: The file: arrays `images` and, for a labelled set, `labels` and `classes` (names).
@@ -37,23 +38,12 @@ def npz(
         DataError: If the file is missing, damaged, or its arrays are not as above.
     """
     path = Path(path).expanduser()
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            if not isinstance(stored, np.lib.npyio.NpzFile):
-                raise DataError(f"{path} holds one array; save several by name with numpy.savez.")
-            found = {name: stored[name] for name in (*IMAGES, *LABELS, "classes") if name in stored}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path} cannot be read as an .npz file: {error}.") from error
-    pixels = next((found[name] for name in IMAGES if name in found), None)
-    if pixels is None or pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or not len(pixels):
-        told = "no such array" if pixels is None else f"{pixels.dtype} {pixels.shape}"
-        raise DataError(f"{path} must hold uint8 images (N, H, W, C) under {' or '.join(IMAGES)}; got {told}.")
-    pixels = pixels[..., None] if pixels.ndim == 3 else pixels
-    images = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-    given = next((found[name] for name in LABELS if name in found), None) if labels else None
-    classes: list[str] = []
+    held = members(path)
+    found = {"images": read_array(path)}
+    if held and labels:
+        found |= {role: array for role, names in ROLES.items() for array in read_arrays(path, names).values()}
+    images = as_images(found["images"], path).copy("C")
+    given, classes = found.get("labels"), []
     if given is not None:
         if given.shape != (len(images),) or given.dtype.kind not in "iu" or given.min() < 0:
             raise DataError(f"{path}: labels are integers >= 0, one for each of {len(images)} images.")

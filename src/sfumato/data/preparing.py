@@ -15,7 +15,8 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,12 +24,17 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from sfumato.core.archives import opened
+from sfumato.core.errors import printable
+from sfumato.core.reading import read_text
 from sfumato.data.dataset import DataError
 from sfumato.data.decoding import to_picture
 from sfumato.data.gathering import Shape, good_ones, read_all
-from sfumato.data.listing import LABEL_FILE, Labels, Listing, labels_of, open_listing
+from sfumato.data.listing import LABEL_FILE, Labels, Listing, labels_of, stamp
+from sfumato.data.sources import listing_of
 
 CHUNK = 1000  # images between two resting points
+FORM = 2  # of the unfinished work: images are named by their numbers
 
 
 @dataclass(frozen=True)
@@ -38,13 +44,13 @@ class Prepared:
     Arguments:
         path: Path of the archive.
         count: Number of images in the archive.
-        skipped: Bad files left out.
+        skipped: Bad files left out, by reason, of the images that this run read.
         resumed: Images that an earlier, interrupted run had already done.
     """
 
     path: Path
     count: int
-    skipped: int
+    skipped: Mapping[str, int]
     resumed: int
 
 
@@ -54,7 +60,7 @@ def prepare(
     """Write a folder or archive of images as one uniform zip, resuming if an earlier run was stopped.
 
     Arguments:
-        source: A folder or a .zip file.
+        source: A folder or a .zip file; of one that holds splits, the train split.
         target: The .zip file to write; must not exist.
         shape: Size and channels that every image gets; without a size all must have one.
         labels: Whether to look for labels.
@@ -66,7 +72,7 @@ def prepare(
     Raises:
         DataError: If the target exists, an interrupted run beside it had other settings, or a file is bad.
     """
-    return prepare_listing(open_listing(source), Path(target), shape, labels=labels, skip_bad=skip_bad)
+    return prepare_listing(listing_of(str(source))[1], Path(target), shape, labels=labels, skip_bad=skip_bad)
 
 
 def prepare_listing(
@@ -77,21 +83,27 @@ def prepare_listing(
         raise DataError(f"The target must be a new .zip file; got {target}{' (it exists)' if target.exists() else ''}.")
     classes = labels_of(listing) if labels else None
     work = target.with_name(f"{target.name}.work")
-    _settle(work, {"names": list(listing.names), "shape": asdict(shape), "skip_bad": skip_bad})
+    begun = stamp(listing)
+    settings = {"source": begun, "names": list(listing.names), "shape": asdict(shape), "skip_bad": skip_bad}
+    _settle(work, {**settings, "form": FORM})
     starts = range(0, len(listing.names), CHUNK)
     chunks = [work / f"{start:08d}.zip" for start in starts]
-    resumed = 0
+    resumed, skipped = 0, Counter[str]()
     with tqdm(total=len(listing.names), desc=f"Preparing {target.name}", unit="img", disable=None) as bar:
         for start, chunk in zip(starts, chunks):
             names = listing.names[start : start + CHUNK]
             if chunk.exists():
                 resumed += len(names)
             else:
-                _write_chunk(chunk, listing, names, shape, skip_bad)
+                skipped += _write_chunk(chunk, listing, start, shape, skip_bad)
             bar.update(len(names))
-    count = _join(chunks, target, classes)
+    if stamp(listing) != begun:
+        raise DataError(f"{listing.path} changed while it was prepared. Delete {work} and start anew.")
+    count = _join(chunks, target, listing.names, classes)
     shutil.rmtree(work)
-    return Prepared(target, count, len(listing.names) - count, resumed)
+    if (before := len(listing.names) - count - skipped.total()) > 0:
+        skipped["found by an earlier run"] = before
+    return Prepared(target, count, skipped, resumed)
 
 
 def _settle(work: Path, settings: dict[str, object]) -> None:
@@ -99,37 +111,48 @@ def _settle(work: Path, settings: dict[str, object]) -> None:
     file = work / "settings.json"
     written = json.dumps(settings, sort_keys=True)
     if file.exists():
-        if file.read_text() == written:
+        if read_text(file, error=DataError) == written:
             return
         if any(work.glob("*.zip")):
-            raise DataError(f"{work} holds unfinished work on other files or settings. Finish that, or delete it.")
+            raise DataError(
+                f"{work} holds unfinished work on other files or settings, or the files have changed since. Finish "
+                "that, or delete it."
+            )
     work.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(".part")
     part.write_text(written)
     os.replace(part, file)
 
 
-def _write_chunk(chunk: Path, listing: Listing, names: tuple[str, ...], shape: Shape, skip_bad: bool) -> None:
+def _write_chunk(chunk: Path, listing: Listing, start: int, shape: Shape, skip_bad: bool) -> Counter[str]:
+    """Write the good images of a chunk, each named by its number in the source; return why others are bad."""
+    names = listing.names[start : start + CHUNK]
     found = read_all(listing, shape, names)
-    found = [f for f in found if f.pixels is not None] if skip_bad else good_ones(listing, found, skip_bad=False)
+    if not skip_bad:
+        good_ones(listing, found, skip_bad=False)
     part = chunk.with_suffix(".part")
     with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
-        for image in found:
-            archive.writestr(_entry(image.name), _png(image.pixels))  # type: ignore[arg-type]
+        for number, image in enumerate(found, start):
+            if image.pixels is not None:
+                archive.writestr(_entry(f"{number:09d}"), _png(image.pixels))
     os.replace(part, chunk)
+    return Counter(image.reason for image in found if image.pixels is None)
 
 
-def _join(chunks: list[Path], target: Path, classes: Labels | None) -> int:
+def _join(chunks: list[Path], target: Path, names: Sequence[str], classes: Labels | None) -> int:
     part = target.with_name(f"{target.name}.part")
     pairs: list[tuple[str, int | None]] = []
     size = None
     with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in _entries(chunks):
+        for number, content in _entries(chunks):
+            name = names[int(number)]
             with Image.open(io.BytesIO(content)) as image:
                 found = (*image.size, image.mode)
             if size not in (None, found):
                 part.unlink()
-                raise DataError(f"{name} is {found} where others are {size}. Give a size and channels, and start anew.")
+                raise DataError(
+                    f"{printable(name)} is {found} where others are {size}. Give a size and channels, and start anew."
+                )
             size = found
             stored_as = f"{len(pairs) // 1000:05d}/img{len(pairs):08d}.png"
             pairs.append((stored_as, None if classes is None else classes[0][name]))
@@ -145,7 +168,7 @@ def _join(chunks: list[Path], target: Path, classes: Labels | None) -> int:
 
 def _entries(chunks: list[Path]) -> Iterator[tuple[str, bytes]]:
     for chunk in chunks:
-        with zipfile.ZipFile(chunk) as archive:
+        with opened(chunk, error=DataError) as archive:
             for entry in archive.infolist():
                 yield entry.filename, archive.read(entry)
 

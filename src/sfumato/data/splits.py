@@ -15,14 +15,16 @@ test set, and the rule divides the official train part alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from sfumato.data.dataset import SPLITS, Dataset
 
+OFFICIAL = {"train": ("train", "training"), "val": ("validation", "valid", "val", "dev"), "test": ("test", "testing")}
+"""Names that sources give to their splits."""
 HELD_OUT = 0.2
 """Share of the images kept for testing where a source names no test part of its own."""
 
@@ -102,6 +104,7 @@ def join(a: Dataset, b: Dataset) -> Dataset:
         indices=torch.cat([a.indices, b.indices + offset]),
         split="all",
         rule="official train part, then official test part",
+        left_out=tuple(dict.fromkeys(a.left_out + b.left_out)),
     )
 
 
@@ -109,3 +112,75 @@ def check_split(split: str) -> None:
     """Refuse a name that is no split."""
     if split not in SPLITS:
         raise ValueError(f"Unknown split {split!r}. Available: {', '.join(SPLITS)}.")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Say which images of which part of a source make up a split.
+
+    Attributes:
+        part: Name of the part; "" for a source without parts.
+        split: What to choose of it by the hash of each image.
+        val: Share held out for validation.
+        test: Share held out for testing.
+    """
+
+    part: str
+    split: str
+    val: float = 0.0
+    test: float = 0.0
+
+    @property
+    def note(self) -> str:
+        """What a rule says of it."""
+        return f"official {self.part} split" if self.part and self.split == "all" else ""
+
+
+def is_split(name: str) -> bool:
+    """Return whether a folder or a part of this name is a split.
+
+    >>> is_split("Valid"), is_split("cats")
+    (True, False)
+    """
+    return any(name.lower() in names for names in OFFICIAL.values())
+
+
+def pieces(parts: Collection[str], split: str, *, val: float, test: float) -> list[Piece]:
+    """Find what makes up a split of a source.
+
+    The official parts are kept: without an official test part the official validation part is the test set, and
+    without either a share of the train part is, by the hash of each image. `val` holds out a share of the train part
+    even where there is an official validation part.
+
+    Arguments:
+        parts: Names of the source's parts, such as "train" and "validation"; ("",) if it has none.
+        split: "train", "val", "test" or "all".
+        val: Share of the train part held out for validation, in [0, 1).
+        test: The same for testing, where there is no official part for it.
+
+    Returns:
+        One piece; for "all" one for each official part.
+
+    Raises:
+        ValueError: If it is not clear which part is which.
+
+    >>> pieces(("test", "train", "unsupervised"), "train", val=0.0, test=0.2)
+    [Piece(part='train', split='all', val=0.0, test=0.0)]
+    """
+    check_split(split)
+    val = 0.0 if split == "all" else val
+    if len(parts) == 1:
+        return [Piece(next(iter(parts)), split, val, test)]
+    kinds = {kind: [part for part in parts if part.lower() in names] for kind, names in OFFICIAL.items()}
+    rest = [part for part in parts if not is_split(part)]
+    train = kinds["train"] or (rest if len(rest) == 1 else [])
+    if len(train) != 1 or max(map(len, kinds.values())) > 1:
+        raise ValueError(f"Of the splits {', '.join(parts)}, one must be called train, and at most one val and test.")
+    held = kinds["val"] + kinds["test"]
+    if split == "all":
+        return [Piece(part, "all") for part in train + held]
+    if split == "test" and held:
+        return [Piece(held[-1], "all")]
+    if split == "val" and kinds["val"] and not val:
+        return [Piece(kinds["val"][0], "all")]
+    return [Piece(train[0], "all" if split == "train" and held and not val else split, val, 0.0 if held else test)]

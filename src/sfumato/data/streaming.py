@@ -1,11 +1,11 @@
 """Data that is larger than memory: images stay where they are and are decoded when training asks for them.
 
 A `Stream` knows of every image what a `Dataset` knows, its hash, label and position, but not its pixels. The hashes
-take one pass over the source, decoding each file once; they are kept in a cache, keyed by the source and the shape, so
-that the pass is made once. `StreamLoader` has the interface of `Loader` and the same law: sample p of a run is a
-function of (seed, p). Workers decode ahead of the training loop; what they guess about the next batch costs time if it
-is wrong and nothing else, so the samples are the same for any number of workers, and a run resumes mid-epoch from one
-integer.
+take one pass over the source, decoding each file once; they are kept in a cache, keyed by the state of the source's
+files and the shape, so that the pass is made once, and every image is compared with its hash when it is read.
+`StreamLoader` has the interface of `Loader` and the same law: sample p of a run is a function of (seed, p). Workers
+decode ahead of the training loop; what they guess about the next batch costs time if it is wrong and nothing else, so
+the samples are the same for any number of workers, and a run resumes mid-epoch from one integer.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,13 +25,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from sfumato.core.archives import read_npz
+from sfumato.core.reading import FileRefusedError
 from sfumato.data.dataset import DataError, Dataset
-from sfumato.data.gathering import Found, Shape, good_ones, read_one, whole_of
+from sfumato.data.gathering import Found, Shape, good_ones, labelled_only, read_one, whole_of
 from sfumato.data.hashing import hash_image
-from sfumato.data.listing import Listing, labels_of
+from sfumato.data.listing import Listing, labels_of, stamp
 from sfumato.data.loader import Loader
-from sfumato.data.sources import listing_of
-from sfumato.data.splits import HELD_OUT, split_by_hash
+from sfumato.data.sources import kind_of, listings_of
+from sfumato.data.splits import HELD_OUT, pieces, split_by_hash
 
 AHEAD = 3  # batches that workers decode before they are asked for
 STREAMS = ("folder", "zip", "lmdb")  # sources of files without splits of their own
@@ -88,6 +90,11 @@ class Stream:
         return self.facts.split
 
     @property
+    def left_out(self) -> tuple[str, ...]:
+        """What the source holds beside these images, and why it is not among them."""
+        return self.facts.left_out
+
+    @property
     def image_hashes(self) -> np.ndarray:
         """The sha256 of every image, uint8 (N, 32)."""
         return self.hashes
@@ -114,6 +121,11 @@ class Stream:
             found = read_one(self.listing, name, self.form)
             if found.pixels is None or found.pixels.shape != self.shape:
                 raise DataError(f"{name} of {self.listing.path} has changed since training began: {found.fault}.")
+            if hash_image(found.pixels) != self.hashes[position].tobytes():
+                raise DataError(
+                    f"{name} of {self.listing.path} is another image than when training began, so nothing that was "
+                    "checked of it holds. Restore it, or give another --out to begin with what is there now."
+                )
             out[i] = found.pixels
         return torch.from_numpy(out)
 
@@ -138,12 +150,20 @@ class Stream:
 
 
 def open_stream(
-    listing: Listing, name: str, form: Shape, *, split: str, val: float, test: float, labels: bool, skip_bad: bool
+    parts: Mapping[str, Listing],
+    name: str,
+    form: Shape,
+    *,
+    split: str,
+    val: float,
+    test: float,
+    labels: bool,
+    skip_bad: bool,
 ) -> Stream:
     """Make one pass over a source, or find it in the cache, and choose one split of it.
 
     Arguments:
-        listing: The opened folder or archive.
+        parts: The opened source by its official splits.
         name: Name of the dataset.
         form: Size and channels that every image gets; the size must be given.
         split, val, test, labels, skip_bad: The same as in `gathering.gather`.
@@ -151,12 +171,19 @@ def open_stream(
     Raises:
         DataError: For what `gathering.gather` refuses, or if the shape has no size.
     """
+    chosen = pieces(parts, split, val=val, test=test)
+    (piece, *more), _ = labelled_only(parts, chosen, labels)
+    if more:
+        raise DataError(f"{name} has several splits, of which one at a time is streamed; got split={split}.")
+    listing = parts[piece.part]
     classes = labels_of(listing) if labels else None
     original, final, shape, bad = _first_pass(listing, form, skip_bad)
     good = np.flatnonzero(~bad)
     pixels = torch.zeros((len(good), 1, 1, 1), dtype=torch.uint8)
-    whole = whole_of(listing, name, form, pixels, classes, good, int(bad.sum()))
-    part = split_by_hash(whole, split, val=val, test=test, hashes=original[good])
+    whole = whole_of(listing, name, form, pixels, classes, good, ["see `sfumato data check`"] * int(bad.sum()))
+    part = split_by_hash(whole, piece.split, val=piece.val, test=piece.test, hashes=original[good])
+    if len(parts) > 1:
+        part = part.subset(range(len(part)), note=piece.note, split=split)
     return Stream(listing, form, part, final[part.indices.numpy()], shape)
 
 
@@ -166,10 +193,10 @@ def _first_pass(
     """Return (hashes of the originals, hashes of what they become, shape, which are bad), (N, ...) each."""
     file = _cache_file(listing, form)
     if file.exists():
-        with np.load(file, allow_pickle=False) as stored:
-            if len(stored["bad"]) == len(listing.names) and (skip_bad or not stored["bad"].any()):
-                c, h, w = (int(n) for n in stored["shape"])
-                return stored["original"], stored["final"], (c, h, w), stored["bad"]
+        stored = _stored(file)
+        if stored and len(stored["bad"]) == len(listing.names) and (skip_bad or not stored["bad"].any()):
+            c, h, w = (int(n) for n in stored["shape"])
+            return stored["original"], stored["final"], (c, h, w), stored["bad"]
     count = len(listing.names)
     original, final = np.zeros((count, 32), np.uint8), np.zeros((count, 32), np.uint8)
     shapes: list[tuple[int, ...] | None] = []
@@ -201,12 +228,18 @@ def _first_pass(
     return original, final, (c, h, w), bad
 
 
+def _stored(file: Path) -> dict[str, np.ndarray] | None:
+    """Return what an earlier pass has kept; None if it is damaged."""
+    try:
+        found = read_npz(file, ("original", "final", "shape", "bad"), most=1 << 32)
+    except FileRefusedError:
+        return None
+    return found if len(found) == 4 else None
+
+
 def _cache_file(listing: Listing, form: Shape) -> Path:
-    """Name the first pass's cache by the source, its files' sizes and times, and the shape."""
-    path = listing.path
-    files = [path] if path.is_file() else [path / name for name in listing.names if (path / name).is_file()]
-    stamps = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    text = json.dumps([str(path.resolve()), len(listing.names), stamps, form.written(), form.filter])
+    """Name the first pass's cache by the state of the source (`listing.stamp`) and the shape."""
+    text = json.dumps([stamp(listing), form.written(), form.filter])
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sfumato" / "streams"
     return root / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
 
@@ -293,19 +326,21 @@ def too_large(listing: Listing, form: Shape) -> bool:
 
 def streamed(
     name: str,
+    form: Shape,
     *,
     split: str,
     val: float = 0.0,
     test: float | None = None,
-    size: int | None = None,
     labels: bool = True,
+    skip_bad: bool = False,
     always: bool = False,
 ) -> Stream | None:
     """Open a source of files as a stream if its images do not fit into memory.
 
     Arguments:
         name: Name of the dataset, as in `load`.
-        split, val, test, size, labels: The same as in `load`.
+        form: Size and channels that every image gets.
+        split, val, test, labels, skip_bad: The same as in `load`.
         always: Whether to stream whatever the size.
 
     Returns:
@@ -315,14 +350,13 @@ def streamed(
         DataError: For what `open_stream` refuses; with `always`, also if the dataset cannot be streamed.
     """
     kind = name.partition(":")[0]
-    if kind not in STREAMS and not (name.strip() and Path(name).expanduser().exists()):
+    if kind not in STREAMS and not (name.strip() and kind_of(Path(name).expanduser()) in STREAMS):
         if always:
             raise DataError(f"{name} cannot be streamed; {', '.join(f'{k}:PATH' for k in STREAMS)} can.")
         return None
-    listing, form = listing_of(name), Shape(size=size)
-    if not always and not too_large(listing, form):
+    parts = listings_of(name)
+    if not always and not any(too_large(listing, form) for listing in parts.values()):
         return None
     share = HELD_OUT if test is None else test
-    return open_stream(
-        listing, listing.path.stem, form, split=split, val=val, test=share, labels=labels, skip_bad=False
-    )
+    called = next(iter(parts.values())).path.stem
+    return open_stream(parts, called, form, split=split, val=val, test=share, labels=labels, skip_bad=skip_bad)

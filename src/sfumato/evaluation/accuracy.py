@@ -29,6 +29,7 @@ from sfumato.metrics.jackknife import Estimate
 from sfumato.metrics.prdc import share
 from sfumato.metrics.rules import check_leakage
 from sfumato.processes.machine import describe
+from sfumato.runs.identity import identity, summary
 from sfumato.runs.run import Run, load_data, training_data
 
 LOG_SNRS = tuple(float(v) for v in range(-10, 11, 2))
@@ -90,9 +91,11 @@ def evaluate_classifier(
         "high": [p.share.interval[1] for p in found],
     }
     chance = 1 / max(1, len(data.classes))
+    saved = run.taken(use)[0]
     facts = {
-        "checkpoint": run.checkpoint.path.name,
-        "images_seen": run.checkpoint.state["seen"],
+        "checkpoint": saved.path.name,
+        "images_seen": saved.state["seen"],
+        **summary(identity(run, use)),
         "weights": use or run.recipe.ema.use,
         "recipe": run.recipe.hash,
         "reference": reference_of(data).content_hash,

@@ -81,7 +81,7 @@ def choose(
     judged: list[tuple[Candidate, averages.Fitted]] = []
     for width in sorted(set(widths or LADDER)):
         try:
-            made = averages.reconstruct(run.path, width)
+            made = averages.reconstruct(run.path, width, run.mark)
         except RecipeError:
             if widths:
                 raise

@@ -1,14 +1,14 @@
 """Generated images as features: they stream from the sampler into numbers and never touch the disk.
 
-Rows are kept on disk (`rows.Rows`) under the hash of everything that decides them: weights, sampling settings, seeds,
-device, versions and this program's source.  So a killed evaluation goes on where it was, another metric costs no new
-images, and memory does not grow with n.  Images are made in the blocks of the recipe's batch, dealt over processes, so
-image i is the same for any number of them; the first process keeps what all of them make.
+Rows are kept on disk (`rows.Rows`) under the hash of everything that decides them: what makes the images, by content
+(`runs.identity`), seeds, device, versions and this program's source. So a killed evaluation goes on where it was,
+another metric costs no new images, and memory does not grow with n. Images are made in the blocks of the recipe's
+batch, dealt over processes, so image i is the same for any number of them; the first process keeps what all of them
+make.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ from sfumato.evaluation.cache import place, source_hash
 from sfumato.evaluation.rows import Rows
 from sfumato.processes.machine import describe
 from sfumato.processes.ranks import Ranks
-from sfumato.runs.guided import weak_of
+from sfumato.runs.identity import identity, key_of, summary
 from sfumato.runs.run import Run
 from sfumato.sources import balanced_labels
 
@@ -84,17 +84,9 @@ def generate(
     Raises:
         NonFiniteError: On every process, if an image holds NaN or infinity; its block is not kept.
     """
-    recipe, saved, batch = run.recipe, run.checkpoint, run.recipe.sample.batch
-    decides = [
-        _weights(run),
-        use or recipe.ema.use,
-        recipe.to_json()["sample"],
-        len(run.classes),
-        first_seed,
-        n,
-        describe(device),
-        source_hash(),
-    ]
+    recipe, batch = run.recipe, run.recipe.sample.batch
+    found, saved = identity(run, use), run.taken(use)[0]
+    decides = [key_of(found), first_seed, n, describe(device), source_hash()]
     wanted = {"hashes": HASHES, **outputs}
     stores = (
         {name: Rows(place("generated", [decides, out.facts]), n, out.width, out.dtype) for name, out in wanted.items()}
@@ -114,8 +106,9 @@ def generate(
     per_image = calls // n if calls % n == 0 else round(calls / n, 2)
     facts = {
         "checkpoint": saved.path.name,
-        "training_seconds": round(saved.state["elapsed"], 1),
+        **({"training_seconds": round(saved.state["elapsed"], 1)} if "elapsed" in saved.state else {}),
         "recipe": recipe.hash,
+        **summary(found),
         "training_data": run.about.get("fingerprint", {}),
         **replace(run.making(use), nfe=per_image, seeds=(first_seed, first_seed + n)).to_json(),
         "nfe_weak": weaker // n if weaker % n == 0 else round(weaker / n, 2),
@@ -179,18 +172,3 @@ def _made(
                 if isinstance(block, _Block):
                     yield block
             bar.update(sum(stop - start for (start, stop), _ in left[turn : turn + ranks.world]))
-
-
-def _weights(run: Run) -> list[str | None]:
-    """Return hashes of the checkpoints that images depend on: the run's, its classifier's, its weak model's."""
-    found, sample = [_manifest(run)], run.recipe.sample
-    found += [] if sample.classifier is None else [_manifest(Run.open(sample.classifier))]
-    if sample.autoguidance is not None:
-        weak = weak_of(sample.autoguidance)
-        found.append(_manifest(replace(Run.open(weak.folder) if weak.folder else run, step=weak.step)))
-    return [*found, sample.classifier, sample.autoguidance]
-
-
-def _manifest(run: Run) -> str:
-    """Return a hash of what a run's checkpoint holds."""
-    return hashlib.sha256((run.checkpoint.path / "MANIFEST.json").read_bytes()).hexdigest()

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -42,6 +43,7 @@ from sfumato.metrics.protocol import Reference
 from sfumato.metrics.score import Score, measure, with_floor
 from sfumato.metrics.statistics import Features
 from sfumato.metrics.views import view_key, view_of
+from sfumato.runs.outside_names import check_code
 from sfumato.runs.recipe import Recipe
 from sfumato.runs.run import load_data, training_data
 
@@ -142,6 +144,8 @@ class Judge:
         if recipe.data.first is not None:
             whole = training_data(replace(recipe, data=replace(recipe.data, first=None)), root)
         notes = rules.check_leakage(reference_of(real), real.image_hashes, training.image_hashes)
+        if extract is None:
+            check_code(recipe, "extractor")
         chosen = extractor(extract or recipe.evaluate.extractor, real.shape, options)
         return cls.against(real, chosen, quiet=quiet, notes=notes, training=training, pool=without(whole, real))
 
@@ -262,6 +266,7 @@ class Judge:
         options = chosen.options_with((labels, self.strata))
         facts = ["floor 2", order_of(pool), order_of(self.real), extract.name, extract.weights_hash, extract.describe(),
                  chosen.name, chosen.version, options, n, repeats, self.reference.split]  # fmt: skip
+        facts += [hashlib.sha256(drawn.tobytes()).hexdigest() for drawn in (labels, self.strata) if drawn is not None]
         return cached_score(facts, lambda: floor_of(
             chosen, cached_features(extract, pool, self.quiet), n, extract, self.reference, reference_features=real,
             labels=labels, reference_labels=self.strata, repeats=repeats,

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from sfumato.core.reading import read_json
 from sfumato.data.dataset import Dataset
+from sfumato.data.streaming import Stream
 from sfumato.evaluation.cache import place
 from sfumato.metrics.features import Extractor, stream
 from sfumato.metrics.protocol import Reference
@@ -52,8 +54,8 @@ def balanced_classes(data: Dataset) -> np.ndarray | None:
     return data.labels.numpy() if data.labels is not None and balanced(data) else None
 
 
-def order_of(data: Dataset) -> str:
-    """Return a hash of a dataset's images in their order."""
+def order_of(data: Dataset | Stream) -> str:
+    """Return a hash of images in their order."""
     return hashlib.sha256(np.ascontiguousarray(data.image_hashes).tobytes()).hexdigest()
 
 
@@ -103,8 +105,7 @@ def _whole(file: os.PathLike[str], shape: tuple[int, int]) -> Features | None:
         stored = np.load(file, mmap_mode="r", allow_pickle=False)
         if stored.shape != shape or stored.dtype != np.float32:
             return None
-        with open(os.path.splitext(file)[0] + ".json") as about:
-            wanted = json.load(about)["crc32"]
+        wanted = read_json(os.path.splitext(file)[0] + ".json", finite=False)["crc32"]
         crc = 0
         for part in blocks(stored):
             crc = zlib.crc32(np.ascontiguousarray(part).tobytes(), crc)
@@ -122,7 +123,7 @@ def cached_score(facts: Any, make: Callable[[], Score]) -> Score:
     """
     file = place("floors", facts).with_suffix(".json")
     try:
-        return Score.from_json(json.loads(file.read_text()))
+        return Score.from_json(read_json(file, finite=False))
     except (OSError, ValueError, KeyError, TypeError):
         found = make()
     partial = file.with_suffix(f".{os.getpid()}.tmp")

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from sfumato.core.reading import read_lines
+
 
 class Rows:
     """An array (n, width) on disk that is filled block by block.
@@ -32,9 +34,8 @@ class Rows:
         self.folder, self.n, self.width, self.dtype = folder, n, width, np.dtype(dtype)
         self._file, self._list = folder / "rows.bin", folder / "blocks.jsonl"
         self.blocks: dict[tuple[int, int], dict[str, Any]] = {}
-        for line in self._list.read_text().splitlines() if self._list.exists() else ():
+        for facts in read_lines(self._list, whole=False):
             try:
-                facts = json.loads(line)
                 span = (int(facts.pop("start")), int(facts.pop("stop")))
                 if zlib.crc32(self._bytes(span)) == facts.pop("crc32"):
                     self.blocks[span] = facts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from sfumato.core.reading import read_json
 from sfumato.data.dataset import Dataset
 from sfumato.evaluation.accuracy import evaluate_classifier
 from sfumato.evaluation.findings import Findings, Table, expand, find_asked
@@ -197,16 +197,18 @@ def _choice(selected: Mapping[str, Any]) -> str:
 def tried_on(run: Run, content_hash: str, facts: Mapping[str, Any]) -> int:
     """Count the settings of a run scored on one reference, this one included: the best of several is selected on it."""
     own = ("checkpoint", "weights", "sampler", "grid", "guidance", "guided", "size")
+    seen: dict[tuple[str, ...], set[str]] = {}  # by name, which an earlier version's result says alone -> by content
 
-    def setting(found: Mapping[str, Any]) -> tuple[str, ...]:
-        return tuple(str(found.get(key)) for key in own)
+    def note(found: Mapping[str, Any]) -> None:
+        by_content = seen.setdefault(tuple(str(found.get(key)) for key in own), set())
+        by_content.update(filter(None, [found.get("identity")]))
 
-    seen = {setting(facts)}
+    note(facts)
     for file in (run.path / "results").glob("*.json"):
         try:
-            tree = json.loads(file.read_text())
+            tree = read_json(file, finite=False)
             if any(s["protocol"]["reference"]["content_hash"] == content_hash for s in tree["scores"]):
-                seen.add(setting(tree["provenance"]))
+                note(tree["provenance"])
         except (ValueError, KeyError, TypeError):
             continue  # results of other tools or versions
-    return len(seen)
+    return sum(max(1, len(by_content)) for by_content in seen.values())

@@ -9,14 +9,15 @@ the line in 1/n.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sfumato.core.reading import read_json
 from sfumato.evaluation.scoring import evaluate
 from sfumato.metrics.protocol import canonical
 from sfumato.runs.checkpoint import replace_json
+from sfumato.runs.identity import identity, key_of
 from sfumato.runs.run import Run
 
 Point = Mapping[str, Any]  # value, scores (JSON), provenance
@@ -133,12 +134,13 @@ def sweep(
     done: list[Point] = []
     for value, run in runs.items():
         settings = run.recipe.to_json()["sample"]
-        point = next((p for p in known if p["value"] == value and p["settings"] == settings), None)
+        own = {"value": value, "settings": settings, "identity": key_of(identity(run, use))}
+        point = next((p for p in known if {key: p.get(key) for key in own} == own), None)
         if point is None:
             result = evaluate(run, n=n, metrics=tuple(metrics), split=split, use=use, root=root, device=device)
             tree = result.to_json()
             kept: dict[str, Any] = {key: tree[key] for key in ("scores", "provenance", "refused") if key in tree}
-            point = {"value": value, "settings": settings, **kept}
+            point = own | kept
             result.path.unlink(missing_ok=True)  # it lives on as a point
         done.append(point)
         told(value, point)
@@ -148,7 +150,7 @@ def sweep(
 
 def _known(path: Path) -> list[Point]:
     try:
-        return list(json.loads(path.read_text())["points"])
+        return list(read_json(path, finite=False)["points"])
     except (OSError, ValueError, KeyError):
         return []
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sfumato.data import load
+from sfumato.data.arrays import as_images, members, read_array
 from sfumato.data.dataset import DataError
 from sfumato.data.gathering import Shape, read_all
 from sfumato.data.hashing import hash_images
-from sfumato.data.listing import open_listing
-from sfumato.evaluation.arrays import as_images, members, read_array
+from sfumato.data.listing import Listing, open_listing
+from sfumato.data.lmdb import database_parts
+from sfumato.data.sources import kind_of
 from sfumato.evaluation.judge import Generated, Judge, each
 from sfumato.evaluation.real import balanced_classes
 from sfumato.metrics.features import Extractor, ImageShape, extractor, stream
@@ -51,7 +53,7 @@ class Images:
         count: How many there are.
         shape: (C, H, W).
         chunks: Starts over the chunks, uint8 (b, C, H, W).
-        codec: Formats of their files; "none" if they come of none.
+        formats: Formats of their files, as far as they have been read.
         split: Part of a dataset; "all" of other sources.
         rule: How they were chosen.
         indices: Hash of which part of a source they are.
@@ -62,11 +64,16 @@ class Images:
     count: int
     shape: ImageShape
     chunks: Callable[[], Iterator[Tensor]]
-    codec: str = "none"
+    formats: Collection[str] = ()
     split: str = "all"
     rule: str = ""
     indices: str = ""
     labels: np.ndarray | None = None
+
+    @property
+    def codec(self) -> str:
+        """The formats of their files, by their bytes and not their names; "none" if they come of none."""
+        return "+".join(sorted(self.formats)) or "none"
 
 
 class Given:
@@ -94,8 +101,8 @@ def open_set(text: str, root: Path | str | None = None) -> ImageSet:
     """Open a set of images.
 
     Arguments:
-        text: A folder or .zip of images, an .npy or .npz file of images, features or statistics, or a dataset, whose
-            split may follow an @: fashion-mnist@test (all of it unless given).
+        text: A folder, .zip or LMDB of images, an .npy or .npz file of images, features or statistics, or a dataset,
+            whose split may follow an @: fashion-mnist@test (all of it unless given).
         root: Data root.
 
     Raises:
@@ -107,18 +114,21 @@ def open_set(text: str, root: Path | str | None = None) -> ImageSet:
         if path.suffix == ".npz" and members(path) & {"mu", "mean"}:
             return path
         array = read_array(path)
-        if array.dtype != np.uint8:
+        if array.dtype in (np.float32, np.float64):
             return check_features(array, f"features in {path}")
         images = as_images(array, path)
         parts = lambda: (torch.from_numpy(np.array(part)) for part in blocks(images, CHUNK))  # noqa: E731
         return _counted(Images(path.stem, len(images), images.shape[1:], parts))
-    if path.is_dir() or path.suffix == ".zip":
-        return _files(path)
+    kind = "lmdb" if text.startswith("lmdb:") else kind_of(path)
+    if kind == "lmdb":
+        return _files([*database_parts(text.removeprefix("lmdb:")).values()])
+    if kind == "folder" or path.suffix == ".zip":
+        return _files([open_listing(path)])
     if path.suffix in (".npy", ".npz"):
         raise DataError(f"There is no file {path}.")
     name, _, split = text.partition("@")
     data = load(name, split=split or "all", root=root)
-    return _counted(Images(name, len(data), data.shape, lambda: iter(data.images.split(CHUNK)), "none", data.split,
+    return _counted(Images(name, len(data), data.shape, lambda: iter(data.images.split(CHUNK)), (), data.split,
                            data.rule, data.index_hash, balanced_classes(data)))  # fmt: skip
 
 
@@ -131,23 +141,23 @@ def _counted(images: Images) -> Images:
     return images
 
 
-def _files(path: Path) -> Images:
-    listing = open_listing(path)
-    names = listing.names
+def _files(listings: Sequence[Listing]) -> Images:
+    path, formats = listings[0].path, set[str]()
 
     def chunks() -> Iterator[Tensor]:
         shape: torch.Size | None = None
-        for start in range(0, len(names), CHUNK):
-            part = decoded(names[start : start + CHUNK])
-            if shape not in (None, part.shape[1:]):
-                raise DataError(
-                    f"Images in {path} differ in shape: {tuple(shape or ())} and {tuple(part.shape[1:])}. "
-                    "`sfumato data check` lists them; prepare them in one size."
-                )
-            shape = part.shape[1:]
-            yield part
+        for listing in listings:
+            for start in range(0, len(listing.names), CHUNK):
+                part = decoded(listing, listing.names[start : start + CHUNK])
+                if shape not in (None, part.shape[1:]):
+                    raise DataError(
+                        f"Images in {path} differ in shape: {tuple(shape or ())} and {tuple(part.shape[1:])}. "
+                        "`sfumato data check` lists them; prepare them in one size."
+                    )
+                shape = part.shape[1:]
+                yield part
 
-    def decoded(some: tuple[str, ...]) -> Tensor:
+    def decoded(listing: Listing, some: tuple[str, ...]) -> Tensor:
         found = read_all(listing, Shape(), some)
         bad = [f"{f.name}: {f.fault}" for f in found if f.pixels is None]
         if bad:
@@ -155,11 +165,11 @@ def _files(path: Path) -> Images:
                 f"{len(bad)} of the images in {path} are bad: {'; '.join(bad[:3])}. Nothing was scored; "
                 "`sfumato data check` lists them all."
             )
+        formats.update(f.format for f in found)
         return torch.from_numpy(np.stack([f.pixels for f in found if f.pixels is not None]))
 
-    codec = "+".join(sorted({Path(name).suffix.lower().lstrip(".") for name in names}))
-    shape = decoded(names[:1]).shape[1:]
-    return _counted(Images(path.name, len(names), (shape[0], shape[1], shape[2]), chunks, codec))
+    c, h, w = decoded(listings[0], listings[0].names[:1]).shape[1:]
+    return _counted(Images(path.name, sum(len(listing.names) for listing in listings), (c, h, w), chunks, formats))
 
 
 @dataclass(frozen=True)

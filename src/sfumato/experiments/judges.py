@@ -81,7 +81,7 @@ class Estimates:
             raise StudyError(f"{run.path} walks fewer than {self.step} steps.")
 
         images, facts = _made(estimates, asked.study.n, labels, walk.batch)
-        facts |= {"nfe": self.step, "nsr": nsr, "images_seen": run.checkpoint.state["seen"]}
+        facts |= {"nfe": self.step, "nsr": nsr, "images_seen": run.making().images_seen}
         return _scores(asked, asked.recipe, (images, facts), "uniform" if walk.classes else "unconditional", labels)
 
 

@@ -6,12 +6,12 @@ interval, n and floor, beside the command that makes it again.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sfumato.core.reading import FileRefusedError, read_json
 from sfumato.experiments.study import titled
 from sfumato.report.table import Cell, Row, markdown_table
 
@@ -35,9 +35,9 @@ def results_of(folder: Path) -> list[dict[str, Any]]:
     found = []
     for file in sorted(folder.rglob("*.json")):
         try:
-            tree = json.loads(file.read_text())
-        except ValueError as error:
-            raise ValueError(f"{file} is not JSON ({error}). Run its study again, or move it away.") from None
+            tree = read_json(file, kind=object, finite=False)
+        except FileRefusedError as error:
+            raise ValueError(f"{error} Run its study again, or move it away.") from None
         if isinstance(tree, dict) and {"question", "orderings", "rows", "command"} <= set(tree):
             found.append({**tree, "file": file})
     return sorted(found, key=lambda tree: (tree["name"], tree["scale"]))

@@ -3,16 +3,16 @@
     OUT/runs/RUN-seedK/       a run like any other; interrupted, it goes on where it was
     OUT/results/ROW-seedK.json    the scores of a row, with the key of everything they depend on
 
-The key of a result is the sha256 of the checkpoint's manifest (and that of the classifier that guides it), the recipe
-it was sampled by, the number of images, the metrics, the split and the judge. A result is made again only if its key
-has changed. A run that diverges (steps that are not finite, or a loss that ends above its start), or a model whose
-images are not finite, is a finding: it is remembered and shown as "-".
+The key of a result is the sha256 of the checkpoint's manifest (and that of the classifier that guides it; where a weak
+model guides, or the average was made afterwards, of all that makes the images, `runs.identity`), the recipe it was
+sampled by, the number of images, the metrics, the split and the judge. A result is made again only if its key has
+changed. A run that diverges (steps that are not finite, or a loss that ends above its start), or a model whose images
+are not finite, is a finding: it is remembered and shown as "-".
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,11 +24,13 @@ from tqdm import tqdm
 
 from sfumato import evaluation
 from sfumato.core.images import NonFiniteError
+from sfumato.core.reading import read_json
 from sfumato.experiments.study import Asked, Outcome, Row, Study, StudyError, slug
 from sfumato.metrics.metric import expand
 from sfumato.metrics.protocol import canonical
 from sfumato.metrics.score import Score
 from sfumato.runs.checkpoint import replace_json, steps
+from sfumato.runs.identity import identity, key_of
 from sfumato.runs.idle import differences
 from sfumato.runs.override import override
 from sfumato.runs.recipe import Recipe
@@ -146,7 +148,7 @@ def trained(
         quiet: Whether to show no progress bar.
     """
     grave = folder / "diverged.json"
-    if grave.exists() and (told := json.loads(grave.read_text()))["recipe"] == recipe.hash:
+    if grave.exists() and (told := read_json(grave))["recipe"] == recipe.hash:
         return None, told["reason"]
     if (done := _finished(recipe, folder)) is not None:
         return done, ""
@@ -166,7 +168,8 @@ def _finished(recipe: Recipe, folder: Path) -> Run | None:
     if not (folder / "recipe.json").exists() or not steps(folder / "checkpoints"):
         return None
     run = Run.open(folder)
-    filled = replace(recipe, shape=run.recipe.shape, sigma_data=recipe.sigma_data or run.recipe.sigma_data)
+    known = run.recipe
+    filled = replace(recipe, shape=known.shape, sigma_data=recipe.sigma_data or known.sigma_data, code=known.code)
     if differences(filled, run.recipe):
         return None
     state = run.checkpoint.state
@@ -198,7 +201,7 @@ def judged(row: Row, seed: int, asked: Asked, file: Path) -> Outcome:
         file: JSON file of the result.
     """
     key = result_key(row, asked)
-    stored = json.loads(file.read_text()) if file.exists() else {}
+    stored = read_json(file, finite=False) if file.exists() else {}
     if stored.get("key") != key:
         stored = {"key": key, "row": row.name, "seed": seed, "failed": "", "scores": {}, "facts": {}}
         try:
@@ -242,10 +245,13 @@ def result_key(row: Row, asked: Asked) -> str:
     facts += [] if row.judge is None else [repr(row.judge)]
     if asked.recipe.sample.classifier is not None:
         facts.append(_manifest(Run.open(asked.recipe.sample.classifier)))
+    unseen = asked.recipe.sample.autoguidance is not None or asked.recipe.ema.use.startswith("post-")
+    if asked.run is not None and unseen:  # by the manifest
+        facts.append(key_of(identity(asked.run)))
     return hashlib.sha256(canonical(facts).encode()).hexdigest()
 
 
 def _manifest(run: Run | None) -> Any:
     if run is None:
         return None
-    return json.loads((run.checkpoint.path / "MANIFEST.json").read_text())
+    return read_json(run.checkpoint.path / "MANIFEST.json")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sfumato.report.results import read_results, score_rows
 from sfumato.report.table import markdown_table
+from sfumato.runs.identity import identity
 from sfumato.runs.making import Making
 from sfumato.runs.recipe import Recipe
 from sfumato.runs.run import Run
@@ -44,6 +45,9 @@ def card(run: Run, use: str | None = None, repo: str = "THIS_REPOSITORY") -> str
         f"{'Made by' if made.sampler else 'Learned from'} {made.sentence}",
         "",
     ]
+    known = identity(run, use)
+    helped = "".join(f"; {name} {guide['weights'][:16]}" for name, guide in known["guides"].items())
+    lines += [f"Weights: sha256 of the tensors {known['weights'][:16]}{helped}.", ""]
     origin = run.about.get("imported")
     if origin:
         lines += [f"Imported from `{origin['file']}` ({origin['family']}, sha256 {origin['sha256'][:16]}).", ""]

@@ -34,6 +34,11 @@ def export_run(
     write, out = find("export", to), Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ForeignError(f"{out} exists and is not empty. Give another --out.")
+    for name, tensor in run.network(use).state_dict().items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise ForeignError(
+                f"{name} of {run.path} has values that are not finite; nothing is exported. Train it anew."
+            )
     part = out.with_name(f"{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)

@@ -9,18 +9,17 @@ each assumption names the field that changes it.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from sfumato.core.reading import read_json
+from sfumato.core.weights import read_tensors
 from sfumato.interop.tensors import ForeignError, Module, read_file
 from sfumato.runs.recipe import Data, Recipe, Shape
 
@@ -40,6 +39,7 @@ class Foreign:
         size: Side of the images, where the user told it.
         order: Order of ADM's attention channels, "legacy" or "new", where the user told it.
         raw: Whether the trained weights are wanted where the file also has their average.
+        notes: What the reader should know of how it was opened, one line each.
     """
 
     path: Path
@@ -48,6 +48,7 @@ class Foreign:
     size: int | None = None
     order: str | None = None
     raw: bool = False
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
@@ -106,7 +107,9 @@ class Imported:
     untrained: tuple[str, ...] = ()
 
 
-def open_foreign(path: Path, *, size: int | None = None, order: str | None = None, raw: bool = False) -> Foreign:
+def open_foreign(
+    path: Path, *, size: int | None = None, order: str | None = None, raw: bool = False, ema: bool = False
+) -> Foreign:
     """Open a file or a folder without executing anything in it.
 
     Arguments:
@@ -115,29 +118,77 @@ def open_foreign(path: Path, *, size: int | None = None, order: str | None = Non
         size: Side of the images, if known.
         order: Order of ADM's attention channels, "legacy" or "new", if known.
         raw: Whether to prefer the trained weights to their average.
+        ema: Whether to take unet_ema/, where a folder of diffusers has one beside unet/.
 
     Raises:
         ForeignError: If it is missing, unsafe or damaged.
     """
     if path.is_dir():
-        files = [p for p in (path, path / "unet") if (p / "config.json").is_file()]
-        if not files:
-            return Foreign(path, _sides(path), {}, size, order, raw)
-        configs = {"unet": _json(files[-1] / "config.json")}
-        scheduler = path / "scheduler" / "scheduler_config.json"
-        scheduler = scheduler if scheduler.is_file() else path / "scheduler_config.json"
-        if scheduler.is_file():
-            configs["scheduler"] = _json(scheduler)
-        names = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-        weights = next((files[-1] / name for name in names if (files[-1] / name).is_file()), None)
-        if weights is None:
-            raise ForeignError(f"{files[-1]} has no {' or '.join(names)}.")
-        return Foreign(path, _weights(weights), configs, size, order, raw)
+        found = Foreign(path, None, {}, size, order, raw)
+        unets = [p for p in (path / "unet", path) if (p / "config.json").is_file()]
+        average = path / "unet_ema"
+        if ema and not (average / "config.json").is_file():
+            raise ForeignError(f"{path} has no unet_ema/config.json, which --ema takes in place of unet/.")
+        return _folder(found, average if ema else unets[0]) if ema or unets else replace(found, content=_sides(path))
+    if ema:
+        raise ForeignError(f"--ema takes unet_ema/ of a folder of diffusers; {path} is none.")
     if not path.is_file():
         raise ForeignError(f"There is no file or folder {path}.")
     if path.suffix not in SUFFIXES:
         raise ForeignError(f"{path} is none of {', '.join(SUFFIXES)} nor a folder of diffusers or a GAN.")
     return Foreign(path, _weights(path), {}, size, order, raw)
+
+
+def _folder(found: Foreign, unet: Path) -> Foreign:
+    """Open a folder of diffusers, its network from `unet`."""
+    path, configs = found.path, {"unet": _config(unet / "config.json")}
+    beside = (path / "scheduler" / "scheduler_config.json", path / "scheduler_config.json")
+    if scheduler := next((file for file in beside if file.is_file()), None):
+        configs["scheduler"] = _config(scheduler)
+    if (path / "model_index.json").is_file():
+        configs["pipeline"] = _config(path / "model_index.json")
+    notes = []
+    if unet.name == "unet_ema":
+        notes.append("the average of the weights, unet_ema/")
+    elif (path / "unet_ema").is_dir():
+        notes.append(f"{unet.name}/, as a pipeline would; unet_ema/ beside it holds an average (--ema takes it)")
+    content, told = _shards(unet)
+    return replace(found, content=content, configs=configs, notes=(*notes, *told))
+
+
+def _shards(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return the weights of a folder of diffusers, whole, as a variant (fp16) or in shards, and what to say of them."""
+    for suffix in ("safetensors", "bin"):
+        stem = "diffusion_pytorch_model"
+        if (file := folder / f"{stem}.{suffix}").is_file():
+            return _weights(file), []
+        variants = sorted(p for p in folder.glob(f"{stem}.*.{suffix}") if p.is_file())
+        indices = sorted(folder.glob(f"{stem}.{suffix}.index*.json"))
+        if len(variants) + len(indices) > 1:
+            names = ", ".join(p.name for p in (*variants, *indices))
+            raise ForeignError(f"{folder} has several weights ({names}); leave one of them there.")
+        if variants:
+            return _weights(variants[0]), [f"the weights of {variants[0].name}"]
+        if indices:
+            return _indexed(indices[0])
+    raise ForeignError(f"{folder} has no diffusion_pytorch_model.safetensors or .bin, in any variant or in shards.")
+
+
+def _indexed(index: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return the tensors of the files that an index names; each file lies beside it and holds what the index says."""
+    named = _config(index).get("weight_map")
+    if not isinstance(named, dict) or not named or not all(isinstance(name, str) for name in named.values()):
+        raise ForeignError(f"{index} has no weight_map from tensors to files.")
+    tensors: dict[str, Any] = {}
+    for name in sorted(set(named.values())):
+        if name != Path(name).name or not (index.parent / name).is_file() or Path(name).suffix not in SUFFIXES:
+            raise ForeignError(f"{index} names {name!r}, which is no file of weights beside it.")
+        part = _weights(index.parent / name)
+        said = {tensor for tensor, file in named.items() if file == name}
+        if not isinstance(part, dict) or set(part) != said:
+            raise ForeignError(f"{index} and {name} do not hold the same tensors.")
+        tensors |= part
+    return tensors, [f"the weights of {len(set(named.values()))} shards"]
 
 
 def _sides(path: Path) -> dict[str, Any]:
@@ -160,23 +211,11 @@ def _sides(path: Path) -> dict[str, Any]:
 
 
 def _weights(path: Path) -> Any:
-    if path.suffix != ".safetensors":
-        return read_file(path)
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ForeignError(f"{path} is not a readable safetensors file: {error}.") from None
+    return read_tensors(path, ForeignError) if path.suffix == ".safetensors" else read_file(path)
 
 
-def _json(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > CONFIG_BYTES:
-        raise ForeignError(f"{path} is larger than a configuration should be.")
-    try:
-        tree = json.loads(path.read_text())
-    except (ValueError, RecursionError) as error:
-        raise ForeignError(f"{path} is not JSON: {error}.") from None
-    if not isinstance(tree, dict):
-        raise ForeignError(f"{path} must hold one JSON object.")
+def _config(path: Path) -> dict[str, Any]:
+    tree: dict[str, Any] = read_json(path, most=CONFIG_BYTES, error=ForeignError)
     return tree
 
 

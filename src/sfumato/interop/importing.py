@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sfumato.core.find import entries, find
 from sfumato.interop.foreign import Foreign, Imported, open_foreign, sha256_of
@@ -72,6 +72,7 @@ def import_run(
     size: int | None = None,
     order: str | None = None,
     raw: bool = False,
+    ema: bool = False,
 ) -> Import:
     """Make a run of another project's checkpoint.
 
@@ -83,6 +84,7 @@ def import_run(
         size: Side of the images, where the file does not say it.
         order: Order of ADM's attention channels, "legacy" or "new".
         raw: Take the trained weights where the file also has their average.
+        ema: Take unet_ema/ of a folder of diffusers in place of unet/.
 
     Returns:
         The run and what it was taken for.
@@ -94,7 +96,7 @@ def import_run(
     path, out = Path(path).expanduser(), Path(out)
     if (out / "recipe.json").exists():
         raise RecipeError(f"{out} holds a run already. Give another --out.")
-    found = recognise(open_foreign(path, size=size, order=order, raw=raw))
+    found = recognise(open_foreign(path, size=size, order=order, raw=raw, ema=ema))
     chosen = found.recipe
     if recipe is not None:  # what was inferred is replaced, but for what the reading of the file itself took
         named: Recipe = find("recipe", recipe)()
@@ -108,7 +110,9 @@ def import_run(
     network = planned.build_network()
     tensors, converted = _single(found.tensors)
     try:
-        network.load_state_dict(found.rename(tensors, network))
+        weights = found.rename(tensors, network)
+        _check_values(weights, network)
+        network.load_state_dict(weights)
     except (ValueError, KeyError, IndexError) as error:
         told = error.args[0] if error.args else error
         raise ForeignError(f"{path} was taken for {found.family}, but its tensors do not fit: {told}") from None
@@ -134,6 +138,18 @@ def import_run(
     checkpoint.replace_json(out / "recipe.json", about)
     placed = (p for name, p in network.named_parameters() if name.split(".")[0] not in found.untrained)
     return Import(Run.open(out), found, sum(p.numel() for p in placed))
+
+
+def _check_values(state: Mapping[str, Tensor], network: nn.Module) -> None:
+    """Refuse weights that are whole numbers where the network's are real, or that are not finite."""
+    ours = network.state_dict()
+    for name, tensor in state.items():
+        if name in ours and ours[name].is_floating_point() and not tensor.is_floating_point():
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise ValueError(f"{name} holds {kind}: quantised weights are not read; give the float32 or float16 file.")
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            count = int((~tensor.isfinite()).sum())
+            raise ValueError(f"{name} has {count} values that are not finite (NaN or infinite); the file is damaged.")
 
 
 def _single(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sfumato.core.reading import read_bytes
 from sfumato.data.dataset import DataError
 from sfumato.data.decoding import SUFFIXES, decode
 
@@ -46,7 +47,7 @@ def read_picture(file: Path, shapes: Sequence[tuple[int, ...]], fit: bool = Fals
         DataError: If the file cannot be decoded, or has another shape and `fit` is not set.
     """
     try:
-        pixels = torch.from_numpy(decode(file.read_bytes()).pixels)
+        pixels = torch.from_numpy(decode(read_bytes(file, error=DataError)).pixels)
     except DataError as error:
         raise DataError(f"{file}: {error}.") from None
     if tuple(pixels.shape) in shapes:
@@ -76,7 +77,7 @@ def read_mask(file: Path, height: int, width: int, fit: bool = False) -> Tensor:
         DataError: If the file cannot be decoded, or has another size and `fit` is not set.
     """
     try:
-        pixels = decode(file.read_bytes(), alpha="black").pixels
+        pixels = decode(read_bytes(file, error=DataError), alpha="black").pixels
     except DataError as error:
         raise DataError(f"{file}: {error}.") from None
     grey = Image.fromarray(pixels.mean(0).astype(np.uint8))

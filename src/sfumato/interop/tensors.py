@@ -25,6 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sfumato.core.archives import opened
+from sfumato.core.reading import read_bytes
 from sfumato.data import pickles
 from sfumato.data.pickles import Call, Name, Reference
 from sfumato.data.unpickle import ARRAYS, MAX_DEPTH, Decoder
@@ -33,6 +35,8 @@ MAX_FILE = 16 << 30
 """The largest file that is read: 16 GiB."""
 MAX_INDEX = 64 << 20
 """The largest pickle inside a torch archive: 64 MiB; tensors lie beside it."""
+MAX_ENTRIES = 100_000
+"""The most storages of an archive."""
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 STORAGES = {
@@ -110,38 +114,35 @@ def read_file(path: Path) -> Any:
         start = file.read(4)
     if start == b"PK\3\4":
         return _read_archive(path)
-    return _read_stream(io.BytesIO(path.read_bytes()), str(path), nested=False)
+    return _read_stream(io.BytesIO(read_bytes(path, MAX_FILE, ForeignError)), str(path), nested=False)
 
 
 def _read_archive(path: Path) -> Any:
     """Read torch's zip archive: one pickle, and one entry of raw bytes per storage."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = {entry.filename: entry for entry in archive.infolist()}
-            _check_archive(path, archive.infolist())
-            index = [name for name in entries if name.rpartition("/")[2] == "data.pkl"]
-            if len(index) != 1:
-                raise ForeignError(f"{path} is a zip archive without exactly one data.pkl: no checkpoint of torch.")
-            folder = index[0].removesuffix("data.pkl")
-            if f"{folder}byteorder" in entries and archive.read(f"{folder}byteorder") != b"little":
-                raise ForeignError(f"{path} was written on a big-endian machine, which is not supported.")
-            if entries[index[0]].file_size > MAX_INDEX:
-                raise ForeignError(f"{path} has an index of more than {MAX_INDEX:,} bytes.")
-            tree = read_pickle(io.BytesIO(archive.read(index[0])), str(path))
+    with opened(path, "archive", ForeignError, MAX_ENTRIES) as archive:
+        entries = {entry.filename: entry for entry in archive.infolist()}
+        _check_archive(path, archive.infolist())
+        index = [name for name in entries if name.rpartition("/")[2] == "data.pkl"]
+        if len(index) != 1:
+            raise ForeignError(f"{path} is a zip archive without exactly one data.pkl: no checkpoint of torch.")
+        folder = index[0].removesuffix("data.pkl")
+        if f"{folder}byteorder" in entries and archive.read(f"{folder}byteorder") != b"little":
+            raise ForeignError(f"{path} was written on a big-endian machine, which is not supported.")
+        if entries[index[0]].file_size > MAX_INDEX:
+            raise ForeignError(f"{path} has an index of more than {MAX_INDEX:,} bytes.")
+        tree = read_pickle(io.BytesIO(archive.read(index[0])), str(path))
 
-            def storage(dtype: torch.dtype, key: str, count: int) -> Tensor:
-                entry = entries.get(f"{folder}data/{key}")
-                if entry is None:
-                    raise ForeignError(f"{path} lacks its storage {key!r}.")
-                if entry.file_size != count * dtype.itemsize:
-                    raise ForeignError(
-                        f"{path}: storage {key!r} has {entry.file_size:,} bytes where {count:,} numbers are promised."
-                    )
-                return _flat(bytearray(archive.read(entry)), dtype)
+        def storage(dtype: torch.dtype, key: str, count: int) -> Tensor:
+            entry = entries.get(f"{folder}data/{key}")
+            if entry is None:
+                raise ForeignError(f"{path} lacks its storage {key!r}.")
+            if entry.file_size != count * dtype.itemsize:
+                raise ForeignError(
+                    f"{path}: storage {key!r} has {entry.file_size:,} bytes where {count:,} numbers are promised."
+                )
+            return _flat(bytearray(archive.read(entry)), dtype)
 
-            return _Decoder(storage, nested=False, what=str(path)).value(tree)
-    except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, NotImplementedError) as error:
-        raise ForeignError(f"{path} is not a readable archive: {error}.") from None
+        return _Decoder(storage, nested=False, what=str(path)).value(tree)
 
 
 def _check_archive(path: Path, entries: list[zipfile.ZipInfo]) -> None:

@@ -19,9 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sfumato.core import outside
 from sfumato.core.find import check_options, entries, find
 
 ImageShape = tuple[int, int, int]
+
+
+class ExtractorShapeError(ValueError):
+    """Images of a shape that an extractor does not take."""
 
 
 class Extractor(Protocol):
@@ -63,8 +68,40 @@ def extractor(name: str, shape: ImageShape, options: Mapping[str, Any] | None = 
         ValueError: For an unknown name or option, or a shape the extractor does not take.
     """
     maker = find("extractor", name)
-    made: Extractor = maker(shape, **check_options(f"extractor '{name}'", maker, options or {}, fixed=("shape",)))
-    return made
+    return recorded(maker(shape, **check_options(f"extractor '{name}'", maker, options or {}, fixed=("shape",))), maker)
+
+
+class Recorded:
+    """An extractor from outside this package: the hash of its code is among what changes its features.
+
+    Arguments:
+        extract: The extractor.
+        code: Hash of the source behind it.
+    """
+
+    def __init__(self, extract: Extractor, code: str) -> None:
+        self.name, self.dimension, self.weights_hash = extract.name, extract.dimension, extract.weights_hash
+        self._extract, self._code = extract, code
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Map uint8 images (B, C, H, W) to float32 features (B, d)."""
+        return self._extract(images)
+
+    def describe(self) -> dict[str, Any]:
+        """Describe what changes the features, its code too."""
+        return {**self._extract.describe(), "code": self._code}
+
+
+def recorded(made: Extractor, maker: Callable[..., Any]) -> Extractor:
+    """Return an extractor that says the hash of its code; one of this package is named by version and weights.
+
+    Arguments:
+        made: The extractor.
+        maker: What made it.
+    """
+    if type(made).__module__.startswith("sfumato."):
+        return made
+    return Recorded(made, "+".join(dict.fromkeys([outside.code_of(maker), outside.code_of(type(made))])))
 
 
 def check_images(name: str, images: Tensor, shape: ImageShape) -> None:

@@ -7,12 +7,13 @@ metrics: `sfumato evaluate`, `sweep`, studies and the report take a new one as i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from sfumato.core.find import entries, find, nearest
+from sfumato.core.outside import code_of
 from sfumato.metrics.features import Extractor, ImageShape
 from sfumato.metrics.jackknife import Estimate, Members, Strata
 from sfumato.metrics.protocol import JSON
@@ -58,6 +59,7 @@ class Metric:
         groups: Whether its interval is a jackknife, which strata change.
         by_covariance: Whether it needs n >= 10 d.
         alarm: Says what is alarming about an estimate; "" if nothing is.
+        code: Hash of the source of a metric from outside this package; part of the protocol.
         hold: (reference, strata, n) -> the reference as `estimate` takes it too, read once for several estimates.
     """
 
@@ -76,11 +78,13 @@ class Metric:
     groups: bool = False
     by_covariance: bool = False
     alarm: Callable[[Estimate], str] = lambda estimate: ""
+    code: str = ""
     hold: Callable[[Features, np.ndarray | None, int], Any] = lambda y, labels, n: y
 
     def options_with(self, strata: Strata) -> JSON:
         """Return the options for a protocol: where groups are dealt, whether within classes is one of them."""
-        return {**self.options, "strata": [labels is not None for labels in strata]} if self.groups else self.options
+        found = self.options | ({"strata": [labels is not None for labels in strata]} if self.groups else {})
+        return found | ({"code": self.code} if self.code else {})
 
     def check(self, n: int, m: int) -> None:
         """Refuse too few images.
@@ -111,10 +115,11 @@ def find_metric(name: str | Metric) -> Metric:
         return name
     (one,) = expand([name]) if name in SHORT and len(SHORT[name]) == 1 else (name,)
     check_name(one)
-    made = find(AXIS, one)()
+    maker = find(AXIS, one)
+    made = maker()
     if not isinstance(made, Metric):
         raise TypeError(f"A metric is a function that returns a Metric; {name} returned {type(made).__name__}.")
-    return made
+    return replace(made, code=code_of(maker)) if ":" in one else made
 
 
 def check_name(name: str, others: Sequence[str] = ()) -> None:

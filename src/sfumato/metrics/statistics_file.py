@@ -10,19 +10,21 @@ which may not exceed what d numbers need.  Object arrays are never unpickled.
 
 from __future__ import annotations
 
-import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
+from sfumato.core.archives import ARRAYS, header_of, opened, read_member
+from sfumato.core.reading import parse_json
 from sfumato.metrics.protocol import JSON, canonical
 from sfumato.metrics.statistics import Moments
 
+KIND = "statistics file (.npz)"
 HEADER = 4096  # generous room for the header of one array
 ABOUT = 1 << 16  # bytes of facts
+LARGEST = float(np.finfo(np.float32).max)  # feature
 
 
 class StatisticsError(ValueError):
@@ -65,14 +67,8 @@ def facts_of(path: Path) -> JSON:
     Raises:
         StatisticsError: If it is no such file.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            said = "about.npy" in archive.namelist()
-            return dict(json.loads(str(_array(archive, "about", (), path)))) if said else {}
-    except (OSError, zipfile.BadZipFile, ValueError, TypeError, EOFError) as error:
-        if isinstance(error, StatisticsError):
-            raise
-        raise StatisticsError(f"{path} is not a readable statistics file (.npz): {error}.") from error
+    with opened(path, KIND, StatisticsError, ARRAYS) as archive:
+        return _about(archive, path)
 
 
 def load_statistics(path: Path, dimension: int) -> Statistics:
@@ -83,21 +79,22 @@ def load_statistics(path: Path, dimension: int) -> Statistics:
             covariance that is not symmetric or has a negative eigenvalue.
     """
     d = dimension
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = {Path(info.filename).stem for info in archive.infolist()}
-            mean_name, cov_name = ("mean", "cov") if "mean" in names else ("mu", "sigma")
-            mean = _array(archive, mean_name, (d,), path)
-            cov = _array(archive, cov_name, (d, d), path)
-            n = int(_array(archive, "n", (), path)) if "n" in names else 0
-            about = json.loads(str(_array(archive, "about", (), path))) if "about" in names else {}
-    except (OSError, zipfile.BadZipFile, json.JSONDecodeError, EOFError) as error:
-        raise StatisticsError(f"{path} is not a readable statistics file (.npz): {error}.") from error
+    with opened(path, KIND, StatisticsError, ARRAYS) as archive:
+        names = set(archive.namelist())
+        mean_name, cov_name = ("mean", "cov") if "mean.npy" in names else ("mu", "sigma")
+        mean = _array(archive, mean_name, (d,), path)
+        cov = _array(archive, cov_name, (d, d), path)
+        n = int(_array(archive, "n", (), path)) if "n.npy" in names else 0
+        about = _about(archive, path)
     if not (np.isfinite(mean).all() and np.isfinite(cov).all()):
         raise StatisticsError(f"The statistics in {path} hold NaN or infinity.")
+    if np.abs(mean).max() > LARGEST or np.abs(cov).max() / LARGEST > LARGEST:
+        raise StatisticsError(f"The statistics in {path} hold numbers that no features in float32 can have.")
     if n < 0 or n == 1:
         raise StatisticsError(f"The statistics in {path} say they are of n = {n} images; a covariance needs 2.")
     size = float(np.abs(cov).max())
+    if max(size, float(np.abs(mean).max())) > LARGEST:
+        raise StatisticsError(f"The statistics in {path} hold {size:.3g}; features of images stay below {LARGEST:g}.")
     if np.abs(cov - cov.T).max() > 1e-6 * size:
         raise StatisticsError(f"The covariance in {path} is not symmetric.")
     cov = (cov + cov.T) / 2
@@ -107,16 +104,13 @@ def load_statistics(path: Path, dimension: int) -> Statistics:
     return Statistics(mean, cov, n, about)
 
 
-def header_of(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
-    """Return the shape and the kind that an array in a file declares, without reading it.
-
-    Raises:
-        ValueError: If the header is damaged.
-    """
-    major, _ = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-    shape, _, kind = read(file)
-    return shape, kind
+def _about(archive: zipfile.ZipFile, path: Path) -> JSON:
+    """Return the facts that a file holds about itself; {} if it holds none."""
+    if "about.npy" not in archive.namelist():
+        return {}
+    text = str(_array(archive, "about", (), path))
+    facts: JSON = parse_json(text, f"{path} is not a readable {KIND}: about", error=StatisticsError)
+    return facts
 
 
 def _array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], path: Path) -> np.ndarray:
@@ -140,6 +134,5 @@ def _array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], path: Pa
         raise StatisticsError(f"Array '{name}' in {path} has dtype {kind}; object and other arrays are not read.")
     if found != shape:
         raise StatisticsError(f"Array '{name}' in {path} has shape {found}, the extractor needs {shape}.")
-    with archive.open(member) as file:
-        array = np.lib.format.read_array(file, allow_pickle=False)
+    array = read_member(archive, member, limit, StatisticsError)
     return array.astype(np.float64) if wanted == "f" else array

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sfumato.metrics.extractors.classifier import ClassifierFeatures
 from sfumato.metrics.extractors.inception import InceptionFeatures
-from sfumato.metrics.features import Extractor, ImageShape
+from sfumato.metrics.features import Extractor, ImageShape, recorded
 from sfumato.metrics.metric import Metric
 
 
@@ -48,7 +48,7 @@ def view_of(extract: Extractor, metric: Metric, shape: ImageShape) -> Extractor:
         ValueError: If the extractor has no such view.
     """
     if metric.own is not None:
-        return metric.own(shape)
+        return recorded(metric.own(shape), metric.own)
     if metric.view == "features":
         return extract
     if metric.view == "spatial" and isinstance(extract, InceptionFeatures):

@@ -78,6 +78,7 @@ def adm(
     sin_first: bool = False,
     endpoint: bool = False,
     augments: int = 0,
+    embedding: Size = 4,
 ) -> LadderUNet:
     """ADM's U-Net, iDDPM's with resample="conv"; c_noise is the step 0..T-1.
 
@@ -102,6 +103,7 @@ def adm(
         sin_first: Whether the sines come first in the embedding, as in DDPM.
         endpoint: Whether the slowest frequency is exactly 1/10000, as in DDPM.
         augments: Number of augmentation labels that EDM's training passes; 0 = none.
+        embedding: Length of the embedding in units of `width`; EDM's channel_mult_emb.
 
     Returns:
         A network whose output is zero until it is trained.
@@ -112,7 +114,7 @@ def adm(
     check_resample(resample)
     style = adm_style(adaptive, rescale, heads, head_width, dropout, groups, group_width)
     sinusoid = Sinusoid(geometric(width // 2, endpoint=endpoint), sin_first)
-    embedder = Embedder(sinusoid, width, 4 * width, classes, augments, early=False, law=style.law)
+    embedder = Embedder(sinusoid, width, embedding * width, classes, augments, early=False, law=style.law)
     attended = attended_levels(attention, size, len(mult))
     widths = level_widths(width, mult)
     return ladder(embedder, style, channels, out_channels, widths, widths[0], blocks, attended, bridge, resample)

@@ -34,6 +34,7 @@ def ddpm(
     attention: tuple[Whole, ...] = (16,),
     dropout: Fraction = 0.1,
     groups: Size = 32,
+    resample: str = "corner",
 ) -> LadderUNet:
     """Ho's U-Net; c_noise is the step 0..T-1.
 
@@ -48,6 +49,7 @@ def ddpm(
         attention: Sides of the feature maps with attention.
         dropout: Probability inside the blocks.
         groups: Groups of the normalisation.
+        resample: What resamples: corner (convolutions) or mean (no weights; resamp_with_conv=False of the original).
 
     Returns:
         A network whose output is zero until it is trained.
@@ -55,9 +57,11 @@ def ddpm(
     Raises:
         ValueError: For a size or an attention side that the levels do not have.
     """
+    if resample not in ("corner", "mean"):
+        raise ValueError(f"Unknown resample {resample!r}. Available: corner, mean.")
     style = Style(groups=groups, eps=1e-6, adaptive=False, dropout=dropout, law="xavier")
     sinusoid = Sinusoid(geometric(width // 2, endpoint=True), sin_first=True)
     embedder = Embedder(sinusoid, width, 4 * width, classes, augments=0, early=False, law=style.law)
     attended = attended_levels(attention, size, len(mult))
     widths = level_widths(width, mult)
-    return ladder(embedder, style, channels, out_channels, widths, width, blocks, attended, True, "corner")
+    return ladder(embedder, style, channels, out_channels, widths, width, blocks, attended, True, resample)

@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sfumato.core.reading import read_json
 from sfumato.metrics.score import Score, ranks
 from sfumato.report.save import command_in
 from sfumato.report.table import Cell, Row, Value
@@ -67,11 +68,8 @@ def read_metrics(path: Path | str) -> list[dict[str, Any]]:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
-        result = json.loads(file.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is not JSON ({error}). Evaluate the run again.") from None
-    if not isinstance(result, dict) or not {"run", "scores"} <= set(result):
+    result = read_json(file, finite=False)
+    if not {"run", "scores"} <= set(result):
         raise ValueError(f"{file} is not a result: it must be an object with `run` and `scores`.")
     return result
 

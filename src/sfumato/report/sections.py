@@ -17,6 +17,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from sfumato.core.reading import read_bytes
 from sfumato.report import curves
 from sfumato.report.plot import Series
 from sfumato.report.results import Result, command_of, compared, made_by, path_of, rows_of, score_rows, size_matched
@@ -244,12 +245,13 @@ def _place_picture(section: Section, result: Result, name: str, where: Any, fold
     facts = where if isinstance(where, Mapping) else {"path": where}
     file = Path(result.get("folder") or folder, str(facts["path"]))
     kind = TYPES.get(file.suffix.lower())
-    if kind is None or not file.is_file():
-        why = "is not a PNG or GIF" if kind is None else "is missing"
+    own = file.resolve().is_relative_to(Path(result.get("folder") or folder).resolve().parent)
+    if kind is None or not own or not file.is_file():
+        why = "is not a PNG or GIF" if kind is None else "is missing" if own else "lies outside its run"
         section.notes.append(f"{prefix}picture {name!r} ({facts['path']}) {why}.")
         return
     words = facts.get("caption") or (description(file) if kind == "image/png" else "") or name.replace("_", " ")
-    uri = f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
+    uri = f"data:{kind};base64,{base64.b64encode(read_bytes(file)).decode()}"
     section.pictures.append(
         Picture(uri, f"{prefix}{words}", f"{prefix}{name.replace('_', ' ')}", str(facts.get("command", "")))
     )

@@ -20,10 +20,13 @@ from typing import Any
 from torch import Tensor
 
 from sfumato.core.images import NonFiniteError, finite, to_uint8
+from sfumato.core.reading import parse_json, read_json
 from sfumato.processes.ranks import Ranks
 from sfumato.report.save import write_whole
 from sfumato.report.signature import SignatureError, picture_of, read, signed
-from sfumato.runs.recipe import differences, today
+from sfumato.runs.checkpoint import replace_json
+from sfumato.runs.identity import changed
+from sfumato.runs.recipe import today
 from sfumato.sources import Maker
 
 
@@ -48,7 +51,7 @@ def fill(
         source: Makes the images.
         seeds: Distinct seeds, one per image.
         labels: One class per image, int64 (B,), or None for no class.
-        settings: JSON values that decide the images (checkpoint, sampler, grid, guidance, batch).
+        settings: JSON values that decide the images (`report.signature.settings_of`).
         progress: Told the number of images done by all processes after every block of this one.
         ranks: The processes that share the work.
         words: How the images are made, for a person who opens one.
@@ -64,7 +67,7 @@ def fill(
     with ranks.in_turn():
         if ranks.first:
             folder.mkdir(parents=True, exist_ok=True)
-            _claim(folder, text)
+            _claim(folder, settings)
     names = {seed: folder / f"seed-{seed:09d}.png" for seed in seeds}
     tags = {
         s: {"seed": s, "label": None if labels is None else int(labels[i]), "settings": text}
@@ -111,29 +114,23 @@ def whole(path: Path, tag: Mapping[str, Any]) -> bool:
     """
     try:
         found = read(path)[1]
-        return {**found, "settings": _spelled(str(found.get("settings")))} == tag
-    except (SignatureError, OSError, ValueError):
+        same = not changed(today(parse_json(found["settings"], "The text", finite=False)), json.loads(tag["settings"]))
+        return same and {**found, "settings": tag["settings"]} == tag
+    except (SignatureError, OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
-def _spelled(text: str) -> str:
-    """Return the text of settings as this version writes it."""
-    return json.dumps(today(json.loads(text)), sort_keys=True)
-
-
-def _claim(folder: Path, text: str) -> None:
-    """Write down the folder's settings, or refuse a folder of other ones."""
-    from sfumato.runs.checkpoint import replace_json
-
+def _claim(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Write down the folder's settings, or refuse a folder of other ones; what an earlier version left out is added."""
     file = folder / "settings.json"
-    if not file.exists():
-        replace_json(file, json.loads(text))
-    elif _spelled(file.read_text()) != text:
-        changed = differences(today(json.loads(file.read_text())), json.loads(text))
-        lines = "\n".join(f"  {path}: {old} -> {new}" for path, (old, new) in changed.items())
+    before = today(read_json(file, finite=False, error=SettingsError)) if file.exists() else {}
+    if differ := changed(before, settings):
+        lines = "\n".join(f"  {path}: {old} -> {new}" for path, (old, new) in differ.items())
         raise SettingsError(
             f"{folder} holds images of other settings:\n{lines}\nName another folder, or make the same images."
         )
+    if settings.keys() - before.keys():
+        replace_json(file, settings)
 
 
 def _write(path: Path, image: Tensor, tag: Mapping[str, Any], words: str) -> None:

@@ -54,15 +54,20 @@ def sheet(
 
 
 def choice(seeds: Sequence[int] | None, curated: bool) -> str:
-    """Say how images were chosen.
+    """Say how images were chosen. Only seeds in a row are uncurated: others may have been picked by their images.
 
     >>> choice(range(64), False), choice([3, 7, 8, 9], True), choice(None, False)
     ('Uncurated, seeds 0..63.', 'CURATED, seeds 3, 7..9.', '')
+    >>> choice([3, 7, 19], False), choice([0, 1, 2] * 2, False)
+    ('Chosen seeds 3, 7, 19.', 'Uncurated, seeds 0..2 (each 2 times).')
     """
-    word = "CURATED" if curated else "Uncurated"
     if seeds is None:
         return "CURATED." if curated else ""
-    return f"{word}, {name_seeds(seeds)}."
+    distinct = sorted({int(s) for s in seeds})
+    if curated:
+        return f"CURATED, {name_seeds(seeds)}."
+    in_a_row = distinct == list(range(distinct[0], distinct[0] + len(distinct))) if distinct else True
+    return f"{'Uncurated,' if in_a_row else 'Chosen'} {name_seeds(seeds)}."
 
 
 def name_seeds(seeds: Sequence[int]) -> str:

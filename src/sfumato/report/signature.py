@@ -4,7 +4,7 @@ The PNG's text field `ENTRY` holds JSON:
 
     seed, label          of one image, or  seeds, labels  of a sheet of them, row by row
     mix                  of an image between two seeds, the weight of the second start (`sources.between`)
-    settings             the text of `settings_of`: checkpoint by hash, average, sampling fields, device, torch
+    settings             the text of `settings_of`: what makes images (`runs.identity`), device, torch
     pixels               sha256 of mode, size and pixels: whoever edits the picture breaks the signature
 
 `sfumato sample RUN --like PICTURE` makes it again and compares.
@@ -13,6 +13,7 @@ The PNG's text field `ENTRY` holds JSON:
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,8 +26,12 @@ from torch import Tensor
 from torch import __version__ as torch_version
 
 from sfumato.core.images import planes
+from sfumato.core.reading import parse_json, read_bytes
+from sfumato.runs.identity import identity
+from sfumato.runs.run import Run
 
 ENTRY = "sfumato"
+LONGEST = 1 << 28  # bytes of such a file
 LARGEST = 64_000_000  # pixels of a picture that is read: a small file can claim any size
 
 
@@ -73,6 +78,8 @@ def read(file: Path | IO[bytes], name: str = "") -> tuple[Image.Image, dict[str,
         FileNotFoundError: If there is no such file.
     """
     name = name or str(file)
+    if isinstance(file, str | Path):
+        file = io.BytesIO(read_bytes(file, LONGEST, SignatureError))
     try:
         with Image.open(file, formats=["PNG"]) as picture:
             if picture.width * picture.height > LARGEST:
@@ -80,7 +87,7 @@ def read(file: Path | IO[bytes], name: str = "") -> tuple[Image.Image, dict[str,
                     f"{name} claims {picture.width} x {picture.height} pixels; at most {LARGEST:,} are read."
                 )
             picture.load()
-            carried = json.loads(picture.info[ENTRY])
+            carried = parse_json(picture.info[ENTRY], f"The text of {name}", finite=False, error=SignatureError)
             hashed = carried.pop("pixels")
     except FileNotFoundError:
         raise
@@ -93,28 +100,27 @@ def read(file: Path | IO[bytes], name: str = "") -> tuple[Image.Image, dict[str,
             f"{name} does not say how it was made. Give a PNG that `sfumato sample --images` or `sfumato app` made; "
             "other programs often drop the text inside a picture."
         ) from None
-    except (OSError, ValueError, SyntaxError, AttributeError, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error, ...
         raise SignatureError(f"{name} is damaged ({type(error).__name__}: {error}).") from None
     if hashed != digest(picture):
         raise SignatureError(f"{name} was changed after it was made: its pixels are not those it was signed for.")
     return picture, carried
 
 
-def settings_of(recipe: Mapping[str, Any], checkpoint: Path, use: str, device: str) -> dict[str, Any]:
-    """Return what decides the images of a run: its checkpoint by hash, average, sampling fields, device and torch.
+def settings_of(run: Run, use: str | None, device: str) -> dict[str, Any]:
+    """Return what decides the images of a run, by content (`runs.identity`), its names for people, device and torch.
 
     Arguments:
-        recipe: The recipe as JSON.
-        checkpoint: Directory of the checkpoint.
-        use: Which average of the weights.
+        run: Sampled as its recipe says.
+        use: Which average of the weights; None for the recipe's choice.
         device: Where images are computed; kernels differ in rounding.
     """
-    manifest = hashlib.sha256((checkpoint / "MANIFEST.json").read_bytes()).hexdigest()[:16]
+    saved = run.checkpoint
     return {
-        "recipe": recipe["name"],
-        "checkpoint": f"{checkpoint.name} {manifest}",
-        "use": use,
-        "sample": recipe["sample"],
+        **identity(run, use),
+        "recipe": run.recipe.name,
+        "checkpoint": f"{saved.path.name} {saved.manifest[:16]}",
+        "use": use or run.recipe.ema.use,
         "device": device,
         "torch": torch_version,
     }

@@ -15,7 +15,7 @@ from torch import Tensor
 from sfumato.core.images import ImageSource
 from sfumato.guidance.cfg import cfg
 from sfumato.report.blocks import blocks, check_rows
-from sfumato.report.sheet import name_seeds
+from sfumato.report.sheet import choice
 from sfumato.sources import Diffusion
 
 WEIGHTS = (1.0, 2.5, 5.0, 7.0)
@@ -50,7 +50,9 @@ def sweep(
     """
     check_rows(len(seeds), across, "seeds")
     made = {name: source(seeds, labels) for name, source in sources.items()}
-    words = f"Uncurated, {name_seeds(seeds)}, the same in every {'block' if across > 1 else 'column'}. {caption}"
+    words = (
+        f"{choice(seeds, False).removesuffix('.')}, the same in every {'block' if across > 1 else 'column'}. {caption}"
+    )
     return blocks(made, across, row_labels=row_labels, apart=across > 1, title=title, caption=words)
 
 

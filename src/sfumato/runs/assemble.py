@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules.module import register_module_module_registration_hook
 
 from sfumato.core.axes import AXES
 from sfumato.core.denoiser import unit_circle, unit_line, unit_variance
@@ -22,6 +23,8 @@ from sfumato.core.find import check_options
 from sfumato.core.level import Level
 from sfumato.runs.recipe import Part, RecipeError
 
+LAYERS = 5_000
+"""The most layers of a network; ADM's of 512 pixels has 556."""
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
 SCALES: dict[str, Callable[..., Callable[[Level], Tensor] | None]] = {  # c_in -> what makes it, asked by parameter name
     "one": lambda: None,
@@ -93,6 +96,28 @@ def bound_sampler(part: Part, **bound: Any) -> Callable[..., Any]:
         check_options(f"sampler '{part.name}'", entry, part.options, fixed=(*AXES["sampler"].fixed, *bound)) | bound
     )
     return lambda denoiser, x, grid, *, noise, label=None: entry(denoiser, x, grid, noise=noise, label=label, **options)
+
+
+@contextmanager
+def bounded() -> Iterator[None]:
+    """Refuse a network of more than `LAYERS` layers while it is built: a file may ask for any number.
+
+    Raises:
+        RecipeError: If there are more.
+    """
+    count = 0
+
+    def counted(*_: object) -> None:
+        nonlocal count
+        count += 1
+        if count > LAYERS:
+            raise RecipeError(f"A network has at most {LAYERS:,} layers; this one has more. Give it fewer blocks.")
+
+    handle = register_module_module_registration_hook(counted)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 @contextmanager

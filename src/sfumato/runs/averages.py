@@ -24,6 +24,7 @@ References:
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,10 +34,65 @@ import numpy as np
 from torch import Tensor
 
 from sfumato.runs import checkpoint
-from sfumato.runs.recipe import RecipeError
+from sfumato.runs.recipe import Ema, RecipeError
 
 GROUP = "ema-power-"  # file of a power-function average in a snapshot
 WORST = 0.3  # relative error of a fit above which a width is refused
+
+
+def spelled(value: float, usual: str) -> str:
+    """Return a number as a name spells it: as usual where that is exact, with all its digits elsewhere.
+
+    >>> spelled(0.1, "0.10"), spelled(0.075, "0.07")
+    ('0.10', '0.075')
+    """
+    return usual if float(usual) == value else repr(float(value))
+
+
+def power_name(width: float) -> str:
+    """Return the name of a power-function average that is kept while training."""
+    return f"power-{spelled(width, f'{width:.2f}')}"
+
+
+def half_life_name(million_images: float) -> str:
+    """Return the name of an exponential average."""
+    return f"half-{spelled(million_images, f'{million_images:g}')}"
+
+
+def names_of(ema: Ema) -> dict[str, str]:
+    """Return the names of the averages that a recipe keeps, each with the one that earlier versions gave it.
+
+    Those rounded: of several averages of one rounded name they kept the last, so the others had none ("").
+
+    >>> names_of(Ema(power=(0.05, 0.101, 0.104), half_life=(0.5,)))
+    {'power-0.05': 'power-0.05', 'power-0.101': '', 'power-0.104': 'power-0.10', 'half-0.5': 'half-0.5'}
+    """
+    found = {power_name(w): f"power-{w:.2f}" for w in ema.power}
+    found |= {half_life_name(h): f"half-{h:g}" for h in ema.half_life}
+    last = {earlier: name for name, earlier in found.items()}
+    return {name: earlier if last[earlier] == name else "" for name, earlier in found.items()}
+
+
+def spellings(use: str, ema: Ema) -> tuple[str, ...]:
+    """Return the names under which an average may be kept, the exact one first.
+
+    >>> spellings("power-0.07", Ema(power=(0.075, 0.125)))
+    ('power-0.07', 'power-0.075')
+    """
+    known = names_of(ema)
+    others = (known[use],) if use in known else (name for name, earlier in known.items() if earlier == use)
+    return tuple(dict.fromkeys([use, *filter(None, others)]))
+
+
+def width_of(name: str, powers: Sequence[float]) -> float:
+    """Return the width that a snapshot's average has, where its name may be rounded.
+
+    Arguments:
+        name: The number in its name.
+        powers: The widths that the run kept.
+    """
+    exact = float(name)
+    return exact if exact in powers else next((w for w in reversed(powers) if f"{w:.2f}" == name), exact)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +167,7 @@ class Fitted:
         seen: Images seen at its end.
         step: The training step at its end.
         snapshots: How many were combined.
+        belongs: The fingerprint of the run.
     """
 
     tensors: dict[str, Tensor]
@@ -118,18 +175,20 @@ class Fitted:
     seen: int
     step: int
     snapshots: int
+    belongs: Mapping[str, str]
 
 
-def reconstruct(run: Path, width: float) -> Fitted:
+def reconstruct(run: Path, width: float, mark: str = "") -> Fitted:
     """Make the average of a width at the end of a run from its snapshots.
 
     Arguments:
         run: The run's directory.
         width: sigma_rel, in (0, 0.28).
+        mark: Of the run (`Run.mark`); "" for any.
 
     Raises:
         RecipeError: If there are no snapshots, or they cannot make this width; the message says what they can.
-        CheckpointError: If a snapshot is damaged.
+        CheckpointError: If a snapshot is damaged or of another run.
     """
     folder = run / "snapshots"
     steps = checkpoint.steps(folder)
@@ -137,11 +196,13 @@ def reconstruct(run: Path, width: float) -> Fitted:
         raise RecipeError(f"{run} has no snapshots. Train with ema.snapshots=16, for example, to keep them.")
     profiles, groups = [], []
     for step in steps:
-        saved = checkpoint.load(folder / f"step-{step}", ())
-        checkpoint.holding("averages", "seen")(saved)
-        state = saved.state
+        snapshot = checkpoint.load(folder / f"step-{step}", ())
+        checkpoint.holding("averages", "seen")(snapshot)
+        checkpoint.of_run(mark)(snapshot)
+        state = snapshot.state
+        powers = state.get("recipe", {}).get("ema", {}).get("power", ())
         for name in state["averages"]:
-            profiles.append(Profile(float(name), state["seen"]))
+            profiles.append(Profile(width_of(name, powers), state["seen"]))
             groups.append((step, GROUP + name))
     end = profiles[-1].seen
     weights, error = fit(profiles, Profile(width, end))
@@ -164,12 +225,12 @@ def reconstruct(run: Path, width: float) -> Fitted:
                 else:
                     sums[key] = value.double() * float(weight)
     tensors = {k: v.float() if v.is_floating_point() else v for k, v in sums.items()}
-    return Fitted(tensors, error, end, steps[-1], len(steps))
+    return Fitted(tensors, error, end, steps[-1], len(steps), state["belongs"])
 
 
 def name_of(width: float) -> str:
     """Return the name under which an average of a width is used: `--use post-0.080`."""
-    return f"post-{width:.3f}"
+    return f"post-{spelled(width, f'{width:.3f}')}"
 
 
 def store(run: Path, width: float, made: Fitted, selected: Mapping[str, Any] | None = None) -> str:
@@ -185,7 +246,11 @@ def store(run: Path, width: float, made: Fitted, selected: Mapping[str, Any] | N
     state: dict[str, Any] = {"seen": made.seen, "step": made.step, "width": width}
     state |= {"error": made.error, "snapshots": made.snapshots}
     state |= {"selected": dict(selected)} if selected else {}
-    checkpoint.save(run / "averages" / name, made.step, {"network": made.tensors}, state)
+    folder = run / "averages" / name
+    checkpoint.save(folder, made.step, {"network": made.tensors}, state, fingerprint=made.belongs)
+    for step in checkpoint.steps(folder):
+        if step != made.step:  # of what the run was before
+            shutil.rmtree(folder / f"step-{step}")
     return name
 
 
@@ -194,13 +259,19 @@ def stored(run: Path) -> list[str]:
     return sorted(p.name for p in (run / "averages").glob("*") if p.is_dir() and checkpoint.steps(p))
 
 
-def load(run: Path, name: str) -> checkpoint.Checkpoint:
+def load(run: Path, name: str, mark: str = "") -> checkpoint.Checkpoint:
     """Read an average made after training.
+
+    Arguments:
+        run: The run's directory.
+        name: As `store` returned it.
+        mark: Of the run (`Run.mark`); "" for any.
 
     Raises:
         RecipeError: If there is none of this name.
+        CheckpointError: If it is damaged or of another run.
     """
-    found = checkpoint.latest(run / "averages" / name)
+    found = checkpoint.latest(run / "averages" / name, fits=checkpoint.of_run(mark))
     if found is None:
         raise RecipeError(f"{run} has no average {name!r}. Make it with: sfumato ema {run} --width {name[5:] or '0.1'}")
     return found

@@ -8,7 +8,6 @@ classifier    a run of a classifier of the same images and classes
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +16,7 @@ from pathlib import Path
 from sfumato.core.axes import AXES
 from sfumato.core.find import OptionError, check_options
 from sfumato.core.level import Level, index_in
+from sfumato.core.reading import read_json
 from sfumato.guidance._facts import Facts
 from sfumato.runs.assemble import asks, constant, needs, option
 from sfumato.runs.checkpoint import steps
@@ -122,7 +122,7 @@ def _recipe_of(folder: str, field: str, remedy: str) -> Recipe:
     file = Path(folder) / "recipe.json"
     if not file.exists():
         raise RecipeError(f"{field}={folder} is not a run (no recipe.json). {remedy}.")
-    return Recipe.from_json(json.loads(file.read_text())["recipe"])
+    return Recipe.from_json(read_json(file, finite=False, error=RecipeError).get("recipe"))
 
 
 def _check_kin(recipe: Recipe, other: Recipe, folder: str, role: str, *, strict: bool) -> None:

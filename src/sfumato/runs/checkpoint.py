@@ -19,14 +19,17 @@ import re
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
+from sfumato.core.digest import hash_tensors
+from sfumato.core.reading import FileRefusedError, plain_name, read_json
+from sfumato.core.weights import read_tensors
 from sfumato.processes.ranks import Ranks
 
 SCHEMA = 1
@@ -40,11 +43,19 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
-    """A verified checkpoint: groups of tensors by file name, and the JSON state."""
+    """A verified checkpoint: groups of tensors by file name, the JSON state, and the hash of its manifest."""
 
     path: Path
     tensors: Mapping[str, dict[str, Tensor]]
     state: Mapping[str, Any]
+    manifest: str = ""
+    _digests: dict[str, str] = field(default_factory=dict, repr=False)
+
+    def digest(self, group: str) -> str:
+        """Return the hash of what a group of tensors holds."""
+        if group not in self._digests:
+            self._digests[group] = hash_tensors(self.tensors[group])
+        return self._digests[group]
 
 
 def save(
@@ -151,23 +162,22 @@ def load(path: Path, groups: tuple[str, ...] | None = None) -> Checkpoint:
 def _read(path: Path, groups: tuple[str, ...] | None) -> Checkpoint:
     manifest_path = path / "MANIFEST.json"
     try:
-        manifest = json.loads(manifest_path.read_text())
-    except (OSError, ValueError) as error:
+        manifest = read_json(manifest_path)
+    except (OSError, FileRefusedError) as error:
         raise CheckpointError(f"{manifest_path} cannot be read ({error}); the checkpoint is not complete.") from None
-    schema = manifest.get("schema") if isinstance(manifest, dict) else None
-    if schema != SCHEMA:
-        raise CheckpointError(f"{path} has schema {schema}; this version reads schema {SCHEMA}.")
-    for name, want in manifest["files"].items():
+    if manifest.get("schema") != SCHEMA:
+        raise CheckpointError(f"{path} has schema {manifest.get('schema')!r:.40}; this version reads schema {SCHEMA}.")
+    for name, want in _files(manifest, manifest_path).items():
         file = path / name
-        size = file.stat().st_size if file.exists() else None
+        size = file.stat().st_size if file.is_file() else None
         if size != want["size"]:
             raise CheckpointError(f"{file} has {size} bytes where its manifest says {want['size']}: truncated or lost.")
         if _digest(file) != want["sha256"]:
             raise CheckpointError(f"{file} does not match its manifest's sha256: its content has changed.")
     stems = [n.removesuffix(".safetensors") for n in manifest["files"] if n.endswith(".safetensors")]
     chosen = [s for s in stems if groups is None or s in groups]
-    tensors = {s: load_file(path / f"{s}.safetensors") for s in chosen}
-    state = json.loads((path / "state.json").read_text())
+    tensors = {s: read_tensors(path / f"{s}.safetensors", CheckpointError) for s in chosen}
+    state = read_json(path / "state.json", finite=False, error=CheckpointError)
     for name in COUNTS:
         if type(count := state.get(name, 0)) is not int or count < 0:
             raise CheckpointError(
@@ -175,7 +185,20 @@ def _read(path: Path, groups: tuple[str, ...] | None) -> Checkpoint:
             )
     if not math.isfinite(state.get("elapsed", 0.0)) or not isinstance(state.get("recipe", {}), dict):
         raise CheckpointError(f"{path / 'state.json'} is damaged: its elapsed time or its recipe is none.")
-    return Checkpoint(path, tensors, {**state, "belongs": manifest["belongs"]})
+    return Checkpoint(path, tensors, {**state, "belongs": manifest["belongs"]}, _digest(manifest_path))
+
+
+def _files(manifest: Mapping[str, Any], where: Path) -> dict[str, dict[str, Any]]:
+    """Return what a manifest says of each of its files: all lie beside it, and none is a link to elsewhere."""
+    files = manifest.get("files")
+    if not (isinstance(files, dict) and "state.json" in files and isinstance(manifest.get("belongs"), dict)):
+        raise CheckpointError(f"{where} must name the files of its checkpoint, state.json among them; it does not.")
+    for name, want in files.items():
+        if not plain_name(name) or not isinstance(want, dict) or not {"size", "sha256"} <= set(want):
+            raise CheckpointError(f"{where} must name files beside it, with size and sha256; got {name!r:.60}.")
+        if (where.parent / name).is_symlink():
+            raise CheckpointError(f"{where.parent / name} is a link; a checkpoint holds its own files.")
+    return files
 
 
 def holding(*names: str) -> Callable[[Checkpoint], None]:
@@ -185,6 +208,25 @@ def holding(*names: str) -> Callable[[Checkpoint], None]:
         lacking = [name for name in names if name not in found.tensors and name not in found.state]
         if lacking:
             raise CheckpointError(f"{found.path} lacks {', '.join(lacking)}.")
+
+    return check
+
+
+def of_run(mark: str) -> Callable[[Checkpoint], None]:
+    """Return what refuses a checkpoint of another run; one without a mark, of an earlier version, is taken.
+
+    Arguments:
+        mark: Of the run ("run" of its fingerprint); "" for any.
+    """
+
+    def check(found: Checkpoint) -> None:
+        belongs = found.state["belongs"]
+        theirs = belongs.get("run", mark) if isinstance(belongs, Mapping) else mark
+        if mark and theirs != mark:
+            raise CheckpointError(
+                f"{found.path} belongs to another run: it is marked {theirs}, and this run {mark}. Move it to the run "
+                "that made it."
+            )
 
     return check
 

@@ -40,7 +40,7 @@ def idle(recipe: Recipe) -> frozenset[str]:
         recipe: Any.
     """
     made = plan(recipe)
-    own = {name for name in _DESIGN if name not in made.reads}
+    own = {name for name in DESIGN if name not in made.reads}
     return frozenset(own | {f"sample.{name}" for name in _SAMPLE - _sampled(made)})
 
 
@@ -54,7 +54,8 @@ def _sampled(made: Plan) -> set[str]:
 
 
 # what the parts of a recipe choose among; the rest is about data, budget and judging
-_DESIGN = {f.name for f in dataclasses.fields(Recipe)} - {"name", "data", "train", "ema", "sample", "evaluate", "shape"}
+OTHERS = {"name", "data", "train", "ema", "sample", "evaluate", "shape", "code"}
+DESIGN = {f.name for f in dataclasses.fields(Recipe)} - OTHERS
 _SAMPLE = {f.name for f in dataclasses.fields(Sample)}
 
 
@@ -75,7 +76,7 @@ def wakers(recipe: Recipe, path: str) -> list[str]:
 
 def _neighbours(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
     """Yield recipes that differ in one choice: another entry of a part, another form of guidance."""
-    for name in _DESIGN | {f"sample.{name}" for name in _SAMPLE}:
+    for name in DESIGN | {f"sample.{name}" for name in _SAMPLE}:
         head, _, last = name.rpartition(".")
         node: Any = recipe.sample if head else recipe
         for text, value in _choices(node, last or name):

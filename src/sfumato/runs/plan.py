@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from sfumato.core.level import Level, nearest_in
 from sfumato.core.target import Target
 from sfumato.data.augment import LABELS
-from sfumato.runs.assemble import PRECISIONS, SCALES, asked, asks, bound_sampler, initialised, make, parameters
+from sfumato.runs.assemble import PRECISIONS, SCALES, asked, asks, bound_sampler, bounded, initialised, make, parameters
 from sfumato.runs.kinds import Kind, RecipeCost, kind_of
 from sfumato.runs.recipe import Part, Recipe, RecipeError, Shape
 
@@ -308,7 +308,7 @@ class Plan:
         if self.recipe.sigma_data is None and not meta:
             raise RecipeError(f"{self.recipe.name} is not resolved: its sigma_data comes from the data. Use resolve().")
         try:
-            with initialised(self.seed), torch.device("meta") if meta else nullcontext():
+            with bounded(), initialised(self.seed), torch.device("meta") if meta else nullcontext():
                 network: nn.Module = make(part, self._network_asks())
         except RecipeError:
             raise

@@ -61,8 +61,11 @@ EARLIER = {
 Kept = typing.Annotated[int, Bounds(2, 2**53)]
 Sampled = typing.Annotated[int, Bounds(2, 10_000_000)]
 Width = typing.Annotated[float, Bounds(0, 0.28, "()")]  # of a power-function average
+Channels = typing.Annotated[int, Bounds(1, 4)]
 
-LATER = ("code", "guides")  # fields added to the JSON since: left out while empty, so that old trees stay equal
+MOST_SHOWN = 40  # values of an option that a table prints
+# Fields added to the JSON since: left out while they are at their defaults, so that old trees stay equal.
+LATER = ("code", "guides", "channels", "alpha", "cmyk", "skip_bad")
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,11 @@ class Data:
         name: A dataset of `sfumato list data`, or "folder:PATH", "zip:PATH".
         size: Side in pixels to reduce or resize to; None for the dataset's own.
         pad: Side in pixels after padding with black; None for no padding.
+        channels: 1 for grey or 3 for colour (2 or 4 with a kept alpha); None for the data's own.
+        alpha: Treatment of transparent pixels in files: "refuse", lay on "black" or "white", "drop", or "keep" as a
+            channel.
+        cmyk: Treatment of files of four inks: "refuse", or "convert" without a colour profile.
+        skip_bad: Whether files that cannot be read exactly are left out and counted, instead of refused.
         classes: Keep these classes only (names or numbers); () for all.
         first: Keep the first N training images; None for all.
         val: Share of the training part held out, by a hash of each image.
@@ -151,6 +159,10 @@ class Data:
     name: str = _name_on("data", "digits")
     size: Size | None = None
     pad: Size | None = None
+    channels: Channels | None = None
+    alpha: typing.Literal["refuse", "black", "white", "drop", "keep"] = "refuse"
+    cmyk: typing.Literal["refuse", "convert"] = "refuse"
+    skip_bad: bool = False
     classes: tuple[str | int, ...] = ()
     first: Count | None = None
     val: Fraction = 0.0
@@ -327,6 +339,8 @@ class Recipe:
         sigma_data: Standard deviation of the data in [-1, 1]; None to estimate it once, when the run starts.
         train, ema, sample, evaluate: See their types.
         shape: Stated by a recipe for data of a known shape, else filled in when the run starts.
+        code: Of data, extractor and trackers from outside this package, the name and the hash of its source; filled in
+            when the run starts (`runs.outside_names`).
     """
 
     name: str
@@ -346,6 +360,7 @@ class Recipe:
     sample: Sample = field(default_factory=Sample)
     evaluate: Evaluate = field(default_factory=Evaluate)
     shape: Shape | None = None
+    code: tuple[tuple[str, str], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the tree as plain JSON values."""
@@ -448,14 +463,16 @@ def _assign_parts(node: Any, number: dataclasses.Field[Any], rest: list[str], va
 
 def _show(value: Any) -> str:
     if isinstance(value, list | tuple):
+        if len(value) > MOST_SHOWN:
+            return f"{_show(value[:2])},...,{_show(value[-1])} [{len(value)}]"
         return ",".join(_show(v) for v in value) if value else "()"
     return f"{value:g}" if isinstance(value, float) else str(value).lower() if value in (True, False) else str(value)
 
 
 def _to_json(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        tree = {f.name: _to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {k: v for k, v in tree.items() if v or k not in LATER}
+        kept = (f for f in dataclasses.fields(value) if f.name not in LATER or getattr(value, f.name) != f.default)
+        return {f.name: _to_json(getattr(value, f.name)) for f in kept}
     if isinstance(value, Mapping):
         return {k: _to_json(v) for k, v in sorted(value.items())}
     if isinstance(value, list | tuple):

@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from sfumato.core.reading import BYTES, FileRefusedError, parse_json, read_bytes
 from sfumato.runs.checkpoint import replace_text
 
 
@@ -22,7 +23,7 @@ def read_records(path: Path | str, needs: tuple[str, ...] = ("images",)) -> list
         needs: Names of numbers without which a record is damaged.
     """
     path = Path(path)
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    lines = read_bytes(path, 4 * BYTES).splitlines(keepends=True) if path.exists() else []
     records = {i: _record(line, needs) for i, line in enumerate(lines, 1) if line.endswith(b"\n")}
     damaged = [str(i) for i, record in records.items() if record is None]
     if damaged:
@@ -48,8 +49,8 @@ def trim_records(path: Path, step: int, needs: tuple[str, ...] = ("step",)) -> l
 def _record(line: bytes, needs: tuple[str, ...]) -> dict[str, Any] | None:
     """Return the record in a line; None if it is damaged."""
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
+        record: dict[str, Any] = parse_json(line, "The line", finite=False)
+    except FileRefusedError:
         return None
-    good = isinstance(record, dict) and all(isinstance(record.get(name), int | float) for name in needs)
+    good = all(isinstance(record.get(name), int | float) for name in needs)
     return record if good else None

@@ -2,7 +2,7 @@
 
 It holds:
 
-    RUN/recipe.json            the resolved recipe, the data's fingerprint, hardware and versions
+    RUN/recipe.json            the resolved recipe, fingerprint of data and run, hardware and versions
     RUN/metrics.jsonl          one record per log interval
     RUN/checkpoints/step-N/    see `runs.checkpoint`
     RUN/sheets/IMAGES.png      sample sheets during training
@@ -13,7 +13,6 @@ It holds:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,25 +25,33 @@ from torch import Tensor, nn
 from sfumato.core.classifier import NoisyClassifier
 from sfumato.core.denoiser import Counted, Denoiser, Preconditioned
 from sfumato.core.find import nearest
+from sfumato.core.reading import FileRefusedError, read_json
 from sfumato.data import load
 from sfumato.data.dataset import Dataset, sigma_data
+from sfumato.data.gathering import Shape as Form
 from sfumato.data.streaming import Stream, streamed
+from sfumato.metrics.features import ExtractorShapeError, extractor
 from sfumato.runs import averages, checkpoint
 from sfumato.runs.assemble import option
 from sfumato.runs.check import check_sampling, sampled_shape
+from sfumato.runs.checkpoint import Checkpoint
 from sfumato.runs.guided import guide, weak_of
 from sfumato.runs.kinds import CLASSIFIER, DENOISER, Kind, require
 from sfumato.runs.making import Making
+from sfumato.runs.outside_names import check_code, with_code
 from sfumato.runs.plan import Plan, plan
 from sfumato.runs.recipe import Recipe, RecipeError, Shape
 from sfumato.sources import Diffusion, Generated, Maker
 
 SIGMA_IMAGES = 10_000  # of a stream, from which sigma_data is estimated
+FILES = {"alpha": "refuse", "cmyk": "refuse", "skip_bad": False}  # fields for data of files, and what is no wish
 
 
 def load_data(recipe: Recipe, split: str, root: Path | str | None = None) -> Dataset:
     """Load one split of a recipe's data; `first` limits the training split only."""
+    check_code(recipe, "data")
     data = recipe.data
+    options = {name: value for name, usual in FILES.items() if (value := getattr(data, name)) != usual}
     return load(
         data.name,
         split=split,
@@ -53,8 +60,11 @@ def load_data(recipe: Recipe, split: str, root: Path | str | None = None) -> Dat
         test=data.test,
         classes=data.classes or None,
         first=data.first if split == "train" else None,
+        channels=data.channels,
         size=data.size,
         pad=data.pad,
+        labels=data.labels or bool(data.classes),
+        options=options,
     )
 
 
@@ -72,11 +82,12 @@ def training_data(recipe: Recipe, root: Path | str | None = None) -> Dataset | S
     if whole and data.stream is not False:
         stream = streamed(
             data.name,
+            Form(data.size, data.channels, alpha=data.alpha, cmyk=data.cmyk),
             split="train",
             val=data.val,
             test=data.test,
-            size=data.size,
             labels=data.labels,
+            skip_bad=data.skip_bad,
             always=bool(data.stream),
         )
     if stream is None:
@@ -88,13 +99,33 @@ def training_data(recipe: Recipe, root: Path | str | None = None) -> Dataset | S
     return stream.subset(range(data.first), note=f"first {data.first}")
 
 
+def fitting(name: str, shape: tuple[int, int, int]) -> str:
+    """Return an extractor that takes images of a shape: the one named, else random features, else the pixels.
+
+    >>> fitting("digits", (1, 8, 8)), fitting("digits", (3, 32, 32)), fitting("digits", (3, 6, 6))
+    ('digits', 'random', 'pixels')
+    """
+    for candidate in (name, "random"):
+        try:
+            extractor(candidate, shape)
+        except ExtractorShapeError:
+            continue
+        except (ValueError, OSError):  # of weights that are not at hand, which `evaluate` explains
+            pass
+        return candidate
+    return "pixels"
+
+
 def resolve(recipe: Recipe, data: Dataset | Stream) -> Recipe:
-    """Fill in what the data decides: the image shape, the class names, and sigma_data if it is to be estimated.
+    """Fill in what the data decides: the image shape, the class names, sigma_data, and hashes of outside code.
+
+    An extractor that does not take such images is replaced by one that does.
 
     Raises:
         RecipeError: If the recipe is for images of another shape or another number of classes.
     """
     shape = Shape(*data.shape, tuple(data.classes) if recipe.data.labels else ())
+    scored = replace(recipe.evaluate, extractor=fitting(recipe.evaluate.extractor, data.shape))
     stated = recipe.shape
     if stated is not None and replace(stated, classes=shape.classes) != shape:
         raise RecipeError(
@@ -111,7 +142,7 @@ def resolve(recipe: Recipe, data: Dataset | Stream) -> Recipe:
         estimated = sigma_data(known)
     else:
         estimated = recipe.sigma_data
-    return replace(recipe, shape=shape, sigma_data=round(float(estimated), 4))
+    return with_code(replace(recipe, shape=shape, evaluate=scored, sigma_data=round(float(estimated), 4)))
 
 
 @dataclass(frozen=True)
@@ -142,9 +173,9 @@ class Run:
         if not file.exists():
             raise RecipeError(f"{path} is not a run (no recipe.json). `sfumato train RECIPE --out {path}` makes one.")
         try:
-            tree = json.loads(file.read_text())
+            tree = read_json(file, finite=False)
             recipe = tree.pop("recipe")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (FileRefusedError, KeyError) as error:
             raise RecipeError(
                 f"{file} is damaged ({type(error).__name__}: {error}). A copy of its recipe is in state.json of each "
                 f"folder in {path / 'checkpoints'}; restore it from there."
@@ -163,26 +194,39 @@ class Run:
         guide = self.recipe.sample.classifier
         return own if own or guide is None else Run.open(guide).classes
 
+    @property
+    def mark(self) -> str:
+        """The mark by which the run knows its checkpoints; "" for an earlier version's."""
+        found = self.about.get("fingerprint")
+        return str(found.get("run", "")) if isinstance(found, Mapping) else ""
+
     @cached_property
-    def checkpoint(self) -> checkpoint.Checkpoint:
-        """The newest whole checkpoint, or that or the snapshot of the step asked for.
+    def checkpoint(self) -> Checkpoint:
+        """The newest whole checkpoint of this run, or that or the snapshot of the step asked for.
 
         Raises:
             CheckpointError: If there is none.
         """
+        own = checkpoint.of_run(self.mark)
         if self.step is not None:
             folders = [self.path / "checkpoints", self.path / "snapshots"]
             for folder in folders:
                 if self.step in checkpoint.steps(folder):
-                    return checkpoint.load(folder / f"step-{self.step}")
+                    asked = checkpoint.load(folder / f"step-{self.step}")
+                    own(asked)
+                    return asked
             has = ", ".join(map(str, sorted({s for folder in folders for s in checkpoint.steps(folder)}))) or "none"
             raise checkpoint.CheckpointError(
                 f"{self.path} keeps no checkpoint of step {self.step}; it has {has}. train.keep says how many stay, "
                 "and ema.snapshots how often averages are kept."
             )
-        found = checkpoint.latest(
-            self.path / "checkpoints", fits=checkpoint.holding("network", "seen", "step", "recipe")
-        )
+        holding = checkpoint.holding("network", "seen", "step", "recipe")
+
+        def fits(found: Checkpoint) -> None:
+            holding(found)
+            own(found)
+
+        found = checkpoint.latest(self.path / "checkpoints", fits=fits)
         if found is None:
             raise checkpoint.CheckpointError(f"{self.path} has no checkpoint yet; train it first.")
         return found
@@ -196,15 +240,16 @@ class Run:
         Raises:
             RecipeError: If that average was not kept.
         """
-        use = use or self.recipe.ema.use
-        tensors = self._weights(use)
+        found, group = self.taken(use)
         trained = Recipe.from_json(self.checkpoint.state["recipe"]).shape  # images may be sampled at another size
-        network = plan(replace(self.recipe, shape=trained or self.recipe.shape)).build_network()
-        self._fill(network, tensors)
+        recipe = plan(replace(self.recipe, shape=trained or self.recipe.shape))
+        self._check_fit(recipe.network, found.tensors[group])  # before weights of any size are made
+        network = recipe.build_network()
+        network.load_state_dict(found.tensors[group])
         return network.eval().requires_grad_(False)
 
-    def _fill(self, network: nn.Module, saved: Mapping[str, Tensor]) -> None:
-        """Give a network its weights, or say the first that does not fit: a recipe changed by hand, mostly."""
+    def _check_fit(self, network: nn.Module, saved: Mapping[str, Tensor]) -> None:
+        """Refuse weights that are not those of a network; name the first: a recipe changed by hand, mostly."""
         own = network.state_dict()
         for name in sorted({*saved, *own}):
             have, want = ("none" if name not in each else str(tuple(each[name].shape)) for each in (saved, own))
@@ -214,16 +259,24 @@ class Run:
                     f"{name} has shape {have}, and the recipe's has {want}. Restore recipe.json; a copy of its recipe "
                     "is in the checkpoint's state.json."
                 )
-        network.load_state_dict(saved)
 
-    def _weights(self, use: str) -> Mapping[str, Tensor]:
-        """Return the state dict of an average: of the checkpoint, or made after training (`runs.averages`)."""
-        stem = "network" if use == "raw" else f"ema-{use}"
-        if stem in self.checkpoint.tensors:
-            return self.checkpoint.tensors[stem]
+    def taken(self, use: str | None = None) -> tuple[Checkpoint, str]:
+        """Return the checkpoint that holds an average, and its group there: the run's own, or one made after training.
+
+        Arguments:
+            use: Which average of the weights; None for the recipe's choice.
+
+        Raises:
+            RecipeError: If that average was not kept.
+        """
+        use = use or self.recipe.ema.use
+        for name in averages.spellings(use, self.recipe.ema):
+            stem = "network" if name == "raw" else f"ema-{name}"
+            if stem in self.checkpoint.tensors:
+                return self.checkpoint, stem
         made = averages.stored(self.path)
         if use in made:
-            return averages.load(self.path, use).tensors["network"]
+            return averages.load(self.path, use, self.mark), "network"
         kept = ["raw", *(s.removeprefix("ema-") for s in self.checkpoint.tensors if s.startswith("ema-")), *made]
         raise RecipeError(nearest("average", use, kept))
 
@@ -250,6 +303,12 @@ class Run:
         """
         return self._model(DENOISER, self.plan.kind.instead.format(self.path), use, device)
 
+    def weak_run(self) -> tuple[Run, str | None]:
+        """Return the run of the weak model that `sample.autoguidance` names, and the average; None for its choice."""
+        where = weak_of(self.recipe.sample.autoguidance or "")
+        run = Run.open(where.folder) if where.folder else self
+        return replace(run, step=where.step), where.use
+
     def weak(self, device: torch.device | str = "cpu") -> Preconditioned:
         """Return the weak model that `sample.autoguidance` names.
 
@@ -259,9 +318,8 @@ class Run:
         Raises:
             RecipeError, CheckpointError: If there is no such run, checkpoint or average.
         """
-        where = weak_of(self.recipe.sample.autoguidance or "")
-        run = Run.open(where.folder) if where.folder else self
-        return replace(run, step=where.step).denoiser(where.use, device)
+        run, use = self.weak_run()
+        return run.denoiser(use, device)
 
     def classifier(self, use: str | None = None, device: torch.device | str = "cpu") -> NoisyClassifier:
         """Return the trained classifier of noisy images. Arguments and errors as for `denoiser`."""
@@ -361,7 +419,7 @@ class Run:
             use: Which average of the weights; None for the recipe's choice.
         """
         origin = self.about.get("imported") or {}
-        return Making.of(self.recipe, use, self.checkpoint.state["seen"], origin.get("file", ""))
+        return Making.of(self.recipe, use, self.taken(use)[0].state["seen"], origin.get("file", ""))
 
     def with_recipe(self, recipe: Recipe) -> Run:
         """Return the run with another recipe: other sampling or evaluation settings for the same weights."""

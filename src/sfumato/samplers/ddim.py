@@ -40,6 +40,7 @@ def ddim(
     sigma_hat: bool = False,
     fresh: bool = False,
     clip: bool | float = False,
+    clip_noise: bool = True,
 ) -> Iterator[State]:
     """Keep the predicted noise and move the level; first order, one call of the denoiser per step.
 
@@ -53,6 +54,8 @@ def ddim(
         sigma_hat: Add noise of variance beta instead of beta-tilde (needs eta = 1).
         fresh: Renew all of the noise instead, x_s = alpha_s x0 + sigma_s z: how consistency models take further steps.
         clip: Clip x0 to [-1, 1] (True) or [-clip, clip].
+        clip_noise: Whether the noise that is kept belongs to the clipped x0; False keeps the network's own, as
+            diffusers does unless told otherwise.
 
     Yields:
         The state after every step.
@@ -68,14 +71,16 @@ def ddim(
         raise ValueError(f"fresh renews all of the noise, so eta = 0 and sigma_hat = False; got {eta} and {sigma_hat}.")
     for i in range(len(grid) - 1):
         t, s = grid[i], grid[i + 1]
-        x0 = clipped(denoiser(x, t, label).x0, clip)
+        own = denoiser(x, t, label).x0
+        x0 = clipped(own, clip)
         if fresh:
             x = s.noisy(x0, drawn(noise, i)) if s.sigma > 0 else x0
             yield State(x, s, x0)
             continue
         k = Kernel.between(s, t)
         var = eta**2 * k.log_var_small.exp()
-        x = _move(x, x0, t, s, (s.sigma**2 - var).clamp(min=0).sqrt())
+        kept = (s.sigma**2 - var).clamp(min=0).sqrt()
+        x = _move(x, x0, t, s, kept) if clip_noise else _move(x, own, t, s, kept) + like(s.alpha, x) * (x0 - own)
         if eta > 0 and s.sigma > 0:
             std = (k.log_var_large / 2).exp() if sigma_hat else var.sqrt()
             x = x + like(std, x) * drawn(noise, i)

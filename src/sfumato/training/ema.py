@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.processes.ranks import Ranks
-from sfumato.runs.averages import gamma_of
+from sfumato.runs.averages import gamma_of, half_life_name, power_name, spellings
 from sfumato.runs.recipe import Ema, RecipeError
 from sfumato.training.replicas import Copies
 
@@ -63,9 +63,10 @@ class Averages:
 
     def __init__(self, network: nn.Module, spec: Ema, held: Copies | None = None) -> None:
         self.held = held or Copies(Ranks())
-        self.profiles: dict[str, Profile] = {f"power-{w:.2f}": power(w) for w in spec.power}
-        self.profiles |= {f"half-{h:g}": half_life(h, spec.warmup) for h in spec.half_life}
-        if spec.use not in ("raw", *self.profiles):
+        self.spec = spec
+        self.profiles: dict[str, Profile] = {power_name(w): power(w) for w in spec.power}
+        self.profiles |= {half_life_name(h): half_life(h, spec.warmup) for h in spec.half_life}
+        if not {"raw", *self.profiles} & {*spellings(spec.use, spec)}:
             raise RecipeError(f"ema.use={spec.use!r} is not kept. Available: {', '.join(['raw', *self.profiles])}.")
         self.weights = {name: _copy(network) for name in self.profiles}
 
@@ -109,13 +110,15 @@ class Averages:
 
     def load(self, saved: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Take over saved averages, whole ones, from the groups of a checkpoint; a new one starts at its weights."""
-        for group, weights in self.tensors().items():
-            for key, value in saved.get(group, saved["network"]).items():
+        for name, weights in self.weights.items():
+            group = next((f"ema-{s}" for s in spellings(name, self.spec) if f"ema-{s}" in saved), "network")
+            for key, value in saved[group].items():
                 weights[key].copy_(self.held.divided(value, weights[key]))
 
     def network(self, network: nn.Module, use: str) -> nn.Module:
         """Return a copy of the network that carries the average `use` ("raw" for the network's own weights)."""
-        twin = self.held.twin(network, network.state_dict() if use == "raw" else self.weights[use])
+        name = next((s for s in spellings(use, self.spec) if s in self.weights), use)
+        twin = self.held.twin(network, network.state_dict() if use == "raw" else self.weights[name])
         return twin.eval().requires_grad_(False)
 
 

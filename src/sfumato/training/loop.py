@@ -21,6 +21,7 @@ from typing import Any, TextIO
 import torch
 from tqdm import tqdm
 
+from sfumato.core.errors import printable
 from sfumato.core.find import find
 from sfumato.processes.machine import default_device, describe, keep_freed_memory
 from sfumato.processes.ranks import join, others_may_end
@@ -36,7 +37,7 @@ from sfumato.training.fit_memory import compiles
 from sfumato.training.guard import Diverged, Signals
 from sfumato.training.hooks import Hook, RunContext, StepTaken, hooks_of
 from sfumato.training.replicas import check_shared
-from sfumato.training.start_from import check_fits, check_resumes, starting_weights, taken_over
+from sfumato.training.start_from import check_fits, check_resumes, fingerprint_of, starting_weights, taken_over
 from sfumato.training.steps import Steps
 from sfumato.training.trainers import trainer_of
 
@@ -97,12 +98,12 @@ def train(
         check(planned)
     with ranks.in_turn():
         data = training_data(recipe, root)
-    recipe = resolve(recipe, data)
+    asked, recipe = recipe.evaluate.extractor, resolve(recipe, data)
     planned = planned.resolved(recipe)
     check(planned)
     begun = bool(checkpoint.steps(folder / "checkpoints"))
     start = None if recipe.train.start is None or begun else starting_weights(planned, recipe.train.start)
-    fingerprint = {"data": data.content_hash, "indices": data.index_hash, "rule": data.rule}
+    fingerprint = fingerprint_of(folder, recipe, data, start)
     facts = describe(device) | {"processes": ranks.world, "compiled": compiles(planned, device, ranks.world)}
     about = {"fingerprint": fingerprint, "machine": facts}
     with ExitStack() as ending:
@@ -117,6 +118,11 @@ def train(
             trainer.network.load_state_dict({name: held.divided(value, own[name]) for name, value in start.items()})
             trainer.averages = Averages(trainer.network, recipe.ema, held)
         if not quiet:
+            notes = [f"data left out: {reason}" for reason in data.left_out]
+            if (chosen := recipe.evaluate.extractor) != asked:
+                notes.append(f"evaluate.extractor={asked} does not take images of {data.shape}; scores use {chosen}")
+            for note in notes:
+                tqdm.write(f"note: {printable(note)}")
             parameters = sum(p.numel() for p in trainer.network.parameters())
             verb = f"resuming at {trainer.seen:,} images" if saved else "starting"
             tqdm.write(

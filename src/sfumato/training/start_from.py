@@ -9,12 +9,18 @@ mean must stay the same: the target, the scale of the input and the conditioning
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
+from sfumato.core.digest import hash_tensors
+from sfumato.data.dataset import Dataset
+from sfumato.data.streaming import Stream
+from sfumato.evaluation.real import order_of
+from sfumato.metrics.protocol import canonical
 from sfumato.runs import checkpoint
 from sfumato.runs import recipe as recipes
 from sfumato.runs.guided import weak_of
@@ -27,7 +33,7 @@ from sfumato.runs.run import Run
 FREE = (
     *("train.log_every", "train.save_every", "train.keep", "train.sheet_every", "train.micro", "train.evaluate_every"),
     *("train.shard", "train.compile", "train.track", "ema.snapshots", "sample", "evaluate"),
-    *("data.stream", "data.workers"),
+    *("data.stream", "data.workers", "code"),  # the data itself is compared
 )
 # What is made anew if these fields differ from those that a checkpoint was made with: beginnings of its groups.
 RENEWED = {
@@ -95,6 +101,49 @@ def _shapes(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in weights.items()}
 
 
+def fingerprint_of(
+    folder: Path, recipe: Recipe, data: Dataset | Stream, start: Mapping[str, Tensor] | None = None
+) -> dict[str, str]:
+    """Return what tells the training data of a run, and the mark by which it knows its own checkpoints.
+
+    Training takes the image at a position, and tells the model its label, so both belong to the data. The mark is a
+    hash of the recipe, data and weights that the run began with, and stays when it goes on.
+
+    Arguments:
+        folder: The run's directory.
+        recipe: The resolved recipe.
+        data: The training images.
+        start: The weights that a new run begins from; None for the network's own.
+    """
+    found = {"data": data.content_hash, "indices": data.index_hash, "rule": data.rule, "order": order_of(data)}
+    if recipe.data.labels and data.labels is not None:
+        found["labelling"] = hashlib.sha256(data.labels.numpy().astype("<i8").tobytes()).hexdigest()
+    if start is not None:
+        found["start"] = hash_tensors(start)
+    mark = hashlib.sha256(canonical([recipe.hash, found]).encode()).hexdigest()[:16]
+    begun = Run.open(folder).about.get("fingerprint", {}) if _begun(folder) else {}
+    return found | {"run": mark} | {key: begun[key] for key in ("start", "run") if key in begun}
+
+
+def _begun(folder: Path) -> bool:
+    """Return whether a directory holds a run; one without checkpoints does not."""
+    return (folder / "recipe.json").exists() and bool(checkpoint.steps(folder / "checkpoints"))
+
+
+def _refuse_foreign(run: Run) -> None:
+    """Refuse a directory with a checkpoint of another run: training would go on from it, or keep it and drop its own.
+
+    Raises:
+        CheckpointError: If there is one.
+    """
+    for step in checkpoint.steps(run.path / "checkpoints"):
+        try:
+            found = checkpoint.load(run.path / "checkpoints" / f"step-{step}", ())
+        except checkpoint.CheckpointError:
+            continue  # a damaged one is passed over
+        checkpoint.of_run(run.mark)(found)
+
+
 def check_resumes(folder: Path, recipe: Recipe, fingerprint: dict[str, str], allow: tuple[str, ...]) -> None:
     """Refuse to go on with another run than the one in a directory.
 
@@ -106,8 +155,9 @@ def check_resumes(folder: Path, recipe: Recipe, fingerprint: dict[str, str], all
 
     Raises:
         RecipeError: If the recipe or the data differ, naming the fields, or the weights were imported.
+        CheckpointError: If a checkpoint is of another run.
     """
-    if not (folder / "recipe.json").exists() or not checkpoint.steps(folder / "checkpoints"):
+    if not _begun(folder):
         return
     before = Run.open(folder)
     for key in ("imported", "exported", "selected"):
@@ -117,7 +167,9 @@ def check_resumes(folder: Path, recipe: Recipe, fingerprint: dict[str, str], all
                 "or classifier can begin from them in a run of its own (another --out and train.start=RUN); a GAN "
                 "begins afresh."
             )
-    known = recipes.differences(before.about.get("fingerprint", {}), fingerprint, "data")
+    _refuse_foreign(before)
+    recorded = before.about.get("fingerprint", {})  # an earlier version recorded less
+    known = recipes.differences(recorded, {key: fingerprint.get(key, value) for key, value in recorded.items()}, "data")
     changed = {_plain(k): v for k, v in (differences(before.recipe, recipe) | known).items()}
     meant = (*FREE, *map(_plain, allow))
     real = {k: v for k, v in changed.items() if not any(k == f or k.startswith(f + ".") for f in meant)}

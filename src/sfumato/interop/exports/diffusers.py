@@ -1,13 +1,15 @@
-"""diffusers: a pipeline folder that DDPMPipeline or DDIMPipeline loads.
+"""diffusers: a pipeline folder that DDPMPipeline or DDIMPipeline loads, and the call that walks as the run does.
 
 What can leave is what those pipelines can hold: an unlabelled network `ddpm`, or `adm` with plain convolutions, on a
 discrete variance-preserving chain, told the step 0..T-1. The chain's betas are written by name where diffusers has the
-same, else as numbers. A run sampled by `ancestral` becomes a DDPMPipeline, any other a DDIMPipeline.
+same, else as numbers. `ancestral` becomes a DDPMPipeline; `ddim`, and `euler` where it is the same, a DDIMPipeline. The
+grid must be one of diffusers' spacings (`interop.spacings`); DDIM steps by T // N, so its grid must, too.
 
     images of DDPMPipeline         those of ancestral, if its noise were ours
-    images of DDIMPipeline         those of ddim; a run that clips x0 needs use_clipped_model_output=True
+    images of DDIMPipeline         those of ddim; eta and use_clipped_model_output are arguments of the call
 
-The noise differs: diffusers draws it from torch's generator, we address it by seed and step.
+The noise differs: diffusers draws it from torch's generator, we address it by seed and step. What belongs to the call
+is kept in model_index.json under `CALL`, which diffusers does not read, so that an import samples as the run did.
 """
 
 from __future__ import annotations
@@ -21,17 +23,22 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from sfumato.core.level import Level, index_in
 from sfumato.core.table import Table
 from sfumato.interop.card import card
 from sfumato.interop.keys import diffusers_names
+from sfumato.interop.spacings import SPACINGS, rounded, visited
 from sfumato.interop.tensors import ForeignError
+from sfumato.interop.walks import CALL
 from sfumato.runs.assemble import option
+from sfumato.runs.guided import guidance_of
 from sfumato.runs.plan import plan
-from sfumato.runs.recipe import Recipe
+from sfumato.runs.recipe import Part, Recipe
 from sfumato.runs.run import Run
 
 VERSION = "0.42.1"  # of diffusers, whose configuration keys these are
 TARGETS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
+VARIANCES = {"small": "fixed_small", "large": "fixed_large", "learned": "learned_range"}
 NAMED = {"linear": "linear", "quadratic": "scaled_linear"}
 
 
@@ -50,22 +57,22 @@ def diffusers(run: Run, folder: Path, use: str | None = None) -> list[str]:
         ForeignError: For a run that a pipeline of diffusers cannot hold, with the reason.
     """
     recipe = run.recipe
-    unet, scheduler = unet_config(recipe), scheduler_config(recipe)
+    unet = unet_config(recipe)
+    scheduler, call = scheduler_config(recipe)
     network = run.network(use)
     pipeline = scheduler["_class_name"].replace("Scheduler", "Pipeline")
     parts = {"scheduler": ["diffusers", scheduler["_class_name"]], "unet": ["diffusers", "UNet2DModel"]}
     (folder / "unet").mkdir()
     (folder / "scheduler").mkdir()
-    _write(folder / "model_index.json", {"_class_name": pipeline, "_diffusers_version": VERSION, **parts})
+    _write(folder / "model_index.json", {"_class_name": pipeline, "_diffusers_version": VERSION, CALL: call} | parts)
     _write(folder / "unet" / "config.json", unet)
     _write(folder / "scheduler" / "scheduler_config.json", scheduler)
     tensors = {name: tensor.contiguous() for name, tensor in foreign_state(network).items()}
     save_file(tensors, folder / "unet" / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
     (folder / "README.md").write_text(card(run, use))
-    steps = len(plan(recipe).grid) - 1
-    extra = ", use_clipped_model_output=True" if pipeline == "DDIMPipeline" and scheduler["clip_sample"] else ""
-    call = f"{pipeline}.from_pretrained({json.dumps(str(folder))})(batch_size=8, num_inference_steps={steps}{extra})"
-    return [f"{pipeline}: {call}"]
+    told = "".join(f", {key}={value!r}" for key, value in call.items())
+    same = f"{pipeline}.from_pretrained({json.dumps(str(folder))})(batch_size=8{told})"
+    return [f"{pipeline}: {same}", "That call walks as the run does, from noise that torch draws."]
 
 
 def unet_config(recipe: Recipe) -> dict[str, Any]:
@@ -87,6 +94,7 @@ def unet_config(recipe: Recipe) -> dict[str, Any]:
         "network.rescale=true": lambda: not ours and of("rescale"),
         f"network.group_width={of('group_width')}": lambda: not ours and of("group_width") != 1,
         "a first level of another width than network.width": lambda: ours and of("mult")[0] != 1,
+        f"network.resample={of('resample')} (only corner)": lambda: ours and of("resample") != "corner",
         "images that are not square": lambda: shape.height != shape.width,
     }
     for reason, here in reasons.items():
@@ -135,9 +143,10 @@ def _head_width(widths: list[int], attended: list[bool], heads: int, head_width:
     return found.pop()
 
 
-def scheduler_config(recipe: Recipe) -> dict[str, Any]:
-    """Return the configuration of the scheduler that walks the run's chain as its sampler does."""
-    table = plan(recipe).schedule
+def scheduler_config(recipe: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the scheduler that walks as the run does and the arguments of the pipeline's call."""
+    planned = plan(recipe)
+    table = planned.schedule
     plain = dict(recipe.c_noise.options) in ({}, {"scale": 1.0}, {"scale": 1.0, "offset": -1.0})
     if not isinstance(table, Table) or recipe.c_noise.name != "index" or not plain:
         what = f"schedule={recipe.schedule.name} with c_noise={recipe.c_noise}"
@@ -146,24 +155,67 @@ def scheduler_config(recipe: Recipe) -> dict[str, Any]:
         raise _refused(f"target={recipe.target.name}: only {', '.join(TARGETS)}")
     if recipe.variance == "diagonal":
         raise _refused("variance=diagonal, which no pipeline samples as we do")
-    sampler, steps = recipe.sample.sampler, table.steps
+    if forms := guidance_of(recipe.sample):
+        raise _refused(f"the guidance {', '.join(map(str, forms))}")
+    if recipe.sample.size:
+        raise _refused("sample.size: its pipelines make images of the side of training")
+    sampler = recipe.sample.sampler
     clip = option(sampler, "clip") or False
     config: dict[str, Any] = {
         "_diffusers_version": VERSION,
-        "num_train_timesteps": steps,
+        "num_train_timesteps": table.steps,
         "prediction_type": TARGETS[recipe.target.name],
         "clip_sample": bool(clip),
         "clip_sample_range": float(clip) if clip else 1.0,
-        "timestep_spacing": "leading",
         "steps_offset": 0,
         **_betas(recipe, table),
     }
+    call: dict[str, Any] = {"num_inference_steps": len(planned.grid) - 1}
     if sampler.name == "ancestral":
-        variance = {"small": "fixed_small", "large": "fixed_large", "learned": "learned_range"}
-        return {"_class_name": "DDPMScheduler", "variance_type": variance[option(sampler, "variance")], **config}
+        variance = VARIANCES[option(sampler, "variance")]
+        spacing = _spacing(recipe.sample.grid, table.levels, planned.grid, by_stride=False)
+        if variance != "fixed_small" and int(index_in(table.levels, planned.grid[-2])) > 1:
+            rule = "DDPMPipeline adds noise to the image itself where step 0 is not visited"
+            raise _refused(f"a grid without step 0 under {variance}: {rule}")
+        return {"_class_name": "DDPMScheduler", "variance_type": variance, **config, **spacing}, call
     if recipe.variance != "none":
         raise _refused("a learned variance with a sampler that does not read it; set sample.sampler=ancestral")
-    return {"_class_name": "DDIMScheduler", "set_alpha_to_one": True, **config}
+    call |= _ddim_call(sampler)
+    spacing = _spacing(recipe.sample.grid, table.levels, planned.grid, by_stride=True)
+    return {"_class_name": "DDIMScheduler", "set_alpha_to_one": True, **config, **spacing}, call
+
+
+def _ddim_call(sampler: Part) -> dict[str, Any]:
+    """Return the arguments by which DDIMPipeline walks as a sampler, or refuse the sampler."""
+    if sampler.name == "ddim" and not option(sampler, "sigma_hat") and not option(sampler, "fresh"):
+        eta, clipped = option(sampler, "eta"), bool(option(sampler, "clip") and option(sampler, "clip_noise"))
+        return ({"eta": eta} if eta else {}) | ({"use_clipped_model_output": True} if clipped else {})
+    if sampler.name == "euler" and option(sampler, "gauge") in ("ve", "flow") and not option(sampler, "churn"):
+        return {}  # the same step
+    raise _refused(f"sample.sampler={sampler}: only ancestral, ddim, and euler where it is ddim")
+
+
+def _spacing(named: Part, levels: Level, grid: Level, *, by_stride: bool) -> dict[str, Any]:
+    """Return how diffusers spaces the steps that a grid visits, or refuse the grid.
+
+    Arguments:
+        named: The grid as the recipe names it, for the message.
+        levels: The chain, from clean to noisy, shape (T + 1,).
+        grid: From noisy to clean, shape (N + 1,).
+        by_stride: Whether each step goes T // N steps down, whatever the next of the list is.
+    """
+    total, count = len(levels) - 1, len(grid) - 1
+    try:
+        steps = (index_in(levels, grid[:-1]) - 1).tolist()
+    except ValueError:
+        raise _refused(f"sample.grid={named}, which leaves the chain's own levels") from None
+    stride = total // count
+    even = all(a - b == stride for a, b in zip(steps, [*steps[1:], steps[-1] - stride])) and steps[-1] < stride
+    for spacing in SPACINGS:
+        if rounded(visited(spacing, total, count)) == steps and (even or not by_stride):
+            return {"timestep_spacing": spacing}
+    rule = f"its DDIM goes down by T // N = {stride} at every step" if by_stride else "its spacings give other steps"
+    raise _refused(f"sample.grid={named} of a chain of {total}: {rule}")
 
 
 def _betas(recipe: Recipe, table: Table) -> dict[str, Any]:

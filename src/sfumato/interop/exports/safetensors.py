@@ -30,15 +30,15 @@ def safetensors(run: Run, folder: Path, use: str | None = None) -> list[str]:
     """
     weights = dict(run.network(use).state_dict())
     recipe = replace(run.recipe, ema=Ema(power=(), half_life=(), use="raw"))
-    saved = run.checkpoint
-    facts = {k: saved.state[k] for k in ("seen", "step", "elapsed", "skipped")}
+    saved = {**run.checkpoint.state, **run.taken(use)[0].state}
+    facts = {k: saved[k] for k in ("seen", "step", "elapsed", "skipped")}
     about = {**run.about, "exported": {"average": use or run.recipe.ema.use}}
     checkpoint.save(
         folder / "checkpoints",
         facts["step"],
         {"network": weights},
         {**facts, "recipe": recipe.to_json()},
-        fingerprint=saved.state.get("belongs"),
+        fingerprint=saved.get("belongs"),
     )
     checkpoint.replace_json(folder / "recipe.json", {**about, "recipe": recipe.to_json()})
     for file in sorted((run.path / "results").glob("*.json")):

@@ -151,7 +151,9 @@ def _pool(tensors: Mapping[str, Tensor]) -> str:
         return "attention"
     if "out.3.weight" in tensors:
         return "mean"
-    raise ForeignError("This classifier's pooling is neither attention nor the mean (adaptive); it has no recipe.")
+    raise ForeignError(
+        "This classifier pools as spatial or spatial_v2 do, which is not built; attention and adaptive pooling are."
+    )
 
 
 def _classes(tensors: Mapping[str, Tensor]) -> int:
@@ -167,27 +169,30 @@ def _levels(found: Foreign, tensors: Mapping[str, Tensor]) -> tuple[int, int, st
         if count % levels == 0 and count // levels > 1:
             run = count // levels
             moves = [f"input_blocks.{i * run}.0" for i in range(1, levels)]
-            kind = "conv" if any(f"{m}.op.weight" in tensors for m in moves) else "block"
+            marks = {"conv": "op.weight", "block": "in_layers.0.weight"}  # without either the move has no weights
+            kind = next((k for k, mark in marks.items() if any(f"{m}.{mark}" in tensors for m in moves)), None)
+            kind = kind or ("mean" if moves else "block")
             if _fits(tensors, levels, run, kind):
                 fits.append((levels, run - 1, kind))
     if len(fits) != 1:
         raise ForeignError(
-            f"The levels of {found.path} cannot be told apart ({len(fits)} readings fit); name a recipe of the same "
-            "network with --recipe."
+            f"The levels of {found.path} cannot be told apart ({len(fits)} readings fit), so no network can be "
+            "built for it; it is damaged, or a U-Net of another kind."
         )
     return fits[0]
 
 
 def _fits(tensors: Mapping[str, Tensor], levels: int, run: int, kind: str) -> bool:
     ups = len({m[1] for name in tensors if (m := re.match(r"(output_blocks\.\d+\.[12])\.(?:conv\.|in_layers)", name))})
-    if "output_blocks.0.0.in_layers.0.weight" in tensors and ups != levels - 1:
+    if "output_blocks.0.0.in_layers.0.weight" in tensors and ups != (0 if kind == "mean" else levels - 1):
         return False
     for level in range(levels):
         if level:
             start = f"input_blocks.{level * run}"
             marks = f"{start}.0.op.weight" if kind == "conv" else f"{start}.0.in_layers.0.weight"
             other = (f"{start}.0.skip_connection.weight", f"{start}.1.qkv.weight")
-            if marks not in tensors or any(name in tensors for name in other):
+            bare = not any(name.startswith(f"{start}.") for name in tensors)
+            if bare != (kind == "mean") or (marks in tensors) == bare or any(name in tensors for name in other):
                 return False
         steps = [f"input_blocks.{level * run + k}" for k in range(1, run)]
         if not all(f"{step}.0.out_layers.3.weight" in tensors for step in steps):

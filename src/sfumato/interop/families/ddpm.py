@@ -24,11 +24,18 @@ def ddpm(found: Foreign) -> Imported | None:
     blocks = 1 + max(int(m[1]) for name in tensors if (m := re.match(r"down\.0\.block\.(\d+)\.", name)))
     mult = tuple(tensors[f"down.{i}.block.0.conv2.weight"].shape[0] // width for i in range(levels))
     attended = sorted({int(m[1]) for name in tensors if (m := re.match(r"down\.(\d+)\.attn\.", name))})
+    resample = {} if levels == 1 or "down.0.downsample.conv.weight" in tensors else {"resample": "mean"}
     size = found.size or (16 << attended[0] if attended else 32)
     shape = Shape(int(channels), size, size)
     data, assumed = found.data(shape)
     network = part(
-        "network", "ddpm", width=int(width), mult=mult, blocks=blocks, attention=tuple(size >> i for i in attended)
+        "network",
+        "ddpm",
+        width=int(width),
+        mult=mult,
+        blocks=blocks,
+        attention=tuple(size >> i for i in attended),
+        **resample,
     )
     recipe = chain_recipe("imported-ddpm", data, shape, network, part("schedule", "linear", steps=1000))
     lines = ["schedule=linear schedule.steps=1000: the chain of the paper", assumed]

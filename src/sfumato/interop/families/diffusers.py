@@ -1,36 +1,62 @@
 """diffusers: a folder with the configuration and weights of a UNet2DModel, alone or in a pipeline with its scheduler.
 
 Two of our networks cover it: `ddpm`, where the configuration is that of DDPM (corner padding, one head, epsilon 1e-6),
-and `adm` with plain convolutions otherwise. A configuration with anything else in it is refused by name. The scheduler
-gives the chain, the target and the clipping; without one the chain of DDPM is assumed.
+and `adm` with plain convolutions otherwise. A configuration with anything else in it is refused by name, and so is
+a key that is not known. What the scheduler says is read by `interop.schedulers`; without one, DDPM's is assumed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from sfumato.interop.families._chain import chain_recipe
 from sfumato.interop.foreign import Foreign, Imported, numbered
 from sfumato.interop.keys import rename_diffusers
+from sfumato.interop.schedulers import read_scheduler
 from sfumato.interop.tensors import ForeignError
-from sfumato.recipes._paper import ancestral
-from sfumato.runs.recipe import Part, Sample, Shape, part
+from sfumato.interop.walks import CALL
+from sfumato.runs.recipe import Part, Shape, part
 
 BLOCKS = {"DownBlock2D": False, "AttnDownBlock2D": True, "UpBlock2D": False, "AttnUpBlock2D": True}
-FIXED: dict[str, tuple[Any, Any]] = {  # key -> (the library's default, the only value that we have)
-    "act_fn": ("silu", "silu"),
-    "time_embedding_type": ("positional", "positional"),
-    "mid_block_scale_factor": (1, 1),
-    "downsample_type": ("conv", "conv"),
-    "upsample_type": ("conv", "conv"),
-    "center_input_sample": (False, False),
-    "add_attention": (True, True),
-    "class_embed_type": (None, None),
-    "mid_block_type": ("UNetMidBlock2D", "UNetMidBlock2D"),
-    "time_embedding_dim": (None, None),
+FIXED: dict[str, Any] = {  # key -> the library's default, which is the only value that we have
+    "act_fn": "silu",
+    "time_embedding_type": "positional",
+    "mid_block_scale_factor": 1,
+    "downsample_type": "conv",
+    "upsample_type": "conv",
+    "center_input_sample": False,
+    "add_attention": True,
+    "class_embed_type": None,
+    "mid_block_type": "UNetMidBlock2D",
+    "time_embedding_dim": None,
 }
-TARGETS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
+READ: dict[str, Any] = {  # key -> the library's default
+    "sample_size": None,
+    "in_channels": 3,
+    "out_channels": 3,
+    "freq_shift": 0,
+    "flip_sin_to_cos": True,
+    "down_block_types": ["DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"],
+    "up_block_types": ["AttnUpBlock2D", "AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
+    "block_out_channels": [224, 448, 672, 896],
+    "layers_per_block": 2,
+    "downsample_padding": 1,
+    "dropout": 0.0,
+    "attention_head_dim": 8,
+    "norm_num_groups": 32,
+    "attn_norm_num_groups": None,
+    "norm_eps": 1e-5,
+    "resnet_time_scale_shift": "default",
+    "num_class_embeds": None,
+}
+IDLE = {  # of a learned embedding of time; and of the average that wrote unet_ema/
+    "num_train_timesteps", "decay", "min_decay", "optimization_step", "update_after_step", "use_ema_warmup",
+    "inv_gamma", "power",
+}  # fmt: skip
+PIPELINE = ("unet", "scheduler")  # what a pipeline of pixels has
+SHIFTS = {"default": False, "scale_shift": True}
 OLD_ATTENTION = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
 
 
@@ -48,18 +74,29 @@ def diffusers(found: Foreign) -> Imported | None:
     config = found.configs["unet"]
     if config.get("_class_name", "UNet2DModel") != "UNet2DModel":
         raise ForeignError(f"{found.path} holds a {config['_class_name']}; only UNet2DModel is a pixel-space U-Net.")
+    pipeline = found.configs.get("pipeline", {})
+    others = [key for key, made in pipeline.items() if isinstance(made, list) and any(made) and key not in PIPELINE]
+    if others:
+        raise ForeignError(
+            f"{found.path} is a pipeline with {', '.join(others)} beside its U-Net, as models of latents have; only a "
+            "U-Net of pixels with its scheduler is read."
+        )
     network, shape, variance = read_unet(config)
     data, line = found.data(shape)
     assumed = [line]
     scheduler = found.configs.get("scheduler")
     if scheduler is None:
         assumed.insert(0, "schedule=linear schedule.steps=1000: there is no scheduler's configuration")
-    schedule, target, sample = read_scheduler(scheduler or {}, variance)
+    elif "_class_name" not in scheduler:
+        assumed.insert(0, "sample.sampler=ancestral: the scheduler's configuration names no class; taken for DDPM's")
+    walk = read_scheduler(scheduler or {}, variance == "range", pipeline.get(CALL))
     recipe = chain_recipe(
-        "imported-diffusers", data, shape, network, schedule, target=target, variance=variance, sample=sample
+        "imported-diffusers", data, shape, network, part("schedule", "linear"), variance=variance, sample=walk.sample
     )
+    recipe = replace(recipe, **walk.fields)
     tensors = {_current(name): tensor for name, tensor in found.tensors.items()}
-    return Imported("diffusers", recipe, tensors, rename_diffusers, tuple(assumed))
+    changed = [f"changed: {line}" for line in (walk.changed if scheduler is not None else ())]
+    return Imported("diffusers", recipe, tensors, rename_diffusers, tuple(assumed), (*found.notes, *changed))
 
 
 def _current(name: str) -> str:
@@ -71,9 +108,12 @@ def _current(name: str) -> str:
 
 def read_unet(config: Mapping[str, Any]) -> tuple[Part, Shape, str]:
     """Return (network, image shape, learned variance) of a UNet2DModel's configuration."""
-    for key, (default, ours) in FIXED.items():
-        if config.get(key, default) != ours:
-            raise ForeignError(f"A UNet2DModel with {key}={config[key]!r} has no network here; only {ours!r} has.")
+    for key, value in config.items():
+        if key in FIXED and value != FIXED[key]:
+            raise ForeignError(f"A UNet2DModel with {key}={value!r} has no network here; only {FIXED[key]!r} has.")
+        if not (key.startswith("_") or key in FIXED or key in READ or key in IDLE):
+            raise ForeignError(f"A UNet2DModel with {key}={value!r} is not known; remove the key if it has no effect.")
+    config = READ | {key: value for key, value in config.items() if key in READ}
     downs, ups = list(config["down_block_types"]), list(config["up_block_types"])
     if strange := sorted({*downs, *ups} - set(BLOCKS)):
         raise ForeignError(f"A UNet2DModel with blocks {', '.join(strange)} has no network here.")
@@ -81,29 +121,37 @@ def read_unet(config: Mapping[str, Any]) -> tuple[Part, Shape, str]:
     if attended != [BLOCKS[kind] for kind in reversed(ups)]:
         raise ForeignError("A UNet2DModel whose ways down and up attend at different levels has no network here.")
     widths = list(config["block_out_channels"])
-    size = config.get("sample_size")
+    size = config["sample_size"]
+    if len(widths) != len(downs):
+        raise ForeignError(f"A UNet2DModel has a width for every level; got {len(widths)} for {len(downs)} blocks.")
     if not isinstance(size, int):
         raise ForeignError(f"A UNet2DModel needs one sample_size, the side of its images; got {size!r}.")
-    channels, out = config.get("in_channels", 3), config.get("out_channels", 3)
+    channels, out = config["in_channels"], config["out_channels"]
     if out not in (channels, 2 * channels):
         raise ForeignError(f"A UNet2DModel from {channels} to {out} channels is no denoiser of images.")
     mult = tuple(w / widths[0] if w % widths[0] else w // widths[0] for w in widths)
     common: dict[str, Any] = {
         "width": widths[0],
         "mult": mult,
-        "blocks": config.get("layers_per_block", 2),
+        "blocks": config["layers_per_block"],
         "attention": tuple(size >> i for i, here in enumerate(attended) if here),
-        "dropout": float(config.get("dropout", 0.0)),
-        "groups": config.get("norm_num_groups", 32),
+        "dropout": float(config["dropout"]),
+        "groups": config["norm_num_groups"],
     }
-    head_width, shift = config.get("attention_head_dim", 8), config.get("freq_shift", 0)
-    sines = not config.get("flip_sin_to_cos", True)
-    corner, eps = config.get("downsample_padding", 1) == 0, config.get("norm_eps", 1e-5)
-    adaptive = config.get("resnet_time_scale_shift", "default") == "scale_shift"
-    groups = config.get("attn_norm_num_groups") or (None if adaptive else common["groups"])
+    head_width, shift = config["attention_head_dim"], config["freq_shift"]
+    sines = not config["flip_sin_to_cos"]
+    corner, eps = config["downsample_padding"] == 0, config["norm_eps"]
+    if config["resnet_time_scale_shift"] not in SHIFTS or config["downsample_padding"] not in (0, 1):
+        kind, pad = config["resnet_time_scale_shift"], config["downsample_padding"]
+        raise ForeignError(
+            f"A UNet2DModel with resnet_time_scale_shift={kind!r}, downsample_padding={pad} has no network here; "
+            "default and scale_shift, 0 and 1 have."
+        )
+    adaptive = SHIFTS[config["resnet_time_scale_shift"]]
+    groups = config["attn_norm_num_groups"] or (None if adaptive else common["groups"])
     if groups != common["groups"]:  # diffusers then leaves the middle's attention without a normalisation
         raise ForeignError(f"A UNet2DModel with attn_norm_num_groups={groups} in its middle has no network here.")
-    classes = config.get("num_class_embeds") or 0
+    classes = config["num_class_embeds"] or 0
     shape = Shape(channels, size, size, numbered(classes))
     variance = "range" if out == 2 * channels else "none"
     if corner and eps == 1e-6 and head_width is None and shift == 1 and sines and not adaptive:
@@ -117,36 +165,3 @@ def read_unet(config: Mapping[str, Any]) -> tuple[Part, Shape, str]:
         f"attention_head_dim={head_width}, freq_shift={shift}, flip_sin_to_cos={not sines} is neither our ddpm nor "
         "our adm."
     )
-
-
-def read_scheduler(config: Mapping[str, Any], variance: str) -> tuple[Part, str, Sample]:
-    """Return (schedule, target, sampling) of a scheduler's configuration; DDPM's defaults where it is silent."""
-    steps = config.get("num_train_timesteps", 1000)
-    kind = config.get("beta_schedule", "linear")
-    scale = steps / 1000  # our ends are those of a chain of 1000 steps
-    low, high = config.get("beta_start", 1e-4) * scale, config.get("beta_end", 0.02) * scale
-    schedules = {
-        "linear": part("schedule", "linear", steps=steps, beta_min=low, beta_max=high),
-        "scaled_linear": part("schedule", "quadratic", steps=steps, beta_min=low, beta_max=high),
-        "squaredcos_cap_v2": part("schedule", "cosine", steps=steps),
-    }
-    refused = {
-        "trained_betas": config.get("trained_betas") is not None,
-        "rescale_betas_zero_snr": bool(config.get("rescale_betas_zero_snr")),
-        "thresholding": bool(config.get("thresholding")),
-        f"beta_schedule={kind}": kind not in schedules,
-        f"prediction_type={config.get('prediction_type')}": config.get("prediction_type", "epsilon") not in TARGETS,
-    }
-    if wrong := [name for name, here in refused.items() if here]:
-        raise ForeignError(f"A scheduler with {', '.join(wrong)} has no recipe here.")
-    clip: bool | float = config.get("clip_sample", True)
-    clip = float(config.get("clip_sample_range", 1.0)) if clip else False
-    clip = True if clip == 1.0 else clip
-    if config.get("_class_name") == "DDIMScheduler":
-        sampler = part("sampler", "ddim", clip=clip)
-        grid = part("grid", "respaced", spec="ddim50") if steps % 50 == 0 else part("grid", "full")
-        return schedules[kind], TARGETS[config.get("prediction_type", "epsilon")], Sample(sampler, grid)
-    wide = "large" if config.get("variance_type", "fixed_small").startswith("fixed_large") else "small"
-    sample = ancestral("learned" if variance == "range" else wide)
-    sample = Sample(sample.sampler.with_options(clip=clip), sample.grid)
-    return schedules[kind], TARGETS[config.get("prediction_type", "epsilon")], sample

@@ -155,7 +155,8 @@ def _songunet(options: Mapping[str, Any], size: int) -> tuple[Part, Rename]:
 
 
 def _dhariwal(options: Mapping[str, Any], size: int) -> tuple[Part, Rename]:
-    _common(options, {"channel_mult_emb": 4}, "DhariwalUNet")
+    _common(options, {}, "DhariwalUNet")
+    embedding = int(options.get("channel_mult_emb", 4))
     width, mult = int(options.get("model_channels", 192)), tuple(options.get("channel_mult", (1, 2, 3, 4)))
     sides = _sides(options.get("attn_resolutions", (32, 16, 8)), size, len(mult))
     wide = {size >> i for i, m in enumerate(mult) if width * m >= HEAD}
@@ -167,6 +168,7 @@ def _dhariwal(options: Mapping[str, Any], size: int) -> tuple[Part, Rename]:
         blocks=int(options.get("num_blocks", 3)),
         attention=tuple(side for side in sides if side in wide),
         bridge=width * mult[-1] >= HEAD,
+        **({} if embedding == 4 else {"embedding": embedding}),
         dropout=float(options.get("dropout", 0.1)),
         head_width=HEAD,
         group_width=4,

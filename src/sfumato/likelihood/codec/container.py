@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.core.denoiser import NULL
+from sfumato.core.digest import hash_tensors
 from sfumato.core.gauge import Gauge, flow, ve, vp
 from sfumato.core.level import Level
 from sfumato.likelihood.codec.channel import MAX_SEARCH
@@ -49,11 +50,7 @@ class WrongModelError(ValueError):
 
 def fingerprint(module: nn.Module) -> str:
     """Return the SHA-256 of a module's weights: names, types, shapes and values, in order of name."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return hash_tensors(module.state_dict())
 
 
 def ladder(path: Gauge, rungs: Sequence[int]) -> Level:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sfumato.metrics.dinov2_net import DinoNet
 from sfumato.metrics.extractors.inception import WeightsError
-from sfumato.metrics.features import ImageShape, check_images, exact_float32, file_hash
+from sfumato.metrics.features import ExtractorShapeError, ImageShape, check_images, exact_float32, file_hash
 
 SIZE = 224
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -57,7 +57,7 @@ class DinoFeatures:
 
     def __init__(self, net: DinoNet, weights_hash: str, shape: ImageShape):
         if shape[0] not in (1, 3):
-            raise ValueError(f"Extractor 'dinov2' takes images of 1 or 3 channels, got {shape[0]}.")
+            raise ExtractorShapeError(f"Extractor 'dinov2' takes images of 1 or 3 channels, got {shape[0]}.")
         self.net, self.weights_hash, self.shape = net, weights_hash, shape
         self.dimension = net.norm.weight.numel()
         self.name = f"dinov2-{KINDS.get(self.dimension, self.dimension)}"

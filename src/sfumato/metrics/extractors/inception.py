@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sfumato.core.find import nearest
 from sfumato.download import Remote, fetch
-from sfumato.metrics.features import ImageShape, check_images, exact_float32, file_hash
+from sfumato.metrics.features import ExtractorShapeError, ImageShape, check_images, exact_float32, file_hash
 from sfumato.metrics.inception_net import SIZE, InceptionNet, Outputs, blank
 from sfumato.metrics.resize import RESIZES
 
@@ -117,7 +117,7 @@ class InceptionFeatures:
         self, net: InceptionNet, weights_hash: str, shape: ImageShape, resize: str = "tf1", spatial: bool = False
     ):
         if shape[0] not in (1, 3):
-            raise ValueError(f"Extractor 'inception' takes images of 1 or 3 channels, got {shape[0]}.")
+            raise ExtractorShapeError(f"Extractor 'inception' takes images of 1 or 3 channels, got {shape[0]}.")
         if resize not in RESIZES:
             raise ValueError(nearest("resize mode", resize, RESIZES))
         self.net, self.weights_hash, self.shape, self.resize, self.spatial = net, weights_hash, shape, resize, spatial

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sfumato.core.noise import uniform
-from sfumato.metrics.features import ImageShape, check_images, exact_float32
+from sfumato.metrics.features import ExtractorShapeError, ImageShape, check_images, exact_float32
 
 WIDTHS, STRIDES = (32, 64, 128), (1, 2, 2)
 
@@ -30,7 +30,7 @@ class RandomFeatures:
 
     def __init__(self, shape: ImageShape, seed: int):
         if min(shape[1:]) < 8:
-            raise ValueError(
+            raise ExtractorShapeError(
                 f"Extractor 'random' takes images of 8x8 pixels and more, got {shape[1]}x{shape[2]}. "
                 "Use 'pixels' for smaller ones."
             )

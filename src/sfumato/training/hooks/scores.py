@@ -5,11 +5,15 @@ judges them against the whole test split by the recipe's extractor. Records go t
 far are kept as a run of their own, RUN/best, which every command takes; the newest checkpoint stays beside it. Being
 the best of several by a score is a choice, and the score of what was chosen by it is biased low: RUN/best says by what
 it was selected, and evaluating it against the same reference marks the score.
+
+Numbers of one protocol alone are compared. Where a run goes on under another one (another extractor, say), the best of
+before is kept as RUN/best-PROTOCOL, and comes back when the protocol does.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from typing import Any
@@ -75,7 +79,7 @@ class Scoring:
             open(self.file, "a").close()
             kept = trim_records(self.file, trainer.step, ("step", "images", "value"))
         kept = trainer.ranks.from_first(kept)
-        self.best: float | None = min((record["value"] for record in kept), default=None)
+        self.records = kept
         self.scored = {record["step"] for record in kept}
 
     def __call__(self, trainer: Steps, taken: StepTaken) -> None:
@@ -96,7 +100,6 @@ class Scoring:
         better, record = trainer.ranks.from_first(self._judge(trainer, images, labels, began))
         self.scored.add(trainer.step)
         if better:
-            self.best = record["value"]
             self._keep(trainer, record)
         if record and trainer.ranks.first:  # after what it says is the best is kept: a killed run scores again
             with open(self.file, "a") as file:
@@ -116,7 +119,10 @@ class Scoring:
         except SelfComparisonError as error:
             tqdm.write(f"No score at {trainer.seen:,} images: {error}")
             return False, {}
-        better = self.best is None or score.value < self.best
+        protocol = score.protocol.protocol_id
+        self._settle(protocol)
+        before = [record["value"] for record in self.records if record["protocol"] == protocol]
+        better = score.value < min(before, default=math.inf)
         record = {
             "step": trainer.step,
             "images": trainer.seen,
@@ -125,16 +131,31 @@ class Scoring:
             "interval": list(score.interval),
             "n": score.n,
             "m": score.m,
-            "protocol": score.protocol.protocol_id,
+            "protocol": protocol,
             "weights": use,
             "best": better,
             "seconds": round(time.monotonic() - began, 2),
         }
+        self.records.append(record)
         tqdm.write(
             f"{trainer.seen:,} images: {score.name} {score.value:.3f} [{score.interval[0]:.3f}, "
-            f"{score.interval[1]:.3f}], n = {n}{', the best so far' if better and self.scored else ''}"
+            f"{score.interval[1]:.3f}], n = {n}{', the best so far' if better and before else ''}"
         )
         return better, record
+
+    def _settle(self, protocol: str) -> None:
+        """Let RUN/best be the best by one protocol; that of another is kept beside it, under its name."""
+        best = self.context.folder / "best"
+        if (best / "recipe.json").exists():
+            chosen = Run.open(best).about.get("selected", {})
+            by_images = {record["images"]: record["protocol"] for record in self.records if record["best"]}
+            held = chosen.get("protocol") or by_images.get(chosen.get("images"), protocol)
+            if held == protocol:
+                return
+            tqdm.write(f"Scores are of another protocol from here on: {best} is kept as best-{held}.")
+            best.rename(best.with_name(f"best-{held}"))
+        if (earlier := best.with_name(f"best-{protocol}")).exists():
+            earlier.rename(best)
 
     def _keep(self, trainer: Steps, record: dict[str, Any]) -> None:
         """Write the weights as a run of their own and drop the ones that were the best before."""
@@ -146,7 +167,8 @@ class Scoring:
             "n": record["n"],
             "value": record["value"],
             "images": record["images"],
-            "candidates": len(self.scored),
+            "protocol": record["protocol"],
+            "candidates": sum(other["protocol"] == record["protocol"] for other in self.records),
             "reference": self.judge.identity,
         }
         network = dict(trainer.network.state_dict())
