@@ -122,12 +122,20 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """
     if _fused.differentiated(q):
         return torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, dim=-1).to(v.dtype) @ v
-    if q.device.type == "cuda":
-        return F.scaled_dot_product_attention(q, k, v)
-    if q.device.type == "cpu" and q.shape[-2] >= MANY:
-        return F.scaled_dot_product_attention(q.contiguous(), k.contiguous(), v.contiguous())
+    device = _fused.acting(q)
+    if device == "cuda":
+        return _scaled_dot_product(q, k, v)
+    if device == "cpu" and q.shape[-2] >= MANY:
+        return _scaled_dot_product(q.contiguous(), k.contiguous(), v.contiguous())
     scale = q.shape[-1] ** -0.25  # on both factors, so that half precision cannot overflow
     return torch.softmax((q * scale) @ (k * scale).transpose(-1, -2), dim=-1).to(v.dtype) @ v
+
+
+def _scaled_dot_product(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    if q.device.type == "meta":  # where torch would otherwise take the products apart
+        out: Tensor = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)[0]
+        return out
+    return F.scaled_dot_product_attention(q, k, v)
 
 
 def image_attention(qkv: Tensor, heads: int) -> Tensor:
