@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from sfumato.core.images import NonFiniteError
+from sfumato.processes.ranks import Ranks
 from sfumato.report import seed_folder, signature
 from sfumato.report.save import description
 from sfumato.runs.run import Run
@@ -295,3 +297,20 @@ def test_a_picture_that_cannot_be_made_again_is_refused_with_the_reason(
         assert said.code == 2 and words in said.err and "Traceback" not in said.err, said
     said = cli("sample", labelled, "--like", entry, "--guidance", 2, "--device", "cpu")
     assert said.code == 2 and "--like takes every setting from the picture" in said.err
+
+
+def test_the_bar_moves_with_every_step_of_every_image(labelled: Path) -> None:
+    """12 images take 12 times the steps of the grid, told by blocks; the images stay as they are."""
+
+    class Bar:
+        total, n, moves = 0, 0, 0
+
+        def update(self, count: int) -> None:
+            self.n, self.moves = self.n + count, self.moves + 1
+
+    source, bar = Run.open(labelled).diffusion(), Bar()
+    steps = len(source.grid) - 1
+    bar.total = 12 * steps
+    watched = import_module("sfumato.cli.sample")._watched(source, bar, Ranks())
+    assert torch.equal(watched(range(12)), source(range(12)))
+    assert bar.n == bar.total and bar.moves >= steps > 1

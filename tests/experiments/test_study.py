@@ -10,6 +10,7 @@ import pytest
 import sfumato.studies
 from sfumato.core.find import UnknownNameError
 from sfumato.experiments import study
+from sfumato.experiments.jobs import units
 from sfumato.experiments.study import Ordering, Row, Study, StudyError, find_study, studies
 from sfumato.runs.override import override
 from sfumato.runs.recipe import Recipe
@@ -117,6 +118,28 @@ def test_orderings_said_by_a_paper_are_those_of_its_numbers(name: str) -> None:
 def test_a_guide_must_be_one_of_the_study(tiny: Recipe) -> None:
     with pytest.raises(StudyError, match="Unknown guide of row a in mine 'classifer'. Did you mean 'classifier'"):
         study_of(Row("a", tiny, guide="classifer"), guides={"classifier": tiny})
+
+
+def test_a_student_begins_from_a_run_of_the_study(tiny: Recipe) -> None:
+    rows = Row("teacher", tiny), Row("student", override(tiny, ["train.images=640"]))
+    with pytest.raises(StudyError, match="begins from 'teecher'. Did you mean 'teacher'"):
+        study_of(*rows, starts={"student": "teecher"})
+    study = study_of(*rows, starts={"student": "teacher"})
+    assert units(study) == [[(0, "teacher")], [(0, "student")]]
+    assert study.only(["teacher"]).starts == {}
+    with pytest.raises(StudyError, match="add a row of teacher"):
+        study.only(["student"])
+
+
+def test_ways_to_few_calls_see_equal_images_the_teachers_counted() -> None:
+    for scale in ("tiny", "cpu"):
+        study = find_study("few-calls", scale)
+        totals = {
+            name: recipe.train.images + (study.runs[study.starts[name]].train.images if name in study.starts else 0)
+            for name, recipe in study.runs.items()
+            if name not in study.starts.values()
+        }
+        assert len({*totals.values()}) == 1 and set(study.starts) < set(totals)
 
 
 def test_matched_networks_are_of_equal_size() -> None:

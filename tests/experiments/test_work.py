@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from sfumato import evaluation
 from sfumato.cli import main
@@ -17,11 +18,12 @@ from sfumato.core.images import NonFiniteError
 from sfumato.experiments import pages, work
 from sfumato.experiments.cost import Estimate, estimate
 from sfumato.experiments.study import Ordering, Outcome, Row, Study, find_study, studies
-from sfumato.experiments.work import carry_out
+from sfumato.experiments.work import Workspace, carry_out, outcome_of
 from sfumato.runs.costs import sampling_cost
 from sfumato.runs.override import override
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe, Shape
+from sfumato.runs.run import Run
 from sfumato.studies.samplers import longest
 from sfumato.training.guard import Diverged
 
@@ -195,6 +197,27 @@ def test_pictures_are_written_and_shown(study: Study, done: SimpleNamespace, tmp
     page, *_, picture = pages.write(drawn, done.outcomes, cost_of(study), tmp_path, "command")
     assert picture.name == "mine-curve.png" and picture.stat().st_size > 1000
     assert "![curve](mine-curve.png)" in page.read_text()
+
+
+def test_a_student_begins_from_the_weights_of_its_teacher(recipe: Recipe, tmp_path: Path) -> None:
+    """A student that learns nothing is its teacher."""
+    still = override(recipe, ["train.images=16", "train.optimizer=adam", "train.optimizer.lr=1e-30"])
+    made = Study(
+        "s",
+        "tiny",
+        "?",
+        "-",
+        "-",
+        rows=(Row("teacher", recipe), Row("student", still)),
+        n=40,
+        starts={"student": "teacher"},
+    )
+    space = Workspace(tmp_path, tmp_path / "runs", device="cpu", quiet=True)
+    student = outcome_of(made, made.rows[1], 0, space).run
+    assert student is not None and student.recipe.train.start == str(tmp_path / "runs" / "teacher-seed0")
+    teacher = Run.open(tmp_path / "runs" / "teacher-seed0").network().state_dict()
+    for name, value in student.network().state_dict().items():
+        torch.testing.assert_close(value, teacher[name], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.slow

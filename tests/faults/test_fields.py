@@ -18,7 +18,7 @@ from sfumato.core.bounds import ANY, Bounds, bounds_of
 from sfumato.core.find import entries
 from sfumato.runs.check_numbers import check_numbers
 
-BUDGET = ("train.images", "train.minutes")  # a long training is no fault
+BUDGET = ("train.images", "train.epochs", "train.minutes")  # a long training is no fault
 COMPILED = "train.compile=on"  # a minute of a compiler's time
 MANY = 120
 

@@ -107,7 +107,9 @@ def cost_report(recipe: Recipe, data_root: str | None, shape: str | None, classe
         shape: "CxHxW" in place of the data's own.
         classes: How many classes that data has.
     """
+    from sfumato.processes.machine import default_device
     from sfumato.runs.costs import sampling_cost
+    from sfumato.runs.memory import peaks
     from sfumato.runs.plan import plan
 
     resolved = _with_shape(recipe, data_root, shape, classes)
@@ -132,6 +134,12 @@ def cost_report(recipe: Recipe, data_root: str | None, shape: str | None, classe
         steps, calls = sampling_cost(made)
         said = f"{steps} steps = {calls} network calls" if made.kind.walks else f"{calls} network call"
         lines.append(f"sampling   {said} = {operations(calls * found.gflop)} per image")
+    device = default_device().type
+    held, train = peaks(made, device), recipe.train
+    count = min(train.batch, train.micro or train.batch)
+    sheet = f", {held.sheet / 2**30:.2f} GiB of a sheet" if made.kind.draws else ""
+    lines.append(f"memory     {held.step / 2**30:.2f} GiB at the peak of a training step of {count} images{sheet}")
+    lines.append(f"           (on the {device}; the images of the data come on top)")
     return "\n".join(lines)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +15,8 @@ from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, device_
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sfumato.core.denoiser import Denoiser, State
+    from sfumato.core.level import Level
     from sfumato.processes.ranks import Ranks
     from sfumato.runs.run import Run
     from sfumato.sources import Diffusion, Maker
@@ -156,10 +160,13 @@ def draw_sheet(drawn: Drawn, source: Maker, target: Path, ranks: Ranks | None = 
     from sfumato.processes.ranks import Ranks
     from sfumato.report.save import save
     from sfumato.report.sheet import sheet
+    from sfumato.sources import Diffusion
 
     run, seeds, labels, ranks = drawn.run, drawn.seeds, drawn.labels, ranks or Ranks()
-    with _bar(len(seeds), ranks) as bar:
-        made = images_of_all(ranks, source, seeds, labels, progress=bar.update)
+    walk = source if isinstance(source, Diffusion) else None
+    with _bar(len(seeds) * (len(walk.grid) - 1 if walk else 1), ranks, "step" if walk else "img") as bar:
+        maker, told = (source, bar.update) if walk is None else (_watched(walk, bar, ranks), None)
+        made = images_of_all(ranks, maker, seeds, labels, progress=told)
     if not ranks.first:
         return target
     order, columns, names = _by_class(run, len(seeds), labels)
@@ -167,11 +174,23 @@ def draw_sheet(drawn: Drawn, source: Maker, target: Path, ranks: Ranks | None = 
     return save(sheet(made[order], columns, row_labels=names, seeds=seeds, title=title, caption=words), target)
 
 
-def _bar(count: int, ranks: Ranks) -> Any:
-    """Return a bar of images made, which the first process shows."""
+def _bar(count: int, ranks: Ranks, unit: str = "img") -> Any:
+    """Return a bar of work done, which the first process shows; in a pipe, a line now and then of what takes long."""
     from tqdm import tqdm
 
-    return tqdm(total=count, unit="img", desc="  sampling", leave=False, disable=None if ranks.first else True)
+    often = {} if sys.stderr.isatty() else {"mininterval": 10.0, "delay": 5.0}
+    return tqdm(total=count, unit=unit, desc="  sampling", leave=False, disable=not ranks.first, **often)
+
+
+def _watched(source: Diffusion, bar: Any, ranks: Ranks) -> Diffusion:
+    """Return the maker with a sampler that moves a bar after every step: while one rank takes a step, so do others."""
+
+    def watched(denoiser: Denoiser, x: Tensor, grid: Level, **more: Any) -> Iterator[State]:
+        for state in source.sampler(denoiser, x, grid, **more):
+            bar.update(min(len(x) * ranks.world, bar.total - bar.n))
+            yield state
+
+    return source.having(sampler=watched)
 
 
 def _by_class(run: Run, count: int, labels: Tensor | None) -> tuple[Tensor, int, list[str]]:

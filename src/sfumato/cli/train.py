@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import time
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
 from sfumato.cli._arguments import Folder, Name, Number, Overrides, device_named, find_recipe, given
+
+if TYPE_CHECKING:
+    from sfumato.runs.recipe import Recipe
 
 
 def train(
@@ -15,6 +19,7 @@ def train(
     *,
     out: Folder = None,
     minutes: Number = None,
+    epochs: Number = None,
     device: Name = None,
     data_root: Folder = None,
     allow: Annotated[tuple[str, ...], arg(metavar="FIELD ...")] = (),
@@ -32,12 +37,15 @@ def train(
         recipe: Name of a recipe; see `sfumato list recipes`.
         overrides: Fields to set; see `sfumato explain RECIPE` for all of them with their types.
         out: The run's directory; runs/RECIPE unless given.
-        minutes: Train for this long instead of a number of images; short for train.minutes.
+        minutes: Train for this long instead of a number of images, sheets and scores included; short for
+            train.minutes.
+        epochs: Train for so many passes through the training images; sets train.images. train.epochs=3 says the same.
         device: cpu, cuda, cuda:1, mps, ...; the best at hand unless given.
         data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
         allow: Fields that may differ from the interrupted run's, e.g. train.images.
         quiet: Print nothing but errors.
     """
+    began = time.monotonic()
     folder = out or f"runs/{recipe}"
     if not quiet:
         print(f"sfumato train {recipe} -> {folder}", flush=True)  # before torch is imported, which takes seconds
@@ -45,10 +53,36 @@ def train(
     from sfumato.core.find import find
     from sfumato.training import loop
 
-    chosen = find_recipe(recipe, [*overrides, *given(train__minutes=minutes)])
+    passes = [text.partition("=")[2] for text in overrides if text.startswith("train.epochs=")]
+    fields = [text for text in overrides if not text.startswith("train.epochs=")]
+    chosen = find_recipe(recipe, [*fields, *given(train__minutes=minutes)])
+    if epochs is not None or passes:
+        chosen = _for_epochs(chosen, passes[-1] if epochs is None else str(epochs), data_root)
     find("extractor", chosen.evaluate.extractor)  # named wrongly, better now than after training
     where = device_named(device)
-    run = loop.train(chosen, folder, root=data_root, device=where, allow=allow, quiet=quiet)
+    run = loop.train(chosen, folder, root=data_root, device=where, allow=allow, quiet=quiet, began=began)
     if not quiet:
         print(f"{run.path}: done. Next: sfumato sample {run.path}, sfumato evaluate {run.path}")
     return 0
+
+
+def _for_epochs(recipe: Recipe, epochs: str, data_root: str | None) -> Recipe:
+    """Return the recipe with a budget of so many passes through its training images.
+
+    Raises:
+        OptionError: If it is no positive number, or the budget is in minutes.
+    """
+    from sfumato.core.find import OptionError
+    from sfumato.runs.override import override
+    from sfumato.runs.run import training_data
+
+    try:
+        count = float(epochs)
+    except ValueError:
+        count = -1.0
+    if not 0 < count < 1e9:  # NaN neither
+        raise OptionError(f"Epochs are a positive number of passes through the training images; got {epochs}.")
+    if recipe.train.minutes is not None:
+        raise OptionError("Epochs and minutes are two budgets. Give one of them.")
+    images = max(1, round(count * len(training_data(recipe, data_root))))
+    return override(recipe, [f"train.images={images}"])

@@ -58,7 +58,7 @@ class Axis:
 
 LEVELS = ("table", "schedule", "sigma_data", "variance")  # what a recipe offers to the parts that speak of levels
 IMAGES = ("channels", "out_channels", "classes", "size", "augments")
-TRAINING = ("draw", "weighting", "seed", "batch", "images", "teacher")
+TRAINING = ("draw", "weighting", "target", "seed", "batch", "images", "teacher")
 SOURCE = ("path", "split", "root", "val", "test", "first", "size", "channels")
 
 AXES = {
@@ -84,7 +84,9 @@ AXES = {
         offered=("shift", "snap"),
     ),
     "grid": Axis("grids", "a Level of shape (N + 1,), noisy to clean", offered=LEVELS + IMAGES),
-    "guidance": Axis("guidance", "a denoiser", given=("denoiser",), offered=("weak", "logits", "outside", "interval")),
+    "guidance": Axis(
+        *("guidance", "a denoiser"), given=("denoiser",), offered=("weak", "logits", "outside", "interval", "both")
+    ),
     "task": Axis("tasks", "a Task", given=("shape",)),
     "method": Axis(
         "methods", "a denoiser of x0 given x and y", given=("denoiser", "task", "y"), offered=("sigma_data",)

@@ -42,10 +42,13 @@ class Prediction:
         x0: Estimate of the clean image, the shape of x.
         v: The raw variance channel of a network that learns its variance, or None. For a learned range it is the
             fraction in [0, 1] (not clamped) that `Kernel.log_var` interpolates with; only a kernel can interpret it.
+        conditional, unconditional: The estimates of x0 with and without the label, where guidance made both; else None.
     """
 
     x0: Tensor
     v: Tensor | None = None
+    conditional: Tensor | None = None
+    unconditional: Tensor | None = None
 
 
 @runtime_checkable
@@ -123,6 +126,7 @@ def ask(
     c_in: Callable[[Level], Tensor] | None = None,
     table: Level | None = None,
     autocast: torch.dtype | None = None,
+    two_levels: bool = False,
 ) -> Tensor:
     """Call a network at a level: scale its input, tell it the level, compute in `autocast`, answer in x's dtype.
 
@@ -132,16 +136,21 @@ def ask(
         level: Shape () or (B,).
         rest: What else the network is told: the label, then augmentation labels if it takes them.
         c_noise, c_in, table, autocast: The same as in `Preconditioned`.
+        two_levels: Whether the network is told c_noise of `level.to` too, by the name `to`.
 
     Raises:
         ValueError: If the level is not in the table.
     """
     if table is not None:
         index_in(table, level)  # refuses a level the network was not made for
-    told = c_noise(level).to(x.dtype).to(x.device, non_blocking=True).expand(len(x))
+
+    def told(of: Level) -> Tensor:
+        return c_noise(of).to(x.dtype).to(x.device, non_blocking=True).expand(len(x))
+
+    also = {"to": told(level.to)} if two_levels and level.to is not None else {}
     inputs = x if c_in is None else like(c_in(level), x) * x
     with torch.autocast(x.device.type, autocast, enabled=autocast is not None):
-        out: Tensor = network(inputs, told, *rest)
+        out: Tensor = network(inputs, told(level), *rest, **also)
     return out.to(x.dtype)
 
 
@@ -157,6 +166,8 @@ class Preconditioned(nn.Module):
         table: The levels a discrete network knows, (1, 0) first, shape (T + 1,); None if it is continuous.
         variance: "none"; "range" (second half of the output is 2 v - 1, iDDPM eq. 15) or "diagonal" (it is ln var).
         autocast: dtype in which the network computes, e.g. torch.bfloat16; None for the input's own.
+        two_levels: Whether the network is told c_noise of the level where the step ends too, ``network(..., to=...)``,
+            where the level says it (`Level.to`).
     """
 
     def __init__(
@@ -169,6 +180,7 @@ class Preconditioned(nn.Module):
         table: Level | None = None,
         variance: str = "none",
         autocast: torch.dtype | None = None,
+        two_levels: bool = False,
     ) -> None:
         super().__init__()
         if variance not in ("none", "range", "diagonal"):
@@ -180,6 +192,7 @@ class Preconditioned(nn.Module):
         self.table = table
         self.variance = variance
         self.autocast = autocast
+        self.two_levels = two_levels
 
     def snap(self, level: Level) -> Level:
         """Return the nearest noisy level the network knows (in angle); clean stays clean, continuous ones keep all."""
@@ -208,6 +221,7 @@ class Preconditioned(nn.Module):
             c_in=self.c_in,
             table=self.table,
             autocast=self.autocast,
+            two_levels=self.two_levels,
         )
         if self.variance == "none":
             return out, None

@@ -32,6 +32,8 @@ class Level:
     Arguments:
         alpha: Signal coefficient, float64 on the CPU, any shape, >= 0.
         sigma: Noise coefficient, same shape, >= 0.
+        to: The level that a step from here ends at, same shape, for a denoiser that learned whole steps (MeanFlow);
+            None for "here": every other denoiser ignores it.
 
     Raises:
         ValueError: If the shapes differ.
@@ -42,6 +44,7 @@ class Level:
 
     alpha: Tensor
     sigma: Tensor
+    to: Level | None = None
 
     def __post_init__(self) -> None:
         if self.alpha.shape != self.sigma.shape:
@@ -60,6 +63,17 @@ class Level:
         pair = [torch.as_tensor(v, dtype=torch.float64, device="cpu") for v in (alpha, sigma)]
         a, s = torch.broadcast_tensors(*pair)
         return cls(a.clone(), s.clone())
+
+    def towards(self, to: Level) -> Level:
+        """Return the same level as the start of a step that ends at another."""
+        return Level(self.alpha, self.sigma, to)
+
+    def repeated(self, count: int) -> Level:
+        """Return the levels of a batch that repeats this one's images, shape (count B,); a single level as it is."""
+        if not self.shape:
+            return self
+        to = None if self.to is None else self.to.repeated(count)
+        return Level(self.alpha.repeat(count), self.sigma.repeat(count), to)
 
     @classmethod
     def clean(cls) -> Level:

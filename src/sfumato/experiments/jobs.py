@@ -48,8 +48,8 @@ def units(study: Study) -> list[list[tuple[int, str]]]:
         study: Study at its scale.
     """
     names = dict.fromkeys(row.trained for row in study.rows)
-    stages = [[(seed, name) for seed in study.seeds for name in study.guides]]
-    stages.append([(seed, name) for seed in study.seeds for name in names])
+    first, students = [n for n in names if n not in study.starts], [n for n in names if n in study.starts]
+    stages = [[(seed, name) for seed in study.seeds for name in those] for those in (study.guides, first, students)]
     return [stage for stage in stages if stage]
 
 

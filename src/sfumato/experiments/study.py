@@ -204,6 +204,7 @@ class Study:
         paper: Where the numbers of `Row.paper` come from.
         ranked: Whether rows are sorted by the first metric.
         guides: Noisy classifiers to train, by name.
+        starts: The run that a run's weights begin from (`train.start`), by name: a student's teacher.
         timed: Whether the table shows minutes of training and images sampled per second.
         plain: Whether the table shows the textbook value of the first metric, with its finite-sample bias.
         pictures: Draws figures and sheets from the outcomes.
@@ -225,6 +226,7 @@ class Study:
     ranked: bool = False
     pictures: Pictures = field(default=no_pictures, repr=False)
     guides: Mapping[str, Recipe] = field(default_factory=dict)
+    starts: Mapping[str, str] = field(default_factory=dict)
     timed: bool = False
     plain: bool = False
 
@@ -241,6 +243,9 @@ class Study:
         for row in self.rows:
             if row.guide and row.guide not in self.guides:
                 raise StudyError(nearest(f"guide of row {row.name} in {self.name}", row.guide, self.guides))
+        for teacher in self.starts.values():
+            if teacher not in self.runs or teacher in self.starts:
+                raise StudyError(nearest(f"run that a run of {self.name} begins from", teacher, self.runs))
         for ordering in self.orderings:
             for row_name in ordering.rows:
                 if row_name not in names:
@@ -273,9 +278,14 @@ class Study:
                 raise StudyError(nearest(f"row of {self.name}", name, known))
         rows = tuple(row for row in self.rows if row.name in names)
         orderings = tuple(o for o in self.orderings if set(o.rows) <= set(names))
-        used = {row.guide for row in rows}
+        used, trained = {row.guide for row in rows}, {row.trained for row in rows}
         guides = {name: recipe for name, recipe in self.guides.items() if name in used}
-        return replace(self, rows=rows, orderings=orderings, guides=guides)
+        if lost := {teacher for run, teacher in self.starts.items() if run in trained} - trained:
+            raise StudyError(
+                f"{self.name}: rows of a student need those of its teacher; add a row of {', '.join(lost)}."
+            )
+        starts = {run: teacher for run, teacher in self.starts.items() if run in trained}
+        return replace(self, rows=rows, orderings=orderings, guides=guides, starts=starts)
 
 
 def studies() -> dict[str, Callable[..., Study]]:

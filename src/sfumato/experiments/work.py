@@ -29,6 +29,7 @@ from sfumato.experiments.study import Asked, Outcome, Row, Study, StudyError, sl
 from sfumato.metrics.metric import expand
 from sfumato.metrics.protocol import canonical
 from sfumato.metrics.score import Score
+from sfumato.runs.assemble import asks
 from sfumato.runs.checkpoint import replace_json, steps
 from sfumato.runs.identity import identity, key_of
 from sfumato.runs.idle import differences
@@ -117,7 +118,13 @@ def outcome_of(study: Study, row: Row, seed: int, space: Workspace) -> Outcome:
     (space.out / "results").mkdir(parents=True, exist_ok=True)
     run: Run | None = None
     if not row.untrained:
-        run, failed = space.run(row.trained, row.recipe, seed)
+        recipe = row.recipe
+        if teacher := study.starts.get(row.trained):
+            begun, failed = space.run(teacher, study.runs[teacher], seed)
+            if begun is None:
+                return Outcome(row, seed, None, {}, {}, f"its teacher {failed}")
+            recipe = override(recipe, [f"train.start={begun.path}"])
+        run, failed = space.run(row.trained, recipe, seed)
         if run is None:
             return Outcome(row, seed, None, {}, {}, failed)
         guide: Run | None = None
@@ -154,7 +161,8 @@ def trained(
         return done, ""
     try:
         run = train(recipe, folder, root=root, device=device, quiet=quiet)
-        reason = worse_than_at_first(folder) if run.plan.kind.walks else ""
+        one_aim = run.plan.kind.walks and not asks(recipe.objective, "images")  # stages aim higher and higher
+        reason = worse_than_at_first(folder) if one_aim else ""
     except Diverged as error:
         reason = f"diverged: {error}"
     if not reason:

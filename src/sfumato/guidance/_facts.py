@@ -15,7 +15,9 @@ class Facts:
     Attributes:
         classes: Number of labels that it knows; 0 for an unlabelled model.
         label_dropout: Share of training without a label; None if its objective has no such option.
+        before: Names of the forms of guidance that are applied before this one.
     """
 
     classes: int
     label_dropout: float | None
+    before: tuple[str, ...] = ()

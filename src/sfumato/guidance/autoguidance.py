@@ -15,6 +15,7 @@ References:
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -47,6 +48,6 @@ def autoguidance(
         if bool((weight == 1).all()):
             return strong
         x0 = torch.lerp(weak(x, level, label).x0, strong.x0, like(weight, x).to(x.device).expand_as(x))
-        return Prediction(x0, strong.v)
+        return replace(strong, x0=x0)
 
     return guided if interval == EVERYWHERE else switched(guided, denoiser, *interval)

@@ -39,6 +39,7 @@ def cfg(
     interval: tuple[float, float] = (0.0, math.inf),
     each_class: tuple[float, ...] = (),
     over_levels: Ramp = "constant",
+    both: bool = False,
 ) -> Denoiser:
     """Guide a class-conditional denoiser by its own unconditional estimate.
 
@@ -48,6 +49,7 @@ def cfg(
         interval: Guide only at nsr in [lo, hi]; elsewhere the weight is 1.
         each_class: One weight per class, in place of w; () for w.
         over_levels: How a number's surplus over 1 is spread over noise levels (`ramp`).
+        both: Make both estimates at a weight of 1 too, for a sampler that renoises with the unconditional one.
 
     Returns:
         A denoiser. Its learned variance, if any, is the conditional one's.
@@ -68,21 +70,31 @@ def cfg(
                     "NULL for every image). Give labels, or use w = 1 for an unconditional model."
                 )
             return denoiser(x, level, label)
-        weight = torch.as_tensor(w(level, label) if callable(w) else w, dtype=torch.float64, device="cpu")
         inside = (level.nsr >= lo) & (level.nsr <= hi)
-        weight = torch.where(inside, weight, torch.ones_like(weight))
-        if bool((weight == 1).all()):
+        weight = torch.where(inside, at(w, level, label), 1.0)
+        if bool((weight == 1).all()) and not (both and bool(inside.any())):
             return denoiser(x, level, label)
         null = torch.full_like(label, NULL)
         if bool((weight == 0).all()):
             return denoiser(x, level, null)
-        twice = level if not level.shape else Level(level.alpha.repeat(2), level.sigma.repeat(2))
-        both = denoiser(torch.cat((x, x)), twice, torch.cat((label, null)))
-        conditional, unconditional = both.x0.chunk(2)
+        pair = denoiser(torch.cat((x, x)), level.repeated(2), torch.cat((label, null)))
+        conditional, unconditional = pair.x0.chunk(2)
         x0 = torch.lerp(unconditional, conditional, like(weight, x).to(x.device).expand_as(x))
-        return Prediction(x0, None if both.v is None else both.v.chunk(2)[0])
+        without = torch.where(like(inside, x).bool().to(x.device), unconditional, conditional)
+        return Prediction(x0, None if pair.v is None else pair.v.chunk(2)[0], conditional, without)
 
     return guided
+
+
+def at(w: Weight, level: Level, label: Tensor) -> Tensor:
+    """Return a guidance weight for images of one batch, float64 on the CPU, shape () or (B,).
+
+    Arguments:
+        w: Number, one per image, or a function (level, label).
+        level: Their levels, shape () or (B,).
+        label: Their classes, int64 (B,).
+    """
+    return torch.as_tensor(w(level, label) if callable(w) else w, dtype=torch.float64, device="cpu")
 
 
 def check(facts: Facts, options: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -48,7 +49,7 @@ def classifier(denoiser: Denoiser, logits: Logits, scale: float = 1.0) -> Denois
             return prediction
         per_alpha = torch.where(seen, level.sigma**2 / torch.where(seen, level.alpha, 1.0), 0.0)
         towards = like(per_alpha, x) * slope(x, level, label)
-        return Prediction(prediction.x0 + towards, prediction.v)
+        return replace(prediction, x0=prediction.x0 + towards)
 
     return guided
 

@@ -51,8 +51,20 @@ def interval(inside: Denoiser, outside: Denoiser, lo: NoLimit = 0.0, hi: NoLimit
         if (a.v is None) != (b.v is None):
             raise ValueError("interval mixes denoisers of which only one learns its variance; give it both or neither.")
         mask = like(within, x).bool().to(x.device)
+
+        def chosen(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+            return None if one is None and other is None else torch.where(mask, _or(one, a.x0), _or(other, b.x0))
+
         return Prediction(
-            torch.where(mask, a.x0, b.x0), None if a.v is None or b.v is None else torch.where(mask, a.v, b.v)
+            torch.where(mask, a.x0, b.x0),
+            chosen(a.v, b.v),
+            chosen(a.conditional, b.conditional),
+            chosen(a.unconditional, b.unconditional),
         )
 
     return switched
+
+
+def _or(estimate: Tensor | None, x0: Tensor) -> Tensor:
+    """Return an estimate of a guided denoiser, or that of one that is not guided."""
+    return x0 if estimate is None else estimate

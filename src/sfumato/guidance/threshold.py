@@ -15,6 +15,8 @@ References:
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -40,10 +42,10 @@ def threshold(denoiser: Denoiser, bound: Positive = 1.0, quantile: Inside | None
     def bounded(x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
         prediction = denoiser(x, level, label)
         if quantile is None:
-            return Prediction(prediction.x0.clamp(-bound, bound), prediction.v)
+            return replace(prediction, x0=prediction.x0.clamp(-bound, bound))
         flat = prediction.x0.flatten(1)
         s = torch.quantile(flat.abs().to(torch.float32), quantile, dim=1, keepdim=True).clamp(min=bound).to(flat)
         kept = torch.minimum(torch.maximum(flat, -s), s) * (bound / s)
-        return Prediction(kept.reshape(x.shape), prediction.v)
+        return replace(prediction, x0=kept.reshape(x.shape))
 
     return bounded

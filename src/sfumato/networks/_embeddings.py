@@ -24,6 +24,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ._layers import linear
+
 NULL = -1  # the label of one image without a label; the same number as core.denoiser.NULL
 
 
@@ -83,6 +85,25 @@ class Sinusoid(nn.Module):
         angle = c[:, None] * self.frequencies.to(c.dtype)
         cos, sin = angle.cos(), angle.sin()
         return torch.cat((sin, cos) if self.sin_first else (cos, sin), dim=1)
+
+
+class Span(nn.Module):
+    """Embed how far a step goes, c_noise at its start less c_noise at its end; zero before it is trained.
+
+    Arguments:
+        frequencies: Radians per unit of c_noise, shape (count,).
+        width: Length of the embedding.
+    """
+
+    def __init__(self, frequencies: Tensor, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            Sinusoid(frequencies), linear(2 * len(frequencies), width), nn.SiLU(), linear(width, width, gain=0)
+        )
+
+    def forward(self, length: Tensor) -> Tensor:
+        embedded: Tensor = self.layers(length)
+        return embedded
 
 
 def label_rows(label: Tensor | None, classes: int, batch: int, device: torch.device) -> Tensor:
@@ -146,3 +167,28 @@ class LabelTable(nn.Module):
         """Return embeddings (B, width) plus the labels' vectors; as they are in an unlabelled network."""
         row = self(label, len(e), e.device)
         return e if row is None else e + row
+
+
+def embedded(
+    noise: nn.Module,
+    table: LabelTable,
+    span: Span | None,
+    x: Tensor,
+    c_noise: Tensor,
+    label: Tensor | None,
+    to: Tensor | None,
+) -> Tensor:
+    """Return the sum of the embeddings of level, label and step, (B, width).
+
+    Arguments:
+        noise: The embedding of c_noise, (B,) -> (B, width).
+        table: The labels' table, (B,) -> (B, width).
+        span: The embedding of how far the step goes; None for a network that is not told.
+        x: Images (B, C, H, W).
+        c_noise: Shape () or (B,).
+        label: int64 (B,) or None.
+        to: c_noise where the step ends, shape () or (B,); None for a step of no length.
+    """
+    start = noise_batch(c_noise, x)
+    e = table.added(noise(start), label)
+    return e if span is None else e + span(start - (start if to is None else noise_batch(to, x)))

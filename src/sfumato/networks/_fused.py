@@ -20,6 +20,7 @@ References:
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -28,6 +29,8 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +44,44 @@ STORES: dict[torch.dtype, tuple[str, ...]] = {torch.float32: (), torch.bfloat16:
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 2e-2}  # of the check, relative to the largest value
 
 
+_standing_for: ContextVar[str] = ContextVar("standing_for", default="meta")
+
+
+@contextlib.contextmanager
+def standing_for(device: str) -> Iterator[None]:
+    """Let tensors on the meta device be treated as those of a device of this type inside the block."""
+    token = _standing_for.set(device)
+    try:
+        yield
+    finally:
+        _standing_for.reset(token)
+
+
+def acting(x: Tensor) -> str:
+    """Return the type of the device that a tensor is on, or that it stands for."""
+    return _standing_for.get() if x.device.type == "meta" else x.device.type
+
+
 def usable(x: Tensor) -> bool:
     """Return whether `norm_act` can take this tensor: a plain channels_last CPU tensor of a known type."""
     return (
         type(x) in (Tensor, torch.nn.Parameter)
-        and x.device.type == "cpu"
+        and acting(x) == "cpu"
         and x.dtype in STORES
         and x.ndim == 4
         and x.numel() > 0
+        and not differentiated(x)
         and x.is_contiguous(memory_format=torch.channels_last)
         and not (torch.compiler.is_compiling() or torch.jit.is_tracing())  # a graph would hold numbers, not the kernel
         and library(x.dtype) is not None
+    )
+
+
+def differentiated(x: Tensor) -> bool:
+    """Return whether a function transform (torch.func.jvp) watches this tensor, which only torch's operations obey."""
+    return (
+        bool(torch._C._functorch.is_functorch_wrapped_tensor(x))
+        or torch.autograd.forward_ad.unpack_dual(x).tangent is not None
     )
 
 
@@ -85,14 +115,15 @@ class _NormAct(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, gain: Tensor, shift: Tensor, groups: int, eps: float, silu: bool) -> Tensor:
         images, channels, height, width = x.shape
         y = torch.empty_like(x)
-        mean, rstd = torch.empty(2, images, groups).unbind(0)
-        native = _library(x.dtype)
-        _check(
-            native.forward(
-                _at(x), _at(gain), _at(shift), _stride(gain), _stride(shift), _at(y), _at(mean), _at(rstd), images,
-                height * width, channels, groups, eps, int(silu), torch.get_num_threads(),
-            )
-        )  # fmt: skip
+        mean, rstd = torch.empty(2, images, groups, device=x.device).unbind(0)
+        if x.device.type != "meta":
+            native = _library(x.dtype)
+            _check(
+                native.forward(
+                    _at(x), _at(gain), _at(shift), _stride(gain), _stride(shift), _at(y), _at(mean), _at(rstd), images,
+                    height * width, channels, groups, eps, int(silu), torch.get_num_threads(),
+                )
+            )  # fmt: skip
         ctx.save_for_backward(x, gain, shift, mean, rstd)
         ctx.options = (groups, eps, silu)
         return y
@@ -109,13 +140,15 @@ class _NormAct(torch.autograd.Function):
         images, channels, height, width = x.shape
         dy = grads[0].to(x.dtype).contiguous(memory_format=torch.channels_last)
         dx = torch.empty_like(x)
-        dgain, dshift = torch.empty(2, images, channels).unbind(0)
-        _check(
-            _library(x.dtype).backward(
-                _at(dy), _at(x), _at(gain), _at(shift), _stride(gain), _stride(shift), _at(mean), _at(rstd), _at(dx),
-                _at(dgain), _at(dshift), images, height * width, channels, groups, int(silu), torch.get_num_threads(),
-            )
-        )  # fmt: skip
+        dgain, dshift = torch.empty(2, images, channels, device=x.device).unbind(0)
+        if x.device.type != "meta":
+            _check(
+                _library(x.dtype).backward(
+                    _at(dy), _at(x), _at(gain), _at(shift), _stride(gain), _stride(shift), _at(mean), _at(rstd),
+                    _at(dx), _at(dgain), _at(dshift), images, height * width, channels, groups, int(silu),
+                    torch.get_num_threads(),
+                )
+            )  # fmt: skip
         shared = (dgain if gain.ndim == 2 else dgain.sum(0), dshift if shift.ndim == 2 else dshift.sum(0))
         return dx, *shared, None, None, None
 

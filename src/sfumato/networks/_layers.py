@@ -105,6 +105,8 @@ class GroupNorm(nn.Module):
         return gain * factor, bias * factor + shift.float()
 
     def _normalised(self, x: Tensor) -> Tensor:
+        if _fused.differentiated(x):
+            x = x.contiguous()  # torch's forward derivative takes no other memory format
         if x.dtype not in HALF:
             return F.group_norm(x, self.groups, self.weight, self.bias, self.eps)
         weight = None if self.weight is None else self.weight.float()
@@ -118,12 +120,22 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     The fused kernel never holds the (positions, positions) matrix. On CPUs two batched products are faster for few
     positions, and for many the fused kernel, which wants its heads contiguous.
     """
-    if q.device.type == "cuda":
-        return F.scaled_dot_product_attention(q, k, v)
-    if q.device.type == "cpu" and q.shape[-2] >= MANY:
-        return F.scaled_dot_product_attention(q.contiguous(), k.contiguous(), v.contiguous())
+    if _fused.differentiated(q):
+        return torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, dim=-1).to(v.dtype) @ v
+    device = _fused.acting(q)
+    if device == "cuda":
+        return _scaled_dot_product(q, k, v)
+    if device == "cpu" and q.shape[-2] >= MANY:
+        return _scaled_dot_product(q.contiguous(), k.contiguous(), v.contiguous())
     scale = q.shape[-1] ** -0.25  # on both factors, so that half precision cannot overflow
     return torch.softmax((q * scale) @ (k * scale).transpose(-1, -2), dim=-1).to(v.dtype) @ v
+
+
+def _scaled_dot_product(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    if q.device.type == "meta":  # where torch would otherwise take the products apart
+        out: Tensor = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)[0]
+        return out
+    return F.scaled_dot_product_attention(q, k, v)
 
 
 def image_attention(qkv: Tensor, heads: int) -> Tensor:

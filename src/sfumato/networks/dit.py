@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from sfumato.core.bounds import Depth, Fraction, Size
 
-from ._embeddings import LabelTable, Sinusoid, geometric, log_spaced, noise_batch
+from ._embeddings import LabelTable, Sinusoid, Span, embedded, geometric, log_spaced
 from ._layers import attend, check_images, linear
 
 POSITIONS = ("sincos", "learned")
@@ -90,11 +90,12 @@ class DiT(nn.Module):
         position: str,
         steps: bool,
         dropout: float,
+        two_levels: bool,
     ) -> None:
         super().__init__()
         self.channels, self.out_channels, self.patch, self.width = channels, out_channels, patch, width
-        sinusoid = Sinusoid(geometric(FEATURES // 2) if steps else log_spaced(FEATURES // 2))
-        self.noise = nn.Sequential(sinusoid, linear(FEATURES, width), nn.SiLU(), linear(width, width))
+        frequencies = geometric(FEATURES // 2) if steps else log_spaced(FEATURES // 2)
+        self.noise = nn.Sequential(Sinusoid(frequencies), linear(FEATURES, width), nn.SiLU(), linear(width, width))
         self.label = LabelTable(classes, width, std=0.02)
         self.embed = linear(channels * patch**2, width)
         self.position = nn.Parameter(0.02 * torch.randn(1, width, side, side)) if position == "learned" else None
@@ -102,6 +103,7 @@ class DiT(nn.Module):
         self.norm_out = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.modulation_out = linear(width, 2 * width, gain=0)
         self.out = linear(width, out_channels * patch**2, gain=0)
+        self.span = Span(frequencies, width) if two_levels else None  # last: the other weights start as without it
 
     def positions(self, height: int, width: int, like: Tensor) -> Tensor:
         """Return the positions of height x width patches, (1, tokens, channels)."""
@@ -112,9 +114,9 @@ class DiT(nn.Module):
             grid = F.interpolate(grid, (height, width), mode="bicubic", align_corners=False)
         return grid.flatten(2).transpose(1, 2).to(like.dtype)
 
-    def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None, to: Tensor | None = None) -> Tensor:
         check_images(x, self.channels, self.patch, f"patches of {self.patch}")
-        e = F.silu(self.label.added(self.noise(noise_batch(c_noise, x)), label))
+        e = F.silu(embedded(self.noise, self.label, self.span, x, c_noise, label, to))
         h = self.embed(F.pixel_unshuffle(x, self.patch).flatten(2).transpose(1, 2))
         height, width = x.shape[-2] // self.patch, x.shape[-1] // self.patch
         h = h + self.positions(height, width, h)
@@ -138,6 +140,7 @@ def dit(
     position: str = "sincos",
     steps: bool = False,
     dropout: Fraction = 0.0,
+    two_levels: bool = False,
 ) -> DiT:
     """Transformer on patches with adaLN-zero; c_noise of order 1, or the step 0..T-1 with steps=True.
 
@@ -154,6 +157,7 @@ def dit(
         position: Kind of position embedding, sincos or learned.
         steps: Whether c_noise is a step 0..T-1; otherwise it is of order 1.
         dropout: Probability inside the perceptrons.
+        two_levels: Whether it is told where a step ends too, as objective=meanflow needs.
 
     Returns:
         A network whose output is zero until it is trained.
@@ -168,4 +172,6 @@ def dit(
     if width % heads or width % 4:
         raise ValueError(f"width must be a multiple of 4 and of heads={heads}; got {width}.")
     side = size // patch
-    return DiT(channels, out_channels, classes, side, patch, width, depth, heads, mlp, position, steps, dropout)
+    return DiT(
+        channels, out_channels, classes, side, patch, width, depth, heads, mlp, position, steps, dropout, two_levels
+    )

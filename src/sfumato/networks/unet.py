@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from sfumato.core.bounds import Depth, Fraction, Nsr, Size
 
 from ._blocks import Attention, ResidualBlock, Style
-from ._embeddings import LabelTable, Sinusoid, log_spaced, noise_batch
+from ._embeddings import LabelTable, Sinusoid, Span, embedded, log_spaced
 from ._layers import check_images, check_size, conv, linear, start
 
 RESAMPLING = ("shuffle", "conv", "mean")
@@ -102,6 +102,7 @@ class UNet(nn.Module):
         patch: Side of the patches moved into channels.
         skips: Whether levels on the way up see their siblings.
         resample: Kind of resampling between levels.
+        two_levels: Whether it is told where a step ends, too.
     """
 
     def __init__(
@@ -119,6 +120,7 @@ class UNet(nn.Module):
         patch: int,
         skips: bool,
         resample: str,
+        two_levels: bool = False,
     ) -> None:
         super().__init__()
         self.channels, self.out_channels, self.classes = channels, out_channels, classes
@@ -149,11 +151,12 @@ class UNet(nn.Module):
             self.up.append(Up(steps, look, move, skips))
         self.norm_out = style.norm(widths[0])
         self.conv_out = conv(widths[0], out_channels * patch**2, gain=0)
+        self.span = Span(frequencies, embedding) if two_levels else None  # last: the other weights start as without it
 
-    def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None, to: Tensor | None = None) -> Tensor:
         reason = f"patch {self.patch} and {len(self.down) - 1} halvings"
         check_images(x, self.channels, self.multiple, reason)
-        e = F.silu(self.label.added(self.noise(noise_batch(c_noise, x)), label))
+        e = F.silu(embedded(self.noise, self.label, self.span, x, c_noise, label, to))
         h = self.conv_in(F.pixel_unshuffle(x, self.patch))
         seen: list[Tensor] = []
         for level in self.down:
@@ -184,6 +187,7 @@ def unet(
     skips: bool = True,
     resample: str = "shuffle",
     dropout: Fraction = 0.0,
+    two_levels: bool = False,
 ) -> UNet:
     """Our compact U-Net: pixel-unshuffled input, adaptive GroupNorm, attention where asked; c_noise of order 1.
 
@@ -205,6 +209,7 @@ def unet(
         skips: Whether levels on the way up see their siblings on the way down.
         resample: Between levels, one of shuffle (pixel shuffle and 1x1), conv (3x3) or mean (pool and 1x1).
         dropout: Probability inside the blocks, in [0, 1).
+        two_levels: Whether it is told where a step ends too, as objective=meanflow needs.
 
     Returns:
         A network whose output is zero until it is trained.
@@ -227,5 +232,5 @@ def unet(
     return UNet(
         channels, out_channels, classes, tuple(width * m for m in mult), blocks,
         tuple(i in attention for i in range(levels)), bridge, embedding, style,
-        log_spaced(frequencies, lowest, highest), patch, skips, resample,
+        log_spaced(frequencies, lowest, highest), patch, skips, resample, two_levels,
     )  # fmt: skip

@@ -7,10 +7,12 @@ training step frees and takes the same blocks thousands of times; told to keep t
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -69,3 +71,19 @@ def peak_memory() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes that this process may still take on a device, a tenth left to others; no bound if unknown."""
+    if device.type == "cuda":
+        return int(0.9 * torch.cuda.mem_get_info(device)[0])
+    if device.type != "cpu":
+        return sys.maxsize
+    bounds = [sys.maxsize]
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        bounds += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")]
+    with contextlib.suppress(OSError, ValueError):  # no group, or "max": no limit
+        limit, taken = (int(Path("/sys/fs/cgroup", name).read_text()) for name in ("memory.max", "memory.current"))
+        bounds.append(max(0, limit - taken))
+    return int(0.9 * min(bounds))

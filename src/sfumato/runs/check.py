@@ -22,7 +22,7 @@ from torch import Tensor
 from sfumato.core.denoiser import Prediction
 from sfumato.core.level import Level, index_in
 from sfumato.networks._count import cost
-from sfumato.runs.assemble import asks, option
+from sfumato.runs.assemble import asks, constant, option
 from sfumato.runs.check_guidance import check_guidance, check_guides, explained
 from sfumato.runs.check_numbers import check_numbers
 from sfumato.runs.kinds import network_kind
@@ -149,8 +149,43 @@ def check_sampling(plan: Plan) -> None:
             "sample.sampler.variance=small or large."
         )
     sampled_shape(plan)
+    _check_jumps(plan)
+    _check_student(plan)
     check_guidance(plan)
     check_guides(plan, _walk(plan))
+
+
+def _check_jumps(plan: Plan) -> None:
+    """Refuse what cannot learn or use whole steps, where the objective trains them (MeanFlow)."""
+    recipe = plan.recipe
+    if not constant(recipe.objective, "JUMPS"):
+        return
+    what = f"objective={recipe.objective.name} trains whole steps from one level to another"
+    if plan.known is not None:
+        raise RecipeError(
+            f"{what} at any levels, and c_noise={recipe.c_noise.name} knows those of a discrete chain only. Set "
+            "c_noise=flow-time."
+        )
+    if not plan.two_levels:
+        raise RecipeError(f"{what}, and this network is not told where a step ends. Set network.two_levels=true.")
+    if not constant(recipe.sample.sampler, "JUMPS"):
+        raise RecipeError(
+            f"{what}, and sample.sampler={recipe.sample.sampler.name} does not tell the network where its step ends. "
+            "Set sample.sampler=ddim."
+        )
+
+
+def _check_student(plan: Plan) -> None:
+    """Refuse more steps of a student than it is distilled to."""
+    recipe = plan.recipe
+    if not asks(recipe.objective, "teacher"):
+        return
+    steps, last = len(plan.grid) - 1, option(recipe.objective, "steps") // 2 ** option(recipe.objective, "halvings")
+    if steps > last:
+        raise RecipeError(
+            f"objective={recipe.objective.name} makes a student of {last} steps, and this grid has {steps}: it was not "
+            f"trained for them. Set sample.grid.steps={last}, or fewer objective.halvings in training."
+        )
 
 
 def sampled_shape(plan: Plan) -> tuple[int, int, int]:

@@ -42,8 +42,9 @@ def check_guidance(plan: Plan) -> None:
             "not be used. Set sample.guidance=1, or leave out sample.guidance_by_class."
         )
     forms = guidance_of(sample)
-    for form in forms:
-        _check_form(plan, form)
+    for i, form in enumerate(forms):
+        _check_form(plan, form, tuple(other.name for other in forms[:i]))
+    _check_renoising(plan, forms)
     if sample.guidance_ramp != "constant" and "cfg" not in [form.name for form in forms]:
         raise RecipeError(
             f"sample.guidance_ramp={sample.guidance_ramp} spreads guidance over noise levels, and "
@@ -53,16 +54,29 @@ def check_guidance(plan: Plan) -> None:
         _check_interval(plan, sample.interval, any(asks(form, "interval") for form in forms))
 
 
-def _check_form(plan: Plan, form: Part) -> None:
+def _check_form(plan: Plan, form: Part, before: tuple[str, ...]) -> None:
     """Refuse a form of guidance that its own file refuses for this model, or that lacks what it asks for."""
     check_options(f"guidance={form.name}", form.entry(), form.options, fixed=AXES["guidance"].fixed)
     refuse = constant(form, "check")
     if refuse is not None:
         with explained():
-            refuse(Facts(plan.classes, option(plan.recipe.objective, "label_dropout")), form.options)
+            refuse(Facts(plan.classes, option(plan.recipe.objective, "label_dropout"), before), form.options)
     for name, field in {"weak": "autoguidance", "logits": "classifier"}.items():
         if needs(form, name) and getattr(plan.recipe.sample, field) is None:
             raise RecipeError(f"guidance={form.name} needs another run to guide by. Set sample.{field}=RUN.")
+
+
+def _check_renoising(plan: Plan, forms: list[Part]) -> None:
+    """Refuse CFG++ (`cfgpp` of a sampler) without guidance by weight, or with a weight it was not made for."""
+    if not option(plan.recipe.sample.sampler, "cfgpp"):
+        return
+    weights = [w for form in forms if asks(form, "both") for w in (option(form, "each_class") or (option(form, "w"),))]
+    if not weights or not all(0 <= w <= 1 for w in weights):
+        got = f"guidance {', '.join(f'{w:g}' for w in weights)}" if weights else "no guidance"
+        raise RecipeError(
+            f"sample.sampler.cfgpp=true (CFG++) interpolates between the estimates without and with the label, so "
+            f"guidance weights lie in [0, 1]; got {got}. Set sample.guidance=0.6, for example."
+        )
 
 
 def _check_interval(plan: Plan, interval: tuple[float, float], confines: bool) -> None:

@@ -12,8 +12,9 @@ Each is a denoiser around the one before it, so any subset composes. A weight of
 classifier leave the denoiser as it is, bit for bit.
 
 A new form is one file of `guidance/`, or a function from elsewhere. It asks for what it needs by the names of its
-parameters, weak (`sample.autoguidance`), logits (`sample.classifier`), interval (`sample.interval`) and outside (the
-model before any guidance), and its file may hold a function `check` that refuses models (`guidance._facts`).
+parameters, weak (`sample.autoguidance`), logits (`sample.classifier`), interval (`sample.interval`), outside (the
+model before any guidance) and both (whether the sampler needs both estimates, as CFG++ does), and its file may hold a
+function `check` that refuses models (`guidance._facts`).
 """
 
 from __future__ import annotations
@@ -117,6 +118,7 @@ def guide(
     sample, sampler, bound = plan.recipe.sample, plan.recipe.sample.sampler, plan.bound
     offered: dict[str, Any] = {"weak": weak, "logits": logits, "outside": denoiser}
     offered |= {"interval": sample.interval} if sample.interval else {}
+    offered |= {"both": True} if option(sampler, "cfgpp") else {}
     for form in guidance_of(sample):
         options = check_options(f"guidance={form.name}", form.entry(), form.options, fixed=AXES["guidance"].fixed)
         if asks(form, "logits") and not plan.recipe.data.labels:

@@ -183,6 +183,14 @@ def _cfg(form: Part) -> tuple[str, str]:
     return f"guidance {weight}{shaped}", f"w{by_class or weight}{short}"
 
 
+def _apg(form: Part) -> tuple[str, str]:
+    words, short = _cfg(form)
+    norm, momentum = option(form, "norm"), option(form, "momentum")
+    more = [f"eta {option(form, 'eta'):g}", norm and f"norm {norm:g}", momentum and f"momentum {momentum:g}"]
+    said = [words for words in more if words]
+    return f"projected {words} ({', '.join(said)})", "-".join(["apg", short, *said]).replace(" ", "")
+
+
 def _threshold(form: Part) -> tuple[str, str]:
     quantile = option(form, "quantile")
     if quantile is None:
@@ -194,6 +202,8 @@ def _threshold(form: Part) -> tuple[str, str]:
 SAID: dict[str, Callable[[Part], tuple[str, str]]] = {
     "autoguidance": lambda form: (f"autoguidance {option(form, 'w'):g}", f"auto{option(form, 'w'):g}"),
     "cfg": _cfg,
+    "apg": _apg,
+    "rescale": lambda form: (f"rescaled {option(form, 'phi'):g}", f"phi{option(form, 'phi'):g}"),
     "threshold": _threshold,
     "classifier": lambda form: (f"classifier {option(form, 'scale'):g}", f"s{option(form, 'scale'):g}"),
 }

@@ -6,7 +6,7 @@ A part is made when something first asks for it, with what it asks for by parame
     schedule    the schedule itself, t -> Level                   (grids.uniform, draws.uniform)
     sigma_data  standard deviation of the data                    (target edm, weighting edm)
     variance    the network's learned variance                    (objectives hybrid, vlb)
-    draw, weighting, seed, batch, images, teacher                 (objectives)
+    draw, weighting, target, seed, batch, images, teacher         (objectives)
     channels, out_channels, classes, size, augments               (networks)
 
 Checks, training, sampling, costs and likelihood read the same plan. What only the data can tell (the shape, the
@@ -28,12 +28,32 @@ from torch import Tensor, nn
 from sfumato.core.level import Level, nearest_in
 from sfumato.core.target import Target
 from sfumato.data.augment import LABELS
-from sfumato.runs.assemble import PRECISIONS, SCALES, asked, asks, bound_sampler, bounded, initialised, make, parameters
+from sfumato.runs.assemble import (
+    PRECISIONS,
+    SCALES,
+    asked,
+    asks,
+    bound_sampler,
+    bounded,
+    initialised,
+    make,
+    option,
+    parameters,
+)
 from sfumato.runs.kinds import Kind, RecipeCost, kind_of
 from sfumato.runs.recipe import Part, Recipe, RecipeError, Shape
 
 OFFERED = (*("table", "schedule", "sigma_data", "variance", "channels", "out_channels", "classes", "size", "augments"),)
-TRAINING = (*OFFERED, "draw", "weighting", "seed", "batch", "images", "teacher")  # what objectives are offered
+TRAINING = (
+    *OFFERED,
+    "draw",
+    "weighting",
+    "target",
+    "seed",
+    "batch",
+    "images",
+    "teacher",
+)  # what objectives are offered
 MADE_OF = {"table": ("schedule",), "out_channels": ("variance",), "teacher": ()}  # what is no field is made of fields
 STAND_IN = 0.5  # for sigma_data until the data is known: nothing that is checked or counted depends on its value
 
@@ -181,6 +201,11 @@ class Plan:
     def augments(self) -> int:
         """Numbers by which the network is told how images were changed."""
         return LABELS if self.recipe.data.augment else 0
+
+    @property
+    def two_levels(self) -> bool:
+        """Whether the network is told where a step ends."""
+        return bool(option(self.parts["network"], "two_levels"))
 
     @property
     def seed(self) -> int:

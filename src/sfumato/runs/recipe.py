@@ -194,7 +194,8 @@ class Train:
 
     Attributes:
         images: Budget in training images seen.
-        minutes: Budget in minutes of training instead; schedules then follow the clock (not bit-exact to resume).
+        minutes: Budget in minutes of wall time instead, preparation, sheets and scores included; schedules then follow
+            the clock (not bit-exact to resume).
         batch: Global batch size: images per optimiser step over all devices and accumulation rounds.
         micro: Images per device in one forward pass; None for as many as the batch asks and memory holds.
         seed: Addresses every random number of the run.
@@ -204,7 +205,7 @@ class Train:
         clip: Largest gradient norm; None for no clipping.
         compile: Whether torch compiles the network: "on", "off", or "auto": on one GPU (`training.fit_memory`).
         precision: "fp32" or "bf16" (autocast; normalisation and weights stay fp32).
-        log_every: Images between records in metrics.jsonl.
+        log_every: Images between records in metrics.jsonl; at its default there are at least 50 records a run.
         save_every: Minutes between checkpoints.
         keep: Checkpoints kept, at least 2.
         sheet_every: Images between sample sheets; None for ten over the run.
@@ -406,7 +407,7 @@ def assign(node: Any, keys: list[str], value: str, path: str) -> Any:
             raise RecipeError(f"{path}: an option of {node.axis}={node.name} has no fields of its own.")
         given = parse(value)
         several = typing.get_origin(hints_of(node.entry()).get(key)) is tuple
-        return node.with_options(**{key: (given,) if several and not isinstance(given, tuple) else given})
+        return node.with_options(**{key: _several(given) if several else given})
     names = {f.name: f for f in dataclasses.fields(node)}
     if key not in names:
         raise RecipeError(f"{path}: " + nearest("field", key, names))
@@ -429,9 +430,14 @@ def assign(node: Any, keys: list[str], value: str, path: str) -> Any:
         raise RecipeError(f"{path} is a group of fields; set one of {inner}.")
     literal = typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
     parsed = value.strip() if hint is str or value.strip() in literal else parse(value)  # variance=none is a name
-    if typing.get_origin(hint) is tuple and not isinstance(parsed, tuple):
-        parsed = (parsed,)
+    if typing.get_origin(hint) is tuple:
+        parsed = _several(parsed)
     return dataclasses.replace(node, **{key: conform(path, parsed, hint)})
+
+
+def _several(parsed: Any) -> tuple[Any, ...]:
+    """Return a value of a field that holds several: one stands for itself alone, none for no value."""
+    return parsed if isinstance(parsed, tuple) else () if parsed is None else (parsed,)
 
 
 def _assign_parts(node: Any, number: dataclasses.Field[Any], rest: list[str], value: str, path: str) -> Any:

@@ -8,6 +8,9 @@ with beta-tilde the posterior variance of the step (`Kernel.between`). eta = 0 i
 probability-flow ODE on a linear gauge; eta = 1 is ancestral sampling with the small variance. The paper's sigma-hat is
 eta = 1 with the larger std = sqrt(beta), which the mean does not account for: ancestral sampling with the large one.
 
+A denoiser that learned whole steps (MeanFlow) is told where the step ends: its x0 is then the one for which this step,
+eta = 0, lands on the walk however long it is.
+
 References:
     Song, Meng, Ermon. Denoising Diffusion Implicit Models. 2021, eqs. (12), (16) and section 4.3.
     https://arxiv.org/abs/2010.02502
@@ -25,8 +28,10 @@ from sfumato.core.denoiser import Denoiser, State, clipped
 from sfumato.core.kernel import Kernel
 from sfumato.core.level import Level, like
 from sfumato.core.noise import Noise, drawn
+from sfumato.samplers._cfgpp import renoising, shifted
 
 ORDER = 1
+JUMPS = True  # it tells a denoiser where its step ends
 
 
 def ddim(
@@ -39,6 +44,7 @@ def ddim(
     eta: float = 0.0,
     sigma_hat: bool = False,
     fresh: bool = False,
+    cfgpp: bool = False,
     clip: bool | float = False,
     clip_noise: bool = True,
 ) -> Iterator[State]:
@@ -53,6 +59,7 @@ def ddim(
         eta: Share of the posterior standard deviation that is renewed, in [0, 1].
         sigma_hat: Add noise of variance beta instead of beta-tilde (needs eta = 1).
         fresh: Renew all of the noise instead, x_s = alpha_s x0 + sigma_s z: how consistency models take further steps.
+        cfgpp: Keep the noise of the unconditional estimate (CFG++), for guidance weights in [0, 1].
         clip: Clip x0 to [-1, 1] (True) or [-clip, clip].
         clip_noise: Whether the noise that is kept belongs to the clipped x0; False keeps the network's own, as
             diffusers does unless told otherwise.
@@ -61,26 +68,34 @@ def ddim(
         The state after every step.
 
     Raises:
-        ValueError: If eta is outside [0, 1], sigma_hat is set without eta = 1, or fresh with either.
+        ValueError: If eta is outside [0, 1], sigma_hat is set without eta = 1, or fresh with any of these or cfgpp.
     """
     if not 0 <= eta <= 1:
         raise ValueError(f"eta lies in [0, 1] (0 deterministic, 1 ancestral); got {eta}.")
     if sigma_hat and eta != 1:
         raise ValueError(f"sigma_hat replaces the noise of eta = 1; got eta = {eta}.")
-    if fresh and (eta or sigma_hat):
-        raise ValueError(f"fresh renews all of the noise, so eta = 0 and sigma_hat = False; got {eta} and {sigma_hat}.")
+    if fresh and (eta or sigma_hat or cfgpp):
+        raise ValueError(
+            "fresh renews all of the noise, so eta = 0, sigma_hat = False and cfgpp = False; got "
+            f"{eta}, {sigma_hat} and {cfgpp}."
+        )
     for i in range(len(grid) - 1):
         t, s = grid[i], grid[i + 1]
-        own = denoiser(x, t, label).x0
-        x0 = clipped(own, clip)
+        prediction = denoiser(x, _told(t, s, eta, fresh), label)
+        x0 = clipped(prediction.x0, clip)
         if fresh:
             x = s.noisy(x0, drawn(noise, i)) if s.sigma > 0 else x0
             yield State(x, s, x0)
             continue
         k = Kernel.between(s, t)
         var = eta**2 * k.log_var_small.exp()
-        kept = (s.sigma**2 - var).clamp(min=0).sqrt()
-        x = _move(x, x0, t, s, kept) if clip_noise else _move(x, own, t, s, kept) + like(s.alpha, x) * (x0 - own)
+        left = (s.sigma**2 - var).clamp(min=0).sqrt()
+        if cfgpp or not clip_noise:  # the noise is that of another estimate than x0
+            bound = clip if clip_noise else False
+            kept = renoising(prediction, bound) if cfgpp else prediction.x0
+            x = shifted(_move(x, kept, t, s, left), x0, kept, s)
+        else:
+            x = _move(x, x0, t, s, left)
         if eta > 0 and s.sigma > 0:
             std = (k.log_var_large / 2).exp() if sigma_hat else var.sqrt()
             x = x + like(std, x) * drawn(noise, i)
@@ -110,6 +125,11 @@ def encode(
         x0 = clipped(denoiser(x, s, label).x0, clip)
         x = _move(x, x0, s, t, t.sigma)
         yield State(x, t, x0)
+
+
+def _told(t: Level, s: Level, eta: float, fresh: bool) -> Level:
+    """Return the level and where the ODE is followed to: s, the clean image, or, where noise is added, nowhere."""
+    return t.towards(Level.clean()) if fresh else t if eta else t.towards(s)
 
 
 def _move(x: Tensor, x0: Tensor, start: Level, end: Level, kept: Tensor) -> Tensor:

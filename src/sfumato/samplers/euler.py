@@ -21,6 +21,7 @@ from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.gauge import Gauge, named
 from sfumato.core.level import Level, like
 from sfumato.core.noise import Noise
+from sfumato.samplers._cfgpp import renoising, shifted
 from sfumato.samplers._churn import Churn
 
 ORDER = 1
@@ -40,6 +41,7 @@ def euler(
     s_noise: Few = 1.0,
     nsr_max: Positive | None = None,
     snap: Callable[[Level], Level] | None = None,
+    cfgpp: bool = False,
 ) -> Iterator[State]:
     """Follow the tangent of the probability-flow ODE; first order, one call of the denoiser per step.
 
@@ -56,6 +58,7 @@ def euler(
         s_noise: Standard deviation of the added noise, slightly above 1 to make up for lost detail.
         nsr_max: Churn never exceeds this nsr; None for that of grid[0].
         snap: Level -> nearest level that the model knows, for churn; None for a model that knows all.
+        cfgpp: Keep the noise of the unconditional estimate (CFG++), for guidance weights in [0, 1].
 
     Yields:
         The state after every step.
@@ -66,8 +69,11 @@ def euler(
     for i in range(len(grid) - 1):
         x, t = churned(x, grid[i], noise, i)
         s = grid[i + 1]
-        x0 = denoiser(x, t, label).x0
+        prediction = denoiser(x, t, label)
+        x0 = prediction.x0
+        kept = renoising(prediction) if cfgpp else x0
         y, u = path.enter(x, t)
-        y = y + like(path.where(s)[1] - u, y) * path.velocity(y, u, x0)
+        y = y + like(path.where(s)[1] - u, y) * path.velocity(y, u, kept)
         x = path.leave(y, s)
+        x = shifted(x, x0, kept, s) if cfgpp else x
         yield State(x, s, x0)

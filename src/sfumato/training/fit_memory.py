@@ -2,9 +2,10 @@
 
     compile     torch.compile of the network: on by default on one GPU, where it fuses what is between convolutions; off
                 on CPUs, where `networks/_fused.py` does that and a compilation costs minutes
-    micro       images in one forward pass: where memory is short the rounds of a batch are halved until they fit; the
-                gradients of the rounds add up, so the step is the same but for rounding (dropout masks, which belong to
-                a round, and BatchNorm's statistics excepted)
+    micro       images in one forward pass: where memory is short the rounds of a batch are halved until they fit, by
+                the estimate of `runs.memory` before the first step, and where a step fails all the same; the gradients
+                of the rounds add up, so the step is the same but for rounding (dropout masks, which belong to a round,
+                and BatchNorm's statistics excepted)
 
 What was chosen is printed when a run starts and recorded in its recipe.json.
 """
@@ -15,6 +16,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from sfumato.runs.memory import PROGRAM, peaks, surely_fits
 from sfumato.runs.plan import Plan
 from sfumato.runs.recipe import Recipe
 
@@ -46,6 +48,30 @@ def short_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and any(words in said for words in SHORT)
     )
+
+
+def fitting(plan: Plan, device: torch.device, images: int, data: int, free: int) -> int:
+    """Return how many of a round's images fit into free memory: `images`, or what is left after halving; say so.
+
+    Arguments:
+        plan: With its shape.
+        device: Device that trains.
+        images: Number of images in a round.
+        data: Bytes of the training images in memory.
+        free: Bytes that this process may still take, its data and the program being there.
+    """
+    if surely_fits(plan, images, free):
+        return images
+    held = PROGRAM + data if device.type == "cpu" else 0
+    micro = images
+    while micro > 1 and peaks(plan, device.type, images=micro, data=data).step - held > free:
+        micro = -(-micro // 2)
+    if micro < images:
+        tqdm.write(
+            f"A step of {images} images would take more than the {free / 2**30:.1f} GiB of free memory: rounds of "
+            f"{micro} images instead."
+        )
+    return micro
 
 
 def halved(error: Exception, images: int, may_cut: bool) -> int:

@@ -29,7 +29,7 @@ from sfumato.runs import checkpoint
 from sfumato.runs.check import check
 from sfumato.runs.lock import locked
 from sfumato.runs.plan import plan
-from sfumato.runs.recipe import Recipe
+from sfumato.runs.recipe import Recipe, Train
 from sfumato.runs.records import trim_records
 from sfumato.runs.run import Run, resolve, training_data
 from sfumato.training.ema import Averages
@@ -40,6 +40,9 @@ from sfumato.training.replicas import check_shared
 from sfumato.training.start_from import check_fits, check_resumes, fingerprint_of, starting_weights, taken_over
 from sfumato.training.steps import Steps
 from sfumato.training.trainers import trainer_of
+
+RECORDS = 50  # in the log of a run, at least, unless train.log_every is set
+ASIDE = 0.05  # of a budget of minutes: the most that sheets and scores take on the way, and again at the end
 
 
 class Interrupted(SystemExit):
@@ -55,6 +58,7 @@ def train(
     allow: tuple[str, ...] = (),
     quiet: bool = False,
     on_sheet: Callable[[Path], None] | None = None,
+    began: float | None = None,
 ) -> Run:
     """Train a recipe into a run directory, continuing what is there.
 
@@ -68,6 +72,7 @@ def train(
         allow: Recipe fields that may differ from the interrupted run's, e.g. ("train.images",).
         quiet: No progress bar and no lines.
         on_sheet: Told of every sample sheet written.
+        began: When the command began (time.monotonic), from which a budget of minutes counts; now unless given.
 
     Returns:
         The finished run.
@@ -80,7 +85,7 @@ def train(
         Diverged: If training is not finite and a rollback did not help.
         Interrupted: After a signal to any process, with everything saved.
     """
-    began = time.monotonic()
+    began = time.monotonic() if began is None else began
     folder = Path(folder)
     ranks, device = join(device if device is not None else default_device())
     quiet = quiet or not ranks.first
@@ -127,7 +132,7 @@ def train(
                 f"({facts['kernels']} kernels, {'compiled' if facts['compiled'] else 'not compiled'}; "
                 f"{time.monotonic() - began:.1f} s to get ready)"
             )
-        (spent,) = ranks.largest(trainer.spent(0.0))
+        (spent,) = ranks.largest(trainer.spent(reserve_of(recipe.train)))
         if spent >= 1:  # nothing is trained: hooks add what is missing, and every file stays as it is
             over = StepTaken(trainer.seen, trainer.seen, spent, spent, finished=True, anew=False)
             for hook in hooks_of(trainer, RunContext(folder, root, fingerprint, (), on_sheet)):
@@ -145,8 +150,13 @@ def train(
         hooks = hooks_of(trainer, context)
         metrics = folder / "metrics.jsonl" if ranks.first else os.devnull
         with Signals() as signals, others_may_end(), open(metrics, "a") as log:
-            _Loop(trainer, context, hooks, log, signals, quiet, whole).go()
+            _Loop(trainer, context, hooks, log, signals, quiet, whole).go(began)
     return Run(folder, recipe, about)
+
+
+def reserve_of(train: Train) -> float:
+    """Return the seconds of a budget of minutes that are kept for what hooks do at the end; 0 of other budgets."""
+    return 0.0 if train.minutes is None else ASIDE * 60 * train.minutes
 
 
 class _Loop:
@@ -175,50 +185,64 @@ class _Loop:
         self.trainer, self.context, self.hooks, self.log, self.signals = trainer, context, hooks, log, signals
         self.about: dict[str, Any] | None = about  # None once it is written
         self.checkpoints = context.folder / "checkpoints"
-        self.start = self.saved_at = time.monotonic()  # start: later by what hooks took; the budget is one of training
+        self.start = self.saved_at = time.monotonic()  # start: later by what hooks took of images
         self.rolled_back = False
         train = trainer.recipe.train
+        self.seconds = None if train.minutes is None else 60 * train.minutes
+        self.aside = 0.0  # seconds that hooks took so far
         self.bar = tqdm(
-            total=None if train.minutes is not None else train.images,
-            initial=trainer.seen,
-            unit="img",
-            unit_scale=True,
+            total=train.images if self.seconds is None else round(self.seconds),
+            initial=trainer.seen if self.seconds is None else round(trainer.elapsed),
+            unit="img" if self.seconds is None else "s",
+            unit_scale=self.seconds is None,
             disable=quiet,
             mininterval=0.5,
             smoothing=0.05,
             dynamic_ncols=True,
         )
 
-    def go(self) -> None:
+    def go(self, began: float) -> None:
         """Train until the budget is spent.
+
+        Arguments:
+            began: When the run's preparation began; it counts against a budget of minutes.
 
         Raises:
             Diverged: If training is not finite and a rollback did not help.
             Interrupted: After a signal to any process, with everything saved.
         """
         trainer, ranks, train = self.trainer, self.trainer.ranks, self.trainer.recipe.train
+        follows = self.seconds is not None or train.log_every == Train.log_every  # the log follows the budget
+        if self.seconds is not None:
+            self.start = began
+        reserve = reserve_of(train)
         with self.bar:
             self.bar.refresh()
-            (spent,) = ranks.largest(trainer.spent(0.0))
-            finished = False
+            gone = 0.0 if self.seconds is None else time.monotonic() - began
+            (spent,) = ranks.largest(trainer.spent(gone + reserve))
+            # of what preparation has left of minutes; of images always the same, so that a resumed log is no other one
+            parts = RECORDS if self.seconds is None else round(RECORDS / max(0.02, 1 - spent))
+            position, ready, pace, finished = trainer.seen, time.monotonic(), 0.0, False
             while not finished:
                 first, before = trainer.seen, spent
                 good = trainer.advance(min(spent, 1.0))
                 if not good and trainer.watch.hopeless:
                     self._go_back()
-                self.bar.update(trainer.seen - first)
                 now = time.monotonic()
+                self._show(first, now)
                 due = now - self.saved_at >= 60 * train.save_every
                 # clocks and signals differ between ranks: what one says, all do
                 spent, signal, save_now = ranks.largest(
-                    trainer.spent(now - self.start), self.signals.received or 0, due
+                    trainer.spent(now - self.start + reserve), self.signals.received or 0, due
                 )
-                if spent >= 1 or first // train.log_every != trainer.seen // train.log_every:
+                pace = (now - ready - self.aside) / max(1, trainer.seen - position)
+                taken = StepTaken(first, trainer.seen, before, spent, bool(signal), hurried=self.hurried, pace=pace)
+                if spent >= 1 or taken.passed(train.log_every) or (follows and taken.passed_part(parts)):
                     self._record(now - self.start, before)
                 # beyond the budget, if need be, until a step shows that all is well
                 finished = good and spent >= 1 and trainer.watch.run == 0
                 if not finished:
-                    self._call_hooks(StepTaken(first, trainer.seen, before, spent, leaving=bool(signal)))
+                    self._call_hooks(taken)
                 saved = good and (signal or finished or save_now) and self._save(leaving=bool(signal) or finished)
                 if finished and not saved:
                     raise Diverged(self._trouble())
@@ -227,7 +251,20 @@ class _Loop:
                         kept = f"saved at {trainer.seen:,} images" if saved else "not saved, since not all is finite"
                         tqdm.write(f"Signal {signal:.0f}: {kept}; the same command resumes.")
                     raise Interrupted(128 + int(signal))
-        self._call_hooks(StepTaken(trainer.seen, trainer.seen, spent, spent, finished=True))
+        self._call_hooks(StepTaken(trainer.seen, trainer.seen, spent, spent, finished=True, pace=pace))
+
+    @property
+    def hurried(self) -> bool:
+        """Whether the hooks have had what is theirs of a budget of minutes before the end."""
+        return self.seconds is not None and self.aside > ASIDE * self.seconds
+
+    def _show(self, first: int, now: float) -> None:
+        """Move the bar: by images, or by seconds where those are the budget."""
+        if self.seconds is None:
+            self.bar.update(self.trainer.seen - first)
+            return
+        gone = min(self.trainer.elapsed + now - self.start, self.seconds)
+        self.bar.update(max(0, int(gone) - self.bar.n))
 
     def _go_back(self) -> None:
         """Return to the last checkpoint, once; its weights then meet other samples than before.
@@ -266,14 +303,22 @@ class _Loop:
         self.log.flush()
         for tracker in self.context.trackers:
             tracker.record(record)
-        self.bar.set_postfix(loss="-" if record["loss"] is None else f"{record['loss']:.4f}", refresh=False)
+        images = {} if self.seconds is None else {"images": f"{self.trainer.seen:,}"}
+        self.bar.set_postfix(**images, loss="-" if record["loss"] is None else f"{record['loss']:.4f}", refresh=False)
 
     def _call_hooks(self, taken: StepTaken) -> None:
-        """Call every hook, off the clock."""
-        began = time.monotonic()
+        """Call every hook: off the clock, unless the budget is in minutes."""
+        began, before = time.monotonic(), self.hurried
         for hook in self.hooks:
             hook(self.trainer, taken)
-        self.start += time.monotonic() - began
+        took = time.monotonic() - began
+        if self.seconds is None:
+            self.start += took
+            return
+        (took,) = self.trainer.ranks.largest(took)
+        self.aside += took
+        if self.hurried and not before and not taken.finished and not self.bar.disable:
+            tqdm.write(f"Sheets and scores have had {ASIDE:.0%} of the minutes: the next ones come at the end.")
 
     def _save(self, leaving: bool = False) -> bool:
         """Write a checkpoint, unless something in it is not finite; return whether it was written.

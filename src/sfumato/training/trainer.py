@@ -29,6 +29,7 @@ from sfumato.data.augment import edm_augment
 from sfumato.data.dataset import Dataset
 from sfumato.data.streaming import Stream, loader_for
 from sfumato.objectives import Loss
+from sfumato.processes.machine import free_memory
 from sfumato.processes.ranks import Ranks
 from sfumato.runs import checkpoint
 from sfumato.runs.assemble import make, option
@@ -101,6 +102,10 @@ class Trainer:
         self.rounds = ranks.rounds(0, recipe.train.batch, recipe.train.micro)  # of a step: (first place, images)
         # ranks must cut alike, so several stop instead; pairs of a coupling belong to the whole batch
         self.may_cut = ranks.world == 1 and option(recipe.objective, "coupling") != "ot"
+        if self.may_cut:
+            size, free = self.rounds[0][1], free_memory(device)
+            held = data.images.numel() if isinstance(data, Dataset) else 0
+            self.rounds = ranks.rounds(0, recipe.train.batch, fit_memory.fitting(plan, device, size, held, free))
         self.statistics = running_statistics(self.network)
         self.loader = loader_for(data, recipe.train.seed, device, flip=recipe.data.flip, workers=recipe.data.workers)
         self.optimizers: list[Optimizer] = make(recipe.train.optimizer, {"network": self.trained})

@@ -1,7 +1,8 @@
 """What a run does beside training: sheets, snapshots, scores. Each is a hook, called after every step on every rank.
 
-A hook decides by itself whether it is due, from the step that was taken. The loop knows nothing of what hooks do; time
-spent in them does not count against a budget of minutes. Records, scores and pictures also go to the trackers.
+A hook decides by itself whether it is due, from the step that was taken. The loop knows nothing of what hooks do, but
+how long they take: it counts against a budget of minutes, and once they have had their share of it, what draws and
+scores waits for the end (`StepTaken.hurried`). Records, scores and pictures also go to the trackers.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ class StepTaken:
         first, seen: Images seen before and after it.
         before, spent: Share of the budget spent before and after it.
         leaving: Whether a signal asks to leave; only what is quick is done then.
+        hurried: Whether hooks have had their share of a budget of minutes; only what cannot be made later is done then.
+        pace: Seconds of training an image so far.
         finished: Whether this is the end of the run, after its last checkpoint; also when a finished run is started.
         anew: Whether what is there already is made again; not when a finished run is started, which trains nothing.
     """
@@ -31,6 +34,8 @@ class StepTaken:
     before: float
     spent: float
     leaving: bool = False
+    hurried: bool = False
+    pace: float = 0.0
     finished: bool = False
     anew: bool = True
 

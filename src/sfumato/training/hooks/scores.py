@@ -83,7 +83,7 @@ class Scoring:
         self.scored = {record["step"] for record in kept}
 
     def __call__(self, trainer: Steps, taken: StepTaken) -> None:
-        due = taken.passed(self.every) and not taken.leaving
+        due = taken.passed(self.every) and not (taken.leaving or taken.hurried)
         if not due and not (taken.finished and trainer.step not in self.scored):
             return
         began = time.monotonic()

@@ -1,6 +1,7 @@
 """Sheets of samples during training: fixed seeds, a row per class, the averaged weights; the raw ones beside them.
 
-They walk fewer steps where all of them would cost more than training (`training.hooks.live`).
+They walk fewer steps where all of them would cost more than training (`training.hooks.live`), and have fewer columns
+where they would take more than their share of a budget of minutes.
 
 What the raw weights draw shows how training moves, what the average draws shows what the run is worth; they lie in
 RUN/sheets/IMAGES.png and RUN/sheets/raw/IMAGES.png.
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from sfumato.core.images import NonFiniteError, tile
 from sfumato.processes.dealing import images_of_all
 from sfumato.runs.checkpoint import CheckpointError
+from sfumato.runs.costs import sampling_cost
 from sfumato.runs.kinds import kind_of
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe
@@ -27,6 +29,7 @@ from sfumato.training.steps import Steps
 
 COLUMNS = 8
 PARTS = 10  # of the budget, a sheet after each
+SHARE = 0.005, 0.05  # of a budget of minutes: what a sheet on the way takes at most, and what the one at the end takes
 
 
 def hook(trainer: Steps, context: RunContext) -> Hook | None:
@@ -39,13 +42,23 @@ def hook(trainer: Steps, context: RunContext) -> Hook | None:
     every = train.sheet_every or max(train.batch, train.images // PARTS)
     drawn = len(uses) * _rows(recipe) * COLUMNS * (1 + train.images // every)
     most = affordable_steps(plan(recipe), drawn) if train.minutes is None else None
+    calls = sampling_cost(plan(recipe))[1]
+
+    def columns(taken: StepTaken) -> int:
+        """Return how many columns fit into a sheet's share of the minutes; one call costs a third of training."""
+        if train.minutes is None or not taken.pace:
+            return COLUMNS
+        column = len(uses) * _rows(recipe) * calls * taken.pace / 3
+        return min(COLUMNS, int(SHARE[taken.finished] * 60 * train.minutes / column))
 
     def draw(trainer: Steps, taken: StepTaken) -> None:
         by_share = train.minutes is not None and train.sheet_every is None
         due = taken.passed_part(PARTS) if by_share else taken.passed(every)
-        if (due and not taken.leaving) or taken.finished:
-            for use in uses:
-                _sheet(trainer, context, use, most, taken.anew)
+        if not ((due and not (taken.leaving or taken.hurried)) or taken.finished):
+            return
+        (count,) = map(int, trainer.ranks.largest(max(columns(taken), taken.finished)))
+        for use in uses if count else ():
+            _sheet(trainer, context, use, most, taken.anew, count)
 
     return draw
 
@@ -58,9 +71,9 @@ def _classes(recipe: Recipe) -> tuple[str, ...]:
     return Run(Path(), recipe, {}).classes
 
 
-def _sheet(trainer: Steps, context: RunContext, use: str, most: int | None, anew: bool) -> None:
+def _sheet(trainer: Steps, context: RunContext, use: str, most: int | None, anew: bool, columns: int) -> None:
     recipe, ranks, rows = trainer.recipe, trainer.ranks, _rows(trainer.recipe)
-    labels = torch.arange(rows).repeat_interleave(COLUMNS) if _classes(recipe) else None
+    labels = torch.arange(rows).repeat_interleave(columns) if _classes(recipe) else None
     folder = context.folder / "sheets"
     own = use == recipe.ema.use
     target = (folder if own else folder / use) / f"{trainer.seen:09d}.png"
@@ -68,7 +81,7 @@ def _sheet(trainer: Steps, context: RunContext, use: str, most: int | None, anew
         return
     try:
         source = live_source(trainer, context, use, most)
-        images = images_of_all(ranks, source, range(rows * COLUMNS), labels)
+        images = images_of_all(ranks, source, range(rows * columns), labels)
     except (NonFiniteError, CheckpointError) as error:
         if ranks.first:
             tqdm.write(f"No sheet of the {use} weights at {trainer.seen:,} images: {error}")
@@ -76,7 +89,7 @@ def _sheet(trainer: Steps, context: RunContext, use: str, most: int | None, anew
     if not ranks.first:
         return
     target.parent.mkdir(exist_ok=True, parents=True)
-    PILImage.fromarray(tile(images, COLUMNS)).save(target)
+    PILImage.fromarray(tile(images, columns)).save(target)
     for tracker in context.trackers:
         tracker.picture("samples" if own else f"samples/{use}", trainer.seen, target)
     if own and context.on_sheet is not None:
