@@ -129,7 +129,11 @@ def test_every_picture_carries_what_makes_it_again(
         ("restore", {"picture": None}, "The picture is a PNG in base64; got NoneType"),
         ("restore", {"picture": "?"}, "The picture cannot be read"),
         ("restore", {"picture": ""}, "empty file"),
-        ("restore", {"picture": png(torch.zeros(3, 8, 8, dtype=torch.uint8))}, "RGB 8x8 and the model makes grey 8x8"),
+        (
+            "restore",
+            {"picture": png(torch.arange(192, dtype=torch.uint8).reshape(3, 8, 8))},
+            "RGB 8x8 and the model makes grey 8x8",
+        ),
         ("edit", {"picture": png(torch.zeros(1, 9, 8, dtype=torch.uint8))}, "grey 8x9 and the model makes grey 8x8"),
         ("edit", {"mask": png(torch.zeros(1, 4, 4, dtype=torch.uint8))}, "the size of the picture, 8x8; got 4x4"),
         ("restore", {"task": "unblur"}, "Unknown task 'unblur'"),

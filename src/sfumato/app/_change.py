@@ -174,6 +174,8 @@ def read_change(kind: str, tree: Any, model: Model, most: int) -> Change:
     tree = fields(tree, f"What to {kind}", ("picture", "mask", *own))
     shape = (model.shape.channels, model.shape.height, model.shape.width)
     picture = _pixels(tree.get("picture"), "The picture")
+    if shape[0] == 1 and bool((picture == picture[:1]).all()):  # grey, stored in colour
+        picture = picture[:1]
     if tuple(picture.shape) != shape:
         raise RequestError(
             f"The picture is {in_words(tuple(picture.shape))} and the model makes {in_words(shape)}. Resize or convert "

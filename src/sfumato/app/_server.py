@@ -1,6 +1,6 @@
 """The playground over HTTP.
 
-    GET  /            the page; /page.css, /page.js
+    GET  /            the page; /page.css, /page.js, /picture.js
     GET  /about       what can be sampled, and the limits
     POST /images      a request (`_request`); the answer is a stream of events, one JSON value a line
     POST /changes     the same with a picture that is restored or edited
@@ -48,6 +48,7 @@ FILES = {
     "/": ("page.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
+    "/picture.js": ("picture.js", "text/javascript"),
 }
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
