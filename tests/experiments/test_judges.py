@@ -85,7 +85,7 @@ def test_another_judge_is_another_result(recipe, place):
     ("losses", "diverged"), [([1.0, 0.5, 0.4], False), ([1.0, 1.2, 1.4], False), ([1.0, 9.0], True), ([1.0], False)]
 )
 def test_a_loss_that_ends_above_its_start_has_diverged(tmp_path: Path, losses, diverged):
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps({"loss": v}) + "\n" for v in losses))
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps({"images": 64, "loss": v}) + "\n" for v in losses))
     assert bool(worse_than_at_first(tmp_path)) is diverged
 
 

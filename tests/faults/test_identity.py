@@ -312,7 +312,7 @@ def test_replaced_files_of_equal_size_and_time_are_hashed_anew(tmp_path: Path) -
     top = tmp_path / "photos"
     for i in range(6):
         png(top, f"{i}.png", i)
-    stream = streamed(str(top), split="all", always=True)
+    stream = streamed(str(top), Shape(), split="all", always=True)
     file = top / "3.png"
     state, size = file.stat(), file.stat().st_size
     png(top, "3.png", 99)
@@ -321,7 +321,7 @@ def test_replaced_files_of_equal_size_and_time_are_hashed_anew(tmp_path: Path) -
     assert stream is not None
     with pytest.raises(DataError, match=r"3\.png of .* is another image than when training began"):
         stream.read([3])
-    again = streamed(str(top), split="all", always=True)
+    again = streamed(str(top), Shape(), split="all", always=True)
     assert again is not None and again.content_hash != stream.content_hash
     assert again.read([3]).shape == (1, 3, 8, 8)
 
@@ -334,10 +334,8 @@ def test_a_database_whose_content_is_replaced_is_hashed_anew(tmp_path: Path) -> 
         with lmdb.open(str(tmp_path / "photos_lmdb"), map_size=1 << 20) as base, base.begin(write=True) as transaction:
             for i in range(6):
                 transaction.put(f"{i}".encode(), png(tmp_path / "png", "x.png", first + i))
-        listing = listing_of(f"lmdb:{tmp_path}/photos_lmdb")
-        found = open_stream(listing, "x", Shape(), split="all", val=0.0, test=0.0, labels=False, skip_bad=False)
-        for database in listing._databases:  # type: ignore[attr-defined]
-            database.close()
+        part, listing = listing_of(f"lmdb:{tmp_path}/photos_lmdb")
+        found = open_stream({part: listing}, "x", Shape(), split="all", val=0.0, test=0.0, labels=False, skip_bad=False)
         return found.content_hash
 
     assert written(0) == written(0) != written(100)
@@ -351,10 +349,10 @@ def test_a_preparation_does_not_mix_sources(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(preparing, "CHUNK", 2)
     write = preparing._write_chunk
 
-    def stops(chunk: Path, *args: object) -> None:
+    def stops(chunk: Path, *args: object) -> object:
         if chunk.name.startswith("00000002"):
             raise KeyboardInterrupt
-        write(chunk, *args)  # type: ignore[arg-type]
+        return write(chunk, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(preparing, "_write_chunk", stops)
     with pytest.raises(KeyboardInterrupt):

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from tests.cli.conftest import cli
 from tests.conftest import TINY
 from tests.faults.test_killed_again_and_again import log_of
@@ -86,7 +87,7 @@ def sign(folder: Path) -> None:
 
 def poison(folder: Path, stem: str = "network") -> None:
     """Put a NaN into a group of a whole checkpoint, as an earlier version could save it."""
-    tensors = checkpoint.load_file(folder / f"{stem}.safetensors")
+    tensors = load_file(folder / f"{stem}.safetensors")
     next(v for v in tensors.values() if v.is_floating_point() and v.numel()).view(-1)[0] = NAN
     checkpoint.save_file(tensors, folder / f"{stem}.safetensors")
     sign(folder)

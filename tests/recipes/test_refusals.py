@@ -66,9 +66,6 @@ REFUSED = {
     "levels at another scale than in training": (
         flow_digits, ["sample.grid=karras"], "alpha + sigma = 1 only", "c_in=unit-circle, unit-line",
     ),
-    "churn on a discrete network": (
-        ddpm_digits, ["sample.sampler=heun", "sample.sampler.churn=40"], "discrete levels", "its own levels",
-    ),
     "a gauge that cannot hold pure noise": (
         flow_digits, ["sample.sampler.gauge=ve"], "needs alpha > 0", "use gauge 'flow'",
     ),
@@ -127,7 +124,7 @@ REFUSED = {
         edm_digits, ["data.augment=0.1"], "network=unet cannot be told", "network=songunet",
     ),
     "augmentation beyond certainty": (
-        edm_cifar10, ["data.augment=1.5"], "probability", "[0, 1]",
+        edm_cifar10, ["data.augment=1.5"], "data.augment", "[0, 1]",
     ),
     "a batch in pieces under optimal transport": (
         otcfm_digits, ["train.micro=16"], "over the whole batch", "train.micro=none",

@@ -222,7 +222,7 @@ def test_results_are_read_from_runs_and_files(tmp_path) -> None:
     with pytest.raises(ValueError, match=r"b\.json is not JSON"):
         read_results([folder / "b.json"])
     (folder / "b.json").write_text("[]")
-    with pytest.raises(ValueError, match="`run` and `scores`"):
+    with pytest.raises(ValueError, match=r"b\.json must hold a JSON object"):
         read_results([folder / "b.json"])
     with pytest.raises(ValueError, match="at least one result"):
         write_report([], tmp_path / "report.html")

@@ -9,7 +9,6 @@ from tyro.conf import Positional, arg
 
 from sfumato.cli._arguments import Count, Folder, Name, device_named
 from sfumato.cli.compress import check_coder
-from sfumato.core.reading import read_bytes
 
 COLUMNS = 12  # of the strip
 
@@ -40,6 +39,8 @@ def decompress(
         use: Average of the weights, as when compressing.
         device: cpu, cuda, mps, ...; the best at hand unless given.
     """
+    from sfumato.core.reading import read_bytes
+
     print(f"sfumato decompress {run} {file}", flush=True)  # before torch is imported, which takes seconds
 
     from collections import deque

@@ -21,6 +21,7 @@ EVERY_DRAW = (
     *("uniform", "schedule=linear", "uniform", "schedule=cosine", "uniform", "schedule=flow"),
     *("lognormal", "logit-normal"),
 )
+NEEDED = {"listed": ("entries=1000,600,300,100,20,1",)}  # options without which a part cannot be made
 
 
 def plot(
@@ -93,7 +94,8 @@ def _columns(axis: str, words: Sequence[str]) -> list[tuple[str, str, list[str]]
     from sfumato.core.find import entries
 
     if not words:
-        words = EVERY_DRAW if axis == "draws" else tuple(entries(axis))
+        every = tuple(word for name in entries(axis) for word in (name, *NEEDED.get(name, ())))
+        words = EVERY_DRAW if axis == "draws" else every
     return [(" ".join([name, *fields]), name, fields) for name, fields in columns(words, f"one of the {axis}")]
 
 

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.core.reading import read_json, read_lines
-
 if TYPE_CHECKING:
     from sfumato.report.table import Value
 
@@ -73,6 +71,8 @@ def _changed(run: Path) -> float:
 
 
 def _last_record(file: Path) -> dict[str, Any]:
+    from sfumato.core.reading import read_lines
+
     try:
         return deque(read_lines(file, whole=False), maxlen=1).pop()
     except (IndexError, ValueError, OSError):
@@ -94,6 +94,8 @@ def _last_score(folder: Path) -> str | None:
 
 
 def _read(file: Path) -> dict[str, Any]:
+    from sfumato.core.reading import read_json
+
     try:
         return _tree(read_json(file, finite=False))
     except (ValueError, OSError):

@@ -70,7 +70,8 @@ def guidance_of(sample: Sample) -> list[Part]:
     The short fields (`guidance`, `autoguidance`, `threshold`, `classifier`) stand for a part each. A part named in
     `guides` takes its place there and the options of the short fields that it does not set itself.
 
-    >>> [str(form) for form in guidance_of(Sample(guidance=2.0, threshold="static", guides=(part("guidance", "cfg"),)))]
+    >>> both = Sample(guidance=2.0, threshold="static", guides=(Part("guidance", "cfg"),))
+    >>> [str(form) for form in guidance_of(both)]
     ['cfg(w=2)', 'threshold']
     """
     short, own = _short(sample), list(sample.guides)

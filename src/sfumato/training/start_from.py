@@ -23,6 +23,7 @@ from sfumato.evaluation.real import order_of
 from sfumato.metrics.protocol import canonical
 from sfumato.runs import checkpoint
 from sfumato.runs import recipe as recipes
+from sfumato.runs.averages import spellings
 from sfumato.runs.guided import weak_of
 from sfumato.runs.idle import differences
 from sfumato.runs.plan import Plan
@@ -223,7 +224,9 @@ def check_fits(wanted: Mapping[str, Mapping[str, Tensor]], recipe: Recipe) -> Ca
     def check(saved: checkpoint.Checkpoint) -> None:
         checkpoint.holding("seen", "step", "elapsed", "skipped", "recipe")(saved)
         renewed = _renewed(saved, recipe)
-        for stem, group in wanted.items():
+        for name, group in wanted.items():
+            spelled = [f"ema-{s}" for s in spellings(name.removeprefix("ema-"), recipe.ema)] if "ema-" in name else []
+            stem = next((other for other in spelled if other in saved.tensors), name)
             if stem not in saved.tensors and stem.startswith(renewed):
                 continue
             checkpoint.holding(stem)(saved)
@@ -231,10 +234,10 @@ def check_fits(wanted: Mapping[str, Mapping[str, Tensor]], recipe: Recipe) -> Ca
                 continue
             mine, theirs = _shapes(group), _shapes(saved.tensors[stem])
             if mine != theirs:
-                name = next(n for n in [*mine, *theirs] if mine.get(n) != theirs.get(n))
+                off = next(n for n in [*mine, *theirs] if mine.get(n) != theirs.get(n))
                 raise checkpoint.CheckpointError(
-                    f"{saved.path} cannot be taken over by this recipe: {name} of {stem} is {theirs.get(name, 'none')} "
-                    f"there and {mine.get(name, 'none')} here. Give another --out; train.start=RUN begins a run from "
+                    f"{saved.path} cannot be taken over by this recipe: {off} of {stem} is {theirs.get(off, 'none')} "
+                    f"there and {mine.get(off, 'none')} here. Give another --out; train.start=RUN begins a run from "
                     "another's weights."
                 )
 
