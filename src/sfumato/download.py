@@ -19,6 +19,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -109,6 +110,19 @@ def check_digest(path: Path, algorithm: str, expected: str, remedy: str, error: 
         raise error(f"{path} is corrupt or another file: expected {algorithm} {expected}, found {found}. {remedy}")
 
 
+_allowed: ContextVar[bool] = ContextVar("downloads", default=True)
+
+
+@contextlib.contextmanager
+def no_downloads() -> Iterator[None]:
+    """Refuse to download what is missing, in this thread, while the block runs."""
+    token = _allowed.set(False)
+    try:
+        yield
+    finally:
+        _allowed.reset(token)
+
+
 def fetch(
     remote: Remote, folder: Path, *, remedy: str, error: type[ValueError] = DownloadError, progress: bool = True
 ) -> Path:
@@ -130,6 +144,8 @@ def fetch(
             whole file with a wrong checksum is removed.
     """
     path = folder / remote.name
+    if not path.exists() and not _allowed.get():
+        raise error(f"{remote.name} is not in {folder}, and nothing is downloaded here. {remedy}")
     if not path.exists():
         part = folder / f"{remote.name}.part"
         try:

@@ -14,11 +14,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from sfumato.core.denoiser import State
 from sfumato.core.level import Level, like
 from sfumato.core.noise import SamplingNoise
 from sfumato.core.task import Task, TaskError, check_pictures
@@ -54,18 +57,46 @@ def edit(
     Raises:
         TaskError: For a strength out of range, a picture or mask of another shape, or NaN pixels.
     """
+    found = edited(source, images, strength, seeds=seeds, labels=labels, mask=mask)
+    return found.finish(deque(found.states, maxlen=1)[0].x)
+
+
+@dataclass(frozen=True, eq=False)
+class Watched:
+    """A picture that changes step by step.
+
+    Attributes:
+        states: The state after every step; for strength 0 the picture.
+        steps: How many there are.
+        finish: Last image (B, C, H, W) -> the result, which obeys what is known of it to the last bit.
+    """
+
+    states: Iterator[State]
+    steps: int
+    finish: Callable[[Tensor], Tensor]
+
+
+def edited(
+    source: Diffusion,
+    images: Tensor,
+    strength: float,
+    *,
+    seeds: Sequence[int],
+    labels: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> Watched:
+    """Begin an edit whose steps can be watched; arguments and errors as for `edit`."""
     keep, images = _kept(source, images, mask), images.to(source.device)
-    first = first_entry(len(source.grid) - 1, strength)
-    grid = source.grid[first:]
+    grid = source.grid[first_entry(len(source.grid) - 1, strength) :]
+    finish = partial(_restore_kept, keep, images)
     if len(grid) == 1:
-        return images
+        return Watched(iter([State(images, grid[0], images)]), 1, finish)
     noise = SamplingNoise(torch.as_tensor(seeds, dtype=torch.int64), source.shape, device=source.device)
     start = noise.start()
     if strength < 1:  # a walk starts at sigma (start): so this is alpha images + sigma n
         start = start + like(1 / grid[0].nsr, images) * images
     walker = source.having(denoiser=replacement(source.denoiser, keep, keep.apply(images)), grid=grid)
-    last = deque(walker.walk(start, noise, labels), maxlen=1)[0].x
-    return _restore_kept(keep, images, last)
+    return Watched(walker.walk(start, noise, labels), len(grid) - 1, finish)
 
 
 def reencode(
@@ -127,5 +158,5 @@ def _kept(source: Diffusion, images: Tensor, mask: Tensor | None) -> Task:
     return task
 
 
-def _restore_kept(keep: Task, images: Tensor, edited: Tensor) -> Tensor:
-    return edited if keep.blind else keep.seen(images) + (edited - keep.seen(edited))
+def _restore_kept(keep: Task, images: Tensor, x: Tensor) -> Tensor:
+    return x if keep.blind else keep.seen(images) + (x - keep.seen(x))

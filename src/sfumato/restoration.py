@@ -170,8 +170,7 @@ def restore(
         raise TaskError(f"There must be at least one sample per picture; got {samples}.")
     if not bool(y.isfinite().all()):
         raise TaskError("A measurement holds NaN or infinity; restore pictures that are numbers.")
-    first = torch.arange(len(y)) if seeds is None else torch.as_tensor(seeds, dtype=torch.int64)
-    each = (first[:, None] + (torch.arange(samples) << 32)[None, :]).reshape(-1)
+    each = seeds_of(range(len(y)) if seeds is None else seeds, samples)
     ys = y.to(source.device).repeat_interleave(samples, 0)
     wanted = None if labels is None else labels.repeat_interleave(samples)
     counts, done = Counted(source.denoiser), []
@@ -182,8 +181,7 @@ def restore(
         walker = source.having(denoiser=method(counts, task, ys[part], sigma_data))
         x = walker.floats(each[part].tolist(), None if wanted is None else wanted[part])
         calls.append((counts.nfe - before[0], counts.vjps - before[1]))
-        if task.linear and task.noise == 0 and not task.blind:
-            x = task.pinv(ys[part]) + (x - task.seen(x))
+        x = agreeing(task, ys[part], x)
         if not bool(finite(x).all()):
             raise NonFiniteError(f"{int((~finite(x)).sum())} of {len(x)} restored pictures hold NaN or infinity.")
         done.append(x.cpu())
@@ -191,6 +189,17 @@ def restore(
             progress(len(x))
     stacked = torch.cat(done).reshape(len(y), samples, *task.shape)
     return Restored(stacked, *calls[0])
+
+
+def seeds_of(seeds: Sequence[int], samples: int) -> Tensor:
+    """Return the seeds of all samples, int64 (B * samples,): sample k of seed s is that of seed s + k 2^32."""
+    first = torch.as_tensor(seeds, dtype=torch.int64)
+    return (first[:, None] + (torch.arange(samples) << 32)[None, :]).reshape(-1)
+
+
+def agreeing(task: Task, y: Tensor, x: Tensor) -> Tensor:
+    """Project pictures onto A x0 = y, if the task is linear and without noise; else return them as they are."""
+    return task.pinv(y) + (x - task.seen(x)) if task.linear and task.noise == 0 and not task.blind else x
 
 
 def resampled(sampler: Sampler, times: int = 10, length: int = 1) -> Sampler:

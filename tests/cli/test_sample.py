@@ -194,7 +194,7 @@ def test_weights_with_a_nan_make_no_picture(poisoned: Path, cli) -> None:
         (["--sampler", "huen"], "Unknown sampler 'huen'. Did you mean 'heun'?"),
         (["--grid", "karas"], "Unknown grid 'karas'. Did you mean 'karras'?"),
         (["--sampler.chrun", "3"], "Did you mean 'churn'?"),
-        (["--steps", "0"], "at least 1 step"),
+        (["--steps", "0"], "sample.grid.steps must be at least 1; got 0"),
         (["--steps", "many"], "many"),
         (["--grid", "full"], "needs 'table', which this recipe does not have"),
         (["--guidance", "big"], "big"),

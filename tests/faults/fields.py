@@ -14,7 +14,9 @@ import typing
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from hypothesis import strategies as st
 
 from sfumato.cli import main
 from sfumato.core.axes import AXES
@@ -41,7 +43,26 @@ FLOW = (
     *("c_noise=flow-time", "c_in=one", "weighting=simple", "sample.sampler=euler", "sample.grid=flow"),
     "sample.grid.steps=2",
 )
-BASES = {"edm": EDM, "chain": CHAIN, "flow": FLOW}
+SMALL = {  # so little of every network that two steps take no time
+    "adm": "width=8 mult=1,1 blocks=1 attention=() head_width=8 groups=4",
+    "adm-classifier": "width=8 mult=1,1 blocks=1 attention=(8,) head_width=8 groups=4",
+    "cifar-unet": "widths=8,8,8 middle=16,8 up=8,8 heads=2 embedding=16",
+    "condnorm-unet": "width=8 depths=1,1 attention=() heads=2,2,2",
+    "convnet": "widths=8,8,8,8 embedding=16 frequencies=8",
+    "dcgan": "latent=8 up=8,8 down=8,8",
+    "ddpm": "width=8 mult=1,1 blocks=1 attention=() groups=4",
+    "dit": "width=16 depth=1 heads=2",
+    "edm2": "width=8 mult=1,1 blocks=1 attention=() head_width=8",
+    "jit": "width=16 depth=1 heads=2 bottleneck=8",
+    "songunet": "width=8 mult=1,1 blocks=1 attention=()",
+    "unet": " ".join(word.removeprefix("network.") for word in UNET),
+}
+LEARNED = (*(word for word in CHAIN if not word.startswith("weighting")), "variance=range")
+TIMED = (*EDM, "draw=uniform")
+CLASSIFIER = ("adm-digits-classifier", *(f"network.{word}" for word in SMALL["adm-classifier"].split()), *COMMON[:6])
+GAN = ("dcgan-digits", *(f"network.{word}" for word in SMALL["dcgan"].split()), *COMMON)
+BASES = {"edm": EDM, "timed": TIMED, "chain": CHAIN, "flow": FLOW}
+BASES |= {"learned": LEARNED, "classifier": CLASSIFIER, "gan": GAN}
 WHOLE = ("-1", "0", "1", "3", "1000000000000", "18446744073709551616")
 REAL = ("-1", "0", "1e-9", "0.5", "1", "1.5", "1e30", "inf", "nan")
 TEXTS = ("", "nosuch", "a,b", "0", "none", "-1,2", "1,2,3", "é\u202e", "1e400")
@@ -58,6 +79,23 @@ def values_of(hint: Any) -> tuple[str, ...]:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return ("none", *dict.fromkeys(value for arm in args if arm is not type(None) for value in values_of(arm)))
     return {int: WHOLE, float: REAL, bool: ("true", "false", "2")}.get(hint, TEXTS)
+
+
+ODD = st.integers(-(2**80), -1) | st.integers(0, 40) | st.integers(2**53, 2**80)  # a large network is no fault
+LETTERS = st.characters(exclude_categories=["Cs"], exclude_characters="/~\0")  # none of a path elsewhere
+
+
+def drawn(hint: Any) -> st.SearchStrategy[str]:
+    """Return texts drawn at random for a field of a type: numbers of every size, names, lists of them."""
+    args = typing.get_args(hint)
+    if typing.get_origin(hint) is Annotated:
+        return drawn(args[0])
+    if typing.get_origin(hint) is tuple:
+        return st.lists(drawn(args[0]), max_size=4).map(",".join)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return st.just("none") | st.one_of([drawn(arm) for arm in args if arm is not type(None)])
+    numbers = {int: ODD.map(str), float: st.floats().map(repr), bool: st.sampled_from(["true", "false", "2"])}
+    return numbers.get(hint, st.text(LETTERS, max_size=12))
 
 
 def fields() -> Iterator[tuple[str, Any]]:
@@ -124,9 +162,9 @@ def fate(words: Sequence[str], folder: Path, names: Sequence[str] = ()) -> Fate:
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said), warnings.catch_warnings():
             code = main(["train", *words, "--out", str(folder), "--device", "cpu", "--quiet"])
-            if code == 0:
-                drawn = folder / "one.png"
-                code = main(["sample", str(folder), "--n", "1", "--out", str(drawn), "--device", "cpu"])
+            if code == 0 and words[0] != CLASSIFIER[0]:  # which guides others and has no images
+                image = folder / "one.png"
+                code = main(["sample", str(folder), "--n", "1", "--out", str(image), "--device", "cpu"])
     except _Hang:
         return Fate(None, said.getvalue(), "hangs")
     finally:
@@ -151,13 +189,26 @@ def _wrong(code: int, said: str, folder: Path, names: Sequence[str]) -> str:
     return "" if code == 4 or not names or any(name in message for name in names) else f"none of {names} named"
 
 
+def small(path: str, name: str) -> tuple[str, ...]:
+    """Return the words that keep a part small: a network narrow, a table of levels short."""
+    if path == "network":
+        return tuple(f"{path}.{word}" for word in SMALL[name].split())
+    if (path, name) == ("sample.grid", "listed"):
+        return ("sample.grid.entries=50,21,1",)
+    if (path, name) == ("sample.sampler", "adaptive"):
+        return ("sample.sampler.rtol=0.1", "sample.sampler.atol=0.1")
+    return ("schedule.steps=50",) if path == "schedule" and "steps" in dict(options("schedule", name)) else ()
+
+
 def home(path: str, name: str) -> tuple[str, ...]:
     """Return the words of a recipe that holds a part and can be trained; that of EDM if none can."""
     for more in ((), (f"{path}.steps=2",)):  # a grid that has no number of steps of its own
         for base in BASES.values():
-            words = [f"{path}={name}", *more]
+            if base is CLASSIFIER and path.startswith("sample."):  # it has no images
+                continue
+            words = [f"{path}={name}", *more, *small(path, name)]
             with contextlib.suppress(ValueError):
                 recipe = override(entries("recipe")[base[0]](), [*base[1:], *words])
                 check(plan(dataclasses.replace(recipe, shape=Shape(1, 8, 8, tuple("0123456789")))))
-                return (*base, *words)
+                return (*base, f"{path}={name}", *more)
     return (*EDM, f"{path}={name}")

@@ -5,20 +5,22 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.faults.fields import EDM, UNET, fate, fields, home, options, parts, values_of
+from tests.faults.fields import EDM, drawn, fate, fields, home, options, parts, small, values_of
 
 from sfumato.core.bounds import ANY, Bounds, bounds_of
 from sfumato.core.find import entries
 from sfumato.runs.check_numbers import check_numbers
 
-BUDGET = ("train.images", "train.minutes")  # a long training is no fault
-MANY = 400
+BUDGET = ("train.images", "train.epochs", "train.minutes")  # a long training is no fault
+COMPILED = "train.compile=on"  # a minute of a compiler's time
+MANY = 120
 
 
 def said(path: str) -> tuple[str, ...]:
@@ -29,28 +31,56 @@ def said(path: str) -> tuple[str, ...]:
 
 
 def values(path: str, hint: Any) -> Iterator[str]:
-    yield from (v for v in values_of(hint) if path not in BUDGET or v in ("-1", "0", "nan", "inf"))
+    for value in values_of(hint):
+        if (path not in BUDGET or value in ("-1", "0", "nan", "inf")) and f"{path}={value}" != COMPILED:
+            yield value
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where a value stands.
+
+    Attributes:
+        words: The recipe and its fields, all but the last.
+        path: The field.
+        hint: Its type; a part's own name has none.
+        names: A refusal holds one of them.
+        before: The title up to the value.
+    """
+
+    words: tuple[str, ...]
+    path: str
+    hint: Any
+    names: tuple[str, ...]
+    before: str = ""
+
+    def trial(self, value: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+        """Return the title, the words and the names of a trial."""
+        return f"{self.before}{self.path}={value}", (*self.words, f"{self.path}={value}"), self.names
+
+
+def spots() -> Iterator[Spot]:
+    """Yield every field and every option of every part."""
+    for path, hint in fields():
+        yield Spot(EDM, path, hint, said(path))
+    for path, axis, name in parts():
+        for option, hint in options(axis, name):
+            named = (*said(f"{path}.{option}"), path, f"{axis}={name}")
+            yield Spot((path, name, *small(path, name)), f"{path}.{option}", hint, named, f"{path}={name} ")
 
 
 def cases() -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
     """Yield a title, the words of the recipe, and the names of which a refusal holds one."""
-    for path, hint in fields():
-        for value in values(path, hint):
-            yield f"{path}={value}", (*EDM, f"{path}={value}"), said(path)
     for path, axis, name in parts():
-        known = dict(options(axis, name))
-        small = tuple(u for u in UNET if path == "network" and u.split(".")[1].split("=")[0] in known)
-        yield f"{path}={name}", (path, name, *small), (path.split(".")[-1], axis)
-        for option, hint in known.items():
-            for value in values_of(hint):
-                text = f"{path}.{option}={value}"
-                yield f"{path}={name} {text}", (path, name, *small, text), (*said(text.split("=")[0]), path)
+        yield f"{path}={name}", (path, name, *small(path, name)), (path.split(".")[-1], axis)
+    yield from (spot.trial(value) for spot in SPOTS for value in values(spot.path, spot.hint))
 
 
 def words_of(words: tuple[str, ...]) -> tuple[str, ...]:
     return words if words[0] == EDM[0] else (*home(*words[:2]), *words[2:])
 
 
+SPOTS = list(spots())
 CASES = {title: (words, names) for title, words, names in cases()}
 # from use, and one of each way of going wrong
 KNOWN = [
@@ -60,11 +90,11 @@ KNOWN = [
     *("schedule=linear schedule.steps=1", "sample.grid=respaced sample.grid.steps=1", "data.name="),
     *("sample.sampler=heun sample.sampler.midpoint=0", "data.pad=1000000000000", "train.batch=1000000000000"),
     *("evaluate.quick=1", "network=condnorm-unet network.conditioning=3", "train.optimizer=adam train.optimizer.eps=0"),
+    *("train.start=nosuch", "schedule=sigmoid schedule.tau=1e30"),
 ]
 
 
-def judge(title: str, folder: Path) -> None:
-    words, names = CASES[title]
+def judge(title: str, words: tuple[str, ...], names: tuple[str, ...], folder: Path) -> None:
     found = fate(words_of(words), folder / "run", names)
     assert not found.wrong, f"{title}: {found.wrong}; exit {found.code}: {found.said[-600:]}"
 
@@ -72,15 +102,27 @@ def judge(title: str, folder: Path) -> None:
 @pytest.mark.parametrize("title", KNOWN)
 def test_a_value_that_went_wrong_once_is_refused_or_trains(title: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    judge(title, tmp_path)
+    judge(title, *CASES[title], tmp_path)
+
+
+ODD_VALUES = settings(deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.slow
-@settings(max_examples=MANY, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(ODD_VALUES, max_examples=MANY)
 @given(title=st.sampled_from(sorted(CASES)))
-def test_any_value_of_any_field_is_refused_or_trains(title: str) -> None:
+def test_a_boundary_value_of_any_field_is_refused_or_trains(title: str) -> None:
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        judge(title, Path(folder))
+        judge(title, *CASES[title], Path(folder))
+
+
+@pytest.mark.slow
+@settings(ODD_VALUES, max_examples=MANY)
+@given(data=st.data())
+def test_any_value_of_any_field_is_refused_or_trains(data: st.DataObject) -> None:
+    spot = data.draw(st.sampled_from([spot for spot in SPOTS if spot.path not in BUDGET]))
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        judge(*spot.trial(data.draw(drawn(spot.hint))), Path(folder))
 
 
 def test_every_recipe_keeps_the_bounds_of_its_own_fields() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import typing
 
 import pytest
 import torch
@@ -28,10 +29,11 @@ def test_constructor_names_its_options(name):
     entry = entries("network")[name.replace("_", "-")]
     parameters = inspect.signature(entry).parameters
     assert tuple(parameters)[:4] == FIXED
+    hints = typing.get_type_hints(entry)  # without the bounds that a type may carry
     for parameter in parameters.values():
         assert parameter.default is not inspect.Parameter.empty, parameter
         assert parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
-        assert parameter.annotation in ("int", "float", "bool", "str", "tuple[int, ...]", "tuple[float, ...]")
+        assert hints[parameter.name] in (int, float, bool, str, tuple[int, ...], tuple[float, ...])
     assert entry.__doc__ and len(entry.__doc__.splitlines()[0]) > 20
 
 

@@ -55,6 +55,13 @@ def test_a_tighter_tolerance_costs_calls_and_buys_precision():
     assert rows[0][1] < rows[1][1] < rows[2][1]
 
 
+def test_a_tolerance_out_of_reach_is_refused_in_the_end(monkeypatch):
+    monkeypatch.setattr("sfumato.samplers.adaptive._MOST", 200)
+    grid = grids.karras(2)
+    with pytest.raises(ArithmeticError, match="200 evaluations of one image.*Loosen rtol and atol"):
+        run(grid, start(grid), method="RK23", rtol=1e-12, atol=1e-12)
+
+
 def test_more_levels_cost_no_calls_and_change_nothing():
     few, many = grids.karras(2), grids.karras(20)
     x = start(few)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sfumato.app._fields import is_number, short
 from sfumato.core.axes import AXES
 from sfumato.core.find import OptionError, entries, nearest, options_of, summary
 
@@ -88,7 +89,7 @@ def checked(axis: str, name: str, options: Mapping[str, Any], most: int) -> dict
     """Return the options of an entry if each has a control and a bounded value.
 
     Arguments:
-        axis: "sampler" or "grid".
+        axis: Its name, such as "sampler".
         name: Name of the part.
         options: Name -> value, as JSON has it; null for the default.
         most: The largest integer allowed.
@@ -111,27 +112,22 @@ def checked(axis: str, name: str, options: Mapping[str, Any], most: int) -> dict
 
 
 def _value(what: str, control: Control, value: Any, most: int) -> Any:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = is_number(value)
     if control.kind == "number":
         if not number or not math.isfinite(value) or abs(value) > LARGEST:
-            raise OptionError(f"{what} is a number from {-LARGEST:,.0f} to {LARGEST:,.0f}; got {_short(value)}.")
+            raise OptionError(f"{what} is a number from {-LARGEST:,.0f} to {LARGEST:,.0f}; got {short(value)}.")
         return float(value)
     if control.kind == "integer":
         if not number or value != int(value) or not 0 <= value <= most:
-            raise OptionError(f"{what} is a whole number from 0 to {most:,}; got {_short(value)}.")
+            raise OptionError(f"{what} is a whole number from 0 to {most:,}; got {short(value)}.")
         return int(value)
     if control.kind == "choice" and value not in control.choices:
-        raise OptionError(f"{what} is one of {', '.join(map(str, control.choices))}; got {_short(value)}.")
+        raise OptionError(f"{what} is one of {', '.join(map(str, control.choices))}; got {short(value)}.")
     if control.kind == "switch" and not isinstance(value, bool):
-        raise OptionError(f"{what} is true or false; got {_short(value)}.")
+        raise OptionError(f"{what} is true or false; got {short(value)}.")
     if control.kind == "text" and not (isinstance(value, str) and len(value) <= LONGEST):
-        raise OptionError(f"{what} is a text of at most {LONGEST} characters; got {_short(value)}.")
+        raise OptionError(f"{what} is a text of at most {LONGEST} characters; got {short(value)}.")
     return value
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def _all(axis: str) -> dict[str, dict[str, Control]]:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from sfumato.core.denoiser import Preconditioned
 from sfumato.core.find import entries
 from sfumato.core.level import Level
+from sfumato.data.dataset import DataError, Dataset
+from sfumato.download import no_downloads
 from sfumato.report.signature import settings_of
 from sfumato.runs.assemble import option
 from sfumato.runs.check import check_sampling
 from sfumato.runs.kinds import DENOISER, require
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Part, Recipe, RecipeError, Sample, Shape
-from sfumato.runs.run import Run
+from sfumato.runs.run import Run, load_data
 
 STEPS = 18  # of a grid that has no number of steps of its own, when its fitness is tried
 
@@ -54,6 +56,22 @@ class Model:
         if use not in self._loaded:
             self._loaded[use] = self.run.denoiser(use, self.device)
         return self._loaded[use]
+
+    @cached_property
+    def held(self) -> Dataset:
+        """The test split of the run's data, read at the first question; nothing is downloaded.
+
+        Raises:
+            DataError: If it is not at hand, or its images are not of the model's shape.
+        """
+        with no_downloads():
+            data = load_data(self.run.recipe, "test")
+        shape = (self.shape.channels, self.shape.height, self.shape.width)
+        if data.shape != shape:
+            raise DataError(
+                f"{data.name} holds images of shape {data.shape} and the model makes {shape}. Drop a picture."
+            )
+        return data
 
     @property
     def uses(self) -> list[str]:

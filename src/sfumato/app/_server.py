@@ -1,8 +1,10 @@
 """The playground over HTTP.
 
-    GET  /            the page; /page.css, /page.js
+    GET  /            the page; /page.css, /page.js, /picture.js
     GET  /about       what can be sampled, and the limits
     POST /images      a request (`_request`); the answer is a stream of events, one JSON value a line
+    POST /changes     the same with a picture that is restored or edited
+    GET  /picture     ?run=0&number=3: an image of the test split, as PNG
     POST /settings    a picture made here or by `sfumato sample --images`; the answer is how it was made
 
 Other sites cannot use it through a visitor's browser: their `Origin` is refused, and on the loopback address so is a
@@ -14,8 +16,9 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,11 +34,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sfumato.app import _patience
 from sfumato.app._controls import described
+from sfumato.app._fields import RequestError, fields, whole
 from sfumato.app._line import FullError, Job, Line
 from sfumato.app._models import Model
-from sfumato.app._request import Limits, RequestError, read_request
+from sfumato.app._request import Limits, read_request
 from sfumato.core.reading import parse_json
-from sfumato.report.signature import SignatureError, read
+from sfumato.report.signature import SignatureError, picture_of, read
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LONGEST = 2000  # characters of a message
@@ -44,6 +48,7 @@ FILES = {
     "/": ("page.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
+    "/picture.js": ("picture.js", "text/javascript"),
 }
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -78,14 +83,16 @@ def playground(models: Sequence[Model], limits: Limits, host: str) -> ASGIApp:
         "runs": [model.described() for model in models],
         "samplers": described("sampler"),
         "grids": described("grid"),
+        "tasks": described("task"),
+        "methods": described("method"),
         "limits": {"images": limits.images, "steps": limits.steps, "seconds": limits.seconds},
     }
 
     async def facts(call: Call) -> Response:
         return JSONResponse(about)
 
-    async def images(call: Call) -> Response:
-        body = await _body(call, limits.body)
+    async def images(call: Call, most: int = limits.body) -> Response:
+        body = await _body(call, most)
         request = await run_in_threadpool(read_request, body, models, limits)
         loop, events = asyncio.get_running_loop(), asyncio.Queue[dict[str, Any]]()
 
@@ -96,6 +103,12 @@ def playground(models: Sequence[Model], limits: Limits, host: str) -> ASGIApp:
         job = line.join(request, tell)
         return StreamingResponse(_stream(call, job, events), media_type="application/x-ndjson")
 
+    async def changes(call: Call) -> Response:
+        return await images(call, limits.upload)
+
+    async def picture(call: Call) -> Response:
+        return await run_in_threadpool(_held, call.query_params, models)
+
     async def settings(call: Call) -> Response:
         body = await _body(call, limits.upload)
         _, made = await run_in_threadpool(read, io.BytesIO(body), "The picture")
@@ -103,6 +116,7 @@ def playground(models: Sequence[Model], limits: Limits, host: str) -> ASGIApp:
 
     routes = [Route(path, _file(name, kind)) for path, (name, kind) in FILES.items()]
     routes += [Route("/about", facts), Route("/images", images, methods=["POST"])]
+    routes += [Route("/changes", changes, methods=["POST"]), Route("/picture", picture)]
     routes += [Route("/settings", settings, methods=["POST"])]
     app = Starlette(routes=routes, exception_handlers={ValueError: _refused, ClientDisconnect: _gone})
     return _guarded(app, host)
@@ -115,6 +129,17 @@ def _file(name: str, kind: str) -> Callable[[Call], Awaitable[Response]]:
         return Response(content, media_type=kind)
 
     return answer
+
+
+def _held(query: Mapping[str, str], models: Sequence[Model]) -> Response:
+    """Return an image of a test split."""
+    asked = {name: int(text) if re.fullmatch(r"\d{1,9}", text) else text for name, text in query.items()}
+    asked = dict(fields(asked, "A question for a picture", ("run", "number")))
+    data = models[whole(asked, "run", 0, len(models) - 1, 0)].held
+    number = whole(asked, "number", 0, len(data) - 1, 0)
+    out = io.BytesIO()
+    picture_of(data.images[number]).save(out, format="PNG")
+    return Response(out.getvalue(), media_type="image/png")
 
 
 async def _body(call: Call, most: int) -> bytes:

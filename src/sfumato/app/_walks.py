@@ -3,7 +3,8 @@
 A walk's events, as JSON values:
 
     frame   x and x0 = D(x) of all images after a step, each as one PNG of `COLUMNS` tiles a row; its noise level
-    done    every image as a signed PNG, all of them as a signed sheet, seconds, calls of the network, the command
+    done    every image as a signed PNG, all of them as a signed sheet, what is shown beside them, seconds, calls of the
+            network, the command
 
 Two ways go on in step, the one that is less far first, so both panels emerge together.
 """
@@ -25,6 +26,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from sfumato.app._change import beside, carried
 from sfumato.app._models import Model
 from sfumato.app._request import Panel, Request
 from sfumato.core.denoiser import Counted, Denoiser, Prediction, State
@@ -68,17 +70,24 @@ class _Walk:
         self.run = way.model.run.with_recipe(way.model.recipe(way.sample))
         self.source = self.run.diffusion(use=way.use, device=way.model.device, denoiser=self.counted)
         labels = None if request.labels is None else torch.tensor(request.labels)
-        if request.to is None:
+        self.steps = len(self.source.grid) - 1
+        self.finish: Callable[[Tensor], Tensor] = _as_it_is
+        if request.change is not None:
+            watched = request.change.begin(self.source, request.seeds, labels)
+            self.states, self.steps, self.finish = watched.states, watched.steps, watched.finish
+        elif request.to is None:
             self.states = self.source.states(request.seeds, labels)
         else:
             self.states = self.source.mixed(request.seeds[0], request.to, torch.tensor(request.mix), labels)
-        self.step, self.steps, self.seconds = 0, len(self.source.grid) - 1, 0.0
+        self.step, self.seconds = 0, 0.0
         self.last: State | None = None
         self.over = False
 
     def go(self) -> Iterator[Event]:
         began = time.perf_counter()
         state = next(self.states, None)
+        if state is not None and self.step + 1 >= self.steps:
+            state = state._replace(x=self.finish(state.x))
         if state is not None:
             shown = {"x0": _frame(state.x0), "x": _frame(state.x / _radius(state))}  # waits for the device, too
         self.seconds += time.perf_counter() - began
@@ -105,9 +114,11 @@ class _Walk:
             "way": self.number,
             "images": [self._entry(i, images[i]) if bool(good[i]) else None for i in range(count)],
             "sheet": self._sheet(images) if bool(good.all()) else None,
+            "beside": self._beside(),
             "bad": int((~good).sum()),
             "seconds": self.seconds,
             "nfe": self.counted.rows / count,
+            "vjps": self.counted.vjps,
             "made": self._words(),
             "command": command(self.way, self.request),
         }
@@ -118,6 +129,16 @@ class _Walk:
         ends = {} if request.to is None else {"to": request.to, "mix": request.mix[i]}
         return {**made, **ends, "png": self._signed(picture_of(image), made | ends)}
 
+    def _beside(self) -> list[Event]:
+        """Return what is shown beside the answers for one picture, each signed."""
+        request = self.request
+        if request.change is None:
+            return []
+        assert self.last is not None
+        made = {"seeds": request.seeds, "labels": request.labels}
+        found = beside(request.change, self.last.x.cpu(), request.seeds[0])
+        return [{"name": name, "png": self._signed(picture_of(image), {**made, "what": name})} for name, image in found]
+
     def _sheet(self, images: Tensor) -> str:
         request = self.request
         made: dict[str, Any] = {"seeds": request.seeds, "labels": request.labels}
@@ -126,7 +147,9 @@ class _Walk:
 
     def _signed(self, picture: Image.Image, made: Event) -> str:
         settings = json.dumps(self.way.model.settings(self.way.sample, self.way.use), sort_keys=True)
-        return _png(picture, signed(picture, {**made, "settings": settings}, self._words()))
+        change = self.request.change
+        asked = {} if change is None else {change.name: carried(change)}
+        return _png(picture, signed(picture, {**made, **asked, "settings": settings}, self._words()))
 
     def _words(self) -> str:
         nfe = self.counted.rows / len(self.request.seeds)
@@ -142,6 +165,10 @@ def _stoppable(denoiser: Denoiser, stop: Callable[[], str | None]) -> Denoiser:
         return denoiser(x, level, label)
 
     return ask
+
+
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
 
 
 def _radius(state: State) -> Tensor:
@@ -165,10 +192,15 @@ def command(way: Panel, request: Request) -> str:
     run = str(way.model.run.path)
     if request.to is not None:
         return shlex.join(["sfumato", "sample", run, "--like", "PICTURE.png"])
-    words = ["sfumato", "sample", run, *_fields(way.model, way.sample)]
-    words += ["--seeds", f"{request.seeds[0]}:{request.seeds[-1] + 1}"]
+    fields = list(_fields(way.model, way.sample))
     use = None if way.use == way.model.run.recipe.ema.use else way.use
     classes = way.model.run.classes
+    if (change := request.change) is not None:
+        label = None if request.labels is None else str(request.labels[0])
+        words = ["sfumato", change.name, run, "picture.png", *fields]
+        words += change.words(len(request.seeds), request.seeds[0], label)
+        return shlex.join(words + (["--use", use] if use else []))
+    words = ["sfumato", "sample", run, *fields, "--seeds", f"{request.seeds[0]}:{request.seeds[-1] + 1}"]
     if classes and request.labels is None:
         words += ["--classes", "none"]
     elif request.labels is not None and request.labels != tuple(s % len(classes) for s in request.seeds):

@@ -9,7 +9,7 @@ const make = (tag, facts = {}, ...children) => {
   node.append(...children);
   return node;
 };
-let about, ways = [], panels = [], running = null, chosen = null;
+let about, picture, ways = [], panels = [], running = null, chosen = null;
 
 // ---- controls
 
@@ -26,7 +26,7 @@ class Way {
     run.value = Math.min(number, about.runs.length - 1);
     sampler.append(...about.samplers.map(each => make("option", {value: each.name, textContent: each.name})));
     grid.append(...about.grids.map(each => make("option", {value: each.name, textContent: each.name})));
-    run.onchange = () => this.restore();
+    run.onchange = () => { this.restore(); arrange(); };
     sampler.onchange = () => this.changed("sampler", {});
     grid.onchange = () => this.changed("grid", {});
     this.pair("steps"); this.pair("guidance");
@@ -63,7 +63,7 @@ class Way {
     const {fields} = this, entry = about[axis + "s"].find(each => each.name === fields[axis].value);
     this.own[axis] = {};
     const controls = entry.controls.filter(each => axis !== "grid" || each.name !== "steps");
-    $(`[data-axis=${axis}]`, this.node).replaceChildren(...controls.map(each => this.control(axis, each, options[each.name])));
+    $(`[data-axis=${axis}]`, this.node).replaceChildren(...controls.map(each => control(this.own[axis], each, options[each.name])));
     if (axis === "sampler") $("[data-about=sampler]", this.node).textContent = entry.about;
     else {
       const steps = entry.controls.find(each => each.name === "steps");
@@ -71,31 +71,6 @@ class Way {
       fields.steps.required = Boolean(steps);
       if (steps) this.set("steps", options.steps ?? (steps.default || 20));
     }
-  }
-  control(axis, spec, value) {
-    const set = read => { const given = read(); if (given === null) delete this.own[axis][spec.name]; else this.own[axis][spec.name] = given; };
-    let input, read;
-    if (spec.kind === "switch") {
-      input = make("input", {type: "checkbox", checked: value ?? spec.default ?? false});
-      read = () => input.checked;
-    } else if (spec.kind === "choice") {
-      input = make("select", {}, ...spec.choices.map(each => make("option", {value: each, textContent: each})));
-      input.value = value ?? spec.default;
-      read = () => spec.choices[input.selectedIndex] ?? null;
-    } else if (spec.kind === "text") {
-      input = make("input", {type: "text", value: value ?? spec.default ?? "", maxLength: 100});
-      read = () => input.value || null;
-    } else {
-      const shown = typeof value === "boolean" ? Number(value) : value ?? spec.default ?? "";
-      input = make("input", {type: "number", step: spec.kind === "integer" ? "1" : "any", value: shown,
-        placeholder: spec.optional ? "none" : ""});
-      read = () => input.value === "" ? null : input.valueAsNumber;
-    }
-    if (value !== undefined && value !== null) this.own[axis][spec.name] = typeof value === "boolean" && spec.kind === "number" ? Number(value) : value;
-    input.onchange = () => set(read);
-    input.dataset.option = spec.name;
-    return make("label", {className: "field " + spec.kind, title: spec.about},
-      make("span", {className: "name", textContent: spec.name.replaceAll("_", " ")}), input);
   }
   request() {
     const {fields} = this, grid = {...this.own.grid};
@@ -112,17 +87,50 @@ class Way {
   }
 }
 
+function control(own, spec, value) {  // of one option; what is set by hand goes into `own`
+  const set = read => { const given = read(); if (given === null) delete own[spec.name]; else own[spec.name] = given; };
+  let input, read;
+  if (spec.kind === "switch") {
+    input = make("input", {type: "checkbox", checked: value ?? spec.default ?? false});
+    read = () => input.checked;
+  } else if (spec.kind === "choice") {
+    input = make("select", {}, ...spec.choices.map(each => make("option", {value: each, textContent: each})));
+    input.value = value ?? spec.default;
+    read = () => spec.choices[input.selectedIndex] ?? null;
+  } else if (spec.kind === "text") {
+    input = make("input", {type: "text", value: value ?? spec.default ?? "", maxLength: 100});
+    read = () => input.value || null;
+  } else {
+    const shown = typeof value === "boolean" ? Number(value) : value ?? spec.default ?? "";
+    input = make("input", {type: "number", step: spec.kind === "integer" ? "1" : "any", value: shown,
+      placeholder: spec.optional ? "none" : ""});
+    read = () => input.value === "" ? null : input.valueAsNumber;
+  }
+  if (value !== undefined && value !== null) own[spec.name] = typeof value === "boolean" && spec.kind === "number" ? Number(value) : value;
+  input.onchange = () => set(read);
+  input.dataset.option = spec.name;
+  return make("label", {className: "field " + spec.kind, title: spec.about},
+    make("span", {className: "name", textContent: spec.name.replaceAll("_", " ")}), input);
+}
+
 const mode = () => $("[name=mode]:checked").value;
+const changing = () => mode() === "restore" || mode() === "edit";
 
 function arrange() {  // the form for the chosen mode
   const now = mode();
-  while (ways.length < 2) ways.push(new Way(ways.length));
   $("#ways").replaceChildren(...ways.slice(0, now === "compare" ? 2 : 1).map(way => way.node));
   $("legend", ways[0].node).textContent = now === "compare" ? "A" : "How";
   $("legend", ways[1].node).textContent = "B";
   $("#to-field").hidden = now !== "interpolate";
   $("#to").disabled = now !== "interpolate";
   $("#seed-name").textContent = now === "interpolate" ? "From seed" : "First seed";
+  const changes = changing(), each = $("[name=label][value=each]");
+  $("#change").hidden = !changes;
+  if (changes) { picture.fit(); picture.arrange(); }
+  if (each) {
+    each.parentNode.hidden = changes;
+    if (changes && each.checked) $("[name=label][value=none]").checked = true;
+  }
   const count = $("#count");
   count.min = now === "interpolate" ? 2 : 1;
   $("#count-shown").textContent = count.value;
@@ -140,7 +148,7 @@ function request() {
   const now = mode(), label = $("[name=label]:checked")?.value ?? "each";
   return {seed: $("#seed").valueAsNumber, count: $("#count").valueAsNumber,
     to: now === "interpolate" ? $("#to").valueAsNumber : null,
-    label: /^\d+$/.test(label) ? Number(label) : label,
+    label: /^\d+$/.test(label) ? Number(label) : label, ...(changing() ? {[now]: picture.request()} : {}),
     ways: ways.slice(0, now === "compare" ? 2 : 1).map(way => way.request())};
 }
 
@@ -150,6 +158,7 @@ class Panel {
   constructor(way, asked, shape) {
     this.node = $("#panel").content.firstElementChild.cloneNode(true);
     [, this.height, this.width] = shape;
+    this.restores = Boolean(asked.restore);
     this.frames = []; this.images = []; this.count = asked.count; this.view = "x0"; this.follow = true;
     this.named = (asked.ways.length > 1 ? "AB"[way.number] + " · " : "") + (about.runs.length > 1 ? `${way.run.name}: ` : "");
     $("h2", this.node).textContent = this.named + way.title;
@@ -214,7 +223,7 @@ class Panel {
     this.images = event.images;
     $("progress", this.node).value = 1;
     const rate = this.count / event.seconds;
-    const text = `${event.nfe % 1 ? event.nfe.toFixed(1) : event.nfe} network calls per image · ${event.seconds.toFixed(2)} s · ${rate.toFixed(rate < 10 ? 1 : 0)} images/s`;
+    const text = `${event.nfe % 1 ? event.nfe.toFixed(1) : event.nfe} network calls${event.vjps ? ` and ${event.vjps} gradients` : ""} per image · ${event.seconds.toFixed(2)} s · ${rate.toFixed(rate < 10 ? 1 : 0)} images/s`;
     $(".result", this.node).textContent = event.bad ? `${event.bad} of ${this.count} images hold NaN or infinity and are left out. ${text}` : text;
     $(".count", this.node).textContent = `${this.count} image${this.count > 1 ? "s" : ""}`;
     const classes = about.runs[0].classes;
@@ -223,10 +232,15 @@ class Panel {
       cell.disabled = image === null;
       if (image === null) return;
       const kind = image.label === null ? "" : image.label < 0 ? ", no class" : `, ${classes[image.label] ?? image.label}`;
-      image.name = image.to === undefined ? `seed ${image.seed}${kind}` : `seed ${image.seed} → ${image.to}, λ = ${image.mix.toFixed(2)}${kind}`;
+      image.name = this.restores ? `sample ${i + 1}${kind}` : image.to === undefined ? `seed ${image.seed}${kind}` : `seed ${image.seed} → ${image.to}, λ = ${image.mix.toFixed(2)}${kind}`;
       cell.lastChild.textContent = cell.ariaLabel = cell.title = image.name;
     });
     $("h2", this.node).textContent = this.named + event.made;
+    $(".beside-images", this.node).append(...event.beside.map(({name, png}) => {
+      const href = "data:image/png;base64," + png;
+      return make("figure", {}, make("img", {src: href, alt: name}),
+        make("figcaption", {}, make("a", {href, download: `${name.replace(/^\d+% /, "")}.png`, textContent: name, title: `Keep ${name}.png`})));
+    }));
     $(".after", this.node).hidden = false;
     const sheet = $(".sheet", this.node), first = event.images[0];
     sheet.hidden = event.sheet === null;
@@ -276,12 +290,15 @@ function complain(text) { $("#status").textContent = text; $("#status").classNam
 async function generate(event) {
   event.preventDefault();
   if (running) return;
-  const asked = request(), active = ways.slice(0, asked.ways.length);
+  let asked;
+  try { asked = request(); }
+  catch (error) { return complain(error.message); }
+  const active = ways.slice(0, asked.ways.length);
   running = new AbortController();
   $("#go").disabled = true; $("#stop").disabled = false; $("#difference").hidden = true;
   say("Asking …");
   try {
-    const answer = await fetch("images", {method: "POST", body: JSON.stringify(asked), signal: running.signal});
+    const answer = await fetch(changing() ? "changes" : "images", {method: "POST", body: JSON.stringify(asked), signal: running.signal});
     if (!answer.ok) throw new Error((await answer.json()).message);
     panels = active.map(way => new Panel(way, asked, way.run.shape));
     $("#panels").replaceChildren(...panels.map(panel => panel.node));
@@ -327,18 +344,26 @@ async function take(file) {  // the settings of a picture that was made here
     const made = await answer.json();
     if (!answer.ok) throw new Error(made.message);
     const between = made.to !== undefined, seeds = made.seeds ?? [made.seed], labels = made.labels ?? [made.label ?? null];
-    $(`[name=mode][value=${between ? "interpolate" : "sample"}]`).checked = true;
-    $("#seed").value = seeds[0];
+    const past = ["restore", "edit"].find(each => made[each]);
+    $(`[name=mode][value=${past ?? (between ? "interpolate" : "sample")}]`).checked = true;
+    $("#seed").value = seeds[0] % 2 ** 32;  // the samples of one picture are that far apart
     if (between) $("#to").value = made.to;
-    $("#count").value = between ? Math.max(9, seeds.length) : seeds.length;
+    $("#count").value = between ? Math.max(9, seeds.length) : Math.max(seeds.length, 1 + Math.floor(seeds[0] / 2 ** 32));
     const kind = labels[0] === null ? "none" : new Set(labels).size > 1 ? "each" : String(labels[0]);
     const radio = $(`[name=label][value="${kind}"]`);
     if (radio) radio.checked = true;
     ways[0].fields.run.value = made.run;
     ways[0].restore(ways[0].run, made.sample, made.use);
     arrange();
+    if (past) await picture.take(made);
     say(`Settings taken from ${file.name}. Press Generate to make it again.`);
   } catch (error) { complain(error.message); }
+}
+
+function droppable(node, use) {
+  node.ondragover = event => { event.preventDefault(); node.classList.add("over"); };
+  node.ondragleave = () => node.classList.remove("over");
+  node.ondrop = event => { event.preventDefault(); node.classList.remove("over"); use(event.dataTransfer.files[0]); };
 }
 
 async function start() {
@@ -350,11 +375,14 @@ async function start() {
   $("#count").max = about.limits.images;
   $("#count").value = Math.min(16, about.limits.images);
   offerClasses();
+  ways.push(new Way(0), new Way(1));
+  picture = new Picture();
   arrange();
   if (about.runs.length > 1) $("[name=mode][value=compare]").checked = true;
   arrange();
   $$("[name=mode]").forEach(radio => { radio.onchange = () => {
-    if (mode() === "interpolate" && $("#count").valueAsNumber > 9) $("#count").value = 9;
+    const most = {interpolate: 9, restore: 8, edit: 8}[mode()] ?? about.limits.images;
+    if ($("#count").valueAsNumber > most) $("#count").value = most;
     arrange();
   }; });
   $("#count").oninput = arrange;
@@ -362,10 +390,7 @@ async function start() {
   $("#form").onsubmit = generate;
   $("#stop").onclick = () => running?.abort();
   $("#file").onchange = event => { take(event.target.files[0]); event.target.value = ""; };
-  const drop = $("#drop");
-  drop.ondragover = event => { event.preventDefault(); drop.classList.add("over"); };
-  drop.ondragleave = () => drop.classList.remove("over");
-  drop.ondrop = event => { event.preventDefault(); drop.classList.remove("over"); take(event.dataTransfer.files[0]); };
+  droppable($("#drop"), take);
   const step = by => { const [panel, i] = chosen; panel.enlarge((i + by + panel.count) % panel.count); };
   $("#large-before").onclick = () => step(-1);
   $("#large-after").onclick = () => step(1);

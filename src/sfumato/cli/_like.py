@@ -39,6 +39,12 @@ def again(run: Run, like: Path, out: Path | None, device: str) -> Path:
         SignatureError: If the picture does not say how it was made, or was made by another checkpoint.
     """
     picture, made = read(like)
+    for change, past in (("restore", "restored"), ("edit", "edited")):
+        if change in made:
+            raise SignatureError(
+                f"{like} was {past} from another picture, which it carries. Drop it on the page of `sfumato app "
+                f"{run.path}` to make it again, or use `sfumato {change}`."
+            )
     settings = _settings(made, like)
     tree = {**run.recipe.to_json(), "sample": settings["sample"]}
     run, use = run.with_recipe(Recipe.from_json(tree)), settings["use"]

@@ -38,7 +38,7 @@ def make(part: Part, context: Mapping[str, Any]) -> Any:
     """Call the entry a part names with its options and with what it asks of the context.
 
     Raises:
-        RecipeError: If the entry needs something the recipe does not have.
+        RecipeError: If the entry needs something the recipe does not have, or refuses its options without its name.
         OptionError: If an option does not fit its signature.
     """
     entry = part.entry()
@@ -54,7 +54,12 @@ def make(part: Part, context: Mapping[str, Any]) -> Any:
             )
             where = f"{part.axis}={part.name}"
             raise RecipeError(f"{where} needs {p.name!r}, which this recipe does not have. Give {remedy}.")
-    return entry(**known, **options)
+    try:
+        return entry(**known, **options)
+    except ValueError as error:
+        if type(error) is not ValueError or part.name in str(error):
+            raise
+        raise RecipeError(f"{part.axis}={part.name}: {error}") from error
 
 
 def asked(part: Part, offered: Collection[str]) -> list[str]:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 ORDER = None  # the error follows rtol and atol, not the steps of the grid
 
 _METHODS = ("RK23", "RK45", "DOP853", "LSODA")
+_MOST = 100_000  # evaluations of one image: a tolerance below the rounding of the network is never reached
 
 
 class _Image:
@@ -68,7 +69,9 @@ def _reach(solver: OdeSolver, u: float) -> np.ndarray:
     """Step until u is behind and return y(u); the solver counts u downwards."""
     while solver.t > u:
         message = solver.step()
-        if solver.status == "failed":
+        if solver.nfev >= _MOST:
+            message = f"{_MOST:,} evaluations of one image are spent."
+        if message:
             raise ArithmeticError(
                 f"adaptive: the solver stopped at u = {solver.t:.6g} ({message}) "
                 "Loosen rtol and atol, or end the grid at a larger sigma."
@@ -108,7 +111,7 @@ def adaptive(
     Raises:
         ImportError: If SciPy is not installed.
         ValueError: If the method or gauge is unknown, or a tolerance is not positive.
-        ArithmeticError: If the solver cannot reach the tolerance.
+        ArithmeticError: If the solver cannot reach the tolerance, or not in 100,000 evaluations of an image.
     """
     check_choice("adaptive", "method", method, _METHODS)
     if not (rtol > 0 and atol > 0):

@@ -63,7 +63,10 @@ def starting_weights(plan: Plan, text: str) -> dict[str, Tensor]:
     where = weak_of(text, "train.start")
     if not where.folder:
         raise RecipeError(f"train.start={text} names no run. Give RUN{text}, the directory of a trained run.")
-    found = Run.open(where.folder)
+    try:
+        found = Run.open(where.folder)
+    except RecipeError as error:
+        raise RecipeError(f"train.start={text}: {error}") from error
     run = Run(found.path, found.recipe, found.about, where.step)
     network = run.network(where.use)
     weights = network.state_dict()
