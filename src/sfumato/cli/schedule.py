@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
@@ -59,7 +59,7 @@ def schedule(
         except ValueError as error:
             print(f"  {name} is left out: {error}")
     chosen = computed(source, calls, others, range(seeds))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, grid in {"computed": chosen.grid, **others}.items():
         found = distances(source, grid, range(seeds, 2 * seeds))
         mean, half = float(found.mean()), 1.96 * float(found.std()) / seeds**0.5
