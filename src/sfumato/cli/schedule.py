@@ -38,7 +38,7 @@ def schedule(
     from sfumato.core.find import OptionError
     from sfumato.evaluation.schedule import FEWEST, distances
     from sfumato.evaluation.schedule import schedule as computed
-    from sfumato.report.table import text_table
+    from sfumato.report.table import Cell, text_table
     from sfumato.runs.checkpoint import replace_json
     from sfumato.runs.run import Run
 
@@ -64,7 +64,11 @@ def schedule(
         found = distances(source, grid, range(seeds, 2 * seeds))
         mean, half = float(found.mean()), 1.96 * float(found.std()) / seeds**0.5
         rows.append({"grid": name, "distance": {"value": mean, "interval": [mean - half, mean + half]}})
-    print(text_table(rows))
+    print(
+        text_table(
+            [{**row, "distance": Cell(row["distance"]["value"], tuple(row["distance"]["interval"]))} for row in rows]
+        )
+    )
     if chosen.taken in others:
         print(f"  No computed grid wins: on the training seeds {chosen.taken} ends nearer, and is kept.")
     noisy = chosen.grid[:-1]
