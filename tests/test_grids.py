@@ -28,6 +28,7 @@ MADE = {
     "karras": (18, lambda: grids.karras()),
     "logsnr": (18, lambda: grids.logsnr()),
     "flow": (18, lambda: grids.flow(18, shift=3.0)),
+    "levels": (2, lambda: grids.levels((0.0, 0.5), (1.0, 0.5))),
     "one-step": (1, lambda: grids.karras(1)),
     "one-level": (1, lambda: grids.respaced(TABLE, 1)),
 }
@@ -109,6 +110,8 @@ def test_uniform_ends_clean_or_steps_to_clean() -> None:
         (lambda: grids.karras(0), "at least 1 step"),
         (lambda: grids.karras(18, 80.0, 0.002), "0 < sigma_min < sigma_max"),
         (lambda: grids.logsnr(18, 0.0, 80.0), "0 < sigma_min < sigma_max"),
+        (lambda: grids.levels((1.0,), ()), "as many alphas as sigmas"),
+        (lambda: grids.levels((1.0, 1.0), (1.0, 2.0)), "noise of a grid falls"),
         (lambda: grids.flow(10, shift=0.0), "shift must be positive"),
         (lambda: grids.uniform(schedules.vp(), 10, t_min=1.0, t_max=0.5), "t_min < t_max"),
     ],

@@ -13,6 +13,7 @@ A grid is only a batch of levels. Entries differ in what they are made from:
         uniform     times evenly spaced
     from numbers
         karras      sigma^(1/rho) evenly spaced                         EDM, eq. (5)
+        levels      those that are given, as `sfumato schedule` computes them
         logsnr      log-SNR evenly spaced (sigma geometric)             EDM's "VE" discretisation; DPM-Solver
         flow        straight-line times, optionally shifted to noise    flow matching, SD3
 
@@ -38,7 +39,7 @@ import math
 import torch
 from torch import Tensor
 
-from sfumato.core.bounds import Fraction, NoLimit, Nsr, Steps, UpToOne, Warp, Whole
+from sfumato.core.bounds import Fraction, NoLimit, NotNegative, Nsr, Positive, Steps, UpToOne, Warp, Whole
 from sfumato.core.level import Level, Schedule
 
 
@@ -233,6 +234,24 @@ def logsnr(steps: Steps = 18, sigma_min: Nsr = 0.002, sigma_max: Nsr = 80.0) -> 
     _check_steps(steps)
     _check_sigmas(sigma_min, sigma_max)
     return _at_sigmas(torch.linspace(math.log(sigma_max), math.log(sigma_min), steps, dtype=torch.float64).exp())
+
+
+def levels(alphas: tuple[NotNegative, ...] = (), sigmas: tuple[Positive, ...] = ()) -> Level:
+    """Visit the levels that are given, then the clean one: `sfumato schedule RUN` computes them.
+
+    Arguments:
+        alphas: Signal coefficients, from noisy to clean.
+        sigmas: Noise coefficients, as many.
+
+    Raises:
+        ValueError: If there are none, not as many of each, or the noise does not fall.
+    """
+    if not alphas or len(alphas) != len(sigmas):
+        raise ValueError(f"A grid of levels has as many alphas as sigmas, at least 1; got {alphas} and {sigmas}.")
+    grid = _then_clean(Level.of(list(alphas), list(sigmas)))
+    if bool((torch.atan2(grid.sigma, grid.alpha).diff() >= 0).any()):
+        raise ValueError(f"The noise of a grid falls from level to level; got alphas {alphas} and sigmas {sigmas}.")
+    return grid
 
 
 def flow(steps: Steps = 50, shift: Nsr = 1.0, t_min: Fraction = 0.0) -> Level:
