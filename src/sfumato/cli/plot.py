@@ -21,10 +21,7 @@ EVERY_DRAW = (
     *("uniform", "schedule=linear", "uniform", "schedule=cosine", "uniform", "schedule=flow"),
     *("lognormal", "logit-normal"),
 )
-NEEDED = {  # options without which a part cannot be made
-    "listed": ("entries=1000,600,300,100,20,1",),
-    "levels": ("alphas=1,1,1,1", "sigmas=80,10,1,0.1"),
-}
+NEEDED = {
     "listed": ("entries=1000,600,300,100,20,1",),
     "levels": ("alphas=1,1,1,1", "sigmas=80,10,1,0.1"),
 }  # options without which a part cannot be made
