@@ -83,8 +83,20 @@ def test_held_out_images_are_scored(labelled: Path, tmp_path: Path, cli) -> None
 
 def test_a_restored_set_has_a_distance_with_interval_and_floor(labelled: Path, tmp_path: Path, cli) -> None:
     """Against the test images that were not restored; the floor is the originals' own distance."""
-    said = cli("restore", labelled, "task=inpaint", "grid.steps=2", "--score", 60, "--method", "ddnm", "--samples", 1,
-               "--out", tmp_path)  # fmt: skip
+    said = cli(
+        "restore",
+        labelled,
+        "task=inpaint",
+        "grid.steps=2",
+        "--score",
+        60,
+        "--method",
+        "ddnm",
+        "--samples",
+        1,
+        "--out",
+        tmp_path,
+    )
     assert said.code == 0, said.err
     score = json.loads((tmp_path / "restored.json").read_text())["distance"]
     assert score["n"] == 60 and score["m"] == 300 and "FD[" in said.out and "originals" in said.out

@@ -94,8 +94,12 @@ def test_several_pictures_in_a_file() -> None:
     found = decode(encoded(picture(), "MPO", quality=95, **several))
     assert found.format == "jpeg" and found.remarks == ("the first of 2 pictures in one JPEG",)
     assert np.array_equal(found.pixels, alone)
-    for format, words in (("GIF", "an animation of 2 frames"), ("WEBP", "an animation of 2 frames"),
-                          ("PNG", "an animation of 2 frames"), ("TIFF", "a file of 2 pages")):  # fmt: skip
+    for format, words in (
+        ("GIF", "an animation of 2 frames"),
+        ("WEBP", "an animation of 2 frames"),
+        ("PNG", "an animation of 2 frames"),
+        ("TIFF", "a file of 2 pages"),
+    ):
         with pytest.raises(DataError, match=words):
             decode(encoded(picture(), format, save_all=True, append_images=[picture(seed=1)]))
 

@@ -46,8 +46,11 @@ def test_folders_called_as_splits_are_splits(base: str, val: str, tmp_path: Path
     write(top, {base + name.replace("val/", f"{val}/"): number for name, number in NAMES.items()})
     parts = {split: load(str(top), split=split) for split in ("train", "val", "test", "all")}
     assert {split: codes(data) for split, data in parts.items()} == {
-        "train": [1, 2, 3], "val": [4], "test": [5], "all": [1, 2, 3, 4, 5],
-    }  # fmt: skip
+        "train": [1, 2, 3],
+        "val": [4],
+        "test": [5],
+        "all": [1, 2, 3, 4, 5],
+    }
     assert all(data.classes == ("cat", "dog") for data in parts.values())
     assert (parts["val"].labels.tolist(), parts["test"].labels.tolist()) == ([0], [1])
     assert parts["val"].rule == f"official {val} split" and parts["val"].split == "val"
@@ -92,9 +95,11 @@ def test_the_layout_of_imagenet_on_the_hub(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     kind = datasets.ClassLabel(names=["cat", "dog"])
     datasets.DatasetDict(
-        unsupervised=rows([-1, -1], 50, kind), test=rows([-1, -1], 30, kind),
-        train=rows([0, 1, 1], 10, kind), validation=rows([1, 0], 20, kind),
-    ).save_to_disk(str(tmp_path / "net"))  # fmt: skip
+        unsupervised=rows([-1, -1], 50, kind),
+        test=rows([-1, -1], 30, kind),
+        train=rows([0, 1, 1], 10, kind),
+        validation=rows([1, 0], 20, kind),
+    ).save_to_disk(str(tmp_path / "net"))
     name = f"hub:{tmp_path}/net"
     assert codes(load(name)) == [10, 11, 12] and codes(load(name, split="val")) == [20, 21]
     assert load(name, split="val").labels.tolist() == [1, 0]

@@ -303,13 +303,26 @@ class Fuzz:
         (self.seeds / "diffusers" / "unet").mkdir(parents=True, exist_ok=True)
         (self.seeds / "diffusers" / "scheduler").mkdir(exist_ok=True)
         save_file(tensors, self.seeds / "diffusers" / "unet" / "diffusion_pytorch_model.safetensors")
-        config = {"_class_name": "UNet2DModel", "sample_size": 8, "in_channels": 1, "out_channels": 1,
-                  "block_out_channels": [8, 8], "layers_per_block": 1, "norm_num_groups": 4,
-                  "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
-                  "up_block_types": ["AttnUpBlock2D", "UpBlock2D"]}  # fmt: skip
+        config = {
+            "_class_name": "UNet2DModel",
+            "sample_size": 8,
+            "in_channels": 1,
+            "out_channels": 1,
+            "block_out_channels": [8, 8],
+            "layers_per_block": 1,
+            "norm_num_groups": 4,
+            "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
+            "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
+        }
         (self.seeds / "diffusers" / "unet" / "config.json").write_text(json.dumps(config))
-        scheduler = {"_class_name": "DDPMScheduler", "num_train_timesteps": 1000, "beta_schedule": "linear",
-                     "beta_start": 0.0001, "beta_end": 0.02, "prediction_type": "epsilon"}  # fmt: skip
+        scheduler = {
+            "_class_name": "DDPMScheduler",
+            "num_train_timesteps": 1000,
+            "beta_schedule": "linear",
+            "beta_start": 0.0001,
+            "beta_end": 0.02,
+            "prediction_type": "epsilon",
+        }
         (self.seeds / "diffusers" / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
 
     def try_one(self, number: int) -> tuple[list[str], Answer]:
@@ -331,8 +344,13 @@ class Fuzz:
         return target
 
     def _sample(self, run: Path, r: random.Random) -> list[str]:
-        words = [["sample", str(run), "--n", "2", "--device", "cpu"], ["runs", str(self.place)], ["report", str(run)],
-                 ["ema", str(run), "--width", "0.08"], ["explain", str(run)]]  # fmt: skip
+        words = [
+            ["sample", str(run), "--n", "2", "--device", "cpu"],
+            ["runs", str(self.place)],
+            ["report", str(run)],
+            ["ema", str(run), "--width", "0.08"],
+            ["explain", str(run)],
+        ]
         return r.choice([words[0], words[0], *words])
 
     def try_recipe(self, r: random.Random) -> list[str]:
@@ -378,8 +396,14 @@ class Fuzz:
         else:
             file.write_bytes(changed_bytes(file.read_bytes(), r))
         results = [str(file) for file in files[1:]]
-        return r.choice([["report", str(run)], ["runs", str(self.place)], ["compare", *results, *results],
-                         ["curves", str(run), "--out", str(self.place / "c.png")]])  # fmt: skip
+        return r.choice(
+            [
+                ["report", str(run)],
+                ["runs", str(self.place)],
+                ["compare", *results, *results],
+                ["curves", str(run), "--out", str(self.place / "c.png")],
+            ]
+        )
 
     def try_picture(self, r: random.Random) -> list[str]:
         from PIL import Image
@@ -457,8 +481,11 @@ class Fuzz:
             content = content[: r.randrange(len(content))]
         for _ in range(r.choice([1, 5, 50])):
             if content:
-                content[4096 * r.randrange(-(-len(content) // 4096)) + r.randrange(40) if r.random() < 0.5
-                        else r.randrange(len(content)) : ][:1] = r.randbytes(1)  # fmt: skip
+                content[
+                    4096 * r.randrange(-(-len(content) // 4096)) + r.randrange(40)
+                    if r.random() < 0.5
+                    else r.randrange(len(content)) :
+                ][:1] = r.randbytes(1)
                 at = 4096 * r.randrange(max(1, len(content) // 4096)) + r.randrange(40)
                 if at < len(content):
                     content[at] = r.randrange(256)
@@ -485,12 +512,32 @@ class Fuzz:
 
     def try_words(self, r: random.Random) -> list[str]:
         """Words that no person would type."""
-        fields = ["sampler", "grid", "grid.steps", "guidance", "interval", "threshold_quantile", "batch",
-                  "sampler.churn", "guides", "autoguidance", "classifier"]  # fmt: skip
+        fields = [
+            "sampler",
+            "grid",
+            "grid.steps",
+            "guidance",
+            "interval",
+            "threshold_quantile",
+            "batch",
+            "sampler.churn",
+            "guides",
+            "autoguidance",
+            "classifier",
+        ]
         value = r.choice([v for v in VALUES if not isinstance(v, str) or "\0" not in v])
         text = str(value)[:5000].encode("utf-8", "replace").decode()
-        return ["sample", str(self.run), "--n", "2", "--device", "cpu", f"{r.choice(fields)}={text}",
-                "--out", str(self.place / "x.png")]  # fmt: skip
+        return [
+            "sample",
+            str(self.run),
+            "--n",
+            "2",
+            "--device",
+            "cpu",
+            f"{r.choice(fields)}={text}",
+            "--out",
+            str(self.place / "x.png"),
+        ]
 
 
 def outside(folder: Path) -> Iterator[Path]:

@@ -131,7 +131,7 @@ EXACT: dict[str, tuple[str, dict[str, Any]]] = {
     "edm": ("EDMEulerScheduler", {"sigma_max": 20.0}),
     "edm geometric": ("EDMEulerScheduler", {"sigma_schedule": "exponential", "sigma_data": 0.7}),
     "edm dpm": ("EDMDPMSolverMultistepScheduler", {}),
-}  # fmt: skip
+}
 
 
 FAST = ("ddim", "flow shifted", "edm geometric")  # one of each kind of walk
@@ -161,7 +161,7 @@ CHANGED: dict[str, tuple[dict[str, Any], str]] = {
     "UniPCMultistepScheduler": ({"solver_type": "bh1"}, "solver_type=bh1"),
     "DDPMScheduler": ({"steps_offset": 1, "skip_prk_steps": True}, "steps_offset=1.*skip_prk_steps=true: a DDPMSched"),
     "EDMEulerScheduler": ({}, "standard deviation 80.0062"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CHANGED)
@@ -190,7 +190,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "clip_sample=.yes. is not valid": ("DDIMScheduler", {"clip_sample": "yes"}),
     "beta_end=null is not valid": ("DDIMScheduler", {"beta_end": None}),
     "1 to 100,000 steps": ("DDIMScheduler", {"num_train_timesteps": 10**9}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("reason", REFUSED)

@@ -177,15 +177,21 @@ def test_scores_of_equal_seeds_are_ranked_in_pairs_as_compare_does() -> None:
     """Their intervals overlap, and the noise they share cancels: the report and `compare` agree that one is better."""
     noise, runs = [0.5 * (-1) ** k for k in range(20)], []
     for name, value in (("a", 12.5), ("b", 12.9)):
-        own = replace(score("FD[pixels]", value, 0.5, seeds=[0, 1000]), plain=value,
-                      left_out=tuple(value + part for part in noise))  # fmt: skip
+        own = replace(
+            score("FD[pixels]", value, 0.5, seeds=[0, 1000]),
+            plain=value,
+            left_out=tuple(value + part for part in noise),
+        )
         runs.append({"run": name, "scores": [own.to_json()]})
     (rows,) = compared(runs)
     assert [(r["rank"], r["run"]) for r in rows] == [(1, "a"), (2, "b")]
     for one, first in zip(runs, (0, 1000)):
-        one["scores"][0] = replace(Score.from_json(one["scores"][0]), protocol=EvalProtocol.from_json(
-            {**Score.from_json(one["scores"][0]).protocol.to_json(), "provenance": {"seeds": [first, first + 1000]}}
-        )).to_json()  # fmt: skip
+        one["scores"][0] = replace(
+            Score.from_json(one["scores"][0]),
+            protocol=EvalProtocol.from_json(
+                {**Score.from_json(one["scores"][0]).protocol.to_json(), "provenance": {"seeds": [first, first + 1000]}}
+            ),
+        ).to_json()
     assert [r["rank"] for r in compared(runs)[0]] == [1, 1]
 
 

@@ -14,9 +14,20 @@ from sfumato.recipes.digits import edm_digits
 from sfumato.runs.override import override
 from sfumato.runs.run import Run, load_data, resolve, training_data
 
-SMALL = ["shape=none", "network.width=8", "network.blocks=1", "network.mult=1", "network.attention=()",
-         "train.precision=fp32", "train.batch=16", "train.images=32", "train.sheet_every=1000000",
-         "sample.grid.steps=2", "--device", "cpu"]  # fmt: skip
+SMALL = [
+    "shape=none",
+    "network.width=8",
+    "network.blocks=1",
+    "network.mult=1",
+    "network.attention=()",
+    "train.precision=fp32",
+    "train.batch=16",
+    "train.images=32",
+    "train.sheet_every=1000000",
+    "sample.grid.steps=2",
+    "--device",
+    "cpu",
+]
 
 
 def picture(number: int, mode: str = "RGB") -> bytes:
@@ -73,8 +84,9 @@ def test_fields_at_their_defaults_do_not_change_a_recipes_tree() -> None:
 
 
 def test_an_extractor_that_fits_is_chosen_before_training(photos: Path) -> None:
-    recipe = override(edm_digits(), [f"data.name={photos}", "data.alpha=drop", "data.channels=3", "data.skip_bad=true",
-                                     "shape=none"])  # fmt: skip
+    recipe = override(
+        edm_digits(), [f"data.name={photos}", "data.alpha=drop", "data.channels=3", "data.skip_bad=true", "shape=none"]
+    )
     assert recipe.evaluate.extractor == "digits"
     assert resolve(recipe, training_data(recipe)).evaluate.extractor == "random"
     grey = override(recipe, ["data.channels=1"])

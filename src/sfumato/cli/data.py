@@ -80,8 +80,14 @@ def show(source: str, split: str, shape: Shape, labels: bool, skip_bad: bool, ro
     from sfumato.report.sheet import sheet
     from sfumato.report.table import text_table
 
-    given = {"filter": shape.filter, "crop": shape.crop, "alpha": shape.alpha, "cmyk": shape.cmyk,
-             "labels": labels, "skip_bad": skip_bad}  # fmt: skip
+    given = {
+        "filter": shape.filter,
+        "crop": shape.crop,
+        "alpha": shape.alpha,
+        "cmyk": shape.cmyk,
+        "labels": labels,
+        "skip_bad": skip_bad,
+    }
     usual = {"filter": "lanczos", "crop": None, "alpha": "refuse", "cmyk": "refuse", "labels": True, "skip_bad": False}
     options = {name: value for name, value in given.items() if value != usual[name]}
     found = load(source, split=split, root=root, size=shape.size, channels=shape.channels, options=options)

@@ -98,8 +98,9 @@ def _children(content: mmap.mmap, number: int, size: int, last: int) -> list[int
         if pointer + 8 + key + value > size or (kind & LEAF and flags & ~BIG):
             raise ValueError(f"an entry of page {number} is longer than the page, or no plain one")
         if kind & LEAF and flags & BIG:
-            _check_overflow(content, struct.unpack_from("<Q", content, start + pointer + 8 + key)[0], size, last,
-                            low | high << 16)  # fmt: skip
+            _check_overflow(
+                content, struct.unpack_from("<Q", content, start + pointer + 8 + key)[0], size, last, low | high << 16
+            )
     if kind & BRANCH and len(children) < 2:
         raise ValueError(f"page {number} has {len(children)} pages below it")
     return children

@@ -74,8 +74,10 @@ class Report:
         ]
         if told is not None:
             count = len(self.findings) - len(told)
-            lines.append(f"BAD   {count:,} images have other sizes than most: {sizes_of(self.findings)}. --size N "
-                         "resizes all of them.")  # fmt: skip
+            lines.append(
+                f"BAD   {count:,} images have other sizes than most: {sizes_of(self.findings)}. --size N "
+                "resizes all of them."
+            )
         lines += [f"note  passed over: {self.others}"] if self.others else []
         notes = len(self.findings) - len(self.faults)
         kinds = f"{len(self.classes)} classes" if self.classes else "unlabelled"

@@ -57,8 +57,11 @@ class Shape:
     cmyk: str = "refuse"
 
     def __post_init__(self) -> None:
-        policies = (("filter", self.filter, FILTERS), ("alpha policy", self.alpha, ALPHAS),
-                    ("cmyk policy", self.cmyk, CMYKS))  # fmt: skip
+        policies = (
+            ("filter", self.filter, FILTERS),
+            ("alpha policy", self.alpha, ALPHAS),
+            ("cmyk policy", self.cmyk, CMYKS),
+        )
         for what, value, available in policies:
             if value not in available:
                 raise UnknownNameError(nearest(what, value, available))

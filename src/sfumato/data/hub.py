@@ -38,8 +38,13 @@ class RowListing(Listing):
         images = [name for name, kind in kinds.items() if isinstance(kind, Image)]
         if len(images) != 1:
             raise DataError(f"{path} must have one column of images; it has {len(images)} among {', '.join(kinds)}.")
-        plain = [name for name, kind in kinds.items() if isinstance(kind, Value) and name in LABELS
-                 and kind.dtype.startswith(("int", "uint", "string", "large_string"))]  # fmt: skip
+        plain = [
+            name
+            for name, kind in kinds.items()
+            if isinstance(kind, Value)
+            and name in LABELS
+            and kind.dtype.startswith(("int", "uint", "string", "large_string"))
+        ]
         classes = [name for name, kind in kinds.items() if isinstance(kind, ClassLabel)]
         labels = classes or plain
         self._rows = rows.cast_column(images[0], Image(decode=False))

@@ -103,8 +103,15 @@ def evaluate_classifier(
         "machine": describe(torch.device(device)),
     }
     curve = {"series": {f"{data.name} {split}": series}, "chance": chance}
-    return Result.written(run.path, run.recipe.name, (), facts, f"accuracy-{split}-m{len(data)}",
-                          tables={"accuracy": rows}, curves={"accuracy": curve})  # fmt: skip
+    return Result.written(
+        run.path,
+        run.recipe.name,
+        (),
+        facts,
+        f"accuracy-{split}-m{len(data)}",
+        tables={"accuracy": rows},
+        curves={"accuracy": curve},
+    )
 
 
 def levels_at(run: Run, log_snrs: Sequence[float]) -> list[Level]:

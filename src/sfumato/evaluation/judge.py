@@ -179,9 +179,13 @@ class Judge:
         self.view(chosen)
 
     def seen(
-        self, images: Tensor, metrics: tuple[str, ...], labels: Tensor | None = None, prior: str = "",
+        self,
+        images: Tensor,
+        metrics: tuple[str, ...],
+        labels: Tensor | None = None,
+        prior: str = "",
         facts: Mapping[str, Any] | None = None,
-    ) -> Generated:  # fmt: skip
+    ) -> Generated:
         """Return images as the numbers that metrics read.
 
         Arguments:
@@ -231,9 +235,17 @@ class Judge:
         drawn = floor and chosen.floor == "pool" and self.pool is not None
         without_floor = drawn and not self.has_floor(made.n, made.labels is not None)
         score = measure(
-            chosen, made.rows[view_key(chosen)], real, extract, self.reference, strata=strata, class_prior=made.prior,
-            codec=made.codec, provenance=dict(made.facts), notes=self.notes + ((NO_FLOOR,) if without_floor else ()),
-        )  # fmt: skip
+            chosen,
+            made.rows[view_key(chosen)],
+            real,
+            extract,
+            self.reference,
+            strata=strata,
+            class_prior=made.prior,
+            codec=made.codec,
+            provenance=dict(made.facts),
+            notes=self.notes + ((NO_FLOOR,) if without_floor else ()),
+        )
         if drawn and not without_floor:
             return with_floor(score, self.floor(chosen, made.n, made.labels is not None))
         return replace(score, floor=self._of_reference(chosen, score)) if floor and not drawn else score
@@ -243,8 +255,14 @@ class Judge:
         if metric.floor != "reference":
             return None
         extract = self.view(metric)
-        own = measure(metric, self.features(extract), self.features(extract), extract, self.reference,
-                      strata=(self.strata, self.strata))  # fmt: skip
+        own = measure(
+            metric,
+            self.features(extract),
+            self.features(extract),
+            extract,
+            self.reference,
+            strata=(self.strata, self.strata),
+        )
         facts = {"floor": "the reference itself"}
         protocol = replace(score.protocol, n=own.n, class_prior="real images", provenance=facts)
         return replace(own, flags=(), protocol=protocol)

@@ -310,8 +310,9 @@ def _reference(images: Images | Features, hashes: np.ndarray) -> Reference:
     if isinstance(images, np.ndarray):
         return Reference("features", content, "all", "", "", len(images))
     files = f"files: {images.codec}" if images.codec != "none" else "none"
-    return Reference(images.name, content, images.split, images.rule, images.indices, images.count, files,
-                     channels=images.shape[0])  # fmt: skip
+    return Reference(
+        images.name, content, images.split, images.rule, images.indices, images.count, files, channels=images.shape[0]
+    )
 
 
 def _against_statistics(x: Features, path: Path, judge: Extractor) -> Found:

@@ -121,9 +121,17 @@ SOLVER = {"solver_order": 2, "algorithm_type": "dpmsolver++", "solver_type": "mi
 SOLVER |= {"euler_at_final": False, "final_sigmas_type": "zero"}
 
 IDLE = {  # without effect: they qualify a key that is refused, the step to the clean level, or short walks
-    "dynamic_thresholding_ratio", "sample_max_value", "flow_shift", "time_shift_type", "base_shift", "max_shift",
-    "base_image_seq_len", "max_image_seq_len", "euler_at_final", "lower_order_final",
-}  # fmt: skip
+    "dynamic_thresholding_ratio",
+    "sample_max_value",
+    "flow_shift",
+    "time_shift_type",
+    "base_shift",
+    "max_shift",
+    "base_image_seq_len",
+    "max_image_seq_len",
+    "euler_at_final",
+    "lower_order_final",
+}
 
 DDPM = CHAIN | {"variance_type": "fixed_small"} | CLIP | DYNAMIC | LEADING | ZERO
 DDIM = CHAIN | CLIP | {"set_alpha_to_one": True} | DYNAMIC | LEADING | ZERO

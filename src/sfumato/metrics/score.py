@@ -163,8 +163,9 @@ def measure(
     if reference.n not in (0, m):
         raise ValueError(f"The reference says it has {reference.n} images, but {m} rows of features were given.")
     estimate = chosen.estimate(generated, real, strata, (None, None))
-    protocol = protocol_of(chosen, extract, reference, n, class_prior, chosen.options_with(strata), facts,
-                           quantisation, codec)  # fmt: skip
+    protocol = protocol_of(
+        chosen, extract, reference, n, class_prior, chosen.options_with(strata), facts, quantisation, codec
+    )
     found = rules.flags(n, extract.dimension, reference, by_covariance=chosen.by_covariance)
     found += (alarm,) if (alarm := chosen.alarm(estimate)) else ()
     return score_of(chosen, estimate, protocol, m, found + notes)

@@ -217,7 +217,15 @@ def condnorm_unet(
         raise ValueError(f"heads names {levels} levels and the bridge, {levels + 1} numbers; got {heads}.")
     attended = attended_levels(attention, size, levels + 1)
     return CondNormUNet(
-        channels, out_channels, classes, tuple(width * 2**i for i in range(levels + 1)), depths,
+        channels,
+        out_channels,
+        classes,
+        tuple(width * 2**i for i in range(levels + 1)),
+        depths,
         tuple(h if here else 0 for h, here in zip(heads, attended, strict=True)),
-        tuple((size >> i) * position for i in range(levels + 1)), conditioning, norm, skips, up_kernel,
-    )  # fmt: skip
+        tuple((size >> i) * position for i in range(levels + 1)),
+        conditioning,
+        norm,
+        skips,
+        up_kernel,
+    )

@@ -29,9 +29,17 @@ LATENT = 0  # seed of the noise of the latents
 
 
 def shared_latent(
-    run: Run, *, image: int = 0, n: int = 8, first: int = 0, levels: int = 5, split: str = "test",
-    sampler: str = "ancestral", root: Path | None = None, device: str = "cpu",
-) -> Image.Image:  # fmt: skip
+    run: Run,
+    *,
+    image: int = 0,
+    n: int = 8,
+    first: int = 0,
+    levels: int = 5,
+    split: str = "test",
+    sampler: str = "ancestral",
+    root: Path | None = None,
+    device: str = "cpu",
+) -> Image.Image:
     """A row per noise level: several samples that share their x_t and differ in the noise of later steps.
 
     Arguments:

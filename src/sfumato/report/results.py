@@ -31,8 +31,10 @@ from sfumato.runs.making import Making
 from sfumato.runs.records import read_records
 
 Result = Mapping[str, Any]
-COLUMNS = (*("run", "score", "value", "floor", "above floor", "plain", "n", "m"),
-           *("protocol", "reference", "NFE", "images/s", "flags"))  # fmt: skip
+COLUMNS = (
+    *("run", "score", "value", "floor", "above floor", "plain", "n", "m"),
+    *("protocol", "reference", "NFE", "images/s", "flags"),
+)
 
 
 def read_results(paths: Sequence[Path | str]) -> list[dict[str, Any]]:

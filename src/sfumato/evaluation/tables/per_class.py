@@ -50,8 +50,9 @@ def _measure(judge: Judge, made: Generated) -> Findings:
         mine = np.flatnonzero(made.labels == k)
         theirs, more = (torch.nonzero(torch.as_tensor(data.labels == k))[:, 0] for data in (real, pool))
         part = real.subset(theirs.tolist(), note=f"class {name}")
-        own = replace(judge, reference=reference_of(part), features=partial(_rows, judge, theirs.numpy()),
-                      strata=None, pool=None)  # fmt: skip
+        own = replace(
+            judge, reference=reference_of(part), features=partial(_rows, judge, theirs.numpy()), strata=None, pool=None
+        )
         features = {"features": made.rows["features"][mine]}
         score = own.score(metric, replace(made, rows=features, labels=None, prior=f"class {name}"))
         row = {"class": name, "score": score.name, "value": cell(score), "n": score.n, "m": score.m}

@@ -52,9 +52,15 @@ READ: dict[str, Any] = {  # key -> the library's default
     "num_class_embeds": None,
 }
 IDLE = {  # of a learned embedding of time; and of the average that wrote unet_ema/
-    "num_train_timesteps", "decay", "min_decay", "optimization_step", "update_after_step", "use_ema_warmup",
-    "inv_gamma", "power",
-}  # fmt: skip
+    "num_train_timesteps",
+    "decay",
+    "min_decay",
+    "optimization_step",
+    "update_after_step",
+    "use_ema_warmup",
+    "inv_gamma",
+    "power",
+}
 PIPELINE = ("unet", "scheduler")  # what a pipeline of pixels has
 SHIFTS = {"default": False, "scale_shift": True}
 OLD_ATTENTION = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}

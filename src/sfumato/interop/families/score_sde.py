@@ -64,9 +64,17 @@ def score_sde(found: Foreign) -> Imported | None:
     shape = Shape(int(channels), size, size)
     data, line = found.data(shape)
     network = part(
-        "network", "songunet", width=int(width), mult=mult, blocks=blocks, dropout=0.1, fourier=fourier,
-        attention=tuple(size >> i for i in attended), taps=(1, 3, 3, 1) if path else (1, 1), image_path=path,
-    )  # fmt: skip
+        "network",
+        "songunet",
+        width=int(width),
+        mult=mult,
+        blocks=blocks,
+        dropout=0.1,
+        fourier=fourier,
+        attention=tuple(size >> i for i in attended),
+        taps=(1, 3, 3, 1) if path else (1, 1),
+        image_path=path,
+    )
     assumed = [line]
     if found.size is None:
         assumed.insert(0, f"size {size}: the paper attends at 16x16 (--size says otherwise)")
