@@ -144,7 +144,7 @@ VALUES = [
     (("train", "edm-digits", "train.rate.hold=1"), "train.rate.hold must be in [0, 1); got 1"),
     (("train", "edm-digits", "ema.half_life=0"), "ema.half_life must be positive and finite; got 0"),
     (("train", "edm-digits", "ema.power=0.5"), "ema.power must be in (0, 0.28); got 0.5"),
-    (("train", "edm-digits", "train.optimizer.lr=-1"), "train.optimizer.lr must be positive and finite; got -1"),
+    (("train", "edm-digits", "train.optimizer.lr=-1"), "train.optimizer.lr must be at least 0; got -1"),
     (("train", "edm-digits", "train.optimizer=adam", "train.optimizer.beta2=1"), "beta2 must be in [0, 1); got 1"),
     (
         ("train", "edm-digits", "train.seed=18446744073709551616"),

@@ -102,7 +102,7 @@ def test_the_hour_follows_the_clock_and_works_on_a_short_budget(tmp_path, real_d
         "train.log_every=8",
     ]
     run = train(override(fashion_mnist_cpu_hour(), fields), tmp_path, root=real_data, quiet=True, device="cpu")
-    assert run.checkpoint.state["elapsed"] >= 3
+    assert 1 < run.checkpoint.state["elapsed"] < 4  # of the three seconds, preparation takes some
     last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["lr"] < 0.02 and last["spent"] > 0.9
     assert averages.reconstruct(tmp_path, 0.10).snapshots >= 2

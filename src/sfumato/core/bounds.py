@@ -77,7 +77,7 @@ Fraction = Annotated[float, Bounds(0, 1, "[)")]  # a share below 1
 Inside = Annotated[float, Bounds(0, 1, "()")]
 UpToOne = Annotated[float, Bounds(0, 1, "(]")]
 Few = Annotated[float, Bounds(0, 1000)]
-Rate = Annotated[float, Bounds(0, open="(]")]  # of learning; one that is too high ends as a run that diverged
+Rate = Annotated[float, Bounds(0)]  # of learning: 0 trains nothing, one that is too high ends as a run that diverged
 Nsr = Annotated[float, Bounds(1e-9, 1e9)]
 Log = Annotated[float, Bounds(-100, 100)]  # an exponent
 Warp = Annotated[float, Bounds(0.1, 1000)]  # the root that is taken, as in EDM's rho
