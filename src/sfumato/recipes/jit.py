@@ -25,7 +25,7 @@ def jit_b16_imagenet256() -> Recipe:
     Paper: Li and He, Back to Basics: Let Denoising Generative Models Denoise, 2025.
     Command: sfumato train jit-b16-imagenet256 data.name=folder:PATH
     Hardware and time: for 200 epochs at batch 1024.
-    Expected: FID 4.37 with 200 epochs, 3.66 with 600 (n = 50,000, from memory).
+    Expected: see the paper; its scores were not at hand to be checked.
     """
     return _jit("jit-b16-imagenet256", width=768, depth=12, heads=12, bottleneck=128, context_from=4)
 
@@ -36,7 +36,7 @@ def jit_l16_imagenet256() -> Recipe:
     Paper: Li and He, 2025.
     Command: sfumato train jit-l16-imagenet256 data.name=folder:PATH
     Hardware and time: for 200 epochs at batch 1024.
-    Expected: FID 2.79 with 200 epochs, 2.36 with 600 (n = 50,000, from memory).
+    Expected: see the paper; its scores were not at hand to be checked.
     """
     return _jit("jit-l16-imagenet256", width=1024, depth=24, heads=16, bottleneck=128, context_from=8)
 
@@ -47,7 +47,7 @@ def jit_h16_imagenet256() -> Recipe:
     Paper: Li and He, 2025.
     Command: sfumato train jit-h16-imagenet256 data.name=folder:PATH
     Hardware and time: for 200 epochs at batch 1024.
-    Expected: FID 2.29 with 200 epochs, 1.86 with 600 (n = 50,000, from memory).
+    Expected: see the paper; its scores were not at hand to be checked.
     """
     return _jit("jit-h16-imagenet256", width=1280, depth=32, heads=16, bottleneck=256, context_from=10, dropout=0.2)
 
