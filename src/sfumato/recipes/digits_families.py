@@ -136,8 +136,8 @@ def otcfm_digits() -> Recipe:
     Command: sfumato train otcfm-digits
     Hardware and time: about a minute on two CPU cores.
     Expected: no published score.
-    Measured here: FD[digits] 1.41 [0.79, 2.03]; n = 1,000 against the 360 test digits, floor -0.16 [-0.41, 0.09],
-    one seed, one core of an AMD EPYC.
+    Measured here: FD[digits] -0.04 [-0.39, 0.31]; n = 1,000 against the 360 test digits, floor -0.16 [-0.41, 0.09],
+    one seed, two threads of an Intel Xeon.
     """
     objective = part("objective", "denoising", coupling="ot")
     return replace(flow_digits(), name="otcfm-digits", draw=part("draw", "uniform"), objective=objective)
