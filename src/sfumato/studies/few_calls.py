@@ -17,12 +17,12 @@ from dataclasses import replace
 
 from sfumato.experiments.figures import curve
 from sfumato.experiments.study import Ordering, Row, Study, at
-from sfumato.recipes.digits import edm_digits
 from sfumato.recipes.digits_families import ect_digits, flow_digits
-from sfumato.recipes.fashion_mnist import edm_fashion_mnist_cpu, flow_fashion_mnist_cpu
+from sfumato.recipes.fashion_mnist import flow_fashion_mnist_cpu
 from sfumato.recipes.few_calls import meanflow_digits, meanflow_fashion_mnist_cpu
 from sfumato.runs.override import override
 from sfumato.runs.recipe import Part, Recipe, Sample, part
+from sfumato.studies._bases import edm as shared
 from sfumato.studies._bases import small, small_gan, tiny
 
 # scale -> teacher's calls, students' calls, steps that distillation begins with, images in all, images judged, seeds
@@ -40,13 +40,10 @@ def few_calls(scale: str) -> Study:
     """
     calls, few, longest, images, n, seeds = at(scale, SIZES)
     digits = scale == "tiny"
-    edm, flow, mean = (
+    edm = _seen(shared(scale), images)  # the run that other studies train, too
+    flow, mean = (
         _seen(tiny(one) if digits else small(other), images)
-        for one, other in (
-            (edm_digits(), edm_fashion_mnist_cpu()),
-            (flow_digits(), flow_fashion_mnist_cpu()),
-            (meanflow_digits(), meanflow_fashion_mnist_cpu()),
-        )
+        for one, other in ((flow_digits(), flow_fashion_mnist_cpu()), (meanflow_digits(), meanflow_fashion_mnist_cpu()))
     )
     gan, half = _seen(small_gan(scale), images), images // 2
     rows = [
