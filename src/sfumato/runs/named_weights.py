@@ -1,9 +1,9 @@
 """Weights by name: which ones stay as they are in training (`train.freeze`), and how fast others move.
 
-A pattern is a path in the network, such as `down.0`, and means every weight below it; `*`, `?` and `[...]` stand for any
-characters, dots among them: `down.*`, `*.norm*`. `sfumato explain RECIPE` lists the parts of a network. A frozen weight
-has no gradient, so no optimiser holds anything of it. A factor multiplies the learning rate of what its pattern means,
-`label:10`; of several that mean the same weight the first counts, and the rest of the network has 1.
+A pattern is a path in the network, such as `down.0`, and means every weight below it; `*`, `?` and `[...]` stand for
+any characters, dots among them: `down.*`, `*.norm*`. A frozen weight has no gradient, so no optimiser holds anything of
+it. A factor multiplies the learning rate of what its pattern means, `label:10`; of several that mean the same weight
+the first counts, and the rest of the network has 1.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def weights_named(network: nn.Module, pattern: str, field: str) -> list[str]:
     hint = f" Did you mean '{close[0]}'?" if close else ""
     tops = ", ".join(dict.fromkeys(name.split(".")[0] for name in names))
     raise RecipeError(
-        f"{field} names weights of the network by their path, and '{printable(pattern)}' means none.{hint} The network's "
-        f"parts are {tops}."
+        f"{field} names weights of the network by their path, and '{printable(pattern)}' means none.{hint} The "
+        f"network's parts are {tops}."
     )
 
 

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.core.digest import hash_tensors
-from sfumato.core.noise import normal
 from sfumato.data.dataset import Dataset
 from sfumato.data.streaming import Stream
 from sfumato.evaluation.real import order_of
@@ -125,8 +124,8 @@ def inherited(recipe: Recipe, asked: Recipe, parent: Recipe | None) -> Recipe:
     begins from a labelled one keeps the row for "no label", so that it is the parent's unconditional model.
 
     Arguments:
-        recipe: Resolved.
-        asked: As it was before.
+        recipe: The recipe with what the data decides filled in.
+        asked: The recipe as a person gave it, sigma_data possibly left open.
         parent: Recipe of the run that it begins from, or of this very run if it goes on; None for neither.
     """
     shape = recipe.shape
@@ -161,8 +160,6 @@ def starting_weights(plan: Plan, parent: Parent) -> dict[str, Tensor]:
     mine, theirs = _shapes(plan.network.state_dict()), _shapes(weights)
     if mine != theirs:
         raise RecipeError(_misfit(recipe, parent, mine, theirs))
-    if plan.classes and not parent.names:
-        _check_unconditional(plan, parent, weights)
     return weights
 
 
@@ -187,20 +184,6 @@ def _label_rows(plan: Plan, parent: Parent) -> dict[str, Tensor]:
         last = rows[-1] if classes else new
         made[f"{path}.table.weight"] = torch.stack([*(named.get(name, new) for name in classes), last])
     return made
-
-
-def _check_unconditional(plan: Plan, parent: Parent, weights: Mapping[str, Tensor]) -> None:
-    """Refuse a network that does something else with a row of zeros than without one, seen on one image."""
-    network = plan.build_network()
-    network.load_state_dict(weights)
-    x = normal([0], plan.image, purpose="start", dtype=torch.float32)
-    with torch.no_grad():
-        same = torch.equal(network.eval()(x, torch.tensor(0.5)), parent.network(x, torch.tensor(0.5)))
-    if not same:
-        raise RecipeError(
-            f"train.start={plan.recipe.train.start} was trained without labels, and network={plan.recipe.network.name} "
-            "with labels is another model than without, even before it has learned any. Set data.labels=false."
-        )
 
 
 def _misfit(

@@ -42,7 +42,7 @@ def scale_rates(optimizers: Iterable[Optimizer], factors: Mapping[int, float]) -
     """Multiply the base learning rates of some weights, before the first step: those of a factor become a group.
 
     Arguments:
-        optimizers: Of all weights.
+        optimizers: The optimisers of all weights.
         factors: By the `id` of a weight; those that are not named keep their rate, and stand first.
     """
     if not factors:
