@@ -207,7 +207,7 @@ class Train:
         micro: Images per device in one forward pass; None for as many as the batch asks and memory holds.
         seed: Addresses every random number of the run.
         start: Weights to begin from: RUN, RUN@STEP, RUN@AVERAGE or RUN@STEP@AVERAGE; None for the network's own.
-        freeze: Parts of the network that stay as they are, by path or pattern: "down", "down.*" (`runs.named_weights`).
+        freeze: Parts of the network that stay as they are, by path or pattern: "down", "down.*" (`networks._named`).
         rate_factors: What the learning rate is multiplied by for a part of the network: "label:10".
         optimizer: How weights move (axis optimizer).
         rate: The learning-rate schedule (axis rate).
