@@ -24,7 +24,7 @@ def weights_named(network: nn.Module, pattern: str, field: str) -> list[str]:
     Arguments:
         network: Whose weights are meant.
         pattern: A path in it, with wildcards.
-        field: Of the recipe that holds the pattern, for the message.
+        field: Name of the recipe's field that holds the pattern, for the message.
 
     Raises:
         ValueError: If it means none; the nearest path is offered.
@@ -59,7 +59,7 @@ def frozen_weights(network: nn.Module, freeze: Sequence[str]) -> set[str]:
 
     Arguments:
         network: Whose weights are meant.
-        freeze: Patterns.
+        freeze: Paths in the network, with wildcards.
 
     Raises:
         ValueError: If a pattern means none, or all of them together leave nothing to train.
@@ -77,7 +77,7 @@ def factors_of_rates(network: nn.Module, rate_factors: Sequence[str]) -> dict[st
 
     Arguments:
         network: Whose weights are meant.
-        rate_factors: Texts PATTERN:FACTOR.
+        rate_factors: Patterns with their factors, PATTERN:FACTOR.
 
     Raises:
         ValueError: If a text does not read so, its factor is not finite or below 0, or it means no weight.

@@ -65,7 +65,7 @@ Channels = typing.Annotated[int, Bounds(1, 4)]
 
 MOST_SHOWN = 40  # values of an option that a table prints
 # Fields added to the JSON since: left out while they are at their defaults, so that old trees stay equal.
-LATER = ("code", "guides", "channels", "alpha", "cmyk", "skip_bad", "freeze", "rate_factors", "null")
+LATER = ("code", "guides", "channels", "alpha", "cmyk", "skip_bad", "freeze", "rate_factors", "null", "chosen")
 
 
 @dataclass(frozen=True)
@@ -193,6 +193,25 @@ class Shape:
     width: int
     classes: tuple[str, ...] = ()
     null: bool = False
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """How a recipe was chosen among others by a score (`sfumato search`).
+
+    Attributes:
+        candidates: Number of recipes that were tried.
+        by: Name of the score.
+        n: Generated images that it was of.
+        split: Split of the real images that chose.
+        reference: Their identity (`evaluation.real.identity`).
+    """
+
+    candidates: Count
+    by: str
+    n: Count
+    split: str
+    reference: str
 
 
 @dataclass(frozen=True)
@@ -352,6 +371,7 @@ class Recipe:
         shape: Stated by a recipe for data of a known shape, else filled in when the run starts.
         code: Of data, extractor and trackers from outside this package, the name and the hash of its source; filled in
             when the run starts (`runs.outside_names`).
+        chosen: How this recipe was chosen among others; every score of its runs says so. None if it was not.
     """
 
     name: str
@@ -372,6 +392,7 @@ class Recipe:
     evaluate: Evaluate = field(default_factory=Evaluate)
     shape: Shape | None = None
     code: tuple[tuple[str, str], ...] = ()
+    chosen: Chosen | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the tree as plain JSON values."""
