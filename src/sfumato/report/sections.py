@@ -39,6 +39,7 @@ PICTURES = {
         "progress",
     ),
     "neighbours": ("neighbours",),
+    "probe": ("probe", "probe-neighbours"),
     "guidance": ("cfg", "guidance"),
     "nfe": ("nfe",),
     "likelihood": ("reconstruction", "shared_latent", "interpolation", "rate_distortion", "coded"),
@@ -54,6 +55,8 @@ TABLES = {
     "likelihood along the ODE": "likelihood",
     "likelihood gap": "likelihood",
     "coding": "likelihood",
+    "probe": "probe",
+    "probe, best": "probe",
     "sweep of guidance": "guidance",
     "sweep of steps": "nfe",
     "sweep of sampler": "nfe",
@@ -108,6 +111,8 @@ CURVES: dict[str, tuple[str, Callable[[Mapping[str, Any]], Figure]]] = {
     "bits_by_level": ("likelihood", _lines(curves.bits_by_level, caption="")),  # bits/dim per unit of ln SNR
     "coding": ("likelihood", _lines(curves.rate_distortion, caption="")),  # series: kind of rate -> RMSE at rate
     "accuracy": ("headline", _lines(curves.accuracy, chance=None)),  # series: split -> accuracy at ln SNR
+    # series: block -> accuracy of a probe at sigma / alpha
+    "probe": ("probe", _lines(curves.probes, pixels=None, pca=None, numbers=None, chance=None, noisy="", caption="")),
     "training": ("health", lambda c: training_curves({"": c["records"]})),  # records: of metrics.jsonl
 }
 
@@ -222,6 +227,8 @@ def _outline(run: str) -> list[Section]:
         Section("classes", "Per class", "", f"{evaluate} --metrics per-class"),
         Section("likelihood", "Likelihood and rate-distortion", "Bits per dimension, every term; the distortion that a "
                 "prefix of the code leaves.", f"sfumato likelihood {run}"),
+        Section("probe", "Representation", "What a linear classifier reads inside the network, beside pixels and their "
+                "principal components.", f"sfumato probe {run}"),
         Section("health", "Health and provenance", "What made these numbers, and what to know about them.", evaluate),
     ]  # fmt: skip
 
