@@ -42,7 +42,7 @@ def clusters(scale: str) -> Study:
         name="clusters",
         scale=scale,
         question="Can clusters of the images stand in for their classes?",
-        varies=f"what the model is told of an image: nothing, its cluster at three K, or its class; guidance of {w:g} or 1",
+        varies=f"what a model is told of an image: nothing, its cluster at three K, or its class; guidance {w:g} or 1",
         equal="data, network, optimiser, images seen, sampler, grid, n; clusters are asked for as often as they occur. "
         "They are made of features that score the images too, which favours them",
         rows=tuple(rows),
