@@ -161,7 +161,7 @@ class Probed:
 
     Attributes:
         n: Training images of the classifier.
-        m: Held-out images.
+        m: Held-out images that it is asked about.
         at: Levels sigma / alpha; () for several over those of training.
         blocks: Blocks of the network; () for input, middle and output blocks.
     """

@@ -43,7 +43,6 @@ def edm_digits_clusters() -> Recipe:
     Models, 2024 (data, features, network, optimiser and budget are ours).
     Command: sfumato train edm-digits-clusters   (needs scikit-learn: pip install 'sfumato[learn]')
     Cost: that of edm-digits; the clusters take about a second.
-    Measured here: not measured.
     """
     base = edm_digits()
     clusters = part("labels", "clusters", count=10)
