@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from sfumato.cli._arguments import Folder, Name, Overrides, device_named, resettle
+from sfumato.runs.drawn import SAMPLES
 
 if TYPE_CHECKING:
     from sfumato.runs.run import Run
@@ -74,7 +75,7 @@ def encode(
     print(text_table([inversion.row(count, trip) for count, trip in found.items()]))
     caption = f"{data.name} {split}, images {first}..{first + n - 1} of its shuffled order."
     picture = inversion.picture(images, found, title=opened.recipe.name, caption=caption)
-    print(f"  {save(picture, out or opened.path / 'samples' / 'encoded.png')}")
+    print(f"  {save(picture, out or opened.path / SAMPLES / 'encoded.png')}")
     return 0
 
 

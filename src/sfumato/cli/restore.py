@@ -12,6 +12,7 @@ from tyro.conf import Positional, arg
 
 from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, device_named, resettle
 from sfumato.cli._restoring import measure, parted, read
+from sfumato.runs.drawn import RESTORED
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -131,7 +132,7 @@ def restore(
         )
     seconds = time.monotonic() - began
     print(f"  {found.nfe} calls and {found.vjps} vector-Jacobian products an image; {seconds:.1f} s")
-    folder = Path(out) if out else opened.path / "restored" / f"{task.name}-{method}"
+    folder = Path(out) if out else opened.path / RESTORED / f"{task.name}-{method}"
     chosen = {"method": method, "samples": samples, "score": score, "classes": classes, "use": use}
     chosen |= {"first-seed": first_seed or None, "resample": resample if resample > 1 else None}
     words = [word for name, value in chosen.items() if value is not None for word in (f"--{name}", str(value))]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, device_named, given, resettle, seed_list
+from sfumato.runs.drawn import SAMPLES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -106,7 +107,7 @@ def sample(
     if images is not None:
         _write_images(drawn, source, Path(images), where, ranks)
         return 0
-    target = Path(out) if out else opened.path / "samples" / f"{opened.making(use).stem(opened.recipe.ema.use)}.png"
+    target = Path(out) if out else opened.path / SAMPLES / f"{opened.making(use).stem(opened.recipe.ema.use)}.png"
     print(f"  {draw_sheet(drawn, source, target, ranks)}")
     if ranks.first and walk is not None:
         few = replace(drawn, seeds=wanted[:MOST_ROWS] if seeds or n else wanted[:STRIP])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, device_named, resettle
+from sfumato.runs.drawn import SAMPLES
 
 if TYPE_CHECKING:
     from sfumato.runs.run import Run
@@ -100,7 +101,7 @@ def sweep(
         title=f"{opened.recipe.name}: {path}",
         caption=f"Otherwise {shared(makings).sentence}",
     )
-    target = Path(out) if out else opened.path / "samples" / f"sweep-{path.replace('.', '-')}.png"
+    target = Path(out) if out else opened.path / SAMPLES / f"sweep-{path.replace('.', '-')}.png"
     print(f"  {save(picture, target)}")
     return 0
 
@@ -122,9 +123,9 @@ def _score(
     from sfumato.core.outside import allow_named
     from sfumato.evaluation import sweep as scoring
     from sfumato.evaluation.findings import expand, tables
+    from sfumato.report.curve_kinds import CURVES
     from sfumato.report.results import cell
     from sfumato.report.save import save
-    from sfumato.report.sections import CURVES
     from sfumato.report.table import text_table
 
     allow_named(*words_of(metrics))

@@ -9,12 +9,14 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
+from typing import IO
 
 from matplotlib.figure import Figure
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 DPI = 144  # of figures
+INCH = 96  # pixels of an inch of a page
 COMMAND = "Command"  # the text of a PNG that says what makes it again
 
 
@@ -78,10 +80,10 @@ def write_whole(path: Path, content: bytes) -> Path:
     return path
 
 
-def description(path: Path | str) -> str:
+def description(file: Path | str | IO[bytes]) -> str:
     """Return the caption stored in a PNG, or an empty text."""
-    with Image.open(path) as picture:
-        return str(picture.info.get("Description", ""))
+    with Image.open(file) as picture:
+        return str(picture.info.get("Description") or "")
 
 
 def command_in(path: Path | str) -> str:
@@ -89,3 +91,14 @@ def command_in(path: Path | str) -> str:
     with Image.open(path) as picture:
         found = picture.info.get(COMMAND) or picture.info.get("comment") or ""
     return found.decode(errors="replace") if isinstance(found, bytes) else str(found)
+
+
+def size_on_page(content: bytes) -> tuple[int, int]:
+    """Return width and height of a PNG or GIF in CSS pixels, 96 an inch: one drawn at twice the resolution is as large.
+
+    Arguments:
+        content: The whole file.
+    """
+    with Image.open(io.BytesIO(content)) as picture:
+        per_inch = float(picture.info.get("dpi", (INCH, INCH))[0]) or INCH
+        return round(picture.width * INCH / per_inch), round(picture.height * INCH / per_inch)
