@@ -125,8 +125,8 @@ def _place_logs(made: Mapping[str, Section], results: Sequence[Result]) -> None:
     """Place the curves of training: all runs in one plot, then each run's loss by noise level."""
     logs: dict[str, dict[str, Any]] = {name: {} for name in LOGS}
     for result in results:
-        for name in LOGS:
-            if found := (result.get("curves") or {}).get(name):
+        for name, found in (result.get("curves") or {}).items():
+            if name in LOGS:
                 logs[name].setdefault(str(result["run"]), found)
     section, runs = made["training"], logs["training"]
     records = {run: log.get("records") for run, log in runs.items()}
