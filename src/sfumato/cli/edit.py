@@ -99,7 +99,7 @@ def edit(
         torch.cat((picture[None], result)),
         count + 1,
         column_labels=labels,
-        title=opened.recipe.name,
+        title=opened.title,
         caption=f"{words}. {opened.making(use).sentence}",
     )
     print(f"  {save(drawn, path, command=command)}")

@@ -224,7 +224,7 @@ def _draw(
         len(labels),
         row_labels=list(names[:ROWS]),
         column_labels=labels,
-        title=f"{run.recipe.name}: {task.words}",
+        title=f"{run.title}: {task.words}",
         caption=f"Method {method}. The band is white where the samples span all grey levels. {words}",
     )
     save(picture, folder / "sheet.png", command=command)

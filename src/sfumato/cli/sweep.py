@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, device_named, resettle
+from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, device_named, resettle, typed
 from sfumato.runs.drawn import SAMPLES
 
 if TYPE_CHECKING:
@@ -98,11 +98,11 @@ def sweep(
         labels,
         across=across,
         row_labels=names,
-        title=f"{opened.recipe.name}: {path}",
+        title=f"{opened.title}: {path}",
         caption=f"Otherwise {shared(makings).sentence}",
     )
     target = Path(out) if out else opened.path / SAMPLES / f"sweep-{path.replace('.', '-')}.png"
-    print(f"  {save(picture, target)}")
+    print(f"  {save(picture, target, command=typed())}")
     return 0
 
 

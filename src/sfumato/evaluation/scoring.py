@@ -188,7 +188,8 @@ def with_choices(run: Run, judge: Judge, made: Generated, use: str | None) -> tu
 
 def _choice(selected: Mapping[str, Any]) -> str:
     """Write how weights were chosen, for a score against the reference that chose them."""
-    return said("selected", **{key: selected[key] for key in ("what", "candidates", "by", "n")})
+    names = {"weights": "what", "count": "candidates", "metric": "by", "n": "n"}
+    return said("selected", **{name: selected[key] for name, key in names.items()})
 
 
 def tried_on(run: Run, content_hash: str, facts: Mapping[str, Any]) -> int:

@@ -329,6 +329,6 @@ def _against_statistics(x: Features, path: Path, judge: Extractor) -> Found:
     plain = frechet_distance(p.mean, p.cov, held.mean, held.cov)
     flags = [said("statistics-file")]
     flags += [] if held.verified else [said("unverified")]
-    flags += [said("unpinned", what="n", few=len(x), needed=10 * x.shape[1])] if len(x) < 10 * x.shape[1] else []
+    flags += [said("unpinned", sizes="n", count=len(x), needed=10 * x.shape[1])] if len(x) < 10 * x.shape[1] else []
     bias = _bias(held.cov, len(x), held.n) if held.n else None
     return Found((), plain, bias, len(x), held.n, f"FD[{judge.name}]", tuple(flags))

@@ -29,12 +29,12 @@ FLAGS = {
         "This is not a held-out score: the model may have learned these images by heart. Score the test split as well.",
     ),
     "unpinned": Flag(
-        "too few images: {what} = {few} < 10 d = {needed}",
+        "too few images: {sizes} = {count} < 10 d = {needed}",
         "The distance needs a covariance of d features, and so few images do not determine it. Compare such scores "
         "only at equal n and m, and generate more images where you can.",
     ),
     "few": Flag(
-        "few images: {what} = {few} < 5000",
+        "few images: {sizes} = {count} < 5000",
         "The interval is wide, and no published table uses so few images. Do not set the score beside published ones.",
     ),
     "unverified": Flag(
@@ -56,7 +56,7 @@ FLAGS = {
         "what it was trained on.",
     ),
     "selected": Flag(
-        "selected on this reference: the {what}, best of {candidates} by {by} (n = {n})",
+        "selected on this reference: the {weights}, best of {count} by {metric} (n = {n})",
         "These weights were chosen because they score well against these real images, so the score is too good. Choose "
         "on the validation split and score the test split once.",
     ),
@@ -83,7 +83,7 @@ def said(name: str, **facts: object) -> str:
         name: Key of `FLAGS`.
         facts: What its braces name.
 
-    >>> said("few", what="n", few=300)
+    >>> said("few", sizes="n", count=300)
     'few images: n = 300 < 5000'
     """
     return FLAGS[name].words.format(**facts)

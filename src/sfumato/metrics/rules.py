@@ -98,9 +98,9 @@ def flags(n: int, dimension: int, reference: Reference, *, by_covariance: bool) 
     found, few = [], min(n, reference.n or n)
     what = "n" if reference == NO_REFERENCE else "min(n, m)"
     if by_covariance and few < 10 * dimension:
-        found.append(said("unpinned", what=what, few=few, needed=10 * dimension))
+        found.append(said("unpinned", sizes=what, count=few, needed=10 * dimension))
     if few < 5000:
-        found.append(said("few", what=what, few=few))
+        found.append(said("few", sizes=what, count=few))
     if reference != NO_REFERENCE and not reference.verified:
         found.append(said("unverified"))
     return tuple(found)

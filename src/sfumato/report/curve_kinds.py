@@ -18,6 +18,7 @@ def _series(values: Mapping[str, Any]) -> dict[str, Series]:
 
 def _lines(draw: Callable[..., Figure], **asked: Any) -> Callable[[Mapping[str, Any]], Figure]:
     """Return what draws the `series` of a curve, with other keys of its numbers, or these values where it has none."""
+    asked["title"] = ""
 
     def drawn(c: Mapping[str, Any]) -> Figure:
         return draw(_series(c["series"]), **{k: v if c.get(k) is None else c[k] for k, v in asked.items()})
@@ -30,7 +31,7 @@ def _classes(c: Mapping[str, Any]) -> Figure:
         model: {name: Cell(s["value"], tuple(s["interval"]) if s.get("interval") else None) for name, s in by.items()}
         for model, by in c["scores"].items()
     }
-    return curves.class_bars(scores, score=c.get("score", "score"))
+    return curves.class_bars(scores, score=c.get("score", "score"), title=c.get("title", ""))
 
 
 def _rate_distortion(c: Mapping[str, Any]) -> Figure:
@@ -38,11 +39,12 @@ def _rate_distortion(c: Mapping[str, Any]) -> Figure:
         name: (Series.from_json(pair["rate"]), Series.from_json(pair["distortion"]))
         for name, pair in (c.get("by_time") or {}).items()
     }
-    return curves.rate_distortion(_series(c["series"]), by_time or None, caption=c.get("caption", ""))
+    words = {key: c.get(key, "") for key in ("title", "caption")}
+    return curves.rate_distortion(_series(c["series"]), by_time or None, **words)
 
 
 def _distances(c: Mapping[str, Any]) -> Figure:
-    return curves.distances(c["groups"], space=c.get("space", "pixel"))
+    return curves.distances(c["groups"], space=c.get("space", "pixel"), title=c.get("title", ""))
 
 
 # name in a result's `curves` -> (section, how to draw its numbers)

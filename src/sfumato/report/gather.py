@@ -14,6 +14,8 @@ from sfumato.report.training import of_last_protocol
 from sfumato.runs.drawn import EDITED, RESTORED, SAMPLES, SHEETS, drawn
 
 MOST_SHEETS = 4  # of those drawn while training
+SHEET, STRIP, ANIMATION = "samples", "strip: from noise to images", "animation: from noise to images"
+TITLES = {SHEET: -3, STRIP: -2, ANIMATION: -1}  # which of equally new pictures comes first
 
 
 def read_report(paths: Sequence[Path]) -> list[dict[str, Any]]:
@@ -82,8 +84,7 @@ def _pictures_of(run: Path, recipe: str) -> list[dict[str, Any]]:
     kept = [sheets[i] for i in sorted(evenly)] if sheets else []
     pictures: list[dict[str, Any]] = []
     for folder, files in found.items():
-        for file in files:
-            section, title = _place(folder, file)
+        for section, title, file in _newest_of_each(folder, files):
             own = {"section": section, "title": title, "command": command_in(file)}
             pictures.append({"path": str(file.relative_to(run)), **own})
     for file in kept:
@@ -96,6 +97,14 @@ def _pictures_of(run: Path, recipe: str) -> list[dict[str, Any]]:
     return pictures
 
 
+def _newest_of_each(folder: str, files: Sequence[Path]) -> list[tuple[str | None, str, Path]]:
+    """Return section, title and file of pictures, newest first: the newest of each title, then the next of each."""
+    placed = [(*_place(folder, file), file) for file in files]
+    titles = [title for _, title, _ in placed]
+    rank = {file: (titles[:i].count(title), TITLES.get(title, 0)) for i, (_, title, file) in enumerate(placed)}
+    return sorted(placed, key=lambda place: rank[place[2]])
+
+
 def _place(folder: str, file: Path) -> tuple[str | None, str]:
     """Return the section of a picture, or None for what its kind says, and its title."""
     stem = file.stem.replace("-", " ").replace("_", " ")
@@ -103,8 +112,6 @@ def _place(folder: str, file: Path) -> tuple[str | None, str]:
         return "changed", f"{folder}: {file.parent.name if folder == RESTORED else file.stem}"
     if folder != SAMPLES:
         return None, stem
-    if file.suffix == ".gif":
-        return "samples", "animation: from noise to images"
-    if file.stem.endswith("-strip"):
-        return "samples", "strip: from noise to images"
-    return "samples", stem if file.stem.startswith(("sweep", "again", "encoded", "coded")) else "samples"
+    if file.stem.startswith(("sweep", "again", "encoded", "coded")):
+        return "samples", stem
+    return "samples", ANIMATION if file.suffix == ".gif" else STRIP if file.stem.endswith("-strip") else SHEET

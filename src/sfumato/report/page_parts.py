@@ -82,6 +82,7 @@ class Section:
     tables: list[Table] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
     folded: list[Picture] = field(default_factory=list)
+    more: str = "more pictures"
     notes: list[str] = field(default_factory=list)
 
     @property

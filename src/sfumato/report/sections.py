@@ -84,10 +84,11 @@ def _outline(run: str) -> list[Section]:
         Section("samples", "Pictures", "Nobody chose among these images, unless a picture says CURATED.",
                 f"sfumato sample {run} --strip --gif"),
         Section("training", "Training", "The loss falls fast and then slowly; the pictures go on improving while it "
-                "hardly moves.", f"sfumato train RECIPE --out {run}"),
+                "hardly moves.", f"sfumato train RECIPE --out {run}", more="sheets drawn while training"),
         Section("headline", "Scores", "Each value has its bias removed and stands with its 95% interval of sampling "
                 "noise. The floor is what as many real images score. Where the interval of \u201cabove floor\u201d "
-                "contains 0, these images cannot be told from real ones.", evaluate),
+                "contains 0, these images cannot be told from real ones. Plain is the textbook number, bias included.",
+                evaluate),
         Section("comparison", "Comparison", "Runs of equal rank cannot be told apart with so many images. Scores made "
                 "from the same seeds are compared in pairs, so the noise that they share cancels.",
                 f"sfumato report {run} ANOTHER_RUN, both evaluated alike"),
