@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sfumato.report._canvas import Frame, beside, draw, enlargement
+from sfumato.report._canvas import Frame, draw, enlargement
 from sfumato.report._text import font as face
 from sfumato.report._text import size_of, wrap
 from sfumato.report.save import description, save
@@ -101,13 +101,6 @@ def test_two_different_captions_are_two_different_pictures() -> None:
 def test_named_seeds_are_all_the_seeds() -> None:
     assert name_seeds([2, 1, 0]) == "seeds 2, 1, 0"
     assert name_seeds(range(1000, 1064)) == "seeds 1000..1063"
-
-
-def test_beside_keeps_every_pixel() -> None:
-    a, b = sheet(noise_images(4), 2), sheet(noise_images(9, seed=1), 3)
-    joined = beside((a, b), gap=5)
-    assert joined.crop((0, 0, *a.size)).tobytes() == a.tobytes()
-    assert joined.crop((a.width + 5, 0, a.width + 5 + b.width, b.height)).tobytes() == b.tobytes()
 
 
 def test_refusals_name_rule_value_and_remedy(tmp_path) -> None:

@@ -6,7 +6,7 @@
     strata             jackknife groups are dealt within classes where the number of each class was chosen: labels asked
                        of a model, a reference with equally many images of each class
     floor              real images outside the reference, as many as were generated and drawn as they were, or why not
-    flags              what a reader must know travels with the score (`metrics.rules`)
+    flags              what a reader must know travels with the score (`metrics.flags`)
 
 `evaluate`, scores while training, the choice of an average, studies and `fd` all ask it.
 """
@@ -37,6 +37,7 @@ from sfumato.evaluation.real import (
 from sfumato.metrics import rules
 from sfumato.metrics.calibration import floor as floor_of
 from sfumato.metrics.features import Extractor, ImageShape, extractor, features_of
+from sfumato.metrics.flags import said
 from sfumato.metrics.memorization import copies
 from sfumato.metrics.metric import Metric, find_metric
 from sfumato.metrics.protocol import Reference
@@ -48,7 +49,6 @@ from sfumato.runs.recipe import Recipe
 from sfumato.runs.run import load_data, training_data
 
 FLOOR_REPEATS = 8
-NO_FLOOR = "no floor: too few real training images outside the reference, in all or of one class"
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,7 +244,7 @@ class Judge:
             class_prior=made.prior,
             codec=made.codec,
             provenance=dict(made.facts),
-            notes=self.notes + ((NO_FLOOR,) if without_floor else ()),
+            notes=self.notes + ((said("no-floor"),) if without_floor else ()),
         )
         if drawn and not without_floor:
             return with_floor(score, self.floor(chosen, made.n, made.labels is not None))

@@ -102,7 +102,7 @@ def interpolation(
         mask=mask_of(mask, height, width),
         encode=encode,
         seed=seed,
-        title=run.recipe.name,
+        title=run.title,
         caption=f"{split} images {a} and {b}; {f'mask {mask}; ' if mask != 'none' else ''}{by.making().sentence}",
     )
 

@@ -63,7 +63,7 @@ def shared_latent(
         seeds_of(n, first),
         evenly(source, max(2, levels)),
         label=label,
-        title=run.recipe.name,
+        title=run.title,
         caption=f"{split} image {image}. {by.making().sentence}",
     )
 

@@ -205,7 +205,7 @@ class Train:
         clip: Largest gradient norm; None for no clipping.
         compile: Whether torch compiles the network: "on", "off", or "auto": on one GPU (`training.fit_memory`).
         precision: "fp32" or "bf16" (autocast; normalisation and weights stay fp32).
-        log_every: Images between records in metrics.jsonl; at its default there are at least 50 records a run.
+        log_every: Most images between records in metrics.jsonl; there are at least 50 records a run.
         save_every: Minutes between checkpoints.
         keep: Checkpoints kept, at least 2.
         sheet_every: Images between sample sheets; None for ten over the run.

@@ -41,7 +41,7 @@ from sfumato.training.start_from import check_fits, check_resumes, fingerprint_o
 from sfumato.training.steps import Steps
 from sfumato.training.trainers import trainer_of
 
-RECORDS = 50  # in the log of a run, at least, unless train.log_every is set
+RECORDS = 50  # in the log of a run, at least
 ASIDE = 0.05  # of a budget of minutes: the most that sheets and scores take on the way, and again at the end
 
 
@@ -212,7 +212,6 @@ class _Loop:
             Interrupted: After a signal to any process, with everything saved.
         """
         trainer, ranks, train = self.trainer, self.trainer.ranks, self.trainer.recipe.train
-        follows = self.seconds is not None or train.log_every == Train.log_every  # the log follows the budget
         if self.seconds is not None:
             self.start = began
         reserve = reserve_of(train)
@@ -237,7 +236,7 @@ class _Loop:
                 )
                 pace = (now - ready - self.aside) / max(1, trainer.seen - position)
                 taken = StepTaken(first, trainer.seen, before, spent, bool(signal), hurried=self.hurried, pace=pace)
-                if spent >= 1 or taken.passed(train.log_every) or (follows and taken.passed_part(parts)):
+                if spent >= 1 or taken.passed(train.log_every) or taken.passed_part(parts):
                     self._record(now - self.start, before)
                 # beyond the budget, if need be, until a step shows that all is well
                 finished = good and spent >= 1 and trainer.watch.run == 0
