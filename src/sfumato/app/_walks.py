@@ -69,7 +69,8 @@ class _Walk:
         self.counted = Counted(_stoppable(way.model.denoiser(way.use), stop))
         self.run = way.model.run.with_recipe(way.model.recipe(way.sample))
         self.source = self.run.diffusion(use=way.use, device=way.model.device, denoiser=self.counted)
-        labels = None if request.labels is None else torch.tensor(request.labels)
+        self.labels = request.labels[number]
+        labels = None if self.labels is None else torch.tensor(self.labels)
         self.steps = len(self.source.grid) - 1
         self.finish: Callable[[Tensor], Tensor] = _as_it_is
         if request.change is not None:
@@ -120,12 +121,12 @@ class _Walk:
             "nfe": self.counted.rows / count,
             "vjps": self.counted.vjps,
             "made": self._words(),
-            "command": command(self.way, self.request),
+            "command": command(self.way, self.request, self.labels),
         }
 
     def _entry(self, i: int, image: Tensor) -> Event:
         request = self.request
-        made = {"seed": request.seeds[i], "label": None if request.labels is None else request.labels[i]}
+        made = {"seed": request.seeds[i], "label": None if self.labels is None else self.labels[i]}
         ends = {} if request.to is None else {"to": request.to, "mix": request.mix[i]}
         return {**made, **ends, "png": self._signed(picture_of(image), made | ends)}
 
@@ -135,13 +136,13 @@ class _Walk:
         if request.change is None:
             return []
         assert self.last is not None
-        made = {"seeds": request.seeds, "labels": request.labels}
+        made = {"seeds": request.seeds, "labels": self.labels}
         found = beside(request.change, self.last.x.cpu(), request.seeds[0])
         return [{"name": name, "png": self._signed(picture_of(image), {**made, "what": name})} for name, image in found]
 
     def _sheet(self, images: Tensor) -> str:
         request = self.request
-        made: dict[str, Any] = {"seeds": request.seeds, "labels": request.labels}
+        made: dict[str, Any] = {"seeds": request.seeds, "labels": self.labels}
         made |= {} if request.to is None else {"to": request.to, "mix": request.mix}
         return self._signed(Image.fromarray(tile(images, min(COLUMNS, len(images)), GAP)), made)
 
@@ -187,8 +188,8 @@ def _png(picture: Image.Image, info: PngInfo | None) -> str:
     return base64.b64encode(out.getvalue()).decode()
 
 
-def command(way: Panel, request: Request) -> str:
-    """Return the command that makes the same images without the page."""
+def command(way: Panel, request: Request, labels: tuple[int, ...] | None) -> str:
+    """Return the command that makes the same images, of labels (None for none), without the page."""
     run = str(way.model.run.path)
     if request.to is not None:
         return shlex.join(["sfumato", "sample", run, "--like", "PICTURE.png"])
@@ -196,15 +197,15 @@ def command(way: Panel, request: Request) -> str:
     use = None if way.use == way.model.run.recipe.ema.use else way.use
     classes = way.model.run.classes
     if (change := request.change) is not None:
-        label = None if request.labels is None else str(request.labels[0])
+        label = None if labels is None else str(labels[0])
         words = ["sfumato", change.name, run, "picture.png", *fields]
         words += change.words(len(request.seeds), request.seeds[0], label)
         return shlex.join(words + (["--use", use] if use else []))
     words = ["sfumato", "sample", run, *fields, "--seeds", f"{request.seeds[0]}:{request.seeds[-1] + 1}"]
-    if classes and request.labels is None:
+    if classes and labels is None:
         words += ["--classes", "none"]
-    elif request.labels is not None and request.labels != tuple(s % len(classes) for s in request.seeds):
-        words += ["--classes", str(request.labels[0])]
+    elif labels is not None and labels != tuple(s % len(classes) for s in request.seeds):
+        words += ["--classes", str(labels[0])]
     return shlex.join(words + (["--use", use] if use else []))
 
 
