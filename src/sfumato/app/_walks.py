@@ -29,9 +29,9 @@ from torch import Tensor
 from sfumato.app._change import beside, carried
 from sfumato.app._models import Model
 from sfumato.app._request import Panel, Request
-from sfumato.core.denoiser import Counted, Denoiser, Prediction, State
+from sfumato.core.denoiser import Counted, State, stoppable
 from sfumato.core.images import finite, tile, to_uint8
-from sfumato.core.level import Level, like
+from sfumato.core.level import like
 from sfumato.report.signature import picture_of, signed
 from sfumato.runs.recipe import Part, Sample
 
@@ -39,10 +39,6 @@ COLUMNS, GAP = 8, 2  # of a sheet; a frame has no gaps
 FRAMES = 40  # of a walk, at most
 
 Event = dict[str, Any]
-
-
-class StoppedError(Exception):
-    """Work that was told to stop; the message says why."""
 
 
 def walk(request: Request, stop: Callable[[], str | None]) -> Iterator[Event]:
@@ -66,7 +62,7 @@ class _Walk:
 
     def __init__(self, number: int, way: Panel, request: Request, stop: Callable[[], str | None]) -> None:
         self.number, self.way, self.request = number, way, request
-        self.counted = Counted(_stoppable(way.model.denoiser(way.use), stop))
+        self.counted = Counted(stoppable(way.model.denoiser(way.use), stop))
         self.run = way.model.run.with_recipe(way.model.recipe(way.sample))
         self.source = self.run.diffusion(use=way.use, device=way.model.device, denoiser=self.counted)
         self.labels = request.labels[number]
@@ -155,17 +151,6 @@ class _Walk:
     def _words(self) -> str:
         nfe = self.counted.rows / len(self.request.seeds)
         return replace(self.run.making(self.way.use), nfe=nfe).sentence
-
-
-def _stoppable(denoiser: Denoiser, stop: Callable[[], str | None]) -> Denoiser:
-    """Return a denoiser that asks before every call whether to go on: also inside a step that takes many calls."""
-
-    def ask(x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
-        if (reason := stop()) is not None:
-            raise StoppedError(reason)
-        return denoiser(x, level, label)
-
-    return ask
 
 
 def _as_it_is(x: Tensor) -> Tensor:
