@@ -28,9 +28,11 @@ def compare(
         second: The same.
         more: The same, as many as you like.
     """
+    from sfumato.cli._next import playing, reporting, show_next
     from sfumato.core.find import OptionError
     from sfumato.metrics.score import compare as compared
     from sfumato.report.table import Cell, text_table
+    from sfumato.runs.run import Run
 
     a = newest_scores(first)
     rows: list[Row] = []
@@ -58,7 +60,17 @@ def compare(
     print(text_table(rows))
     if told:
         print("Made differently in:\n" + "\n".join(dict.fromkeys(told)))
+    runs = list(dict.fromkeys(filter(None, map(_run_of, (first, second, *more)))))
+    if runs:
+        show_next(reporting(*runs), *playing(*map(Run.open, runs)))
     return 0
+
+
+def _run_of(place: str) -> str | None:
+    """Return the run that a run or a result file belongs to, if it lies in one."""
+    path = Path(place)
+    folder = path.parent.parent if path.is_file() else path
+    return str(folder) if (folder / "recipe.json").is_file() else None
 
 
 def _interval(interval: tuple[float, float] | None) -> str:

@@ -45,6 +45,7 @@ def ema(
     """
     print(f"sfumato ema {run}", flush=True)  # before torch is imported, which takes seconds
 
+    from sfumato.cli._next import sampling, scoring, show_next
     from sfumato.report.table import text_table
     from sfumato.runs import averages
     from sfumato.runs.run import Run
@@ -61,7 +62,7 @@ def ema(
     else:
         print(text_table(kept(opened)))
         return 0
-    print(f"Next: sfumato sample {run} --use {name}, sfumato evaluate {run} --use {name}")
+    show_next(*sampling(opened, "--use", name), scoring(opened, data_root, "--use", name))
     return 0
 
 

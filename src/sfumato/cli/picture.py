@@ -42,6 +42,7 @@ def picture(
     from dataclasses import replace
     from inspect import signature
 
+    from sfumato.cli._next import reporting, show_next
     from sfumato.core.find import check_options, find_named, options_of, parse
     from sfumato.report.save import save
     from sfumato.runs.run import Run
@@ -68,6 +69,7 @@ def picture(
     target = Path(out) if out else opened.path / PICTURES / f"{kind.replace('_', '-')}{suffix}"
     words = ["sfumato", "picture", kind, run, *overrides, *(["--use", use] if use else [])]
     print(f"  {save(drawn, target, command=shlex.join(words))}")
+    show_next(reporting(run))
     return 0
 
 

@@ -80,6 +80,7 @@ def restore(
 
     from tqdm import tqdm
 
+    from sfumato.cli._next import show_next
     from sfumato.core.find import OptionError
     from sfumato.core.images import to_uint8
     from sfumato.evaluation import restored as judged
@@ -181,6 +182,14 @@ def restore(
         _write(folder, names, found)
     (folder / "restored.json").write_text(json.dumps(report, indent=1) + "\n")
     print(f"  {folder / 'sheet.png'}\n  {folder / 'restored.json'}")
+    if score is None:
+        words = [
+            "edit",
+            run,
+            str(folder / f"{names[0]}-sample-1.png"),
+            *(["--to", opened.classes[-1]] * bool(opened.classes)),
+        ]
+        show_next((words, "change a picture"))
     return 0
 
 

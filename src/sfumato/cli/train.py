@@ -45,6 +45,8 @@ def train(
         allow: Fields that may differ from the interrupted run's, e.g. train.images.
         quiet: Print nothing but errors.
     """
+    from sfumato.cli._next import sampling, scoring, show_next
+
     began = time.monotonic()
     folder = out or f"runs/{recipe}"
     if not quiet:
@@ -62,7 +64,8 @@ def train(
     where = device_named(device)
     run = loop.train(chosen, folder, root=data_root, device=where, allow=allow, quiet=quiet, began=began)
     if not quiet:
-        print(f"{run.path}: done. Next: sfumato sample {run.path}, sfumato evaluate {run.path}")
+        print(f"{run.path}: done.")
+        show_next(*sampling(run), scoring(run, data_root))
     return 0
 
 

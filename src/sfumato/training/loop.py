@@ -41,7 +41,7 @@ from sfumato.training.start_from import check_fits, check_resumes, fingerprint_o
 from sfumato.training.steps import Steps
 from sfumato.training.trainers import trainer_of
 
-RECORDS = 50  # in the log of a run, at least
+RECORDS = 50  # in the log of a run, at least, if it has as many steps
 ASIDE = 0.05  # of a budget of minutes: the most that sheets and scores take on the way, and again at the end
 
 
@@ -149,7 +149,7 @@ def train(
         context = RunContext(folder, root, fingerprint, trackers, on_sheet)
         hooks = hooks_of(trainer, context)
         metrics = folder / "metrics.jsonl" if ranks.first else os.devnull
-        with Signals() as signals, others_may_end(), open(metrics, "a") as log:
+        with Signals(quiet) as signals, others_may_end(), open(metrics, "a") as log:
             _Loop(trainer, context, hooks, log, signals, quiet, whole).go(began)
     return Run(folder, recipe, about)
 
@@ -193,8 +193,11 @@ class _Loop:
         self.bar = tqdm(
             total=train.images if self.seconds is None else round(self.seconds),
             initial=trainer.seen if self.seconds is None else round(trainer.elapsed),
-            unit="img" if self.seconds is None else "s",
+            unit="img",
             unit_scale=self.seconds is None,
+            bar_format=None
+            if self.seconds is None
+            else "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} s{desc}{postfix}",
             disable=quiet,
             mininterval=0.5,
             smoothing=0.05,
@@ -235,7 +238,9 @@ class _Loop:
                     trainer.spent(now - self.start + reserve), self.signals.received or 0, due
                 )
                 pace = (now - ready - self.aside) / max(1, trainer.seen - position)
-                taken = StepTaken(first, trainer.seen, before, spent, bool(signal), hurried=self.hurried, pace=pace)
+                taken = StepTaken(
+                    first, trainer.seen, before, spent, bool(signal), self.hurried, pace=pace, stop=self._stop
+                )
                 if spent >= 1 or taken.passed(train.log_every) or taken.passed_part(parts):
                     self._record(now - self.start, before)
                 # beyond the budget, if need be, until a step shows that all is well
@@ -250,7 +255,18 @@ class _Loop:
                         kept = f"saved at {trainer.seen:,} images" if saved else "not saved, since not all is finite"
                         tqdm.write(f"Signal {signal:.0f}: {kept}; the same command resumes.")
                     raise Interrupted(128 + int(signal))
-        self._call_hooks(StepTaken(trainer.seen, trainer.seen, spent, spent, finished=True, pace=pace))
+        self._call_hooks(StepTaken(trainer.seen, trainer.seen, spent, spent, finished=True, pace=pace, stop=self._stop))
+        if self.signals.received:
+            tqdm.write(f"Signal {self.signals.received}: the training is done and saved.")
+            raise Interrupted(128 + self.signals.received)
+
+    def _stop(self) -> str | None:
+        """Say why what hooks make is left: after a signal, or when the minutes are over."""
+        if self.signals.received:
+            return "a signal asks to leave."
+        if self.seconds is not None and self.trainer.spent(time.monotonic() - self.start) >= 1:
+            return "the minutes are over. `sfumato sample` draws one, `sfumato evaluate` scores."
+        return None
 
     @property
     def hurried(self) -> bool:
@@ -263,6 +279,7 @@ class _Loop:
             self.bar.update(self.trainer.seen - first)
             return
         gone = min(self.trainer.elapsed + now - self.start, self.seconds)
+        self.bar.set_description_str(f", {self.seconds - gone:.0f} s left", refresh=False)
         self.bar.update(max(0, int(gone) - self.bar.n))
 
     def _go_back(self) -> None:
