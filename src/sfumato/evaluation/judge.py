@@ -57,8 +57,8 @@ class Generated:
 
     Attributes:
         rows: Arrays (n, d) by view (`metrics.views.view_key`).
-        labels: int (n,), their classes where the number of each was chosen; None elsewhere.
-        prior: "uniform", "unconditional" or "class NAME": the classes that were asked for.
+        labels: int (n,), the classes they were asked for; None elsewhere.
+        prior: "uniform", "training" (as often as in training), "unconditional" or "class NAME": the classes asked for.
         hashes: uint8 (n, 32), of their pixels; None if unknown.
         facts: Provenance.
         codec: Formats of the files they come from; "none" if of none.
@@ -79,6 +79,11 @@ class Generated:
     def n(self) -> int:
         """Number of images."""
         return len(next(iter(self.rows.values())))
+
+    @property
+    def strata(self) -> np.ndarray | None:
+        """The classes where equally many of each were asked for; None elsewhere."""
+        return None if self.prior == "training" else self.labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,10 +235,10 @@ class Judge:
         """
         chosen = find_metric(metric)
         chosen.check(made.n, self.reference.n)
-        extract, strata = self.view(chosen), (made.labels, self.strata)
+        extract, strata = self.view(chosen), (made.strata, self.strata)
         real = self.features(extract) if chosen.against_reference else None
         drawn = floor and chosen.floor == "pool" and self.pool is not None
-        without_floor = drawn and not self.has_floor(made.n, made.labels is not None)
+        without_floor = drawn and not self.has_floor(made.n, made.strata is not None)
         score = measure(
             chosen,
             made.rows[view_key(chosen)],
@@ -247,7 +252,7 @@ class Judge:
             notes=self.notes + ((said("no-floor"),) if without_floor else ()),
         )
         if drawn and not without_floor:
-            return with_floor(score, self.floor(chosen, made.n, made.labels is not None))
+            return with_floor(score, self.floor(chosen, made.n, made.strata is not None))
         return replace(score, floor=self._of_reference(chosen, score)) if floor and not drawn else score
 
     def _of_reference(self, metric: Metric, score: Score) -> Score | None:

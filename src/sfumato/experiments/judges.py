@@ -29,7 +29,6 @@ from sfumato.processes.machine import default_device
 from sfumato.restoration import Restored, measured, method_of, restore
 from sfumato.runs.recipe import Recipe
 from sfumato.runs.run import Run, load_data
-from sfumato.sources import balanced_labels
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class Estimates:
         """Return scores by metric, and facts: the level's sigma/alpha among them."""
         run = _run(asked)
         walk = run.diffusion(device=asked.device or default_device())
-        labels = balanced_labels(asked.study.n, walk.classes)
+        labels, prior = run.labels(asked.study.n)
         nsr = float(walk.grid[self.step - 1].nsr)
 
         def estimates(seeds: range, chosen: Tensor | None) -> Tensor:
@@ -82,7 +81,7 @@ class Estimates:
 
         images, facts = _made(estimates, asked.study.n, labels, walk.batch)
         facts |= {"nfe": self.step, "nsr": nsr, "images_seen": run.making().images_seen}
-        return _scores(asked, asked.recipe, (images, facts), "uniform" if walk.classes else "unconditional", labels)
+        return _scores(asked, asked.recipe, (images, facts), prior, labels)
 
 
 @dataclass(frozen=True)

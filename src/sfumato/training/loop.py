@@ -27,6 +27,7 @@ from sfumato.processes.machine import default_device, describe, keep_freed_memor
 from sfumato.processes.ranks import join, others_may_end
 from sfumato.runs import checkpoint
 from sfumato.runs.check import check
+from sfumato.runs.labelled import adopted, keep
 from sfumato.runs.lock import locked
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe, Train
@@ -96,12 +97,14 @@ def train(
     if recipe.shape is not None:  # then also before the data is read; class names are not known yet
         planned = plan(dataclasses.replace(recipe, sample=dataclasses.replace(recipe.sample, classifier=None)))
         check(planned)
+    begun = bool(checkpoint.steps(folder / "checkpoints"))
+    if begun:
+        recipe = adopted(recipe, Run.open(folder).recipe)
     with ranks.in_turn():
         data = training_data(recipe, root)
     asked, recipe = recipe.evaluate.extractor, resolve(recipe, data)
     planned = planned.resolved(recipe)
     check(planned)
-    begun = bool(checkpoint.steps(folder / "checkpoints"))
     start = None if recipe.train.start is None or begun else starting_weights(planned, recipe.train.start)
     fingerprint = fingerprint_of(folder, recipe, data, start)
     facts = describe(device) | {"processes": ranks.world, "compiled": compiles(planned, device, ranks.world)}
@@ -140,6 +143,7 @@ def train(
             return Run(folder, recipe, about)
         whole = {"recipe": recipe.to_json(), **about}
         if ranks.first:
+            keep(recipe, folder)
             trim_records(folder / "metrics.jsonl", trainer.step)
             if saved is None:  # else the recipe is that of the checkpoints until there is one of this recipe
                 checkpoint.replace_json(folder / "recipe.json", whole)
