@@ -26,7 +26,7 @@ from sfumato.report.training import adversarial_curves, loss_by_level, score_cur
 # section -> names of the pictures it shows; pictures of other names are shown with the samples
 PICTURES = {
     "neighbours": ("neighbours",),
-    "probe": ("probe", "probe_neighbours"),
+    "probe": ("probe", "probe-neighbours", "probe_neighbours"),
     "guidance": ("cfg", "guidance"),
     "nfe": ("nfe",),
     "likelihood": ("reconstruction", "shared_latent", "interpolation", "rate_distortion", "coded"),

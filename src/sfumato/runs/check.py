@@ -7,6 +7,7 @@
     guidance            labels, a model that has learned to do without them, an interval inside the grid
     guides              weak models and classifiers: trained on the model's own images and classes, at its levels
     augmentation        a network that can be told of it
+    weights by name     patterns that mean some, and something left to train (`runs.named_weights`)
     coupling            a batch that is not cut into pieces
 
 An option that its own entry refuses is refused there: the parts are made, so their messages come through.
@@ -26,6 +27,7 @@ from sfumato.runs.assemble import asks, constant, option
 from sfumato.runs.check_guidance import check_guidance, check_guides, explained
 from sfumato.runs.check_numbers import check_numbers
 from sfumato.runs.kinds import network_kind
+from sfumato.runs.named_weights import check_named_weights
 from sfumato.runs.plan import Plan
 from sfumato.runs.recipe import Recipe, RecipeError
 
@@ -57,6 +59,7 @@ def check(plan: Plan) -> None:
     with explained(f"network={recipe.network}"):
         plan.made("network")  # on the meta device: it refuses its own options and costs no memory
         _check_call(plan)
+    check_named_weights(plan)
     _check_budget(recipe)
     tables = [f"{name}={part.name}" for name, part in read.items() if name in DISCRETE and asks(part, "table")]
     if tables and "draw" in read and plan.table is not None:

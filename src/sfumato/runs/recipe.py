@@ -65,7 +65,7 @@ Channels = typing.Annotated[int, Bounds(1, 4)]
 
 MOST_SHOWN = 40  # values of an option that a table prints
 # Fields added to the JSON since: left out while they are at their defaults, so that old trees stay equal.
-LATER = ("code", "guides", "channels", "alpha", "cmyk", "skip_bad", "learned")
+LATER = ("code", "guides", "channels", "alpha", "cmyk", "skip_bad", "learned", "freeze", "rate_factors", "null")
 
 
 @dataclass(frozen=True)
@@ -181,12 +181,19 @@ class Shape:
 
     A recipe for data of a known shape states it, so that it can be explained and counted without the data; data of
     another shape is then refused. Class names are taken from the data.
+
+    Attributes:
+        channels, height, width: Of an image.
+        classes: Names of the classes that the model is told; () if it is unlabelled.
+        null: Whether an unlabelled network adds a learned row for "no label" all the same: it began from the weights of
+            a labelled one (`train.start`).
     """
 
     channels: int
     height: int
     width: int
     classes: tuple[str, ...] = ()
+    null: bool = False
 
 
 @dataclass(frozen=True)
@@ -201,6 +208,8 @@ class Train:
         micro: Images per device in one forward pass; None for as many as the batch asks and memory holds.
         seed: Addresses every random number of the run.
         start: Weights to begin from: RUN, RUN@STEP, RUN@AVERAGE or RUN@STEP@AVERAGE; None for the network's own.
+        freeze: Parts of the network that stay as they are, by path or pattern: "down", "down.*" (`runs.named_weights`).
+        rate_factors: What the learning rate is multiplied by for a part of the network: "label:10".
         optimizer: How weights move (axis optimizer).
         rate: The learning-rate schedule (axis rate).
         clip: Largest gradient norm; None for no clipping.
@@ -224,6 +233,8 @@ class Train:
     micro: Batch | None = None
     seed: Seed = 0
     start: str | None = None
+    freeze: tuple[str, ...] = ()
+    rate_factors: tuple[str, ...] = ()
     optimizer: Part = _choice("optimizer", "adam")
     rate: Part = _choice("rate", "constant")
     clip: Positive | None = None

@@ -38,7 +38,16 @@ from sfumato.training.fit_memory import compiles
 from sfumato.training.guard import Diverged, Signals
 from sfumato.training.hooks import Hook, RunContext, StepTaken, hooks_of
 from sfumato.training.replicas import check_shared
-from sfumato.training.start_from import check_fits, check_resumes, fingerprint_of, starting_weights, taken_over
+from sfumato.training.start_from import (
+    check_fits,
+    check_resumes,
+    fingerprint_of,
+    inherited,
+    own_recipe,
+    parent_of,
+    starting_weights,
+    taken_over,
+)
 from sfumato.training.steps import Steps
 from sfumato.training.trainers import trainer_of
 
@@ -93,19 +102,20 @@ def train(
     check_shared(recipe, ranks)
     if device.type == "cpu":
         keep_freed_memory()
+    parent = None if checkpoint.steps(folder / "checkpoints") else parent_of(recipe)
     planned = plan(recipe)
     if recipe.shape is not None:  # then also before the data is read; class names are not known yet
         planned = plan(dataclasses.replace(recipe, sample=dataclasses.replace(recipe.sample, classifier=None)))
         check(planned)
-    begun = bool(checkpoint.steps(folder / "checkpoints"))
-    if begun:
-        recipe = adopted(recipe, Run.open(folder).recipe)
+    before = own_recipe(folder) if parent is None else parent.run.recipe
+    if parent is None and before is not None:
+        recipe = adopted(recipe, before)
     with ranks.in_turn():
         data = training_data(recipe, root)
-    asked, recipe = recipe.evaluate.extractor, resolve(recipe, data)
+    asked, recipe = recipe.evaluate.extractor, inherited(resolve(recipe, data), recipe, before)
     planned = planned.resolved(recipe)
     check(planned)
-    start = None if recipe.train.start is None or begun else starting_weights(planned, recipe.train.start)
+    start = None if parent is None else starting_weights(planned, parent)
     fingerprint = fingerprint_of(folder, recipe, data, start)
     facts = describe(device) | {"processes": ranks.world, "compiled": compiles(planned, device, ranks.world)}
     about = {"fingerprint": fingerprint, "machine": facts}
