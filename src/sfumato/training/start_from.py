@@ -109,7 +109,7 @@ class Parent:
     def always_told(self) -> bool:
         """Whether it was told a label of every image, so that its row for "no label" was never trained."""
         recipe = self.run.recipe
-        return recipe.data.labels and option(recipe.objective, "label_dropout") == 0
+        return bool(recipe.data.labels) and option(recipe.objective, "label_dropout") == 0
 
 
 def own_recipe(folder: Path) -> Recipe | None:
@@ -132,7 +132,7 @@ def inherited(recipe: Recipe, asked: Recipe, parent: Recipe | None) -> Recipe:
     if recipe.train.start is None or parent is None or shape is None or parent.shape is None:
         return recipe
     sigma_data = parent.sigma_data if asked.sigma_data is None else recipe.sigma_data
-    null = not recipe.data.labels and (parent.shape.null or parent.data.labels)
+    null = not recipe.data.labels and (parent.shape.null or bool(parent.data.labels))
     return replace(recipe, sigma_data=sigma_data, shape=replace(shape, null=null))
 
 
