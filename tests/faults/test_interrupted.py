@@ -24,7 +24,8 @@ pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the computing time of a process is read in /proc"),
 ]
 ANSWER = 1.0  # seconds of computing after the signal
-WORKING = 1.5  # seconds of computing after torch is there: the command is at work
+WORKING = 6.0  # seconds of computing after torch's library is there: all is imported and the command is at work
+ENDED = (130, -signal.SIGINT)  # the latter where Python itself was importing; a shell shows 130 for both
 TICKS = os.sysconf("SC_CLK_TCK")
 MANY = "100000"
 COMMANDS = {
@@ -67,7 +68,7 @@ def test_ctrl_c_answers_within_a_second(name: str, run: Path, tmp_path: Path) ->
                 assert process.poll() is None and time.monotonic() < end, Path(said.name).read_text()
                 if not ready and "libtorch_cpu" in Path(f"/proc/{process.pid}/maps").read_text():
                     text = Path(said.name).read_text()
-                    ready = computing(process) + 1.5 if name != "app" or "http://" in text else 0.0
+                    ready = computing(process) if name != "app" or "http://" in text else 0.0
                 time.sleep(0.02)
             before, began = computing(process), time.monotonic()
             process.send_signal(signal.SIGINT)
@@ -78,5 +79,5 @@ def test_ctrl_c_answers_within_a_second(name: str, run: Path, tmp_path: Path) ->
         told = Path(said.name).read_text()
     took = used.ru_utime + used.ru_stime - before
     print(f"{name}: {took:.2f} s of computing, {time.monotonic() - began:.2f} s in all")
-    assert code == 130 and "Traceback" not in told, (code, told[-2000:])
+    assert code in ENDED and "Traceback" not in told, (code, told[-2000:])
     assert re.search("Interrupted|the same command resumes", told) and took < ANSWER, (took, told[-2000:])
