@@ -57,7 +57,7 @@ def data(
         split: train, val, test or all; show takes all unless given, and prepare, of a source with splits, train.
         unlabelled: Ignore sub-folders and dataset.json.
         skip_bad: Leave bad files out and count them.
-        data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
+        data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
     """
     print(f"sfumato data {action} {source}", flush=True)  # before torch is imported, which takes seconds
 

@@ -35,7 +35,7 @@ def picture(
         out: Path of the .png (or .gif); RUN/pictures/KIND.png unless given, where the report finds it.
         use: Average of the weights, e.g. power-0.05, or raw; the recipe's choice unless given.
         device: cpu, cuda, mps, ...; the best at hand unless given.
-        data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
+        data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
     """
     print(f"sfumato picture {kind} {run}", flush=True)  # before torch is imported, which takes seconds
 

@@ -49,7 +49,7 @@ def sample(
     """Sample a run: a sheet of images, a strip or animation of the denoising, or one PNG a seed.
 
     The image of a seed does not depend on how many are made with it; processes started by torchrun share the
-    seeds. Sampling fields can be set by name, and no part is trained anew:
+    seeds. Sampling fields can be set by name; nothing is retrained:
     sfumato sample RUN sampler=heun sampler.churn=40 grid.steps=50
 
     Guidance composes: --guidance, --guidance-by-class, --guidance-ramp, --interval, --autoguidance RUN or @STEP,

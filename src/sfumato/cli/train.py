@@ -41,7 +41,7 @@ def train(
             train.minutes.
         epochs: Train for so many passes through the training images; sets train.images. train.epochs=3 says the same.
         device: cpu, cuda, cuda:1, mps, ...; the best at hand unless given.
-        data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
+        data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
         allow: Fields that may differ from the interrupted run's, e.g. train.images.
         quiet: Print nothing but errors.
     """

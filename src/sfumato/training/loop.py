@@ -51,6 +51,7 @@ from sfumato.training.start_from import (
 from sfumato.training.steps import Steps
 from sfumato.training.trainers import trainer_of
 
+BY_THE_CLOCK = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} s{desc}{postfix}"  # the bar of a budget of minutes
 RECORDS = 50  # in the log of a run, at least, if it has as many steps
 ASIDE = 0.05  # of a budget of minutes: the most that sheets and scores take on the way, and again at the end
 
@@ -270,7 +271,7 @@ class _Loop:
                         tqdm.write(f"Signal {signal:.0f}: {kept}; the same command resumes.")
                     raise Interrupted(128 + int(signal))
         self._call_hooks(StepTaken(trainer.seen, trainer.seen, spent, spent, finished=True, pace=pace, stop=self._stop))
-        if self.signals.received:
+        if self.signals.received and trainer.ranks.world == 1:
             tqdm.write(f"Signal {self.signals.received}: the training is done and saved.")
             raise Interrupted(128 + self.signals.received)
 
