@@ -54,6 +54,7 @@ def demo(*, out: Folder = "runs/demo", minutes: Number = None, device: Name = No
     for command, purpose in (
         (f"sfumato sample {folder} --classes 3,8 --strip", "other digits, step by step"),
         (f"sfumato sample {folder} --sampler ddim --steps 5", "another sampler, no retraining"),
+        (f"sfumato report {folder}", "pictures, curves and scores on one page"),
         (f"sfumato explain {RECIPE}", "every part of the recipe, each one a choice"),
         ("sfumato list", "what else there is to choose"),
     ):
