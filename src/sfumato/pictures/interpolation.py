@@ -93,6 +93,7 @@ def interpolation(
     rows = evenly(source, levels) if at is None else [round((len(source.grid) - 1) * (1 - at))]
     height, width = data.images.shape[2:]
     weights = [i / (points - 1) for i in range(points)]
+    masked = f"mask {mask}; " if mask != "none" else ""
     return drawing(
         source,
         data.images[a],
@@ -103,7 +104,7 @@ def interpolation(
         encode=encode,
         seed=seed,
         title=run.title,
-        caption=f"{split} images {a} and {b}; {f'mask {mask}; ' if mask != 'none' else ''}{by.making().sentence}",
+        caption=f"{split.capitalize()} images {a} and {b}; {masked}{by.making().sentence}",
     )
 
 

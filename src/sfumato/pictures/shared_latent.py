@@ -64,7 +64,7 @@ def shared_latent(
         evenly(source, max(2, levels)),
         label=label,
         title=run.title,
-        caption=f"{split} image {image}. {by.making().sentence}",
+        caption=f"{split.capitalize()} image {image}. {by.making().sentence}",
     )
 
 

@@ -92,7 +92,7 @@ def _pictures_of(run: Path, recipe: str) -> list[dict[str, Any]]:
         after = "" if seen is None else f" after {seen:,} training images"
         caption = f"Samples of {run.resolve().name} ({recipe}){after}: the same seeds each time, uncurated."
         only = file == kept[-1] and not found[SAMPLES]  # a page begins with samples
-        own = {"section": "samples" if only else "training", "title": f"Drawn while training{after}"}
+        own = {"section": "samples" if only else "training", "title": f"drawn while training{after}"}
         pictures.append({"path": str(file.relative_to(run)), "caption": caption, "bare": True, **own})
     return pictures
 

@@ -25,6 +25,7 @@ class Picture:
         command: What makes it again.
         link: Id of the protocol of its numbers.
         size: Width and height in CSS pixels.
+        run: Whose it is; "" for a curve.
         kind: "curve" for one drawn for the page, "bare" for images without words, else "".
     """
 
@@ -36,6 +37,7 @@ class Picture:
     link: str = ""
     size: tuple[int, int] = (0, 0)
     kind: str = ""
+    run: str = ""
 
     @property
     def wide(self) -> bool:
@@ -91,10 +93,17 @@ class Section:
         return not (self.tables or self.pictures or self.folded or self.notes)
 
 
-def table_of(rows: Sequence[Row], title: str = "") -> Table:
-    """Return rows as they are shown: a score leads to its protocol; what stands below another value has no column."""
+def table_of(rows: Sequence[Row], title: str = "", *, headed: bool = False) -> Table:
+    """Return rows as they are shown: a score leads to its protocol; what stands below another value has no column.
+
+    Arguments:
+        rows: Rows of scores (`results.COLUMNS`), or any others.
+        title: Its heading.
+        headed: Whether the heading names the score, so that its column is left out.
+    """
     scored = any("score" in row for row in rows)
-    hidden = {"protocol", "flags", "images/s", *BELOW.values()} if scored else set()
+    hidden = {"protocol", "flags", "images/s", *BELOW.values(), *(["score"] if headed else [])} if scored else set()
+    leads, told = "value" if headed else "score", set()
     names = [name for name in header(rows) if name not in hidden and any(row.get(name) is not None for row in rows)]
     lines = []
     for row in rows:
@@ -107,9 +116,13 @@ def table_of(rows: Sequence[Row], title: str = "") -> Table:
             text += value.mark if isinstance(value, Cell) else ""
             if scored and name in BELOW:
                 below = str(row.get(BELOW[name]) or "")
-            if name == "protocol" or (scored and name == "score"):
+            if name == "protocol" or (scored and name == leads):
                 link = str(row.get("protocol") or "")
             cells.append(Shown(text, key, below, link))
-        flags = str(row.get("flags") or "").split(FLAGS_APART) if scored else []
-        lines.append(Line(cells, [(flag.removeprefix("* "), meaning(flag)) for flag in flags if flag]))
+        notes = []
+        for flag in filter(None, str(row.get("flags") or "").split(FLAGS_APART) if scored else []):
+            explained = "" if meaning(flag) in told else meaning(flag)  # once in a table
+            notes.append((flag.removeprefix("* ").rstrip("."), explained))
+            told.add(explained)
+        lines.append(Line(cells, notes))
     return Table(title, names, [numeric(rows, name) for name in names], lines)

@@ -14,7 +14,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 # Okabe and Ito's palette, darkest first, without its yellow
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#1c1c20")
@@ -122,6 +122,8 @@ def lines(
             ax.fill_between(s.x, s.low, s.high, color=colour, alpha=0.16, linewidth=0)
             if markers:
                 ax.vlines(s.x, s.low, s.high, color=colour, linewidth=1.2)
+    if all(float(x).is_integer() for s in series.values() for x in s.x):
+        ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     if len(members) > 1 or any(len(same) > 1 for same in members.values()):
         ax.legend(frameon=False, fontsize=9)
 

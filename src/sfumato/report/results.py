@@ -137,9 +137,16 @@ def score_rows(results: Sequence[Result]) -> list[Row]:
                 }
             )
         for name, reason in (result.get("refused") or {}).items():
-            known = {"run": result["run"], "recipe": result.get("recipe"), "score": name}
+            split, seen = split_of(_reference(result))
+            known = {"run": result["run"], "recipe": result.get("recipe"), "score": name, "split": split, "seen": seen}
             rows.append({**dict.fromkeys(COLUMNS), **known, "flags": f"not computed: {reason}"})
     return rows
+
+
+def _reference(result: Result) -> Mapping[str, Any]:
+    """Return the real images of a result, as its scores name them; {} if it has none."""
+    found = ((score.get("protocol") or {}).get("reference") for score in result["scores"])
+    return next(filter(None, found), {})
 
 
 def split_of(reference: Mapping[str, Any]) -> tuple[str | None, str | None]:

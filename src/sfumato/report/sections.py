@@ -77,6 +77,8 @@ def sections(results: Sequence[Result], folder: Path) -> list[Section]:
             title = f"{prefix}{name.replace('_', ' ')}"
             command, link = numbers.get("command") or command_of(result), numbers.get("protocol_id") or ""
             _place_curve(made[key], title, partial(function, numbers), str(command), str(link))
+    for section in made.values():
+        _fold(section)
     return list(made.values())
 
 
@@ -124,7 +126,7 @@ def _place_scores(made: Mapping[str, Section], results: Sequence[Result]) -> Non
     protocols = {s["protocol"]["protocol_id"]: s for r in results for s in r["scores"] if s.get("protocol")}
     for group in compared(results):
         score = protocols[group[0]["protocol"]]
-        made["comparison"].tables.append(table_of(group, title_of(score["protocol"], score["name"])))
+        made["comparison"].tables.append(table_of(group, title_of(score["protocol"], score["name"]), headed=True))
 
 
 def _place_logs(made: Mapping[str, Section], results: Sequence[Result]) -> None:
@@ -139,9 +141,9 @@ def _place_logs(made: Mapping[str, Section], results: Sequence[Result]) -> None:
     groups = {run: log["alike"] for run, log in runs.items() if log.get("alike")}
     named = records if len(runs) > 1 else dict(zip([""], records.values()))
     if runs:
-        _place_curve(section, "loss, gradient and rate", partial(training_curves, named, groups), "", "")
+        _place_curve(section, "Loss, gradient and rate", partial(training_curves, named, groups), "", "")
     if scores := {run: log.get("records") for run, log in logs["while_training"].items()}:
-        _place_curve(section, "scores while training", partial(score_curves, scores, groups), "", "")
+        _place_curve(section, "Scores while training", partial(score_curves, scores, groups), "", "")
     for run, own in records.items():
         prefix = f"{run}: " if len(runs) > 1 else ""
         if own and "loss_generator" in own[0]:
@@ -173,6 +175,7 @@ def _place_picture(
     file = Path(result.get("folder") or folder, str(facts["path"]))
     kind, key = TYPES.get(file.suffix.lower()), name
     title = str(facts.get("title") or name.replace("_", " "))
+    title = f"{prefix}{title}" if prefix else f"{title[:1].upper()}{title[1:]}"
     if facts.get("title"):
         key = file.stem.replace("-", "_")
     placed = facts.get("section") or next((s for s, names in PICTURES.items() if key in names), "samples")
@@ -186,14 +189,25 @@ def _place_picture(
     content = read_bytes(file)
     drawn = Picture(
         f"data:{kind};base64,{base64.b64encode(content).decode()}",
-        f"{prefix}{title}. {words}",
-        f"{prefix}{title}",
+        f"{title}. {words}",
+        title,
         words if words != title else "",
         str(facts.get("command", "")),
         size=size_on_page(content),
         kind="bare" if facts.get("bare") else "",
+        run=str(result["run"]),
     )
-    (section.folded if placed == "training" or len(section.pictures) >= OPEN else section.pictures).append(drawn)
+    (section.folded if placed == "training" else section.pictures).append(drawn)
+
+
+def _fold(section: Section) -> None:
+    """Put the pictures of several runs in turn, after the curves, and fold all but the first of them."""
+    curves = [one for one in section.pictures if one.kind == "curve"]
+    others = [one for one in section.pictures if one.kind != "curve"]
+    runs = [one.run for one in others]
+    turn = {id(one): runs[:i].count(one.run) for i, one in enumerate(others)}
+    others.sort(key=lambda one: turn[id(one)])
+    section.pictures, section.folded = curves + others[:OPEN], others[OPEN:] + section.folded
 
 
 def _place_curve(section: Section, title: str, draw: Callable[[], Figure], command: str, link: str) -> None:

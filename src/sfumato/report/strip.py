@@ -31,9 +31,9 @@ from sfumato.report.sheet import name_seeds
 
 What = Literal["x", "x0", "both"]
 SHOWN: dict[str, tuple[tuple[int, ...], str]] = {  # which of (x, D(x)) a row shows, and in words
-    "x": ((0,), "x on the unit circle"),
+    "x": ((0,), "x rescaled to unit variance"),
     "x0": ((1,), "D(x), the estimate of x0"),
-    "both": ((0, 1), "x on the unit circle and D(x), the estimate of x0 made from it"),
+    "both": ((0, 1), "x rescaled to unit variance, and D(x), the estimate of x0 made from it"),
 }
 COLUMNS = 20  # at most, unless told otherwise
 
@@ -124,7 +124,7 @@ def strip(
         raise ValueError(f"One row label per seed: got {len(names)} labels for {len(seeds)} seeds.")
     kinds, shown = SHOWN[what]
     images = [(x, x0)[kind][i] for i in range(len(names)) for kind in kinds for _, _, x, x0 in columns]
-    rows = [row for name in names for row in (f"{name},  x", "D(x)")] if what == "both" else names
+    rows = [row for name in names for row in (f"{name}: x", "D(x)")] if what == "both" else names
     steps = columns[-1][0]
     words = f"{name_seeds(seeds).capitalize()}, {steps} steps: {shown}; the last column is the sample. {caption}"
     frame = Frame(
