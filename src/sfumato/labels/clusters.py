@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 
 from sfumato.core.bounds import Bounds
-from sfumato.core.labelling import Labelling
 from sfumato.core.optional import optional
 from sfumato.data.dataset import DataError
 from sfumato.data.hashing import hash_images
+from sfumato.labels._labelling import Labelling
 from sfumato.metrics.features import extractor, features_of
 
 Several = Annotated[int, Bounds(2, 10_000)]

@@ -59,7 +59,7 @@ def usual_blocks(network: nn.Module, blocks: Sequence[str]) -> list[str]:
     """Return which blocks are taken by default: see the head of this file.
 
     Arguments:
-        network: A network.
+        network: The network that has them.
         blocks: The paths of all its blocks.
     """
     lists = [name for name, module in network.named_modules() if isinstance(module, nn.ModuleList)]

@@ -22,9 +22,9 @@ from torch import Tensor
 from sfumato.core.axes import AXES
 from sfumato.core.digest import hash_tensors
 from sfumato.core.find import check_options
-from sfumato.core.labelling import Labelling
 from sfumato.core.weights import read_tensors
 from sfumato.data.dataset import Dataset
+from sfumato.labels._labelling import Labelling
 from sfumato.runs.recipe import Part, Recipe, RecipeError
 from sfumato.sources import balanced_labels, labels_by_share
 
