@@ -45,7 +45,7 @@ from sfumato.metrics.score import Score, measure, with_floor
 from sfumato.metrics.statistics import Features
 from sfumato.metrics.views import view_key, view_of
 from sfumato.runs.outside_names import check_code
-from sfumato.runs.recipe import Recipe
+from sfumato.runs.recipe import Chosen, Recipe
 from sfumato.runs.run import load_data, training_data
 
 FLOOR_REPEATS = 8
@@ -149,6 +149,7 @@ class Judge:
         if recipe.data.first is not None:
             whole = training_data(replace(recipe, data=replace(recipe.data, first=None)), root)
         notes = rules.check_leakage(reference_of(real), real.image_hashes, training.image_hashes)
+        notes += () if recipe.chosen is None else (_choice(recipe.chosen, reference_of(real)),)
         if extract is None:
             check_code(recipe, "extractor")
         chosen = extractor(extract or recipe.evaluate.extractor, real.shape, options)
@@ -317,6 +318,12 @@ class Judge:
         counts = np.unique(labels, return_counts=True)[1]
         shares = n // len(counts) + (np.arange(len(counts)) < n % len(counts))
         return bool((shares <= counts).all())
+
+
+def _choice(chosen: Chosen, reference: Reference) -> str:
+    """Return the flag of a score of a recipe that is the best of several."""
+    where = "this reference" if chosen.reference == identity(reference) else f"{chosen.split} images"
+    return f"the recipe is the best of {chosen.candidates} tried, chosen by {chosen.by} on {where} (n = {chosen.n})"
 
 
 def _labels(data: Dataset) -> np.ndarray | None:

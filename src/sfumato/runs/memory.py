@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sfumato.networks._memory import peak_bytes
-from sfumato.runs.named_weights import frozen_weights
+from sfumato.networks._named import frozen_weights
 from sfumato.runs.plan import Plan
 
 FLOAT = 4
@@ -63,7 +63,7 @@ def peaks(plan: Plan, device: str, *, images: int | None = None, data: int = 0) 
 
 def _moving(plan: Plan) -> int:
     """Return the number of learned values that move, of which an optimiser remembers something."""
-    frozen = frozen_weights(plan.network, plan.recipe.train)
+    frozen = frozen_weights(plan.network, plan.recipe.train.freeze)
     return sum(weight.numel() for name, weight in plan.network.named_parameters() if name not in frozen)
 
 

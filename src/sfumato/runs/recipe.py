@@ -65,7 +65,19 @@ Channels = typing.Annotated[int, Bounds(1, 4)]
 
 MOST_SHOWN = 40  # values of an option that a table prints
 # Fields added to the JSON since: left out while they are at their defaults, so that old trees stay equal.
-LATER = ("code", "guides", "channels", "alpha", "cmyk", "skip_bad", "learned", "freeze", "rate_factors", "null")
+LATER = (
+    "code",
+    "guides",
+    "channels",
+    "alpha",
+    "cmyk",
+    "skip_bad",
+    "learned",
+    "freeze",
+    "rate_factors",
+    "null",
+    "chosen",
+)
 
 
 @dataclass(frozen=True)
@@ -197,6 +209,25 @@ class Shape:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """How a recipe was chosen among others by a score (`sfumato search`).
+
+    Attributes:
+        candidates: Number of recipes that were tried.
+        by: Name of the score.
+        n: Generated images that it was of.
+        split: Split of the real images that chose.
+        reference: Their identity (`evaluation.real.identity`).
+    """
+
+    candidates: Count
+    by: str
+    n: Count
+    split: str
+    reference: str
+
+
+@dataclass(frozen=True)
 class Train:
     """How long, how fast and how carefully a model is trained.
 
@@ -208,7 +239,7 @@ class Train:
         micro: Images per device in one forward pass; None for as many as the batch asks and memory holds.
         seed: Addresses every random number of the run.
         start: Weights to begin from: RUN, RUN@STEP, RUN@AVERAGE or RUN@STEP@AVERAGE; None for the network's own.
-        freeze: Parts of the network that stay as they are, by path or pattern: "down", "down.*" (`runs.named_weights`).
+        freeze: Parts of the network that stay as they are, by path or pattern: "down", "down.*" (`networks._named`).
         rate_factors: What the learning rate is multiplied by for a part of the network: "label:10".
         optimizer: How weights move (axis optimizer).
         rate: The learning-rate schedule (axis rate).
@@ -355,6 +386,7 @@ class Recipe:
             when the run starts (`runs.outside_names`).
         learned: Hash of the labels that were learned from the training images (`runs.labelled`); filled in when the run
             starts, "" where labels are the data's own.
+        chosen: How this recipe was chosen among others; every score of its runs says so. None if it was not.
     """
 
     name: str
@@ -376,6 +408,7 @@ class Recipe:
     shape: Shape | None = None
     code: tuple[tuple[str, str], ...] = ()
     learned: str = ""
+    chosen: Chosen | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the tree as plain JSON values."""

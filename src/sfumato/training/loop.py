@@ -13,7 +13,7 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TextIO
@@ -70,6 +70,7 @@ def train(
     quiet: bool = False,
     on_sheet: Callable[[Path], None] | None = None,
     began: float | None = None,
+    watchers: Sequence[Callable[[Steps, RunContext], Hook]] = (),
 ) -> Run:
     """Train a recipe into a run directory, continuing what is there.
 
@@ -84,6 +85,7 @@ def train(
         quiet: No progress bar and no lines.
         on_sheet: Told of every sample sheet written.
         began: When the command began (time.monotonic), from which a budget of minutes counts; now unless given.
+        watchers: Makers of further hooks of this training; what one of them raises ends it.
 
     Returns:
         The finished run.
@@ -162,7 +164,7 @@ def train(
         for tracker in trackers:
             ending.callback(tracker.close)
         context = RunContext(folder, root, fingerprint, trackers, on_sheet)
-        hooks = hooks_of(trainer, context)
+        hooks = [*hooks_of(trainer, context), *(make(trainer, context) for make in watchers)]
         metrics = folder / "metrics.jsonl" if ranks.first else os.devnull
         with Signals(quiet) as signals, others_may_end(), open(metrics, "a") as log:
             _Loop(trainer, context, hooks, log, signals, quiet, whole).go(began)

@@ -28,12 +28,12 @@ from sfumato.core.level import Level
 from sfumato.data.augment import edm_augment
 from sfumato.data.dataset import Dataset
 from sfumato.data.streaming import Stream, loader_for
+from sfumato.networks._named import factors_of_rates, frozen_weights
 from sfumato.objectives import Loss
 from sfumato.processes.machine import free_memory
 from sfumato.processes.ranks import Ranks
 from sfumato.runs import checkpoint
 from sfumato.runs.assemble import make, option
-from sfumato.runs.named_weights import frozen_weights, rate_factors
 from sfumato.runs.plan import Plan
 from sfumato.training import fit_memory
 from sfumato.training.deferred import Deferred, can_wait
@@ -96,7 +96,7 @@ class Trainer:
         if isinstance(self.objective, nn.Module):
             self.trained = nn.ModuleList((self.network, self.objective))
         self.weights = _weights(plan, ranks, device)
-        for name in frozen_weights(self.network, recipe.train):
+        for name in frozen_weights(self.network, recipe.train.freeze):
             self.network.get_parameter(name).requires_grad_(False)
         self.weights.divide([m for m in (self.network, self.objective) if isinstance(m, nn.Module)])
         if fit_memory.compiles(plan, device, ranks.world):
@@ -113,7 +113,7 @@ class Trainer:
         self.loader = loader_for(data, recipe.train.seed, device, flip=recipe.data.flip, workers=recipe.data.workers)
         self.optimizers: list[Optimizer] = make(recipe.train.optimizer, {"network": self.trained})
         self.weights.check(self.optimizers)
-        factors = rate_factors(self.network, recipe.train)
+        factors = factors_of_rates(self.network, recipe.train.rate_factors)
         scale_rates(self.optimizers, {id(self.network.get_parameter(name)): f for name, f in factors.items()})
         self.rate = plan.rate
         self.averages = Averages(self.network, recipe.ema, self.weights)

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
 
 from sfumato.core.errors import printable
-from sfumato.runs.plan import Plan
-from sfumato.runs.recipe import RecipeError, Train
 
 
 def weights_named(network: nn.Module, pattern: str, field: str) -> list[str]:
@@ -26,10 +24,10 @@ def weights_named(network: nn.Module, pattern: str, field: str) -> list[str]:
     Arguments:
         network: Whose weights are meant.
         pattern: A path in it, with wildcards.
-        field: Of the recipe that holds the pattern, for the message.
+        field: Name of the recipe's field that holds the pattern, for the message.
 
     Raises:
-        RecipeError: If it means none; the nearest path is offered.
+        ValueError: If it means none; the nearest path is offered.
     """
     names = [name for name, _ in network.named_parameters()]
     found = [name for name in names if any(fnmatchcase(path, pattern) for path in _paths(name))]
@@ -39,7 +37,7 @@ def weights_named(network: nn.Module, pattern: str, field: str) -> list[str]:
     close = difflib.get_close_matches(pattern.rstrip(".*"), known, n=1, cutoff=0.4)
     hint = f" Did you mean '{close[0]}'?" if close else ""
     tops = ", ".join(dict.fromkeys(name.split(".")[0] for name in names))
-    raise RecipeError(
+    raise ValueError(
         f"{field} names weights of the network by their path, and '{printable(pattern)}' means none.{hint} The "
         f"network's parts are {tops}."
     )
@@ -56,50 +54,46 @@ def _paths(name: str) -> Iterator[str]:
         name = name.rpartition(".")[0]
 
 
-def frozen_weights(network: nn.Module, train: Train) -> set[str]:
-    """Return the names of the weights that stay as they are."""
-    return {name for pattern in train.freeze for name in weights_named(network, pattern, "train.freeze")}
+def frozen_weights(network: nn.Module, freeze: Sequence[str]) -> set[str]:
+    """Return the names of the weights that stay as they are.
 
-
-def rate_factors(network: nn.Module, train: Train) -> dict[str, float]:
-    """Return the factor of the learning rate of every weight that has one, by name.
+    Arguments:
+        network: Whose weights are meant.
+        freeze: Paths in the network, with wildcards.
 
     Raises:
-        RecipeError: If an entry is not PATTERN:FACTOR with a finite factor of at least 0, or means no weight.
+        ValueError: If a pattern means none, or all of them together leave nothing to train.
+    """
+    frozen = {name for pattern in freeze for name in weights_named(network, pattern, "train.freeze")}
+    if frozen and len(frozen) == sum(1 for _ in network.parameters()):
+        raise ValueError(
+            f"train.freeze={','.join(freeze)} leaves no weight of the network to train. Leave out a pattern."
+        )
+    return frozen
+
+
+def factors_of_rates(network: nn.Module, rate_factors: Sequence[str]) -> dict[str, float]:
+    """Return the factor of the learning rate of every weight that has one, by name.
+
+    Arguments:
+        network: Whose weights are meant.
+        rate_factors: Patterns with their factors, PATTERN:FACTOR.
+
+    Raises:
+        ValueError: If a text does not read so, its factor is not finite or below 0, or it means no weight.
     """
     factors: dict[str, float] = {}
-    for text in train.rate_factors:
+    for text in rate_factors:
         pattern, _, number = text.rpartition(":")
         try:
             factor = float(number)
         except ValueError:
             factor = math.nan
         if not pattern or not 0 <= factor < math.inf:
-            raise RecipeError(
+            raise ValueError(
                 f"train.rate_factors reads PATTERN:FACTOR with a factor of at least 0, for example label:10; got "
                 f"'{printable(text)}'."
             )
         for name in weights_named(network, pattern, "train.rate_factors"):
             factors.setdefault(name, factor)
     return factors
-
-
-def check_named_weights(plan: Plan) -> None:
-    """Refuse patterns that mean nothing, and a training that moves nothing; part of `runs.check`.
-
-    Raises:
-        RecipeError: Naming the rule, what was found, and what to set instead.
-    """
-    train, network = plan.recipe.train, plan.network
-    given = [name for name in ("freeze", "rate_factors") if getattr(train, name)]
-    if given and plan.kind.paired:
-        raise RecipeError(
-            f"train.{given[0]} is for a network trained alone, and objective={plan.recipe.objective.name} trains two "
-            f"that step in turn. Set train.{given[0]}=()."
-        )
-    frozen = frozen_weights(network, train)
-    rate_factors(network, train)
-    if frozen and len(frozen) == sum(1 for _ in network.parameters()):
-        raise RecipeError(
-            f"train.freeze={','.join(train.freeze)} leaves no weight of the network to train. Leave out a pattern."
-        )
