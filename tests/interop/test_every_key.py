@@ -15,8 +15,8 @@ import pytest
 from sfumato.interop.families import diffusers as of_diffusers
 from sfumato.interop.families import edm as of_edm
 from sfumato.interop.families import edm2 as of_edm2
-from sfumato.interop.families.diffusers import read_unet
 from sfumato.interop.foreign import Foreign
+from sfumato.interop.importing import recognise
 from sfumato.interop.schedulers import CLASSES, read_scheduler
 from sfumato.interop.tensors import ForeignError, Module
 
@@ -53,6 +53,8 @@ def silent(read: Callable[[Mapping[str, Any]], Any], config: Mapping[str, Any]) 
     plain, found = read(config), set()
     for key, value in config.items():
         for other in others(key, value):
+            if other == value:
+                continue
             try:
                 read_again = read({**config, key: other})
             except ForeignError:
@@ -77,12 +79,17 @@ IDLE_KEYS = {
     "euler_at_final": ZERO_END,
     "lower_order_final": "it lowers the order of walks of fewer than 15 steps, and an import takes 50",
 }
+EVENLY = {"steps_offset": "the spacing linspace, which these classes have by default, reads no offset; leading does"}
 OF_CLASS: dict[str, dict[str, str]] = {
     "EDM": {"num_train_timesteps": "the number of levels of a table that no walk reads"},
-    "DPM": {"variance_type": "it says whether the network learns a variance, which its channels say, too"},
-    "DDPM": {"variance_type": "the two names of the small variance"},
-    "Heun": {"clip_sample_range": "clipping is off, and refused when it is on"},
-    "DDIM": {},
+    "DDPM": {"variance_type": "fixed_small and fixed_small_log are one variance"},
+    "Heun": {"clip_sample_range": "clipping is off, and refused when it is on"} | EVENLY,
+    "Euler": EVENLY,
+    "LMS": EVENLY,
+    "DPMSolverMultistep": EVENLY,
+    "DEIS": EVENLY,
+    "KDPM2": EVENLY,
+    "UniPC": EVENLY,
 }
 
 
@@ -110,14 +117,26 @@ UNET = {
     "attn_norm_num_groups": 32,
     "attention_head_dim": 16,
 }
-UNET_IDLE = dict.fromkeys(of_diffusers.IDLE, "it belongs to a learned embedding of time, or to the average that wrote the file")
+UNET_IDLE = {
+    "num_train_timesteps": "it belongs to a learned embedding of time, which is refused",
+    **dict.fromkeys(of_diffusers.IDLE - {"num_train_timesteps"}, "it tells how the average of the weights was made"),
+}
+
+
+def said(found: Foreign) -> Any:
+    """Return all that an import says of an opened checkpoint."""
+    made = recognise(found)
+    return made.recipe, made.assumed, made.notes
 
 
 def test_no_key_of_a_unet_is_dropped() -> None:
-    assert silent(read_unet, UNET) == set()
-    assert silent(read_unet, UNET | dict.fromkeys(UNET_IDLE, 1)) == set(UNET_IDLE)
+    def read(config: Mapping[str, Any]) -> Any:
+        return said(Foreign(Path("folder"), {}, {"unet": config}))
+
+    assert silent(read, UNET) == set()
+    assert silent(read, UNET | dict.fromkeys(UNET_IDLE, 1)) == set(UNET_IDLE)
     with pytest.raises(ForeignError, match="brand_new"):
-        read_unet(UNET | {"brand_new": 1})
+        read(UNET | {"brand_new": 1})
 
 
 def snapshot(kind: str, outer: Mapping[str, Any], child: str, inner: str, options: Mapping[str, Any]) -> Foreign:
@@ -138,7 +157,7 @@ OUTER: dict[str, dict[str, Any]] = {
 SHAPE = {"img_resolution": 32, "img_channels": 3, "label_dim": 10}
 HARMLESS = {
     "use_fp16": "the precision in which the original computes; here it is the run's own",
-    "epsilon_t": "the smallest time of training; sampling starts above it",
+    "epsilon_t": "the smallest time of training; the sigma_min that follows from it is stored beside it, and read",
 }
 
 
@@ -146,9 +165,7 @@ HARMLESS = {
 @pytest.mark.parametrize("inner", NETWORKS)
 def test_no_key_of_an_edm_snapshot_is_dropped(kind: str, inner: str) -> None:
     def recipe(outer: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
-        made = of_edm.edm(snapshot(kind, outer, "model", inner, options))
-        assert made is not None
-        return made.recipe, made.assumed, made.notes
+        return said(snapshot(kind, outer, "model", inner, options))
 
     outer, options = {**SHAPE, **OUTER[kind], "use_fp16": False}, NETWORKS[inner]
     assert silent(lambda config: recipe(outer, config), options) == set()
@@ -157,11 +174,19 @@ def test_no_key_of_an_edm_snapshot_is_dropped(kind: str, inner: str) -> None:
         recipe(outer, {**options, "brand_new": 1})
 
 
+def test_the_levels_that_an_edm_network_knows_bound_its_grid() -> None:
+    outer = {**SHAPE, **OUTER["VPPrecond"]}
+    for stored, options in (
+        ({"sigma_min": 0.001, "sigma_max": 152.0}, {}),
+        ({"sigma_min": 0.01, "sigma_max": 60.0},) * 2,
+    ):
+        recipe, _, _ = said(snapshot("VPPrecond", {**outer, **stored}, "model", "SongUNet", SONG))
+        assert recipe.sample.grid.options == {"steps": 18, **options}
+
+
 def test_no_key_of_an_edm2_snapshot_is_dropped() -> None:
     def recipe(outer: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
-        made = of_edm2.edm2(snapshot("Precond", outer, "unet", "UNet", options))
-        assert made is not None
-        return made.recipe, made.assumed, made.notes
+        return said(snapshot("Precond", outer, "unet", "UNet", options))
 
     outer = {**SHAPE, "sigma_data": 0.5, "use_fp16": True}
     options = {**of_edm2.OPTIONS, **of_edm2.FIXED}

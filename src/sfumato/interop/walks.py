@@ -163,6 +163,17 @@ def _unread(learned: bool) -> list[str]:
     return ["the variance that the network learns is not used by this sampler"] if learned else []
 
 
+def _variance(values: Values, learned: bool) -> list[str]:
+    """Return what is changed where a solver's variance_type says otherwise than the network's channels."""
+    said = values["variance_type"]
+    if said not in (None, "learned", "learned_range"):
+        raise ForeignError(
+            f"A scheduler with variance_type={shown(said)} is not valid; null, learned, learned_range are."
+        )
+    wrong = f"variance_type={shown(said)}: the network has {'' if learned else 'no '}outputs for a variance"
+    return [wrong] if bool(said) != learned else []
+
+
 def ddpm(values: Values, learned: bool) -> Walk:
     """Read DDPM: the variance of a step decides the sampler; all steps are taken."""
     fields, changed = _chain(values), []
@@ -238,10 +249,9 @@ def singlestep(values: Values, learned: bool) -> Walk:
     options = {"order": order, "moments": kind} | ({"parabola": True} if order == 3 and kind == "exact" else {})
     even = {"timestep_spacing": "linspace", "steps_offset": 0}
     walk = walked(part("sampler", "singlestep", **options), but_cleanest=True)({**values, **even}, learned)
-    if order == 3 and kind == "midpoint":
-        told = "solver_type=midpoint: of a step's two stages, diffusers finds the second by a rougher formula"
-        return replace(walk, changed=(*walk.changed, told))
-    return walk
+    told = "solver_type=midpoint: of a step's two stages, diffusers finds the second by a rougher formula"
+    rougher = [told] if order == 3 and kind == "midpoint" else []
+    return replace(walk, changed=(*walk.changed, *rougher, *_variance(values, learned)))
 
 
 def between(eta: float) -> Callable[[Values, bool], Walk]:
@@ -274,7 +284,8 @@ def dpm(values: Values, learned: bool) -> Walk:
     name = _one_of(values, "algorithm_type", kinds)
     few = len(_spaced(values, but_cleanest=True)[0]) < FEW
     lowered = {"lower_final": True} if few and values["lower_order_final"] and values["solver_order"] > 2 else {}
-    return walked(part("sampler", name, **_solver(values), **lowered), but_cleanest=True)(values, learned)
+    walk = walked(part("sampler", name, **_solver(values), **lowered), but_cleanest=True)(values, learned)
+    return replace(walk, changed=(*walk.changed, *_variance(values, learned)))
 
 
 def _order(values: Values, highest: int) -> int:

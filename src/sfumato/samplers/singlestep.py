@@ -115,7 +115,8 @@ def singlestep(
         end, renewed = _before_noise(t, s, eta)
         way = _between(t, end, span, path) if between else grid[i + 1 : stop]
         start, first = x, denoiser(x, grid[i], label).x0
-        x0, others = first, []
+        x0 = first
+        others: list[tuple[Point, Tensor]] = []
         kind = moments if span == 2 else "exact"
         for level, at in zip(way, points(way)):
             x = exponential(start, first, t, at, others, predict=predict, kind=kind)

@@ -11,8 +11,10 @@ of our parts:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 from sfumato.interop.foreign import Foreign, Imported, Rename, numbered
@@ -22,6 +24,7 @@ from sfumato.recipes._paper import FID_50K, RAW
 from sfumato.runs.recipe import Part, Recipe, Sample, Shape, part
 
 AUGMENTS = 9  # labels of EDM's augmentation
+LEVELS = (0.002, 80.0)  # of EDM's sampler, where the network knows them
 HEAD = 64  # channels of a head; blocks with fewer channels have no attention in the original
 
 
@@ -75,8 +78,19 @@ def edm(found: Foreign) -> Imported | None:
     return Imported("edm", recipe, module.tensors(), rename, tuple(assumed))
 
 
+def _within(sample: Sample, state: Mapping[str, Any]) -> Sample:
+    """Return the sampling kept to the levels that the network knows, as the original's sampler keeps it."""
+    low, high = float(state.get("sigma_min", 0)), float(state.get("sigma_max", math.inf))
+    if not low < high or low >= LEVELS[1] or high <= LEVELS[0]:
+        raise ForeignError(
+            f"A network that knows noise from sigma_min={low:g} to sigma_max={high:g} is not sampled here."
+        )
+    narrower = ({"sigma_min": low} if low > LEVELS[0] else {}) | ({"sigma_max": high} if high < LEVELS[1] else {})
+    return replace(sample, grid=sample.grid.with_options(**narrower)) if narrower else sample
+
+
 def _edm(base: Recipe, state: Mapping[str, Any]) -> Recipe:
-    return replace(base, sigma_data=float(state["sigma_data"]))
+    return replace(base, sigma_data=float(state["sigma_data"]), sample=_within(base.sample, state))
 
 
 def _vp(base: Recipe, state: Mapping[str, Any]) -> Recipe:
@@ -90,6 +104,7 @@ def _vp(base: Recipe, state: Mapping[str, Any]) -> Recipe:
         c_in="unit-circle",
         draw=part("draw", "uniform", t_min=1e-5),
         weighting=part("weighting", "simple"),
+        sample=_within(base.sample, state),
     )
 
 
@@ -145,6 +160,9 @@ def checked(options: Mapping[str, Any], defaults: Mapping[str, Any], fixed: Mapp
             raise ForeignError(f"A {kind} with {key}={value!r} is not known; no network can be named.")
         if key in fixed and value != fixed[key]:
             raise ForeignError(f"A {kind} with {key}={value!r} has no network here; only {fixed[key]!r} has.")
+        whole = isinstance(value, Real) and float(value).is_integer()
+        if isinstance(defaults.get(key), int) and not whole:
+            raise ForeignError(f"A {kind} with {key}={value!r} is not valid; it is a whole number.")
     return {**defaults, **options}
 
 
