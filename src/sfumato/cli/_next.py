@@ -82,7 +82,7 @@ def comparing(result: Path, protocols: set[str]) -> list[Step]:
         result: File of the result, in RUN/results.
         protocols: Of its scores.
     """
-    from sfumato.cli.compare import newest_scores
+    from sfumato.report.results import newest_scores
 
     run = result.parent.parent
     others = [*run.glob("results/*.json"), *run.parent.glob("*/results/*.json")]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
 if TYPE_CHECKING:
-    from sfumato.metrics.score import Score
     from sfumato.report.table import Row
 
 
@@ -31,6 +30,7 @@ def compare(
     from sfumato.cli._next import playing, reporting, show_next
     from sfumato.core.find import OptionError
     from sfumato.metrics.score import compare as compared
+    from sfumato.report.results import newest_scores
     from sfumato.report.table import Cell, text_table
     from sfumato.runs.run import Run
 
@@ -75,22 +75,3 @@ def _run_of(place: str) -> str | None:
 
 def _interval(interval: tuple[float, float] | None) -> str:
     return "" if interval is None else f" [{interval[0]:+.3g}, {interval[1]:+.3g}], paired by seed"
-
-
-def newest_scores(place: str) -> dict[str, Score]:
-    """Return the scores of a result file, or the newest of each name of a run, by name.
-
-    Arguments:
-        place: Path of either.
-
-    Raises:
-        ValueError: If there is no result.
-    """
-    from sfumato.core.reading import as_written
-    from sfumato.metrics.score import Score
-    from sfumato.report.results import read_results
-
-    with as_written(f"A result of {place}", "Evaluate the run again."):
-        trees: list[dict[str, Any]] = read_results([Path(place)])
-        scores = [Score.from_json(values) for tree in trees for values in tree["scores"]]
-    return {score.name: score for score in scores}

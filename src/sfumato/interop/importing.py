@@ -55,7 +55,8 @@ def recognise(found: Foreign) -> Imported:
         except ForeignError:
             raise
         except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:  # what its family must have
-            raise ForeignError(f"{found.path} looks like {name}, but its tensors or options do not fit: {error!r}.") from None
+            said = f"{found.path} looks like {name}, but its tensors or options do not fit: {error!r}."
+            raise ForeignError(said) from None
         if made is not None:
             return made
     names = ", ".join(list(found.tensors)[:3]) or type(found.content).__name__
