@@ -131,13 +131,13 @@ class Model:
         seeds, labels = self._asked(n, classes)
         with tqdm(total=len(seeds), unit="img", disable=not progress, leave=False) as bar:
             images = self.source(seeds, labels, progress=bar.update)
-        return Pictures(images, seeds, labels, self.run.recipe.name, self.run.making(self.use).sentence)
+        return Pictures(images, seeds, labels, self.run.title, self.run.making(self.use).sentence)
 
     def steps(self, n: int | Sequence[int] = 4, classes: Sequence[str | int] | None = None) -> Image.Image:
         """Draw how images emerge: every row a seed, every column a step. Arguments as for `sample`."""
         seeds, labels = self._asked(n, classes)
         names, words = class_names(labels, self.classes), self.run.making(self.use).sentence
-        title = self.run.recipe.name
+        title = self.run.title
         return walks.strip(self.source, seeds, labels, row_labels=names, title=title, caption=words)
 
     def task(self, name: str, **options: Any) -> Task:
@@ -208,7 +208,7 @@ class Model:
         source = self.run.diffusion(use=self.use, device=self.device)
         made = edit(source, clean, strength, seeds=seeds, labels=labels, mask=mask)
         words = replace(self.run.making(self.use), done=said(source.grid, strength)).sentence
-        return Pictures(to_uint8(made.cpu()), seeds, labels, self.run.recipe.name, words)
+        return Pictures(to_uint8(made.cpu()), seeds, labels, self.run.title, words)
 
     def guided(self, weight: float, interval: tuple[float, float] | None = None) -> Model:
         """Return the model guided towards its classes.

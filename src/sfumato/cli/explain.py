@@ -41,7 +41,7 @@ def explain(
     Arguments:
         recipes: Names of recipes (see `sfumato list recipes`), each followed by the fields set in it; or all.
         beside: How many neighbours stand beside a single recipe: those that differ from it on the fewest axes.
-        data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
+        data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
         shape: Image shape CxHxW, such as 1x28x28, to count the cost without the data.
         classes: How many classes the images of that shape have, if the recipe uses labels.
         out: Write the table of all recipes to this Markdown file instead.

@@ -20,6 +20,7 @@ from sfumato.evaluation.judge import Generated, Judge, each
 from sfumato.evaluation.real import cached_features
 from sfumato.evaluation.result import Result
 from sfumato.metrics.features import Extractor, stream
+from sfumato.metrics.flags import said
 from sfumato.metrics.metric import Metric
 from sfumato.metrics.score import Score
 from sfumato.metrics.views import view_key
@@ -167,9 +168,9 @@ def notes_of(run: Run, judge: Judge, use: str | None) -> tuple[str, ...]:
     """Return flags that follow from how a run came about."""
     notes = []
     if run.about.get("fingerprint", {}).get("data") not in (None, judge.training and judge.training.content_hash):
-        notes.append("the training images are not the ones at hand: leakage could not be checked")
+        notes.append(said("other-data"))
     if "imported" in run.about:
-        notes.append("imported weights, whose training images are not known: leakage could not be checked")
+        notes.append(said("imported"))
     return (*notes, *(_choice(s) for s in run.selected(use) if s["reference"] == judge.identity))
 
 
@@ -180,16 +181,13 @@ def with_choices(run: Run, judge: Judge, made: Generated, use: str | None) -> tu
     tried = tried_on(run, judge.reference.content_hash, facts)
     if tried <= 1:
         return replace(made, facts=facts), ()
-    note = f"{tried} settings of this run were scored on this reference: the best of them is selected on it"
-    return replace(made, facts={**facts, "settings_scored_on_this_reference": tried}), (note,)
+    return replace(made, facts={**facts, "settings_scored_on_this_reference": tried}), (said("tried", count=tried),)
 
 
 def _choice(selected: Mapping[str, Any]) -> str:
     """Write how weights were chosen, for a score against the reference that chose them."""
-    return (
-        f"selected on this reference: the {selected['what']}, best of {selected['candidates']} by {selected['by']} "
-        f"(n = {selected['n']})"
-    )
+    names = {"weights": "what", "count": "candidates", "metric": "by", "n": "n"}
+    return said("selected", **{name: selected[key] for name, key in names.items()})
 
 
 def tried_on(run: Run, content_hash: str, facts: Mapping[str, Any]) -> int:

@@ -5,6 +5,7 @@
     RealImages   real images as if they were generated: the floor at a number of images
     Probed       all images, and what a linear classifier reads inside the network
     Restoration  held-out pictures, damaged and restored: their distance as a set, nearness to the originals, coverage
+    Copying      all that a run makes, and how near it lies to the training images
 
 A judge is a frozen dataclass. Its repr is part of the key of its results, so a changed judge judges anew.
 """
@@ -22,7 +23,7 @@ from torch import Tensor
 from sfumato.core.find import find
 from sfumato.core.images import to_float, to_uint8
 from sfumato.core.task import Task
-from sfumato.evaluation import restored
+from sfumato.evaluation import evaluate, restored
 from sfumato.evaluation.judge import Judge, each
 from sfumato.evaluation.probe import probe
 from sfumato.experiments.study import Asked, StudyError
@@ -153,6 +154,34 @@ class Restoration:
         facts: dict[str, Any] = {"nfe": found.nfe, "vjps": found.vjps, "samples": self.samples}
         facts |= {"figures": named, "images_per_second": round(len(truth) * self.samples / seconds, 2)}
         return {"fd": restored.distance(judge, found)}, facts | {"images_seen": _run(asked).checkpoint.state["seen"]}
+
+
+@dataclass(frozen=True)
+class Copying:
+    """Score all that a run makes, and say beside it how near its images lie to those that it was trained on."""
+
+    def __call__(self, asked: Asked) -> tuple[dict[str, Score], dict[str, Any]]:
+        """Return scores by metric, and facts: the figures of `metrics.memorization` among them."""
+        run, study = _run(asked), asked.study
+        result = evaluate(
+            run,
+            n=study.n,
+            metrics=(*study.metrics, "memorization"),
+            split=study.split,
+            root=asked.root,
+            device=asked.device,
+            quiet=asked.quiet,
+        )
+        rows = {row["measure"]: row for row in result.tables["memorization"]}
+        space = f"({run.recipe.evaluate.extractor} features)"
+        near, authentic = rows[f"nearer than all but 1% of held-out images {space}"], rows[f"AuthPct {space}"]
+        shown = {
+            "near copies (1% by chance)": near["generated"],
+            "AuthPct": authentic["generated"],
+            "AuthPct, held out": authentic["held out"],
+        }
+        figures = {name: [found["value"], *found["interval"]] for name, found in shown.items()}
+        return dict(zip(study.metrics, result.scores, strict=True)), result.provenance | {"figures": figures}
 
 
 @dataclass(frozen=True)

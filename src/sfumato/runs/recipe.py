@@ -65,7 +65,19 @@ Channels = typing.Annotated[int, Bounds(1, 4)]
 
 MOST_SHOWN = 40  # values of an option that a table prints
 # Fields added to the JSON since: left out while they are at their defaults, so that old trees stay equal.
-LATER = ("code", "guides", "channels", "alpha", "cmyk", "skip_bad", "learned")
+LATER = (
+    "code",
+    "guides",
+    "channels",
+    "alpha",
+    "cmyk",
+    "skip_bad",
+    "learned",
+    "freeze",
+    "rate_factors",
+    "null",
+    "chosen",
+)
 
 
 @dataclass(frozen=True)
@@ -181,12 +193,38 @@ class Shape:
 
     A recipe for data of a known shape states it, so that it can be explained and counted without the data; data of
     another shape is then refused. Class names are taken from the data.
+
+    Attributes:
+        channels, height, width: Of an image.
+        classes: Names of the classes that the model is told; () if it is unlabelled.
+        null: Whether an unlabelled network adds a learned row for "no label" all the same: it began from the weights of
+            a labelled one (`train.start`).
     """
 
     channels: int
     height: int
     width: int
     classes: tuple[str, ...] = ()
+    null: bool = False
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """How a recipe was chosen among others by a score (`sfumato search`).
+
+    Attributes:
+        candidates: Number of recipes that were tried.
+        by: Name of the score.
+        n: Generated images that it was of.
+        split: Split of the real images that chose.
+        reference: Their identity (`evaluation.real.identity`).
+    """
+
+    candidates: Count
+    by: str
+    n: Count
+    split: str
+    reference: str
 
 
 @dataclass(frozen=True)
@@ -201,12 +239,14 @@ class Train:
         micro: Images per device in one forward pass; None for as many as the batch asks and memory holds.
         seed: Addresses every random number of the run.
         start: Weights to begin from: RUN, RUN@STEP, RUN@AVERAGE or RUN@STEP@AVERAGE; None for the network's own.
+        freeze: Parts of the network that stay as they are, by path or pattern: "down", "down.*" (`networks._named`).
+        rate_factors: What the learning rate is multiplied by for a part of the network: "label:10".
         optimizer: How weights move (axis optimizer).
         rate: The learning-rate schedule (axis rate).
         clip: Largest gradient norm; None for no clipping.
         compile: Whether torch compiles the network: "on", "off", or "auto": on one GPU (`training.fit_memory`).
         precision: "fp32" or "bf16" (autocast; normalisation and weights stay fp32).
-        log_every: Images between records in metrics.jsonl; at its default there are at least 50 records a run.
+        log_every: Most images between records in metrics.jsonl; there are at least 50 records a run.
         save_every: Minutes between checkpoints.
         keep: Checkpoints kept, at least 2.
         sheet_every: Images between sample sheets; None for ten over the run.
@@ -224,6 +264,8 @@ class Train:
     micro: Batch | None = None
     seed: Seed = 0
     start: str | None = None
+    freeze: tuple[str, ...] = ()
+    rate_factors: tuple[str, ...] = ()
     optimizer: Part = _choice("optimizer", "adam")
     rate: Part = _choice("rate", "constant")
     clip: Positive | None = None
@@ -344,6 +386,7 @@ class Recipe:
             when the run starts (`runs.outside_names`).
         learned: Hash of the labels that were learned from the training images (`runs.labelled`); filled in when the run
             starts, "" where labels are the data's own.
+        chosen: How this recipe was chosen among others; every score of its runs says so. None if it was not.
     """
 
     name: str
@@ -365,6 +408,7 @@ class Recipe:
     shape: Shape | None = None
     code: tuple[tuple[str, str], ...] = ()
     learned: str = ""
+    chosen: Chosen | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the tree as plain JSON values."""

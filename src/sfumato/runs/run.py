@@ -214,6 +214,12 @@ class Run:
         return asked_labels(self.recipe, n, len(self.classes))
 
     @property
+    def title(self) -> str:
+        """What stands above a picture of the run: the name of its folder, as its owner called it, and its recipe."""
+        name = self.path.resolve().name
+        return name if name == self.recipe.name else f"{name} ({self.recipe.name})"
+
+    @property
     def mark(self) -> str:
         """The mark by which the run knows its checkpoints; "" for an earlier version's."""
         found = self.about.get("fingerprint")
