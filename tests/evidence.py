@@ -180,7 +180,7 @@ def laws_page(proofs: Sequence[Proof]) -> str:
         "\n\n".join(
             [
                 "# Laws",
-                "Written by `make evidence`. A law is a theorem that ties rooms together, run as a test over every "
+                "Written by `make evidence`. A law is a theorem about several packages, run as a test over every "
                 "case it speaks of: equal methods, exact ends, orders of convergence, invariances.",
                 f"{count} laws, {len(proofs)} cases.",
                 *parts,

@@ -378,3 +378,30 @@ def test_edms_adm_keeps_the_length_of_its_embedding(factor: int, tmp_path: Path)
         config["channel_mult_emb"] = factor
     made = import_run(edm_snapshot(tmp_path / "s.pkl", config, tensors), tmp_path / "run")
     assert made.run.recipe.network.options.get("embedding", 4) == factor
+
+
+def test_an_imported_checkpoint_is_a_parent(tmp_path: Path) -> None:
+    """Fine-tuning begins from its very weights, known by place where its classes have numbers only."""
+    from dataclasses import replace
+
+    from sfumato.runs.plan import plan
+    from sfumato.runs.recipe import Shape
+    from sfumato.training.start_from import inherited, parent_of, starting_weights
+
+    case = next(c for c in CASES if "precond" in CASES[c]["config"] and f"{c}/class_labels" in GOLD)
+    run = imported(case, tmp_path).run
+    assert run.recipe.shape is not None
+    count = len(run.recipe.shape.classes)
+    theirs = run.network().state_dict()
+    table = next(name for name in theirs if name.endswith("label.table.weight"))
+    for names in (tuple("abcdefghijklmnop")[:count], ("one",)):
+        shape = replace(run.recipe.shape, classes=names)
+        asked = replace(run.recipe, shape=shape, sigma_data=None, train=replace(run.recipe.train, start=str(run.path)))
+        parent = parent_of(asked)
+        assert parent is not None and isinstance(shape, Shape)
+        child = inherited(replace(asked, sigma_data=0.3), asked, parent.run.recipe)
+        assert child.sigma_data == run.recipe.sigma_data
+        found = starting_weights(plan(child), parent)
+        assert all(torch.equal(found[name], theirs[name]) for name in theirs if name != table)
+        rows = theirs[table] if len(names) == count else torch.stack((theirs[table][:-1].mean(0), theirs[table][-1]))
+        assert torch.equal(found[table], rows)

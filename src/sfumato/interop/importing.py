@@ -55,9 +55,8 @@ def recognise(found: Foreign) -> Imported:
         except ForeignError:
             raise
         except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:  # what its family must have
-            raise ForeignError(
-                f"{found.path} looks like {name}, but its tensors or options do not fit: {error!r}."
-            ) from None
+            said = f"{found.path} looks like {name}, but its tensors or options do not fit: {error!r}."
+            raise ForeignError(said) from None
         if made is not None:
             aside = f"left aside: {', '.join(found.beside)}, which the file holds beside {found.under}"
             return replace(made, notes=(*made.notes, aside)) if found.beside else made
