@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from sfumato.metrics.flags import meaning, said
+from sfumato.metrics.flags import meaning
 from sfumato.metrics.protocol import EvalProtocol, Reference
 from sfumato.metrics.score import Score
 from sfumato.report.curve_kinds import CURVES
@@ -182,7 +182,7 @@ def test_pictures_and_training_come_before_scores(whole) -> None:
 
 def test_a_flag_is_explained_at_its_row(tmp_path) -> None:
     flagged = result()
-    flagged["scores"][0]["flags"] = [said("few", sizes="min(n, m)", count=360), said("tried", count=3)]
+    flagged["scores"][0]["flags"] = [flagged("few", sizes="min(n, m)", count=360), flagged("tried", count=3)]
     page = Parsed(write_report([flagged], tmp_path / "report.html").read_text()).words
     for flag in flagged["scores"][0]["flags"]:
         assert f"* {flag}. {meaning(flag)}" in page and meaning(flag)

@@ -1,7 +1,7 @@
 """Every flag that a score may carry: what is printed, and what it means for the reader.
 
-A flag is a short line of a result. `said` writes one; `meaning` finds the sentence that explains it, also in a result
-file of an earlier version. Flags are made here and nowhere else, so the page that explains them knows them all.
+A flag is a short line of a result. `flagged` writes one; `meaning` finds the sentence that explains it, also in a
+result of an earlier version. Flags are made here and nowhere else, so the page that explains them knows them all.
 """
 
 from __future__ import annotations
@@ -76,14 +76,14 @@ FLAGS = {
 }
 
 
-def said(name: str, **facts: object) -> str:
+def flagged(name: str, **facts: object) -> str:
     """Return a flag as it is printed.
 
     Arguments:
         name: Key of `FLAGS`.
         facts: What its braces name.
 
-    >>> said("few", sizes="n", count=300)
+    >>> flagged("few", sizes="n", count=300)
     'few images: n = 300 < 5000'
     """
     return FLAGS[name].words.format(**facts)
