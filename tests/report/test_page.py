@@ -181,10 +181,10 @@ def test_pictures_and_training_come_before_scores(whole) -> None:
 
 
 def test_a_flag_is_explained_at_its_row(tmp_path) -> None:
-    flagged = result()
-    flagged["scores"][0]["flags"] = [flagged("few", sizes="min(n, m)", count=360), flagged("tried", count=3)]
-    page = Parsed(write_report([flagged], tmp_path / "report.html").read_text()).words
-    for flag in flagged["scores"][0]["flags"]:
+    one = result()
+    one["scores"][0]["flags"] = [flagged("few", sizes="min(n, m)", count=360), flagged("tried", count=3)]
+    page = Parsed(write_report([one], tmp_path / "report.html").read_text()).words
+    for flag in one["scores"][0]["flags"]:
         assert f"* {flag}. {meaning(flag)}" in page and meaning(flag)
 
 
