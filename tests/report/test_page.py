@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from sfumato.metrics.flags import meaning
+from sfumato.metrics.flags import flagged, meaning
 from sfumato.metrics.protocol import EvalProtocol, Reference
 from sfumato.metrics.score import Score
 from sfumato.report.curve_kinds import CURVES
