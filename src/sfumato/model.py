@@ -31,6 +31,7 @@ from sfumato.core.find import check_options, find
 from sfumato.core.images import to_float, to_uint8
 from sfumato.core.task import Task
 from sfumato.editing import edit, said
+from sfumato.evaluation.probe import probe
 from sfumato.evaluation.scoring import Result
 from sfumato.evaluation.scoring import evaluate as score
 from sfumato.interop.hub import REPOSITORY, download
@@ -267,6 +268,19 @@ class Model:
             options: Of `evaluation.evaluate`: split, extract, root, first_seed, quiet.
         """
         return score(self.run, n=n, metrics=tuple(metrics), use=self.use, device=self.device, **options)
+
+    def probe(self, at: Sequence[float] = (), blocks: Sequence[str] = (), **options: Any) -> Result:
+        """Measure what a linear classifier reads inside the network.
+
+        Arguments:
+            at: Noise levels sigma / alpha; () for several over those of training.
+            blocks: Paths of blocks; () for input, middle and output blocks.
+            options: Of `evaluation.probe.probe`: n, m, split, root, batch, quiet.
+
+        Returns:
+            The tables "probe" and "probe, best", and the curve "probe".
+        """
+        return probe(self.run, at=at, blocks=blocks, use=self.use, device=self.device, **options)
 
     def likelihood(self, n: int = 100, **options: Any) -> dict[str, Any]:
         """Measure bits per dimension of real images.

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from sfumato.metrics.flags import meaning
+from sfumato.metrics.flags import flagged, meaning
 from sfumato.metrics.protocol import EvalProtocol, Reference
 from sfumato.metrics.score import Score
 from sfumato.report.curve_kinds import CURVES
@@ -60,6 +60,7 @@ FULL_CURVES = {
     "bits_by_level": {"series": {"edm": LINE}},
     "coding": {"series": {"spent": LINE}},
     "accuracy": {"series": {"digits test": LINE}, "chance": 0.1},
+    "probe": {"series": {"middle": LINE, "output": LINE}, "pixels": 0.8, "pca": 0.7, "numbers": 16, "chance": 0.1},
     "training": {"records": RECORDS},
     "while_training": {"records": SCORED},
 }
@@ -156,7 +157,7 @@ def test_every_section_is_there_and_absent_ones_name_their_command(tmp_path) -> 
     empty = {"run": "runs/edm", "scores": []}
     text = Parsed(write_report([empty], tmp_path / "report.html").read_text()).words
     *named, more = sections([empty], tmp_path)
-    assert f"Not measured yet ({len(named)})" in text and len(named) == 12 and more.empty
+    assert f"Not measured yet ({len(named)})" in text and len(named) == 13 and more.empty
     for section in named:
         assert section.empty and "runs/edm" in section.missing and f"{section.title} {section.missing}" in text
 

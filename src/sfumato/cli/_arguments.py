@@ -106,12 +106,10 @@ def _option_error(message: str) -> Exception:
 
 
 def find_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Return the recipe of a name with fields replaced."""
-    from sfumato.core.find import find_named
-    from sfumato.runs.override import override
+    """Return the recipe of a name, or in a .json file, with fields replaced."""
+    from sfumato.runs.override import override, recipe_named
 
-    recipe: Recipe = find_named("recipe", name)()
-    return override(recipe, overrides)
+    return override(recipe_named(name), overrides)
 
 
 def resettle(recipe: Recipe, overrides: Sequence[str], groups: Sequence[str]) -> Recipe:

@@ -26,7 +26,7 @@ def curves(
     Arguments:
         runs: Directories of runs; several are drawn over each other.
         out: Folder of the pictures; RUN/curves of the first run unless given.
-        moments: Lines of the loss against the noise level, evenly through training.
+        moments: How many lines the loss against the noise level has, from moments spread evenly over training.
     """
     from sfumato.core.find import OptionError
     from sfumato.core.reading import as_written

@@ -33,10 +33,10 @@ def edit(
 ) -> int:
     """Change a picture: noise it part of the way and walk down, perhaps to another class (SDEdit).
 
-    sfumato edit RUN coat.png --to bag --strength 0.6
+        sfumato edit RUN coat.png --to bag --strength 0.6
 
-    Strength 0 is the picture, 1 a new sample that knows nothing of it. With --encode-as CLASS the picture is instead
-    encoded as noise under its own class and decoded under the other, without randomness.
+    Strength 0 gives the picture back, strength 1 a new sample that knows nothing of it. With --encode-as CLASS the
+    picture is instead encoded as noise under its own class and decoded under the other, without randomness.
 
     Arguments:
         run: Directory of a run.
@@ -45,8 +45,8 @@ def edit(
         strength: Share of the steps that are walked, in [0, 1].
         mask: A picture of the same size whose white pixels may change; all unless given.
         encode_as: Class of the picture: encode it and decode it under --to.
-        n: How many edits, of as many seeds.
-        first_seed: Seed of the first.
+        n: How many edits are made, each of its own seed.
+        first_seed: Seed of the first edit.
         fit: Convert and resize the picture and the mask to what the model takes.
         use: Average of the weights, e.g. power-0.05, or raw; the recipe's choice unless given.
         out: Path of the PNG; RUN/edited/PICTURE.png unless given.

@@ -22,7 +22,7 @@ def report(
     Arguments:
         runs: Directories of runs, or result files.
         out: The page, .html; RUN/report.html of the first run unless given (-o for short).
-        title: Of the page; the names of the runs unless given.
+        title: Title of the page; the names of the runs unless given.
     """
     from sfumato.core.find import OptionError
     from sfumato.core.reading import as_written

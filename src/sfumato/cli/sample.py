@@ -49,7 +49,7 @@ def sample(
     """Sample a run: a sheet of images, a strip or animation of the denoising, or one PNG a seed.
 
     The image of a seed does not depend on how many are made with it; processes started by torchrun share the
-    seeds. Sampling fields can be set by name, and no part is trained anew:
+    seeds. Sampling fields can be set by name; nothing is retrained:
     sfumato sample RUN sampler=heun sampler.churn=40 grid.steps=50
 
     Guidance composes: --guidance, --guidance-by-class, --guidance-ramp, --interval, --autoguidance RUN or @STEP,
@@ -79,7 +79,9 @@ def sample(
     """
     print(f"sfumato sample {run}", flush=True)  # before torch is imported, which takes seconds
 
+    from sfumato.cli._next import scoring, show_next
     from sfumato.processes.ranks import join
+    from sfumato.report.seed_folder import file_of
     from sfumato.runs.run import Run
 
     opened = Run.open(run)
@@ -98,6 +100,7 @@ def sample(
     from sfumato.sources import classes_named
 
     chosen = given(sampler=sampler, grid=grid, grid__steps=steps, guidance=guidance)
+    folder = opened.path / SAMPLES / opened.making().stem(opened.recipe.ema.use)  # of images by the recipe alone
     opened = opened.with_recipe(resettle(opened.recipe, [*chosen, *overrides], ("sample",)))
     picked = classes_named(classes, opened.classes)
     wanted = seed_list(seeds, n, COLUMNS * len(picked) if picked and len(picked) <= MOST_ROWS else SHEET)
@@ -106,6 +109,9 @@ def sample(
     source = walk or opened.source(use=use, device=own)
     if images is not None:
         _write_images(drawn, source, Path(images), where, ranks)
+        if opened.plan.kind.walks:
+            picture = str(Path(images) / file_of(wanted[0]))
+            show_next((["restore", run, picture, "task=inpaint", "mask=half"], "hide half of one and fill it in"))
         return 0
     target = Path(out) if out else opened.path / SAMPLES / f"{opened.making(use).stem(opened.recipe.ema.use)}.png"
     print(f"  {draw_sheet(drawn, source, target, ranks)}")
@@ -113,6 +119,11 @@ def sample(
         few = replace(drawn, seeds=wanted[:MOST_ROWS] if seeds or n else wanted[:STRIP])
         for path in draw_walk(few, walk, target, strip=strip, gif=gif):
             print(f"  {path}")
+    show_next(
+        scoring(opened),
+        (["picture", "strip" if opened.plan.kind.walks else "sheet", run], "another picture (`sfumato list pictures`)"),
+        (["sample", run, "--n", "8", "--images", str(folder)], "one file for each image"),
+    )
     return 0
 
 

@@ -51,7 +51,7 @@ def sweep(
         metrics: Metrics of --score, as for evaluate: fd, kid, pr, ...; of guidance e.g. fd pr saturation.
         split: Real images of --score: test, val or train.
         device: cpu, cuda, mps, ...; the best at hand unless given.
-        data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
+        data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
     """
     print(f"sfumato sweep {run} {field}", flush=True)  # before torch is imported, which takes seconds
 

@@ -117,8 +117,8 @@ def untile(sheet: Tensor, height: int, width: int, gap: int = 2) -> tuple[Tensor
 
     Arguments:
         sheet: uint8, shape (C, H, W).
-        height: Of one image.
-        width: Of one image.
+        height: Height of one image in pixels.
+        width: Width of one image in pixels.
         gap: Pixels between images and around them.
 
     Returns:

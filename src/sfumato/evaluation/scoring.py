@@ -28,7 +28,6 @@ from sfumato.processes.machine import default_device, keep_freed_memory
 from sfumato.processes.ranks import join
 from sfumato.runs.kinds import kind_of
 from sfumato.runs.run import Run
-from sfumato.sources import balanced_labels
 
 
 def evaluate(
@@ -86,7 +85,7 @@ def evaluate(
     with ranks.in_turn():
         judge = Judge.of(recipe, split, root, m=m, extract=extract, options=options, quiet=quiet)
     judge = replace(judge, notes=judge.notes + notes_of(run, judge, use))
-    labels = balanced_labels(n, len(run.classes))
+    labels, prior = run.labels(n)
     asked = None if labels is None else labels.numpy()
     refused: dict[str, str] = {}
     possible = each(names, refused, lambda name: checked(judge, name, n, asked))
@@ -96,7 +95,6 @@ def evaluate(
     rows, facts = generate(run, n, outputs, first_seed=first_seed, use=use, device=where, quiet=quiet, ranks=ranks)
     if not ranks.first:
         return cast(Result, ranks.from_first(None))
-    prior = "unconditional" if labels is None else "uniform"
     made = judge.checked(Generated(rows, asked, prior, rows.pop("hashes"), facts, first_seed=first_seed))
     made, tried = with_choices(run, judge, made, use)
     judge = replace(judge, notes=judge.notes + tried)

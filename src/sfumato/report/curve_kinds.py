@@ -59,5 +59,7 @@ CURVES: dict[str, tuple[str, Callable[[Mapping[str, Any]], Figure]]] = {
     "rate_distortion": ("likelihood", _rate_distortion),  # series: name -> RMSE at rate; by_time: {rate, distortion}
     "bits_by_level": ("likelihood", _lines(curves.bits_by_level, caption="")),  # bits/dim per unit of ln SNR
     "coding": ("likelihood", _lines(curves.rate_distortion, caption="")),  # series: kind of rate -> RMSE at rate
+    # series: block -> accuracy of a probe at sigma / alpha
+    "probe": ("probe", _lines(curves.probes, pixels=None, pca=None, numbers=None, chance=None, noisy="", caption="")),
     "accuracy": ("headline", _lines(curves.accuracy, chance=None)),  # series: split -> accuracy at ln SNR
 }

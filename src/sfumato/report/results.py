@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sfumato.core.reading import read_json
+from sfumato.core.reading import as_written, read_json
 from sfumato.metrics.protocol import NO_REFERENCE
 from sfumato.metrics.score import Score, compare, ranks
 from sfumato.report.table import Cell, Row, Value
@@ -61,6 +61,20 @@ def read_results(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
             run = file.parent.parent if file.parent.name == "results" else Path(str(result["run"]))
             results.append({**result, "folder": str(file.parent), "path": str(run)})
     return results
+
+
+def newest_scores(place: str) -> dict[str, Score]:
+    """Return the scores of a result file, or the newest of each name of a run, by name.
+
+    Arguments:
+        place: Path of either.
+
+    Raises:
+        ValueError: If there is no result.
+    """
+    with as_written(f"A result of {place}", "Evaluate the run again."):
+        scores = [Score.from_json(values) for tree in read_results([place]) for values in tree["scores"]]
+    return {score.name: score for score in scores}
 
 
 def read_metrics(path: Path | str) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ from sfumato.report.training import adversarial_curves, loss_by_level, score_cur
 # section -> names of the pictures it shows; pictures of other names are shown with the samples
 PICTURES = {
     "neighbours": ("neighbours",),
+    "probe": ("probe", "probe-neighbours", "probe_neighbours"),
     "guidance": ("cfg", "guidance"),
     "nfe": ("nfe",),
     "likelihood": ("reconstruction", "shared_latent", "interpolation", "rate_distortion", "coded"),
@@ -41,6 +42,8 @@ TABLES = {
     "likelihood along the ODE": "likelihood",
     "likelihood gap": "likelihood",
     "coding": "likelihood",
+    "probe": "probe",
+    "probe, best": "probe",
     "sweep of guidance": "guidance",
     "sweep of steps": "nfe",
     "sweep of sampler": "nfe",
@@ -107,6 +110,8 @@ def _outline(run: str) -> list[Section]:
         Section("classes", "Per class", "", f"{evaluate} --metrics per-class"),
         Section("likelihood", "Likelihood and rate-distortion", "Bits per dimension, every term; and the distortion "
                 "that a part of the code leaves.", f"sfumato likelihood {run}"),
+        Section("probe", "Representation", "What a linear classifier reads inside the network, beside pixels and their "
+                "principal components.", f"sfumato probe {run}"),
         Section("changed", "Restored and edited", "", f"sfumato restore {run} PICTURE task=inpaint"),
         Section("more", "More tables", "", ""),
     ]  # fmt: skip
