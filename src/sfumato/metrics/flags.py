@@ -69,6 +69,11 @@ FLAGS = {
         "below 0.5: generated images lie nearer to real ones than chance allows",
         "The model may copy real images. Look at the nearest neighbours (--metrics memorization).",
     ),
+    "never-without": Flag(
+        "the model was never shown an image without its class, and is asked without it here",
+        "What the network holds inside may be worse than it could be. Train with objective.label_dropout=0.1 to let it "
+        "see images without their class.",
+    ),
     "statistics-file": Flag(
         "plain value, biased upwards by finite n and m; no interval: a statistics file holds no images",
         "The bias and the interval need the images themselves. Give a folder of images in place of the file.",
