@@ -42,10 +42,12 @@ def train(
             train.minutes.
         epochs: Train for so many passes through the training images; sets train.images. train.epochs=3 says the same.
         device: cpu, cuda, cuda:1, mps, ...; the best at hand unless given.
-        data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
+        data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
         allow: Fields that may differ from the interrupted run's, e.g. train.images.
         quiet: Print nothing but errors.
     """
+    from sfumato.cli._next import sampling, scoring, show_next
+
     began = time.monotonic()
     folder = out or f"runs/{Path(recipe).stem if recipe.endswith('.json') else recipe}"
     if not quiet:
@@ -63,7 +65,8 @@ def train(
     where = device_named(device)
     run = loop.train(chosen, folder, root=data_root, device=where, allow=allow, quiet=quiet, began=began)
     if not quiet:
-        print(f"{run.path}: done. Next: sfumato sample {run.path}, sfumato evaluate {run.path}")
+        print(f"{run.path}: done.")
+        show_next(*sampling(run), scoring(run, data_root))
     return 0
 
 

@@ -33,6 +33,7 @@ from typing import Any
 
 import torch
 
+from sfumato.core.denoiser import StoppedError
 from sfumato.core.find import OptionError
 from sfumato.core.images import NonFiniteError
 from sfumato.core.noise import words
@@ -296,7 +297,10 @@ def _watch(search: Search, asked: Any, scores: dict[int, Score]) -> Callable[[St
             due = [step for step, share in RUNGS.items() if taken.before < share <= taken.spent < 1]
             if not due and not taken.finished:
                 return
-            images = live_source(trainer, context, recipe.ema.use)(range(search.n), labels)
+            try:
+                images = live_source(trainer, context, recipe.ema.use, taken.stop)(range(search.n), labels)
+            except StoppedError:  # a signal: the loop saves and leaves
+                return
             step = REDUCTION**2 if taken.finished else due[-1]
             scores[step] = judge.score(search.metric, judge.seen(images, (search.metric,), labels), floor=False)
             asked.report(scores[step].value, step)

@@ -52,10 +52,14 @@ def recognise(found: Foreign) -> Imported:
     for name, family in families.items():
         try:
             made: Imported | None = family(found)
-        except (KeyError, IndexError, TypeError, AttributeError) as error:  # a name or shape that its family must have
-            raise ForeignError(f"{found.path} looks like {name}, but its tensors do not fit: {error!r}.") from None
+        except ForeignError:
+            raise
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:  # what its family must have
+            said = f"{found.path} looks like {name}, but its tensors or options do not fit: {error!r}."
+            raise ForeignError(said) from None
         if made is not None:
-            return made
+            aside = f"left aside: {', '.join(found.beside)}, which the file holds beside {found.under}"
+            return replace(made, notes=(*made.notes, aside)) if found.beside else made
     names = ", ".join(list(found.tensors)[:3]) or type(found.content).__name__
     raise ForeignError(
         f"{found.path} is of no family that is known ({', '.join(families)}). It begins with {names}. "
