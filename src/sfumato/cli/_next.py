@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -73,24 +72,3 @@ def playing(*runs: Run) -> list[Step]:
 def reporting(*runs: str) -> Step:
     """Return the step that puts what is known of runs on one page."""
     return ["report", *runs], "pictures and scores on one page"
-
-
-def comparing(result: Path, protocols: set[str]) -> list[Step]:
-    """Return the step that compares a result with the newest other one of the same protocol, of this run or beside it.
-
-    Arguments:
-        result: File of the result, in RUN/results.
-        protocols: Of its scores.
-    """
-    from sfumato.cli.compare import newest_scores
-
-    run = result.parent.parent
-    others = [*run.glob("results/*.json"), *run.parent.glob("*/results/*.json")]
-    for other in sorted({*others} - {result}, key=lambda file: file.stat().st_mtime, reverse=True):
-        try:
-            found = {score.protocol.protocol_id for score in newest_scores(str(other)).values()}
-        except (ValueError, OSError):  # a file of another kind, or damaged
-            continue
-        if protocols & found:
-            return [(["compare", str(other), str(result)], "compare it with the newest score of the same protocol")]
-    return []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 if TYPE_CHECKING:
+    from sfumato.cli._next import Step
     from sfumato.metrics.score import Score
     from sfumato.report.table import Row
 
@@ -94,3 +95,27 @@ def newest_scores(place: str) -> dict[str, Score]:
         trees: list[dict[str, Any]] = read_results([Path(place)])
         scores = [Score.from_json(values) for tree in trees for values in tree["scores"]]
     return {score.name: score for score in scores}
+
+
+def comparing(result: Path) -> list[Step]:
+    """Return the step that compares a result with the newest other one of the same protocol, of this run or beside it.
+
+    Arguments:
+        result: File of the result, in RUN/results.
+    """
+    own = _protocols(result)
+    run = result.parent.parent
+    others = [*run.glob("results/*.json"), *run.parent.glob("*/results/*.json")]
+    for other in sorted({*others} - {result}, key=lambda file: file.stat().st_mtime, reverse=True):
+        try:
+            found = _protocols(other)
+        except (ValueError, OSError):  # a file of another kind, or damaged
+            continue
+        common = own.keys() & found.keys()
+        if common and all(own[name] == found[name] for name in common):
+            return [(["compare", str(other), str(result)], "compare it with the newest score of the same protocol")]
+    return []
+
+
+def _protocols(result: Path) -> dict[str, str]:
+    return {name: score.protocol.protocol_id for name, score in newest_scores(str(result)).items()}

@@ -72,7 +72,8 @@ def evaluate(
     print(f"sfumato evaluate {run}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato import evaluation
-    from sfumato.cli._next import comparing, playing, reporting, show_next
+    from sfumato.cli._next import playing, reporting, show_next
+    from sfumato.cli.compare import comparing
     from sfumato.core.find import OptionError
     from sfumato.core.outside import allow_named
     from sfumato.evaluation.scoring import names_of
@@ -127,8 +128,7 @@ def evaluate(
     if any(tree["scores"] or tree.get("refused") for tree in trees):
         print(score_table(trees, reference=len(splits) > 1))
     print("\n".join(written))
-    protocols = {score.protocol.protocol_id for score in result.scores}
-    show_next(reporting(run), *comparing(result.path, protocols), *playing(opened))
+    show_next(reporting(run), *comparing(result.path), *playing(opened))
     return 0
 
 

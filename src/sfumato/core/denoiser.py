@@ -246,7 +246,7 @@ def stoppable(denoiser: Denoiser, stop: Callable[[], str | None]) -> Denoiser:
     """Return a denoiser that asks before every call whether to go on: also inside a step that takes many calls.
 
     Arguments:
-        denoiser: Any denoiser.
+        denoiser: The model, any denoiser.
         stop: Returns why to stop, or None to go on; a reason raises a StoppedError.
     """
 
