@@ -128,7 +128,8 @@ def evaluate(
     if any(tree["scores"] or tree.get("refused") for tree in trees):
         print(score_table(trees, reference=len(splits) > 1))
     print("\n".join(written))
-    show_next(reporting(run), *comparing(result.path), *playing(opened))
+    if ranks.first:
+        show_next(reporting(run), *comparing(result.path), *playing(opened))
     return 0
 
 
