@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sfumato.runs.run import Run
 
 ANY = "random"  # the extractor that needs no weights and takes all images
+WIDE = 60  # columns of commands before the words beside them
 Step = tuple["Sequence[str]", str]  # words of a command, and what it is for
 
 
@@ -21,7 +22,7 @@ def show_next(*steps: Step) -> None:
         steps: Each as the words of a command, without the program's name, and what it is for.
     """
     lines = [(shlex.join(["sfumato", *words]), purpose) for words, purpose in steps]
-    width = max(len(command) for command, _ in lines)
+    width = min(WIDE, max(len(command) for command, _ in lines))
     print("Next:\n" + "\n".join(f"  {command:<{width}}   {purpose}" for command, purpose in lines))
 
 
