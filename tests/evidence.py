@@ -30,7 +30,7 @@ MADE_BY: dict[str, str] = {
     "test_networks": "guided-diffusion, NVlabs/edm, pesser/pytorch_diffusion, diffusers (see the name of the case)",
     "test_solvers::test_k_diffusion": KDIFFUSION,
     "test_solvers::test_diffusers": DIFFUSERS,
-    "test_solvers::test_plms": DIFFUSERS,
+    "test_solvers::test_pndm": DIFFUSERS,
     "test_solvers::test_dpm_solver": "LuChengTHU/dpm-solver 52bc3fb",
     "test_solvers::test_grids": KDIFFUSION,
     "test_solvers::test_denoisers": "closed form",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from sfumato.runs.run import Run
 
@@ -73,3 +74,28 @@ def playing(*runs: Run) -> list[Step]:
 def reporting(*runs: str) -> Step:
     """Return the step that puts what is known of runs on one page."""
     return ["report", *runs], "pictures and scores on one page"
+
+
+def comparing(result: Path) -> list[Step]:
+    """Return the step that compares a result with the newest other one of the same protocol, of this run or beside it.
+
+    Arguments:
+        result: File of the result, in RUN/results.
+    """
+    own, run = _protocols(result), result.parent.parent
+    others = [*run.glob("results/*.json"), *run.parent.glob("*/results/*.json")]
+    for other in sorted({*others} - {result}, key=lambda file: file.stat().st_mtime, reverse=True):
+        try:
+            found = _protocols(other)
+        except (ValueError, OSError):  # a file of another kind, or damaged
+            continue
+        common = own.keys() & found.keys()
+        if common and all(own[name] == found[name] for name in common):
+            return [(["compare", str(other), str(result)], "compare it with the newest score of the same protocol")]
+    return []
+
+
+def _protocols(result: Path) -> dict[str, str]:
+    from sfumato.report.results import newest_scores
+
+    return {name: score.protocol.protocol_id for name, score in newest_scores(str(result)).items()}

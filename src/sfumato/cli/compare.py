@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
 MEASURED = ("images_per_second", "training_seconds")  # of a score's provenance: they make no difference to it
 
 if TYPE_CHECKING:
-    from sfumato.cli._next import Step
-    from sfumato.metrics.score import Score
     from sfumato.report.table import Row
 
 
@@ -34,6 +32,7 @@ def compare(
     from sfumato.cli._next import playing, reporting, show_next
     from sfumato.core.find import OptionError
     from sfumato.metrics.score import compare as compared
+    from sfumato.report.results import newest_scores
     from sfumato.report.table import Cell, text_table
     from sfumato.runs.run import Run
 
@@ -78,46 +77,3 @@ def _run_of(place: str) -> str | None:
 
 def _interval(interval: tuple[float, float] | None) -> str:
     return "" if interval is None else f" [{interval[0]:+.3g}, {interval[1]:+.3g}], paired by seed"
-
-
-def newest_scores(place: str) -> dict[str, Score]:
-    """Return the scores of a result file, or the newest of each name of a run, by name.
-
-    Arguments:
-        place: Path of either.
-
-    Raises:
-        ValueError: If there is no result.
-    """
-    from sfumato.core.reading import as_written
-    from sfumato.metrics.score import Score
-    from sfumato.report.results import read_results
-
-    with as_written(f"A result of {place}", "Evaluate the run again."):
-        trees: list[dict[str, Any]] = read_results([Path(place)])
-        scores = [Score.from_json(values) for tree in trees for values in tree["scores"]]
-    return {score.name: score for score in scores}
-
-
-def comparing(result: Path) -> list[Step]:
-    """Return the step that compares a result with the newest other one of the same protocol, of this run or beside it.
-
-    Arguments:
-        result: File of the result, in RUN/results.
-    """
-    own = _protocols(result)
-    run = result.parent.parent
-    others = [*run.glob("results/*.json"), *run.parent.glob("*/results/*.json")]
-    for other in sorted({*others} - {result}, key=lambda file: file.stat().st_mtime, reverse=True):
-        try:
-            found = _protocols(other)
-        except (ValueError, OSError):  # a file of another kind, or damaged
-            continue
-        common = own.keys() & found.keys()
-        if common and all(own[name] == found[name] for name in common):
-            return [(["compare", str(other), str(result)], "compare it with the newest score of the same protocol")]
-    return []
-
-
-def _protocols(result: Path) -> dict[str, str]:
-    return {name: score.protocol.protocol_id for name, score in newest_scores(str(result)).items()}

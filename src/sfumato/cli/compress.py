@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from sfumato.cli._arguments import Count, Folder, Name, Number, Text, device_named
+from sfumato.runs.drawn import SAMPLES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -149,7 +150,7 @@ def _images(
 
 
 def _beside(run: Path, images: tuple[str, ...], n: int | None, split: str) -> Path:
-    return Path(images[0]).with_suffix(".sfm") if images else run / "samples" / f"coded-{split}-n{n}.sfm"
+    return Path(images[0]).with_suffix(".sfm") if images else run / SAMPLES / f"coded-{split}-n{n}.sfm"
 
 
 def summary(coded: Coded, count: int) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sfumato.cli._arguments import Folder, Name, Number, device_named, find_recipe, given
 from sfumato.cli.evaluate import score_table
 from sfumato.cli.sample import Drawn, draw_sheet, draw_walk
+from sfumato.runs.drawn import SAMPLES
 
 if TYPE_CHECKING:
     from sfumato.evaluation import Result
@@ -109,7 +110,7 @@ def draw(run: Run, device: str) -> dict[str, Path]:
         device: Where to compute.
     """
     source = run.diffusion(device=device)
-    picked, target = list(range(len(run.classes))), run.path / "samples" / "sheet.png"
+    picked, target = list(range(len(run.classes))), run.path / SAMPLES / "sheet.png"
     sheet = draw_sheet(Drawn(run, list(range(PER_CLASS * len(picked))), picked), source, target)
     strip, gif = draw_walk(Drawn(run, list(range(WALKS)), picked), source, target, strip=True, gif=True)
     return {"sheet": sheet, "strip": strip, "animation": gif}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from sfumato.cli._arguments import Folder, Name, Overrides, device_named, resettle
+from sfumato.runs.drawn import EDITED
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,7 +91,7 @@ def edit(
     words += f"{'' if to is None else f' as {to}'}, {off:.1f} grey levels (RMSE) from the picture"
     print(f"  {words}")
     result = to_uint8(made.cpu())
-    path = Path(out) if out else opened.path / "edited" / f"{Path(paths[0]).stem}.png"
+    path = Path(out) if out else opened.path / EDITED / f"{Path(paths[0]).stem}.png"
     chosen = {"to": to, "strength": strength, "mask": mask, "encode-as": encode_as, "n": n, "use": use}
     chosen |= {"first-seed": first_seed or None}
     asked = [word for name, value in chosen.items() if value is not None for word in (f"--{name}", str(value))]
@@ -100,7 +101,7 @@ def edit(
         torch.cat((picture[None], result)),
         count + 1,
         column_labels=labels,
-        title=opened.recipe.name,
+        title=opened.title,
         caption=replace(opened.making(use), done=words).sentence,
     )
     print(f"  {save(drawn, path, command=command)}")

@@ -72,8 +72,7 @@ def evaluate(
     print(f"sfumato evaluate {run}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato import evaluation
-    from sfumato.cli._next import playing, reporting, show_next
-    from sfumato.cli.compare import comparing
+    from sfumato.cli._next import comparing, playing, reporting, show_next
     from sfumato.core.find import OptionError
     from sfumato.core.outside import allow_named
     from sfumato.evaluation.scoring import names_of
@@ -170,14 +169,14 @@ def score_table(results: Sequence[Mapping[str, Any]], *, reference: bool = False
         results: JSON of one or more evaluations.
         reference: Whether to say which real images each score is against.
     """
-    from sfumato.report.results import score_rows
+    from sfumato.report.results import FLAGS_APART, score_rows
     from sfumato.report.table import text_table
 
     rows = score_rows(results)
-    names = ("reference", *COLUMNS) if reference else COLUMNS
+    names = ("split", *COLUMNS) if reference else COLUMNS
     shown: list[Row] = [{name: row[name] for name in names} for row in rows]
     flagged: dict[str, dict[str, None]] = {}  # scores of equal flags share a line
     for row in rows:
         if row["flags"]:
-            flagged.setdefault(str(row["flags"]), {})[str(row["score"])] = None
+            flagged.setdefault(str(row["flags"]).replace(FLAGS_APART, "; "), {})[str(row["score"])] = None
     return "\n".join([text_table(shown), *(f"* {', '.join(scores)}: {flags}" for flags, scores in flagged.items())])

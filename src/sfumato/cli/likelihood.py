@@ -101,8 +101,8 @@ def draw(tree: dict[str, object], path: Path) -> list[Path]:
         tree: The result.
         path: Its file; pictures are named after it.
     """
+    from sfumato.report.curve_kinds import CURVES
     from sfumato.report.save import save
-    from sfumato.report.sections import CURVES
 
     curves = tree.get("curves") or {}
     assert isinstance(curves, dict)

@@ -10,6 +10,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from sfumato.cli._arguments import Folder, Name, Overrides, device_named, resettle
+from sfumato.runs.drawn import PICTURES
 
 
 def picture(
@@ -65,7 +66,7 @@ def picture(
     bound = {"device": device_named(device), "root": data_root}
     drawn = entry(opened.with_recipe(recipe), **{k: v for k, v in bound.items() if k in taken}, **options)
     suffix = ".gif" if getattr(drawn, "format", None) == "GIF" else ".png"
-    target = Path(out) if out else opened.path / "pictures" / f"{kind.replace('_', '-')}{suffix}"
+    target = Path(out) if out else opened.path / PICTURES / f"{kind.replace('_', '-')}{suffix}"
     words = ["sfumato", "picture", kind, run, *overrides, *(["--use", use] if use else [])]
     print(f"  {save(drawn, target, command=shlex.join(words))}")
     show_next(reporting(run))

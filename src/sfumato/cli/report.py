@@ -26,8 +26,8 @@ def report(
     """
     from sfumato.core.find import OptionError
     from sfumato.core.reading import as_written
+    from sfumato.report.gather import read_report
     from sfumato.report.page import write_report
-    from sfumato.report.results import read_report
 
     if not runs:
         raise OptionError("A report shows at least one run: sfumato report runs/NAME -o report.html")

@@ -12,6 +12,7 @@ from tyro.conf import Positional, arg
 
 from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, device_named, resettle
 from sfumato.cli._restoring import measure, parted, read
+from sfumato.runs.drawn import RESTORED
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -134,7 +135,7 @@ def restore(
         )
     seconds = time.monotonic() - began
     print(f"  {found.nfe:g} network calls and {found.vjps} vector-Jacobian products an image; {seconds:.1f} s")
-    folder = Path(out) if out else opened.path / "restored" / f"{task.name}-{method}"
+    folder = Path(out) if out else opened.path / RESTORED / f"{task.name}-{method}"
     chosen = {"method": method, "samples": samples, "score": score, "classes": classes, "use": use}
     chosen |= {"first-seed": first_seed or None, "resample": resample if resample > 1 else None}
     words = [word for name, value in chosen.items() if value is not None for word in (f"--{name}", str(value))]
@@ -243,7 +244,7 @@ def _draw(
         len(labels),
         row_labels=list(names[:ROWS]),
         column_labels=labels,
-        title=f"{run.recipe.name}: {task.words}",
+        title=f"{run.title}: {task.words}",
         caption=f"{words} The band is white where the samples span all grey levels.",
     )
     save(picture, folder / "sheet.png", command=command)

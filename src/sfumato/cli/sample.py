@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, device_named, given, resettle, seed_list
+from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, device_named, given, resettle, seed_list, typed
+from sfumato.runs.drawn import SAMPLES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -112,7 +113,7 @@ def sample(
             picture = str(Path(images) / file_of(wanted[0]))
             show_next((["restore", run, picture, "task=inpaint", "mask=half"], "hide half of one and fill it in"))
         return 0
-    target = Path(out) if out else opened.path / "samples" / f"{opened.making(use).stem(opened.recipe.ema.use)}.png"
+    target = Path(out) if out else opened.path / SAMPLES / f"{opened.making(use).stem(opened.recipe.ema.use)}.png"
     print(f"  {draw_sheet(drawn, source, target, ranks)}")
     if ranks.first and walk is not None:
         few = replace(drawn, seeds=wanted[:MOST_ROWS] if seeds or n else wanted[:STRIP])
@@ -181,8 +182,9 @@ def draw_sheet(drawn: Drawn, source: Maker, target: Path, ranks: Ranks | None = 
     if not ranks.first:
         return target
     order, columns, names = _by_class(run, len(seeds), labels)
-    title, words = run.recipe.name, drawn.caption
-    return save(sheet(made[order], columns, row_labels=names, seeds=seeds, title=title, caption=words), target)
+    title, words = run.title, drawn.caption
+    picture = sheet(made[order], columns, row_labels=names, seeds=seeds, title=title, caption=words)
+    return save(picture, target, command=typed())
 
 
 def _bar(count: int, ranks: Ranks, unit: str = "img") -> Any:
@@ -236,14 +238,13 @@ def draw_walk(drawn: Drawn, source: Diffusion, target: Path, *, strip: bool, gif
     from sfumato.sources import class_names
 
     run, seeds, labels, paths = drawn.run, drawn.seeds, drawn.labels, []
-    title = run.recipe.name
+    names, title, words = class_names(labels, run.classes), run.title, drawn.caption
     if strip:
-        names = class_names(labels, run.classes)
-        picture = walks.strip(source, seeds, labels, row_labels=names, title=title, caption=drawn.caption)
-        paths.append(save(picture, target.with_name(f"{target.stem}-strip.png")))
+        picture = walks.strip(source, seeds, labels, row_labels=names, title=title, caption=words)
+        paths.append(save(picture, target.with_name(f"{target.stem}-strip.png"), command=typed()))
     if gif:
         paths.append(target.with_suffix(".gif"))
-        walks.gif(source, seeds, labels, paths[-1], title=title)
+        walks.gif(source, seeds, labels, paths[-1], names=names, title=title, caption=words, command=typed())
     return paths
 
 

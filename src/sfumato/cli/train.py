@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
@@ -34,9 +35,9 @@ def train(
     Ctrl-C or SIGTERM saves and leaves; the same command goes on where it was.
 
     Arguments:
-        recipe: Name of a recipe; see `sfumato list recipes`.
+        recipe: Name of a recipe (`sfumato list recipes`), or a .json file of `sfumato search`.
         overrides: Fields to set; see `sfumato explain RECIPE` for all of them with their types.
-        out: The run's directory; runs/RECIPE unless given.
+        out: The run's directory; runs/RECIPE unless given, of a file its name.
         minutes: Train for this long instead of a number of images, sheets and scores included; short for
             train.minutes.
         epochs: Train for so many passes through the training images; sets train.images. train.epochs=3 says the same.
@@ -48,7 +49,7 @@ def train(
     from sfumato.cli._next import sampling, scoring, show_next
 
     began = time.monotonic()
-    folder = out or f"runs/{recipe}"
+    folder = out or f"runs/{Path(recipe).stem if recipe.endswith('.json') else recipe}"
     if not quiet:
         print(f"sfumato train {recipe} -> {folder}", flush=True)  # before torch is imported, which takes seconds
 

@@ -246,7 +246,7 @@ def stoppable(denoiser: Denoiser, stop: Callable[[], str | None]) -> Denoiser:
     """Return a denoiser that asks before every call whether to go on: also inside a step that takes many calls.
 
     Arguments:
-        denoiser: The model, any denoiser.
+        denoiser: The denoiser that is asked if nothing tells it to stop.
         stop: Returns why to stop, or None to go on; a reason raises a StoppedError.
     """
 

@@ -13,7 +13,7 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TextIO
@@ -27,6 +27,7 @@ from sfumato.processes.machine import default_device, describe, keep_freed_memor
 from sfumato.processes.ranks import join, others_may_end
 from sfumato.runs import checkpoint
 from sfumato.runs.check import check
+from sfumato.runs.labelled import adopted, keep
 from sfumato.runs.lock import locked
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe, Train
@@ -37,7 +38,16 @@ from sfumato.training.fit_memory import compiles
 from sfumato.training.guard import Diverged, Signals
 from sfumato.training.hooks import Hook, RunContext, StepTaken, hooks_of
 from sfumato.training.replicas import check_shared
-from sfumato.training.start_from import check_fits, check_resumes, fingerprint_of, starting_weights, taken_over
+from sfumato.training.start_from import (
+    check_fits,
+    check_resumes,
+    fingerprint_of,
+    inherited,
+    own_recipe,
+    parent_of,
+    starting_weights,
+    taken_over,
+)
 from sfumato.training.steps import Steps
 from sfumato.training.trainers import trainer_of
 
@@ -60,6 +70,7 @@ def train(
     quiet: bool = False,
     on_sheet: Callable[[Path], None] | None = None,
     began: float | None = None,
+    watchers: Sequence[Callable[[Steps, RunContext], Hook]] = (),
 ) -> Run:
     """Train a recipe into a run directory, continuing what is there.
 
@@ -74,6 +85,7 @@ def train(
         quiet: No progress bar and no lines.
         on_sheet: Told of every sample sheet written.
         began: When the command began (time.monotonic), from which a budget of minutes counts; now unless given.
+        watchers: Makers of further hooks of this training; what one of them raises ends it.
 
     Returns:
         The finished run.
@@ -93,17 +105,20 @@ def train(
     check_shared(recipe, ranks)
     if device.type == "cpu":
         keep_freed_memory()
+    parent = None if checkpoint.steps(folder / "checkpoints") else parent_of(recipe)
     planned = plan(recipe)
     if recipe.shape is not None:  # then also before the data is read; class names are not known yet
         planned = plan(dataclasses.replace(recipe, sample=dataclasses.replace(recipe.sample, classifier=None)))
         check(planned)
+    before = own_recipe(folder) if parent is None else parent.run.recipe
+    if parent is None and before is not None:
+        recipe = adopted(recipe, before)
     with ranks.in_turn():
         data = training_data(recipe, root)
-    asked, recipe = recipe.evaluate.extractor, resolve(recipe, data)
+    asked, recipe = recipe.evaluate.extractor, inherited(resolve(recipe, data), recipe, before)
     planned = planned.resolved(recipe)
     check(planned)
-    begun = bool(checkpoint.steps(folder / "checkpoints"))
-    start = None if recipe.train.start is None or begun else starting_weights(planned, recipe.train.start)
+    start = None if parent is None else starting_weights(planned, parent)
     fingerprint = fingerprint_of(folder, recipe, data, start)
     facts = describe(device) | {"processes": ranks.world, "compiled": compiles(planned, device, ranks.world)}
     about = {"fingerprint": fingerprint, "machine": facts}
@@ -141,6 +156,7 @@ def train(
             return Run(folder, recipe, about)
         whole = {"recipe": recipe.to_json(), **about}
         if ranks.first:
+            keep(recipe, folder)
             trim_records(folder / "metrics.jsonl", trainer.step)
             if saved is None:  # else the recipe is that of the checkpoints until there is one of this recipe
                 checkpoint.replace_json(folder / "recipe.json", whole)
@@ -148,7 +164,7 @@ def train(
         for tracker in trackers:
             ending.callback(tracker.close)
         context = RunContext(folder, root, fingerprint, trackers, on_sheet)
-        hooks = hooks_of(trainer, context)
+        hooks = [*hooks_of(trainer, context), *(make(trainer, context) for make in watchers)]
         metrics = folder / "metrics.jsonl" if ranks.first else os.devnull
         with Signals(quiet) as signals, others_may_end(), open(metrics, "a") as log:
             _Loop(trainer, context, hooks, log, signals, quiet, whole).go(began)

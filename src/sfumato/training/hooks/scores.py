@@ -31,11 +31,11 @@ from sfumato.runs import checkpoint
 from sfumato.runs.check_guidance import explained
 from sfumato.runs.costs import sampling_cost
 from sfumato.runs.kinds import kind_of
+from sfumato.runs.labelled import keep
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import RecipeError
 from sfumato.runs.records import trim_records
 from sfumato.runs.run import Run
-from sfumato.sources import balanced_labels
 from sfumato.training.hooks.due import Hook, RunContext, StepTaken
 from sfumato.training.hooks.live import live_source
 from sfumato.training.steps import Steps
@@ -97,7 +97,7 @@ class Scoring:
         n = self._count(trainer, taken)
         if n is None:
             return
-        labels = balanced_labels(n, len(Run(self.context.folder, recipe, {}).classes))
+        labels, prior = Run(self.context.folder, recipe, {}).labels(n)
         try:
             source = live_source(trainer, self.context, use, taken.stop)
             images = images_of_all(trainer.ranks, source, range(n), labels)
@@ -105,7 +105,7 @@ class Scoring:
             if trainer.ranks.first:
                 tqdm.write(f"No score at {trainer.seen:,} images: {error}")
             return
-        better, record = trainer.ranks.from_first(self._judge(trainer, images, labels, began))
+        better, record = trainer.ranks.from_first(self._judge(trainer, images, (labels, prior), began))
         self.scored.add(trainer.step)
         if better:
             self._keep(trainer, record)
@@ -138,14 +138,14 @@ class Scoring:
         return n or None
 
     def _judge(
-        self, trainer: Steps, images: Tensor, labels: Tensor | None, began: float
+        self, trainer: Steps, images: Tensor, asked: tuple[Tensor | None, str], began: float
     ) -> tuple[bool, dict[str, Any]]:
         """Score images on the first rank; return whether it is the best, and the record."""
         if not trainer.ranks.first:
             return False, {}
         use, n = trainer.recipe.ema.use, len(images)
         try:
-            score = self.judge.score(METRIC, self.judge.seen(images, (METRIC,), labels), floor=False)
+            score = self.judge.score(METRIC, self.judge.seen(images, (METRIC,), *asked), floor=False)
         except SelfComparisonError as error:
             tqdm.write(f"No score at {trainer.seen:,} images: {error}")
             return False, {}
@@ -218,6 +218,7 @@ class Scoring:
         }
         checkpoint.save(folder, trainer.step, tensors, state, fingerprint=self.context.fingerprint)
         about = {"fingerprint": self.context.fingerprint, "machine": describe(trainer.device), "selected": selected}
+        keep(trainer.recipe, best)
         checkpoint.replace_json(best / "recipe.json", {"recipe": trainer.recipe.to_json(), **about})
         for step in checkpoint.steps(folder):
             if step != trainer.step:

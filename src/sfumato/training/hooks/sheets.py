@@ -20,6 +20,7 @@ from sfumato.core.images import NonFiniteError, tile
 from sfumato.processes.dealing import images_of_all
 from sfumato.runs.checkpoint import CheckpointError
 from sfumato.runs.costs import sampling_cost
+from sfumato.runs.drawn import SHEETS
 from sfumato.runs.kinds import kind_of
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe
@@ -80,7 +81,7 @@ def _classes(recipe: Recipe) -> tuple[str, ...]:
 def _sheet(trainer: Steps, context: RunContext, use: str, steps: int, taken: StepTaken, columns: int) -> None:
     recipe, ranks, rows = trainer.recipe, trainer.ranks, _rows(trainer.recipe)
     labels = torch.arange(rows).repeat_interleave(columns) if _classes(recipe) else None
-    folder = context.folder / "sheets"
+    folder = context.folder / SHEETS
     own = use == recipe.ema.use
     target = (folder if own else folder / use) / f"{trainer.seen:09d}.png"
     if not taken.anew and ranks.from_first(target.exists()):
