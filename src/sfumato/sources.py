@@ -303,6 +303,8 @@ def classes_named(wanted: str | Sequence[str | int] | None, known: Sequence[str]
 
     >>> classes_named("bag, 0", ("coat", "bag")), classes_named(["bag", 0], ("coat", "bag"))
     ([1, 0], [1, 0])
+    >>> classes_named("bag, black", ("coat", "bag, black"))
+    [1]
     >>> classes_named(None, ("coat", "bag")), classes_named("none", ("coat",)), classes_named(None, ())
     ([0, 1], None, None)
     """
@@ -310,8 +312,10 @@ def classes_named(wanted: str | Sequence[str | int] | None, known: Sequence[str]
         return list(range(len(known))) or None
     if isinstance(wanted, str) and wanted.lower() == "none":
         return None
+    if isinstance(wanted, str):
+        wanted = [wanted] if wanted in known else wanted.split(",")  # a name may hold a comma
     labels = []
-    for word in wanted.split(",") if isinstance(wanted, str) else map(str, wanted):
+    for word in map(str, wanted):
         word = word.strip()
         if word in known:
             labels.append(list(known).index(word))

@@ -33,6 +33,7 @@ from sfumato.core.denoiser import Counted, Denoiser, Prediction, State
 from sfumato.core.images import finite, tile, to_uint8
 from sfumato.core.level import Level, like
 from sfumato.report.signature import picture_of, signed
+from sfumato.runs.averages import spelled
 from sfumato.runs.recipe import Part, Sample
 
 COLUMNS, GAP = 8, 2  # of a sheet; a frame has no gaps
@@ -223,4 +224,4 @@ def _fields(model: Model, sample: Sample) -> Iterator[str]:
             if key not in before or before[key] != value:
                 yield f"{name}.{key}={str(value).lower() if isinstance(value, bool) else value}"
     if sample.guidance != mine.guidance:
-        yield f"guidance={sample.guidance:g}"
+        yield f"guidance={spelled(sample.guidance, f'{sample.guidance:g}')}"

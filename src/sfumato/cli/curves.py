@@ -68,10 +68,15 @@ def _draw(opened: list[Run], found: Mapping[str, list[Any]], names: list[str], f
     scores = {
         name: read_metrics(file) for name, run in zip(names, opened) if (file := run.path / "scores.jsonl").exists()
     }
-    scores = {  # a run that went on under another protocol has several, which share no axis
-        name: [record for record in records if record["protocol"] == records[-1]["protocol"]]
+    scores = {  # a run that went on under another protocol, or sampled otherwise, has several, which share no axis
+        name: [record for record in records if _kind(record) == _kind(records[-1])]
         for name, records in scores.items()
         if records
     }
     if scores:
         print(f"  {save(score_curves(scores), folder / 'scores.png')}")
+
+
+def _kind(record: Mapping[str, Any]) -> tuple[str, Any]:
+    """Return what scores that are compared have in common; an earlier version's do not tell their settings."""
+    return record["protocol"], record.get("settings")

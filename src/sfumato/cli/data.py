@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sfumato.data.gathering import Shape
 
 BAD = 2  # exit code of a source with bad files
-SHEET = 64  # images of a sheet
+SHEET, CLASSES = 64, 12  # images of a sheet, classes that are named
 
 
 def data(
@@ -76,6 +76,7 @@ def show(source: str, split: str, shape: Shape, labels: bool, skip_bad: bool, ro
     """Print what a dataset is, and draw a sheet of it if a target is named."""
     from sfumato.core.errors import printable
     from sfumato.data import load, sigma_data
+    from sfumato.data.dataset import DataError
     from sfumato.report.save import save
     from sfumato.report.sheet import sheet
     from sfumato.report.table import text_table
@@ -90,13 +91,20 @@ def show(source: str, split: str, shape: Shape, labels: bool, skip_bad: bool, ro
     }
     usual = {"filter": "lanczos", "crop": None, "alpha": "refuse", "cmyk": "refuse", "labels": True, "skip_bad": False}
     options = {name: value for name, value in given.items() if value != usual[name]}
-    found = load(source, split=split, root=root, size=shape.size, channels=shape.channels, options=options)
-    facts: dict[str, Any] = {
+    try:
+        found = load(source, split=split, root=root, size=shape.size, channels=shape.channels, options=options)
+    except DataError:
+        if target or not (facts := _of_many_sizes(source, shape)):
+            raise
+        print(text_table([{"field": name, "value": printable(value)} for name, value in facts.items()]))
+        return 0
+    facts = {
         "name": found.name,
         "split": split,
         "images": f"{len(found):,}",
         "shape": "x".join(map(str, found.shape)),
-        "classes": ", ".join(found.classes[:12]) + (", ..." if len(found.classes) > 12 else "") or "(unlabelled)",
+        "classes": ", ".join(found.classes[:CLASSES]) + (", ..." if len(found.classes) > CLASSES else "")
+        or "(unlabelled)",
         "sigma_data": f"{sigma_data(found):.4f}",
         "rule": found.rule or "(all of it)",
         "left out": "; ".join(found.left_out) or "(nothing)",
@@ -108,6 +116,25 @@ def show(source: str, split: str, shape: Shape, labels: bool, skip_bad: bool, ro
         picture = sheet(drawn.images, 8, title=found.name, caption=f"{len(drawn)} drawn with seed 0")
         print(f"  {save(picture, Path(target))}")
     return 0
+
+
+def _of_many_sizes(source: str, shape: Shape) -> dict[str, str]:
+    """Return what files are that become a dataset once they are resized; {} if that is not all they need."""
+    from sfumato.data.checking import check_parts
+    from sfumato.data.gathering import sizes_of
+    from sfumato.data.sources import listings_of
+
+    report = check_parts(listings_of(source), shape)
+    if not report.faults or not all(fault.size for fault in report.faults):
+        return {}
+    return {
+        "name": str(report.path),
+        "images": f"{report.count:,}",
+        "classes": ", ".join(report.classes[:CLASSES]) or "(unlabelled)",
+        "most have one size": f"{report.count - len(report.faults):,}",
+        "others": sizes_of(report.faults),
+        "next": "--size N resizes all of them (data.size=N in training)",
+    }
 
 
 def checked(source: str, shape: Shape) -> int:

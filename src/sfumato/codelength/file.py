@@ -130,9 +130,10 @@ def calibrate(
     first, last = int(np.floor(RUNGS * np.log2(high))), int(np.ceil(RUNGS * np.log2(low)))
     rungs = list(range(first, last - 1, -EVERY))
     file = model.run.path / "coding.json"
-    known: dict[str, Any] = _read_json(file)
+    known = _read_json(file)
     key = f"{model.identity[:16]} {rungs[0]}:{rungs[-1]}"
-    if key not in known:
+    x0_mse = _errors(known.get(key), len(rungs))
+    if x0_mse is None:
         data = load_data(model.run.recipe, "train", root)
         data = data.take(min(CALIBRATION, len(data)), seed=1)
         labels = data.labels if model.run.recipe.shape and model.run.recipe.shape.classes else None
@@ -140,9 +141,16 @@ def calibrate(
         bound = measure_bound(
             model.denoiser, Images(data.images, labels), chain, device=model.device, progress=progress
         )
-        known[key] = {"x0_mse": bound.x0_mse.mean(0).tolist()}
-        replace_json(file, known)
-    return rungs, list(known[key]["x0_mse"])
+        x0_mse = bound.x0_mse.mean(0).tolist()
+        replace_json(file, known | {key: {"x0_mse": x0_mse}})
+    return rungs, x0_mse
+
+
+def _errors(kept: Any, count: int) -> list[float] | None:
+    """Return the errors that an earlier calibration kept; None if they are not so many numbers."""
+    found = kept.get("x0_mse") if isinstance(kept, dict) else None
+    good = isinstance(found, list) and len(found) == count and all(isinstance(error, int | float) for error in found)
+    return found if good else None
 
 
 def _read_json(file: Path) -> dict[str, Any]:
