@@ -162,5 +162,6 @@ def _labels(label: Any, seeds: Sequence[int], ways: Sequence[Panel]) -> tuple[in
         isinstance(label, str) and len(label) <= LONGEST
     ):
         raise RequestError(f'label is "each", "none", a class or its number; got {short(label)}.')
-    labels = in_turn(seeds, classes_named("" if label == "each" else str(label), classes))
+    wanted = "" if label == "each" else label if isinstance(label, str) else [int(label)]
+    labels = in_turn(seeds, classes_named(wanted, classes))
     return None if labels is None else tuple(labels.tolist())

@@ -17,7 +17,7 @@ import json
 import math
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -197,7 +197,7 @@ def command(way: Panel, request: Request) -> str:
     use = None if way.use == way.model.run.recipe.ema.use else way.use
     classes = way.model.run.classes
     if (change := request.change) is not None:
-        label = None if request.labels is None else str(request.labels[0])
+        label = None if request.labels is None else _named(request.labels[0], classes)
         words = ["sfumato", change.name, run, "picture.png", *fields]
         words += change.words(len(request.seeds), request.seeds[0], label)
         return shlex.join(words + (["--use", use] if use else []))
@@ -205,8 +205,13 @@ def command(way: Panel, request: Request) -> str:
     if classes and request.labels is None:
         words += ["--classes", "none"]
     elif request.labels is not None and request.labels != tuple(s % len(classes) for s in request.seeds):
-        words += ["--classes", str(request.labels[0])]
+        words += ["--classes", _named(request.labels[0], classes)]
     return shlex.join(words + (["--use", use] if use else []))
+
+
+def _named(label: int, classes: Sequence[str]) -> str:
+    """Return what a command calls a class: its name, as another class may be called by its number."""
+    return classes[label] if label >= 0 else str(label)
 
 
 def _fields(model: Model, sample: Sample) -> Iterator[str]:
