@@ -255,3 +255,26 @@ def test_a_folder_whose_name_is_no_text_is_taken(tmp_path: Path) -> None:
     done = subprocess.run(words, capture_output=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert rb"caf\udce9" in done.stdout and b"2 images" in done.stdout
+
+
+def test_images_of_one_grey_are_refused(tmp_path: Path, capsys) -> None:
+    np.save(tmp_path / "one.npy", np.full((60, 8, 8), 90, np.uint8))
+    assert main(["train", "edm-digits", f"data.name=npz:{tmp_path / 'one.npy'}", "--out", str(tmp_path / "run")]) == 2
+    assert "All pixels of one are equal" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--seed", "-1"], ["--seed", str(2**64)], ["--near", "nan"], ["--near", "-1"]])
+def test_a_codec_is_told_what_it_takes(words: list[str], run: Path, tmp_path: Path, capsys) -> None:
+    pytest.importorskip("constriction")
+    picture = str(pictures(tmp_path / "p", (8, 8)) / "0.png")
+    assert main(["compress", str(run), picture, "--steps", "3", "--search", "6", *words, *CPU]) == 2
+    said = capsys.readouterr().err
+    assert "lies in [0, 2^64)" in said or "above 0 and below" in said
+
+
+@pytest.mark.parametrize("command", ["evaluate", "edit", "restore"])
+def test_the_first_seed_has_bounds(command: str, run: Path, tmp_path: Path, capsys) -> None:
+    picture = str(pictures(tmp_path / "p", (8, 8)) / "0.png")
+    more = {"evaluate": [], "edit": [picture], "restore": [picture, "task=inpaint", "mask=half"]}[command]
+    assert main([command, str(run), *more, "--first-seed", str(2**63), *CPU]) == 2
+    assert f"at most 2^62; got {2**63}" in capsys.readouterr().err

@@ -124,9 +124,10 @@ def calibrate(
         progress: Called with the number of evaluations done since the last call.
     """
     low, high = span(model.run.plan)
-    low = max(low, NEAREST if near is None else near)
-    if not low < high / 2:
-        raise ValueError(f"The walk ends at a level below {high / 2:g} of sigma/alpha; got {near}.")
+    near = NEAREST if near is None else near
+    low = max(low, near)
+    if not (near > 0 and low < high / 2):  # nor NaN
+        raise ValueError(f"The walk ends at a level of sigma/alpha above 0 and below {high / 2:g}; got {near:g}.")
     first, last = int(np.floor(RUNGS * np.log2(high))), int(np.ceil(RUNGS * np.log2(low)))
     rungs = list(range(first, last - 1, -EVERY))
     file = model.run.path / "coding.json"

@@ -140,6 +140,11 @@ def resolve(recipe: Recipe, data: Dataset | Stream) -> Recipe:
     if recipe.sigma_data is None:
         known = data.take(min(len(data), SIGMA_IMAGES), seed=0) if isinstance(data, Stream) else data
         estimated = sigma_data(known)
+        if round(float(estimated), 4) <= 0:
+            raise RecipeError(
+                f"All pixels of {data.name} are equal: sigma_data, their standard deviation, is "
+                f"{float(estimated):.2g}, and there is nothing to learn. Give other data."
+            )
     else:
         estimated = recipe.sigma_data
     return with_code(replace(recipe, shape=shape, evaluate=scored, sigma_data=round(float(estimated), 4)))
