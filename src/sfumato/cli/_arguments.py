@@ -11,6 +11,7 @@ import inspect
 import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
@@ -26,6 +27,12 @@ Count = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
 Folder = Annotated[str | None, arg(metavar="PATH", help_behavior_hint="")]
 MOST = 10_000_000  # images of one command
 LAST = 2**62  # first seed of one; samples of a picture have seeds of their own beyond it
+COMMAND: ContextVar[str] = ContextVar("command", default="")
+
+
+def typed() -> str:
+    """Return the command as it was typed, which a picture keeps; "" where Python called its function."""
+    return COMMAND.get()
 
 
 def arrange(command: Callable[..., Any], words: Sequence[str]) -> list[str]:
@@ -100,12 +107,10 @@ def _option_error(message: str) -> Exception:
 
 
 def find_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Return the recipe of a name with fields replaced."""
-    from sfumato.core.find import find_named
-    from sfumato.runs.override import override
+    """Return the recipe of a name, or in a .json file, with fields replaced."""
+    from sfumato.runs.override import override, recipe_named
 
-    recipe: Recipe = find_named("recipe", name)()
-    return override(recipe, overrides)
+    return override(recipe_named(name), overrides)
 
 
 def resettle(recipe: Recipe, overrides: Sequence[str], groups: Sequence[str]) -> Recipe:
