@@ -126,8 +126,8 @@ def evaluate(
     if any(tree["scores"] or tree.get("refused") for tree in trees):
         print(score_table(trees, reference=len(splits) > 1))
     print("\n".join(written))
-    protocols = {score.protocol.protocol_id for score in result.scores}
-    show_next(reporting(run), *comparing(result.path, protocols), *playing(opened))
+    if ranks.first:
+        show_next(reporting(run), *comparing(result.path), *playing(opened))
     return 0
 
 
