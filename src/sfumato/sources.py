@@ -299,7 +299,7 @@ def labels_by_share(count: int, shares: Tensor) -> Tensor:
         Labels, int64 (count,); any run of m labels holds each class m times its share, within a few.
 
     >>> labels_by_share(8, torch.tensor([0.75, 0.25])).tolist()
-    [0, 0, 0, 0, 0, 1, 0, 1]
+    [0, 0, 0, 0, 1, 0, 0, 1]
     """
     u = (0.5 + GOLDEN * torch.arange(count, dtype=torch.float64)) % 1
     edges = shares.double().cumsum(0)
