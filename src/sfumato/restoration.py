@@ -178,7 +178,7 @@ def restore(
     for start in range(0, len(ys), source.batch):
         part = slice(start, start + source.batch)
         before = (counts.nfe, counts.vjps)
-        walker = source.having(denoiser=method(counts, task, ys[part], sigma_data))
+        walker = source.having(denoiser=method(counts, of_space(task, source), ys[part], sigma_data))
         x = walker.floats(each[part].tolist(), None if wanted is None else wanted[part])
         calls.append((counts.nfe - before[0], counts.vjps - before[1]))
         x = agreeing(task, ys[part], x)
@@ -189,6 +189,20 @@ def restore(
             progress(len(x))
     stacked = torch.cat(done).reshape(len(y), samples, *task.shape)
     return Restored(stacked, *calls[0])
+
+
+def of_space(task: Task, source: Diffusion) -> Task:
+    """Return a task of images as one of what a source walks: itself, or that of decoded latents, which is not linear.
+
+    Arguments:
+        task: For images of the source's shape.
+        source: What makes pictures.
+    """
+    space = source.space
+    if space.shape == space.image:
+        return task
+    name = f"{task.name} of decoded latents"
+    return Task(name, task.words, space.shape, task.measured, lambda z: task.apply(space.decode(z)), noise=task.noise)
 
 
 def seeds_of(seeds: Sequence[int], samples: int) -> Tensor:

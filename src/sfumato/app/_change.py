@@ -34,7 +34,7 @@ from sfumato.editing import Watched, edited
 from sfumato.evaluation.restored import band_picture, expected_coverage
 from sfumato.interop.pictures import in_words
 from sfumato.report.signature import picture_of
-from sfumato.restoration import Restored, agreeing, measured, method_of, seeds_of
+from sfumato.restoration import Restored, agreeing, measured, method_of, of_space, seeds_of
 from sfumato.sources import Diffusion
 
 SOLVER = 50  # largest integer among a method's options: calls of the network within a step
@@ -66,7 +66,7 @@ class Restoring:
     def begin(self, source: Diffusion, seeds: Sequence[int], labels: Tensor | None) -> Watched:
         """Begin the walk of the restoring denoiser."""
         y = self.measurement(seeds[0]).to(source.device).repeat_interleave(len(seeds), 0)
-        walker = source.having(denoiser=self.method(source.denoiser, self.task, y, self.sigma_data))
+        walker = source.having(denoiser=self.method(source.denoiser, of_space(self.task, source), y, self.sigma_data))
         return Watched(walker.states(seeds, labels), len(walker.grid) - 1, partial(agreeing, self.task, y))
 
     def shown(self, answers: Tensor, seed: int) -> Iterator[tuple[str, Tensor]]:

@@ -52,6 +52,7 @@ def _model(run: Run, use: str | None = None) -> dict[str, Any]:
     model |= {"precision": recipe.train.precision, "shape": own, "trained_at": at or own}
     model |= {"classes": len(recipe.shape.classes) if recipe.shape else 0, "labels": recipe.data.labels}
     model["augmented"] = recipe.data.augment > 0
+    model |= {"latent": tree["latent"]} if "latent" in tree else {}
     return {"weights": found.digest(group), "model": model}
 
 

@@ -36,6 +36,7 @@ from sfumato.training.ema import Averages
 from sfumato.training.fit_memory import compiles
 from sfumato.training.guard import Diverged, Signals
 from sfumato.training.hooks import Hook, RunContext, StepTaken, hooks_of
+from sfumato.training.latents import encoded, standardised, with_encoder
 from sfumato.training.replicas import check_shared
 from sfumato.training.start_from import check_fits, check_resumes, fingerprint_of, starting_weights, taken_over
 from sfumato.training.steps import Steps
@@ -92,6 +93,7 @@ def train(
     check_shared(recipe, ranks)
     if device.type == "cpu":
         keep_freed_memory()
+    recipe = with_encoder(recipe, folder)
     planned = plan(recipe)
     if recipe.shape is not None:  # then also before the data is read; class names are not known yet
         planned = plan(dataclasses.replace(recipe, sample=dataclasses.replace(recipe.sample, classifier=None)))
@@ -101,6 +103,10 @@ def train(
     asked, recipe = recipe.evaluate.extractor, resolve(recipe, data)
     planned = planned.resolved(recipe)
     check(planned)
+    with ranks.in_turn():
+        trained_on = encoded(recipe, data, folder, device)
+    recipe = standardised(recipe, trained_on)
+    planned = planned.resolved(recipe)
     begun = bool(checkpoint.steps(folder / "checkpoints"))
     start = None if recipe.train.start is None or begun else starting_weights(planned, recipe.train.start)
     fingerprint = fingerprint_of(folder, recipe, data, start)
@@ -111,7 +117,7 @@ def train(
             if ranks.first:
                 ending.enter_context(locked(folder))
                 check_resumes(folder, recipe, fingerprint, allow)
-        trainer = trainer_of(planned, data, device, ranks)
+        trainer = trainer_of(planned, trained_on, device, ranks)
         saved = resume(trainer, folder)
         if saved is None and start is not None:
             held, own = trainer.averages.held, trainer.network.state_dict()

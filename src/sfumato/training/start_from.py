@@ -34,7 +34,7 @@ from sfumato.runs.run import Run
 FREE = (
     *("train.log_every", "train.save_every", "train.keep", "train.sheet_every", "train.micro", "train.evaluate_every"),
     *("train.shard", "train.compile", "train.track", "ema.snapshots", "sample", "evaluate"),
-    *("data.stream", "data.workers", "code"),  # the data itself is compared
+    *("data.stream", "data.workers", "data.latent", "code"),  # the data itself is compared, and the encoder's weights
 )
 # What is made anew if these fields differ from those that a checkpoint was made with: beginnings of its groups.
 RENEWED = {
