@@ -32,8 +32,9 @@ def likelihood(
     """Measure bits per dimension: the variational bound term by term, and the likelihood along the ODE.
 
     The bound is counted on the run's own table of levels; a continuous run (EDM, flow matching) has none, and a chain
-    is chosen and named. A run that walks latents has the bound of autoencoder and prior, in bits of pixels. Both are for
-    equally many test and training images, with intervals over images. Written to RUN/results as JSON and pictures. Killed and started again, it goes on.
+    is chosen and named. A run that walks latents has the bound of autoencoder and prior, in bits of pixels. Both are
+    for equally many test and training images, with intervals over images. Written to RUN/results as JSON and pictures.
+    Killed and started again, it goes on.
 
     Arguments:
         run: Directory of a run.

@@ -20,15 +20,17 @@ Shape = tuple[int, int, int]
 
 
 class Space(Protocol):
-    """What a maker of images needs to know of the space that its sampler walks.
+    """What a maker of images needs to know of the space that its sampler walks."""
 
-    Attributes:
-        shape: Shape of one point of it, (c, h, w).
-        image: Shape of one image, (C, H, W).
-    """
+    @property
+    def shape(self) -> Shape:
+        """The shape of one point of it, (c, h, w)."""
+        ...
 
-    shape: Shape
-    image: Shape
+    @property
+    def image(self) -> Shape:
+        """The shape of one image, (C, H, W)."""
+        ...
 
     def encode(self, images: Tensor) -> Tensor:
         """Return the points of float images."""
