@@ -28,6 +28,7 @@ from sfumato.latent.autoencoder import Autoencoder
 from sfumato.likelihood.gaussian import discretised
 from sfumato.metrics.fidelity import psnr
 from sfumato.metrics.rules import check_leakage
+from sfumato.metrics.score import Score
 from sfumato.processes.machine import describe
 from sfumato.runs.identity import identity, summary
 from sfumato.runs.run import Run, load_data, training_data
@@ -77,7 +78,8 @@ def evaluate_autoencoder(
         figures["bits a number"] = Figure.of(found["nats an image"].double().numpy() / (math.log(2) * numbers))
     row |= {name: {"value": f.value, "interval": [f.low, f.high]} for name, f in figures.items()}
     row |= {"decoder's sd (0..255)": round(127.5 * float(autoencoder.log_scale.exp()), 2)}
-    refused, scores = {}, ()
+    refused: dict[str, str] = {}
+    scores: tuple[Score, ...] = ()
     try:
         judge = judge_of(run.recipe, known, data)
         scores = (judge.score(METRIC, judge.seen(to_uint8(rebuilt), (METRIC,))),)

@@ -130,7 +130,8 @@ def standardised(recipe: Recipe, data: Dataset | Stream | Encoded) -> Recipe:
 
 def _read(file: Path) -> np.ndarray | None:
     try:
-        return np.load(file, allow_pickle=False)  # type: ignore[no-any-return]
+        found: np.ndarray = np.load(file, allow_pickle=False)
+        return found
     except (OSError, ValueError, EOFError):
         return None
 
