@@ -176,7 +176,8 @@ class Coding:
         """Return scores by metric, and facts: bits/dim and PSNR among their figures, each if the run has it."""
         run, device = _run(asked), asked.device or default_device()
         figures: dict[str, list[float]] = {}
-        scores, facts = {}, {"images_seen": run.checkpoint.state["seen"]}
+        scores: dict[str, Score] = {}
+        facts: dict[str, Any] = {"images_seen": run.checkpoint.state["seen"]}
         if run.plan.kind.draws:
             labels = balanced_labels(asked.study.n, len(run.classes))
             prior = "unconditional" if labels is None else "uniform"
