@@ -137,8 +137,7 @@ def _coder(recipe: Recipe, name: str, network: Part) -> Recipe:
         data=replace(recipe.data, labels=False),
         network=network,
         objective=part("objective", "autoencoder"),
-        train=replace(recipe.train, precision="fp32", clip=None),
-        ema=replace(recipe.ema, use="power-0.05"),
+        train=replace(recipe.train, precision="fp32"),
     )
 
 
