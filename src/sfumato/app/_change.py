@@ -67,7 +67,9 @@ class Restoring:
     def begin(self, source: Diffusion, seeds: Sequence[int], labels: Tensor | None) -> Watched:
         """Begin the walk of the restoring denoiser."""
         y = self.measurement(seeds[0]).to(source.device).repeat_interleave(len(seeds), 0)
-        walker = source.having(denoiser=self.method(source.denoiser, of_space(self.task, source), y, self.sigma_data))
+        walker = source.having(
+            denoiser=self.method(source.denoiser, of_space(self.task, source.space), y, self.sigma_data)
+        )
         return Watched(walker.states(seeds, labels), len(walker.grid) - 1, partial(agreeing, self.task, y))
 
     def shown(self, answers: Tensor, seed: int) -> Iterator[tuple[str, Tensor]]:
@@ -215,7 +217,8 @@ def read_change(kind: str, tree: Any, model: Model, most: int) -> Change:
         bounded,
         model.run.recipe.sigma_data or 0.5,
     )
-    change.method(model.denoiser(None), task, change.measurement(0), change.sigma_data)  # refuses what does not fit
+    seen = of_space(task, model.run.space(device=model.device))
+    change.method(model.denoiser(None), seen, change.measurement(0), change.sigma_data)  # refuses what does not fit
     return change
 
 
