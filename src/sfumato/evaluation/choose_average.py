@@ -20,7 +20,6 @@ from sfumato.runs import averages
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe, RecipeError
 from sfumato.runs.run import Run
-from sfumato.sources import balanced_labels
 
 LADDER = (0.03, 0.05, 0.07, 0.10, 0.14, 0.20)  # widths that are compared unless others are given
 
@@ -77,7 +76,7 @@ def choose(
         )
     judge = Judge.of(run.recipe, split, root)
     judge.check(metric, n)
-    labels = balanced_labels(n, len(run.classes))
+    labels, prior = run.labels(n)
     judged: list[tuple[Candidate, averages.Fitted]] = []
     for width in sorted(set(widths or LADDER)):
         try:
@@ -90,7 +89,7 @@ def choose(
         network.load_state_dict(made.tensors)
         source = run.source(device=device, network=network.eval().requires_grad_(False).to(device))
         images = source(range(n), labels, progress=progress)
-        score = judge.score(metric, judge.seen(images, (metric,), labels), floor=False)
+        score = judge.score(metric, judge.seen(images, (metric,), labels, prior), floor=False)
         judged.append((Candidate(width, made.error, score), made))
     if not judged:
         raise RecipeError(f"The snapshots of {run.path} can make none of the widths {LADDER}. Give --width.")

@@ -26,7 +26,6 @@ from sfumato.processes.machine import describe
 from sfumato.processes.ranks import Ranks
 from sfumato.runs.identity import identity, key_of, summary
 from sfumato.runs.run import Run
-from sfumato.sources import balanced_labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +145,7 @@ def _made(
     if not left:
         return
     source, asked = run.counted(use, device)
-    labels = balanced_labels(n, len(run.classes))
+    labels, _ = run.labels(n)
 
     def compute(start: int, stop: int, names: list[str]) -> _Block:
         began, before = time.monotonic(), asked()

@@ -21,6 +21,7 @@ from sfumato.evaluation.real import cached_features
 from sfumato.evaluation.reconstruction import evaluate_autoencoder
 from sfumato.evaluation.result import Result
 from sfumato.metrics.features import Extractor, stream
+from sfumato.metrics.flags import said
 from sfumato.metrics.metric import Metric
 from sfumato.metrics.score import Score
 from sfumato.metrics.views import view_key
@@ -28,7 +29,6 @@ from sfumato.processes.machine import default_device, keep_freed_memory
 from sfumato.processes.ranks import join
 from sfumato.runs.kinds import kind_of
 from sfumato.runs.run import Run
-from sfumato.sources import balanced_labels
 
 # Of kinds of models that make no images: the one table that is asked of them, and what measures it.
 DRAWLESS: dict[str, tuple[str, Callable[..., Result]]] = {
@@ -93,7 +93,7 @@ def evaluate(
     with ranks.in_turn():
         judge = Judge.of(recipe, split, root, m=m, extract=extract, options=options, quiet=quiet)
     judge = replace(judge, notes=judge.notes + notes_of(run, judge, use))
-    labels = balanced_labels(n, len(run.classes))
+    labels, prior = run.labels(n)
     asked = None if labels is None else labels.numpy()
     refused: dict[str, str] = {}
     possible = each(names, refused, lambda name: checked(judge, name, n, asked))
@@ -103,7 +103,6 @@ def evaluate(
     rows, facts = generate(run, n, outputs, first_seed=first_seed, use=use, device=where, quiet=quiet, ranks=ranks)
     if not ranks.first:
         return cast(Result, ranks.from_first(None))
-    prior = "unconditional" if labels is None else "uniform"
     made = judge.checked(Generated(rows, asked, prior, rows.pop("hashes"), facts, first_seed=first_seed))
     made, tried = with_choices(run, judge, made, use)
     judge = replace(judge, notes=judge.notes + tried)
@@ -178,9 +177,9 @@ def notes_of(run: Run, judge: Judge, use: str | None) -> tuple[str, ...]:
     """Return flags that follow from how a run came about."""
     notes = []
     if run.about.get("fingerprint", {}).get("data") not in (None, judge.training and judge.training.content_hash):
-        notes.append("the training images are not the ones at hand: leakage could not be checked")
+        notes.append(said("other-data"))
     if "imported" in run.about:
-        notes.append("imported weights, whose training images are not known: leakage could not be checked")
+        notes.append(said("imported"))
     return (*notes, *(_choice(s) for s in run.selected(use) if s["reference"] == judge.identity))
 
 
@@ -191,16 +190,13 @@ def with_choices(run: Run, judge: Judge, made: Generated, use: str | None) -> tu
     tried = tried_on(run, judge.reference.content_hash, facts)
     if tried <= 1:
         return replace(made, facts=facts), ()
-    note = f"{tried} settings of this run were scored on this reference: the best of them is selected on it"
-    return replace(made, facts={**facts, "settings_scored_on_this_reference": tried}), (note,)
+    return replace(made, facts={**facts, "settings_scored_on_this_reference": tried}), (said("tried", count=tried),)
 
 
 def _choice(selected: Mapping[str, Any]) -> str:
     """Write how weights were chosen, for a score against the reference that chose them."""
-    return (
-        f"selected on this reference: the {selected['what']}, best of {selected['candidates']} by {selected['by']} "
-        f"(n = {selected['n']})"
-    )
+    names = {"weights": "what", "count": "candidates", "metric": "by", "n": "n"}
+    return said("selected", **{name: selected[key] for name, key in names.items()})
 
 
 def tried_on(run: Run, content_hash: str, facts: Mapping[str, Any]) -> int:

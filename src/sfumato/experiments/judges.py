@@ -4,7 +4,9 @@
     Estimates    the estimate of x0 after k of N steps, in place of the finished image
     RealImages   real images as if they were generated: the floor at a number of images
     Coding       all images of a run, with the bits of held-out ones and what an autoencoder loses of them
+    Probed       all images, and what a linear classifier reads inside the network
     Restoration  held-out pictures, damaged and restored: their distance as a set, nearness to the originals, coverage
+    Copying      all that a run makes, and how near it lies to the training images
 
 A judge is a frozen dataclass. Its repr is part of the key of its results, so a changed judge judges anew.
 """
@@ -24,8 +26,9 @@ from sfumato.codelength.result import Asked as Bits
 from sfumato.core.find import find
 from sfumato.core.images import to_float, to_uint8
 from sfumato.core.task import Task
-from sfumato.evaluation import restored
+from sfumato.evaluation import evaluate, restored
 from sfumato.evaluation.judge import Judge, each
+from sfumato.evaluation.probe import probe
 from sfumato.evaluation.reconstruction import evaluate_autoencoder
 from sfumato.experiments.study import Asked, StudyError
 from sfumato.metrics.score import Score
@@ -33,7 +36,6 @@ from sfumato.processes.machine import default_device
 from sfumato.restoration import Restored, measured, method_of, restore
 from sfumato.runs.recipe import Recipe
 from sfumato.runs.run import Run, load_data
-from sfumato.sources import balanced_labels
 
 TABLE = "reconstruction"
 
@@ -77,7 +79,7 @@ class Estimates:
         """Return scores by metric, and facts: the level's sigma/alpha among them."""
         run = _run(asked)
         walk = run.diffusion(device=asked.device or default_device())
-        labels = balanced_labels(asked.study.n, walk.classes)
+        labels, prior = run.labels(asked.study.n)
         nsr = float(walk.grid[self.step - 1].nsr)
 
         def estimates(seeds: range, chosen: Tensor | None) -> Tensor:
@@ -88,7 +90,7 @@ class Estimates:
 
         images, facts = _made(estimates, asked.study.n, labels, walk.batch)
         facts |= {"nfe": self.step, "nsr": nsr, "images_seen": run.making().images_seen}
-        return _scores(asked, asked.recipe, (images, facts), "uniform" if walk.classes else "unconditional", labels)
+        return _scores(asked, asked.recipe, (images, facts), prior, labels)
 
 
 @dataclass(frozen=True)
@@ -179,8 +181,7 @@ class Coding:
         scores: dict[str, Score] = {}
         facts: dict[str, Any] = {"images_seen": run.checkpoint.state["seen"]}
         if run.plan.kind.draws:
-            labels = balanced_labels(asked.study.n, len(run.classes))
-            prior = "unconditional" if labels is None else "uniform"
+            labels, prior = run.labels(asked.study.n)
             scores, facts = _scores(asked, asked.recipe, _images(run, asked, labels), prior, labels)
             count = Bits(self.images, (asked.study.split,), ("vlb",), steps=self.levels)
             (bits,) = bits_of_pixels(run, count, root=asked.root, device=device, quiet=True)[0]["scores"]
@@ -191,6 +192,65 @@ class Coding:
             (row,) = evaluate_autoencoder(run, split=asked.study.split, root=asked.root, device=device).tables[TABLE]
             figures |= {name: [row[name]["value"], *row[name]["interval"]] for name in ("PSNR in dB", "bits a number")}
         return scores, {**facts, "figures": figures}
+
+
+@dataclass(frozen=True)
+class Copying:
+    """Score all that a run makes, and say beside it how near its images lie to those that it was trained on."""
+
+    def __call__(self, asked: Asked) -> tuple[dict[str, Score], dict[str, Any]]:
+        """Return scores by metric, and facts: the figures of `metrics.memorization` among them."""
+        run, study = _run(asked), asked.study
+        result = evaluate(
+            run,
+            n=study.n,
+            metrics=(*study.metrics, "memorization"),
+            split=study.split,
+            root=asked.root,
+            device=asked.device,
+            quiet=asked.quiet,
+        )
+        rows = {row["measure"]: row for row in result.tables["memorization"]}
+        space = f"({run.recipe.evaluate.extractor} features)"
+        near, authentic = rows[f"nearer than all but 1% of held-out images {space}"], rows[f"AuthPct {space}"]
+        shown = {
+            "near copies (1% by chance)": near["generated"],
+            "AuthPct": authentic["generated"],
+            "AuthPct, held out": authentic["held out"],
+        }
+        figures = {name: [found["value"], *found["interval"]] for name, found in shown.items()}
+        return dict(zip(study.metrics, result.scores, strict=True)), result.provenance | {"figures": figures}
+
+
+@dataclass(frozen=True)
+class Probed:
+    """Score all that a run makes, and what a linear classifier reads inside its network.
+
+    Attributes:
+        n: Training images of the classifier.
+        m: Held-out images that it is asked about.
+        at: Levels sigma / alpha; () for several over those of training.
+        blocks: Blocks of the network; () for input, middle and output blocks.
+    """
+
+    n: int
+    m: int
+    at: tuple[float, ...] = ()
+    blocks: tuple[str, ...] = ()
+
+    def __call__(self, asked: Asked) -> tuple[dict[str, Score], dict[str, Any]]:
+        """Return scores by metric, and facts: the accuracies among them, with 95% intervals."""
+        run = _run(asked)
+        labels, prior = run.labels(asked.study.n)
+        scores, facts = _scores(asked, asked.recipe, _images(run, asked, labels), prior, labels)
+        found = probe(
+            run, at=self.at, blocks=self.blocks, n=self.n, m=self.m, split=asked.study.split, root=asked.root,
+            device=asked.device, quiet=asked.quiet,
+        )  # fmt: skip
+        (best,) = found.tables["probe, best"]
+        names = {"accuracy": "probe", "above PCA": "above PCA", "pixels": "pixels"}
+        figures = {name: [best[key]["value"], *best[key]["interval"]] for key, name in names.items()}
+        return scores, {**facts, "figures": figures, "probed": f"{best['block']} {best['level']}"}
 
 
 def _run(asked: Asked) -> Run:

@@ -178,8 +178,14 @@ def _finished(recipe: Recipe, folder: Path) -> Run | None:
         return None
     run = Run.open(folder)
     known = run.recipe
-    filled = replace(recipe, shape=known.shape, sigma_data=recipe.sigma_data or known.sigma_data, code=known.code)
-    filled = replace(filled, latent=known.latent if recipe.data.latent else None)
+    filled = replace(
+        recipe,
+        shape=known.shape,
+        sigma_data=recipe.sigma_data or known.sigma_data,
+        code=known.code,
+        learned=known.learned,
+        latent=known.latent if recipe.data.latent else None,
+    )
     if differences(filled, run.recipe):
         return None
     state = run.checkpoint.state

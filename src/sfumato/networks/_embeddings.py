@@ -145,28 +145,39 @@ class LabelTable(nn.Module):
     """Look up a learned vector per label, with a last row for "no label".
 
     Arguments:
-        classes: Number of classes; 0 makes a table that owns nothing, refuses labels and returns None.
+        classes: Number of classes; 0 makes a table that refuses labels, and owns nothing and returns None unless it is
+            given the last row (`keep_null_row`).
         width: Length of the vectors.
         std: Standard deviation of the initial rows.
     """
 
     def __init__(self, classes: int, width: int, std: float = 1.0) -> None:
         super().__init__()
-        self.classes = classes
+        self.classes, self.width = classes, width
         self.table = nn.Embedding(classes + 1, width) if classes else None
         if self.table is not None:
             nn.init.normal_(self.table.weight, std=std)
 
     def forward(self, label: Tensor | None, batch: int, device: torch.device) -> Tensor | None:
-        if self.table is None:
+        if not self.classes:
             refuse_label(label)
-            return None
-        return self.table(label_rows(label, self.classes, batch, device))
+        return None if self.table is None else self.table(label_rows(label, self.classes, batch, device))
 
     def added(self, e: Tensor, label: Tensor | None) -> Tensor:
         """Return embeddings (B, width) plus the labels' vectors; as they are in an unlabelled network."""
         row = self(label, len(e), e.device)
         return e if row is None else e + row
+
+
+def label_tables(network: nn.Module) -> dict[str, LabelTable]:
+    """Return a network's tables of labels by their path in it."""
+    return {path: module for path, module in network.named_modules() if isinstance(module, LabelTable)}
+
+
+def keep_null_row(network: nn.Module) -> None:
+    """Give an unlabelled network the row for "no label", which it then adds to every image's embedding."""
+    for table in label_tables(network).values():
+        table.table = nn.Embedding(1, table.width)
 
 
 def embedded(

@@ -64,7 +64,6 @@ class Kind:
         forward: Returns one pass of a model over so many images of a size, to be timed; None if that is not timed.
         step: What a training step goes through, for a count of its memory: a module, what it is told beside its input,
             and the shape of one input.
-        level: Whether its network is told a noise level.
         walks: Whether a sampler walks it from noise to images.
         draws: Whether it makes images.
         paired: Whether two networks step in turn: neither cut, shared, compiled nor begun from other weights.
@@ -72,6 +71,9 @@ class Kind:
         on_latents: Whether it can be trained on the latents of an autoencoder's run (data.latent).
         walked: The shape of what a sampler walks, from the network's part and the shape of an image of training.
         coder: Returns the autoencoder that a network is or holds; None if there is none.
+        levels: Whether its network is shown images at noise levels, and told them.
+        probed: Returns the part of its network that is shown images.
+        look: Shows a model images at a level, without their class, and returns what comes out.
         instead: What to do with a run of the kind where a walk is asked for; {} stands for the run.
     """
 
@@ -83,7 +85,6 @@ class Kind:
     cost: Callable[[nn.Module, Size], RecipeCost]
     forward: Callable[[nn.Module, Size, int], Callable[[], object]] | None
     step: Callable[[nn.Module, Size], tuple[nn.Module, tuple[Any, ...], tuple[int, ...]]]
-    level: bool = True
     walks: bool = False
     draws: bool = True
     paired: bool = False
@@ -91,6 +92,9 @@ class Kind:
     on_latents: bool = False
     walked: Callable[[Part, Size], Size] = _as_trained
     coder: Callable[[nn.Module], nn.Module] | None = None
+    levels: bool = True
+    probed: Callable[[nn.Module], nn.Module] = lambda network: network
+    look: Callable[[nn.Module, Tensor, Level], object] = lambda model, x, level: model(x, level)
     instead: str = ""
 
     @property
@@ -192,6 +196,10 @@ def _generate(model: nn.Module, size: Size, batch: int) -> Callable[[], object]:
     return lambda: model(z, None)
 
 
+def _discriminator(network: nn.Module) -> nn.Module:
+    return network.get_submodule("discriminator")
+
+
 def _itself(network: nn.Module) -> nn.Module:
     return network
 
@@ -221,9 +229,11 @@ GENERATOR = Kind(
     cost=_two_networks,
     forward=_generate,
     step=_judged,
-    level=False,
     paired=True,
     whole=True,
+    levels=False,
+    probed=_discriminator,
+    look=lambda model, x, level: _discriminator(model)(x),
     instead="It makes an image in one pass, so there are no steps to show: sfumato sample {} draws its sheet.",
 )
 AUTOENCODER = Kind(
@@ -232,8 +242,9 @@ AUTOENCODER = Kind(
     cost=_through,
     forward=None,
     step=_told_nothing,
-    level=False,
     draws=False,
+    levels=False,
+    look=lambda model, x, level: model(x),
     coder=_itself,
     instead="It codes images and draws none: train a denoiser on its latents with data.latent={}",
 )
@@ -245,6 +256,7 @@ JOINT = Kind(
     step=_coded,
     walks=True,
     whole=True,
+    probed=lambda network: network.get_submodule("prior"),
     walked=_in_latents,
     coder=lambda network: network.get_submodule("coder"),
 )

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from sfumato.core.level import Level, nearest_in
 from sfumato.core.target import Target
 from sfumato.data.augment import LABELS
+from sfumato.networks._embeddings import keep_null_row
 from sfumato.networks._layers import near_multiples
 from sfumato.runs.assemble import (
     PRECISIONS,
@@ -372,7 +373,8 @@ class Plan:
     @property
     def network(self) -> nn.Module:
         """The network on the meta device: shapes without weights, for checks and counts."""
-        network: nn.Module = self._once("network", self._network_asks(), lambda: self.build_network("meta"))
+        known = {**self._network_asks(), "null": self.shape.null}
+        network: nn.Module = self._once("network", known, lambda: self.build_network("meta"))
         return network
 
     def _network_asks(self) -> dict[str, Any]:
@@ -399,6 +401,8 @@ class Plan:
         try:
             with bounded(), initialised(self.seed), torch.device("meta") if meta else nullcontext():
                 network: nn.Module = make(part, self._network_asks())
+                if self.shape.null:
+                    keep_null_row(network)
         except RecipeError:
             raise
         except (ArithmeticError, LookupError, RuntimeError, AssertionError) as error:

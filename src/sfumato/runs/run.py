@@ -39,10 +39,11 @@ from sfumato.runs.check import check_sampling, sampled_shape
 from sfumato.runs.checkpoint import Checkpoint
 from sfumato.runs.guided import guide, weak_of
 from sfumato.runs.kinds import CLASSIFIER, DENOISER, Kind, require
+from sfumato.runs.labelled import asked_labels, kept_in, labelled, learned_of
 from sfumato.runs.making import Making
 from sfumato.runs.outside_names import check_code, with_code
 from sfumato.runs.plan import Plan, plan
-from sfumato.runs.recipe import Recipe, RecipeError, Shape
+from sfumato.runs.recipe import Part, Recipe, RecipeError, Shape
 from sfumato.sources import Diffusion, Generated, Maker
 
 SIGMA_IMAGES = 10_000  # of a stream, from which sigma_data is estimated
@@ -50,11 +51,14 @@ FILES = {"alpha": "refuse", "cmyk": "refuse", "skip_bad": False}  # fields for d
 
 
 def load_data(recipe: Recipe, split: str, root: Path | str | None = None) -> Dataset:
-    """Load one split of a recipe's data; `first` limits the training split only."""
+    """Load one split of a recipe's data; `first` limits the training split only.
+
+    Its labels are those of the data, or those that the recipe learns from its training images (`runs.labelled`).
+    """
     check_code(recipe, "data")
     data = recipe.data
     options = {name: value for name, usual in FILES.items() if (value := getattr(data, name)) != usual}
-    return load(
+    found = load(
         data.name,
         split=split,
         root=root,
@@ -65,9 +69,11 @@ def load_data(recipe: Recipe, split: str, root: Path | str | None = None) -> Dat
         channels=data.channels,
         size=data.size,
         pad=data.pad,
-        labels=data.labels or bool(data.classes),
+        labels=data.labels is True or bool(data.classes),
         options=options,
     )
+    unlabelled = replace(recipe, data=replace(data, labels=bool(data.classes)))
+    return labelled(recipe, found, lambda: load_data(unlabelled, "train", root))
 
 
 def training_data(recipe: Recipe, root: Path | str | None = None) -> Dataset | Stream:
@@ -88,9 +94,14 @@ def training_data(recipe: Recipe, root: Path | str | None = None) -> Dataset | S
             split="train",
             val=data.val,
             test=data.test,
-            labels=data.labels,
+            labels=data.labels is True,
             skip_bad=data.skip_bad,
             always=bool(data.stream),
+        )
+    if stream is not None and isinstance(data.labels, Part):
+        raise RecipeError(
+            f"data.labels={data.labels.name} is learned from all training images in memory, and these are streamed. "
+            "Set data.stream=false or data.labels=false."
         )
     if stream is None:
         return load_data(recipe, "train", root)
@@ -126,6 +137,8 @@ def resolve(recipe: Recipe, data: Dataset | Stream) -> Recipe:
     Raises:
         RecipeError: If the recipe is for images of another shape or another number of classes.
     """
+    if isinstance(data, Dataset):
+        recipe = replace(recipe, learned=learned_of(recipe, data))
     shape = Shape(*data.shape, tuple(data.classes) if recipe.data.labels else ())
     scored = replace(recipe.evaluate, extractor=fitting(recipe.evaluate.extractor, data.shape))
     stated = recipe.shape
@@ -182,7 +195,9 @@ class Run:
                 f"{file} is damaged ({type(error).__name__}: {error}). A copy of its recipe is in state.json of each "
                 f"folder in {path / 'checkpoints'}; restore it from there."
             ) from None
-        return cls(path, Recipe.from_json(recipe), tree)
+        found = Recipe.from_json(recipe)
+        kept_in(found, path)
+        return cls(path, found, tree)
 
     @cached_property
     def plan(self) -> Plan:
@@ -195,6 +210,16 @@ class Run:
         own = self.recipe.shape.classes if self.recipe.shape else ()
         guide = self.recipe.sample.classifier
         return own if own or guide is None else Run.open(guide).classes
+
+    def labels(self, n: int) -> tuple[Tensor | None, str]:
+        """Return the labels that n images are asked for when they are scored together, and their prior in words."""
+        return asked_labels(self.recipe, n, len(self.classes))
+
+    @property
+    def title(self) -> str:
+        """What stands above a picture of the run: the name of its folder, as its owner called it, and its recipe."""
+        name = self.path.resolve().name
+        return name if name == self.recipe.name else f"{name} ({self.recipe.name})"
 
     @property
     def mark(self) -> str:
@@ -479,7 +504,7 @@ class Run:
             batch=sample.batch,
             device=device,
             weak=helper,
-            always_told=self.recipe.data.labels and option(self.recipe.objective, "label_dropout") == 0,
+            always_told=bool(self.recipe.data.labels) and option(self.recipe.objective, "label_dropout") == 0,
         )
 
     def _generated(self, network: nn.Module, device: torch.device | str) -> Generated:
