@@ -32,7 +32,7 @@ from sfumato.evaluation import reference_of
 from sfumato.likelihood.codec.rate import rate_distortion
 from sfumato.likelihood.vlb import Bound, mean_and_error
 from sfumato.metrics import rules
-from sfumato.metrics.flags import said
+from sfumato.metrics.flags import flagged
 from sfumato.metrics.jackknife import GROUPS, student
 from sfumato.metrics.protocol import EvalProtocol, canonical
 from sfumato.metrics.score import Score
@@ -183,7 +183,7 @@ def flags_of(run: Run, data: Dataset, training: Dataset) -> tuple[str, ...]:
     """Return the flags of a split's numbers; what was trained on is refused in a held-out one."""
     found = list(rules.check_leakage(reference_of(data), data.image_hashes, training.image_hashes))
     if run.about.get("fingerprint", {}).get("data") not in (None, training.content_hash):
-        found.append(said("other-data"))
+        found.append(flagged("other-data"))
     return tuple(found)
 
 
