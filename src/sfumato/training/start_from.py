@@ -40,7 +40,7 @@ from sfumato.runs.run import Run
 FREE = (
     *("train.log_every", "train.save_every", "train.keep", "train.sheet_every", "train.micro", "train.evaluate_every"),
     *("train.shard", "train.compile", "train.track", "ema.snapshots", "sample", "evaluate"),
-    *("data.stream", "data.workers", "code", "learned"),  # the data and its labels are compared
+    *("data.stream", "data.workers", "data.latent", "code", "learned"),  # what they stand for is compared
 )
 # What is made anew if these fields differ from those that a checkpoint was made with: beginnings of its groups.
 RENEWED = {
