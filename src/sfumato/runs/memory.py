@@ -39,13 +39,10 @@ def peaks(plan: Plan, device: str, *, images: int | None = None, data: int = 0) 
         images: Images in one forward pass of training; as the recipe says unless given.
         data: Bytes of the training images in memory.
     """
-    train, sample, network = plan.recipe.train, plan.recipe.sample, plan.network
+    train, sample = plan.recipe.train, plan.recipe.sample
     half = train.precision == "bf16"
-    weights = FLOAT * sum(t.numel() for t in (*network.parameters(), *network.buffers()))
-    averages = len(plan.recipe.ema.power) + len(plan.recipe.ema.half_life)
-    held = weights * (1 + averages) + FLOAT * REMEMBERED.get(train.optimizer.name, 2) * _moving(plan)
-    held += PROGRAM + data if device == "cpu" else 0
-    inner, told, shape = plan.kind.step(network, plan.image)
+    held = held_bytes(plan) + (PROGRAM + data if device == "cpu" else 0)
+    inner, told, shape = plan.kind.step(plan.network, plan.image)
 
     def most(count: int, training: bool) -> int:
         counted = peak_bytes(inner, (count, *shape), told, device=device, half=half, training=training)
@@ -55,7 +52,18 @@ def peaks(plan: Plan, device: str, *, images: int | None = None, data: int = 0) 
     if not plan.kind.draws:
         return Peaks(held + step, 0)
     drawn = min(SHEET, sample.batch) * (2 if sample.by_weight else 1)
-    return Peaks(held + step, held + weights + most(drawn, False))
+    return Peaks(held + step, held + _weights(plan) + most(drawn, False))
+
+
+def held_bytes(plan: Plan) -> int:
+    """Return what training holds between two steps: weights, averages, what the optimiser remembers."""
+    averages = len(plan.recipe.ema.power) + len(plan.recipe.ema.half_life)
+    remembered = REMEMBERED.get(plan.recipe.train.optimizer.name, 2)
+    return _weights(plan) * (1 + averages) + FLOAT * remembered * _moving(plan)
+
+
+def _weights(plan: Plan) -> int:
+    return FLOAT * sum(t.numel() for t in (*plan.network.parameters(), *plan.network.buffers()))
 
 
 def _moving(plan: Plan) -> int:
