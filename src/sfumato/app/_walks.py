@@ -29,6 +29,7 @@ from torch import Tensor
 from sfumato.app._change import beside, carried
 from sfumato.app._models import Model
 from sfumato.app._request import Panel, Request
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Counted, Denoiser, Prediction, State
 from sfumato.core.images import finite, tile, to_uint8
 from sfumato.core.level import Level, like
@@ -159,7 +160,7 @@ class _Walk:
 def _stoppable(denoiser: Denoiser, stop: Callable[[], str | None]) -> Denoiser:
     """Return a denoiser that asks before every call whether to go on: also inside a step that takes many calls."""
 
-    def ask(x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
+    def ask(x: Tensor, level: Level, label: Label | None = None) -> Prediction:
         if (reason := stop()) is not None:
             raise StoppedError(reason)
         return denoiser(x, level, label)

@@ -22,14 +22,16 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sfumato.core.condition import Label
+
 from ._blocks import Attention, ResidualBlock, Style
-from ._embeddings import LabelTable, Sinusoid, noise_batch
+from ._embeddings import LabelTable, Sinusoid, noise_batch, widened
 from ._layers import Resample, check_images, check_size, conv, linear, start
 
 
@@ -56,7 +58,7 @@ class Embedder(nn.Module):
         self.label = LabelTable(classes, features if early else width)
         self.augment = linear(augments, features, law=law, bias=False) if augments else None
 
-    def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None, augment: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, c_noise: Tensor, label: Label | None, augment: Tensor | None) -> Tensor:
         e = self.sinusoid(noise_batch(c_noise, x))
         if self.early:
             e = self.label.added(e, label)
@@ -223,9 +225,18 @@ class Encoder(nn.Module):
             self.levels.append(DownLevel(steps, move, path))
         self.middle = nn.ModuleList(Step(width, width, embedding, style, bridge and not k) for k in range(2))
 
-    def forward(self, x: Tensor, e: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return the middle's output and everything remembered on the way, in order."""
+    def forward(
+        self, x: Tensor, e: Tensor, joins: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return the middle's output and everything remembered on the way, in order.
+
+        Arguments:
+            x: Images (B, C, H, W).
+            e: Embeddings (B, E).
+            joins: Adds to the output of the first layer; None for nothing.
+        """
         h, image = self.conv_in(x), x
+        h = h if joins is None else joins(h)
         seen = [h]
         for level in self.levels:
             h, image = level(h, e, image, seen)
@@ -290,10 +301,10 @@ class LadderUNet(nn.Module):
         self.embedder, self.encoder, self.decoder = embedder, encoder, decoder
         self.norm_out, self.conv_out = norm_out, conv_out
 
-    def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None, augment: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, c_noise: Tensor, label: Label | None = None, augment: Tensor | None = None) -> Tensor:
         check_ladder(self.encoder, x)
         e = self.embedder(x, c_noise, label, augment)
-        h, seen = self.encoder(x, e)
+        h, seen = self.encoder(x, e, lambda h: self.embedder.label.entered(h, label))
         h = self.decoder(h, e, seen)
         return self.conv_out(self.norm_out(h, silu=True)).to(x.dtype)
 
@@ -311,13 +322,16 @@ def ladder(
     resampling: str,
     last_only: bool = False,
     image_path: bool = False,
+    vector: int = 0,
+    extra: int = 0,
 ) -> LadderUNet:
-    """Assemble a U-Net; the arguments are those of `Encoder` and `Decoder`."""
+    """Assemble a U-Net; the arguments are those of `Encoder`, `Decoder` and `widened`."""
     embedding = embedder.dense2.out_features
     down = Encoder(channels, widths, first, blocks, attended, bridge, embedding, style, resampling, image_path)
     up = Decoder(widths, blocks, attended, embedding, style, resampling, down.outputs, last_only)
     conv_out = conv(widths[0], out_channels, gain=style.zero, law=style.law)
-    return LadderUNet(embedder, down, up, style.norm(widths[0]), conv_out)
+    network = LadderUNet(embedder, down, up, style.norm(widths[0]), conv_out)
+    return widened(network, embedder.label, down.conv_in, vector, extra)
 
 
 def check_ladder(encoder: Encoder, x: Tensor) -> None:

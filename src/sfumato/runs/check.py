@@ -19,6 +19,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Prediction
 from sfumato.core.level import Level, index_in
 from sfumato.networks._count import cost
@@ -216,7 +217,7 @@ def _walk(plan: Plan) -> Level:
     recipe = plan.recipe
     seen: list[Level] = []
 
-    def stand_in(x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
+    def stand_in(x: Tensor, level: Level, label: Label | None = None) -> Prediction:
         seen.append(level)
         return Prediction(0 * x, None if recipe.variance == "none" else 0 * x)
 

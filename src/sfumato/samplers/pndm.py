@@ -27,6 +27,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.level import Level
 from sfumato.core.noise import Noise
@@ -50,7 +51,7 @@ def pndm(
     grid: Level,
     *,
     noise: Noise | None = None,
-    label: Tensor | None = None,
+    label: Label | None = None,
     order: int = 4,
     warmup: Literal["euler", "heun"] = "heun",
 ) -> Iterator[State]:

@@ -32,6 +32,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.level import Level
 from sfumato.core.noise import Noise, drawn
@@ -57,7 +58,7 @@ def singlestep(
     grid: Level,
     *,
     noise: Noise | None = None,
-    label: Tensor | None = None,
+    label: Label | None = None,
     order: int = 2,
     predict: Literal["x0", "noise"] = "x0",
     moments: Literal["exact", "midpoint"] = "exact",
