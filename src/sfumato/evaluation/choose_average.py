@@ -20,7 +20,6 @@ from sfumato.runs import averages
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe, RecipeError
 from sfumato.runs.run import Run
-from sfumato.sources import balanced_labels
 
 LADDER = (0.03, 0.05, 0.07, 0.10, 0.14, 0.20)  # widths that are compared unless others are given
 
@@ -77,7 +76,7 @@ def choose(
         )
     judge = Judge.of(run.recipe, split, root)
     judge.check(metric, n)
-    labels = balanced_labels(n, len(run.classes))
+    labels = run.asked(range(n), judge.real)
     judged: list[tuple[Candidate, averages.Fitted]] = []
     for width in sorted(set(widths or LADDER)):
         try:

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from sfumato.core.condition import Label
 from sfumato.data.dataset import Dataset
 from sfumato.data.hashing import hash_images
 from sfumato.data.streaming import Stream
@@ -51,6 +52,13 @@ FLOOR_REPEATS = 8
 NO_FLOOR = "no floor: too few real training images outside the reference, in all or of one class"
 
 
+def prior_of(labels: Label | None) -> str:
+    """Return in words what images were made under: nothing, classes in turn, or the conditions of real images."""
+    if labels is None:
+        return "unconditional"
+    return "uniform" if isinstance(labels, Tensor) else "conditions of real images"
+
+
 @dataclass(frozen=True, eq=False)
 class Generated:
     """Images that are judged, by the numbers they became.
@@ -64,6 +72,7 @@ class Generated:
         codec: Formats of the files they come from; "none" if of none.
         copies: int (n,), the first training image equal to each, or -1; None if unknown.
         first_seed: Seed of the first.
+        told: What each was made under; None where it is not known.
     """
 
     rows: Mapping[str, Features]
@@ -74,6 +83,7 @@ class Generated:
     codec: str = "none"
     copies: np.ndarray | None = None
     first_seed: int = 0
+    told: Label | None = None
 
     @property
     def n(self) -> int:
@@ -182,7 +192,7 @@ class Judge:
         self,
         images: Tensor,
         metrics: tuple[str, ...],
-        labels: Tensor | None = None,
+        labels: Label | None = None,
         prior: str = "",
         facts: Mapping[str, Any] | None = None,
     ) -> Generated:
@@ -200,8 +210,8 @@ class Judge:
         """
         chosen = [find_metric(name) for name in metrics]
         rows = {view_key(metric): features_of(self.view(metric), images) for metric in chosen}
-        classes = None if labels is None else labels.numpy()
-        prior = prior or ("unconditional" if labels is None else "uniform")
+        classes = labels.numpy() if isinstance(labels, Tensor) else None
+        prior = prior or prior_of(labels)
         return self.checked(Generated(rows, classes, prior, hash_images(images), facts or {}))
 
     def checked(self, made: Generated) -> Generated:

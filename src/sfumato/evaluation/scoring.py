@@ -16,7 +16,7 @@ from sfumato.data.dataset import Dataset
 from sfumato.evaluation.accuracy import evaluate_classifier
 from sfumato.evaluation.findings import Findings, Table, expand, find_asked
 from sfumato.evaluation.generated import Output, generate, pixels_of
-from sfumato.evaluation.judge import Generated, Judge, each
+from sfumato.evaluation.judge import Generated, Judge, each, prior_of
 from sfumato.evaluation.real import cached_features
 from sfumato.evaluation.result import Result
 from sfumato.metrics.features import Extractor, stream
@@ -27,7 +27,6 @@ from sfumato.processes.machine import default_device, keep_freed_memory
 from sfumato.processes.ranks import join
 from sfumato.runs.kinds import kind_of
 from sfumato.runs.run import Run
-from sfumato.sources import balanced_labels
 
 
 def evaluate(
@@ -85,18 +84,20 @@ def evaluate(
     with ranks.in_turn():
         judge = Judge.of(recipe, split, root, m=m, extract=extract, options=options, quiet=quiet)
     judge = replace(judge, notes=judge.notes + notes_of(run, judge, use))
-    labels = balanced_labels(n, len(run.classes))
-    asked = None if labels is None else labels.numpy()
+    labels = run.asked(range(first_seed, first_seed + n), judge.real)
+    asked = labels.numpy() if isinstance(labels, torch.Tensor) else None
     refused: dict[str, str] = {}
     possible = each(names, refused, lambda name: checked(judge, name, n, asked))
     outputs = outputs_of(judge, list(possible.values()), where)
     for data in (cast(Dataset, judge.real), judge.drawn(n)):
         cached_features(judge.extract, data, quiet, ranks)
-    rows, facts = generate(run, n, outputs, first_seed=first_seed, use=use, device=where, quiet=quiet, ranks=ranks)
+    rows, facts = generate(
+        run, n, outputs, first_seed=first_seed, use=use, device=where, quiet=quiet, ranks=ranks, labels=labels
+    )
     if not ranks.first:
         return cast(Result, ranks.from_first(None))
-    prior = "unconditional" if labels is None else "uniform"
-    made = judge.checked(Generated(rows, asked, prior, rows.pop("hashes"), facts, first_seed=first_seed))
+    prior = prior_of(labels)
+    made = judge.checked(Generated(rows, asked, prior, rows.pop("hashes"), facts, first_seed=first_seed, told=labels))
     made, tried = with_choices(run, judge, made, use)
     judge = replace(judge, notes=judge.notes + tried)
     found = each(possible, refused, lambda name: measured(judge, possible[name], made))

@@ -65,7 +65,7 @@ Channels = typing.Annotated[int, Bounds(1, 4)]
 
 MOST_SHOWN = 40  # values of an option that a table prints
 # Fields added to the JSON since: left out while they are at their defaults, so that old trees stay equal.
-LATER = ("code", "guides", "channels", "alpha", "cmyk", "skip_bad")
+LATER = ("code", "guides", "channels", "alpha", "cmyk", "skip_bad", "attributes", "condition", "beside")
 
 
 @dataclass(frozen=True)
@@ -148,6 +148,10 @@ class Data:
         val: Share of the training part held out, by a hash of each image.
         test: The same for testing, where the source has no test part of its own; None for the dataset's default.
         labels: Whether the model is told the class.
+        attributes: Numbers of each image that the model is told: columns of the source's table, or ink, slant and
+            width, which are measured (`data.attributes`).
+        condition: The image that it is told beside: "low" or "low:K" (the image 4 or K times smaller), "grey", or
+            "pairs:FOLDER" (`data.beside`).
         flip: Whether images are mirrored at random.
         augment: Chance of each of EDM's non-leaky changes (`data.augment`, which mirrors too); 0 for none. The network
             is told what was done.
@@ -168,6 +172,8 @@ class Data:
     val: Fraction = 0.0
     test: Fraction | None = None
     labels: bool = True
+    attributes: tuple[str, ...] = ()
+    condition: str = "none"
     flip: bool = False
     augment: Share = 0.0
     stream: bool | None = None
@@ -179,13 +185,21 @@ class Shape:
     """The image shape and classes of a model, filled in from the data when a run starts.
 
     A recipe for data of a known shape states it, so that it can be explained and counted without the data; data of
-    another shape is then refused. Class names are taken from the data.
+    another shape is then refused. Class names, and what is told beside a class, are taken from the data.
+
+    Attributes:
+        channels, height, width: Shape of an image.
+        classes: Names of the classes; () if it is told none.
+        attributes: Name, mean, standard deviation, least and greatest value in training of each number that it is told.
+        beside: Shape of the image that it is told beside, at its own size; () for none.
     """
 
     channels: int
     height: int
     width: int
     classes: tuple[str, ...] = ()
+    attributes: tuple[tuple[str, float, float, float, float], ...] = ()
+    beside: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

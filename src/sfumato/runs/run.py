@@ -13,7 +13,7 @@ It holds:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,27 +23,30 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.core.classifier import NoisyClassifier
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Counted, Denoiser, Preconditioned
 from sfumato.core.find import nearest
 from sfumato.core.reading import FileRefusedError, read_json
 from sfumato.data import load
+from sfumato.data.attributes import summary
 from sfumato.data.dataset import Dataset, sigma_data
 from sfumato.data.gathering import Shape as Form
 from sfumato.data.streaming import Stream, streamed
 from sfumato.metrics.features import ExtractorShapeError, extractor
 from sfumato.runs import averages, checkpoint
-from sfumato.runs.assemble import option
 from sfumato.runs.check import check_sampling, sampled_shape
 from sfumato.runs.checkpoint import Checkpoint
+from sfumato.runs.conditions import is_told, lent
 from sfumato.runs.guided import guide, weak_of
 from sfumato.runs.kinds import CLASSIFIER, DENOISER, Kind, require
 from sfumato.runs.making import Making
 from sfumato.runs.outside_names import check_code, with_code
 from sfumato.runs.plan import Plan, plan
 from sfumato.runs.recipe import Recipe, RecipeError, Shape
-from sfumato.sources import Diffusion, Generated, Maker
+from sfumato.sources import Diffusion, Generated, Maker, balanced_labels
 
 SIGMA_IMAGES = 10_000  # of a stream, from which sigma_data is estimated
+FOUND = ("classes", "attributes", "beside")  # fields of a shape that a recipe need not state
 FILES = {"alpha": "refuse", "cmyk": "refuse", "skip_bad": False}  # fields for data of files, and what is no wish
 
 
@@ -64,6 +67,8 @@ def load_data(recipe: Recipe, split: str, root: Path | str | None = None) -> Dat
         size=data.size,
         pad=data.pad,
         labels=data.labels or bool(data.classes),
+        attributes=data.attributes,
+        condition=data.condition,
         options=options,
     )
 
@@ -75,9 +80,12 @@ def training_data(recipe: Recipe, root: Path | str | None = None) -> Dataset | S
         DataError, RecipeError: If data.stream=true meets a source, or fields, that cannot be streamed.
     """
     data = recipe.data
-    whole = not data.classes and data.pad is None
+    whole = not data.classes and data.pad is None and not is_told(recipe)
     if data.stream and not whole:
-        raise RecipeError("data.stream=true streams whole sources: set data.classes=() and data.pad=none.")
+        raise RecipeError(
+            "data.stream=true streams whole sources, without attributes and conditions: set data.classes=(), "
+            "data.pad=none, data.attributes=() and data.condition=none."
+        )
     stream = None
     if whole and data.stream is not False:
         stream = streamed(
@@ -125,9 +133,12 @@ def resolve(recipe: Recipe, data: Dataset | Stream) -> Recipe:
         RecipeError: If the recipe is for images of another shape or another number of classes.
     """
     shape = Shape(*data.shape, tuple(data.classes) if recipe.data.labels else ())
+    if isinstance(data, Dataset) and is_told(recipe):
+        beside = () if data.beside is None else tuple(data.beside.shape[1:])
+        shape = replace(shape, attributes=summary(data), beside=beside)
     scored = replace(recipe.evaluate, extractor=fitting(recipe.evaluate.extractor, data.shape))
     stated = recipe.shape
-    if stated is not None and replace(stated, classes=shape.classes) != shape:
+    if stated is not None and replace(shape, **{name: getattr(stated, name) for name in FOUND}) != stated:
         raise RecipeError(
             f"{recipe.name} is for images of {stated.channels}x{stated.height}x{stated.width}, and {data.name} has "
             f"{'x'.join(map(str, data.shape))}. Use data.size or data.pad, or shape=none to take the data's shape."
@@ -385,12 +396,28 @@ class Run:
             batch=sample.batch,
             device=device,
             weak=helper,
-            always_told=self.recipe.data.labels and option(self.recipe.objective, "label_dropout") == 0,
+            vector=self.plan.vector,
+            image=(self.plan.extra, *self.plan.image[1:]) if self.plan.extra else (),
+            always_told=self.plan.always_told,
         )
 
     def _generated(self, network: nn.Module, device: torch.device | str) -> Generated:
         batch = self.recipe.sample.batch
         return Generated(network.to(device), self.plan.image, classes=len(self.classes), batch=batch, device=device)
+
+    def asked(self, seeds: Sequence[int], data: Dataset | Stream | None = None) -> Label | None:
+        """Return what each of some images is made under for a score or a sheet.
+
+        Arguments:
+            seeds: Seeds of the images.
+            data: Real images, which lend their conditions to a model that is told more than a class.
+
+        Returns:
+            A class per image in turn, by its place; with more than a class, the conditions of real images by its seed.
+        """
+        if is_told(self.recipe):
+            return lent(self.recipe, data, seeds)
+        return balanced_labels(len(seeds), len(self.classes))
 
     def counted(
         self, use: str | None = None, device: torch.device | str = "cpu"

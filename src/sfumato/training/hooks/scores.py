@@ -21,6 +21,7 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
+from sfumato.core.condition import Label
 from sfumato.core.images import NonFiniteError
 from sfumato.evaluation.judge import Judge
 from sfumato.metrics.rules import SelfComparisonError
@@ -32,7 +33,6 @@ from sfumato.runs.kinds import kind_of
 from sfumato.runs.recipe import RecipeError
 from sfumato.runs.records import trim_records
 from sfumato.runs.run import Run
-from sfumato.sources import balanced_labels
 from sfumato.training.hooks.due import Hook, RunContext, StepTaken
 from sfumato.training.hooks.live import live_source
 from sfumato.training.steps import Steps
@@ -89,7 +89,7 @@ class Scoring:
         began = time.monotonic()
         recipe, use = trainer.recipe, trainer.recipe.ema.use
         n = recipe.evaluate.quick
-        labels = balanced_labels(n, len(Run(self.context.folder, recipe, {}).classes))
+        labels = Run(self.context.folder, recipe, {}).asked(range(n), self.judge.real)
         try:
             source = live_source(trainer, self.context, use)
             images = images_of_all(trainer.ranks, source, range(n), labels)
@@ -107,9 +107,7 @@ class Scoring:
             for tracker in self.context.trackers:
                 tracker.score(record)
 
-    def _judge(
-        self, trainer: Steps, images: Tensor, labels: Tensor | None, began: float
-    ) -> tuple[bool, dict[str, Any]]:
+    def _judge(self, trainer: Steps, images: Tensor, labels: Label | None, began: float) -> tuple[bool, dict[str, Any]]:
         """Score images on the first rank; return whether it is the best, and the record."""
         if not trainer.ranks.first:
             return False, {}

@@ -16,13 +16,15 @@ from PIL import Image as PILImage
 from tqdm import tqdm
 
 from sfumato.core.images import NonFiniteError, tile
+from sfumato.data.dataset import Dataset
 from sfumato.processes.dealing import images_of_all
 from sfumato.runs.checkpoint import CheckpointError
+from sfumato.runs.conditions import is_told
 from sfumato.runs.costs import sampling_cost
 from sfumato.runs.kinds import kind_of
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe
-from sfumato.runs.run import Run
+from sfumato.runs.run import Run, load_data
 from sfumato.training.hooks.due import Hook, RunContext, StepTaken
 from sfumato.training.hooks.live import affordable_steps, check_weak, live_source
 from sfumato.training.steps import Steps
@@ -43,6 +45,7 @@ def hook(trainer: Steps, context: RunContext) -> Hook | None:
     drawn = len(uses) * _rows(recipe) * COLUMNS * (1 + train.images // every)
     most = affordable_steps(plan(recipe), drawn) if train.minutes is None else None
     calls = sampling_cost(plan(recipe))[1]
+    lends = load_data(recipe, "test", context.root) if is_told(recipe) else None  # their conditions
 
     def columns(taken: StepTaken) -> int:
         """Return how many columns fit into a sheet's share of the minutes; one call costs a third of training."""
@@ -58,7 +61,7 @@ def hook(trainer: Steps, context: RunContext) -> Hook | None:
             return
         (count,) = map(int, trainer.ranks.largest(max(columns(taken), taken.finished)))
         for use in uses if count else ():
-            _sheet(trainer, context, use, most, taken.anew, count)
+            _sheet(trainer, context, use, most, taken.anew, count, lends)
 
     return draw
 
@@ -71,9 +74,13 @@ def _classes(recipe: Recipe) -> tuple[str, ...]:
     return Run(Path(), recipe, {}).classes
 
 
-def _sheet(trainer: Steps, context: RunContext, use: str, most: int | None, anew: bool, columns: int) -> None:
+def _sheet(
+    trainer: Steps, context: RunContext, use: str, most: int | None, anew: bool, columns: int, lends: Dataset | None
+) -> None:
     recipe, ranks, rows = trainer.recipe, trainer.ranks, _rows(trainer.recipe)
-    labels = torch.arange(rows).repeat_interleave(columns) if _classes(recipe) else None
+    in_rows = torch.arange(rows).repeat_interleave(columns) if _classes(recipe) else None
+    run = Run(context.folder, recipe, {})
+    labels = in_rows if lends is None else run.asked(range(rows * columns), lends)
     folder = context.folder / "sheets"
     own = use == recipe.ema.use
     target = (folder if own else folder / use) / f"{trainer.seen:09d}.png"
