@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 # two processes of one thread each: small tensors gain nothing from threads
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-slow coverage evidence design-space docs pictures check clean
+.PHONY: demo test test-slow gpu-check coverage evidence design-space docs pictures check clean
 
 # what a user needs; the tests add every extra
 $(CORE): pyproject.toml constraints.txt
@@ -29,6 +29,11 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(PYTEST) -m slow
+
+# a GPU against the CPU, then its speed as a page; without CUDA both say that they were skipped
+gpu-check: $(STAMP)
+	$(BIN)/python -m pytest -m '' -rs tests/gpu
+	$(BIN)/python benchmarks/gpu.py --out docs/results/gpu.md
 
 # the share of the source's lines that the fast suite runs (what tests start as processes of their own is not counted)
 coverage: $(STAMP)

@@ -146,6 +146,11 @@ def first_entry(steps: int, strength: float) -> int:
     return steps - math.ceil(round(strength * steps, 9))
 
 
+def said(grid: Level, strength: float) -> str:
+    """Return what was done to a picture, for captions."""
+    return f"edited with strength {strength:g}, noised to sigma / alpha = {float(start_level(grid, strength).nsr):.3g}"
+
+
 def start_level(grid: Level, strength: float) -> Level:
     """Return the level that an edit of a strength noises the picture to."""
     return grid[first_entry(len(grid) - 1, strength)]

@@ -30,7 +30,7 @@ from tqdm.auto import tqdm
 from sfumato.core.find import check_options, find
 from sfumato.core.images import to_float, to_uint8
 from sfumato.core.task import Task
-from sfumato.editing import edit
+from sfumato.editing import edit, said
 from sfumato.evaluation.scoring import Result
 from sfumato.evaluation.scoring import evaluate as score
 from sfumato.interop.hub import REPOSITORY, download
@@ -178,14 +178,16 @@ class Model:
         clean = to_float(images) if images.dtype == torch.uint8 else images
         seeds = range(len(clean))
         labels = None if classes is None else in_turn(seeds, classes_named(classes, self.classes))
+        source, networks = self.run.counted_walk(self.use, self.device)
         return restore(
-            self.run.diffusion(use=self.use, device=self.device),
+            source,
             task,
             clean if damaged else measured(task, clean, seeds),
             method_of(method, **options),
             samples=samples,
             labels=labels,
             sigma_data=self.run.recipe.sigma_data or 0.5,
+            asked=networks,
         )
 
     def edit(
@@ -204,7 +206,7 @@ class Model:
         labels = None if to is None else in_turn(seeds, classes_named([to], self.classes))
         source = self.run.diffusion(use=self.use, device=self.device)
         made = edit(source, clean, strength, seeds=seeds, labels=labels, mask=mask)
-        words = f"Edited with strength {strength:g}. {self.run.making(self.use).sentence}"
+        words = replace(self.run.making(self.use), done=said(source.grid, strength)).sentence
         return Pictures(to_uint8(made.cpu()), seeds, labels, self.run.recipe.name, words)
 
     def guided(self, weight: float, interval: tuple[float, float] | None = None) -> Model:

@@ -34,12 +34,12 @@ class Restored:
 
     Attributes:
         samples: Float (B, K, C, H, W), not clipped.
-        nfe: Calls of the denoiser for one batch.
-        vjps: Vector-Jacobian products for one batch.
+        nfe: Network calls a sample: those of the denoiser, or of the networks below it where they were counted.
+        vjps: Vector-Jacobian products a sample.
     """
 
     samples: Tensor
-    nfe: int
+    nfe: float
     vjps: int
 
     @property
@@ -113,6 +113,11 @@ def measured(task: Task, images: Tensor, seeds: Sequence[int]) -> Tensor:
     return task.measure(images, normal(seeds, task.measured, purpose="measurement", device=images.device).to(images))
 
 
+def said(task: Task, method: str) -> str:
+    """Return what was done to a picture, for captions."""
+    return f"{task.words}, restored by {method}"
+
+
 def method_of(name: str | Callable[..., Denoiser], **options: Any) -> Callable[..., Denoiser]:
     """Return a method with its options bound: (denoiser, task, y, sigma_data) -> denoiser.
 
@@ -145,6 +150,7 @@ def restore(
     labels: Tensor | None = None,
     sigma_data: float = 0.5,
     progress: Callable[[int], None] | None = None,
+    asked: Callable[[], tuple[int, ...]] | None = None,
 ) -> Restored:
     """Draw pictures that explain measurements.
 
@@ -158,6 +164,8 @@ def restore(
         labels: int64 (B,) or None.
         sigma_data: Standard deviation of clean pixels.
         progress: Told of every finished picture.
+        asked: Says how many images each network below the source was asked about so far (`Run.counted_walk`), so that a
+            guided step counts twice; the calls of the source's denoiser are counted if None.
 
     Returns:
         The samples. For a linear task without noise the last state is projected onto A x0 = y, which every sample of
@@ -175,13 +183,14 @@ def restore(
     ys = y.to(source.device).repeat_interleave(samples, 0)
     wanted = None if labels is None else labels.repeat_interleave(samples)
     counts, done = Counted(source.denoiser), []
-    calls: list[tuple[int, int]] = []
+    products: list[int] = []
+    before = 0 if asked is None else sum(asked())
     for start in range(0, len(ys), source.batch):
         part = slice(start, start + source.batch)
-        before = (counts.nfe, counts.vjps)
+        already = counts.vjps
         walker = source.having(denoiser=method(counts, task, ys[part], sigma_data))
         x = walker.floats(each[part].tolist(), None if wanted is None else wanted[part])
-        calls.append((counts.nfe - before[0], counts.vjps - before[1]))
+        products.append(counts.vjps - already)
         x = agreeing(task, ys[part], x)
         if not bool(finite(x).all()):
             raise NonFiniteError(f"{int((~finite(x)).sum())} of {len(x)} restored pictures hold NaN or infinity.")
@@ -189,7 +198,9 @@ def restore(
         if progress is not None:
             progress(len(x))
     stacked = torch.cat(done).reshape(len(y), samples, *task.shape)
-    return Restored(stacked, *calls[0])
+    rows = counts.rows if asked is None else sum(asked()) - before
+    calls = rows / len(ys)
+    return Restored(stacked, int(calls) if calls.is_integer() else round(calls, 2), products[0])
 
 
 def seeds_of(seeds: Sequence[int], samples: int) -> Tensor:

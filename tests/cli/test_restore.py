@@ -38,7 +38,7 @@ def test_a_picture_is_restored_sample_by_sample(labelled: Path, picture: Path, m
     said = cli("restore", labelled, picture, *words, "--samples", 3, "--out", out)
     assert said.code == 0, said.err
     assert "1 pictures, inpaint, 19% hidden, method moment, 3 samples each" in said.out
-    assert "5 calls and 10 vector-Jacobian products an image" in said.out  # Heun's method
+    assert "5 network calls and 10 vector-Jacobian products an image" in said.out  # Heun's method
     original, hidden = np.asarray(Image.open(picture)), np.asarray(Image.open(mask)) > 0
     made = [np.asarray(Image.open(out / f"one-sample-{k}.png")) for k in (1, 2, 3)]
     for image in made:
@@ -73,7 +73,7 @@ def test_held_out_images_are_scored(labelled: Path, tmp_path: Path, cli) -> None
         tmp_path,
     )
     assert said.code == 0, said.err
-    assert "5 pictures, superres, 4x4 to 8x8" in said.out and "3 calls and 0 vector-Jacobian" in said.out
+    assert "5 pictures, superres, 4x4 to 8x8" in said.out and "3 network calls and 0 vector-Jacobian" in said.out
     for name in ("PSNR, a sample", "PSNR, mean", "coverage"):
         value, low, high = json.loads((tmp_path / "restored.json").read_text())["scores"][name]
         assert low < value < high
@@ -227,6 +227,8 @@ def test_in_python(labelled: Path) -> None:
     task = model.task("inpaint", mask="random 40%")
     found = model.restore(images, task, "pigdm", samples=3, classes=[4])
     assert found.samples.shape == (2, 3, 1, 8, 8) and (found.nfe, found.vjps) == (5, 5)
+    guided = model.guided(2.0).restore(images, task, "pigdm", samples=3, classes=[4])
+    assert (guided.nfe, guided.vjps) == (10, 5)  # the network is asked with and without the class
     assert torch.allclose(task.apply(found.mean), task.apply(images / 127.5 - 1), atol=1e-6)
     edited = model.edit(images, to=5, strength=1.0)
     assert torch.equal(edited.images, model.sample(2, classes=[5], progress=False).images)
@@ -245,4 +247,4 @@ def test_walking_every_step_again_costs_as_many_calls(labelled: Path, picture: P
     """RePaint's resampling from the command line: three walks of every step, with one-step Euler."""
     words = ["task=inpaint", "sampler=euler", "grid.steps=4", "--method", "replacement", "--resample", 3]
     said = cli("restore", labelled, picture, *words, "--out", tmp_path / "out")
-    assert said.code == 0 and "12 calls and 0 vector-Jacobian" in said.out, said.err
+    assert said.code == 0 and "12 network calls and 0 vector-Jacobian" in said.out, said.err

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfumato import editing, restoration
 from sfumato.app._controls import checked
 from sfumato.app._fields import RequestError, fields, named, number
 from sfumato.app._models import Model
@@ -77,6 +78,10 @@ class Restoring:
             yield "mean", to_uint8(found.mean)[0]
             yield f"{100 * expected_coverage(found):.0f}% band", band_picture(found)[0]
 
+    def said(self, source: Diffusion) -> str:
+        """Return what is done to the picture, for captions."""
+        return restoration.said(self.task, self.method_name)
+
     def asked(self) -> dict[str, Any]:
         """Return task and method with their options."""
         return {
@@ -116,6 +121,10 @@ class Editing:
         """Yield the mean of two or more edits."""
         if len(answers) > 1:
             yield "mean", to_uint8(answers.mean(0))
+
+    def said(self, source: Diffusion) -> str:
+        """Return what is done to the picture, for captions."""
+        return editing.said(source.grid, self.strength)
 
     def asked(self) -> dict[str, Any]:
         """Return the strength."""

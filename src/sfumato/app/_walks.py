@@ -154,7 +154,8 @@ class _Walk:
 
     def _words(self) -> str:
         nfe = self.counted.rows / len(self.request.seeds)
-        return replace(self.run.making(self.way.use), nfe=nfe).sentence
+        done = "" if self.request.change is None else self.request.change.said(self.source)
+        return replace(self.run.making(self.way.use), nfe=nfe, done=done).sentence
 
 
 def _stoppable(denoiser: Denoiser, stop: Callable[[], str | None]) -> Denoiser:

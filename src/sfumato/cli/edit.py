@@ -53,12 +53,14 @@ def edit(
     """
     print(f"sfumato edit {run}", flush=True)  # before torch is imported, which takes seconds
 
+    from dataclasses import replace
+
     import torch
 
     from sfumato.core.find import OptionError
     from sfumato.core.images import to_float, to_uint8
     from sfumato.editing import edit as noised
-    from sfumato.editing import reencode, start_level
+    from sfumato.editing import reencode, said, start_level
     from sfumato.interop.pictures import read_mask, read_picture
     from sfumato.report.save import save
     from sfumato.report.sheet import sheet
@@ -71,7 +73,7 @@ def edit(
     fields = [word for word in overrides if "=" in word]
     opened = opened.with_recipe(resettle(opened.recipe, fields, ("sample",)))
     source = opened.diffusion(use=use, device=device_named(device))
-    level = start_level(source.grid, strength)  # refuses a strength out of range
+    start_level(source.grid, strength)  # refuses a strength out of range
     count = n if encode_as is None else 1
     target, own = (_repeated(name, opened.classes, count) for name in (to, encode_as))
     picture = read_picture(Path(paths[0]), [source.shape], fit)
@@ -80,7 +82,7 @@ def edit(
     seeds = range(first_seed, first_seed + count)
     if encode_as is None:
         made = noised(source, images, strength, seeds=seeds, labels=target, mask=changes)
-        words = f"strength {strength:g}, noised to sigma / alpha = {float(level.nsr):.3g}"
+        words = said(source.grid, strength)
     else:
         made = reencode(source, images, own, target, mask=changes)
         words = f"encoded as {encode_as} and decoded"
@@ -99,7 +101,7 @@ def edit(
         count + 1,
         column_labels=labels,
         title=opened.recipe.name,
-        caption=f"{words}. {opened.making(use).sentence}",
+        caption=replace(opened.making(use), done=words).sentence,
     )
     print(f"  {save(drawn, path, command=command)}")
     return 0

@@ -75,13 +75,14 @@ def restore(
     print(f"sfumato restore {run}", flush=True)  # before torch is imported, which takes seconds
 
     import time
+    from dataclasses import replace
 
     from tqdm import tqdm
 
     from sfumato.core.find import OptionError
     from sfumato.core.images import to_uint8
     from sfumato.evaluation import restored as judged
-    from sfumato.restoration import method_of, resampled
+    from sfumato.restoration import method_of, resampled, said
     from sfumato.restoration import restore as draw
     from sfumato.runs.identity import identity, summary
     from sfumato.runs.run import Run, load_data
@@ -94,7 +95,7 @@ def restore(
     opened = Run.open(run)
     asked = parted([word for word in overrides if "=" in word], method)
     opened = opened.with_recipe(resettle(opened.recipe, asked.fields, ("sample",)))
-    source = opened.diffusion(use=use, device=device_named(device))
+    source, networks = opened.counted_walk(use, device_named(device))
     task = asked.task(source.shape, fit)
     bound = method_of(method, **asked.method)
     if resample > 1:
@@ -128,9 +129,10 @@ def restore(
             labels=wanted,
             sigma_data=opened.recipe.sigma_data or 0.5,
             progress=bar.update,
+            asked=networks,
         )
     seconds = time.monotonic() - began
-    print(f"  {found.nfe} calls and {found.vjps} vector-Jacobian products an image; {seconds:.1f} s")
+    print(f"  {found.nfe:g} network calls and {found.vjps} vector-Jacobian products an image; {seconds:.1f} s")
     folder = Path(out) if out else opened.path / "restored" / f"{task.name}-{method}"
     chosen = {"method": method, "samples": samples, "score": score, "classes": classes, "use": use}
     chosen |= {"first-seed": first_seed or None, "resample": resample if resample > 1 else None}
@@ -163,7 +165,17 @@ def restore(
         report["distance"] = distance.to_json()
         print(f"  {in_words(distance)}")
     shown = to_uint8(task.picture(y))
-    _draw(opened, task, method, folder, found, shown, truth, names, command, opened.making(use).sentence)
+    _draw(
+        opened,
+        task,
+        folder,
+        found,
+        shown,
+        truth,
+        names,
+        command,
+        replace(opened.making(use), nfe=found.nfe, done=said(task, method)).sentence,
+    )
     if score is None:
         _write(folder, names, found)
     (folder / "restored.json").write_text(json.dumps(report, indent=1) + "\n")
@@ -202,7 +214,6 @@ def _labels(run: Run, classes: str | None, own: Tensor | None, count: int) -> Te
 def _draw(
     run: Run,
     task: Task,
-    method: str,
     folder: Path,
     found: Restored,
     shown: Tensor,
@@ -224,7 +235,7 @@ def _draw(
         row_labels=list(names[:ROWS]),
         column_labels=labels,
         title=f"{run.recipe.name}: {task.words}",
-        caption=f"Method {method}. The band is white where the samples span all grey levels. {words}",
+        caption=f"{words} The band is white where the samples span all grey levels.",
     )
     save(picture, folder / "sheet.png", command=command)
 

@@ -129,11 +129,12 @@ class Restoration:
         """Return originals (uint8), measurements, the task and what was restored."""
         run, device = _run(asked), asked.device or default_device()
         held = load_data(asked.recipe, asked.study.split, asked.root).take(asked.study.n, seed=0)
-        source = run.diffusion(device=device)
+        source, networks = run.counted_walk(device=device)
         task, seeds = self.task_of(source.shape), range(len(held))
         y = measured(task, to_float(held.images), seeds)
         spread = run.recipe.sigma_data or 0.5
-        found = restore(source, task, y, method_of(self.method), samples=self.samples, seeds=seeds, sigma_data=spread)
+        method, k = method_of(self.method), self.samples
+        found = restore(source, task, y, method, samples=k, seeds=seeds, sigma_data=spread, asked=networks)
         return held.images, y, task, found
 
     def __call__(self, asked: Asked) -> tuple[dict[str, Score], dict[str, Any]]:

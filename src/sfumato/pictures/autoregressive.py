@@ -11,6 +11,8 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from PIL import Image
 from torch import Tensor
@@ -40,12 +42,12 @@ def autoregressive(
         first: First seed.
         device: Torch device that computes.
     """
-    source, seeds = run.diffusion(device=device), seeds_of(n, first)
+    (source, networks), seeds = run.counted_walk(device=device), seeds_of(n, first)
     height, width = source.shape[1:]
     if not 0 < block < max(height, width):
         raise ValueError(f"A block is smaller than the image of {height}x{width} pixels; got {block}.")
     labels = balanced_labels(n, source.classes, first)
-    steps, calls = block_by_block(source, seeds, labels, block, method, run.recipe.sigma_data or 0.5)
+    steps, calls = block_by_block(source, seeds, labels, block, method, run.recipe.sigma_data or 0.5, networks)
     shown = [round(i * (len(steps) - 1) / (MOST - 1)) for i in range(MOST)] if len(steps) > MOST else range(len(steps))
     plain = to_uint8(source.floats(seeds, labels).cpu())
     images = torch.stack([plain, *(to_uint8(steps[i]) for i in shown)], 1).flatten(0, 1)
@@ -57,14 +59,20 @@ def autoregressive(
         row_labels=names or [f"seed {seed}" for seed in seeds],
         column_labels=columns,
         title=f"{run.recipe.name}, {block}x{block} pixels at a time",
-        caption=f"{len(steps)} blocks, each inpainted given those before by {method}: {calls} calls an "
-        f"image, a plain sample (left) takes {calls // len(steps)}. {run.making().sentence}",
+        caption=f"{len(steps)} blocks, each inpainted given those before by {method}: {calls:g} calls an "
+        f"image, a plain sample (left) takes {calls / len(steps):g}. {run.making().sentence}",
     )
 
 
 def block_by_block(
-    source: Diffusion, seeds: list[int], labels: Tensor | None, block: int, method: str, sigma_data: float
-) -> tuple[list[Tensor], int]:
+    source: Diffusion,
+    seeds: list[int],
+    labels: Tensor | None,
+    block: int,
+    method: str,
+    sigma_data: float,
+    asked: Callable[[], tuple[int, ...]] | None = None,
+) -> tuple[list[Tensor], float]:
     """Make images block by block.
 
     Arguments:
@@ -74,6 +82,7 @@ def block_by_block(
         block: Height and width of a block in pixels.
         method: Name of the method of restoration.
         sigma_data: Standard deviation of clean pixels.
+        asked: See `restoration.restore`.
 
     Returns:
         The canvas after each block, float (B, C, H, W) with 0 where nothing is made yet, and the calls per image.
@@ -81,13 +90,21 @@ def block_by_block(
     height, width = source.shape[1:]
     canvas, hidden = torch.zeros(len(seeds), *source.shape), torch.ones(height, width, dtype=torch.bool)
     steps: list[Tensor] = []
-    calls, bound = 0, method_of(method)
+    calls, bound = 0.0, method_of(method)
     for top in range(0, height, block):
         for left in range(0, width, block):
             task = inpaint(source.shape, mask=hidden.clone())
             own = [seed + (len(steps) << STREAM) for seed in seeds]
             found = restore(
-                source, task, task.apply(canvas), bound, samples=1, seeds=own, labels=labels, sigma_data=sigma_data
+                source,
+                task,
+                task.apply(canvas),
+                bound,
+                samples=1,
+                seeds=own,
+                labels=labels,
+                sigma_data=sigma_data,
+                asked=asked,
             )
             here = (slice(None), slice(None), slice(top, top + block), slice(left, left + block))
             canvas = canvas.clone()

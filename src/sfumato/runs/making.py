@@ -48,6 +48,7 @@ class Making:
         nfe: Network calls per image, where they were counted.
         seeds: The first seed and the one after the last, where images are of consecutive seeds.
         short: Sampler, grid, guidance and size, for a file name.
+        done: What was done to a picture, where the images are not made of noise alone.
     """
 
     sampler: str = ""
@@ -61,6 +62,7 @@ class Making:
     nfe: float | None = None
     seeds: tuple[int, int] | None = None
     short: str = ""
+    done: str = ""
 
     @classmethod
     def of(cls, recipe: Recipe, use: str | None = None, images_seen: int | None = None, imported: str = "") -> Self:
@@ -114,7 +116,7 @@ class Making:
             "guidance": self.guidance,
             "guided": ", ".join(self.guided),
         }
-        more = {name: getattr(self, name) for name in ("size", "weights", "images_seen", "imported", "nfe")}
+        more = {name: getattr(self, name) for name in ("size", "weights", "images_seen", "imported", "nfe", "done")}
         found = always | {name: value for name, value in more.items() if value not in ("", None)}
         return found if self.seeds is None else found | {"seeds": list(self.seeds)}
 
@@ -137,7 +139,7 @@ class Making:
         seen = "" if self.images_seen is None else f"{self.images_seen:,} training images"
         own = [seen, self.weights and f"weights {self.weights}"]
         learned = [f"weights imported from {self.imported}"] if self.imported else own
-        return f"{', '.join(filter(None, [self.how, *learned]))}."
+        return f"{self.done and f'{self.done}. '}{', '.join(filter(None, [self.how, *learned]))}."
 
     def stem(self, usual: str) -> str:
         """Return the stem of a file name: training images seen, and what makes images.

@@ -435,8 +435,14 @@ class Run:
         if self.plan.kind.paired:
             generated = self._generated(self.network(use), device)
             return generated, lambda: (generated.rows, 0)
+        return self.counted_walk(use, device)
+
+    def counted_walk(
+        self, use: str | None = None, device: torch.device | str = "cpu"
+    ) -> tuple[Diffusion, Callable[[], tuple[int, int]]]:
+        """Return the same of a run that walks from noise to an image, which a GAN does not."""
         counted = Counted(self.denoiser(use, device))
-        source = self.diffusion(device=device, denoiser=counted)
+        source = self.diffusion(use=use, device=device, denoiser=counted)
         return source, lambda: (counted.rows, 0 if source.weak is None else source.weak.rows)
 
     def making(self, use: str | None = None) -> Making:
