@@ -165,6 +165,22 @@ def standard(vector: Tensor, rows: Rows) -> Tensor:
     return (vector - mean) / deviation
 
 
+def parse(text: str) -> dict[str, str]:
+    """Read attributes and their values from a text.
+
+    Raises:
+        ValueError: If it does not read so, or names an attribute twice.
+
+    >>> parse("smiling=1, male=0")
+    {'smiling': '1', 'male': '0'}
+    """
+    pairs = [word.partition("=") for word in text.split(",")]
+    found = {name.strip(): value.strip() for name, _, value in pairs}
+    if len(found) < len(pairs) or not all(name.strip() and value.strip() for name, _, value in pairs):
+        raise ValueError(f"Attributes read NAME=VALUE, each once, with commas between: smiling=1,male=0; got {text!r}.")
+    return found
+
+
 def asked(where: Mapping[str, float | str], rows: Rows) -> Tensor:
     """Return the numbers that a person asks for by name, standardised, float32 (d,); NaN for those not named.
 

@@ -87,14 +87,14 @@ def with_condition(data: Dataset, condition: str, paired: Callable[[str], Datase
     if kind == "none":
         return data
     if kind != "pairs":
-        return replace(data, beside=twin(data.images, condition))
+        return replace(data, beside=twin(data.images, condition), condition=condition)
     other = paired(folder)
     if len(data) and int(data.indices.max()) >= len(other):
         raise DataError(
             f"data.condition={condition} pairs each image with the file at its place there, in the order of names, and "
             f"{folder} holds {len(other)} images, fewer than the source. Give every image its pair."
         )
-    return replace(data, beside=other.images[data.indices])
+    return replace(data, beside=other.images[data.indices], condition=condition)
 
 
 def told_image(codes: Tensor, size: Sequence[int]) -> Tensor:

@@ -51,6 +51,7 @@ class Dataset:
         attributes: Names of numbers that are known of the images; () for none.
         vector: Those numbers as they were given, float32 (N, d), NaN where one is not known; None for none.
         beside: What a model is told beside each image, uint8 (N, c, h, w); None for nothing (`data.beside`).
+        condition: What kind of image that is, as `data.condition` names it.
 
     Raises:
         ValueError: If a shape, dtype, label or split is not as above.
@@ -71,6 +72,7 @@ class Dataset:
     attributes: tuple[str, ...] = ()
     vector: Tensor | None = None
     beside: Tensor | None = None
+    condition: str = "none"
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels

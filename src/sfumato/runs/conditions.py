@@ -55,6 +55,12 @@ def of_real(recipe: Recipe, data: Dataset, rows: Tensor) -> Label | None:
     return told(recipe, condition_of(data, None if data.labels is None else data.labels[rows], rows))
 
 
+def lending(count: int, seeds: Sequence[int]) -> Tensor:
+    """Return which of so many real images lends its condition to each seed, int64 (B,)."""
+    order = torch.from_numpy(ranking(count, ORDER, 0))
+    return order[torch.as_tensor(np.asarray(seeds, dtype=np.int64) % count)]
+
+
 def lent(recipe: Recipe, data: Dataset | Stream | None, seeds: Sequence[int]) -> Label | None:
     """Return the conditions of real images in a fixed order, one a seed.
 
@@ -68,8 +74,7 @@ def lent(recipe: Recipe, data: Dataset | Stream | None, seeds: Sequence[int]) ->
     """
     if not isinstance(data, Dataset):
         raise RecipeError(f"{recipe.name} makes images under the conditions of real ones, which are not at hand.")
-    order = torch.from_numpy(ranking(len(data), ORDER, 0))
-    return of_real(recipe, data, order[torch.as_tensor(np.asarray(seeds, dtype=np.int64) % len(data))])
+    return of_real(recipe, data, lending(len(data), seeds))
 
 
 def named(

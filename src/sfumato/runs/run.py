@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.core.classifier import NoisyClassifier
-from sfumato.core.condition import Label
+from sfumato.core.condition import Condition, Label, condition
 from sfumato.core.denoiser import Counted, Denoiser, Preconditioned
 from sfumato.core.find import nearest
 from sfumato.core.reading import FileRefusedError, read_json
@@ -36,7 +36,7 @@ from sfumato.metrics.features import ExtractorShapeError, extractor
 from sfumato.runs import averages, checkpoint
 from sfumato.runs.check import check_sampling, sampled_shape
 from sfumato.runs.checkpoint import Checkpoint
-from sfumato.runs.conditions import is_told, lent
+from sfumato.runs.conditions import is_told, lent, named
 from sfumato.runs.guided import guide, weak_of
 from sfumato.runs.kinds import CLASSIFIER, DENOISER, Kind, require
 from sfumato.runs.making import Making
@@ -418,6 +418,36 @@ class Run:
         if is_told(self.recipe):
             return lent(self.recipe, data, seeds)
         return balanced_labels(len(seeds), len(self.classes))
+
+    def named(
+        self,
+        seeds: Sequence[int],
+        labels: Tensor | None,
+        where: Mapping[str, float | str] | None = None,
+        image: Tensor | None = None,
+        root: Path | str | None = None,
+    ) -> Label | None:
+        """Return what images are made under, as a person asks for it by name.
+
+        Arguments:
+            seeds: Seeds of the images.
+            labels: Classes int64 (B,), or None.
+            where: Attributes by name, the same for all images; those that are not named are not told.
+            image: What the model is told beside, uint8 (c, h, w), the same for all images. Images that are not given
+                are those of real test images, as are attributes that the model has never done without.
+            root: Data root of those.
+
+        Raises:
+            UnknownNameError, ValueError: For an attribute that it is not told, or an image of another size.
+        """
+        label = named(self.recipe, where or {}, labels, len(seeds), image)
+        lacks_image = self.recipe.data.condition != "none" and image is None
+        if not lacks_image and ("vector" not in self.plan.always_told or where):
+            return label
+        found, own = lent(self.recipe, load_data(self.recipe, "test", root), seeds), condition(label)
+        assert isinstance(found, Condition)
+        given = {} if own is None else {name: value for name, value in own.parts.items() if name != "label"}
+        return Condition(**{**found.parts, **given})
 
     def counted(
         self, use: str | None = None, device: torch.device | str = "cpu"
