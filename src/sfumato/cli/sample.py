@@ -92,8 +92,8 @@ def sample(
     from sfumato.runs.run import Run
 
     opened = Run.open(run)
-    where = device_named(device)
-    ranks, own = join(where)
+    at = device_named(device)
+    ranks, own = join(at)
     if like is not None:
         from sfumato.cli._like import again
         from sfumato.core.find import OptionError
@@ -102,9 +102,9 @@ def sample(
         if overrides or strip or gif or any(other is not None for other in others):
             raise OptionError("--like takes every setting from the picture; only --out and --device go with it.")
         if ranks.first:  # one picture is not shared
-            print(f"  {again(opened, Path(like), Path(out) if out else None, where)}")
+            print(f"  {again(opened, Path(like), Path(out) if out else None, at)}")
         return 0
-    from sfumato.data.attributes import parse
+    from sfumato.data.told.attributes import parse
     from sfumato.sources import classes_named
 
     chosen = given(sampler=sampler, grid=grid, grid__steps=steps, guidance=guidance)
@@ -118,7 +118,7 @@ def sample(
     walk = opened.diffusion(use=use, device=own) if strip or gif else None
     source = walk or opened.source(use=use, device=own)
     if images is not None:
-        _write_images(drawn, source, Path(images), where, ranks)
+        _write_images(drawn, source, Path(images), at, ranks)
         return 0
     target = Path(out) if out else opened.path / "samples" / f"{opened.making(use).stem(opened.recipe.ema.use)}.png"
     print(f"  {draw_sheet(drawn, source, target, ranks)}")
@@ -178,7 +178,7 @@ class Drawn:
     @property
     def unseen(self) -> list[str]:
         """What is asked for outside what training saw, a sentence each."""
-        from sfumato.data.attributes import asked, unseen
+        from sfumato.data.told.attributes import asked, unseen
 
         rows = self.run.recipe.shape.attributes if self.run.recipe.shape else ()
         return unseen(asked(self.where, rows), rows)

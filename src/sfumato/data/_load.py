@@ -16,10 +16,10 @@ from typing import Any
 
 from sfumato.core.find import OptionError, UnknownNameError, check_options, entries, find, nearest, options_of
 from sfumato.core.outside import NAME
-from sfumato.data.attributes import MEASURES, with_attributes
-from sfumato.data.beside import with_condition
 from sfumato.data.dataset import Dataset
 from sfumato.data.sources import kind_of
+from sfumato.data.told.attributes import MEASURES, with_attributes
+from sfumato.data.told.beside import with_condition
 from sfumato.data.transforms import box_mean, pad_black, to_channels
 
 
@@ -56,7 +56,7 @@ def load(
         size: Side in pixels; a source of files crops and resizes, others take an exact box mean by a whole factor.
         pad: Side in pixels after padding with black.
         labels: Whether labels are wanted; False asks a source of files for none.
-        attributes: Numbers that are wanted of each image: columns of the source, or measured (`data.attributes`).
+        attributes: Numbers that are wanted of each image: columns of the source, or measured (`data.told.attributes`).
         condition: The image that a model is told beside each: "none", "low", "low:K", "grey", "pairs:FOLDER".
         options: Further options of the dataset's own function, e.g. {"skip_bad": True} for a folder.
 

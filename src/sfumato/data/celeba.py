@@ -20,12 +20,12 @@ from pathlib import Path
 import torch
 
 from sfumato.core.reading import read_text
-from sfumato.data.attributes import Columns, rows_of
 from sfumato.data.dataset import DataError, Dataset
 from sfumato.data.gathering import Shape, good_ones, read_all, stacked
 from sfumato.data.listing import Listing, open_listing
 from sfumato.data.root import folder_of
 from sfumato.data.splits import check_split
+from sfumato.data.told.attributes import Columns, rows_of
 from sfumato.download import check_digest
 
 PARTITION = "list_eval_partition.txt"

@@ -50,7 +50,7 @@ class Dataset:
         left_out: What the source holds beside these images, and why it is not among them, in words.
         attributes: Names of numbers that are known of the images; () for none.
         vector: Those numbers as they were given, float32 (N, d), NaN where one is not known; None for none.
-        beside: What a model is told beside each image, uint8 (N, c, h, w); None for nothing (`data.beside`).
+        beside: What a model is told beside each image, uint8 (N, c, h, w); None for nothing (`data.told.beside`).
         condition: What kind of image that is, as `data.condition` names it.
 
     Raises:

@@ -22,12 +22,12 @@ import torch
 from tqdm import tqdm
 
 from sfumato.core.errors import UnknownNameError, nearest, printable
-from sfumato.data.attributes import FILE, read_table, rows_of
 from sfumato.data.dataset import DataError, Dataset
 from sfumato.data.decoding import ALPHAS, CMYKS, FILTERS, crop_and_resize, decode
 from sfumato.data.hashing import hash_image
 from sfumato.data.listing import DamagedArchiveError, Labels, Listing, labels_of, passed_over
 from sfumato.data.splits import OFFICIAL, Piece, is_split, join, pieces, split_by_hash
+from sfumato.data.told.attributes import FILE, read_table, rows_of
 from sfumato.data.transforms import to_channels
 
 SHOWN = 5  # bad files named in an error

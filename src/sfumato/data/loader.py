@@ -22,9 +22,9 @@ from torch import Tensor
 from sfumato.core.condition import Label
 from sfumato.core.images import to_float
 from sfumato.core.noise import uniform
-from sfumato.data.beside import condition_of
 from sfumato.data.dataset import Dataset
 from sfumato.data.order import ranking
+from sfumato.data.told.beside import condition_of
 
 
 class Loader:

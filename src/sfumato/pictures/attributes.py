@@ -9,7 +9,7 @@ from PIL import Image
 
 from sfumato.core.condition import Condition
 from sfumato.core.find import nearest
-from sfumato.data.attributes import asked
+from sfumato.data.told.attributes import asked
 from sfumato.pictures._ask import seeds_of
 from sfumato.report.sheet import sheet
 from sfumato.runs.run import Run

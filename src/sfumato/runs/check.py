@@ -23,8 +23,8 @@ from torch import Tensor
 from sfumato.core.condition import Label
 from sfumato.core.denoiser import Prediction
 from sfumato.core.level import Level, index_in
-from sfumato.data.attributes import MEASURES
-from sfumato.data.beside import split_kind
+from sfumato.data.told.attributes import MEASURES
+from sfumato.data.told.beside import split_kind
 from sfumato.networks._count import cost
 from sfumato.runs.assemble import asks, constant, option
 from sfumato.runs.check_guidance import check_guidance, check_guides, explained

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from sfumato.core.condition import Condition, Label, part_of
-from sfumato.data.attributes import asked, standard
-from sfumato.data.beside import condition_of, told_image
 from sfumato.data.dataset import Dataset
 from sfumato.data.order import ranking
 from sfumato.data.streaming import Stream
+from sfumato.data.told.attributes import asked, standard
+from sfumato.data.told.beside import condition_of, told_image
 from sfumato.runs.recipe import Recipe, RecipeError
 
 ORDER = 0  # the seed of the order in which real images lend their conditions

@@ -149,9 +149,9 @@ class Data:
         test: The same for testing, where the source has no test part of its own; None for the dataset's default.
         labels: Whether the model is told the class.
         attributes: Numbers of each image that the model is told: columns of the source's table, or ink, slant and
-            width, which are measured (`data.attributes`).
+            width, which are measured (`data.told.attributes`).
         condition: The image that it is told beside: "low" or "low:K" (the image 4 or K times smaller), "grey", or
-            "pairs:FOLDER" (`data.beside`).
+            "pairs:FOLDER" (`data.told.beside`).
         flip: Whether images are mirrored at random.
         augment: Chance of each of EDM's non-leaky changes (`data.augment`, which mirrors too); 0 for none. The network
             is told what was done.

@@ -28,10 +28,10 @@ from sfumato.core.denoiser import Counted, Denoiser, Preconditioned
 from sfumato.core.find import nearest
 from sfumato.core.reading import FileRefusedError, read_json
 from sfumato.data import load
-from sfumato.data.attributes import summary
 from sfumato.data.dataset import Dataset, sigma_data
 from sfumato.data.gathering import Shape as Form
 from sfumato.data.streaming import Stream, streamed
+from sfumato.data.told.attributes import summary
 from sfumato.metrics.features import ExtractorShapeError, extractor
 from sfumato.runs import averages, checkpoint
 from sfumato.runs.check import check_sampling, sampled_shape

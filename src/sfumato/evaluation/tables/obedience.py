@@ -19,9 +19,9 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from sfumato.data.attributes import MEASURES
-from sfumato.data.beside import twin
 from sfumato.data.dataset import Dataset
+from sfumato.data.told.attributes import MEASURES
+from sfumato.data.told.beside import twin
 from sfumato.evaluation.findings import Findings, Table
 from sfumato.evaluation.judge import Generated, Judge
 from sfumato.evaluation.real import cached_features
@@ -32,7 +32,7 @@ RIDGE = 0.01  # penalty of the regression, as a share of the features' variance
 
 
 def obedience() -> Table:
-    """Asked against measured attributes of the samples, and of real images beside it; PSNR of the image that is told."""
+    """Asked against measured attributes of samples and of real images; PSNR of the image that is told."""
     return Table(_measure, _check, pixels=True)
 
 

@@ -1,6 +1,6 @@
 """Models that are told more than a class: attributes of an image, or the image in low resolution.
 
-Attributes are measured on the images (`data.attributes`), so that obedience can be measured on the samples:
+Attributes are measured on the images (`data.told.attributes`), so that obedience can be measured on the samples:
 `sfumato evaluate RUN --metrics obedience`. CelebA's forty are read beside its images.
 """
 

@@ -76,7 +76,7 @@ def with_condition(data: Dataset, condition: str, paired: Callable[[str], Datase
     """Return a dataset with what a model is told beside each image.
 
     Arguments:
-        data: Images.
+        data: Dataset whose images a model is to make.
         condition: What is told, or "none".
         paired: Loads the images of another folder, all of them.
 
@@ -117,7 +117,7 @@ def condition_of(
     """Return what some images of a dataset are told: their class, raw attributes and the image beside them.
 
     Arguments:
-        data: The images.
+        data: Dataset that holds the images.
         label: Classes of the rows, int64 (B,), on the device of the result; None for none.
         rows: Places of the images in the dataset, int64 (B,), on the CPU.
         mirrored: Which of them are mirrored, bool (B,); None for none.
