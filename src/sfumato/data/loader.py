@@ -110,7 +110,9 @@ class Loader:
         label = None
         if self._labels is not None:
             label = self._labels.index_select(0, chosen.to(self.device, non_blocking=True))
-        told = condition_of(self.dataset, label, chosen, mirrored=mirrored, device=self.device)
+        told: Label | None = label
+        if self.dataset.vector is not None or self.dataset.beside is not None:
+            told = condition_of(self.dataset, label, chosen, mirrored=mirrored, device=self.device)
         return to_float(codes), told, positions
 
     def codes(self, start: int, chosen: Tensor) -> Tensor:

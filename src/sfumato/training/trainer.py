@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sfumato.core import noise
-from sfumato.core.condition import Label
+from sfumato.core.condition import Condition, Label
 from sfumato.core.level import Level
 from sfumato.data.augment import edm_augment
 from sfumato.data.dataset import Dataset
@@ -180,7 +180,10 @@ class Trainer:
     def _examples(self, start: int, count: int) -> tuple[Tensor, Label | None, Tensor, Tensor | None]:
         """Return images, what each is told, positions and augmentation labels of a range of positions."""
         x0, label, positions = self.loader.batch(start, count)
-        label = told(self.recipe, label)
+        if isinstance(label, Condition):
+            label = told(self.recipe, label)
+        elif not self.recipe.data.labels:
+            label = None
         if not self.recipe.data.augment:
             return x0, label, positions, None
         x0, augment = edm_augment(x0, positions, seed=self.recipe.train.seed, p=self.recipe.data.augment)
