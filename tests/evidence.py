@@ -30,7 +30,7 @@ MADE_BY: dict[str, str] = {
     "test_networks": "guided-diffusion, NVlabs/edm, pesser/pytorch_diffusion, diffusers (see the name of the case)",
     "test_solvers::test_k_diffusion": KDIFFUSION,
     "test_solvers::test_diffusers": DIFFUSERS,
-    "test_solvers::test_plms": DIFFUSERS,
+    "test_solvers::test_pndm": DIFFUSERS,
     "test_solvers::test_dpm_solver": "LuChengTHU/dpm-solver 52bc3fb",
     "test_solvers::test_grids": KDIFFUSION,
     "test_solvers::test_denoisers": "closed form",
@@ -179,7 +179,7 @@ def laws_page(proofs: Sequence[Proof]) -> str:
         "\n\n".join(
             [
                 "# Laws",
-                "Written by `make evidence`. A law is a theorem that ties rooms together, run as a test over every "
+                "Written by `make evidence`. A law is a theorem about several packages, run as a test over every "
                 "case it speaks of: equal methods, exact ends, orders of convergence, invariances.",
                 f"{count} laws, {len(proofs)} cases.",
                 *parts,

@@ -10,6 +10,7 @@ import torch
 from sfumato import conditioning, schedules
 from sfumato.core.find import entries
 from sfumato.core.level import Level
+from sfumato.core.table import Table
 
 F64 = torch.float64
 TIMES = torch.linspace(0.02, 0.98, 13, dtype=F64)
@@ -36,6 +37,22 @@ def test_index_counts_from_zero_and_rescales() -> None:
     assert conditioning.index(table, offset=0.0)(table[[0, 7]]).tolist() == [0.0, 7.0]
 
 
+@pytest.mark.parametrize("steps", [1, 2, 1000])
+def test_index_between_counts_as_index_does_and_is_straight_in_the_logarithm(steps: int) -> None:
+    chain = Table.from_betas(torch.linspace(1e-4, 0.02, steps, dtype=F64))
+    told = conditioning.index_between(chain)
+    torch.testing.assert_close(told(chain.levels[1:]), torch.arange(steps, dtype=F64), rtol=0, atol=1e-9)
+    if steps == 1000:
+        low, high = chain.levels[30].nsr, chain.levels[31].nsr
+        share = torch.tensor([0.0, 0.25, 0.5, 1.0], dtype=F64)
+        between = Level.of(1.0, low * (high / low) ** share)
+        torch.testing.assert_close(told(between), 29 + share, rtol=0, atol=1e-9)
+    beyond = Level.of([1.0, 0.0], [1e-9, 1.0])
+    assert told(beyond).tolist() == pytest.approx([0.0, steps - 1.0])
+    with pytest.raises(ValueError, match="discrete chain"):
+        conditioning.index_between(schedules.vp())
+
+
 def test_logarithms_of_the_noise() -> None:
     level = Level.of([1.0, 2.0], [0.5, 3.0])
     torch.testing.assert_close(conditioning.quarter_log_nsr()(level), conditioning.log_nsr(scale=0.25)(level))
@@ -45,7 +62,8 @@ def test_logarithms_of_the_noise() -> None:
 @pytest.mark.parametrize("name", entries("conditioning"))
 def test_scale_of_x_is_irrelevant(name: str) -> None:
     table = schedules.linear(100).levels
-    c_noise = entries("conditioning")[name](**({"table": table} if name == "index" else {}))
+    chain = {"index": {"table": table}, "index-between": {"schedule": schedules.linear(100)}}
+    c_noise = entries("conditioning")[name](**chain.get(name, {}))
     level = table[[1, 30, 100]]
     assert c_noise(level).dtype == F64 and c_noise(level).shape == (3,)
     direction = -1 if name == "signal-share" else 1  # the only one that grows towards the clean image

@@ -1,8 +1,10 @@
-"""A researcher's notebook: an exact model, a sampler of one's own from another file, a sheet, in at most ten lines."""
+"""Notebooks run: ten lines of a researcher, with a sampler from another file, and those of examples/ as they stand."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,3 +40,29 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert len(NOTEBOOK.strip().splitlines()) <= 10
     exec(compile(NOTEBOOK, "notebook", "exec"), {})
     assert (tmp_path / "sheet.png").stat().st_size > 1000
+
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "examples").glob("*.ipynb"))
+
+
+def run_cells(file: Path) -> dict[str, Any]:
+    """Run the code cells of a notebook in their order, in one namespace, and return it."""
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for number, cell in enumerate(json.loads(file.read_text())["cells"]):
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), f"{file.name}, cell {number}", "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
+def test_a_notebook_is_small_and_listed(file: Path) -> None:
+    assert file.stat().st_size < 100_000
+    assert f"[{file.name}]({file.name})" in (file.parent / "README.md").read_text()
+
+
+def test_the_notebook_of_an_own_sampler_measures_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = run_cells(next(file for file in NOTEBOOKS if file.stem == "own_sampler"))
+    assert abs(names["order"] - 1) < 0.1
+    reached = names["last"].x
+    assert reached.shape == (32, 64) and names["drawn"].size[0] > 100

@@ -18,7 +18,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sfumato.api import evaluate, fd, list_parts, train
+    from sfumato.api import evaluate, fd, list_parts, search, train
     from sfumato.core.denoiser import Denoiser, Preconditioned, Prediction, State
     from sfumato.core.find import find
     from sfumato.core.level import Level
@@ -45,11 +45,12 @@ __all__ = [
     "list_parts",
     "load",
     "part",
+    "search",
     "train",
 ]
 
 _MODULES = {
-    "api": ("evaluate", "fd", "list_parts", "train"),
+    "api": ("evaluate", "fd", "list_parts", "search", "train"),
     "core.denoiser": ("Denoiser", "Preconditioned", "Prediction", "State"),
     "core.find": ("find",),
     "core.outside": ("allow",),

@@ -1,4 +1,4 @@
-"""What the commands do, as functions: `train`, `evaluate`, `fd` and `list_parts`, handed on by `import sfumato as sf`.
+"""What the commands do, as functions: `train`, `search`, `evaluate`, `fd`, `list_parts`, for `import sfumato as sf`.
 
     model = sf.train("edm-digits", "runs/digits", ["train.images=60_000"])
     sf.evaluate(model, n=1000)
@@ -9,15 +9,21 @@ They call the same engine as the commands, so a run trained here can be sampled 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sfumato.core.find import entries, find
+from sfumato.core.find import entries
 from sfumato.evaluation import Result
 from sfumato.evaluation.two_sets import Found, compare_sets, open_set
+from sfumato.experiments.search import Search, Trial, carry_out, importances, recipe_of
+from sfumato.experiments.search_space import space_of
 from sfumato.model import Model, load, on_device
-from sfumato.runs.override import override
+from sfumato.report.save import save
+from sfumato.report.search import search_figure
+from sfumato.runs.checkpoint import replace_json
+from sfumato.runs.override import override, recipe_named
 from sfumato.runs.recipe import Recipe
 from sfumato.training import loop
 
@@ -35,7 +41,7 @@ def train(
     """Train a recipe, or go on with what its directory holds, and return the trained model.
 
     Arguments:
-        recipe: A recipe, or the name of one (`sfumato list recipes`).
+        recipe: A recipe, the name of one (`sfumato list recipes`), or a .json file that `search` wrote.
         out: Directory of the run; runs/NAME unless given.
         fields: Fields of the recipe to set, as on the command line: "train.images=60_000".
         device: "cpu", "cuda", "mps", ...; the best available one unless given.
@@ -49,7 +55,7 @@ def train(
         Diverged: If training is not finite and going back did not help.
         Interrupted: After a signal, with everything saved.
     """
-    chosen: Recipe = override(find("recipe", recipe)() if isinstance(recipe, str) else recipe, fields)
+    chosen: Recipe = override(recipe_named(recipe) if isinstance(recipe, str) else recipe, fields)
     folder = Path("runs") / chosen.name if out is None else Path(out)
     run = loop.train(chosen, folder, root=root, device=device, allow=tuple(allow), quiet=quiet)
     return Model(run, device=on_device(device))
@@ -118,3 +124,84 @@ def fd(
 def list_parts(axis: str) -> list[str]:
     """Return the names of the parts of an axis, such as "samplers", "recipes" or "core.target"."""
     return list(entries(axis))
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a search found.
+
+    Attributes:
+        search: What was searched.
+        trials: All trials, in order.
+        recipe: The best recipe, which says that it was chosen.
+        importances: Share of each field in what tells good trials from all.
+        file: The recipe's file, as `train` takes it.
+    """
+
+    search: Search
+    trials: list[Trial]
+    recipe: Recipe
+    importances: dict[str, float]
+    file: Path
+
+    def draw(self, command: str = "") -> Path:
+        """Draw every trial's score against each field beside the recipe's file; return the figure's path."""
+        shown = [trial for trial in self.trials if trial.scores]
+        points = {
+            d.field: [(trial.values[d.field], trial.last, trial.end == "done") for trial in shown]
+            for d in self.search.space
+        }
+        assert self.recipe.chosen is not None
+        log, by = [d.field for d in self.search.space if d.log], self.recipe.chosen.by
+        caption = (
+            f"{len(self.trials)} trials of {self.search.recipe.name}, {by} against {self.search.split} images, "
+            f"n = {self.search.n}; hollow: stopped before the end."
+        )
+        figure = search_figure(points, self.importances, log, by, caption)
+        return save(figure, self.file.with_name("search.png"), command=command)
+
+
+def search(
+    recipe: Recipe | str,
+    fields: Sequence[str],
+    out: Path | str | None = None,
+    *,
+    trials: int = 30,
+    minutes: float | None = None,
+    metric: str = "fd",
+    n: int | None = None,
+    split: str = "train",
+    seed: int = 0,
+    device: str | None = None,
+    root: Path | str | None = None,
+    told: Callable[[int, Trial], None] = lambda number, trial: None,
+) -> Searched:
+    """Search fields of a recipe by many short trainings, or go on with a search, and return what was found.
+
+    Arguments:
+        recipe: A recipe or the name of one; its budget is that of a trial.
+        fields: Fields with ranges, lists or one value: "train.optimizer.lr=1e-3..1e-1", "train.images=5000".
+        out: Directory of the search; runs/search/NAME unless given.
+        trials: Number of trials in all, those of before counted.
+        minutes: Minutes after which no trial begins; None for no limit.
+        metric: Name of the score.
+        n: Generated images of a score; the recipe's `evaluate.quick` unless given.
+        split: Real images that judge: "train", or "val" of a recipe with data.val.
+        seed: Seed of the proposals.
+        device: "cpu", "cuda", "mps", ...; the best available one unless given.
+        root: Folder of the datasets; $SFUMATO_DATA or the cache unless given.
+        told: Called with the number of every trial that ends, and the trial.
+
+    Raises:
+        OptionError, RecipeError: If a field cannot be searched, the directory holds another search, or no trial was
+            trained to the end.
+    """
+    begun = recipe_named(recipe) if isinstance(recipe, str) else recipe
+    shared, space = space_of(begun, fields)
+    asked = Search(shared, tuple(space), metric, n or shared.evaluate.quick, split, seed, root, device)
+    folder = Path("runs/search") / begun.name if out is None else Path(out)
+    done = carry_out(asked, folder, trials, minutes, told)
+    best = recipe_of(asked, done)
+    file = folder / f"{best.name}.json"
+    replace_json(file, best.to_json())
+    return Searched(asked, done, best, importances(asked, done), file)

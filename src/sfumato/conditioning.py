@@ -13,6 +13,7 @@ signal-share     alpha / (alpha + sigma)        JiT: time from noise to image
 angle            scale (2 / pi) atan2           cosine schedules: bounded, symmetric in SNR
 vp-time          scale t of the VP SDE          score SDE: 999 t, with ln alpha(t) known
 index            scale i + offset, i in 1..T    DDPM (0..T-1), iDDPM (rescaled to 1000)
+index-between    the same, i between two levels k-diffusion: a discrete model asked at any sigma
 ================ ============================== ==============================================
 
 References:
@@ -32,7 +33,8 @@ import torch
 from torch import Tensor
 
 from sfumato.core.bounds import Few, Log, NotNegative, Nsr
-from sfumato.core.level import Level, index_in
+from sfumato.core.level import Level, Schedule, index_in
+from sfumato.core.table import Table
 
 Conditioning = Callable[[Level], Tensor]
 
@@ -77,3 +79,20 @@ def vp_time(beta_min: NotNegative = 0.1, beta_max: Few = 20.0, scale: Nsr = 999.
 def index(table: Level, scale: Nsr = 1.0, offset: Log = -1.0) -> Conditioning:
     """The index i of the level in a discrete chain of T steps, scale * (i + offset); DDPM counts from 0."""
     return lambda level: scale * (index_in(table, level).to(torch.float64) + offset)
+
+
+def index_between(schedule: Schedule, scale: Nsr = 1.0, offset: Log = -1.0) -> Conditioning:
+    """The index of any level in a discrete chain, linear in ln(nsr) between two of its levels: scale * (i + offset)."""
+    if not isinstance(schedule, Table):
+        raise ValueError("index-between counts the levels of a discrete chain; use schedule=linear or another chain.")
+    knots = schedule.levels[1:].nsr.log()
+
+    def c_noise(level: Level) -> Tensor:
+        at = level.nsr.log().clamp(knots[0], knots[-1]).contiguous()
+        right = torch.searchsorted(knots, at).clamp(max=schedule.steps - 1).clamp(min=1 if schedule.steps > 1 else 0)
+        share = (at - knots[right - 1]) / (knots[right] - knots[right - 1])
+        return scale * (
+            right + share.nan_to_num(1.0) + offset
+        )  # not a number at the last level of a chain, if infinite
+
+    return c_noise

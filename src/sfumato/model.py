@@ -31,6 +31,7 @@ from sfumato.core.find import check_options, find
 from sfumato.core.images import to_float, to_uint8
 from sfumato.core.task import Task
 from sfumato.editing import edit, said
+from sfumato.evaluation.probe import probe
 from sfumato.evaluation.scoring import Result
 from sfumato.evaluation.scoring import evaluate as score
 from sfumato.interop.hub import REPOSITORY, download
@@ -141,13 +142,13 @@ class Model:
         told = self.run.named(seeds, labels, where, image, root)
         with tqdm(total=len(seeds), unit="img", disable=not progress, leave=False) as bar:
             images = self.source(seeds, told, progress=bar.update)
-        return Pictures(images, seeds, labels, self.run.recipe.name, self.run.making(self.use).sentence)
+        return Pictures(images, seeds, labels, self.run.title, self.run.making(self.use).sentence)
 
     def steps(self, n: int | Sequence[int] = 4, classes: Sequence[str | int] | None = None) -> Image.Image:
         """Draw how images emerge: every row a seed, every column a step. Arguments as for `sample`."""
         seeds, labels = self._asked(n, classes)
         names, words = class_names(labels, self.classes), self.run.making(self.use).sentence
-        title = self.run.recipe.name
+        title = self.run.title
         return walks.strip(self.source, seeds, labels, row_labels=names, title=title, caption=words)
 
     def task(self, name: str, **options: Any) -> Task:
@@ -218,7 +219,7 @@ class Model:
         source = self.run.diffusion(use=self.use, device=self.device)
         made = edit(source, clean, strength, seeds=seeds, labels=labels, mask=mask)
         words = replace(self.run.making(self.use), done=said(source.grid, strength)).sentence
-        return Pictures(to_uint8(made.cpu()), seeds, labels, self.run.recipe.name, words)
+        return Pictures(to_uint8(made.cpu()), seeds, labels, self.run.title, words)
 
     def guided(self, weight: float, interval: tuple[float, float] | None = None) -> Model:
         """Return the model guided towards its classes.
@@ -278,6 +279,19 @@ class Model:
             options: Of `evaluation.evaluate`: split, extract, root, first_seed, quiet.
         """
         return score(self.run, n=n, metrics=tuple(metrics), use=self.use, device=self.device, **options)
+
+    def probe(self, at: Sequence[float] = (), blocks: Sequence[str] = (), **options: Any) -> Result:
+        """Measure what a linear classifier reads inside the network.
+
+        Arguments:
+            at: Noise levels sigma / alpha; () for several over those of training.
+            blocks: Paths of blocks; () for input, middle and output blocks.
+            options: Of `evaluation.probe.probe`: n, m, split, root, batch, quiet.
+
+        Returns:
+            The tables "probe" and "probe, best", and the curve "probe".
+        """
+        return probe(self.run, at=at, blocks=blocks, use=self.use, device=self.device, **options)
 
     def likelihood(self, n: int = 100, **options: Any) -> dict[str, Any]:
         """Measure bits per dimension of real images.

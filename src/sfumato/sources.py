@@ -26,6 +26,8 @@ from sfumato.core.noise import SamplingNoise
 from sfumato.data.dataset import Dataset
 from sfumato.data.order import ranking
 
+GOLDEN = (5**0.5 - 1) / 2  # its multiples, modulo 1, fill the unit interval most evenly
+
 
 class Maker(Protocol):
     """A model that makes images: what commands ask of one, beyond `ImageSource`.
@@ -315,6 +317,24 @@ def check_labels(labels: Tensor | None, count: int, classes: int) -> Tensor | No
 def balanced_labels(count: int, classes: int, start: int = 0) -> Tensor | None:
     """Return the uniform class prior without sampling noise: label of seed i = i mod classes. None if unlabelled."""
     return torch.arange(start, start + count) % classes if classes else None
+
+
+def labels_by_share(count: int, shares: Tensor) -> Tensor:
+    """Return labels that occur in given shares, without sampling noise: label i is a function of i and the shares.
+
+    Arguments:
+        count: Number of labels.
+        shares: Share of each class, (K,), of sum 1.
+
+    Returns:
+        Labels, int64 (count,); any run of m labels holds each class m times its share, within a few.
+
+    >>> labels_by_share(8, torch.tensor([0.75, 0.25])).tolist()
+    [0, 0, 0, 0, 0, 1, 0, 1]
+    """
+    u = (0.5 + GOLDEN * torch.arange(count, dtype=torch.float64)) % 1
+    edges = shares.double().cumsum(0)
+    return torch.searchsorted(edges / edges[-1], u, right=True).clamp(max=len(shares) - 1)
 
 
 def classes_named(wanted: str | Sequence[str | int] | None, known: Sequence[str]) -> list[int] | None:

@@ -387,9 +387,12 @@ def test_kinds_follow_the_signature() -> None:
     assert kinds["s_max"] == ("number", None) and found["s_max"].optional
 
 
-def test_models_of_other_classes_are_compared_without_a_class_only(models: list[Model]) -> None:
+def test_models_of_other_classes_are_compared_each_with_its_own_or_without_a_class(models: list[Model]) -> None:
     one = Served(models)
     try:
+        status, events = one.images(ways=[{"run": 0}, {"run": 1}])  # what the page asks for by default
+        assert status == 200 and [image["label"] for image in done(events, 0)["images"]] == [0, 1]
+        assert [image["label"] for image in done(events, 1)["images"]] == [None, None]
         status, message = one.images(label=3, ways=[{"run": 0}, {"run": 1}])
         assert status == 422 and "different classes" in message
         _, events = one.images(label="none", ways=[{"run": 0}, {"run": 1}])

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from sfumato.core.find import entries, options_of
+from sfumato.core.images import tile
 from sfumato.data import load
 from sfumato.data.hashing import hash_images
 from sfumato.interop.card import card
@@ -109,10 +110,15 @@ def test_training_is_animated_from_the_sheets_it_wrote(labelled: Path, tmp_path:
     assert said.code == 2 and "train.sheet_every=" in said.err
     (run / "sheets").mkdir()
     for i in range(3):
-        Image.new("L", (8, 6), 80 * i).save(run / "sheets" / f"{i:03d}.png")
+        images = torch.full((20, 1, 8, 8), 80 * i, dtype=torch.uint8)
+        Image.fromarray(tile(images, 2)).save(run / "sheets" / f"{i:03d}.png")
     assert cli("picture", "training", run, "zoom=2", "--device", "cpu").code == 0
     with Image.open(run / "pictures" / "training.gif") as drawn:
-        assert (drawn.n_frames, drawn.size) == (3, (16, 12))
+        assert drawn.n_frames == 3
+        last = drawn.seek(2) or drawn.convert("RGB")
+    greys = last.convert("L").histogram()
+    assert greys[160] >= 20 * 16 * 16  # the images, each pixel twice as wide and high; words around them
+    assert command_in(run / "pictures" / "training.gif") == f"sfumato picture training {run} zoom=2"
 
 
 def test_masks_are_where_they_say() -> None:

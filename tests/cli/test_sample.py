@@ -16,7 +16,7 @@ from torch import Tensor
 from sfumato.core.images import NonFiniteError
 from sfumato.processes.ranks import Ranks
 from sfumato.report import seed_folder, signature
-from sfumato.report.save import description
+from sfumato.report.save import command_in, description
 from sfumato.runs.run import Run
 
 
@@ -314,3 +314,17 @@ def test_the_bar_moves_with_every_step_of_every_image(labelled: Path) -> None:
     watched = import_module("sfumato.cli.sample")._watched(source, bar, Ranks())
     assert torch.equal(watched(range(12)), source(range(12)))
     assert bar.n == bar.total and bar.moves >= steps > 1
+
+
+def test_scale_draws_at_a_higher_resolution_and_ends_with_its_command(labelled: Path, tmp_path: Path, cli) -> None:
+    sizes = []
+    for name, more in (("a", []), ("b", ["--scale", 2]), ("c", ["--scale=1"])):
+        said = cli("sample", labelled, "--n", 8, *more, "-o", tmp_path / f"{name}.png", "--device", "cpu")
+        assert said.code == 0, said.err
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            sizes.append(picture.size)
+    assert sizes[0] == sizes[2] and abs(sizes[1][0] - 2 * sizes[0][0]) < 0.05 * sizes[1][0]
+    assert command_in(tmp_path / "b.png").startswith(f"sfumato sample {labelled} --n 8 --scale 2")
+    for wrong in ("0", "two", "9", "-1"):
+        said = cli("sample", labelled, "--scale", wrong)
+        assert said.code == 2 and "--scale is a whole number from 1 to 4" in said.err

@@ -40,7 +40,7 @@ def test_toy_is_found_by_name_and_split_by_hash():
     d = load("toy:shapes", size=8, channels=3, split="test", options={"n": 500})
     assert d.shape == (3, 8, 8)
     assert 60 < len(d) < 140
-    with pytest.raises(UnknownNameError, match="Available: shapes"):
+    with pytest.raises(UnknownNameError, match="Available: mixture, shapes"):
         load("toy:circles")
     with pytest.raises(ValueError, match="size >= 8"):
         load("toy", size=4)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sfumato.core.images import to_uint8
-from sfumato.experiments.judges import Estimates, OneClass, RealImages, Restoration
+from sfumato.experiments.judges import Copying, Estimates, OneClass, RealImages, Restoration
 from sfumato.experiments.study import Asked, Row, Study, find_study
 from sfumato.experiments.work import Workspace, outcome_of, result_key, worse_than_at_first
 from sfumato.runs.override import override
@@ -52,6 +52,16 @@ def test_one_class_is_judged_against_its_own_images(recipe, place):
     assert score.m == threes and score.n == 40 and score.protocol.class_prior == "class 3"
     assert score.floor is not None and outcome.facts["nfe"] == 7
     assert score.floor.protocol.options["strata"] == score.protocol.options["strata"]
+
+
+def test_what_lies_near_the_training_images_stands_beside_the_score(recipe, place):
+    """Noise, which these images nearly are, copies nothing."""
+    row = Row("copying", recipe, run="r", judge=Copying())
+    outcome = outcome_of(study_of(row, Row("whole", recipe, run="r")), row, 0, place)
+    whole = outcome_of(study_of(row), Row("whole", recipe, run="r"), 0, place)
+    assert outcome.scores["kid"].value == whole.scores["kid"].value
+    figures = outcome.facts["figures"]
+    assert figures["near copies (1% by chance)"][0] == 0 and figures["AuthPct"][0] > figures["AuthPct, held out"][2]
 
 
 @pytest.mark.parametrize("judge", [OneClass("3"), None])

@@ -28,7 +28,8 @@ GOLD = dict(np.load(PARITY / "C_networks.npz", allow_pickle=False))
 CASES: dict[str, dict[str, Any]] = json.loads((PARITY / "manifest_C.json").read_text())["cases"]
 OWN = Path(__file__).parent / "data"
 EDM2: dict[str, dict[str, Any]] = json.loads((OWN / "edm2.json").read_text())["cases"]
-GOLD |= dict(np.load(OWN / "edm2.npz", allow_pickle=False))
+MORE: dict[str, dict[str, Any]] = json.loads((OWN / "golden.json").read_text())["cases"]  # make_golden.py
+GOLD |= dict(np.load(OWN / "edm2.npz", allow_pickle=False)) | dict(np.load(OWN / "golden.npz", allow_pickle=False))
 TOLERANCE = 1e-5
 
 
@@ -37,7 +38,7 @@ def gold(case: str, name: str) -> Tensor:
 
 
 def weights(case: str) -> dict[str, Tensor]:
-    described = (CASES | EDM2)[case]
+    described = (CASES | EDM2 | MORE)[case]
     return state_dict(described["state_dict"], **described["weights_rule"])
 
 
@@ -315,13 +316,34 @@ def test_resampling_without_weights_is_recognised(case: str, tmp_path: Path) -> 
     assert asked and {a / b for a, b in asked} <= {2.0, 0.5}
 
 
-def test_a_classifier_that_pools_as_none_here_does_says_so(tmp_path: Path) -> None:
-    case = next(c for c in CASES if "classifier" in c)
-    tensors = {n: t for n, t in weights(case).items() if not n.startswith("out.")}
-    tensors |= {"out.0.weight": torch.zeros(2048, 96), "out.2.weight": torch.zeros(10, 2048)}
-    torch.save(tensors, tmp_path / "spatial.pt")
-    with pytest.raises(ForeignError, match="pools as spatial or spatial_v2 do, which is not built"):
-        import_run(tmp_path / "spatial.pt", tmp_path / "run", size=16)
+@pytest.mark.parametrize("case", [c for c in MORE if MORE[c]["kind"] == "classifier"])
+def test_classifiers_that_read_the_means_of_all_layers_keep_their_output(case: str, tmp_path: Path) -> None:
+    torch.save(weights(case), tmp_path / "classifier.pt")
+    heads = ("network.heads=1", "network.head_width=32")
+    run = import_run(tmp_path / "classifier.pt", tmp_path / "run", size=16, overrides=heads).run
+    assert run.recipe.network.options["pool"] == {"classifier_spatial": "spatial"}.get(case, "spatial-norm")
+    assert error(run.network()(gold(case, "x"), gold(case, "number")), gold(case, "out")) < TOLERANCE
+
+
+@pytest.mark.parametrize("case", [c for c in MORE if MORE[c]["kind"] == "edm"])
+def test_snapshots_with_an_image_on_every_level_keep_their_denoiser(case: str, tmp_path: Path) -> None:
+    file = edm_snapshot(tmp_path / "s.pkl", MORE[case]["config"], weights(case))
+    sigma = gold(case, "number").double()
+    level = Level(torch.ones_like(sigma), sigma)
+    out = import_run(file, tmp_path / "run").run.denoiser()(gold(case, "x"), level, None).x0
+    assert error(out, gold(case, "out")) < TOLERANCE
+
+
+@pytest.mark.parametrize("case", [c for c in MORE if MORE[c]["kind"] == "score"])
+def test_ncsnpp_of_score_sde_keeps_its_score(case: str, tmp_path: Path) -> None:
+    """The original's output is F / sigma; the images of its golden numbers are centred, so sigma is not doubled."""
+    model = {f"module.{name}": tensor for name, tensor in weights(case).items()}
+    model["module.sigmas"] = torch.linspace(50, 0.01, 100)
+    torch.save({"model": model, "step": 7}, tmp_path / "score.pth")
+    network = import_run(tmp_path / "score.pth", tmp_path / "run", size=16).run.network()
+    sigma = gold(case, "number")
+    out = network(gold(case, "x"), sigma.log()) / sigma[:, None, None, None]
+    assert error(out, gold(case, "out")) < TOLERANCE
 
 
 @pytest.mark.parametrize("factor", [2, 4])
@@ -342,3 +364,30 @@ def test_edms_adm_keeps_the_length_of_its_embedding(factor: int, tmp_path: Path)
         config["channel_mult_emb"] = factor
     made = import_run(edm_snapshot(tmp_path / "s.pkl", config, tensors), tmp_path / "run")
     assert made.run.recipe.network.options.get("embedding", 4) == factor
+
+
+def test_an_imported_checkpoint_is_a_parent(tmp_path: Path) -> None:
+    """Fine-tuning begins from its very weights, known by place where its classes have numbers only."""
+    from dataclasses import replace
+
+    from sfumato.runs.plan import plan
+    from sfumato.runs.recipe import Shape
+    from sfumato.training.start_from import inherited, parent_of, starting_weights
+
+    case = next(c for c in CASES if "precond" in CASES[c]["config"] and f"{c}/class_labels" in GOLD)
+    run = imported(case, tmp_path).run
+    assert run.recipe.shape is not None
+    count = len(run.recipe.shape.classes)
+    theirs = run.network().state_dict()
+    table = next(name for name in theirs if name.endswith("label.table.weight"))
+    for names in (tuple("abcdefghijklmnop")[:count], ("one",)):
+        shape = replace(run.recipe.shape, classes=names)
+        asked = replace(run.recipe, shape=shape, sigma_data=None, train=replace(run.recipe.train, start=str(run.path)))
+        parent = parent_of(asked)
+        assert parent is not None and isinstance(shape, Shape)
+        child = inherited(replace(asked, sigma_data=0.3), asked, parent.run.recipe)
+        assert child.sigma_data == run.recipe.sigma_data
+        found = starting_weights(plan(child), parent)
+        assert all(torch.equal(found[name], theirs[name]) for name in theirs if name != table)
+        rows = theirs[table] if len(names) == count else torch.stack((theirs[table][:-1].mean(0), theirs[table][-1]))
+        assert torch.equal(found[table], rows)

@@ -82,12 +82,9 @@ def test_denoisers(data):
         assert error(score, d["probe_score"]) < TOLERANCE
 
 
-UNUSED = {"diffusers_gauss_10_pndm_prk", "diffusers_gmm_10_pndm_prk"}  # Runge-Kutta warm-up is not offered
-
-
 def test_every_case_is_used():
-    solvers = {*kdiff_cases(), *diffusers_cases(), *plms_cases(), *(c for c in MANIFEST if c.startswith("dpmsolver_"))}
-    assert set(MANIFEST) - solvers - UNUSED == {c for c in MANIFEST if c.startswith(("data_", "grid_"))}
+    solvers = {*kdiff_cases(), *diffusers_cases(), *pndm_cases(), *(c for c in MANIFEST if c.startswith("dpmsolver_"))}
+    assert set(MANIFEST) - solvers == {c for c in MANIFEST if c.startswith(("data_", "grid_"))}
 
 
 @pytest.mark.parametrize("case", [c for c in MANIFEST if c.startswith("grid_")])
@@ -138,6 +135,12 @@ def test_k_diffusion(case):
     name, options, stages = KDIFF[configuration(case)]
     data = stored(f"data_{info['data']}")
     sigmas = stored(f"grid_{info['data']}_{info['N']}")["sigmas"]
+    if stages:  # the sampler makes the same stages between the levels of a plain grid
+        each = options | {"stages": "between"}
+        walk, nfe = run(name, info["data"], data["x_init_ve"], ve(sigmas), lambda step: data["noise"][step], **each)
+        assert nfe == info["nfe"]
+        assert error(walk[-1], arrays["out"]) < TOLERANCE
+        assert error(walk[:-1], arrays["x_before_step"][1:]) < TOLERANCE
     stride = 2 if stages else 1
     levels = interleaved(sigmas, options.get("eta", 0.0)) if stages else sigmas
     walk, nfe = run(
@@ -187,19 +190,24 @@ def test_diffusers(case):
     assert error(walk, arrays["traj"]) < TOLERANCE
 
 
-def plms_cases():
-    return [c for c in MANIFEST if "pndm_plms" in c]
+def pndm_cases():
+    return [c for c in MANIFEST if "_pndm_" in c]
 
 
-@pytest.mark.parametrize("case", plms_cases())
-def test_plms(case):
+@pytest.mark.parametrize("case", pndm_cases())
+def test_pndm(case):
+    """PLMS, and PNDM begun by Runge-Kutta, after every call whose result is kept."""
     info, arrays = MANIFEST[case], stored(case)
     abar = torch.cat((arrays["alphas_cumprod_at_timesteps"], arrays["final_alpha_cumprod"].reshape(1)))
-    abar = torch.cat((abar[:1], abar[2:]))  # the second timestep is called twice
-    grid = Level.of(abar.sqrt(), (1 - abar).sqrt())
-    walk, nfe = run("pndm", info["data"], arrays["x_init"], grid)
-    assert nfe == info["N"] + 1
-    assert error(walk, arrays["traj"][1:]) < TOLERANCE
+    times = arrays["timesteps"].tolist()
+    visited = [i for i, t in enumerate(times) if t not in times[:i]]
+    abar = abar[[*visited, -1]]
+    warmup = "runge-kutta" if "prk" in case else "heun"
+    walk, nfe = run("pndm", info["data"], arrays["x_init"], Level.of(abar.sqrt(), (1 - abar).sqrt()), warmup=warmup)
+    assert nfe == len(times)
+    # of Runge-Kutta's four calls, the second ends at the middle with what is kept, the fourth at the end
+    reached = [1, 3, 5, 7, 9, 11, *range(12, len(times))] if "prk" in case else [*range(1, len(times))]
+    assert error(walk, arrays["traj"][reached]) < TOLERANCE
 
 
 DPM_SOLVER = {

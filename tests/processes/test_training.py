@@ -103,6 +103,25 @@ def test_divided_weights_give_the_same_run(steady, tmp_path, one_thread):
         assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-4)
 
 
+@pytest.mark.slow
+def test_divided_weights_are_fine_tuned(steady, tmp_path, one_thread):
+    """Two processes that divide the weights begin from a run of other classes: frozen bits, factors, the same run."""
+    few = ["train.images=32", "objective.label_dropout=0.2"]
+    parent = train(override(steady, [*few, "data.classes=0,1,2"]), tmp_path / "parent", quiet=True, device="cpu")
+    fields = ["data.classes=2,3", f"train.start={parent.path}", "train.freeze=down", "train.rate_factors=label:10"]
+    recipe = override(steady, [*few, *fields])
+    together(override(recipe, ["train.shard=true"]), tmp_path / "two")
+    one, two = train(recipe, tmp_path / "one", quiet=True, device="cpu"), state(tmp_path / "two")
+    start = state(parent.path)["ema-power-0.10"]
+    down = [name for name in start if name.startswith("down.")]
+    for group in ("network", "ema-power-0.10"):
+        assert down and all(torch.equal(two[group][name], start[name]) for name in down)
+    assert same_format(two, state(one.path))
+    for group in ("network", "optimizer-0"):
+        apart = distance(two[group], state(one.path)[group])
+        assert apart < 1e-3 * distance(state(one.path)[group], dict.fromkeys(two[group], torch.zeros(()))), group
+
+
 def test_an_indivisible_batch_is_shared(steady, tmp_path, one_thread):
     """Batch 15 on 2 processes is 7 + 8, and the gradient that of one process up to the order of sums."""
     recipe = override(steady, ["train.batch=15", "train.micro=none", "train.images=45", "network.dropout=0.0"])

@@ -11,14 +11,18 @@ from typing import Any
 import pytest
 import torch
 
+from sfumato.metrics.flags import meaning, said
 from sfumato.metrics.protocol import EvalProtocol, Reference
 from sfumato.metrics.score import Score
+from sfumato.report.curve_kinds import CURVES
+from sfumato.report.gather import read_report
 from sfumato.report.page import write_report
 from sfumato.report.plot import Series
 from sfumato.report.results import command_of, compared, read_results, score_rows, size_matched
 from sfumato.report.save import save
-from sfumato.report.sections import CURVES, sections
+from sfumato.report.sections import LOGS, sections
 from sfumato.report.sheet import sheet
+from sfumato.report.training import training_curves
 
 
 def score(name: str, value: float, half: float, n: int = 1000, split: str = "test", **facts: Any) -> Score:
@@ -39,6 +43,10 @@ def result(run: str = "edm", value: float = 12.5, **extra: Any) -> dict[str, Any
 
 
 RECORDS = [{"images": 100 * i, "loss": 1 / i, "grad_norm": 0.5, "lr": 0.1, "skipped": 0} for i in range(1, 5)]
+SCORED = [
+    {"images": i, "name": "FD[pixels]", "n": 60, "protocol": "abc", "value": 3.0, "interval": [2.0, 4.0]}
+    for i in (1, 2)
+]
 LINE = Series.of([5, 9, 35], [9, 5, 3], [8, 4, 2.5], [10, 6, 3.5]).to_json()
 FULL_CURVES = {
     "distances": {"groups": {"generated": [1.0, 2.0, 3.0], "test": [1.5, 2.5, 3.5]}, "space": "pixel"},
@@ -52,7 +60,9 @@ FULL_CURVES = {
     "bits_by_level": {"series": {"edm": LINE}},
     "coding": {"series": {"spent": LINE}},
     "accuracy": {"series": {"digits test": LINE}, "chance": 0.1},
+    "probe": {"series": {"middle": LINE, "output": LINE}, "pixels": 0.8, "pca": 0.7, "numbers": 16, "chance": 0.1},
     "training": {"records": RECORDS},
+    "while_training": {"records": SCORED},
 }
 TABLES = {
     "likelihood": [{"split": "test", "bits/dim": {"value": 3.75, "interval": [3.7, 3.8]}, "L_T": 1e-5}],
@@ -85,6 +95,7 @@ class Parsed(HTMLParser):
     def __init__(self, page: str) -> None:
         super().__init__()
         self.text, self.ids, self.links, self.images, self.open = [], [], [], [], []
+        self.headings: list[str] = []
         self.feed(page)
         self.close()
         assert self.open == []
@@ -103,6 +114,13 @@ class Parsed(HTMLParser):
 
     def handle_data(self, data):
         self.text.append(data)
+        if {"h1", "h2", "h3", "strong", "th"} & set(self.open):
+            self.headings.append(data)
+
+    @property
+    def words(self) -> str:
+        """All that is read, with single spaces."""
+        return " ".join(" ".join(self.text).split())
 
 
 def test_the_page_is_whole_and_needs_nothing_else(whole) -> None:
@@ -118,10 +136,12 @@ def test_the_page_is_whole_and_needs_nothing_else(whole) -> None:
 
 def test_every_score_stands_there_with_interval_floor_protocol_and_command(picture, whole) -> None:
     results = full(picture)
-    text = " ".join(Parsed(whole.read_text()).text)
+    text = Parsed(whole.read_text()).words
     for row in score_rows(results):
-        for key in ("run", "score", "value", "floor", "protocol", "reference", "flags"):
+        for key in ("run", "recipe", "score", "split", "seen", "floor", "protocol", "flags"):
             assert str(row[key]) in text
+        number, interval = row["value"].apart
+        assert f"{number}* {interval}" in text
     for one in results:
         assert command_of(one) in text
     assert "n is small" in text and "3.750 [3.700, 3.800]" in text
@@ -135,23 +155,83 @@ def test_pictures_are_embedded_byte_for_byte_with_their_caption(picture, whole) 
 
 def test_every_section_is_there_and_absent_ones_name_their_command(tmp_path) -> None:
     empty = {"run": "runs/edm", "scores": []}
-    text = " ".join(Parsed(write_report([empty], tmp_path / "report.html").read_text()).text)
-    assert text.count("Not measured.") == len(sections([empty], tmp_path)) == 11
-    for section in sections([empty], tmp_path):
-        assert section.empty and "runs/edm" in section.missing and section.missing in text
+    text = Parsed(write_report([empty], tmp_path / "report.html").read_text()).words
+    *named, more = sections([empty], tmp_path)
+    assert f"Not measured yet ({len(named)})" in text and len(named) == 13 and more.empty
+    for section in named:
+        assert section.empty and "runs/edm" in section.missing and f"{section.title} {section.missing}" in text
 
 
 def test_every_known_curve_is_tried() -> None:
-    assert set(FULL_CURVES) == set(CURVES)
+    assert set(FULL_CURVES) == {*CURVES, *LOGS}
+
+
+def test_no_heading_holds_a_hash_and_the_comparison_is_headed_in_words(picture, whole) -> None:
+    parsed = Parsed(whole.read_text())
+    hashes = {row["protocol"] for row in score_rows(full(picture))}
+    assert all(key in parsed.words for key in hashes)
+    assert not [text for text in parsed.headings if re.search(r"[0-9a-f]{12}", text)]
+    assert "FD[pixels] against digits test (held out), n = 1,000, m = 360" in parsed.headings
+
+
+def test_pictures_and_training_come_before_scores(whole) -> None:
+    page = whole.read_text()
+    places = [page.index(f'<section id="{key}">') for key in ("samples", "training", "headline", "comparison")]
+    assert places == sorted(places)
+
+
+def test_a_flag_is_explained_at_its_row(tmp_path) -> None:
+    flagged = result()
+    flagged["scores"][0]["flags"] = [said("few", sizes="min(n, m)", count=360), said("tried", count=3)]
+    page = Parsed(write_report([flagged], tmp_path / "report.html").read_text()).words
+    for flag in flagged["scores"][0]["flags"]:
+        assert f"* {flag}. {meaning(flag)}" in page and meaning(flag)
+
+
+def test_runs_are_called_as_their_folders(tmp_path) -> None:
+    for place in ("mine", "old/mine", "flow"):
+        folder = tmp_path / place / "results"
+        folder.mkdir(parents=True)
+        (folder / "a.json").write_text(json.dumps(result("a name of last year")))
+    found = read_report([tmp_path / "mine", tmp_path / "flow"])
+    assert [r["run"] for r in found] == ["mine", "flow"]
+    both = [tmp_path / "mine", tmp_path / "old/mine"]
+    assert [r["run"] for r in read_report(both)] == [str(path) for path in both]
+
+
+def test_every_folder_that_commands_draw_into_is_shown(picture, tmp_path) -> None:
+    run = tmp_path / "mine"
+    places = ("samples/sheet.png", "pictures/strip.png", "restored/inpaint-moment/sheet.png", "edited/coat.png")
+    for place in (*places, *(f"sheets/{n:09d}.png" for n in range(10)), "restored/inpaint-moment/00000-mean.png"):
+        (run / place).parent.mkdir(parents=True, exist_ok=True)
+        (run / place).write_bytes(picture.read_bytes())
+    (run / "recipe.json").write_text('{"recipe": {"name": "edm-digits"}}')
+    shown = [place for found in read_report([run]) for place in found["pictures"]]
+    assert {*places} < {*shown} and "restored/inpaint-moment/00000-mean.png" not in shown
+    assert [place for place in shown if place.startswith("sheets/")] == [
+        f"sheets/{n:09d}.png"
+        for n in (0, 3, 6, 9)  # evenly, first and last among them
+    ]
+    page = write_report(read_report([run]), tmp_path / "report.html").read_text()
+    assert len(Parsed(page).images) == len(shown)
+
+
+def test_runs_that_differ_in_their_seed_alone_share_a_colour() -> None:
+    runs = dict.fromkeys(("a", "b", "other"), RECORDS)
+    figure = training_curves(runs, {"a": "one", "b": "one", "other": "two"})
+    lines = figure.axes[0].get_lines()
+    colours = [line.get_color() for line in lines]
+    assert colours[0] == colours[1] != colours[2] and lines[0].get_linewidth() < lines[2].get_linewidth()
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["a, b (2 seeds)", "other"]
 
 
 def test_a_bad_curve_or_picture_only_costs_a_line(tmp_path) -> None:
-    broken: dict[str, Any] = {name: {} for name in CURVES} | {"nonsense": {}}
+    broken: dict[str, Any] = {name: {} for name in (*CURVES, *LOGS)} | {"nonsense": {}}
     broken["size"] = {"series": {"a": {"x": [1], "y": [1, 2]}}}
     pictures = {"sheet": "gone.png", "strip": "x.svg"}
     made = sections([result(curves=broken, pictures=pictures)], tmp_path)
     notes = "\n".join(note for s in made for note in s.notes)
-    assert notes.count("cannot be drawn") == len(CURVES) and "'nonsense' is unknown" in notes
+    assert notes.count("cannot be drawn") == len(CURVES) + len(LOGS) and "'nonsense' is unknown" in notes
     assert "gone.png) is missing" in notes and "x.svg) is not a PNG or GIF" in notes
     assert not any(s.pictures for s in made)
 
@@ -160,7 +240,7 @@ def test_hostile_words_stay_words(tmp_path) -> None:
     evil = "<script>alert(1)</script>\"'&"
     page = write_report([result(evil, recipe=evil)], tmp_path / "report.html", title=evil).read_text()
     assert "<script>alert" not in page
-    assert evil in " ".join(Parsed(page).text)
+    assert evil in Parsed(page).words
 
 
 def test_only_one_protocol_is_ranked_and_overlaps_share_a_rank() -> None:
@@ -208,7 +288,7 @@ def test_splits_are_matched_at_equal_sizes_only() -> None:
         return {"run": "edm", "scores": [score("FD[pixels]", 5.0, 0.5, n=n, split=split).to_json()]}
 
     rows = size_matched([on("train", 1000), on("test", 1000), on("val", 500)])
-    assert [r["reference"] for r in rows] == ["digits train", "digits test"]
+    assert [r["split"] for r in rows] == ["digits train", "digits test"]
 
 
 def test_results_are_read_from_runs_and_files(tmp_path) -> None:
@@ -218,7 +298,9 @@ def test_results_are_read_from_runs_and_files(tmp_path) -> None:
     (tmp_path / "edm" / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in RECORDS))
     whole, alone = read_results([tmp_path / "edm", folder / "a.json"])
     assert whole["folder"] == alone["folder"] == str(folder)
-    assert whole["curves"]["training"]["records"] == RECORDS and "curves" not in alone
+    assert "curves" not in whole and "curves" not in alone
+    (tmp_path / "edm" / "recipe.json").write_text('{"recipe": {"name": "edm-digits"}}')
+    assert read_report([tmp_path / "edm"])[-1]["curves"]["training"]["records"] == RECORDS
     assert command_of(whole) == (
         f"sfumato evaluate {tmp_path / 'edm'} --n 1000 --extract pixels --split test --first-seed 0 --use power-0.10"
     )
@@ -260,43 +342,47 @@ def test_every_image_loads(opened) -> None:
 
 def column(browser, name: str) -> list[str]:
     return browser.run(
-        f"(t => [...t.tBodies[0].rows].map(r => r.cells[[...t.tHead.rows[0].cells].findIndex(c => "
+        f"(t => [...t.tBodies].map(b => b.rows[0].cells[[...t.tHead.rows[0].cells].findIndex(c => "
         f"c.innerText.trim().startsWith({name!r}))].innerText.trim()))(document.querySelector('#headline table'))"
     )
 
 
 def test_a_click_on_a_header_sorts_and_another_reverses(opened) -> None:
     before = column(opened, "value")
-    values = [float(v.split()[0]) for v in before]
+    values = [float(v.split("*")[0]) for v in before]
     assert values != sorted(values)
-    header = "#headline th:nth-child(3) button"
+    header = "#headline th:nth-child(4) button"
     opened.click(header)
-    assert [float(v.split()[0]) for v in column(opened, "value")] == sorted(values)
+    assert [float(v.split("*")[0]) for v in column(opened, "value")] == sorted(values)
     assert opened.run(f"document.querySelector({header!r}).parentElement.ariaSort") == "ascending"
     opened.click(header)
-    assert [float(v.split()[0]) for v in column(opened, "value")] == sorted(values, reverse=True)
+    assert [float(v.split("*")[0]) for v in column(opened, "value")] == sorted(values, reverse=True)
     opened.click("#headline th:nth-child(1) button")
     assert column(opened, "run") == sorted(column(opened, "run"))
     assert sorted(column(opened, "value")) == sorted(before)  # rows moved whole, none was lost
+    notes = "[...document.querySelectorAll('#headline tbody')].map(b => b.rows[1].innerText)"
+    assert all("n is small" in note for note in opened.run(notes))  # and each took its flags along
     assert opened.complaints == []
 
 
 def test_what_was_not_measured_stays_last(browser, tmp_path) -> None:
     rows = [{"name": "a", "x": None}, {"name": "b", "x": 10.0}, {"name": "c", "x": 9.0}]
-    browser.open(write_report([{"run": "r", "scores": [], "tables": {"health": rows}}], tmp_path / "report.html"))
+    browser.open(write_report([{"run": "r", "scores": [], "tables": {"list": rows}}], tmp_path / "report.html"))
     for expected in (["c", "b", "a"], ["b", "c", "a"]):  # 9 < 10 as numbers, not as texts
-        browser.click("#health th:nth-child(2) button")
-        script = "[...document.querySelector('#health table').tBodies[0].rows].map(r => r.cells[0].innerText)"
+        browser.click("#more th:nth-child(2) button")
+        script = "[...document.querySelector('#more table').tBodies].map(b => b.rows[0].cells[0].innerText)"
         assert browser.run(script) == expected
 
 
-@pytest.mark.parametrize("width", [360, 800, 1600])
+@pytest.mark.parametrize("width", [360, 390, 768, 1280, 1600])
 def test_no_page_is_wider_than_its_screen(opened, width) -> None:
     opened.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500)
-    assert opened.run("document.documentElement.scrollWidth") <= width
+    opened.run("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert opened.run("document.documentElement.scrollWidth <= innerWidth") and opened.run("innerWidth") == width
 
 
 def test_text_is_readable_in_light_and_dark(opened) -> None:
+    opened.run("document.querySelectorAll('details').forEach(d => d.open = true)")
     papers = []
     for scheme in ("light", "dark"):
         opened.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])

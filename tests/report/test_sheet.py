@@ -1,13 +1,16 @@
 """A sheet shows every image exactly, at its place, and says how the images were chosen."""
 
+from contextvars import copy_context
+
 import pytest
 import torch
 from PIL import Image
 
-from sfumato.report._canvas import Frame, beside, draw, enlargement
+from sfumato.report._canvas import Frame, draw, enlargement
 from sfumato.report._text import font as face
 from sfumato.report._text import size_of, wrap
-from sfumato.report.save import description, save
+from sfumato.report.resolution import draw_at
+from sfumato.report.save import description, encode, save, size_on_page
 from sfumato.report.sheet import name_seeds, sheet
 
 
@@ -35,6 +38,28 @@ def test_every_image_stands_unchanged_in_its_cell(channels: int, side: int, grou
     picture, layout = draw(images, 3, words)
     for i, image in enumerate(images):
         assert torch.equal(cut(picture, layout.box(i), layout.zoom), image.expand(3, -1, -1))
+
+
+@pytest.mark.parametrize("scale", [2, 3])
+def test_a_higher_resolution_has_more_pixels_and_the_same_size_on_a_page(scale: int, tmp_path) -> None:
+    images = noise_images(6)
+    words = Frame("Title", ["a", "b"], ["one", "two", "three"], "corner", "caption " * 20, ["note"] * 6, 1, 1)
+    small, _ = draw(images, 3, words)
+    context = copy_context()
+    context.run(draw_at, scale)
+    large, layout = context.run(draw, images, 3, words)
+    assert layout.zoom == 8 * scale
+    for i, image in enumerate(images):
+        assert torch.equal(cut(large, layout.box(i), layout.zoom), image.expand(3, -1, -1))
+    sizes = [size_on_page(context.run(encode, large)), small.size]
+    assert all(abs(a - b) <= 0.05 * b for a, b in zip(*sizes)) and size_on_page(encode(small)) == small.size
+    assert draw(images, 3, words)[0].size == small.size  # it ends with its context
+
+
+@pytest.mark.parametrize("scale", [0, 5, -1])
+def test_resolutions_are_bounded(scale: int) -> None:
+    with pytest.raises(ValueError, match="from 1 to 4"):
+        copy_context().run(draw_at, scale)
 
 
 def test_cells_are_in_reading_order_and_never_overlap() -> None:
@@ -101,13 +126,6 @@ def test_two_different_captions_are_two_different_pictures() -> None:
 def test_named_seeds_are_all_the_seeds() -> None:
     assert name_seeds([2, 1, 0]) == "seeds 2, 1, 0"
     assert name_seeds(range(1000, 1064)) == "seeds 1000..1063"
-
-
-def test_beside_keeps_every_pixel() -> None:
-    a, b = sheet(noise_images(4), 2), sheet(noise_images(9, seed=1), 3)
-    joined = beside((a, b), gap=5)
-    assert joined.crop((0, 0, *a.size)).tobytes() == a.tobytes()
-    assert joined.crop((a.width + 5, 0, a.width + 5 + b.width, b.height)).tobytes() == b.tobytes()
 
 
 def test_refusals_name_rule_value_and_remedy(tmp_path) -> None:

@@ -10,6 +10,7 @@ from sfumato.core.exact import Gaussian
 from sfumato.core.images import to_uint8
 from sfumato.core.level import Level
 from sfumato.core.noise import SamplingNoise
+from sfumato.report.save import command_in
 from sfumato.report.strip import gif, strip, walk
 from sfumato.samplers.ancestral import ancestral
 from sfumato.samplers.euler import euler
@@ -115,6 +116,15 @@ def test_an_animation_is_the_walk_in_time(tmp_path) -> None:
     difference = (torch.tensor(list(final.tobytes())) - torch.tensor(list(last.tobytes()))).abs()
     assert int(difference.max()) <= 8  # a GIF has 256 colours
     assert [p.name for p in tmp_path.iterdir()] == ["walk.gif"]
+
+
+def test_an_animation_has_its_title_names_and_words(tmp_path) -> None:
+    bare = gif(source(), SEEDS, None, tmp_path / "bare.gif", columns=2)
+    words = {"names": ["shirt", "bag", "shoe"], "title": "mine (edm)", "caption": "euler.", "command": "sfumato sample"}
+    told = gif(source(), SEEDS, None, tmp_path / "told.gif", columns=2, **words)
+    assert told.height > bare.height + 30  # a title, and a line below each of two rows
+    assert told.info["Description"] == "mine (edm) Seeds 3..4, 11. Step 6 of 6, σ/α = 0. euler."
+    assert command_in(tmp_path / "told.gif") == "sfumato sample"
 
 
 def test_refusals(tmp_path) -> None:

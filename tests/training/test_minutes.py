@@ -6,13 +6,16 @@ import json
 import time
 
 import pytest
+import torch
 from PIL import Image
 
 from sfumato.cli._arguments import find_recipe
 from sfumato.cli.train import train as command
+from sfumato.core.noise import SamplingNoise
 from sfumato.runs.override import override
+from sfumato.samplers.ddim import ddim
 from sfumato.training import loop
-from sfumato.training.hooks import sheets
+from sfumato.training.hooks import live, sheets
 
 MINUTES = 0.25
 
@@ -34,11 +37,46 @@ def test_minutes_are_wall_time_with_sheets_inside_and_a_log_that_follows(tiny, t
 def test_a_sheet_that_would_take_more_than_its_share_has_fewer_columns(tiny, tmp_path, monkeypatch):
     """With no share for the end, a single column is left."""
     monkeypatch.setattr(sheets, "SHARE", (0.0, 0.0))
+    monkeypatch.setattr(loop._Loop, "_stop", lambda self: None)  # however late a slow machine is
     recipe = override(tiny, ["train.minutes=0.02", "train.sheet_every=none"])
     run = loop.train(recipe, tmp_path / "run", quiet=True)
     (only,) = (run.path / "sheets").glob("*.png")
     width, height = Image.open(only).size
     assert 8 * width < height  # ten rows of one column
+
+
+def test_a_sheet_is_left_when_the_minutes_are_over(tiny, tmp_path, capsys):
+    """The preparation alone took the budget: one step, a checkpoint, no sheet, and a line that says so."""
+    began = time.monotonic() - 60
+    run = loop.train(override(tiny, ["train.minutes=0.5"]), tmp_path / "run", began=began)
+    assert run.checkpoint.state["step"] == 1 and not list((run.path / "sheets").rglob("*.png"))
+    assert "the minutes are over. `sfumato sample` draws one" in capsys.readouterr().out
+
+
+def test_a_score_while_training_shrinks_to_its_share_of_the_minutes_or_is_left_out(tiny, tmp_path, capsys):
+    fields = ["train.minutes=0.02", "train.evaluate_every=16", "evaluate.quick=100000", "train.sheet_every=none"]
+    run = loop.train(override(tiny, fields), tmp_path / "run")
+    said = capsys.readouterr().out
+    assert "A score of 100000 images would take more than 2% of the minutes" in said
+    assert all(json.loads(line)["n"] < 1000 for line in (run.path / "scores.jsonl").read_text().splitlines())
+
+
+def test_previews_of_a_long_walk_take_few_steps_of_ddim(tiny, tmp_path, monkeypatch):
+    """Ancestral sampling needs its 200 steps; where a preview takes fewer, it goes by ddim, and keeps a short walk."""
+    seen = []
+    monkeypatch.setattr(sheets, "live_source", lambda *args: seen.append(live.live_source(*args)) or seen[-1])
+    chain = ["schedule=linear", "schedule.steps=200", "target=eps", "weighting=simple", "draw=uniform", "c_in=one"]
+    chain += ["c_noise=index", "sample.grid=full", "sample.sampler=ancestral", "train.sheet_every=none"]
+    run = loop.train(override(tiny, [*chain, "train.images=32"]), tmp_path / "run", quiet=True)
+    assert {len(source.grid) - 1 for source in seen} == {live.FEWEST}
+    again = [next(source.states([0], torch.tensor([1]))).x for source in seen[:1] * 2]
+    assert torch.equal(*again) and run.recipe.sample.sampler.name == "ancestral"
+    x = seen[0].floats([0], torch.tensor([1]))
+    noise = SamplingNoise([0], seen[0].shape)
+    *_, last = ddim(
+        seen[0].denoiser, seen[0].grid[0].sigma.float() * noise.start(), seen[0].grid, label=torch.tensor([1])
+    )
+    assert torch.equal(x, last.x)
 
 
 def test_epochs_are_passes_through_the_training_images(tmp_path):

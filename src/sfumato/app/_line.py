@@ -14,7 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 from sfumato.app._request import Limits, Request
-from sfumato.app._walks import StoppedError, walk
+from sfumato.app._walks import walk
+from sfumato.core.denoiser import StoppedError
 
 Tell = Callable[[dict[str, Any]], None]
 

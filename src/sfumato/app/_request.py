@@ -6,7 +6,7 @@
 
 With a field "restore" or "edit" (`_change`) a picture is changed, one way, and `count` is the number of answers.
 Without `to`, images have the seeds seed, seed + 1, ...; with it, they lie between two seeds' starts. Two ways share
-seeds and labels, so what differs between their pictures is the way alone.
+seeds and labels, so what differs between their pictures is the way alone; runs of different classes take their own.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Request:
 
     Attributes:
         seeds: One seed per image.
-        labels: One per image, or None for no class.
+        labels: Of each way: one per image, or None for no class.
         to: The seed at the other end of an interpolation, or None.
         mix: Weight of each image between the two seeds.
         ways: One, or two side by side.
@@ -77,7 +77,7 @@ class Request:
     """
 
     seeds: tuple[int, ...]
-    labels: tuple[int, ...] | None
+    labels: tuple[tuple[int, ...] | None, ...]
     to: int | None
     mix: tuple[float, ...]
     ways: tuple[Panel, ...]
@@ -154,13 +154,17 @@ def _part(tree: Mapping[str, Any], kind: str, mine: Part, most: int) -> Part:
     return Part(mine.axis, name).with_options(**checked(mine.axis, name, options or {}, most))
 
 
-def _labels(label: Any, seeds: Sequence[int], ways: Sequence[Panel]) -> tuple[int, ...] | None:
-    classes = ways[0].model.run.classes
-    if any(way.model.run.classes != classes for way in ways) and label != "none":
-        raise RequestError("The two runs know different classes, so only images without a class can be compared.")
+def _labels(label: Any, seeds: Sequence[int], ways: Sequence[Panel]) -> tuple[tuple[int, ...] | None, ...]:
+    """Return the labels of each way; of "each", a way takes its own run's classes in turn."""
+    known = [way.model.run.classes for way in ways]
+    if any(classes != known[0] for classes in known) and label not in ("each", "none"):
+        raise RequestError(
+            "The two runs know different classes, so they are compared with each one's own classes in turn, or without "
+            "a class."
+        )
     if not (isinstance(label, int) and is_number(label) and abs(label) <= SEEDS) and not (
         isinstance(label, str) and len(label) <= LONGEST
     ):
         raise RequestError(f'label is "each", "none", a class or its number; got {short(label)}.')
-    labels = in_turn(seeds, classes_named("" if label == "each" else str(label), classes))
-    return None if labels is None else tuple(labels.tolist())
+    found = [in_turn(seeds, classes_named("" if label == "each" else str(label), classes)) for classes in known]
+    return tuple(None if labels is None else tuple(labels.tolist()) for labels in found)

@@ -29,10 +29,9 @@ from torch import Tensor
 from sfumato.app._change import beside, carried
 from sfumato.app._models import Model
 from sfumato.app._request import Panel, Request
-from sfumato.core.condition import Label
-from sfumato.core.denoiser import Counted, Denoiser, Prediction, State
+from sfumato.core.denoiser import Counted, State, stoppable
 from sfumato.core.images import finite, tile, to_uint8
-from sfumato.core.level import Level, like
+from sfumato.core.level import like
 from sfumato.report.signature import picture_of, signed
 from sfumato.runs.recipe import Part, Sample
 
@@ -40,10 +39,6 @@ COLUMNS, GAP = 8, 2  # of a sheet; a frame has no gaps
 FRAMES = 40  # of a walk, at most
 
 Event = dict[str, Any]
-
-
-class StoppedError(Exception):
-    """Work that was told to stop; the message says why."""
 
 
 def walk(request: Request, stop: Callable[[], str | None]) -> Iterator[Event]:
@@ -67,10 +62,11 @@ class _Walk:
 
     def __init__(self, number: int, way: Panel, request: Request, stop: Callable[[], str | None]) -> None:
         self.number, self.way, self.request = number, way, request
-        self.counted = Counted(_stoppable(way.model.denoiser(way.use), stop))
+        self.counted = Counted(stoppable(way.model.denoiser(way.use), stop))
         self.run = way.model.run.with_recipe(way.model.recipe(way.sample))
         self.source = self.run.diffusion(use=way.use, device=way.model.device, denoiser=self.counted)
-        labels = None if request.labels is None else torch.tensor(request.labels)
+        self.labels = request.labels[number]
+        labels = None if self.labels is None else torch.tensor(self.labels)
         self.steps = len(self.source.grid) - 1
         self.finish: Callable[[Tensor], Tensor] = _as_it_is
         if request.change is not None:
@@ -121,12 +117,12 @@ class _Walk:
             "nfe": self.counted.rows / count,
             "vjps": self.counted.vjps,
             "made": self._words(),
-            "command": command(self.way, self.request),
+            "command": command(self.way, self.request, self.labels),
         }
 
     def _entry(self, i: int, image: Tensor) -> Event:
         request = self.request
-        made = {"seed": request.seeds[i], "label": None if request.labels is None else request.labels[i]}
+        made = {"seed": request.seeds[i], "label": None if self.labels is None else self.labels[i]}
         ends = {} if request.to is None else {"to": request.to, "mix": request.mix[i]}
         return {**made, **ends, "png": self._signed(picture_of(image), made | ends)}
 
@@ -136,13 +132,13 @@ class _Walk:
         if request.change is None:
             return []
         assert self.last is not None
-        made = {"seeds": request.seeds, "labels": request.labels}
+        made = {"seeds": request.seeds, "labels": self.labels}
         found = beside(request.change, self.last.x.cpu(), request.seeds[0])
         return [{"name": name, "png": self._signed(picture_of(image), {**made, "what": name})} for name, image in found]
 
     def _sheet(self, images: Tensor) -> str:
         request = self.request
-        made: dict[str, Any] = {"seeds": request.seeds, "labels": request.labels}
+        made: dict[str, Any] = {"seeds": request.seeds, "labels": self.labels}
         made |= {} if request.to is None else {"to": request.to, "mix": request.mix}
         return self._signed(Image.fromarray(tile(images, min(COLUMNS, len(images)), GAP)), made)
 
@@ -156,17 +152,6 @@ class _Walk:
         nfe = self.counted.rows / len(self.request.seeds)
         done = "" if self.request.change is None else self.request.change.said(self.source)
         return replace(self.run.making(self.way.use), nfe=nfe, done=done).sentence
-
-
-def _stoppable(denoiser: Denoiser, stop: Callable[[], str | None]) -> Denoiser:
-    """Return a denoiser that asks before every call whether to go on: also inside a step that takes many calls."""
-
-    def ask(x: Tensor, level: Level, label: Label | None = None) -> Prediction:
-        if (reason := stop()) is not None:
-            raise StoppedError(reason)
-        return denoiser(x, level, label)
-
-    return ask
 
 
 def _as_it_is(x: Tensor) -> Tensor:
@@ -189,8 +174,8 @@ def _png(picture: Image.Image, info: PngInfo | None) -> str:
     return base64.b64encode(out.getvalue()).decode()
 
 
-def command(way: Panel, request: Request) -> str:
-    """Return the command that makes the same images without the page."""
+def command(way: Panel, request: Request, labels: tuple[int, ...] | None) -> str:
+    """Return the command that makes the same images, of labels (None for none), without the page."""
     run = str(way.model.run.path)
     if request.to is not None:
         return shlex.join(["sfumato", "sample", run, "--like", "PICTURE.png"])
@@ -198,15 +183,15 @@ def command(way: Panel, request: Request) -> str:
     use = None if way.use == way.model.run.recipe.ema.use else way.use
     classes = way.model.run.classes
     if (change := request.change) is not None:
-        label = None if request.labels is None else str(request.labels[0])
+        label = None if labels is None else str(labels[0])
         words = ["sfumato", change.name, run, "picture.png", *fields]
         words += change.words(len(request.seeds), request.seeds[0], label)
         return shlex.join(words + (["--use", use] if use else []))
     words = ["sfumato", "sample", run, *fields, "--seeds", f"{request.seeds[0]}:{request.seeds[-1] + 1}"]
-    if classes and request.labels is None:
+    if classes and labels is None:
         words += ["--classes", "none"]
-    elif request.labels is not None and request.labels != tuple(s % len(classes) for s in request.seeds):
-        words += ["--classes", str(request.labels[0])]
+    elif labels is not None and labels != tuple(s % len(classes) for s in request.seeds):
+        words += ["--classes", str(labels[0])]
     return shlex.join(words + (["--use", use] if use else []))
 
 

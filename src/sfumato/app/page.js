@@ -159,6 +159,7 @@ class Panel {
     this.node = $("#panel").content.firstElementChild.cloneNode(true);
     [, this.height, this.width] = shape;
     this.restores = Boolean(asked.restore);
+    this.classes = way.run.classes;
     this.frames = []; this.images = []; this.count = asked.count; this.view = "x0"; this.follow = true;
     this.named = (asked.ways.length > 1 ? "AB"[way.number] + " · " : "") + (about.runs.length > 1 ? `${way.run.name}: ` : "");
     $("h2", this.node).textContent = this.named + way.title;
@@ -226,7 +227,7 @@ class Panel {
     const text = `${event.nfe % 1 ? event.nfe.toFixed(1) : event.nfe} network calls${event.vjps ? ` and ${event.vjps} gradients` : ""} per image · ${event.seconds.toFixed(2)} s · ${rate.toFixed(rate < 10 ? 1 : 0)} images/s`;
     $(".result", this.node).textContent = event.bad ? `${event.bad} of ${this.count} images hold NaN or infinity and are left out. ${text}` : text;
     $(".count", this.node).textContent = `${this.count} image${this.count > 1 ? "s" : ""}`;
-    const classes = about.runs[0].classes;
+    const {classes} = this;
     this.cells.forEach((cell, i) => {
       const image = event.images[i];
       cell.disabled = image === null;
@@ -279,7 +280,7 @@ function compare() {  // how far apart two panels are, in levels
   if (node.hidden) return;
   const mean = a.reduce((sum, value, i) => sum + Math.abs(value - b[i]), 0) / a.length;
   node.textContent = mean === 0 ? "A and B are the same, pixel for pixel."
-    : `A and B differ by ${mean.toFixed(2)} of 255 levels on average, from the same noise and classes.`;
+    : `A and B differ by ${mean.toFixed(2)} of 255 levels on average, from the same noise.`;
 }
 
 // ---- the conversation with the server

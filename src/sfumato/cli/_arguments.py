@@ -11,6 +11,7 @@ import inspect
 import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
@@ -25,6 +26,12 @@ Number = Annotated[float | None, arg(metavar="NUMBER", help_behavior_hint="")]
 Count = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
 Folder = Annotated[str | None, arg(metavar="PATH", help_behavior_hint="")]
 MOST = 10_000_000  # images of one command
+COMMAND: ContextVar[str] = ContextVar("command", default="")
+
+
+def typed() -> str:
+    """Return the command as it was typed, which a picture keeps; "" where Python called its function."""
+    return COMMAND.get()
 
 
 def arrange(command: Callable[..., Any], words: Sequence[str]) -> list[str]:
@@ -99,12 +106,10 @@ def _option_error(message: str) -> Exception:
 
 
 def find_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Return the recipe of a name with fields replaced."""
-    from sfumato.core.find import find_named
-    from sfumato.runs.override import override
+    """Return the recipe of a name, or in a .json file, with fields replaced."""
+    from sfumato.runs.override import override, recipe_named
 
-    recipe: Recipe = find_named("recipe", name)()
-    return override(recipe, overrides)
+    return override(recipe_named(name), overrides)
 
 
 def resettle(recipe: Recipe, overrides: Sequence[str], groups: Sequence[str]) -> Recipe:

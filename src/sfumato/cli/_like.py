@@ -15,6 +15,7 @@ from torch import Tensor
 from sfumato.core.images import tile, to_uint8
 from sfumato.core.reading import parse_json
 from sfumato.report.signature import SignatureError, picture_of, read, settings_of, signed
+from sfumato.runs.drawn import SAMPLES
 from sfumato.runs.identity import changed
 from sfumato.runs.recipe import Recipe, today
 from sfumato.runs.run import Run
@@ -61,7 +62,7 @@ def again(run: Run, like: Path, out: Path | None, device: str) -> Path:
         )
     images = _images(run, use, device, made, like, settings.get("where", {}))
     new = picture_of(images[0]) if "seed" in made else Image.fromarray(tile(images, min(COLUMNS, len(images)), GAP))
-    target = out or run.path / "samples" / f"again-{like.stem}.png"
+    target = out or run.path / SAMPLES / f"again-{like.stem}.png"
     if target.suffix != ".png":
         raise SignatureError(f"Pictures are written as PNG; got {target.name!r}. Name it {target.stem}.png.")
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -7,18 +7,23 @@ import importlib
 import io
 import os
 import pkgutil
+import shlex
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import copy_context
 from pathlib import Path
 from types import TracebackType
+
+from sfumato.report.resolution import draw_at
 
 DESCRIPTION = (
     "The design space of diffusion models: train, sample and honestly evaluate. Begin with `sfumato demo`. "
     "Then, mostly in this order: list, explain, train, sample, evaluate, report; app does it by hand in the browser. "
     "`sfumato COMMAND --help` explains a command; `--debug` shows the stack trace of an error, and "
-    "`--with MODULE` lets runs and pictures name parts of your own module."
+    "`--with MODULE` lets runs and pictures name parts of your own module, and `--scale 2` draws pictures at twice the "
+    "resolution."
 )
 BAD_INPUT, INTERRUPTED = 2, 130
 CODES = {"IncomparableError": 3, "Diverged": 4, "RankLost": 5}  # by name: importing these classes would import torch
@@ -57,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(silent):
             warnings.showwarning = _show_warning
-            done = _run(words)
+            done = copy_context().run(_run, words)  # what a command sets for its pictures ends with it
             _leave()
             return done
     except SystemExit as stop:
@@ -81,15 +86,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _allowed(words: Iterable[str]) -> list[str]:
     """Take ``--with MODULE`` out of the words of any command and allow files to name parts of it (`core.outside`)."""
-    rest, kept = list(words), []
-    while rest:
-        name, equals, value = (word := rest.pop(0)).partition("=")
-        if name != "--with":
-            kept.append(word)
-            continue
-        named = [value] if equals else [rest.pop(0)] if rest else []
+    kept, named = _taken(words, "--with")
+    if named:
         os.environ["SFUMATO_WITH"] = ",".join(filter(None, [os.environ.get("SFUMATO_WITH"), *named]))
     return kept
+
+
+def _scaled(words: Iterable[str]) -> list[str]:
+    """Take ``--scale N`` out of the words of any command and draw its pictures at that resolution."""
+    kept, scales = _taken(words, "--scale")
+    for scale in scales:
+        draw_at(int(scale) if scale.isdecimal() else 0)
+    return kept
+
+
+def _taken(words: Iterable[str], option: str) -> tuple[list[str], list[str]]:
+    """Return the words without an option that every command takes, and the values it was given."""
+    rest, kept, values = list(words), [], []
+    while rest:
+        name, equals, value = (word := rest.pop(0)).partition("=")
+        if name != option:
+            kept.append(word)
+        else:
+            values.append(value if equals or not rest else rest.pop(0))
+    return kept, values
 
 
 def _rank() -> int:
@@ -120,8 +140,10 @@ def _leave() -> None:
 def _run(words: list[str]) -> int:
     import tyro
 
-    from sfumato.cli._arguments import arrange
+    from sfumato.cli._arguments import COMMAND, arrange
 
+    COMMAND.set(shlex.join(["sfumato", *words]))
+    words = _scaled(words)
     known = commands()
     config = (tyro.conf.FlagCreatePairsOff,)
     if words[:1] == ["--version"]:

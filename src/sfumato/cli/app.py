@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
 from sfumato.cli._arguments import Name, device_named
+
+if TYPE_CHECKING:
+    from sfumato.app._models import Model
 
 
 def app(
@@ -50,7 +53,6 @@ def app(
         from sfumato.app import _server
     except ModuleNotFoundError as error:
         raise OptionError(f"The playground needs {error.name}. Install it: pip install 'sfumato[app]'") from None
-    from sfumato.app._models import Model
     from sfumato.app._request import Limits
 
     limits = Limits(images=max_images, steps=max_steps, seconds=max_seconds, waiting=max_waiting)
@@ -58,7 +60,7 @@ def app(
         if not getattr(limits, name) >= 1:  # NaN too
             raise OptionError(f"--max-{name} is at least 1; got {getattr(limits, name):g}.")
     where = device_named(device)
-    models = [Model(path, where) for path in (run, other) if path is not None]
+    models = _shown([run] if other is None else [run, other], where)
     bound = _server.listen(host, port)
     name = f"[{host}]" if ":" in host else host
     url = f"http://{name}:{bound.getsockname()[1]}/"
@@ -71,3 +73,25 @@ def app(
         webbrowser.open(url)
     _server.serve(_server.playground(models, limits, host), bound)
     return 0
+
+
+def _shown(paths: list[str], device: str) -> list[Model]:
+    """Return the runs that the playground can show; one that it cannot, a GAN say, is left out if another is left.
+
+    Raises:
+        RecipeError: If it can show none.
+    """
+    from sfumato.app._models import Model
+    from sfumato.runs.recipe import RecipeError
+
+    models, refused = [], []
+    for path in paths:
+        try:
+            models.append(Model(path, device))
+        except RecipeError as error:
+            refused.append(error)
+    if not models:
+        raise refused[0]
+    for reason in refused:
+        print(f"  note: {reason} The other run is shown alone.")
+    return models

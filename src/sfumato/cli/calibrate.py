@@ -39,9 +39,9 @@ def calibrate(
         resize: How inception resizes images: tf1, half_pixel or clean.
         metrics: Distances: fd, kid, prdc, 1nn.
         split: Part of the dataset to draw from.
-        repeats: Draws a size.
+        repeats: How often each size is drawn.
         out: Folder of the picture and the numbers; calibration/DATA unless given.
-        data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
+        data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
         quiet: No progress bar.
     """
     print(f"sfumato calibrate {data}", flush=True)  # before torch is imported, which takes seconds

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
 if TYPE_CHECKING:
-    from sfumato.metrics.score import Score
     from sfumato.report.table import Row
 
 
@@ -28,9 +27,12 @@ def compare(
         second: The same.
         more: The same, as many as you like.
     """
+    from sfumato.cli._next import playing, reporting, show_next
     from sfumato.core.find import OptionError
     from sfumato.metrics.score import compare as compared
+    from sfumato.report.results import newest_scores
     from sfumato.report.table import Cell, text_table
+    from sfumato.runs.run import Run
 
     a = newest_scores(first)
     rows: list[Row] = []
@@ -58,27 +60,18 @@ def compare(
     print(text_table(rows))
     if told:
         print("Made differently in:\n" + "\n".join(dict.fromkeys(told)))
+    runs = list(dict.fromkeys(filter(None, map(_run_of, (first, second, *more)))))
+    if runs:
+        show_next(reporting(*runs), *playing(*map(Run.open, runs)))
     return 0
+
+
+def _run_of(place: str) -> str | None:
+    """Return the run that a run or a result file belongs to, if it lies in one."""
+    path = Path(place)
+    folder = path.parent.parent if path.is_file() else path
+    return str(folder) if (folder / "recipe.json").is_file() else None
 
 
 def _interval(interval: tuple[float, float] | None) -> str:
     return "" if interval is None else f" [{interval[0]:+.3g}, {interval[1]:+.3g}], paired by seed"
-
-
-def newest_scores(place: str) -> dict[str, Score]:
-    """Return the scores of a result file, or the newest of each name of a run, by name.
-
-    Arguments:
-        place: Path of either.
-
-    Raises:
-        ValueError: If there is no result.
-    """
-    from sfumato.core.reading import as_written
-    from sfumato.metrics.score import Score
-    from sfumato.report.results import read_results
-
-    with as_written(f"A result of {place}", "Evaluate the run again."):
-        trees: list[dict[str, Any]] = read_results([Path(place)])
-        scores = [Score.from_json(values) for tree in trees for values in tree["scores"]]
-    return {score.name: score for score in scores}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from sfumato.cli._arguments import Count, Folder, Name, Number, Text, device_named
+from sfumato.runs.drawn import SAMPLES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,16 +51,17 @@ def compress(
         n: Code this many images of a split, and keep the rates in RUN/results.
         split: Which split --n takes them from: test, val or train.
         classes: Class of the images, one for all or one each, e.g. bag or bag,coat; with --n their own, else none.
-        steps: Steps of the walk: few are nearer to what the theory asks, many ask for less and cut finer.
+        steps: Steps of the walk. With few, the size is nearer to the bits of the theory; with many, the theory asks for
+            fewer bits and the file can be cut at more places.
         near: Noise sigma/alpha where the walk ends; 0.01 unless given.
         lossless: Append the exact pixels.
         rule: greedy, or exact for samples of the true posterior.
-        search: log2 of the candidates of a chunk, 4 to 24: more cost time and save bits.
+        search: log2 of the number of candidates for a chunk, 4 to 24. More candidates cost time and save bits.
         section: Bytes between the points where the file may be cut.
-        seed: Of the randomness that both sides share.
+        seed: Seed of the randomness that sender and receiver share.
         use: Average of the weights, e.g. power-0.05, or raw; the recipe's choice unless given.
         device: cpu, cuda, mps, ...; the best at hand unless given.
-        data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
+        data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
     """
     print(f"sfumato compress {run}", flush=True)  # before torch is imported, which takes seconds
 
@@ -148,7 +150,7 @@ def _images(
 
 
 def _beside(run: Path, images: tuple[str, ...], n: int | None, split: str) -> Path:
-    return Path(images[0]).with_suffix(".sfm") if images else run / "samples" / f"coded-{split}-n{n}.sfm"
+    return Path(images[0]).with_suffix(".sfm") if images else run / SAMPLES / f"coded-{split}-n{n}.sfm"
 
 
 def summary(coded: Coded, count: int) -> list[str]:

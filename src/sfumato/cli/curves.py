@@ -26,10 +26,11 @@ def curves(
     Arguments:
         runs: Directories of runs; several are drawn over each other.
         out: Folder of the pictures; RUN/curves of the first run unless given.
-        moments: Lines of the loss against the noise level, evenly through training.
+        moments: How many lines the loss against the noise level has, from moments spread evenly over training.
     """
     from sfumato.core.find import OptionError
     from sfumato.core.reading import as_written
+    from sfumato.report.gather import names_of
     from sfumato.report.results import read_metrics
     from sfumato.runs.run import Run
 
@@ -37,12 +38,8 @@ def curves(
         raise OptionError("Name at least one run: sfumato curves runs/edm-digits")
     opened = [Run.open(path) for path in dict.fromkeys(runs)]
     folder = Path(out) if out else opened[0].path / "curves"
-    short = [run.path.name for run in opened]
-    names = short if len(set(short)) == len(short) else [str(run.path) for run in opened]
-    found = {}
-    for name, run in zip(names, opened):
-        log = run.path / "metrics.jsonl"
-        found[name] = read_metrics(log) if log.exists() else []
+    names = list(names_of([run.path for run in opened]).values())
+    found = {name: read_metrics(run.path / "metrics.jsonl") for name, run in zip(names, opened)}
     folder.mkdir(parents=True, exist_ok=True)
     with as_written(f"The log of {', '.join(names)}", "Restore metrics.jsonl and scores.jsonl."):
         _draw(opened, found, names, folder, moments)
@@ -51,11 +48,20 @@ def curves(
 
 def _draw(opened: list[Run], found: Mapping[str, list[Any]], names: list[str], folder: Path, moments: int) -> None:
     """Draw the curves of runs, and say where they went."""
+    from sfumato.report.gather import alike
     from sfumato.report.results import read_metrics
     from sfumato.report.save import save
-    from sfumato.report.training import adversarial_curves, loss_by_level, records_csv, score_curves, training_curves
+    from sfumato.report.training import (
+        adversarial_curves,
+        loss_by_level,
+        of_last_protocol,
+        records_csv,
+        score_curves,
+        training_curves,
+    )
 
-    print(f"  {save(training_curves(found), folder / 'training.png')}")
+    groups = {name: alike(run.recipe.to_json()) for name, run in zip(names, opened)}
+    print(f"  {save(training_curves(found, groups), folder / 'training.png')}")
     for i, (run, (title, records)) in enumerate(zip(opened, found.items())):
         suffix = "" if len(opened) == 1 else f"-{i}-{run.path.name}"
         table = folder / f"training{suffix}.csv"
@@ -65,13 +71,6 @@ def _draw(opened: list[Run], found: Mapping[str, list[Any]], names: list[str], f
         else:
             name, picture = f"loss-by-level{suffix}.png", loss_by_level(records, moments, title=title)
         print(f"  {save(picture, folder / name)}\n  {table}")
-    scores = {
-        name: read_metrics(file) for name, run in zip(names, opened) if (file := run.path / "scores.jsonl").exists()
-    }
-    scores = {  # a run that went on under another protocol has several, which share no axis
-        name: [record for record in records if record["protocol"] == records[-1]["protocol"]]
-        for name, records in scores.items()
-        if records
-    }
-    if scores:
-        print(f"  {save(score_curves(scores), folder / 'scores.png')}")
+    read = {name: of_last_protocol(read_metrics(run.path / "scores.jsonl")) for name, run in zip(names, opened)}
+    if scores := {name: records for name, records in read.items() if records}:
+        print(f"  {save(score_curves(scores, groups), folder / 'scores.png')}")

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 BAD = 2  # exit code of a source with bad files
 SHEET = 64  # images of a sheet
+SHOWN = f"facts, and a sheet of {SHEET} images"
+SMALL, LARGEST = 16, 64  # sides in pixels: of images as small as digits, and the largest that a first model takes
 
 
 def data(
@@ -55,7 +57,7 @@ def data(
         split: train, val, test or all; show takes all unless given, and prepare, of a source with splits, train.
         unlabelled: Ignore sub-folders and dataset.json.
         skip_bad: Leave bad files out and count them.
-        data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
+        data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
     """
     print(f"sfumato data {action} {source}", flush=True)  # before torch is imported, which takes seconds
 
@@ -107,21 +109,56 @@ def show(source: str, split: str, shape: Shape, labels: bool, skip_bad: bool, ro
         drawn = found.take(min(SHEET, len(found)), seed=0)
         picture = sheet(drawn.images, 8, title=found.name, caption=f"{len(drawn)} drawn with seed 0")
         print(f"  {save(picture, Path(target))}")
+    asked = {"size": shape.size, "channels": shape.channels, **options, "labels": None if labels else "false"}
+    if not {"filter", "crop"} & options.keys():  # those are of `prepare` alone
+        _show_training(source, found.shape, {name: value for name, value in asked.items() if value is not None})
     return 0
+
+
+def _show_training(source: str, shape: tuple[int, int, int], fields: dict[str, Any]) -> None:
+    """Print the command that trains a first small model of images, if the networks of its recipes take them."""
+    from sfumato.cli._next import show_next
+
+    channels, height, width = shape
+    if channels not in (1, 3) or height != width or height % 4 or height > LARGEST:
+        return
+    recipe = "edm-digits" if height <= SMALL else "edm-fashion-mnist-cpu"
+    words = [
+        f"data.{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in fields.items()
+    ]
+    words = ["train", recipe, "--out", f"runs/{Path(source).stem}", f"data.name={source}", *words, "shape=none"]
+    show_next(([*words, "--minutes", "1"], "a first model in a minute; more minutes make a better one"))
 
 
 def checked(source: str, shape: Shape) -> int:
     """Print every fault and remark of a source; return 2 if there is a fault."""
+    from sfumato.cli._next import show_next
     from sfumato.data.checking import check_parts
+    from sfumato.data.gathering import Shape
     from sfumato.data.sources import listings_of
 
     report = check_parts(listings_of(source), shape)
     print(report)
+    sides = [int(side) for finding in report.faults for side in finding.size.split("x") if side]
+    chosen = {"size": shape.size, "channels": shape.channels, "filter": shape.filter, "crop": shape.crop}
+    chosen |= {"alpha": shape.alpha, "cmyk": shape.cmyk}
+    usual = Shape()
+    words = [
+        word for name, value in chosen.items() if value != getattr(usual, name) for word in (f"--{name}", str(value))
+    ]
+    others = any(not finding.size for finding in report.faults)
+    if sides and shape.size is None:
+        words += ["--size", str(max(4, min(min(sides), LARGEST) // 4 * 4))]
+    if len(report.faults) < report.count:
+        words += ["--skip-bad"] * others
+        rest = "what is left without the bad files" if others else SHOWN
+        show_next((["data", "show", source, f"{Path(source).stem}.png", *words], rest))
     return BAD if report.faults else 0
 
 
 def prepared(source: str, target: str, shape: Shape, split: str, labels: bool, skip_bad: bool) -> int:
     """Write one split of a source, or all of a source that has none, as one zip."""
+    from sfumato.cli._next import show_next
     from sfumato.data.listing import passed_over
     from sfumato.data.preparing import prepare_listing
     from sfumato.data.sources import listing_of
@@ -135,5 +172,6 @@ def prepared(source: str, target: str, shape: Shape, split: str, labels: bool, s
         print(f"  left out: {count:,} ({reason})")
     if listing.others:
         print(f"  passed over: {passed_over(listing)}")
-    print(f"Written to {made.path}. Next: sfumato train RECIPE data.name=zip:{made.path}")
+    print(f"Written to {made.path}.")
+    show_next((["data", "show", str(made.path), f"{made.path.stem}.png"], SHOWN))
     return 0

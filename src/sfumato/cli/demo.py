@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sfumato.cli._arguments import Folder, Name, Number, device_named, find_recipe, given
 from sfumato.cli.evaluate import score_table
 from sfumato.cli.sample import Drawn, draw_sheet, draw_walk
+from sfumato.runs.drawn import SAMPLES
 
 if TYPE_CHECKING:
     from sfumato.evaluation import Result
@@ -25,13 +26,15 @@ def demo(*, out: Folder = "runs/demo", minutes: Number = None, device: Name = No
 
     Arguments:
         out: The run's directory.
-        minutes: Train for this long instead of the recipe's number of images.
+        minutes: Minutes of training, with its preparation and its sheets, in place of the recipe's number of images.
+            Scoring and drawing come on top of it and take about half a minute.
         device: cpu, cuda, mps, ...; the best at hand unless given.
     """
     began = time.monotonic()
     print("sfumato demo: a network learns to draw digits out of noise. Loading PyTorch ...", flush=True)
 
     from sfumato import evaluation
+    from sfumato.cli._next import playing, reporting, show_next
     from sfumato.processes.machine import peak_memory
     from sfumato.training import loop
 
@@ -49,14 +52,16 @@ def demo(*, out: Folder = "runs/demo", minutes: Number = None, device: Name = No
     for name, path in paths.items():
         print(f"  {name:<10} {path}")
     print(f"  {'numbers':<10} {result.path}")
-    print(f"\nDone in {time.monotonic() - began:.0f} s, peak memory {peak_memory() / 2**30:.1f} GiB. Go on:")
-    for command, purpose in (
-        (f"sfumato sample {folder} --classes 3,8 --strip", "other digits, step by step"),
-        (f"sfumato sample {folder} --sampler ddim --steps 5", "another sampler, no retraining"),
-        (f"sfumato explain {RECIPE}", "every part of the recipe, each one a choice"),
-        ("sfumato list", "what else there is to choose"),
-    ):
-        print(f"  {command:<52} {purpose}")
+    print(f"\nDone in {time.monotonic() - began:.0f} s, peak memory {peak_memory() / 2**30:.1f} GiB.")
+    show_next(
+        reporting(folder),
+        (["sample", folder, "--classes", "3,8", "--strip"], "other digits, step by step"),
+        (["sample", folder, "--sampler", "ddim", "--steps", "5"], "another sampler, nothing is retrained"),
+        (["evaluate", folder, "--sampler", "ddim", "--steps", "5"], "the score of that sampler"),
+        *playing(run),
+        (["explain", RECIPE], "every part of the recipe, each one a choice"),
+        (["list"], "what else there is to choose"),
+    )
     return 0
 
 
@@ -83,12 +88,18 @@ def reading(result: Result) -> str:
         verdict = "so few images cannot tell the model from real digits"
         if above.interval[0] > 0:
             verdict = "so the model can be told from real digits"
+        least, most = score.floor.interval
         text += (
             f"\nThe floor, {score.floor.value:.3g}, is what as many real digits score against the same {score.m} test "
-            f"digits. It is 0 up to its interval (small-sample bias is subtracted, so it may be negative). The model "
-            f"lies {above.value:.3g} [{above.interval[0]:.3g}, {above.interval[1]:.3g}] above it, {verdict}."
+            f"digits. It should be 0; its interval [{least:.3g}, {most:.3g}] {_contains(least <= 0 <= most)} 0. (It "
+            "may be negative, since the bias of small samples is subtracted.) The model lies "
+            f"{above.value:.3g} [{above.interval[0]:.3g}, {above.interval[1]:.3g}] above it, {verdict}."
         )
     return text
+
+
+def _contains(does: bool) -> str:
+    return "contains" if does else "does not contain"
 
 
 def draw(run: Run, device: str) -> dict[str, Path]:
@@ -99,7 +110,7 @@ def draw(run: Run, device: str) -> dict[str, Path]:
         device: Where to compute.
     """
     source = run.diffusion(device=device)
-    picked, target = list(range(len(run.classes))), run.path / "samples" / "sheet.png"
+    picked, target = list(range(len(run.classes))), run.path / SAMPLES / "sheet.png"
     sheet = draw_sheet(Drawn(run, list(range(PER_CLASS * len(picked))), picked), source, target)
     strip, gif = draw_walk(Drawn(run, list(range(WALKS)), picked), source, target, strip=True, gif=True)
     return {"sheet": sheet, "strip": strip, "animation": gif}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, arg
 
 from sfumato.cli._arguments import Folder, Name, Overrides, device_named, resettle
+from sfumato.runs.drawn import EDITED
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,10 +33,10 @@ def edit(
 ) -> int:
     """Change a picture: noise it part of the way and walk down, perhaps to another class (SDEdit).
 
-    sfumato edit RUN coat.png --to bag --strength 0.6
+        sfumato edit RUN coat.png --to bag --strength 0.6
 
-    Strength 0 is the picture, 1 a new sample that knows nothing of it. With --encode-as CLASS the picture is instead
-    encoded as noise under its own class and decoded under the other, without randomness.
+    Strength 0 gives the picture back, strength 1 a new sample that knows nothing of it. With --encode-as CLASS the
+    picture is instead encoded as noise under its own class and decoded under the other, without randomness.
 
     Arguments:
         run: Directory of a run.
@@ -44,8 +45,8 @@ def edit(
         strength: Share of the steps that are walked, in [0, 1].
         mask: A picture of the same size whose white pixels may change; all unless given.
         encode_as: Class of the picture: encode it and decode it under --to.
-        n: How many edits, of as many seeds.
-        first_seed: Seed of the first.
+        n: How many edits are made, each of its own seed.
+        first_seed: Seed of the first edit.
         fit: Convert and resize the picture and the mask to what the model takes.
         use: Average of the weights, e.g. power-0.05, or raw; the recipe's choice unless given.
         out: Path of the PNG; RUN/edited/PICTURE.png unless given.
@@ -90,7 +91,7 @@ def edit(
     words += f"{'' if to is None else f' as {to}'}, {off:.1f} grey levels (RMSE) from the picture"
     print(f"  {words}")
     result = to_uint8(made.cpu())
-    path = Path(out) if out else opened.path / "edited" / f"{Path(paths[0]).stem}.png"
+    path = Path(out) if out else opened.path / EDITED / f"{Path(paths[0]).stem}.png"
     chosen = {"to": to, "strength": strength, "mask": mask, "encode-as": encode_as, "n": n, "use": use}
     chosen |= {"first-seed": first_seed or None}
     asked = [word for name, value in chosen.items() if value is not None for word in (f"--{name}", str(value))]
@@ -100,7 +101,7 @@ def edit(
         torch.cat((picture[None], result)),
         count + 1,
         column_labels=labels,
-        title=opened.recipe.name,
+        title=opened.title,
         caption=replace(opened.making(use), done=words).sentence,
     )
     print(f"  {save(drawn, path, command=command)}")

@@ -37,14 +37,15 @@ def ema(
         overrides: Fields of `sample` to set for the comparison, e.g. guidance=1.5.
         width: Widths relative to the length of training (sigma_rel), in (0, 0.28).
         choose: Score the widths (or a ladder of them) and keep the best.
-        metric: By which distance: fd, kid, ...
+        metric: Distance that judges the widths: fd, kid, ...
         n: Images of each width; the recipe's evaluate.quick unless given.
         split: Real images that judge: test, val or train.
         device: cpu, cuda, mps, ...; the best at hand unless given.
-        data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
+        data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
     """
     print(f"sfumato ema {run}", flush=True)  # before torch is imported, which takes seconds
 
+    from sfumato.cli._next import sampling, scoring, show_next
     from sfumato.report.table import text_table
     from sfumato.runs import averages
     from sfumato.runs.run import Run
@@ -61,7 +62,7 @@ def ema(
     else:
         print(text_table(kept(opened)))
         return 0
-    print(f"Next: sfumato sample {run} --use {name}, sfumato evaluate {run} --use {name}")
+    show_next(*sampling(opened, "--use", name), scoring(opened, data_root, "--use", name))
     return 0
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name, Overrides, device_named, resettle
+from sfumato.cli._arguments import Folder, Name, Overrides, device_named, resettle, typed
+from sfumato.runs.drawn import SAMPLES
 
 if TYPE_CHECKING:
     from sfumato.runs.run import Run
@@ -45,7 +46,7 @@ def encode(
         use: Average of the weights, e.g. power-0.05, or raw; the recipe's choice unless given.
         out: Path of the PNG; RUN/samples/encoded.png unless given.
         device: cpu, cuda, mps, ...; the best at hand unless given.
-        data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
+        data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
     """
     print(f"sfumato encode {run}", flush=True)  # before torch is imported, which takes seconds
 
@@ -73,8 +74,8 @@ def encode(
         found[count] = inversion.round_trip(walk.source(device=where, denoiser=denoiser), images, labels)
     print(text_table([inversion.row(count, trip) for count, trip in found.items()]))
     caption = f"{data.name} {split}, images {first}..{first + n - 1} of its shuffled order."
-    picture = inversion.picture(images, found, title=opened.recipe.name, caption=caption)
-    print(f"  {save(picture, out or opened.path / 'samples' / 'encoded.png')}")
+    picture = inversion.picture(images, found, title=opened.title, caption=caption)
+    print(f"  {save(picture, out or opened.path / SAMPLES / 'encoded.png', command=typed())}")
     return 0
 
 

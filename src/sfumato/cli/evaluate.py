@@ -41,9 +41,9 @@ def evaluate(
 ) -> int:
     """Score a run against real images and write RUN/results/*.json; processes started by torchrun share the work.
 
-    Every score is printed with its 95% interval of sampling noise, beside its floor: the same score of real training
-    images in as large a number. The difference has an interval of its own: where it holds 0, these images cannot be
-    told from real ones. A score with an asterisk carries flags, printed below the table. A run that was stopped goes on
+    Every score is printed with its 95% interval of sampling noise, beside its floor: the same score of as many real
+    training images. The difference, "above floor", has an interval of its own: where it contains 0, these images cannot
+    be told from real ones. A score with an asterisk has flags, printed below the table. A run that was stopped goes on
     where it was, and another metric costs no new images.
 
     Arguments:
@@ -54,10 +54,10 @@ def evaluate(
         extract: Feature extractor; see `sfumato list extractors`; the recipe's choice unless given.
         weights: Weights file of the extractor (inception, dinov2), or "download" for inception.
         resize: How inception resizes images: tf1, half_pixel or clean.
-        metrics: fd and kid unless given, of a classifier its accuracy. See `sfumato list metrics`: fd (FID if over
-            inception), kid, prdc (precision, recall, density, coverage), is, 1nn, ...; and the tables per-class and
-            memorization. Commas may stand between them. One that cannot be computed is told with its reason, and the
-            others are computed.
+        metrics: What is computed: fd and kid unless given (accuracy for a classifier). `sfumato list metrics` has all:
+            fd (FID if over inception), kid, prdc (precision, recall, density, coverage), is, 1nn, ...; the tables
+            per-class and memorization. Commas may stand between them. If one cannot be computed, its reason is
+            printed and the others are computed.
         split: Real images to compare with: test, val or train; several (train,test) are compared at equal m.
         first_seed: Images are made of the seeds from this one on; disjoint ranges give independent scores.
         sampler: Sampler with its default options; see `sfumato list samplers`.
@@ -66,12 +66,13 @@ def evaluate(
         guidance: Classifier-free guidance weight: 1 none, 0 unconditional, above 1 towards the class.
         use: Average of the weights, e.g. power-0.05, or raw; the recipe's choice unless given.
         device: cpu, cuda, mps, ...; the best at hand unless given.
-        data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
+        data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
         quiet: No progress bar.
     """
     print(f"sfumato evaluate {run}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato import evaluation
+    from sfumato.cli._next import comparing, playing, reporting, show_next
     from sfumato.core.find import OptionError
     from sfumato.core.outside import allow_named
     from sfumato.evaluation.scoring import names_of
@@ -126,6 +127,8 @@ def evaluate(
     if any(tree["scores"] or tree.get("refused") for tree in trees):
         print(score_table(trees, reference=len(splits) > 1))
     print("\n".join(written))
+    protocols = {score.protocol.protocol_id for score in result.scores}
+    show_next(reporting(run), *comparing(result.path, protocols), *playing(opened))
     return 0
 
 
@@ -166,14 +169,14 @@ def score_table(results: Sequence[Mapping[str, Any]], *, reference: bool = False
         results: JSON of one or more evaluations.
         reference: Whether to say which real images each score is against.
     """
-    from sfumato.report.results import score_rows
+    from sfumato.report.results import FLAGS_APART, score_rows
     from sfumato.report.table import text_table
 
     rows = score_rows(results)
-    names = ("reference", *COLUMNS) if reference else COLUMNS
+    names = ("split", *COLUMNS) if reference else COLUMNS
     shown: list[Row] = [{name: row[name] for name in names} for row in rows]
     flagged: dict[str, dict[str, None]] = {}  # scores of equal flags share a line
     for row in rows:
         if row["flags"]:
-            flagged.setdefault(str(row["flags"]), {})[str(row["score"])] = None
+            flagged.setdefault(str(row["flags"]).replace(FLAGS_APART, "; "), {})[str(row["score"])] = None
     return "\n".join([text_table(shown), *(f"* {', '.join(scores)}: {flags}" for flags, scores in flagged.items())])

@@ -41,7 +41,7 @@ def explain(
     Arguments:
         recipes: Names of recipes (see `sfumato list recipes`), each followed by the fields set in it; or all.
         beside: How many neighbours stand beside a single recipe: those that differ from it on the fewest axes.
-        data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
+        data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
         shape: Image shape CxHxW, such as 1x28x28, to count the cost without the data.
         classes: How many classes the images of that shape have, if the recipe uses labels.
         out: Write the table of all recipes to this Markdown file instead.
@@ -160,6 +160,7 @@ def _with_shape(recipe: Recipe, data_root: str | None, shape: str | None, classe
     """Return the recipe with its image shape and classes, or None if that would take a download."""
     from sfumato.core.find import OptionError, entries, options_of
     from sfumato.data.root import folder_of
+    from sfumato.runs.labelled import labelling
     from sfumato.runs.recipe import Shape
     from sfumato.runs.run import load_data
 
@@ -168,7 +169,9 @@ def _with_shape(recipe: Recipe, data_root: str | None, shape: str | None, classe
             channels, height, width = (int(side) for side in shape.lower().split("x"))
         except ValueError:
             raise OptionError(f"A shape reads CxHxW, such as 1x28x28; got {shape!r}.") from None
-        known = Shape(channels, height, width, tuple(map(str, range(classes if recipe.data.labels else 0))))
+        told = recipe.data.labels
+        names = () if isinstance(told, bool) else labelling(told, (channels, height, width)).classes
+        known = Shape(channels, height, width, names or tuple(map(str, range(classes if told else 0))))
     elif recipe.shape is not None:
         known = recipe.shape
     else:

@@ -38,7 +38,7 @@ def fd(
         metrics: Which of: fd, kid, prdc (precision, recall, density, coverage), fd-infinity, 1nn.
         save_stats: Write B's statistics to this .npz file, to be given as B later.
         out: Write the scores to this .json file, which `sfumato compare` reads.
-        data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
+        data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
         quiet: No progress bar.
     """
     print(f"sfumato fd {first} {second}", flush=True)  # before torch is imported, which takes seconds

@@ -41,6 +41,7 @@ def import_(
     """
     print(f"sfumato import {checkpoint}", flush=True)  # before torch is imported, which takes seconds
 
+    from sfumato.cli._next import sampling, show_next
     from sfumato.cli.explain import table
     from sfumato.interop.importing import import_run
 
@@ -51,5 +52,6 @@ def import_(
         print(f"  note: {line}")
     for line in made.found.assumed:
         print(f"  assumed: {line}")
-    print(f"{folder}: {made.found.family}, {made.parameters:,} parameters, all placed. Next: sfumato sample {folder}")
+    print(f"{folder}: {made.found.family}, {made.parameters:,} parameters, all placed.")
+    show_next(*sampling(made.run))
     return 0

@@ -41,15 +41,15 @@ def likelihood(
         seeds: Seeds of the noise, 0:4 or a list; each image is measured with every one and averaged; 0 unless given.
         splits: Which real images: test, train, val; images are the same for every run.
         parts: vlb, ode or both.
-        steps: Steps of the chain: fewer of a table, or how many are chosen; the whole table, or 200.
+        steps: Steps of the chain; the whole table of a discrete run, else 200, unless given.
         near: Noise sigma/alpha at the cleanest level of a chosen chain; 0.01, where DDPM's ends.
-        variance: Of the reverse steps: small, large, learned, diagonal, small-own; the run's own unless given.
+        variance: Variance of the reverse steps: small, large, learned, diagonal, small-own; the run's own unless given.
         unlabelled: Do not tell a conditional model the classes.
-        tolerance: Of the ODE, per image, relative and absolute.
+        tolerance: Tolerance of the ODE solver for each image, relative and absolute.
         gauge: Coordinate of the ODE: ve, flow or vp; the run's own unless given.
         use: Average of the weights, e.g. power-0.05, or raw; the recipe's choice unless given.
         device: cpu, cuda, mps, ...; the best at hand unless given.
-        data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
+        data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
         quiet: No progress bar.
     """
     print(f"sfumato likelihood {run}", flush=True)  # before torch is imported, which takes seconds
@@ -101,8 +101,8 @@ def draw(tree: dict[str, object], path: Path) -> list[Path]:
         tree: The result.
         path: Its file; pictures are named after it.
     """
+    from sfumato.report.curve_kinds import CURVES
     from sfumato.report.save import save
-    from sfumato.report.sections import CURVES
 
     curves = tree.get("curves") or {}
     assert isinstance(curves, dict)

@@ -17,9 +17,9 @@ def list(axis: Annotated[Positional[str | None], arg(metavar="[AXIS]")] = None) 
     A part is one choice on an axis. Options show their default values.
 
     Arguments:
-        axis: recipe, data, schedule, target, network, conditioning, draw, weighting, objective, optimizer, rate,
-            tracker, sampler, grid, guidance, task, method, extractor, metric, table, picture, study, family or export;
-            every axis unless given.
+        axis: recipe, data, labels, schedule, target, network, conditioning, draw, weighting, objective, optimizer,
+            rate, tracker, sampler, grid, guidance, task, method, extractor, metric, table, picture, study, family or
+            export; every axis unless given.
     """
     if axis is not None:
         _print_parts(axis)

@@ -10,6 +10,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from sfumato.cli._arguments import Folder, Name, Overrides, device_named, resettle
+from sfumato.runs.drawn import PICTURES
 
 
 def picture(
@@ -34,13 +35,14 @@ def picture(
         out: Path of the .png (or .gif); RUN/pictures/KIND.png unless given, where the report finds it.
         use: Average of the weights, e.g. power-0.05, or raw; the recipe's choice unless given.
         device: cpu, cuda, mps, ...; the best at hand unless given.
-        data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
+        data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
     """
     print(f"sfumato picture {kind} {run}", flush=True)  # before torch is imported, which takes seconds
 
     from dataclasses import replace
     from inspect import signature
 
+    from sfumato.cli._next import reporting, show_next
     from sfumato.core.find import check_options, find_named, options_of, parse
     from sfumato.report.save import save
     from sfumato.runs.run import Run
@@ -64,9 +66,10 @@ def picture(
     bound = {"device": device_named(device), "root": data_root}
     drawn = entry(opened.with_recipe(recipe), **{k: v for k, v in bound.items() if k in taken}, **options)
     suffix = ".gif" if getattr(drawn, "format", None) == "GIF" else ".png"
-    target = Path(out) if out else opened.path / "pictures" / f"{kind.replace('_', '-')}{suffix}"
+    target = Path(out) if out else opened.path / PICTURES / f"{kind.replace('_', '-')}{suffix}"
     words = ["sfumato", "picture", kind, run, *overrides, *(["--use", use] if use else [])]
     print(f"  {save(drawn, target, command=shlex.join(words))}")
+    show_next(reporting(run))
     return 0
 
 

@@ -22,12 +22,12 @@ def report(
     Arguments:
         runs: Directories of runs, or result files.
         out: The page, .html; RUN/report.html of the first run unless given (-o for short).
-        title: Of the page; the names of the runs unless given.
+        title: Title of the page; the names of the runs unless given.
     """
     from sfumato.core.find import OptionError
     from sfumato.core.reading import as_written
+    from sfumato.report.gather import read_report
     from sfumato.report.page import write_report
-    from sfumato.report.results import read_report
 
     if not runs:
         raise OptionError("A report shows at least one run: sfumato report runs/NAME -o report.html")

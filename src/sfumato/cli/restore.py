@@ -12,6 +12,7 @@ from tyro.conf import Positional, arg
 
 from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, device_named, resettle
 from sfumato.cli._restoring import measure, parted, read
+from sfumato.runs.drawn import RESTORED
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,12 +46,12 @@ def restore(
 ) -> int:
     """Restore pictures: fill in what is hidden, enlarge, colour, sharpen, denoise; several answers and their band.
 
-    sfumato restore RUN photo.png task=inpaint mask=mask.png --samples 19
-    sfumato restore RUN --score 200 task=inpaint mask=half
+        sfumato restore RUN photo.png task=inpaint mask=mask.png --samples 19
+        sfumato restore RUN --score 200 task=inpaint mask=half
 
     A picture is taken as the original, is damaged as the task says and restored, so that it can be compared; with
-    --damaged, or if it has the size of a measurement (a small one, a grey one), it is restored as it is. Of --score N
-    held-out images the scores are printed: PSNR, SSIM, and how often the band holds the truth.
+    --damaged, or if it has the size of a measurement (a small one, a grey one), it is restored as it is. --score N
+    restores N held-out images instead and prints PSNR, SSIM, and how often the band holds the truth.
 
     Words with "=" are the task and its options (`sfumato list tasks`), options of the method (`sfumato list methods`),
     e.g. iterations=5, or fields of `sample`, e.g. guidance=2 grid.steps=40. A mask is "half", "random 30%", a box
@@ -59,7 +60,7 @@ def restore(
     Arguments:
         run: Directory of a run.
         overrides: Pictures or folders of them, the task, and options.
-        method: How the measurement is used; see `sfumato list methods`.
+        method: How a sample is held to what is known of the picture; see `sfumato list methods`.
         samples: Answers per picture; 19 or more make a band that holds the truth 90% of the time.
         score: Restore this many held-out images of the run's data and score them.
         damaged: Pictures are damaged already.
@@ -70,7 +71,7 @@ def restore(
         use: Average of the weights, e.g. power-0.05, or raw; the recipe's choice unless given.
         out: Folder of the sheet, the pictures and restored.json; RUN/restored/TASK-METHOD unless given.
         device: cpu, cuda, mps, ...; the best at hand unless given.
-        data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
+        data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
     """
     print(f"sfumato restore {run}", flush=True)  # before torch is imported, which takes seconds
 
@@ -79,6 +80,7 @@ def restore(
 
     from tqdm import tqdm
 
+    from sfumato.cli._next import show_next
     from sfumato.core.find import OptionError
     from sfumato.core.images import to_uint8
     from sfumato.evaluation import restored as judged
@@ -133,7 +135,7 @@ def restore(
         )
     seconds = time.monotonic() - began
     print(f"  {found.nfe:g} network calls and {found.vjps} vector-Jacobian products an image; {seconds:.1f} s")
-    folder = Path(out) if out else opened.path / "restored" / f"{task.name}-{method}"
+    folder = Path(out) if out else opened.path / RESTORED / f"{task.name}-{method}"
     chosen = {"method": method, "samples": samples, "score": score, "classes": classes, "use": use}
     chosen |= {"first-seed": first_seed or None, "resample": resample if resample > 1 else None}
     words = [word for name, value in chosen.items() if value is not None for word in (f"--{name}", str(value))]
@@ -180,6 +182,14 @@ def restore(
         _write(folder, names, found)
     (folder / "restored.json").write_text(json.dumps(report, indent=1) + "\n")
     print(f"  {folder / 'sheet.png'}\n  {folder / 'restored.json'}")
+    if score is None:
+        words = [
+            "edit",
+            run,
+            str(folder / f"{names[0]}-sample-1.png"),
+            *(["--to", opened.classes[-1]] * bool(opened.classes)),
+        ]
+        show_next((words, "change a picture"))
     return 0
 
 
@@ -234,7 +244,7 @@ def _draw(
         len(labels),
         row_labels=list(names[:ROWS]),
         column_labels=labels,
-        title=f"{run.recipe.name}: {task.words}",
+        title=f"{run.title}: {task.words}",
         caption=f"{words} The band is white where the samples span all grey levels.",
     )
     save(picture, folder / "sheet.png", command=command)

@@ -20,7 +20,7 @@ def runs(folder: Annotated[Positional[str], arg(metavar="[DIR]")] = DEFAULT) -> 
     """List the runs below a folder: recipe, images seen, loss, last score, age.
 
     Arguments:
-        folder: Where runs lie, at any depth.
+        folder: Folder below which runs are sought, at any depth.
     """
     from sfumato.report.table import text_table
 

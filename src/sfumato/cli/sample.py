@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, device_named, given, resettle, seed_list
+from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, device_named, given, resettle, seed_list, typed
+from sfumato.runs.drawn import SAMPLES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +54,7 @@ def sample(
     """Sample a run: a sheet of images, a strip or animation of the denoising, or one PNG a seed.
 
     The image of a seed does not depend on how many are made with it; processes started by torchrun share the
-    seeds. Sampling fields can be set by name, and no part is trained anew:
+    seeds. Sampling fields can be set by name; nothing is retrained:
     sfumato sample RUN sampler=heun sampler.churn=40 grid.steps=50
 
     Guidance composes: --guidance, --guidance-by-class, --guidance-ramp, --interval, --autoguidance RUN or @STEP,
@@ -88,7 +89,9 @@ def sample(
     """
     print(f"sfumato sample {run}", flush=True)  # before torch is imported, which takes seconds
 
+    from sfumato.cli._next import scoring, show_next
     from sfumato.processes.ranks import join
+    from sfumato.report.seed_folder import file_of
     from sfumato.runs.run import Run
 
     opened = Run.open(run)
@@ -108,6 +111,7 @@ def sample(
     from sfumato.sources import classes_named
 
     chosen = given(sampler=sampler, grid=grid, grid__steps=steps, guidance=guidance)
+    folder = opened.path / "samples" / opened.making().stem(opened.recipe.ema.use)  # of images by the recipe alone
     opened = opened.with_recipe(resettle(opened.recipe, [*chosen, *overrides], ("sample",)))
     picked = classes_named(classes, opened.classes)
     wanted = seed_list(seeds, n, COLUMNS * len(picked) if picked and len(picked) <= MOST_ROWS else SHEET)
@@ -119,13 +123,21 @@ def sample(
     source = walk or opened.source(use=use, device=own)
     if images is not None:
         _write_images(drawn, source, Path(images), at, ranks)
+        if opened.plan.kind.walks:
+            picture = str(Path(images) / file_of(wanted[0]))
+            show_next((["restore", run, picture, "task=inpaint", "mask=half"], "hide half of one and fill it in"))
         return 0
-    target = Path(out) if out else opened.path / "samples" / f"{opened.making(use).stem(opened.recipe.ema.use)}.png"
+    target = Path(out) if out else opened.path / SAMPLES / f"{opened.making(use).stem(opened.recipe.ema.use)}.png"
     print(f"  {draw_sheet(drawn, source, target, ranks)}")
     if ranks.first and walk is not None:
         few = replace(drawn, seeds=wanted[:MOST_ROWS] if seeds or n else wanted[:STRIP])
         for path in draw_walk(few, walk, target, strip=strip, gif=gif):
             print(f"  {path}")
+    show_next(
+        scoring(opened),
+        (["picture", "strip" if opened.plan.kind.walks else "sheet", run], "another picture (`sfumato list pictures`)"),
+        (["sample", run, "--n", "8", "--images", str(folder)], "one file for each image"),
+    )
     return 0
 
 
@@ -217,8 +229,9 @@ def draw_sheet(drawn: Drawn, source: Maker, target: Path, ranks: Ranks | None = 
     if not ranks.first:
         return target
     order, columns, names = _by_class(run, len(seeds), labels)
-    title, words = run.recipe.name, drawn.caption
-    return save(sheet(made[order], columns, row_labels=names, seeds=seeds, title=title, caption=words), target)
+    title, words = run.title, drawn.caption
+    picture = sheet(made[order], columns, row_labels=names, seeds=seeds, title=title, caption=words)
+    return save(picture, target, command=typed())
 
 
 def _bar(count: int, ranks: Ranks, unit: str = "img") -> Any:
@@ -273,14 +286,13 @@ def draw_walk(drawn: Drawn, source: Diffusion, target: Path, *, strip: bool, gif
     from sfumato.sources import class_names
 
     run, seeds, labels, paths = drawn.run, drawn.seeds, drawn.told, []
-    title = run.recipe.name
+    names, title, words = class_names(part_of(labels, "label"), run.classes), run.title, drawn.caption
     if strip:
-        names = class_names(part_of(labels, "label"), run.classes)
-        picture = walks.strip(source, seeds, labels, row_labels=names, title=title, caption=drawn.caption)
-        paths.append(save(picture, target.with_name(f"{target.stem}-strip.png")))
+        picture = walks.strip(source, seeds, labels, row_labels=names, title=title, caption=words)
+        paths.append(save(picture, target.with_name(f"{target.stem}-strip.png"), command=typed()))
     if gif:
         paths.append(target.with_suffix(".gif"))
-        walks.gif(source, seeds, labels, paths[-1], title=title)
+        walks.gif(source, seeds, labels, paths[-1], names=names, title=title, caption=words, command=typed())
     return paths
 
 

@@ -44,9 +44,9 @@ def study(
         estimate: Print the cost and stop.
         jobs: Processes that share the work, or jobs of a cluster at a time.
         cluster: slurm, or local (the same on this machine), to hand the work to submitit.
-        cluster_options: Of submitit, e.g. timeout_min=60,slurm_partition=gpu.
+        cluster_options: Options of submitit, e.g. timeout_min=60,slurm_partition=gpu.
         device: cpu, cuda, mps, ...; the best at hand unless given.
-        data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
+        data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
         quiet: Print nothing but the tables and errors.
     """
     print(f"sfumato study {name} --scale {scale}", flush=True)  # before torch is imported, which takes seconds

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, device_named, resettle
+from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, device_named, resettle, typed
+from sfumato.runs.drawn import SAMPLES
 
 if TYPE_CHECKING:
     from sfumato.runs.run import Run
@@ -50,7 +51,7 @@ def sweep(
         metrics: Metrics of --score, as for evaluate: fd, kid, pr, ...; of guidance e.g. fd pr saturation.
         split: Real images of --score: test, val or train.
         device: cpu, cuda, mps, ...; the best at hand unless given.
-        data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
+        data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
     """
     print(f"sfumato sweep {run} {field}", flush=True)  # before torch is imported, which takes seconds
 
@@ -97,11 +98,11 @@ def sweep(
         labels,
         across=across,
         row_labels=names,
-        title=f"{opened.recipe.name}: {path}",
+        title=f"{opened.title}: {path}",
         caption=f"Otherwise {shared(makings).sentence}",
     )
-    target = Path(out) if out else opened.path / "samples" / f"sweep-{path.replace('.', '-')}.png"
-    print(f"  {save(picture, target)}")
+    target = Path(out) if out else opened.path / SAMPLES / f"sweep-{path.replace('.', '-')}.png"
+    print(f"  {save(picture, target, command=typed())}")
     return 0
 
 
@@ -122,9 +123,9 @@ def _score(
     from sfumato.core.outside import allow_named
     from sfumato.evaluation import sweep as scoring
     from sfumato.evaluation.findings import expand, tables
+    from sfumato.report.curve_kinds import CURVES
     from sfumato.report.results import cell
     from sfumato.report.save import save
-    from sfumato.report.sections import CURVES
     from sfumato.report.table import text_table
 
     allow_named(*words_of(metrics))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
@@ -34,19 +35,21 @@ def train(
     Ctrl-C or SIGTERM saves and leaves; the same command goes on where it was.
 
     Arguments:
-        recipe: Name of a recipe; see `sfumato list recipes`.
+        recipe: Name of a recipe (`sfumato list recipes`), or a .json file of `sfumato search`.
         overrides: Fields to set; see `sfumato explain RECIPE` for all of them with their types.
-        out: The run's directory; runs/RECIPE unless given.
+        out: The run's directory; runs/RECIPE unless given, of a file its name.
         minutes: Train for this long instead of a number of images, sheets and scores included; short for
             train.minutes.
         epochs: Train for so many passes through the training images; sets train.images. train.epochs=3 says the same.
         device: cpu, cuda, cuda:1, mps, ...; the best at hand unless given.
-        data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
+        data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
         allow: Fields that may differ from the interrupted run's, e.g. train.images.
         quiet: Print nothing but errors.
     """
+    from sfumato.cli._next import sampling, scoring, show_next
+
     began = time.monotonic()
-    folder = out or f"runs/{recipe}"
+    folder = out or f"runs/{Path(recipe).stem if recipe.endswith('.json') else recipe}"
     if not quiet:
         print(f"sfumato train {recipe} -> {folder}", flush=True)  # before torch is imported, which takes seconds
 
@@ -62,7 +65,8 @@ def train(
     where = device_named(device)
     run = loop.train(chosen, folder, root=data_root, device=where, allow=allow, quiet=quiet, began=began)
     if not quiet:
-        print(f"{run.path}: done. Next: sfumato sample {run.path}, sfumato evaluate {run.path}")
+        print(f"{run.path}: done.")
+        show_next(*sampling(run), scoring(run, data_root))
     return 0
 
 

@@ -32,6 +32,7 @@ from sfumato.evaluation import reference_of
 from sfumato.likelihood.codec.rate import rate_distortion
 from sfumato.likelihood.vlb import Bound, mean_and_error
 from sfumato.metrics import rules
+from sfumato.metrics.flags import said
 from sfumato.metrics.jackknife import GROUPS, student
 from sfumato.metrics.protocol import EvalProtocol, canonical
 from sfumato.metrics.score import Score
@@ -179,7 +180,7 @@ def _drawn(run: Run, split: str, n: int, root: Path | str | None) -> Dataset:
 def _flags(run: Run, data: Dataset, training: Dataset) -> tuple[str, ...]:
     found = list(rules.check_leakage(reference_of(data), data.image_hashes, training.image_hashes))
     if run.about.get("fingerprint", {}).get("data") not in (None, training.content_hash):
-        found.append("the training images are not the ones at hand: leakage could not be checked")
+        found.append(said("other-data"))
     return tuple(found)
 
 

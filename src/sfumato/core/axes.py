@@ -64,6 +64,7 @@ SOURCE = ("path", "split", "root", "val", "test", "first", "size", "channels", "
 AXES = {
     "recipe": Axis("recipes", "a Recipe"),
     "data": Axis("data", "a Dataset", offered=SOURCE),
+    "labels": Axis("labels", "a Labelling, learned from training images", given=("shape",)),
     "schedule": Axis("schedules", "t -> Level, or a Table of a discrete chain"),
     "target": Axis("core.target", "a Target", offered=LEVELS + IMAGES),
     "network": Axis("networks", "a module called (x, c_noise, label)", offered=LEVELS + IMAGES),

@@ -238,6 +238,26 @@ class Preconditioned(nn.Module):
         return Prediction(self.denoised(f, x, level), v)
 
 
+class StoppedError(Exception):
+    """Say that work was told to stop; the message says why."""
+
+
+def stoppable(denoiser: Denoiser, stop: Callable[[], str | None]) -> Denoiser:
+    """Return a denoiser that asks before every call whether to go on: also inside a step that takes many calls.
+
+    Arguments:
+        denoiser: The denoiser that is asked if nothing tells it to stop.
+        stop: Returns why to stop, or None to go on; a reason raises a StoppedError.
+    """
+
+    def ask(x: Tensor, level: Level, label: Label | None = None) -> Prediction:
+        if (reason := stop()) is not None:
+            raise StoppedError(reason)
+        return denoiser(x, level, label)
+
+    return ask
+
+
 class Counted:
     """Wrap a denoiser and count what it is asked.
 

@@ -112,3 +112,30 @@ def tile(images: Tensor, columns: int, gap: int = 2, background: int = 255) -> n
         sheet[:, top : top + height, left : left + width] = image
     array = sheet.permute(1, 2, 0).numpy()
     return array[:, :, 0] if channels == 1 else array
+
+
+def untile(sheet: Tensor, height: int, width: int, gap: int = 2) -> tuple[Tensor, int]:
+    """Return the images that `tile` has laid out, and how many stand in a row.
+
+    Arguments:
+        sheet: uint8, shape (C, H, W).
+        height: Height of one image in pixels.
+        width: Width of one image in pixels.
+        gap: Pixels between images and around them.
+
+    Returns:
+        The images, shape (B, C, height, width), and the number of columns.
+
+    Raises:
+        ValueError: If the sheet does not consist of such images.
+
+    >>> sheet = torch.randint(0, 256, (6, 3, 4, 5), dtype=torch.uint8)
+    >>> images, columns = untile(torch.from_numpy(tile(sheet, 2)).permute(2, 0, 1), 4, 5)
+    >>> torch.equal(images, sheet), columns
+    (True, 2)
+    """
+    high, wide = sheet.shape[1] - gap, sheet.shape[2] - gap
+    if min(high, wide) <= 0 or high % (height + gap) or wide % (width + gap):
+        raise ValueError(f"A sheet of {high + gap}x{wide + gap} pixels holds no rows of {height}x{width} images.")
+    rows = sheet[:, gap:, gap:].unfold(1, height, height + gap).unfold(2, width, width + gap)
+    return rows.permute(1, 2, 0, 3, 4).flatten(0, 1), rows.shape[2]

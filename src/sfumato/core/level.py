@@ -1,4 +1,4 @@
-"""The noise level: the one value that dissolves discrete against continuous time.
+"""The noise level: the one value by which discrete and continuous time are the same.
 
 A noisy image is ``x = alpha * x0 + sigma * n`` with ``n ~ N(0, I)``. A *schedule* makes levels from a time t, a
 *grid* is a batch of levels from noisy to clean whose last entry is (1, 0), a *draw* is the distribution of levels

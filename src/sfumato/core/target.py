@@ -1,4 +1,4 @@
-"""What the network is asked to say: one pair of coefficients dissolves the parameterisations.
+"""What the network is asked to say: every parameterisation is one pair of coefficients.
 
 The ideal raw output is ``F* = a x0 + b n``, with (a, b) a function of the level. Solving it together with
 ``x = alpha x0 + sigma n`` for x0 gives the denoiser

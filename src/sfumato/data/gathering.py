@@ -326,8 +326,9 @@ def good_ones(listing: Listing, found: list[Found], *, skip_bad: bool) -> list[F
         more = f"\n  ... and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
         sizes = sizes_of(bad)
         more += f"\n  other sizes than most: {sizes}; data.size=N (or --size N) resizes all of them" if sizes else ""
+        are = "is" if len(bad) == 1 else "are"
         raise DataError(
-            f"{len(bad)} of {len(found)} images in {listing.path} are bad:{listed}{more}\n"
+            f"{len(bad)} of {len(found)} images in {listing.path} {are} bad:{listed}{more}\n"
             "`sfumato data check` lists them all; data.skip_bad=true (or --skip-bad) leaves them out."
         )
     if bad:

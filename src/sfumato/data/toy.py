@@ -17,6 +17,7 @@ from sfumato.data.dataset import Dataset
 from sfumato.data.splits import HELD_OUT, split_by_hash
 
 SHAPES = ("disc", "square", "ring", "cross")
+KINDS = {"shapes": SHAPES, "mixture": ("upper-left", "upper-right", "lower-left", "lower-right")}
 POINTS = ("mixture", "checkerboard", "moons", "spiral")
 
 
@@ -31,10 +32,11 @@ def toy(
     channels: int = 1,
     seed: int = 0,
 ) -> Dataset:
-    """Make small labelled pictures: a bright disc, square, ring or cross of random position, size and grey.
+    """Make small labelled pictures: shapes of random position, size and grey, or a mixture of Gaussians.
 
     Arguments:
-        kind: Kind of pictures; "shapes" is the only one.
+        kind: "shapes" (a bright disc, square, ring or cross), or "mixture": the quarter of the class is bright, and
+            every pixel has noise of sd 0.1, so that no two classes are confused.
         split: "train", "val", "test" or "all".
         val: Share held out for validation, in [0, 1).
         test: Share held out for testing, in [0, 1).
@@ -44,7 +46,7 @@ def toy(
         seed: Seed of the pictures; another one makes another set.
 
     Returns:
-        uint8 images (N, channels, size, size) of the classes disc, square, ring, cross.
+        uint8 images (N, channels, size, size) of the classes disc, square, ring, cross; or of the four quarters.
 
     Raises:
         UnknownNameError: If there is no such kind.
@@ -53,11 +55,29 @@ def toy(
     >>> toy(n=50, split="all")
     Dataset('toy-shapes', all, 50 images 1x16x16, 4 classes)
     """
-    if kind != "shapes":
-        raise UnknownNameError(nearest("toy", kind, ["shapes"]))
+    if kind not in KINDS:
+        raise UnknownNameError(nearest("toy", kind, KINDS))
     if n < 1 or size < 8 or channels not in (1, 3):
         raise ValueError(f"Toy shapes need n >= 1, size >= 8 and 1 or 3 channels; got {n}, {size}, {channels}.")
-    labels = torch.arange(n) % len(SHAPES)
+    labels = torch.arange(n) % len(KINDS[kind])
+    draw = _mixture if kind == "mixture" else _shapes
+    images = draw(labels, size, channels, seed)
+    whole = Dataset.whole(f"toy-{kind}", images, labels, KINDS[kind])
+    return split_by_hash(whole, split, val=val, test=test)
+
+
+def _mixture(labels: Tensor, size: int, channels: int, seed: int) -> Tensor:
+    """Return images of four Gaussians, uint8 (n, channels, size, size), of mean 0.7 in a quarter and 0.2 elsewhere."""
+    half = torch.arange(size) >= size // 2
+    quarter = 2 * half[:, None].long() + half
+    mean = torch.where(quarter == labels[:, None, None], 0.7, 0.2)
+    z = normal(torch.arange(len(labels)), (channels, size, size), seed=seed, purpose="toy mixture of images")
+    return ((mean[:, None] + 0.1 * z).clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def _shapes(labels: Tensor, size: int, channels: int, seed: int) -> Tensor:
+    """Return images of shapes, uint8 (n, channels, size, size)."""
+    n = len(labels)
     u = uniform(torch.arange(n), (3 + channels,), seed=seed, purpose="toy shapes")
     radius = (0.18 + 0.16 * u[:, 0]) * size
     centre = radius[:, None] + u[:, 1:3] * (size - 2 * radius[:, None])
@@ -76,9 +96,7 @@ def toy(
         )
     )
     cover = (inside[labels, torch.arange(n)] + 0.5).clamp(0, 1)  # one soft pixel at the edge
-    images = (cover[:, None] * colour[:, :, None, None] * 255).round().to(torch.uint8)
-    whole = Dataset.whole("toy-shapes", images, labels, SHAPES)
-    return split_by_hash(whole, split, val=val, test=test)
+    return (cover[:, None] * colour[:, :, None, None] * 255).round().to(torch.uint8)
 
 
 def points(kind: str, n: int, seed: int = 0) -> Tensor:

@@ -116,12 +116,16 @@ def evaluate_classifier(
 
 def levels_at(run: Run, log_snrs: Sequence[float]) -> list[Level]:
     """Return the levels of a run's own process nearest to the given ln SNR, from noisy to clean, without repetition."""
-    if run.plan.known is not None:
-        known = run.plan.known[1:]
-    else:  # the levels of training, at its scale
-        known = run.plan.trained_levels((torch.arange(4096, dtype=torch.float64) + 0.5) / 4096)
+    known = known_levels(run)
     nearest = {int((known.log_snr - wanted).abs().argmin()) for wanted in log_snrs}
     return [known[i] for i in sorted(nearest, key=lambda i: float(known.log_snr[i]))]
+
+
+def known_levels(run: Run) -> Level:
+    """Return noisy levels of a run's own process: all of its table, or many of those of training, shape (N,)."""
+    if run.plan.known is not None:
+        return run.plan.known[1:]
+    return run.plan.trained_levels((torch.arange(4096, dtype=torch.float64) + 0.5) / 4096)
 
 
 @torch.no_grad()

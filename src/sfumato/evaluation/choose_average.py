@@ -76,7 +76,7 @@ def choose(
         )
     judge = Judge.of(run.recipe, split, root)
     judge.check(metric, n)
-    labels = run.asked(range(n), judge.real)
+    labels, prior = run.labels(n, judge.real)
     judged: list[tuple[Candidate, averages.Fitted]] = []
     for width in sorted(set(widths or LADDER)):
         try:
@@ -89,7 +89,7 @@ def choose(
         network.load_state_dict(made.tensors)
         source = run.source(device=device, network=network.eval().requires_grad_(False).to(device))
         images = source(range(n), labels, progress=progress)
-        score = judge.score(metric, judge.seen(images, (metric,), labels), floor=False)
+        score = judge.score(metric, judge.seen(images, (metric,), labels, prior), floor=False)
         judged.append((Candidate(width, made.error, score), made))
     if not judged:
         raise RecipeError(f"The snapshots of {run.path} can make none of the widths {LADDER}. Give --width.")

@@ -6,7 +6,7 @@
     strata             jackknife groups are dealt within classes where the number of each class was chosen: labels asked
                        of a model, a reference with equally many images of each class
     floor              real images outside the reference, as many as were generated and drawn as they were, or why not
-    flags              what a reader must know travels with the score (`metrics.rules`)
+    flags              what a reader must know travels with the score (`metrics.flags`)
 
 `evaluate`, scores while training, the choice of an average, studies and `fd` all ask it.
 """
@@ -38,6 +38,7 @@ from sfumato.evaluation.real import (
 from sfumato.metrics import rules
 from sfumato.metrics.calibration import floor as floor_of
 from sfumato.metrics.features import Extractor, ImageShape, extractor, features_of
+from sfumato.metrics.flags import said
 from sfumato.metrics.memorization import copies
 from sfumato.metrics.metric import Metric, find_metric
 from sfumato.metrics.protocol import Reference
@@ -45,18 +46,10 @@ from sfumato.metrics.score import Score, measure, with_floor
 from sfumato.metrics.statistics import Features
 from sfumato.metrics.views import view_key, view_of
 from sfumato.runs.outside_names import check_code
-from sfumato.runs.recipe import Recipe
+from sfumato.runs.recipe import Chosen, Recipe
 from sfumato.runs.run import load_data, training_data
 
 FLOOR_REPEATS = 8
-NO_FLOOR = "no floor: too few real training images outside the reference, in all or of one class"
-
-
-def prior_of(labels: Label | None) -> str:
-    """Return in words what images were made under: nothing, classes in turn, or the conditions of real images."""
-    if labels is None:
-        return "unconditional"
-    return "uniform" if isinstance(labels, Tensor) else "conditions of real images"
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +58,8 @@ class Generated:
 
     Attributes:
         rows: Arrays (n, d) by view (`metrics.views.view_key`).
-        labels: int (n,), their classes where the number of each was chosen; None elsewhere.
-        prior: "uniform", "unconditional" or "class NAME": the classes that were asked for.
+        labels: int (n,), the classes they were asked for; None elsewhere.
+        prior: "uniform", "training" (as often as in training), "unconditional" or "class NAME": the classes asked for.
         hashes: uint8 (n, 32), of their pixels; None if unknown.
         facts: Provenance.
         codec: Formats of the files they come from; "none" if of none.
@@ -89,6 +82,11 @@ class Generated:
     def n(self) -> int:
         """Number of images."""
         return len(next(iter(self.rows.values())))
+
+    @property
+    def strata(self) -> np.ndarray | None:
+        """The classes where equally many of each were asked for; None elsewhere."""
+        return None if self.prior == "training" else self.labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,6 +152,7 @@ class Judge:
         if recipe.data.first is not None:
             whole = training_data(replace(recipe, data=replace(recipe.data, first=None)), root)
         notes = rules.check_leakage(reference_of(real), real.image_hashes, training.image_hashes)
+        notes += () if recipe.chosen is None else (_choice(recipe.chosen, reference_of(real)),)
         if extract is None:
             check_code(recipe, "extractor")
         chosen = extractor(extract or recipe.evaluate.extractor, real.shape, options)
@@ -211,7 +210,7 @@ class Judge:
         chosen = [find_metric(name) for name in metrics]
         rows = {view_key(metric): features_of(self.view(metric), images) for metric in chosen}
         classes = labels.numpy() if isinstance(labels, Tensor) else None
-        prior = prior or prior_of(labels)
+        prior = prior or ("unconditional" if labels is None else "uniform")
         return self.checked(Generated(rows, classes, prior, hash_images(images), facts or {}))
 
     def checked(self, made: Generated) -> Generated:
@@ -240,10 +239,10 @@ class Judge:
         """
         chosen = find_metric(metric)
         chosen.check(made.n, self.reference.n)
-        extract, strata = self.view(chosen), (made.labels, self.strata)
+        extract, strata = self.view(chosen), (made.strata, self.strata)
         real = self.features(extract) if chosen.against_reference else None
         drawn = floor and chosen.floor == "pool" and self.pool is not None
-        without_floor = drawn and not self.has_floor(made.n, made.labels is not None)
+        without_floor = drawn and not self.has_floor(made.n, made.strata is not None)
         score = measure(
             chosen,
             made.rows[view_key(chosen)],
@@ -254,10 +253,10 @@ class Judge:
             class_prior=made.prior,
             codec=made.codec,
             provenance=dict(made.facts),
-            notes=self.notes + ((NO_FLOOR,) if without_floor else ()),
+            notes=self.notes + ((said("no-floor"),) if without_floor else ()),
         )
         if drawn and not without_floor:
-            return with_floor(score, self.floor(chosen, made.n, made.labels is not None))
+            return with_floor(score, self.floor(chosen, made.n, made.strata is not None))
         return replace(score, floor=self._of_reference(chosen, score)) if floor and not drawn else score
 
     def _of_reference(self, metric: Metric, score: Score) -> Score | None:
@@ -322,6 +321,12 @@ class Judge:
         counts = np.unique(labels, return_counts=True)[1]
         shares = n // len(counts) + (np.arange(len(counts)) < n % len(counts))
         return bool((shares <= counts).all())
+
+
+def _choice(chosen: Chosen, reference: Reference) -> str:
+    """Return the flag of a score of a recipe that is the best of several."""
+    where = "this reference" if chosen.reference == identity(reference) else f"{chosen.split} images"
+    return f"the recipe is the best of {chosen.candidates} tried, chosen by {chosen.by} on {where} (n = {chosen.n})"
 
 
 def _labels(data: Dataset) -> np.ndarray | None:

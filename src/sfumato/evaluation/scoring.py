@@ -16,10 +16,11 @@ from sfumato.data.dataset import Dataset
 from sfumato.evaluation.accuracy import evaluate_classifier
 from sfumato.evaluation.findings import Findings, Table, expand, find_asked
 from sfumato.evaluation.generated import Output, generate, pixels_of
-from sfumato.evaluation.judge import Generated, Judge, each, prior_of
+from sfumato.evaluation.judge import Generated, Judge, each
 from sfumato.evaluation.real import cached_features
 from sfumato.evaluation.result import Result
 from sfumato.metrics.features import Extractor, stream
+from sfumato.metrics.flags import said
 from sfumato.metrics.metric import Metric
 from sfumato.metrics.score import Score
 from sfumato.metrics.views import view_key
@@ -84,7 +85,7 @@ def evaluate(
     with ranks.in_turn():
         judge = Judge.of(recipe, split, root, m=m, extract=extract, options=options, quiet=quiet)
     judge = replace(judge, notes=judge.notes + notes_of(run, judge, use))
-    labels = run.asked(range(first_seed, first_seed + n), judge.real)
+    labels, prior = run.labels(n, judge.real, first_seed)
     asked = labels.numpy() if isinstance(labels, torch.Tensor) else None
     refused: dict[str, str] = {}
     possible = each(names, refused, lambda name: checked(judge, name, n, asked))
@@ -96,7 +97,6 @@ def evaluate(
     )
     if not ranks.first:
         return cast(Result, ranks.from_first(None))
-    prior = prior_of(labels)
     made = judge.checked(Generated(rows, asked, prior, rows.pop("hashes"), facts, first_seed=first_seed, told=labels))
     made, tried = with_choices(run, judge, made, use)
     judge = replace(judge, notes=judge.notes + tried)
@@ -170,9 +170,9 @@ def notes_of(run: Run, judge: Judge, use: str | None) -> tuple[str, ...]:
     """Return flags that follow from how a run came about."""
     notes = []
     if run.about.get("fingerprint", {}).get("data") not in (None, judge.training and judge.training.content_hash):
-        notes.append("the training images are not the ones at hand: leakage could not be checked")
+        notes.append(said("other-data"))
     if "imported" in run.about:
-        notes.append("imported weights, whose training images are not known: leakage could not be checked")
+        notes.append(said("imported"))
     return (*notes, *(_choice(s) for s in run.selected(use) if s["reference"] == judge.identity))
 
 
@@ -183,16 +183,13 @@ def with_choices(run: Run, judge: Judge, made: Generated, use: str | None) -> tu
     tried = tried_on(run, judge.reference.content_hash, facts)
     if tried <= 1:
         return replace(made, facts=facts), ()
-    note = f"{tried} settings of this run were scored on this reference: the best of them is selected on it"
-    return replace(made, facts={**facts, "settings_scored_on_this_reference": tried}), (note,)
+    return replace(made, facts={**facts, "settings_scored_on_this_reference": tried}), (said("tried", count=tried),)
 
 
 def _choice(selected: Mapping[str, Any]) -> str:
     """Write how weights were chosen, for a score against the reference that chose them."""
-    return (
-        f"selected on this reference: the {selected['what']}, best of {selected['candidates']} by {selected['by']} "
-        f"(n = {selected['n']})"
-    )
+    names = {"weights": "what", "count": "candidates", "metric": "by", "n": "n"}
+    return said("selected", **{name: selected[key] for name, key in names.items()})
 
 
 def tried_on(run: Run, content_hash: str, facts: Mapping[str, Any]) -> int:

@@ -3,7 +3,9 @@
     OneClass     a class: images asked for it, against real images of it
     Estimates    the estimate of x0 after k of N steps, in place of the finished image
     RealImages   real images as if they were generated: the floor at a number of images
+    Probed       all images, and what a linear classifier reads inside the network
     Restoration  held-out pictures, damaged and restored: their distance as a set, nearness to the originals, coverage
+    Copying      all that a run makes, and how near it lies to the training images
 
 A judge is a frozen dataclass. Its repr is part of the key of its results, so a changed judge judges anew.
 """
@@ -18,18 +20,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfumato.core.condition import Label
 from sfumato.core.find import find
 from sfumato.core.images import to_float, to_uint8
 from sfumato.core.task import Task
-from sfumato.evaluation import restored
+from sfumato.evaluation import evaluate, restored
 from sfumato.evaluation.judge import Judge, each
+from sfumato.evaluation.probe import probe
 from sfumato.experiments.study import Asked, StudyError
 from sfumato.metrics.score import Score
 from sfumato.processes.machine import default_device
 from sfumato.restoration import Restored, measured, method_of, restore
 from sfumato.runs.recipe import Recipe
 from sfumato.runs.run import Run, load_data
-from sfumato.sources import balanced_labels
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,10 @@ class Estimates:
         """Return scores by metric, and facts: the level's sigma/alpha among them."""
         run = _run(asked)
         walk = run.diffusion(device=asked.device or default_device())
-        labels = balanced_labels(asked.study.n, walk.classes)
+        labels, prior = run.labels(asked.study.n)
         nsr = float(walk.grid[self.step - 1].nsr)
 
-        def estimates(seeds: range, chosen: Tensor | None) -> Tensor:
+        def estimates(seeds: range, chosen: Label | None) -> Tensor:
             for k, state in enumerate(walk.states(seeds, chosen), start=1):
                 if k == self.step:
                     return to_uint8(state.x0).cpu()
@@ -82,7 +85,7 @@ class Estimates:
 
         images, facts = _made(estimates, asked.study.n, labels, walk.batch)
         facts |= {"nfe": self.step, "nsr": nsr, "images_seen": run.making().images_seen}
-        return _scores(asked, asked.recipe, (images, facts), "uniform" if walk.classes else "unconditional", labels)
+        return _scores(asked, asked.recipe, (images, facts), prior, labels)
 
 
 @dataclass(frozen=True)
@@ -154,13 +157,72 @@ class Restoration:
         return {"fd": restored.distance(judge, found)}, facts | {"images_seen": _run(asked).checkpoint.state["seen"]}
 
 
+@dataclass(frozen=True)
+class Copying:
+    """Score all that a run makes, and say beside it how near its images lie to those that it was trained on."""
+
+    def __call__(self, asked: Asked) -> tuple[dict[str, Score], dict[str, Any]]:
+        """Return scores by metric, and facts: the figures of `metrics.memorization` among them."""
+        run, study = _run(asked), asked.study
+        result = evaluate(
+            run,
+            n=study.n,
+            metrics=(*study.metrics, "memorization"),
+            split=study.split,
+            root=asked.root,
+            device=asked.device,
+            quiet=asked.quiet,
+        )
+        rows = {row["measure"]: row for row in result.tables["memorization"]}
+        space = f"({run.recipe.evaluate.extractor} features)"
+        near, authentic = rows[f"nearer than all but 1% of held-out images {space}"], rows[f"AuthPct {space}"]
+        shown = {
+            "near copies (1% by chance)": near["generated"],
+            "AuthPct": authentic["generated"],
+            "AuthPct, held out": authentic["held out"],
+        }
+        figures = {name: [found["value"], *found["interval"]] for name, found in shown.items()}
+        return dict(zip(study.metrics, result.scores, strict=True)), result.provenance | {"figures": figures}
+
+
+@dataclass(frozen=True)
+class Probed:
+    """Score all that a run makes, and what a linear classifier reads inside its network.
+
+    Attributes:
+        n: Training images of the classifier.
+        m: Held-out images that it is asked about.
+        at: Levels sigma / alpha; () for several over those of training.
+        blocks: Blocks of the network; () for input, middle and output blocks.
+    """
+
+    n: int
+    m: int
+    at: tuple[float, ...] = ()
+    blocks: tuple[str, ...] = ()
+
+    def __call__(self, asked: Asked) -> tuple[dict[str, Score], dict[str, Any]]:
+        """Return scores by metric, and facts: the accuracies among them, with 95% intervals."""
+        run = _run(asked)
+        labels, prior = run.labels(asked.study.n)
+        scores, facts = _scores(asked, asked.recipe, _images(run, asked, labels), prior, labels)
+        found = probe(
+            run, at=self.at, blocks=self.blocks, n=self.n, m=self.m, split=asked.study.split, root=asked.root,
+            device=asked.device, quiet=asked.quiet,
+        )  # fmt: skip
+        (best,) = found.tables["probe, best"]
+        names = {"accuracy": "probe", "above PCA": "above PCA", "pixels": "pixels"}
+        figures = {name: [best[key]["value"], *best[key]["interval"]] for key, name in names.items()}
+        return scores, {**facts, "figures": figures, "probed": f"{best['block']} {best['level']}"}
+
+
 def _run(asked: Asked) -> Run:
     if asked.run is None:
         raise StudyError("This judge looks at the images of a run, and the row has none.")
     return asked.run
 
 
-def _images(run: Run, asked: Asked, labels: Tensor | None) -> tuple[Tensor, dict[str, Any]]:
+def _images(run: Run, asked: Asked, labels: Label | None) -> tuple[Tensor, dict[str, Any]]:
     """Return the images of seeds 0 .. n of a run, and the facts of making them."""
     source, asked_of = run.counted(device=asked.device or default_device())
     images, facts = _made(lambda seeds, chosen: source(seeds, chosen), asked.study.n, labels, source.batch)
@@ -171,7 +233,7 @@ def _images(run: Run, asked: Asked, labels: Tensor | None) -> tuple[Tensor, dict
 
 
 def _made(
-    make: Callable[[range, Tensor | None], Tensor], n: int, labels: Tensor | None, batch: int
+    make: Callable[[range, Label | None], Tensor], n: int, labels: Label | None, batch: int
 ) -> tuple[Tensor, dict[str, Any]]:
     began, parts = time.monotonic(), []
     for start in range(0, n, batch):
@@ -181,7 +243,7 @@ def _made(
 
 
 def _scores(
-    asked: Asked, recipe: Recipe, made: tuple[Tensor, dict[str, Any]], prior: str, labels: Tensor | None = None
+    asked: Asked, recipe: Recipe, made: tuple[Tensor, dict[str, Any]], prior: str, labels: Label | None = None
 ) -> tuple[dict[str, Score], dict[str, Any]]:
     """Score images against the real ones of a recipe's data, beside their floor; `labels` if they were chosen."""
     images, facts = made

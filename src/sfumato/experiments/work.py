@@ -177,7 +177,13 @@ def _finished(recipe: Recipe, folder: Path) -> Run | None:
         return None
     run = Run.open(folder)
     known = run.recipe
-    filled = replace(recipe, shape=known.shape, sigma_data=recipe.sigma_data or known.sigma_data, code=known.code)
+    filled = replace(
+        recipe,
+        shape=known.shape,
+        sigma_data=recipe.sigma_data or known.sigma_data,
+        code=known.code,
+        learned=known.learned,
+    )
     if differences(filled, run.recipe):
         return None
     state = run.checkpoint.state

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sfumato.report.results import read_results, score_rows
+from sfumato.report.results import FLAGS_APART, read_results, score_rows
 from sfumato.report.table import markdown_table
 from sfumato.runs.identity import identity
 from sfumato.runs.making import Making
@@ -66,6 +66,7 @@ def _scores(path: Path) -> list[str]:
     if not any((path / "results").glob("*.json")):
         return ["None was measured. `sfumato evaluate` measures one with its floor, interval and protocol."]
     rows = score_rows(read_results([path]))
+    rows = [{**row, "flags": str(row["flags"] or "").replace(FLAGS_APART, "; ")} for row in rows]
     shown = [{k: v for k, v in row.items() if v not in (None, "")} for row in rows]
     return [
         markdown_table(shown),

@@ -52,8 +52,11 @@ def recognise(found: Foreign) -> Imported:
     for name, family in families.items():
         try:
             made: Imported | None = family(found)
-        except (KeyError, IndexError, TypeError, AttributeError) as error:  # a name or shape that its family must have
-            raise ForeignError(f"{found.path} looks like {name}, but its tensors do not fit: {error!r}.") from None
+        except ForeignError:
+            raise
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:  # what its family must have
+            said = f"{found.path} looks like {name}, but its tensors or options do not fit: {error!r}."
+            raise ForeignError(said) from None
         if made is not None:
             return made
     names = ", ".join(list(found.tensors)[:3]) or type(found.content).__name__

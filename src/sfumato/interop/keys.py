@@ -40,7 +40,8 @@ class Position(NamedTuple):
     """Where a layer of the ladder stands.
 
     Attributes:
-        part: One of down, up, middle, halve, double and path; halve and path stand before `level`, double after it.
+        part: One of down, up, middle, halve, double, path and image; halve and path (the image's on the way down) stand
+            before `level`, double and image (the image that a level makes on the way up) after it.
         level: Index of the level, finest first; -1 in the middle.
         step: Index of the step within its part.
         kind: One of block, attention and conv (a resampling convolution).
@@ -71,7 +72,7 @@ def position_of(module: str) -> Position | None:
     down, level = found["half"] == "encoder", int(found["level"])
     if found["step"]:
         return Position("down" if down else "up", level, int(found["step"]), found["kind"], layer)
-    part = "path" if found["move"] == "path" else "halve" if down else "double"
+    part = {"path": ("image", "path"), "resample": ("double", "halve")}[found["move"]][down]
     return Position(part, level, 0, "conv" if layer == "conv" else "block", layer)
 
 
@@ -253,7 +254,12 @@ ADM_BLOCK = {
     "conv2": "out_layers.3",
     "shortcut": "skip_connection",
 }
-ADM_POOLS = {"pool.qkv": "out.2.qkv_proj", "pool.out": "out.2.c_proj"}
+ADM_POOLS: dict[str, dict[str, str]] = {  # a tensor that tells the pooling -> our module -> the original's
+    "pool.qkv.weight": {"pool.qkv": "out.2.qkv_proj", "pool.out": "out.2.c_proj"},
+    "pool.norm.weight": {"pool.dense": "out.0", "pool.norm": "out.1", "pool.out": "out.3"},
+    "pool.dense.weight": {"pool.dense": "out.0", "pool.out": "out.2"},
+    "pool.out.weight": {"pool.out": "out.3"},
+}
 
 
 def rename_adm(state: State, network: nn.Module, order: str = HEADS_FIRST) -> dict[str, Tensor]:
@@ -273,16 +279,14 @@ def rename_adm(state: State, network: nn.Module, order: str = HEADS_FIRST) -> di
     levels = network.get_submodule("encoder.levels")
     depth, run = len(levels), len(levels.get_submodule("0.steps")) + 1  # type: ignore[arg-type]
     attends = {name.rsplit(".", 2)[0] for name in ours if name.endswith("attention.qkv.weight")}
-    mean_pool = "pool.out.weight" in ours and "pool.qkv.weight" not in ours
+    top = ADM_TOP | next((pool for tensor, pool in ADM_POOLS.items() if tensor in ours), {})
 
     def names(module: str, leaf: str) -> tuple[str, ...]:
         position = position_of(module)
         if position is None:
-            if module == "pool":
-                return (f"out.2.{leaf}",) if leaf != "position" else ("out.2.positional_embedding",)
-            if mean_pool and module == "pool.out":
-                return (f"out.3.{leaf}",)
-            return (f"{(ADM_TOP | ADM_POOLS).get(module, module)}.{leaf}",)
+            if module == "pool":  # of attention, whose positions are a tensor of its own
+                return ("out.2.positional_embedding",)
+            return (f"{top.get(module, module)}.{leaf}",)
         part, level, step, kind, layer = position
         if part == "middle":
             prefix = f"middle_block.{1 if kind == 'attention' else 2 * step}"
@@ -354,7 +358,12 @@ def _rename_edm(state: State, network: nn.Module, top: Mapping[str, str]) -> dic
         side = sides[level - 1 if part == "double" else level]
         kinds = {"halve": "down", "double": "up", "path": "aux_residual", "middle": f"in{step}"}
         half = "enc" if part in ("down", "halve", "path") else "dec"
-        prefix = f"{half}.{side}x{side}_{kinds.get(part, f'block{step}')}"
+        place = f"{half}.{side}x{side}"
+        if part == "path" and f"{place}_aux_skip.weight" in state:
+            return (f"{place}_aux_skip.{leaf}",)
+        if part == "image":
+            return (f"{place}_aux_{layer}.{leaf}",)
+        prefix = f"{place}_{kinds.get(part, f'block{step}')}"
         if kind == "conv":
             return (f"{prefix}.{leaf}",)
         return (f"{prefix}.{(EDM_ATTENTION if kind == 'attention' else EDM_BLOCK)[layer]}.{leaf}",)

@@ -16,7 +16,24 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sfumato.interop.tensors import ForeignError
-from sfumato.interop.walks import ARGUMENTS, CALL, Values, Walk, ddim, ddpm, dpm, edm, flow, pndm, shown, unipc, walked
+from sfumato.interop.walks import (
+    ARGUMENTS,
+    CALL,
+    Values,
+    Walk,
+    between,
+    ddim,
+    ddpm,
+    deis,
+    dpm,
+    edm,
+    flow,
+    pndm,
+    shown,
+    singlestep,
+    unipc,
+    walked,
+)
 from sfumato.runs.recipe import part
 
 MOST_STEPS = 100_000
@@ -119,6 +136,7 @@ NOISES = {"sigma_min": 0.002, "sigma_max": 80.0, "sigma_data": 0.5, "sigma_sched
 NOISES |= {"num_train_timesteps": 1000, "prediction_type": "epsilon", "rho": 7.0, "final_sigmas_type": "zero"}
 SOLVER = {"solver_order": 2, "algorithm_type": "dpmsolver++", "solver_type": "midpoint", "lower_order_final": True}
 SOLVER |= {"euler_at_final": False, "final_sigmas_type": "zero"}
+SOLVER_OF_STEPS = {k: v for k, v in SOLVER.items() if k != "euler_at_final"} | {"lower_order_final": False}
 
 IDLE = {  # without effect: they qualify a key that is refused, the step to the clean level, or short walks
     "dynamic_thresholding_ratio",
@@ -141,7 +159,6 @@ OF_DDIM = Scheduler(ddim, "", DDIM, (*READ, *CLIP, *ZERO, "set_alpha_to_one"))
 
 ELSEWHERE = "it belongs to a model that is no denoiser of pixels"
 BETWEEN = "it asks the network between the steps of its chain"
-OTHERWISE = "its steps differ from ours; import with a DDIMScheduler of the same chain and set sample.sampler={}"
 DISTILLED = "it samples a distilled model, which is asked in another way"
 
 CLASSES: dict[str, Scheduler] = {
@@ -182,8 +199,24 @@ CLASSES: dict[str, Scheduler] = {
         "",
         CHAIN | DYNAMIC | SOLVER | SIGMAS | {"use_lu_lambdas": False} | FLOWING
         | {"lambda_min_clipped": -math.inf, "variance_type": None} | EVEN | ZERO | SHIFTING,
-        (*READ, *ZERO, "solver_order", "algorithm_type", "solver_type", "variance_type"),
+        (*READ, *ZERO, "solver_order", "algorithm_type", "solver_type", "variance_type", "lower_order_final"),
     ),
+    "DPMSolverSinglestepScheduler": Scheduler(
+        singlestep,
+        "",
+        CHAIN | DYNAMIC | SOLVER_OF_STEPS | SIGMAS | FLOWING | {"lambda_min_clipped": -math.inf, "variance_type": None}
+        | SHIFTING,
+        (*CHAIN, "solver_order", "algorithm_type", "solver_type", "variance_type"),
+    ),
+    "DEISMultistepScheduler": Scheduler(
+        deis,
+        "",
+        CHAIN | {"solver_order": 2, "algorithm_type": "deis", "solver_type": "logrho", "lower_order_final": True}
+        | DYNAMIC | SIGMAS | FLOWING | EVEN | SHIFTING,
+        (*READ, "solver_order", "algorithm_type", "solver_type", "lower_order_final"),
+    ),
+    "KDPM2DiscreteScheduler": Scheduler(between(0.0), "", LATENT | SIGMAS | EVEN, READ),
+    "KDPM2AncestralDiscreteScheduler": Scheduler(between(1.0), "", LATENT | SIGMAS | EVEN, READ),
     "UniPCMultistepScheduler": Scheduler(
         unipc,
         "",
@@ -219,11 +252,7 @@ CLASSES: dict[str, Scheduler] = {
     "TCDScheduler": Scheduler(why=DISTILLED),
     "FlowMatchLCMScheduler": Scheduler(why=DISTILLED),
     "ConsistencyDecoderScheduler": Scheduler(why="it decodes latents"),
-    "DEISMultistepScheduler": Scheduler(why=OTHERWISE.format("deis")),
-    "DPMSolverSinglestepScheduler": Scheduler(why=OTHERWISE.format("singlestep")),
     "SASolverScheduler": Scheduler(why="SA-Solver is not among the samplers"),
-    "KDPM2DiscreteScheduler": Scheduler(why=BETWEEN),
-    "KDPM2AncestralDiscreteScheduler": Scheduler(why=BETWEEN),
     "DPMSolverSDEScheduler": Scheduler(why=BETWEEN),
     "CosineDPMSolverMultistepScheduler": Scheduler(why="its network is told the angle of a schedule of its own"),
     "IPNDMScheduler": Scheduler(why="its chain is a sine of its own whose times are no steps"),

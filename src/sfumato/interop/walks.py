@@ -29,6 +29,7 @@ from sfumato.runs.recipe import Part, Sample, part
 
 Values = dict[str, Any]
 STEPS = 50  # of a pipeline that is not told
+FEW = 15  # steps of a walk from which on diffusers' solvers keep their order to the end
 CALL = "_sfumato_call"  # key of model_index.json under which an export keeps the arguments of the pipeline's call
 ARGUMENTS: dict[str, Any] = {"num_inference_steps": 0, "eta": 0.0, "use_clipped_model_output": False}  # and defaults
 TARGETS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
@@ -162,6 +163,17 @@ def _unread(learned: bool) -> list[str]:
     return ["the variance that the network learns is not used by this sampler"] if learned else []
 
 
+def _variance(values: Values, learned: bool) -> list[str]:
+    """Return what is changed where a solver's variance_type says otherwise than the network's channels."""
+    said = values["variance_type"]
+    if said not in (None, "learned", "learned_range"):
+        raise ForeignError(
+            f"A scheduler with variance_type={shown(said)} is not valid; null, learned, learned_range are."
+        )
+    wrong = f"variance_type={shown(said)}: the network has {'' if learned else 'no '}outputs for a variance"
+    return [wrong] if bool(said) != learned else []
+
+
 def ddpm(values: Values, learned: bool) -> Walk:
     """Read DDPM: the variance of a step decides the sampler; all steps are taken."""
     fields, changed = _chain(values), []
@@ -196,13 +208,62 @@ def ddim(values: Values, learned: bool) -> Walk:
 
 
 def pndm(values: Values, learned: bool) -> Walk:
-    """Read PNDM as PLMS."""
+    """Read PNDM: PLMS, begun by three steps of Runge-Kutta unless they are skipped."""
     steps, _ = _spaced(values)
-    changed = _strides(values, steps)
-    if not values["skip_prk_steps"]:
-        changed.append("skip_prk_steps=false: diffusers begins with Runge-Kutta between the levels, here PLMS begins")
-    sample = Sample(part("sampler", "pndm", order=4, warmup="heun"), grid_of(steps, values["num_train_timesteps"]))
+    total, changed = values["num_train_timesteps"], _strides(values, steps)
+    warmup = "heun" if values["skip_prk_steps"] else "runge-kutta"
+    if warmup == "runge-kutta":
+        if len(steps) < 4:
+            raise ForeignError("A PNDMScheduler with skip_prk_steps=false needs a chain of at least 4 steps.")
+        half = total // len(steps) // 2
+        middles = [end + half for end in steps[1:4]]
+        if any(start - half != middle for start, middle in zip(steps, middles)):
+            changed.append("skip_prk_steps=false: diffusers' middle of a step is half a step off, here it is one level")
+        steps = sorted({*steps, *middles}, reverse=True)
+    if values["prediction_type"] == "v_prediction":
+        changed.append("prediction_type=v_prediction: diffusers averages v over the steps, here the noise is averaged")
+    sample = Sample(part("sampler", "pndm", order=4, warmup=warmup), grid_of(steps, total))
     return Walk(_chain(values, ("epsilon", "v_prediction")), sample, (*changed, *_unread(learned)))
+
+
+def deis(values: Values, learned: bool) -> Walk:
+    """Read DEIS in the logarithm of rho, which diffusers walks to the first level of the chain."""
+    _one_of(values, "algorithm_type", ("deis",))
+    _one_of(values, "solver_type", ("logrho",))
+    order = _order(values, 3)
+    steps, changed = _spaced(values, but_cleanest=True)
+    few = len(steps) < FEW
+    if steps[-1] > 0:
+        steps.append(0)
+    changed.append("diffusers ends with the noise of the chain's first level, here one call more ends at a clean image")
+    if values["lower_order_final"] and few and order > 1:
+        changed.append(f"lower_order_final=true: diffusers lowers the order of the last of fewer than {FEW} steps")
+    sample = Sample(part("sampler", "deis", order=order), grid_of(steps, values["num_train_timesteps"]))
+    return Walk(_chain(values), sample, (*changed, *_unread(learned)))
+
+
+def singlestep(values: Values, learned: bool) -> Walk:
+    """Read DPM-Solver++ in single steps, whose levels are spaced evenly to both ends of the chain."""
+    _one_of(values, "algorithm_type", ("dpmsolver++",))
+    order, kind = _order(values, 3), _one_of(values, "solver_type", {"midpoint": "midpoint", "heun": "exact"})
+    options = {"order": order, "moments": kind} | ({"parabola": True} if order == 3 and kind == "exact" else {})
+    even = {"timestep_spacing": "linspace", "steps_offset": 0}
+    walk = walked(part("sampler", "singlestep", **options), but_cleanest=True)({**values, **even}, learned)
+    told = "solver_type=midpoint: of a step's two stages, diffusers finds the second by a rougher formula"
+    rougher = [told] if order == 3 and kind == "midpoint" else []
+    return replace(walk, changed=(*walk.changed, *rougher, *_variance(values, learned)))
+
+
+def between(eta: float) -> Callable[[Values, bool], Walk]:
+    """Return the reader of k-diffusion's DPM2, which asks the network between two steps of its chain."""
+    options = {"predict": "noise", "moments": "midpoint", "stages": "between", "gauge": "vp"}
+    sampler = part("sampler", "singlestep", **options, **({"eta": eta} if eta else {}))
+
+    def read(values: Values, learned: bool) -> Walk:
+        walk = walked(sampler, "epsilon", "v_prediction")(values, learned)
+        return replace(walk, fields={**walk.fields, "c_noise": part("conditioning", "index-between")})
+
+    return read
 
 
 def walked(sampler: Part, *targets: str, but_cleanest: bool = False) -> Callable[[Values, bool], Walk]:
@@ -221,14 +282,23 @@ def dpm(values: Values, learned: bool) -> Walk:
     """Read DPM-Solver++ and its SDE, multistep."""
     kinds = {"dpmsolver++": "dpmpp", "sde-dpmsolver++": "dpmpp-sde"}
     name = _one_of(values, "algorithm_type", kinds)
-    return walked(part("sampler", name, **_solver(values)), but_cleanest=True)(values, learned)
+    few = len(_spaced(values, but_cleanest=True)[0]) < FEW
+    lowered = {"lower_final": True} if few and values["lower_order_final"] and values["solver_order"] > 2 else {}
+    walk = walked(part("sampler", name, **_solver(values), **lowered), but_cleanest=True)(values, learned)
+    return replace(walk, changed=(*walk.changed, *_variance(values, learned)))
+
+
+def _order(values: Values, highest: int) -> int:
+    """Return the order of a solver, or refuse it."""
+    order: int = values["solver_order"]
+    if not 1 <= order <= highest:
+        raise ForeignError(f"A scheduler with solver_order={order} has no recipe here; 1 to {highest} have.")
+    return order
 
 
 def _solver(values: Values) -> dict[str, Any]:
     """Return the options of a multistep DPM-Solver++."""
-    order = values["solver_order"]
-    if order not in (1, 2, 3):
-        raise ForeignError(f"A scheduler with solver_order={order} has no recipe here; 1, 2 and 3 have.")
+    order = _order(values, 3)
     moments = _one_of(values, "solver_type", {"midpoint": "midpoint", "heun": "exact"})
     options: dict[str, Any] = {"order": order, "moments": moments}
     return options | ({"published": True} if order == 3 else {})

@@ -98,7 +98,8 @@ class EvalProtocol:
         features: What `Extractor.describe` says: resize, scaling, dtype, layer.
         reference: The real images.
         n: Number of generated images.
-        class_prior: Which labels the images were asked for: "unconditional", "uniform", "reference", "class 3".
+        class_prior: Which labels the images were asked for: "unconditional", "uniform", "training" (as often as
+            among the training images), "reference", "class 3".
         estimator: How the number is estimated from features.
         quantisation: How floats became uint8.
         codec: File format between generator and extractor; "none" if images never touched a file.

@@ -221,7 +221,8 @@ class LabelTable(Beside):
     """Look up a learned vector per label, with a last row for "no label"; it adds what else a condition tells.
 
     Arguments:
-        classes: Number of classes; 0 makes a table that owns nothing, refuses labels and returns None.
+        classes: Number of classes; 0 makes a table that refuses labels, and owns nothing and returns None unless it is
+            given the last row (`keep_null_row`).
         width: Length of the vectors.
         std: Standard deviation of the initial rows.
     """
@@ -235,15 +236,25 @@ class LabelTable(Beside):
 
     def forward(self, label: Label | None, batch: int, device: torch.device) -> Tensor | None:
         chosen = part_of(label, "label")
-        if self.table is None:
+        if not self.classes:
             refuse_label(chosen)
-            return None
-        return self.table(label_rows(chosen, self.classes, batch, device))
+        return None if self.table is None else self.table(label_rows(chosen, self.classes, batch, device))
 
     def added(self, e: Tensor, label: Label | None) -> Tensor:
         """Return embeddings (B, width) plus the labels' vectors; as they are in an unlabelled network."""
         row = self(label, len(e), e.device)
         return self.informed(e if row is None else e + row, label)
+
+
+def label_tables(network: nn.Module) -> dict[str, LabelTable]:
+    """Return a network's tables of labels by their path in it."""
+    return {path: module for path, module in network.named_modules() if isinstance(module, LabelTable)}
+
+
+def keep_null_row(network: nn.Module) -> None:
+    """Give an unlabelled network the row for "no label", which it then adds to every image's embedding."""
+    for table in label_tables(network).values():
+        table.table = nn.Embedding(1, table.width)
 
 
 def embedded(

@@ -6,7 +6,8 @@
 
 A step is a residual block and, at chosen levels, attention. Halving and doubling are a strided and a nearest-neighbour
 convolution (DDPM, iDDPM) or residual blocks that resample inside (ADM, DDPM++). NCSN++ adds a second path down: the
-image itself, convolved and halved, joins the sum at every level.
+image itself, convolved and halved, joins the sum at every level. For large images it has shorter paths instead: the
+halved image joins through a 1x1 convolution, and on the way up every level makes an image, which are doubled and added.
 
 The noise level is embedded by sinusoids and two dense layers; the label is added before the dense layers (DDPM++) or
 after them (iDDPM, ADM). A paper is then a row: the files beside this one only choose.
@@ -129,8 +130,38 @@ class ImagePath(nn.Module):
         self.halve = Resample(up=False, taps=style.taps)
         self.halve.pad = 0
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.halve(self.conv(x))
+    def forward(self, h: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the level's features after the image has joined, and the image path's new value."""
+        h = (h + self.halve(self.conv(image))) * 0.5**0.5
+        return h, h
+
+
+class ImageSkip(nn.Module):
+    """Halve the image with a filter and let it join through a 1x1 convolution; called as `ImagePath`."""
+
+    def __init__(self, channels: int, width: int, style: Style) -> None:
+        super().__init__()
+        self.halve = Resample(up=False, taps=style.taps)
+        self.conv = start(nn.Conv2d(channels, width, 1), law=style.law)
+
+    def forward(self, h: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the level's features after the image has joined, and the halved image."""
+        image = self.halve(image)
+        return h + self.conv(image), image
+
+
+class ImageOut(nn.Module):
+    """Make an image of a level's features and add it to that of the coarser levels, doubled."""
+
+    def __init__(self, width: int, channels: int, style: Style) -> None:
+        super().__init__()
+        self.norm = style.norm(width)
+        self.conv = conv(width, channels, gain=style.zero, law=style.law)
+        self.upsample = Resample(up=True, taps=style.taps)
+
+    def forward(self, h: Tensor, below: Tensor | None) -> Tensor:
+        image: Tensor = self.conv(self.norm(h, silu=True))
+        return image if below is None else image + self.upsample(below)
 
 
 class Step(nn.Module):
@@ -148,7 +179,7 @@ class Step(nn.Module):
 class DownLevel(nn.Module):
     """Halve, let the image join, take the steps of one resolution; remember every output."""
 
-    def __init__(self, steps: Sequence[Step], resample: nn.Module | None, path: ImagePath | None) -> None:
+    def __init__(self, steps: Sequence[Step], resample: nn.Module | None, path: ImagePath | ImageSkip | None) -> None:
         super().__init__()
         self.steps, self.resample, self.path = nn.ModuleList(steps), resample, path
 
@@ -157,7 +188,7 @@ class DownLevel(nn.Module):
         if self.resample is not None:
             h = self.resample(h, e)
             if self.path is not None:
-                h = image = (h + self.path(image)) * 0.5**0.5
+                h, image = self.path(h, image)
             seen.append(h)
         for step in self.steps:
             h = step(h, e)
@@ -166,16 +197,18 @@ class DownLevel(nn.Module):
 
 
 class UpLevel(nn.Module):
-    """Take the steps of one resolution, each with one remembered output, then double."""
+    """Take the steps of one resolution, each with one remembered output, make an image (`path`), double."""
 
-    def __init__(self, steps: Sequence[Step], resample: nn.Module | None) -> None:
+    def __init__(self, steps: Sequence[Step], resample: nn.Module | None, path: ImageOut | None) -> None:
         super().__init__()
-        self.steps, self.resample = nn.ModuleList(steps), resample
+        self.steps, self.resample, self.path = nn.ModuleList(steps), resample, path
 
-    def forward(self, h: Tensor, e: Tensor, seen: list[Tensor]) -> Tensor:
+    def forward(self, h: Tensor, e: Tensor, seen: list[Tensor], image: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return the output and the sum of the images so far; pop from `seen`."""
         for step in self.steps:
             h = step(torch.cat((h, seen.pop()), dim=1), e)
-        return h if self.resample is None else self.resample(h, e)
+        image = image if self.path is None else self.path(h, image)
+        return (h if self.resample is None else self.resample(h, e)), image
 
 
 class Encoder(nn.Module):
@@ -191,7 +224,7 @@ class Encoder(nn.Module):
         embedding: Length of the embedding.
         style: The choices of the blocks.
         resampling: "block" (inside residual blocks), "conv", "corner" (a convolution padded on one side), or "mean".
-        image_path: Whether the image joins at every level (NCSN++).
+        image_path: How the image joins at every level (NCSN++): "residual" or "skip"; "" for not at all.
     """
 
     def __init__(
@@ -205,7 +238,7 @@ class Encoder(nn.Module):
         embedding: int,
         style: Style,
         resampling: str,
-        image_path: bool = False,
+        image_path: str = "",
     ) -> None:
         super().__init__()
         self.conv_in = conv(channels, first, law=style.law)
@@ -214,7 +247,11 @@ class Encoder(nn.Module):
         width = first
         for i, target in enumerate(widths):
             move = halve(width, embedding, style, resampling) if i else None
-            path = ImagePath(channels if i == 1 else widths[i - 2], width, style) if i and image_path else None
+            path: ImagePath | ImageSkip | None = None
+            if i and image_path == "residual":
+                path = ImagePath(channels if i == 1 else widths[i - 2], width, style)
+            elif i and image_path == "skip":
+                path = ImageSkip(channels, width, style)
             if i:
                 self.outputs.append(width)
             steps = []
@@ -252,6 +289,7 @@ class Decoder(nn.Module):
         widths, blocks, attended, embedding, style, resampling: The same as in `Encoder`.
         outputs: Channels of everything that the encoder remembers.
         last_only: Whether only the last step of an attended level has attention (DDPM++); otherwise every step.
+        images: Channels of the image that every level but the finest makes; 0 for none.
     """
 
     def __init__(
@@ -264,6 +302,7 @@ class Decoder(nn.Module):
         resampling: str,
         outputs: Sequence[int],
         last_only: bool,
+        images: int = 0,
     ) -> None:
         super().__init__()
         remembered, width = list(outputs), widths[-1]
@@ -274,13 +313,16 @@ class Decoder(nn.Module):
                 here = attended[i] and (k == blocks or not last_only)
                 steps.append(Step(width + remembered.pop(), widths[i], embedding, style, here))
                 width = widths[i]
-            levels.append(UpLevel(steps, double(width, embedding, style, resampling) if i else None))
+            path = ImageOut(width, images, style) if i and images else None
+            levels.append(UpLevel(steps, double(width, embedding, style, resampling) if i else None, path))
         self.levels = nn.ModuleList(reversed(levels))  # index 0 = finest, as in the encoder
 
-    def forward(self, h: Tensor, e: Tensor, seen: list[Tensor]) -> Tensor:
+    def forward(self, h: Tensor, e: Tensor, seen: list[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Return the output at full size, and the sum of the coarser levels' images at half of it, if they make any."""
+        image: Tensor | None = None
         for level in reversed(self.levels):
-            h = level(h, e, seen)
-        return h
+            h, image = level(h, e, seen, image)
+        return h, image
 
 
 class LadderUNet(nn.Module):
@@ -292,21 +334,29 @@ class LadderUNet(nn.Module):
         decoder: The levels from coarse to fine.
         norm_out: Normalisation before the last convolution.
         conv_out: Convolution from features to the output's channels.
+        upsample: Doubles the sum of the images of coarser levels, which then joins the output.
     """
 
     def __init__(
-        self, embedder: Embedder, encoder: Encoder, decoder: Decoder, norm_out: nn.Module, conv_out: nn.Conv2d
+        self,
+        embedder: Embedder,
+        encoder: Encoder,
+        decoder: Decoder,
+        norm_out: nn.Module,
+        conv_out: nn.Conv2d,
+        upsample: Resample,
     ) -> None:
         super().__init__()
         self.embedder, self.encoder, self.decoder = embedder, encoder, decoder
-        self.norm_out, self.conv_out = norm_out, conv_out
+        self.norm_out, self.conv_out, self.upsample = norm_out, conv_out, upsample
 
     def forward(self, x: Tensor, c_noise: Tensor, label: Label | None = None, augment: Tensor | None = None) -> Tensor:
         check_ladder(self.encoder, x)
         e = self.embedder(x, c_noise, label, augment)
         h, seen = self.encoder(x, e, lambda h: self.embedder.label.entered(h, label))
-        h = self.decoder(h, e, seen)
-        return self.conv_out(self.norm_out(h, silu=True)).to(x.dtype)
+        h, image = self.decoder(h, e, seen)
+        out = self.conv_out(self.norm_out(h, silu=True))
+        return (out if image is None else out + self.upsample(image)).to(x.dtype)
 
 
 def ladder(
@@ -321,16 +371,18 @@ def ladder(
     bridge: bool,
     resampling: str,
     last_only: bool = False,
-    image_path: bool = False,
+    image_path: str = "",
+    images_out: bool = False,
     vector: int = 0,
     extra: int = 0,
 ) -> LadderUNet:
     """Assemble a U-Net; the arguments are those of `Encoder`, `Decoder` and `widened`."""
     embedding = embedder.dense2.out_features
     down = Encoder(channels, widths, first, blocks, attended, bridge, embedding, style, resampling, image_path)
-    up = Decoder(widths, blocks, attended, embedding, style, resampling, down.outputs, last_only)
+    images = out_channels if images_out else 0
+    up = Decoder(widths, blocks, attended, embedding, style, resampling, down.outputs, last_only, images)
     conv_out = conv(widths[0], out_channels, gain=style.zero, law=style.law)
-    network = LadderUNet(embedder, down, up, style.norm(widths[0]), conv_out)
+    network = LadderUNet(embedder, down, up, style.norm(widths[0]), conv_out, Resample(up=True, taps=style.taps))
     return widened(network, embedder.label, down.conv_in, vector, extra)
 
 

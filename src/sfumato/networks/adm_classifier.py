@@ -2,7 +2,8 @@
 
 log p(y | x_t, t) guides a diffusion model, so the classifier sees the same noise levels through the same embedding.
 Its pooling is attention from the mean feature to all positions (with a learned position each, so it works at the
-training size only), or the mean over positions.
+training size only), the mean over positions, or a perceptron on the means of every layer on the way down (`spatial`,
+and `spatial-norm`, which normalises its hidden layer; guided-diffusion calls it spatial_v2).
 
 | size | blocks | parameters (1000 classes, width 128) |
 |---|---|---|
@@ -31,7 +32,8 @@ from ._ladder import Embedder, Encoder, attended_levels, check_ladder, level_wid
 from ._layers import attend, linear
 from .adm import adm_style, check_resample
 
-POOLS = ("attention", "mean")
+POOLS = ("attention", "mean", "spatial", "spatial-norm")
+HIDDEN = 2048  # units of a perceptron on the means of all layers
 
 
 class MeanPool(nn.Module):
@@ -76,18 +78,49 @@ class AttentionPool(nn.Module):
         return self.out(attend(q[:, :, :1], k, v).reshape(batch, width))
 
 
-class ADMClassifier(nn.Module):
-    """Called as network(x, c_noise) -> logits (B, classes), without a label; build it with `adm_classifier`."""
+class MeansPool(nn.Module):
+    """Map the means of all layers to logits by a perceptron: (B, features) -> (B, classes).
 
-    def __init__(self, embedder: Embedder, encoder: Encoder, norm_out: nn.Module, pool: nn.Module) -> None:
+    Arguments:
+        features: Channels of all layers together.
+        classes: Number of logits.
+        norm: Normalisation of the hidden layer, which SiLU follows; None for ReLU without one.
+    """
+
+    def __init__(self, features: int, classes: int, norm: nn.Module | None) -> None:
+        super().__init__()
+        self.dense = linear(features, HIDDEN, law="torch")
+        self.norm = norm
+        self.out = linear(HIDDEN, classes, law="torch")
+
+    def forward(self, h: Tensor) -> Tensor:
+        h = self.dense(h)
+        return self.out(F.relu(h) if self.norm is None else F.silu(self.norm(h)))
+
+
+class ADMClassifier(nn.Module):
+    """Called as network(x, c_noise) -> logits (B, classes), without a label; build it with `adm_classifier`.
+
+    Arguments:
+        embedder: Embeds the noise level.
+        encoder: The way down.
+        norm_out: Normalisation of the last feature map, which `pool` is given; None for a pool of all layers' means.
+        pool: Makes the logits.
+    """
+
+    def __init__(self, embedder: Embedder, encoder: Encoder, norm_out: nn.Module | None, pool: nn.Module) -> None:
         super().__init__()
         self.embedder, self.encoder, self.norm_out, self.pool = embedder, encoder, norm_out, pool
 
     def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
         check_ladder(self.encoder, x)
         refuse_label(label)
-        h, _ = self.encoder(x, self.embedder(x, c_noise, None, None))
-        return self.pool(F.silu(self.norm_out(h))).to(x.dtype)
+        h, seen = self.encoder(x, self.embedder(x, c_noise, None, None))
+        if self.norm_out is None:
+            h = torch.cat([layer.mean(dim=(2, 3)) for layer in (*seen, h)], dim=1)
+        else:
+            h = F.silu(self.norm_out(h))
+        return self.pool(h).to(x.dtype)
 
 
 def adm_classifier(
@@ -121,7 +154,7 @@ def adm_classifier(
         adaptive: Whether the embedding scales and shifts (AdaGN); otherwise it is added.
         resample: What resamples: block (residual blocks), conv (convolutions) or mean (no weights).
         dropout: Probability inside the blocks.
-        pool: Kind of pooling, attention or mean.
+        pool: Kind of pooling: attention, mean, spatial or spatial-norm.
         groups: Groups of the normalisation.
 
     Raises:
@@ -138,6 +171,9 @@ def adm_classifier(
     attended = attended_levels(attention, size, len(mult))
     encoder = Encoder(channels, widths, widths[0], blocks, attended, True, 4 * width, style, resample)
     last, side = widths[-1], size >> (len(mult) - 1)
+    if pool in ("spatial", "spatial-norm"):
+        norm = style.norm(HIDDEN) if pool == "spatial-norm" else None
+        return ADMClassifier(embedder, encoder, None, MeansPool(sum(encoder.outputs) + last, classes, norm))
     head: nn.Module = MeanPool(last, classes)
     if pool == "attention":
         head = AttentionPool(last, side, style.head_count(last), classes)

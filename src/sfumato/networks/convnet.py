@@ -3,7 +3,7 @@
 Strided convolutions down, transposed convolutions up, GroupNorm and SiLU between; the embedded noise level and label
 are added after every convolution. Everything the output knows has passed through the narrowest map, so fine detail of
 the noise cannot be predicted, and the images blur. At width (64, 192, 192, 256) it has the size of the plain network
-that source 002 compared with its U-Nets (4.07 million parameters, 0.21 GMAC at 32x32). c_noise is of order 1.
+that a student report compared with its U-Nets (4.07 million parameters, 0.21 GMAC at 32x32). c_noise is of order 1.
 
 References:
     "U-Net: Convolutional Networks for Biomedical Image Segmentation", Ronneberger et al., 2015,

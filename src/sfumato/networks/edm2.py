@@ -84,7 +84,7 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, gain: Tensor | float = 1.0) -> Tensor:
         dims = tuple(range(1, self.weight.ndim))
-        if self.training:
+        if self.training and self.weight.requires_grad:
             # idempotent, and .data: a second forward before the backward finds the same numbers
             self.weight.data.copy_(unit(self.weight.data, dims))
         weight = unit(self.weight, dims) * (gain / math.sqrt(self.weight[0].numel()))

@@ -5,7 +5,7 @@ the embedding, and attend at 16x16, once per level on the way up. They differ by
 
     DDPM++   sinusoids of c_noise, 2x2 mean and nearest resampling
     NCSN++   random Fourier features of c_noise (scale 16), smooth resampling (1, 3, 3, 1), and the image itself on a
-             second path down
+             second path down; for images of 256 and more shorter paths, `image_skip` down and `image_out` up
 
 c_noise is ln(sigma)/4 in EDM, ln(sigma) or 999 t in the original. EDM passes nine augmentation labels.
 
@@ -49,6 +49,8 @@ def songunet(
     fourier_scale: Few = 16.0,
     taps: tuple[Depth, ...] = (1, 1),
     image_path: bool = False,
+    image_skip: bool = False,
+    image_out: bool = False,
     adaptive: bool = False,
     rescale: bool = True,
     dropout: Fraction = 0.0,
@@ -70,7 +72,9 @@ def songunet(
         fourier: Whether 2 * width random Fourier features embed c_noise; otherwise `width` sinusoids.
         fourier_scale: Standard deviation of the random frequencies, in cycles per unit of c_noise.
         taps: Resampling filter, an even number of taps.
-        image_path: Whether the image joins at every level on the way down.
+        image_path: Whether the image joins at every level on the way down, convolved and halved on a path of its own.
+        image_skip: Whether the halved image joins there through a 1x1 convolution instead (input_skip).
+        image_out: Whether every level on the way up makes an image, doubled and added (output_skip).
         adaptive: Whether the embedding scales and shifts; otherwise it is added, as published.
         rescale: Whether residual sums are multiplied by 1/sqrt(2).
         dropout: Probability inside the blocks.
@@ -82,8 +86,11 @@ def songunet(
         A network whose output is almost zero (gain 1e-5) until it is trained.
 
     Raises:
-        ValueError: For a size or an attention side that the levels do not have.
+        ValueError: For a size or an attention side that the levels do not have, or for two image paths down.
     """
+    if image_path and image_skip:
+        raise ValueError("The image has one path down: image_path or image_skip, not both.")
+    path = "residual" if image_path else "skip" if image_skip else ""
     style = Style(
         group_width=4, eps=1e-6, adaptive=adaptive, scale=0.5**0.5 if rescale else 1.0, dropout=dropout, heads=1,
         law="xavier", zero=ZERO, attention_gain=0.2**0.5, taps=taps, project=True,
@@ -97,5 +104,5 @@ def songunet(
     attended = attended_levels(attention, size, len(mult))
     return ladder(
         embedder, style, channels, out_channels, level_widths(width, mult), width, blocks, attended, True, "block",
-        last_only=True, image_path=image_path, vector=vector, extra=extra,
+        last_only=True, image_path=path, images_out=image_out, vector=vector, extra=extra,
     )  # fmt: skip

@@ -11,7 +11,7 @@ from PIL import Image
 from sfumato.pictures._ask import seeds_of
 from sfumato.report.strip import gif
 from sfumato.runs.run import Run
-from sfumato.sources import classes_named, in_turn
+from sfumato.sources import class_names, classes_named, in_turn
 
 
 def animation(
@@ -36,15 +36,18 @@ def animation(
         device: Torch device that computes.
     """
     seeds = seeds_of(n, first)
+    labels = in_turn(seeds, classes_named(classes, run.classes))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "walk.gif")
         gif(
             run.diffusion(device=device),
             seeds,
-            in_turn(seeds, classes_named(classes, run.classes)),
+            labels,
             path,
             columns=columns,
             seconds=seconds,
-            title=run.recipe.name,
+            names=class_names(labels, run.classes),
+            title=run.title,
+            caption=run.making().sentence,
         )
         return Image.open(io.BytesIO(path.read_bytes()))

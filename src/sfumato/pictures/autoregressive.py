@@ -58,7 +58,7 @@ def autoregressive(
         len(columns),
         row_labels=names or [f"seed {seed}" for seed in seeds],
         column_labels=columns,
-        title=f"{run.recipe.name}, {block}x{block} pixels at a time",
+        title=f"{run.title}, {block}x{block} pixels at a time",
         caption=f"{len(steps)} blocks, each inpainted given those before by {method}: {calls:g} calls an "
         f"image, a plain sample (left) takes {calls / len(steps):g}. {run.making().sentence}",
     )

@@ -68,4 +68,4 @@ def diversity(
         words.append(f"{name}: {one.making().sentence}")
     sides["training images"] = real[:each]
     caption = f"{choice(seeds, False)} {' '.join(words)} Training images: the first of a seeded draw."
-    return blocks(sides, across, title=kind or data.name, caption=caption)
+    return blocks(sides, across, title=f"{run.title}: {kind or data.name}", caption=caption)

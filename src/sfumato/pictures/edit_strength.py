@@ -64,7 +64,7 @@ def edit_strength(
         made = to_uint8(edit(source, clean, strength, seeds=seeds_of(n, first), labels=labels).cpu())
         pixels.append(with_interval(255 / 2 * (to_float(made) - clean).square().flatten(1).mean(1).sqrt().numpy()))
         features.append(with_interval(np.linalg.norm(features_of(extract, made) - own, axis=1) / apart))
-    figure, ax = axes("strength", "distance to the picture", run.recipe.name)
+    figure, ax = axes("strength", "distance to the picture", run.title)
     named = {
         "pixels: RMSE / 100 grey levels": np.array(pixels) / 100,
         f"features of {extract.name}": np.array(features),

@@ -47,6 +47,6 @@ def guidance(
         weights,
         across=each,
         row_labels=class_names(picked, run.classes),
-        title=run.recipe.name,
+        title=run.title,
         caption=plain.making().sentence,
     )

@@ -93,6 +93,7 @@ def interpolation(
     rows = evenly(source, levels) if at is None else [round((len(source.grid) - 1) * (1 - at))]
     height, width = data.images.shape[2:]
     weights = [i / (points - 1) for i in range(points)]
+    masked = f"mask {mask}; " if mask != "none" else ""
     return drawing(
         source,
         data.images[a],
@@ -102,8 +103,8 @@ def interpolation(
         mask=mask_of(mask, height, width),
         encode=encode,
         seed=seed,
-        title=run.recipe.name,
-        caption=f"{split} images {a} and {b}; {f'mask {mask}; ' if mask != 'none' else ''}{by.making().sentence}",
+        title=run.title,
+        caption=f"{split.capitalize()} images {a} and {b}; {masked}{by.making().sentence}",
     )
 
 

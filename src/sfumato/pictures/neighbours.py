@@ -64,6 +64,6 @@ def neighbours(
         seeds=seeds,
         row_labels=class_names(labels, run.classes),
         space=name,
-        title=run.recipe.name,
+        title=run.title,
         caption=f"{len(data):,} training images. {run.making().sentence}",
     )

@@ -14,7 +14,7 @@ def nfe(run: Run) -> Figure:
     Arguments:
         run: The run, measured.
     """
-    from sfumato.report.sections import CURVES
+    from sfumato.report.curve_kinds import CURVES
 
     command = f"sfumato sweep {run.path} grid.steps=4,8,16,32 --score 1000"
-    return CURVES["nfe"][1](curve_of(run.path, "nfe", command))
+    return CURVES["nfe"][1]({**curve_of(run.path, "nfe", command), "title": run.title})

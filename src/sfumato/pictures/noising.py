@@ -49,7 +49,7 @@ def noising(
     names = [w.strip() for w in str(schedules).split(",")] if schedules else [own.name, "linear", "cosine"]
     made = {name: own.entry()(**own.options) if name == own.name else find("schedule", name)() for name in names}
     images = drawn(run, split, n, root).images
-    return drawing(images, made, columns, seed=seed, title=f"Noising: {run.recipe.data.name}")
+    return drawing(images, made, columns, seed=seed, title=f"{run.title}: noising {run.recipe.data.name}")
 
 
 def drawing(
@@ -82,7 +82,7 @@ def drawing(
             levels = schedule(times)
             cells.append(on_circle(levels.noisy(x0[i].expand(columns, -1, -1, -1), noise[i]), levels))
             notes += [ratio(level) for level in levels]
-    words = f"x = αx0 + σn on the unit circle; σ/α below each image; noise of {name_seeds(seeds)}."
+    words = f"x = αx0 + σn, rescaled to unit variance; σ/α below each image; noise of {name_seeds(seeds)}."
     frame = Frame(
         title=title,
         rows=[name for _ in x0 for name in schedules],

@@ -81,6 +81,6 @@ def progress(
             ),
         },
         xlabel=f"reverse steps done (of {steps})",
-        title=run.recipe.name,
+        title=run.title,
         caption=f"{n} samples against {len(real):,} {split} images; bands: 95%. {run.making().sentence}",
     )

@@ -14,6 +14,7 @@ def rate_distortion(run: Run) -> Figure:
     Arguments:
         run: The run, measured.
     """
-    from sfumato.report.sections import CURVES
+    from sfumato.report.curve_kinds import CURVES
 
-    return CURVES["rate_distortion"][1](curve_of(run.path, "rate_distortion", f"sfumato likelihood {run.path}"))
+    numbers = curve_of(run.path, "rate_distortion", f"sfumato likelihood {run.path}")
+    return CURVES["rate_distortion"][1]({**numbers, "title": run.title})

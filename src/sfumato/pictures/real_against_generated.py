@@ -58,7 +58,7 @@ def real_against_generated(
         seeds=seeds,
         row_labels=names,
         names=(f"real ({split})", "generated"),
-        title=run.recipe.name,
+        title=run.title,
         caption=f"Real: the first of a seeded draw. {run.making().sentence}",
     )
 

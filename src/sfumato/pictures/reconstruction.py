@@ -61,7 +61,7 @@ def reconstruction(
         source = by.diffusion(device=device)
         found[name] = reconstruct(source, data.images, seeds, evenly(source, levels), labels, encode)
         words.append(f"{name}: {by.making().sentence}")
-    return drawing(found, title=run.recipe.name, caption=" ".join(words))
+    return drawing(found, title=run.title, caption=" ".join(words))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -63,8 +63,8 @@ def shared_latent(
         seeds_of(n, first),
         evenly(source, max(2, levels)),
         label=label,
-        title=run.recipe.name,
-        caption=f"{split} image {image}. {by.making().sentence}",
+        title=run.title,
+        caption=f"{split.capitalize()} image {image}. {by.making().sentence}",
     )
 
 

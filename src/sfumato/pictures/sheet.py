@@ -27,4 +27,4 @@ def sheet(run: Run, *, each: int = 8, first: int = 0, classes: str = "", device:
     shown = None if picked is None else torch.tensor(picked[:rows])
     images = run.source(device=device)(seeds, None if shown is None else shown.repeat_interleave(each))
     names = class_names(shown, run.classes)
-    return draw.sheet(images, each, row_labels=names, seeds=seeds, title=run.recipe.name, caption=run.making().sentence)
+    return draw.sheet(images, each, row_labels=names, seeds=seeds, title=run.title, caption=run.making().sentence)

@@ -43,6 +43,6 @@ def strip(
         every,
         what,
         row_labels=class_names(labels, run.classes),
-        title=run.recipe.name,
+        title=run.title,
         caption=run.making().sentence,
     )

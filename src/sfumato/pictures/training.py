@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import io
 
+import torch
 from PIL import Image
+from torch import Tensor
 
+from sfumato.core.images import untile
+from sfumato.report.save import animated
+from sfumato.report.sheet import sheet
+from sfumato.runs.check import sampled_shape
+from sfumato.runs.drawn import SHEETS
 from sfumato.runs.recipe import RecipeError
 from sfumato.runs.run import Run
 
@@ -23,22 +30,31 @@ def training(run: Run, *, seconds: float = 6.0, zoom: int = 3) -> Image.Image:
     Raises:
         RecipeError: If the run has no sheets.
     """
-    files = sorted((run.path / "sheets").glob("*.png"))
+    files = sorted((run.path / SHEETS).glob("*.png"))
     if not files:
         raise RecipeError(f"{run.path} has no sheets. Train with train.sheet_every=IMAGES to have some.")
+    _, height, width = sampled_shape(run.plan)
     frames = []
     for file in files:
-        with Image.open(file) as sheet:
-            size = (sheet.width * zoom, sheet.height * zoom)
-            frames.append(sheet.convert("RGB").resize(size, Image.Resampling.NEAREST))
+        with Image.open(file) as picture:
+            images, columns = untile(_pixels(picture), height, width)
+        rows = len(images) // columns
+        frames.append(
+            sheet(
+                images,
+                columns,
+                row_labels=run.classes[:rows] if len(run.classes) >= rows else (),
+                seeds=range(len(images)),
+                title=run.title,
+                caption=f"After {int(file.stem):,} training images; weights {run.recipe.ema.use}.",
+                zoom=zoom,
+            )
+        )
     each = int(1000 * seconds / (len(frames) + HOLD - 1))
-    written = io.BytesIO()
-    frames[0].save(
-        written,
-        format="GIF",
-        save_all=True,
-        append_images=frames[1:],
-        loop=0,
-        duration=[*[each] * (len(frames) - 1), HOLD * each],
-    )
-    return Image.open(io.BytesIO(written.getvalue()))
+    return Image.open(io.BytesIO(animated(frames, [*[each] * (len(frames) - 1), HOLD * each])))
+
+
+def _pixels(picture: Image.Image) -> Tensor:
+    """Return a picture as uint8 (3, H, W)."""
+    values = torch.frombuffer(bytearray(picture.convert("RGB").tobytes()), dtype=torch.uint8)
+    return values.reshape(picture.height, picture.width, 3).permute(2, 0, 1)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sfumato.core.images import planes
 from sfumato.report._text import font, leading, size_of, wrap
+from sfumato.report.resolution import resolution
 from sfumato.report.signature import picture_of
 
 INK, MUTED, PAPER = (28, 28, 32), (96, 96, 104), (255, 255, 255)
@@ -50,6 +51,7 @@ class Layout:
         group: Rows after which an extra gap follows; 0 for none.
         block: Columns after which an extra gap follows; 0 for none.
         zoom: Picture pixels per image pixel.
+        scale: By how much gaps are larger (`report.resolution`).
     """
 
     columns: int
@@ -59,15 +61,17 @@ class Layout:
     group: int = 0
     block: int = 0
     zoom: int = 1
+    scale: int = 1
 
     def box(self, i: int) -> tuple[int, int, int, int]:
         """Return (left, top, right, bottom) of cell i, counted along rows."""
         row, column = divmod(i, self.columns)
         height, width = self.cell
-        down = EXTRA * (row // self.group) if self.group else 0
-        right = EXTRA * (column // self.block) if self.block else 0
-        top = self.corner[0] + row * (height + self.note + GAP) + down
-        left = self.corner[1] + column * (width + GAP) + right
+        gap, extra = GAP * self.scale, EXTRA * self.scale
+        down = extra * (row // self.group) if self.group else 0
+        right = extra * (column // self.block) if self.block else 0
+        top = self.corner[0] + row * (height + self.note + gap) + down
+        left = self.corner[1] + column * (width + gap) + right
         return left, top, left + width, top + height
 
 
@@ -124,7 +128,7 @@ def draw(images: Tensor, columns: int, frame: Frame, *, zoom: int | None = None)
         images: uint8, shape (B, C, H, W), laid out along rows.
         columns: Images per row, >= 1.
         frame: The words around the grid.
-        zoom: Picture pixels per image pixel; None for the smallest that is legible.
+        zoom: Picture pixels per image pixel at a resolution of 1; None for the smallest that is legible.
 
     Returns:
         The picture, its caption under ``info["Description"]`` too, and where its cells are.
@@ -142,46 +146,46 @@ def draw(images: Tensor, columns: int, frame: Frame, *, zoom: int | None = None)
     for what, labels, expected in (*expected_labels, ("image", frame.notes, count)):
         if labels and len(labels) != expected:
             raise ValueError(f"One label per {what}: got {len(labels)} labels for {expected} {what}s.")
-    zoom = zoom or enlargement(height, width)
+    k = resolution()
+    zoom = k * (zoom or enlargement(height, width))
     cell = (height * zoom, width * zoom)
-    face, small = font(), font(12)
-    span = block * (cell[1] + GAP) - GAP
+    face, small, tiny, title_face = font(13 * k), font(12 * k), font(10 * k), font(15 * k, bold=True)
+    pad, span = PAD * k, block * (cell[1] + GAP * k) - GAP * k
     names = _fit(frame.columns, span, small)
-    upright = all(size_of(name, small)[0] <= span + GAP for name in names)
+    upright = all(size_of(name, small)[0] <= span + GAP * k for name in names)
     head = max((size_of(name, small)[1 if upright else 0] for name in names), default=0)
     side = max((size_of(text, face)[0] for text in (*frame.rows, frame.corner)), default=0)
-    left = PAD + (side + 8 if side else 0)
-    title_face = font(15, bold=True)
-    tiny = font(10)
-    layout = Layout(columns, cell, (0, left), leading(tiny) + 1 if frame.notes else 0, frame.group, frame.block, zoom)
-    total_width = max(layout.box(columns - 1)[2] + PAD, NARROWEST)
-    title = wrap(frame.title, total_width - 2 * PAD, title_face) if frame.title else []
-    title_height = leading(title_face) * len(title) + (6 if title else 0)
-    layout = replace(layout, corner=(PAD + title_height + (head + 5 if head else 0), left))
+    left = pad + (side + 8 * k if side else 0)
+    note = leading(tiny) + k if frame.notes else 0
+    layout = Layout(columns, cell, (0, left), note, frame.group, frame.block, zoom, k)
+    total_width = max(layout.box(columns - 1)[2] + pad, NARROWEST * k)
+    title = wrap(frame.title, total_width - 2 * pad, title_face) if frame.title else []
+    title_height = leading(title_face) * len(title) + (6 * k if title else 0)
+    layout = replace(layout, corner=(pad + title_height + (head + 5 * k if head else 0), left))
     bottom = layout.box(count - 1)[3] + layout.note
-    caption = wrap(frame.caption, total_width - 2 * PAD, small) if frame.caption else []
-    total_height = bottom + PAD + (leading(small) * len(caption) + 2 if caption else 0)
+    caption = wrap(frame.caption, total_width - 2 * pad, small) if frame.caption else []
+    total_height = bottom + pad + (leading(small) * len(caption) + 2 * k if caption else 0)
 
     picture = Image.new("RGB", (total_width, total_height), PAPER)
     pen = ImageDraw.Draw(picture)
-    _lines(pen, title, (PAD, PAD), title_face, INK)
+    _lines(pen, title, (pad, pad), title_face, INK)
     for i, image in enumerate(images):
         picture.paste(pixels(image).resize((cell[1], cell[0]), Image.Resampling.NEAREST), layout.box(i)[:2])
     for i, text in enumerate(frame.notes):
         box = layout.box(i)
-        _lines(pen, [text], (round((box[0] + box[2] - tiny.getlength(text)) / 2), box[3] + 1), tiny, MUTED)
+        _lines(pen, [text], (round((box[0] + box[2] - tiny.getlength(text)) / 2), box[3] + k), tiny, MUTED)
     for row, text in enumerate(frame.rows):
         box = layout.box(row * columns)
         top = (box[1] + box[3] - size_of(text, face)[1]) // 2
         for i, line in enumerate(text.split("\n")):
-            _lines(pen, [line], (left - 8 - size_of(line, face)[0], top + i * leading(face)), face, INK)
+            _lines(pen, [line], (left - 8 * k - size_of(line, face)[0], top + i * leading(face)), face, INK)
     for column, text in enumerate(names):
         first, last = layout.box(column * block), layout.box(min((column + 1) * block, columns) - 1)
-        _column_label(picture, text, (first[0] + last[2]) // 2, layout.corner[0] - 5, small, upright)
+        _column_label(picture, text, (first[0] + last[2]) // 2, layout.corner[0] - 5 * k, small, upright)
     if frame.corner and upright:
         w, _ = size_of(frame.corner, small)
-        _lines(pen, frame.corner.split("\n"), (left - 8 - w, layout.corner[0] - 5 - head), small, MUTED)
-    _lines(pen, caption, (PAD, bottom + 8), small, MUTED)
+        _lines(pen, frame.corner.split("\n"), (left - 8 * k - w, layout.corner[0] - 5 * k - head), small, MUTED)
+    _lines(pen, caption, (pad, bottom + 8 * k), small, MUTED)
     picture.info["Description"] = " ".join(part for part in (frame.title, frame.caption) if part)
     return picture, layout
 
@@ -214,14 +218,3 @@ def _column_label(
     if not upright:
         label = label.rotate(90, expand=True)
     picture.paste(label, (centre - label.width // 2, bottom - label.height))
-
-
-def beside(pictures: Sequence[Image.Image], gap: int = 12) -> Image.Image:
-    """Return pictures in one row, aligned at the top."""
-    total = sum(p.width for p in pictures) + gap * (len(pictures) - 1)
-    joined = Image.new("RGB", (total, max(p.height for p in pictures)), PAPER)
-    left = 0
-    for picture in pictures:
-        joined.paste(picture, (left, 0))
-        left += picture.width + gap
-    return joined

@@ -24,6 +24,7 @@ from sfumato.report.plot import (
     COLOURS,
     INK,
     MUTED,
+    WIDTH,
     Series,
     axes,
     decades,
@@ -254,6 +255,59 @@ def accuracy(curves: Mapping[str, Series], *, chance: float | None = None, title
     if chance is not None:
         level_line(ax, chance, f"chance {number(chance)}")
     return finish(figure, "Share of images named right; 95% intervals.")
+
+
+def probes(
+    curves: Mapping[str, Series],
+    *,
+    pixels: float,
+    pca: float,
+    numbers: int,
+    chance: float,
+    noisy: str = "",
+    title: str = "",
+    caption: str = "",
+) -> Figure:
+    """Plot what a linear classifier reads in the blocks of a network: against the noise level, and block by block.
+
+    Arguments:
+        curves: Block -> accuracy (y) at sigma / alpha (x), in the order of the network.
+        pixels: Accuracy on raw pixels.
+        pca: Accuracy on principal components of them.
+        numbers: Number of those components.
+        chance: Share of the most frequent class.
+        noisy: Name of the curve that is no block's: the pixels that the network saw.
+        title: Above the plots.
+        caption: Below them.
+    """
+    blocks = {name: s for name, s in curves.items() if name != noisy}
+    levels = next(iter(blocks.values())).x
+    several = len(levels) > 1
+    figure = figure_of(1 + several, width=1.3 * WIDTH)
+    by_block = figure.add_subplot(1, 1 + several, 1 + several)
+    style(by_block, "block, from input to output", "accuracy")
+    by_level = {
+        f"sigma/alpha = {x:.3g}" if several else "network": Series.of(
+            range(len(blocks)), *([getattr(s, key)[i] for s in blocks.values()] for key in ("y", "low", "high"))
+        )
+        for i, x in enumerate(levels)
+    }
+    lines(by_block, by_level)
+    by_block.set_xticks(range(len(blocks)), list(blocks), rotation=30, ha="right", fontsize=8)
+    plots = [by_block]
+    if several:
+        ax = figure.add_subplot(1, 2, 1)
+        style(ax, "noise level sigma / alpha (left: clean, right: noise)", "accuracy")
+        lines(ax, curves)
+        doublings(ax, levels)
+        plots.append(ax)
+    known = {f"pixels {pixels:.3f}": (pixels, "--"), f"PCA, {numbers} numbers {pca:.3f}": (pca, ":")}
+    for ax in plots:
+        for name, (value, dashes) in (known | {f"chance {chance:.3f}": (chance, "-.")}).items():
+            ax.axhline(value, color=MUTED, linewidth=1.2, linestyle=dashes, label=name)
+        ax.set_ylim(0, 1.02)
+        ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    return finish(figure, f"Share of held-out images named right by a linear classifier. {caption}", title)
 
 
 def bits_by_level(curves: Mapping[str, Series], *, title: str = "", caption: str = "") -> Figure:

@@ -1,23 +1,21 @@
 """The report page: everything known about some runs in one HTML file that opens anywhere, offline.
 
-The page reads result files only (`report.results`); it computes no score. Pictures are data URIs, style and the few
-lines of script that sort tables are inline, and there is no request to anywhere. Every number stands beside the id of
-its protocol, which leads to the protocol itself, and every result beside the command that makes it again. A section
-whose data no result has says which command makes them, so that a page never hides what was not measured.
-
-Eleven sections (`report.sections`): scores, size-matched splits, comparison, samples, nearest neighbours, score
-against n, against NFE, guidance, classes, likelihood, health.
+The page reads what commands left in runs (`report.gather`); it computes no score. Pictures are data URIs, style and the
+few lines of script that sort tables are inline, and there is no request to anywhere. Pictures and the curves of
+training come first, then the scores (`report.sections`). Every score leads to its protocol, and what made the numbers
+stands once, folded, at the end, with the commands that make them again (`report.provenance`). What was not measured is
+named there too, with the command that measures it, so that a page never hides a gap.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from sfumato.report.results import Result, command_of, path_of
+from sfumato.report.provenance import protocols, provenance
+from sfumato.report.results import Result, made_by, path_of
 from sfumato.report.save import write_whole
 from sfumato.report.sections import sections
 
@@ -41,34 +39,32 @@ def write_report(results: Sequence[Result], path: Path | str, *, title: str = ""
     if not results:
         raise ValueError("A report shows at least one result; got none. `sfumato evaluate RUN` makes one.")
     path = Path(path)
-    runs = list(dict.fromkeys(str(r["run"]) for r in results))
+    made = sections(results, path.parent)
     paths = list(dict.fromkeys(map(path_of, results)))
     page = (
         _environment()
         .get_template("page.html.j2")
         .render(
-            title=title or " · ".join(runs),
-            recipes=list(dict.fromkeys(str(r["recipe"]) for r in results if r.get("recipe"))),
+            title=title or " · ".join(dict.fromkeys(str(r["run"]) for r in results)),
+            runs=_runs(results),
             command=command or f"sfumato report {' '.join(paths)} -o {path.name}",
-            sections=sections(results, path.parent),
-            commands=[{"run": r["run"], "text": command_of(r)} for r in results],
-            protocols=_protocols(results),
+            sections=[section for section in made if not section.empty],
+            missing=[section for section in made if section.empty and section.missing],
+            provenance=provenance(results),
+            protocols=protocols(results),
         )
     )
     return write_whole(path, page.encode())
 
 
-def _protocols(results: Sequence[Result]) -> list[dict[str, str]]:
-    """Return every protocol once, without its provenance."""
-    found: dict[str, str] = {}
+def _runs(results: Sequence[Result]) -> list[dict[str, str]]:
+    """Return each run once: its name, its recipe, and how its images are made."""
+    found: dict[str, dict[str, str]] = {}
     for result in results:
-        for score in result["scores"]:
-            for one in (score, score.get("floor") or {}):
-                protocol = one.get("protocol") or {}
-                if protocol.get("protocol_id"):
-                    identity = {k: v for k, v in protocol.items() if k not in ("provenance", "protocol_id")}
-                    found.setdefault(protocol["protocol_id"], json.dumps(identity, indent=1, sort_keys=True))
-    return [{"id": key, "text": text} for key, text in found.items()]
+        run = found.setdefault(str(result["run"]), {"name": str(result["run"]), "recipe": "", "made": ""})
+        run["recipe"] = run["recipe"] or str(result.get("recipe") or "")
+        run["made"] = run["made"] or made_by(result.get("provenance") or {}) or ""
+    return list(found.values())
 
 
 def _environment() -> Environment:

@@ -14,7 +14,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 # Okabe and Ito's palette, darkest first, without its yellow
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#1c1c20")
@@ -97,17 +97,34 @@ def axes(xlabel: str, ylabel: str, title: str = "") -> tuple[Figure, Axes]:
     return figure, ax
 
 
-def lines(ax: Axes, series: Mapping[str, Series], *, markers: bool = True) -> None:
-    """Draw lines with their intervals as bands, one colour and marker each, and a legend if they are named."""
-    for i, (name, s) in enumerate(series.items()):
+def lines(
+    ax: Axes, series: Mapping[str, Series], *, markers: bool = True, alike: Mapping[str, str] | None = None
+) -> None:
+    """Draw lines with their intervals as bands, one colour and marker each, and a legend if they are named.
+
+    Arguments:
+        ax: Where to draw.
+        series: Name -> line.
+        markers: Whether its points are marked.
+        alike: Name -> what is equal for lines that are the same but for their seed: these are thin, of one colour.
+    """
+    kinds = {name: (alike or {}).get(name, name) for name in series}
+    members = {kind: [name for name in kinds if kinds[name] == kind] for kind in kinds.values()}
+    for name, s in series.items():
+        i, same = list(members).index(kinds[name]), members[kinds[name]]
         colour = COLOURS[i % len(COLOURS)]
         marker = MARKERS[i % len(MARKERS)] if markers else None
-        ax.plot(s.x, s.y, color=colour, marker=marker, markersize=5, linewidth=1.8, label=name or None)
+        label = name if len(same) == 1 else f"{', '.join(same[:3])}{', ...' * (len(same) > 3)} ({len(same)} seeds)"
+        width = 1.8 if len(same) == 1 else 0.9
+        ax.plot(s.x, s.y, color=colour, marker=marker, markersize=5, linewidth=width,
+                label=label if label and name == same[0] else None)  # fmt: skip
         if s.low:
             ax.fill_between(s.x, s.low, s.high, color=colour, alpha=0.16, linewidth=0)
             if markers:
                 ax.vlines(s.x, s.low, s.high, color=colour, linewidth=1.2)
-    if len([name for name in series if name]) > 1:
+    if all(float(x).is_integer() for s in series.values() for x in s.x):
+        ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    if len(members) > 1 or any(len(same) > 1 for same in members.values()):
         ax.legend(frameon=False, fontsize=9)
 
 

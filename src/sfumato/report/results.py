@@ -7,8 +7,8 @@ A result is one JSON object. All keys but `run` and `scores` may be missing; the
     command     the command that makes this file again
     scores      list of Score.to_json()
     provenance  what made them: weights, sampler, nfe, seeds, images_per_second, machine ...
-    pictures    name -> path of a PNG or GIF, relative to `folder`; see `_sections.PICTURES` for the names it places
-    curves      name -> numbers of a curve, see `_sections.CURVES`; each may hold caption, command and protocol_id
+    pictures    name -> path of a PNG or GIF, relative to `folder`; see `sections.PICTURES` for the names it places
+    curves      name -> numbers of a curve, see `curve_kinds.CURVES`; each may hold caption, command and protocol_id
     refused     name of a metric -> why it could not be computed
     tables      name -> rows, a row being column -> text, number, null, or {"value": v, "interval": [low, high]};
                 "likelihood", "splits", "memorization", "health"
@@ -23,18 +23,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sfumato.core.reading import read_json
-from sfumato.metrics.score import Score, ranks
-from sfumato.report.save import command_in
+from sfumato.core.reading import as_written, read_json
+from sfumato.metrics.protocol import NO_REFERENCE
+from sfumato.metrics.score import Score, compare, ranks
 from sfumato.report.table import Cell, Row, Value
 from sfumato.runs.making import Making
 from sfumato.runs.records import read_records
 
 Result = Mapping[str, Any]
 COLUMNS = (
-    *("run", "score", "value", "floor", "above floor", "plain", "n", "m"),
-    *("protocol", "reference", "NFE", "images/s", "flags"),
+    *("run", "recipe", "score", "split", "seen", "value", "floor", "above floor", "plain", "n", "m"),
+    *("protocol", "NFE", "images/s", "flags"),
 )
+FLAGS_APART = "\n"
+SEEN = {"test": "held out", "val": "held out, for choices", "train": "trained on"}  # what a split is to a model
 
 
 def read_results(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
@@ -44,7 +46,7 @@ def read_results(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
         paths: Files or run directories.
 
     Returns:
-        One result per file, with its `folder` and `path`; the training curves of a run directory go with its last one.
+        One result per file, with its `folder` and `path`.
 
     Raises:
         ValueError: If a path holds no result, or a file is not one.
@@ -58,10 +60,21 @@ def read_results(paths: Sequence[Path | str]) -> list[dict[str, Any]]:
             result = _read(file)
             run = file.parent.parent if file.parent.name == "results" else Path(str(result["run"]))
             results.append({**result, "folder": str(file.parent), "path": str(run)})
-        metrics = path / "metrics.jsonl"
-        if metrics.is_file() and (records := read_metrics(metrics)):
-            results[-1]["curves"] = {"training": {"records": records}, **(results[-1].get("curves") or {})}
     return results
+
+
+def newest_scores(place: str) -> dict[str, Score]:
+    """Return the scores of a result file, or the newest of each name of a run, by name.
+
+    Arguments:
+        place: Path of either.
+
+    Raises:
+        ValueError: If there is no result.
+    """
+    with as_written(f"A result of {place}", "Evaluate the run again."):
+        scores = [Score.from_json(values) for tree in read_results([place]) for values in tree["scores"]]
+    return {score.name: score for score in scores}
 
 
 def read_metrics(path: Path | str) -> list[dict[str, Any]]:
@@ -106,7 +119,7 @@ def score_rows(results: Sequence[Result]) -> list[Row]:
         results: Any number of results.
 
     Returns:
-        Rows of run, score, value, floor, above floor, plain, n, m, protocol, reference, NFE, images/s and flags.
+        Rows of `COLUMNS`. `split` names the real images, and `seen` says whether a model trains on them.
         `value` has the 1/n bias removed, `plain` is the textbook number, and `floor` is the value of real images at the
         same sizes; `above floor` is the difference with its own interval, in which the reference they share cancels.
         A score with flags carries an asterisk; a metric that could not be computed has its reason for flags.
@@ -116,11 +129,15 @@ def score_rows(results: Sequence[Result]) -> list[Row]:
         facts = result.get("provenance") or {}
         for score in result["scores"]:
             protocol = score.get("protocol") or {}
-            reference, floor, flags = protocol.get("reference") or {}, score.get("floor"), score.get("flags") or []
+            floor, flags = score.get("floor"), score.get("flags") or []
+            split, seen = split_of(protocol.get("reference") or {})
             rows.append(
                 {
                     "run": result["run"],
+                    "recipe": result.get("recipe"),
                     "score": score["name"],
+                    "split": split,
+                    "seen": seen,
                     "value": cell({**score, "mark": "*" if flags else ""}),
                     "floor": cell(floor) if floor else None,
                     "above floor": cell(score.get("above_floor")),
@@ -128,17 +145,34 @@ def score_rows(results: Sequence[Result]) -> list[Row]:
                     "n": score.get("n"),
                     "m": score.get("m"),
                     "protocol": protocol.get("protocol_id"),
-                    "reference": " ".join(filter(None, (reference.get("dataset"), reference.get("split")))) or None,
                     "NFE": facts.get("nfe"),
                     "images/s": facts.get("images_per_second"),
-                    "flags": "; ".join(flags) or None,
+                    "flags": FLAGS_APART.join(flags) or None,
                 }
             )
         for name, reason in (result.get("refused") or {}).items():
-            rows.append(
-                {**dict.fromkeys(COLUMNS), "run": result["run"], "score": name, "flags": f"not computed: {reason}"}
-            )
+            split, seen = split_of(_reference(result))
+            known = {"run": result["run"], "recipe": result.get("recipe"), "score": name, "split": split, "seen": seen}
+            rows.append({**dict.fromkeys(COLUMNS), **known, "flags": f"not computed: {reason}"})
     return rows
+
+
+def _reference(result: Result) -> Mapping[str, Any]:
+    """Return the real images of a result, as its scores name them; {} if it has none."""
+    found = ((score.get("protocol") or {}).get("reference") for score in result["scores"])
+    return next(filter(None, found), {})
+
+
+def split_of(reference: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Return the real images of a score in words, and what they are to a model.
+
+    >>> split_of({"dataset": "digits", "split": "test"}), split_of({"dataset": "folder", "split": "all"})
+    (('digits test', 'held out'), ('folder all', None))
+    """
+    if reference.get("dataset") == NO_REFERENCE.dataset:
+        return "no real images", None
+    named = " ".join(filter(None, (reference.get("dataset"), reference.get("split"))))
+    return named or None, SEEN.get(str(reference.get("split")))
 
 
 def compared(results: Sequence[Result]) -> list[list[Row]]:
@@ -149,40 +183,58 @@ def compared(results: Sequence[Result]) -> list[list[Row]]:
 
     Returns:
         One list of rows per protocol that scored two runs at least, best first. A rank counts the scores that are
-        better beyond the noise, of equal seeds in pairs; those that cannot be told apart share it.
+        better beyond the noise, of equal seeds in pairs; those that cannot be told apart share it. Every row says how
+        it differs from the first one.
     """
-    by_protocol: dict[str, list[tuple[str, Score]]] = {}
+    by_protocol: dict[str, list[tuple[Result, Score]]] = {}
     for result in results:
         for values in result["scores"]:
             if (values.get("protocol") or {}).get("protocol_id") and values.get("interval"):
                 score = Score.from_json(values)
-                by_protocol.setdefault(score.protocol.protocol_id, []).append((result["run"], score))
+                by_protocol.setdefault(score.protocol.protocol_id, []).append((result, score))
     return [
         _ranked(members)
         for members in by_protocol.values()
-        if len({run for run, _ in members}) > 1 and members[0][1].better != "neither"
+        if len({result["run"] for result, _ in members}) > 1 and members[0][1].better != "neither"
     ]
 
 
-def _ranked(members: Sequence[tuple[str, Score]]) -> list[Row]:
+def _ranked(members: Sequence[tuple[Result, Score]]) -> list[Row]:
+    placed = list(zip(ranks([score for _, score in members]), members))
+    placed.sort(key=lambda place: place[1][1].value * (-1 if place[1][1].better == "higher" else 1))
+    best = placed[0][1][1]
     rows: list[Row] = []
-    for rank, (run, score) in zip(ranks([score for _, score in members]), members):
+    for rank, (result, score) in placed:
+        found = compare(best, score)
+        row: dict[str, Value] = {
+            "rank": rank,
+            "run": result["run"],
+            "recipe": result.get("recipe"),
+            "score": score.name,
+            "value": Cell(score.value, score.interval, "*" if score.flags else ""),
+            "difference": None if score is best else Cell(found.difference, found.interval),
+            "verdict": "lowest" if best.better == "lower" else "highest",
+        }
+        if score is not best:
+            paired = ", paired by seed" if found.interval else ""
+            row["verdict"] = f"{'worse' if found.winner == 1 else found.verdict}{paired}"
         facts = score.protocol.provenance
-        rows.append(
-            {
-                "rank": rank,
-                "run": run,
-                "score": score.name,
-                "value": Cell(score.value, score.interval, "*" if score.flags else ""),
-                "n": score.n,
-                "m": score.m,
-                "NFE": facts.get("nfe"),
-                "made by": made_by(facts),
-                "protocol": score.protocol.protocol_id,
-            }
-        )
-    values = [score.value * (-1 if score.better == "higher" else 1) for _, score in members]
-    return [rows[i] for i in sorted(range(len(rows)), key=values.__getitem__)]
+        rows.append({**row, "NFE": facts.get("nfe"), "made by": made_by(facts), "protocol": score.protocol.protocol_id})
+    return rows
+
+
+def title_of(protocol: Mapping[str, Any], score: str) -> str:
+    """Return a protocol in words: what is measured, against which images, of how many.
+
+    Arguments:
+        protocol: Its JSON.
+        score: The name of the score.
+    """
+    reference = protocol.get("reference") or {}
+    split, seen = split_of(reference)
+    against = f" against {split}{f' ({seen})' if seen else ''}" if split else ""
+    counts = ", ".join(f"{k} = {v:,}" for k, v in (("n", protocol.get("n")), ("m", reference.get("n"))) if v)
+    return f"{score}{against}, {counts}".removesuffix(", ")
 
 
 def made_by(facts: Mapping[str, Any]) -> str | None:
@@ -196,8 +248,8 @@ def size_matched(results: Sequence[Result]) -> list[Row]:
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in score_rows(results):
         groups.setdefault((row["run"], row["score"], row["n"], row["m"], row["NFE"]), []).append(row)
-    keep = ("run", "score", "reference", "value", "floor", "n", "m", "protocol")
-    matched = [rows for rows in groups.values() if len({row["reference"] for row in rows}) > 1]
+    keep = ("run", "recipe", "score", "split", "seen", "value", "floor", "n", "m", "protocol")
+    matched = [rows for rows in groups.values() if len({row["split"] for row in rows}) > 1]
     return [{key: row[key] for key in keep} for rows in matched for row in rows]
 
 
@@ -216,47 +268,6 @@ def command_of(result: Result) -> str:
     }
     options = [f"--{name} {value}" for name, value in told.items() if value is not None]
     return " ".join([f"sfumato evaluate {path_of(result)}", *options])
-
-
-def read_report(paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """Read what a page shows: the results of runs and the pictures in RUN/pictures; a run may have either alone.
-
-    Arguments:
-        paths: Run directories or result files.
-
-    Returns:
-        Results, those of a run together; its pictures are a result of their own.
-
-    Raises:
-        ValueError: If a path is no run and no result.
-    """
-    results: list[dict[str, Any]] = []
-    for path in paths:
-        is_run = (path / "recipe.json").is_file()
-        if path.is_file() or any((path / "results").glob("*.json")):
-            results += read_results([path])
-        elif not is_run:
-            raise ValueError(f"{path} is neither a run nor a result file. Name a directory that `sfumato train` made.")
-        if is_run and (found := _pictures_of(path)):
-            results.append(found)
-        elif is_run and not any(r["path"] == str(path) for r in results):
-            results.append({"run": path.name, "scores": [], "path": str(path), "folder": str(path)})
-    return results
-
-
-def _pictures_of(run: Path) -> dict[str, Any]:
-    """Return the pictures of a run as a result; empty if it has none."""
-    files = [f for f in sorted((run / "pictures").glob("*")) if f.suffix in (".png", ".gif")]
-    if not files:
-        return {}
-    return {
-        "run": run.name,
-        "scores": [],
-        "command": f"sfumato picture KIND {run}",
-        "pictures": {f.stem.replace("-", "_"): {"path": f.name, "command": command_in(f)} for f in files},
-        "folder": str(run / "pictures"),
-        "path": str(run),
-    }
 
 
 def curve_of(run: Path, name: str, command: str) -> dict[str, Any]:

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
+from sfumato.report.resolution import resolution
+
 DPI = 144  # of figures
+INCH = 96  # pixels of an inch of a page
 COMMAND = "Command"  # the text of a PNG that says what makes it again
 
 
@@ -23,7 +28,7 @@ def encode(picture: Image.Image | Figure, command: str = "") -> bytes:
     out = io.BytesIO()
     if isinstance(picture, Figure):
         words = {"Description": picture.get_label() or "", "Software": None} | ({COMMAND: command} if command else {})
-        picture.savefig(out, format="png", dpi=DPI, metadata=words, facecolor="white")
+        picture.savefig(out, format="png", dpi=DPI * resolution(), metadata=words, facecolor="white")
     elif getattr(picture, "n_frames", 1) > 1:
         comment = command.encode() or picture.info.get("comment", b"")
         picture.save(out, format="GIF", save_all=True, disposal=1, comment=comment)
@@ -32,7 +37,23 @@ def encode(picture: Image.Image | Figure, command: str = "") -> bytes:
         if command:
             info.add_itxt(COMMAND, command)
         info.add_itxt("Description", picture.info.get("Description", ""))
-        picture.save(out, format="PNG", pnginfo=info, optimize=True)
+        picture.save(out, format="PNG", pnginfo=info, optimize=True, dpi=(INCH * resolution(),) * 2)
+    return out.getvalue()
+
+
+def animated(frames: Sequence[Image.Image], durations: Sequence[int], command: str = "") -> bytes:
+    """Return pictures as the bytes of a GIF that repeats; smaller ones are filled up with white at the right and below.
+
+    Arguments:
+        frames: RGB pictures.
+        durations: Milliseconds of each.
+        command: What makes it again; kept in the file.
+    """
+    size = max(f.width for f in frames), max(f.height for f in frames)  # captions may wrap in some frames only
+    first, *others = [ImageOps.pad(f, size, color="white", centering=(0, 0)) if f.size != size else f for f in frames]
+    out = io.BytesIO()
+    moving = {"save_all": True, "append_images": others, "duration": list(durations), "loop": 0, "disposal": 1}
+    first.save(out, format="GIF", comment=command.encode(), **moving)
     return out.getvalue()
 
 
@@ -78,10 +99,10 @@ def write_whole(path: Path, content: bytes) -> Path:
     return path
 
 
-def description(path: Path | str) -> str:
+def description(file: Path | str | IO[bytes]) -> str:
     """Return the caption stored in a PNG, or an empty text."""
-    with Image.open(path) as picture:
-        return str(picture.info.get("Description", ""))
+    with Image.open(file) as picture:
+        return str(picture.info.get("Description") or "")
 
 
 def command_in(path: Path | str) -> str:
@@ -89,3 +110,14 @@ def command_in(path: Path | str) -> str:
     with Image.open(path) as picture:
         found = picture.info.get(COMMAND) or picture.info.get("comment") or ""
     return found.decode(errors="replace") if isinstance(found, bytes) else str(found)
+
+
+def size_on_page(content: bytes) -> tuple[int, int]:
+    """Return width and height of a PNG or GIF in CSS pixels, 96 an inch: one drawn at twice the resolution is as large.
+
+    Arguments:
+        content: The whole file.
+    """
+    with Image.open(io.BytesIO(content)) as picture:
+        per_inch = float(picture.info.get("dpi", (INCH, INCH))[0]) or INCH
+        return round(picture.width * INCH / per_inch), round(picture.height * INCH / per_inch)

@@ -35,6 +35,11 @@ class SettingsError(ValueError):
     """A folder that holds images of other settings."""
 
 
+def file_of(seed: int) -> str:
+    """Return the file name of a seed's entry."""
+    return f"seed-{seed:09d}.png"
+
+
 def fill(
     folder: Path,
     source: Maker,
@@ -70,7 +75,7 @@ def fill(
         if ranks.first:
             folder.mkdir(parents=True, exist_ok=True)
             _claim(folder, settings)
-    names = {seed: folder / f"seed-{seed:09d}.png" for seed in seeds}
+    names = {seed: folder / file_of(seed) for seed in seeds}
     tags = {
         s: {"seed": s, "label": None if classes is None else int(classes[i]), "settings": text}
         for i, s in enumerate(seeds)

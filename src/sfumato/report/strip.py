@@ -13,13 +13,12 @@ variance-exploding ones (sigma up to 80) visible; the clean level (1, 0) is left
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from sfumato.core.condition import Label
@@ -27,15 +26,15 @@ from sfumato.core.denoiser import State
 from sfumato.core.images import to_uint8
 from sfumato.core.level import Level, like
 from sfumato.core.noise import SamplingNoise
-from sfumato.report._canvas import PAPER, Frame, beside, draw
-from sfumato.report.save import write_whole
+from sfumato.report._canvas import Frame, draw
+from sfumato.report.save import animated, write_whole
 from sfumato.report.sheet import name_seeds
 
 What = Literal["x", "x0", "both"]
 SHOWN: dict[str, tuple[tuple[int, ...], str]] = {  # which of (x, D(x)) a row shows, and in words
-    "x": ((0,), "x on the unit circle"),
+    "x": ((0,), "x rescaled to unit variance"),
     "x0": ((1,), "D(x), the estimate of x0"),
-    "both": ((0, 1), "x on the unit circle and D(x), the estimate of x0 made from it"),
+    "both": ((0, 1), "x rescaled to unit variance, and D(x), the estimate of x0 made from it"),
 }
 COLUMNS = 20  # at most, unless told otherwise
 
@@ -126,7 +125,7 @@ def strip(
         raise ValueError(f"One row label per seed: got {len(names)} labels for {len(seeds)} seeds.")
     kinds, shown = SHOWN[what]
     images = [(x, x0)[kind][i] for i in range(len(names)) for kind in kinds for _, _, x, x0 in columns]
-    rows = [row for name in names for row in (f"{name},  x", "D(x)")] if what == "both" else names
+    rows = [row for name in names for row in (f"{name}: x", "D(x)")] if what == "both" else names
     steps = columns[-1][0]
     words = f"{name_seeds(seeds).capitalize()}, {steps} steps: {shown}; the last column is the sample. {caption}"
     frame = Frame(
@@ -160,7 +159,10 @@ def gif(
     every: int | None = None,
     seconds: float = 4.0,
     hold: float = 1.5,
+    names: Sequence[str] = (),
     title: str = "",
+    caption: str = "",
+    command: str = "",
 ) -> Image.Image:
     """Write the denoising as an animation: x at the left, D(x) at the right.
 
@@ -173,7 +175,10 @@ def gif(
         every: Steps between frames; None for at most 48 frames.
         seconds: How long the walk takes.
         hold: How long the last frame stays, in seconds.
+        names: One name per image, for example its class; () for none.
         title: Text above the images.
+        caption: Text that follows the statement on seeds and step.
+        command: What makes it again; kept in the file.
 
     Returns:
         The last frame: the samples.
@@ -187,16 +192,25 @@ def gif(
     steps = len(source.grid) - 1
     states = walk(source, seeds, labels, -(-steps // 47) if every is None else every)
     columns = min(columns, len(seeds))
+    notes = [list(names[i : i + columns]) for i in range(0, len(names), columns)]
+    notes = [[*row, *[""] * (columns - len(row))] * 2 for row in notes]
     frames = []
     for k, level, x, x0 in states:
-        words = f"{name_seeds(seeds).capitalize()}. Step {k} of {steps}, σ/α = {ratio(level)}."
-        left, _ = draw(x, columns, Frame(title=f"{title}  x".strip(), caption=words))
-        right, _ = draw(x0, columns, Frame(title="D(x)"))
-        frames.append(beside((left, right), gap=0))
-    height = max(f.height for f in frames)  # captions may wrap in some frames only
-    frames = [ImageOps.pad(f, (f.width, height), color=PAPER, centering=(0, 0)) for f in frames]
+        frame = Frame(
+            title=title,
+            columns=("x, the noisy image", "D(x), the estimate of x0"),
+            caption=f"{name_seeds(seeds).capitalize()}. Step {k} of {steps}, σ/α = {ratio(level)}. {caption}".strip(),
+            notes=[name for row in notes for name in row],
+            block=columns,
+        )
+        sides = torch.stack([_full_rows(side, columns) for side in (x, x0)], 1)
+        frames.append(draw(sides.flatten(0, 2), 2 * columns, frame)[0])
     durations = [max(20, round(1000 * seconds / len(frames)))] * (len(frames) - 1) + [round(1000 * hold)]
-    out = io.BytesIO()
-    frames[0].save(out, format="GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0, disposal=1)
-    write_whole(path, out.getvalue())
+    write_whole(path, animated(frames, durations, command))
     return frames[-1]
+
+
+def _full_rows(images: Tensor, columns: int) -> Tensor:
+    """Return images (B, C, H, W) in rows, (R, columns, C, H, W), the last one filled up with white."""
+    lacking = images.new_full((-len(images) % columns, *images.shape[1:]), 255)
+    return torch.cat((images, lacking)).unflatten(0, (-1, columns))

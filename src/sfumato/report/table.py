@@ -35,19 +35,24 @@ class Cell:
     interval: tuple[float, float] | None = None
     mark: str = ""
 
-    def __str__(self) -> str:
+    @property
+    def apart(self) -> tuple[str, str]:
+        """The number and its interval, each as text; the interval is "" if it is unknown."""
         if self.interval is None:
-            return number(self.value) + self.mark
+            return number(self.value), ""
         low, high = self.interval
         width = high - low
         if not (math.isfinite(width) and width > 0):
-            return f"{number(self.value)} [{number(low)}, {number(high)}]{self.mark}"
+            return number(self.value), f"[{number(low)}, {number(high)}]"
         decimals = max(0, 1 - math.floor(math.log10(width)))
         largest = max(abs(low), abs(high))
         form = f",.{decimals}f"
         if largest < 1e-3:
             form = f".{max(0, math.floor(math.log10(largest)) + decimals)}e"
-        return f"{self.value:{form}} [{low:{form}}, {high:{form}}]{self.mark}"
+        return f"{self.value:{form}}", f"[{low:{form}}, {high:{form}}]"
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, self.apart)) + self.mark
 
 
 Value = Cell | str | int | float | None

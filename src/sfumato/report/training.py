@@ -18,11 +18,14 @@ from sfumato.training.log_bins import BIN_EDGES
 Record = Mapping[str, Any]
 
 
-def training_curves(runs: Mapping[str, Sequence[Record]], *, title: str = "", caption: str = "") -> Figure:
+def training_curves(
+    runs: Mapping[str, Sequence[Record]], alike: Mapping[str, str] | None = None, *, title: str = "", caption: str = ""
+) -> Figure:
     """Plot loss, gradient norm and learning rate against images seen.
 
     Arguments:
         runs: Run -> its records.
+        alike: Run -> what is equal for runs of one recipe that differ in their seed alone; these are thin lines.
         title: Text above the plots.
         caption: Text below them.
 
@@ -36,7 +39,7 @@ def training_curves(runs: Mapping[str, Sequence[Record]], *, title: str = "", ca
         ax = figure.add_subplot(1, 3, i + 1)
         style(ax, "training images seen", label)
         series = {run: _series(rs, key) for run, rs in runs.items()}
-        lines(ax, series, markers=False)
+        lines(ax, series, markers=False, alike=alike)
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
         if key == "lr":
             ax.set_ylim(bottom=0)
@@ -76,11 +79,14 @@ def loss_by_level(records: Sequence[Record], moments: int = 4, *, title: str = "
     return finish(figure, f"Mean loss of each bin of ln SNR; the outer bins are open. {caption}")
 
 
-def score_curves(runs: Mapping[str, Sequence[Record]], *, title: str = "", caption: str = "") -> Figure:
+def score_curves(
+    runs: Mapping[str, Sequence[Record]], alike: Mapping[str, str] | None = None, *, title: str = "", caption: str = ""
+) -> Figure:
     """Plot the scores taken while training against images seen, with their 95% intervals.
 
     Arguments:
         runs: Run -> its records of scores.jsonl.
+        alike: As for `training_curves`.
         title: Text above the plot.
         caption: Text below it.
 
@@ -104,7 +110,7 @@ def score_curves(runs: Mapping[str, Sequence[Record]], *, title: str = "", capti
         )
         for run, rs in runs.items()
     }
-    lines(ax, series)
+    lines(ax, series, alike=alike)
     return finish(figure, f"Averaged weights, the same {n:,} seeds each time; bars: 95% intervals. {caption}")
 
 
@@ -132,6 +138,15 @@ def adversarial_curves(records: Sequence[Record], *, title: str = "", caption: s
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
         ax.set_ylim(bottom=0)
     return finish(figure, f"Where D cannot tell, its loss is 1.386 and it believes 0.5. {caption}", title)
+
+
+def of_last_protocol(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the scores of the protocol that a run was judged by last: others share no axis with them.
+
+    Arguments:
+        records: Records of scores.jsonl.
+    """
+    return [record for record in records if record["protocol"] == records[-1]["protocol"]]
 
 
 def records_csv(records: Sequence[Record]) -> str:

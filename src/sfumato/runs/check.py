@@ -7,6 +7,7 @@
     guidance            labels, a model that has learned to do without them, an interval inside the grid
     guides              weak models and classifiers: trained on the model's own images and classes, at its levels
     augmentation        a network that can be told of it
+    weights by name     patterns that mean some, and something left to train (`networks._named`)
     coupling            a batch that is not cut into pieces
     conditions          a network that can be told more than a class, and an objective that drops it
 
@@ -26,6 +27,7 @@ from sfumato.core.level import Level, index_in
 from sfumato.data.told.attributes import MEASURES
 from sfumato.data.told.beside import split_kind
 from sfumato.networks._count import cost
+from sfumato.networks._named import factors_of_rates, frozen_weights
 from sfumato.runs.assemble import asks, constant, option
 from sfumato.runs.check_guidance import check_guidance, check_guides, explained
 from sfumato.runs.check_numbers import check_numbers
@@ -64,6 +66,7 @@ def check(plan: Plan) -> None:
     with explained(f"network={recipe.network}"):
         plan.made("network")  # on the meta device: it refuses its own options and costs no memory
         _check_call(plan)
+    _check_named_weights(plan)
     _check_budget(recipe)
     tables = [f"{name}={part.name}" for name, part in read.items() if name in DISCRETE and asks(part, "table")]
     if tables and "draw" in read and plan.table is not None:
@@ -93,6 +96,19 @@ def _check_call(plan: Plan) -> None:
             f"it cannot take images of {'x'.join(map(str, plan.image))} ({type(error).__name__}: "
             f"{str(error).splitlines()[0]}). Choose sizes that fit together; `sfumato explain` shows its options."
         ) from error
+
+
+def _check_named_weights(plan: Plan) -> None:
+    train = plan.recipe.train
+    for field in ("freeze", "rate_factors"):
+        if getattr(train, field) and plan.kind.paired:
+            raise RecipeError(
+                f"train.{field} is for a network trained alone, and objective={plan.recipe.objective.name} trains two "
+                f"that step in turn. Set train.{field}=()."
+            )
+    with explained():
+        frozen_weights(plan.network, train.freeze)
+        factors_of_rates(plan.network, train.rate_factors)
 
 
 def _check_budget(recipe: Recipe) -> None:

@@ -50,7 +50,8 @@ def _model(run: Run, use: str | None = None) -> dict[str, Any]:
     own, at = (None if s is None else [s.channels, s.height, s.width] for s in (recipe.shape, trained))
     model = {name: tree[name] for name in sorted(DESIGN & run.plan.reads)}
     model |= {"precision": recipe.train.precision, "shape": own, "trained_at": at or own}
-    model |= {"classes": len(recipe.shape.classes) if recipe.shape else 0, "labels": recipe.data.labels}
+    model |= {"classes": len(recipe.shape.classes) if recipe.shape else 0, "labels": bool(recipe.data.labels)}
+    model |= {"learned": recipe.learned} if recipe.learned else {}
     model["augmented"] = recipe.data.augment > 0
     return {"weights": found.digest(group), "model": model}
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sfumato.core.classifier import NoisyClassifier
 from sfumato.core.denoiser import Preconditioned
@@ -57,6 +57,9 @@ class Kind:
         walks: Whether a sampler walks it from noise to images.
         draws: Whether it makes images.
         paired: Whether two networks step in turn: neither cut, shared, compiled nor begun from other weights.
+        levels: Whether its network is shown images at noise levels.
+        probed: Returns the part of its network that is shown images.
+        look: Shows a model images at a level, without their class, and returns what comes out.
         instead: What to do with a run of the kind where a walk is asked for; {} stands for the run.
     """
 
@@ -70,6 +73,9 @@ class Kind:
     walks: bool = False
     draws: bool = True
     paired: bool = False
+    levels: bool = True
+    probed: Callable[[nn.Module], nn.Module] = lambda network: network
+    look: Callable[[nn.Module, Tensor, Level], object] = lambda model, x, level: model(x, level)
     instead: str = ""
 
 
@@ -102,6 +108,10 @@ def _generate(model: nn.Module, size: Size, batch: int) -> Callable[[], object]:
     return lambda: model(z, None)
 
 
+def _discriminator(network: nn.Module) -> nn.Module:
+    return network.get_submodule("discriminator")
+
+
 def _itself(network: nn.Module) -> nn.Module:
     return network
 
@@ -127,6 +137,9 @@ GENERATOR = Kind(
     cost=_two_networks,
     forward=_generate,
     paired=True,
+    levels=False,
+    probed=_discriminator,
+    look=lambda model, x, level: _discriminator(model)(x),
     instead="It makes an image in one pass, so there are no steps to show: sfumato sample {} draws its sheet.",
 )
 KINDS = {kind.name: kind for kind in (DENOISER, CLASSIFIER, GENERATOR)}

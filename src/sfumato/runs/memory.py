@@ -14,8 +14,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sfumato.networks._count import parameter_count
 from sfumato.networks._memory import peak_bytes
+from sfumato.networks._named import frozen_weights
 from sfumato.runs.plan import Plan
 
 FLOAT = 4
@@ -46,7 +46,7 @@ def peaks(plan: Plan, device: str, *, images: int | None = None, data: int = 0) 
     half = train.precision == "bf16"
     weights = FLOAT * sum(t.numel() for t in (*network.parameters(), *network.buffers()))
     averages = len(plan.recipe.ema.power) + len(plan.recipe.ema.half_life)
-    held = weights * (1 + averages) + FLOAT * REMEMBERED.get(train.optimizer.name, 2) * parameter_count(network)
+    held = weights * (1 + averages) + FLOAT * REMEMBERED.get(train.optimizer.name, 2) * _moving(plan)
     held += PROGRAM + data if device == "cpu" else 0
     inner, told, shape = _asked(plan)
 
@@ -59,6 +59,12 @@ def peaks(plan: Plan, device: str, *, images: int | None = None, data: int = 0) 
         return Peaks(held + step, 0)
     drawn = min(SHEET, sample.batch) * (2 if sample.by_weight else 1)
     return Peaks(held + step, held + weights + most(drawn, False))
+
+
+def _moving(plan: Plan) -> int:
+    """Return the number of learned values that move, of which an optimiser remembers something."""
+    frozen = frozen_weights(plan.network, plan.recipe.train.freeze)
+    return sum(weight.numel() for name, weight in plan.network.named_parameters() if name not in frozen)
 
 
 def surely_fits(plan: Plan, images: int, free: int) -> bool:

@@ -4,15 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from sfumato.core.find import OptionError
+from sfumato.core.find import OptionError, find_named
+from sfumato.core.reading import read_json
 from sfumato.runs import recipe as recipes
 from sfumato.runs.check_numbers import check_numbers
 from sfumato.runs.idle import idle, is_idle, wakers
 from sfumato.runs.recipe import Recipe, RecipeError, assign
 
 SHOWN = 4  # of the choices that would make an idle field matter
+
+
+def recipe_named(name: str) -> Recipe:
+    """Return a recipe by its name, by "module.path:function", or from a JSON file such as `sfumato search` writes.
+
+    Raises:
+        UnknownNameError: If there is none of that name; the nearest is offered.
+        RecipeError: If the file holds no recipe.
+    """
+    if not name.endswith(".json"):
+        found: Recipe = find_named("recipe", name)()
+        return found
+    try:
+        tree = read_json(Path(name))
+        return Recipe.from_json(tree.get("recipe", tree))
+    except (OptionError, LookupError) as error:
+        raise RecipeError(f"{name} holds no recipe: {error}") from None
 
 
 def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:

@@ -29,6 +29,7 @@ from sfumato.core.axes import IMAGES, LEVELS, TRAINING
 from sfumato.core.level import Level, nearest_in
 from sfumato.core.target import Target
 from sfumato.data.augment import LABELS
+from sfumato.networks._embeddings import keep_null_row
 from sfumato.runs.assemble import (
     PRECISIONS,
     SCALES,
@@ -323,7 +324,8 @@ class Plan:
     @property
     def network(self) -> nn.Module:
         """The network on the meta device: shapes without weights, for checks and counts."""
-        network: nn.Module = self._once("network", self._network_asks(), lambda: self.build_network("meta"))
+        known = {**self._network_asks(), "null": self.shape.null}
+        network: nn.Module = self._once("network", known, lambda: self.build_network("meta"))
         return network
 
     def _network_asks(self) -> dict[str, Any]:
@@ -350,6 +352,8 @@ class Plan:
         try:
             with bounded(), initialised(self.seed), torch.device("meta") if meta else nullcontext():
                 network: nn.Module = make(part, self._network_asks())
+                if self.shape.null:
+                    keep_null_row(network)
         except RecipeError:
             raise
         except (ArithmeticError, LookupError, RuntimeError, AssertionError) as error:

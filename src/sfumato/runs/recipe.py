@@ -65,7 +65,22 @@ Channels = typing.Annotated[int, Bounds(1, 4)]
 
 MOST_SHOWN = 40  # values of an option that a table prints
 # Fields added to the JSON since: left out while they are at their defaults, so that old trees stay equal.
-LATER = ("code", "guides", "channels", "alpha", "cmyk", "skip_bad", "attributes", "condition", "beside")
+LATER = (
+    "code",
+    "guides",
+    "channels",
+    "alpha",
+    "cmyk",
+    "skip_bad",
+    "learned",
+    "freeze",
+    "rate_factors",
+    "null",
+    "chosen",
+    "attributes",
+    "condition",
+    "beside",
+)
 
 
 @dataclass(frozen=True)
@@ -147,7 +162,8 @@ class Data:
         first: Keep the first N training images; None for all.
         val: Share of the training part held out, by a hash of each image.
         test: The same for testing, where the source has no test part of its own; None for the dataset's default.
-        labels: Whether the model is told the class.
+        labels: Whether the model is told the class; or a rule that gives every image a label in place of its class
+            (axis labels), such as clusters, whose options follow: data.labels=clusters data.labels.count=20.
         attributes: Numbers of each image that the model is told: columns of the source's table, or ink, slant and
             width, which are measured (`data.told.attributes`).
         condition: The image that it is told beside: "low" or "low:K" (the image 4 or K times smaller), "grey", or
@@ -171,7 +187,7 @@ class Data:
     first: Count | None = None
     val: Fraction = 0.0
     test: Fraction | None = None
-    labels: bool = True
+    labels: bool | Part = field(default=True, metadata={"axis": "labels"})
     attributes: tuple[str, ...] = ()
     condition: str = "none"
     flip: bool = False
@@ -189,7 +205,9 @@ class Shape:
 
     Attributes:
         channels, height, width: Shape of an image.
-        classes: Names of the classes; () if it is told none.
+        classes: Names of the classes that the model is told; () if it is unlabelled.
+        null: Whether an unlabelled network adds a learned row for "no label" all the same: it began from the weights of
+            a labelled one (`train.start`).
         attributes: Name, mean, standard deviation, least and greatest value in training of each number that it is told.
         beside: Shape of the image that it is told beside, at its own size; () for none.
     """
@@ -198,8 +216,28 @@ class Shape:
     height: int
     width: int
     classes: tuple[str, ...] = ()
+    null: bool = False
     attributes: tuple[tuple[str, float, float, float, float], ...] = ()
     beside: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """How a recipe was chosen among others by a score (`sfumato search`).
+
+    Attributes:
+        candidates: Number of recipes that were tried.
+        by: Name of the score.
+        n: Generated images that it was of.
+        split: Split of the real images that chose.
+        reference: Their identity (`evaluation.real.identity`).
+    """
+
+    candidates: Count
+    by: str
+    n: Count
+    split: str
+    reference: str
 
 
 @dataclass(frozen=True)
@@ -214,12 +252,14 @@ class Train:
         micro: Images per device in one forward pass; None for as many as the batch asks and memory holds.
         seed: Addresses every random number of the run.
         start: Weights to begin from: RUN, RUN@STEP, RUN@AVERAGE or RUN@STEP@AVERAGE; None for the network's own.
+        freeze: Parts of the network that stay as they are, by path or pattern: "down", "down.*" (`networks._named`).
+        rate_factors: What the learning rate is multiplied by for a part of the network: "label:10".
         optimizer: How weights move (axis optimizer).
         rate: The learning-rate schedule (axis rate).
         clip: Largest gradient norm; None for no clipping.
         compile: Whether torch compiles the network: "on", "off", or "auto": on one GPU (`training.fit_memory`).
         precision: "fp32" or "bf16" (autocast; normalisation and weights stay fp32).
-        log_every: Images between records in metrics.jsonl; at its default there are at least 50 records a run.
+        log_every: Most images between records in metrics.jsonl; there are at least 50 records a run.
         save_every: Minutes between checkpoints.
         keep: Checkpoints kept, at least 2.
         sheet_every: Images between sample sheets; None for ten over the run.
@@ -237,6 +277,8 @@ class Train:
     micro: Batch | None = None
     seed: Seed = 0
     start: str | None = None
+    freeze: tuple[str, ...] = ()
+    rate_factors: tuple[str, ...] = ()
     optimizer: Part = _choice("optimizer", "adam")
     rate: Part = _choice("rate", "constant")
     clip: Positive | None = None
@@ -355,6 +397,9 @@ class Recipe:
         shape: Stated by a recipe for data of a known shape, else filled in when the run starts.
         code: Of data, extractor and trackers from outside this package, the name and the hash of its source; filled in
             when the run starts (`runs.outside_names`).
+        learned: Hash of the labels that were learned from the training images (`runs.labelled`); filled in when the run
+            starts, "" where labels are the data's own.
+        chosen: How this recipe was chosen among others; every score of its runs says so. None if it was not.
     """
 
     name: str
@@ -375,6 +420,8 @@ class Recipe:
     evaluate: Evaluate = field(default_factory=Evaluate)
     shape: Shape | None = None
     code: tuple[tuple[str, str], ...] = ()
+    learned: str = ""
+    chosen: Chosen | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the tree as plain JSON values."""
@@ -432,14 +479,18 @@ def assign(node: Any, keys: list[str], value: str, path: str) -> Any:
         if not (dataclasses.is_dataclass(current) or isinstance(current, Part)):
             raise RecipeError(f"{path}: {key} = {_show(current)} has no field {'.'.join(rest)!r}.")
         return dataclasses.replace(node, **{key: assign(current, rest, value, path)})
-    if isinstance(current, Part):
-        chosen = current.with_name(value.strip())
+    hint = typing.get_type_hints(type(node))[key]
+    if hint is Part or (hint == bool | Part and not isinstance(parse(value), bool)):
+        chosen = part(names[key].metadata["axis"], value.strip())
         chosen.entry()  # refuses an unknown name
         return dataclasses.replace(node, **{key: chosen})
     if "axis" in names[key].metadata:  # the name of a part, or several
         outside.allow_named(*value.split(","))
-    hint = typing.get_type_hints(type(node))[key]
-    if dataclasses.is_dataclass(current) and not (parse(value) is None and type(None) in typing.get_args(hint)):
+    if (
+        dataclasses.is_dataclass(current)
+        and not isinstance(current, Part)
+        and not (parse(value) is None and type(None) in typing.get_args(hint))
+    ):
         inner = ", ".join(f"{path}.{f.name}" for f in dataclasses.fields(current))
         raise RecipeError(f"{path} is a group of fields; set one of {inner}.")
     literal = typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
@@ -532,7 +583,7 @@ def _from_json(cls: Any, tree: Any, path: str) -> Any:
     for key, value in tree.items():
         hint = hints[key]
         inner = next((a for a in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(a)), None)
-        if inner is Part:
+        if inner is Part and not isinstance(value, bool):
             several = isinstance(value, list)
             read = [_part_from_json(v, f"{path}.{key}", axes[key]) for v in (value if several else [value])]
             values[key] = tuple(read) if several else read[0]

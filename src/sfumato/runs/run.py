@@ -39,11 +39,12 @@ from sfumato.runs.checkpoint import Checkpoint
 from sfumato.runs.conditions import is_told, lent, named
 from sfumato.runs.guided import guide, weak_of
 from sfumato.runs.kinds import CLASSIFIER, DENOISER, Kind, require
+from sfumato.runs.labelled import asked_labels, kept_in, labelled, learned_of
 from sfumato.runs.making import Making
 from sfumato.runs.outside_names import check_code, with_code
 from sfumato.runs.plan import Plan, plan
-from sfumato.runs.recipe import Recipe, RecipeError, Shape
-from sfumato.sources import Diffusion, Generated, Maker, balanced_labels
+from sfumato.runs.recipe import Part, Recipe, RecipeError, Shape
+from sfumato.sources import Diffusion, Generated, Maker
 
 SIGMA_IMAGES = 10_000  # of a stream, from which sigma_data is estimated
 FOUND = ("classes", "attributes", "beside")  # fields of a shape that a recipe need not state
@@ -51,11 +52,14 @@ FILES = {"alpha": "refuse", "cmyk": "refuse", "skip_bad": False}  # fields for d
 
 
 def load_data(recipe: Recipe, split: str, root: Path | str | None = None) -> Dataset:
-    """Load one split of a recipe's data; `first` limits the training split only."""
+    """Load one split of a recipe's data; `first` limits the training split only.
+
+    Its labels are those of the data, or those that the recipe learns from its training images (`runs.labelled`).
+    """
     check_code(recipe, "data")
     data = recipe.data
     options = {name: value for name, usual in FILES.items() if (value := getattr(data, name)) != usual}
-    return load(
+    found = load(
         data.name,
         split=split,
         root=root,
@@ -66,11 +70,13 @@ def load_data(recipe: Recipe, split: str, root: Path | str | None = None) -> Dat
         channels=data.channels,
         size=data.size,
         pad=data.pad,
-        labels=data.labels or bool(data.classes),
+        labels=data.labels is True or bool(data.classes),
         attributes=data.attributes,
         condition=data.condition,
         options=options,
     )
+    unlabelled = replace(recipe, data=replace(data, labels=bool(data.classes)))
+    return labelled(recipe, found, lambda: load_data(unlabelled, "train", root))
 
 
 def training_data(recipe: Recipe, root: Path | str | None = None) -> Dataset | Stream:
@@ -94,9 +100,14 @@ def training_data(recipe: Recipe, root: Path | str | None = None) -> Dataset | S
             split="train",
             val=data.val,
             test=data.test,
-            labels=data.labels,
+            labels=data.labels is True,
             skip_bad=data.skip_bad,
             always=bool(data.stream),
+        )
+    if stream is not None and isinstance(data.labels, Part):
+        raise RecipeError(
+            f"data.labels={data.labels.name} is learned from all training images in memory, and these are streamed. "
+            "Set data.stream=false or data.labels=false."
         )
     if stream is None:
         return load_data(recipe, "train", root)
@@ -132,6 +143,8 @@ def resolve(recipe: Recipe, data: Dataset | Stream) -> Recipe:
     Raises:
         RecipeError: If the recipe is for images of another shape or another number of classes.
     """
+    if isinstance(data, Dataset):
+        recipe = replace(recipe, learned=learned_of(recipe, data))
     shape = Shape(*data.shape, tuple(data.classes) if recipe.data.labels else ())
     if isinstance(data, Dataset) and is_told(recipe):
         beside = () if data.beside is None else tuple(data.beside.shape[1:])
@@ -191,7 +204,9 @@ class Run:
                 f"{file} is damaged ({type(error).__name__}: {error}). A copy of its recipe is in state.json of each "
                 f"folder in {path / 'checkpoints'}; restore it from there."
             ) from None
-        return cls(path, Recipe.from_json(recipe), tree)
+        found = Recipe.from_json(recipe)
+        kept_in(found, path)
+        return cls(path, found, tree)
 
     @cached_property
     def plan(self) -> Plan:
@@ -204,6 +219,24 @@ class Run:
         own = self.recipe.shape.classes if self.recipe.shape else ()
         guide = self.recipe.sample.classifier
         return own if own or guide is None else Run.open(guide).classes
+
+    def labels(self, n: int, data: Dataset | Stream | None = None, first: int = 0) -> tuple[Label | None, str]:
+        """Return what n images are made under when they are scored together, and their prior in words.
+
+        Arguments:
+            n: Number of images.
+            data: Real images, which lend their conditions to a model that is told more than a class.
+            first: First seed of the images.
+        """
+        if is_told(self.recipe):
+            return lent(self.recipe, data, range(first, first + n)), "conditions of real images"
+        return asked_labels(self.recipe, n, len(self.classes))
+
+    @property
+    def title(self) -> str:
+        """What stands above a picture of the run: the name of its folder, as its owner called it, and its recipe."""
+        name = self.path.resolve().name
+        return name if name == self.recipe.name else f"{name} ({self.recipe.name})"
 
     @property
     def mark(self) -> str:
@@ -404,20 +437,6 @@ class Run:
     def _generated(self, network: nn.Module, device: torch.device | str) -> Generated:
         batch = self.recipe.sample.batch
         return Generated(network.to(device), self.plan.image, classes=len(self.classes), batch=batch, device=device)
-
-    def asked(self, seeds: Sequence[int], data: Dataset | Stream | None = None) -> Label | None:
-        """Return what each of some images is made under for a score or a sheet.
-
-        Arguments:
-            seeds: Seeds of the images.
-            data: Real images, which lend their conditions to a model that is told more than a class.
-
-        Returns:
-            A class per image in turn, by its place; with more than a class, the conditions of real images by its seed.
-        """
-        if is_told(self.recipe):
-            return lent(self.recipe, data, seeds)
-        return balanced_labels(len(seeds), len(self.classes))
 
     def named(
         self,

@@ -12,8 +12,15 @@ discrete models are asked only for levels they know, and each stage (a solution 
 The correction is that of `_multistep`. A third-order step needs r_2 = 2/3, the node that integrates parabolas exactly
 with two values: grids of equal steps in log-SNR have it, and any smooth grid has it in the limit of many steps.
 
-k-diffusion's DPM2 is order 2 with `predict` "noise" and its DPM++ 2S is order 2 with "x0", on grids whose odd levels
-are the midpoints in log-SNR. eta > 0 ends every step at the cleaner level nsr_down and adds fresh noise up to nsr_s
+With `stages` "between" a step spans one interval and its stages lie between, evenly spaced in log-SNR, at one call
+more for each: N steps of order k cost k N calls, but the step to the clean level costs one. A model of a discrete chain
+has to be asked between its levels then (conditioning index-between). k-diffusion's DPM2 is order 2 with `predict`
+"noise", moments "midpoint" and such stages, its DPM++ 2S the same with "x0".
+
+The last stage is the only one that the end of a third-order step reads; with `parabola` it reads both, and is exact on
+parabolas at any nodes (the authors' "taylor").
+
+eta > 0 ends every step at the cleaner level nsr_down and adds fresh noise up to nsr_s
 (ancestral sampling): nsr_up = eta nsr_s sqrt(1 - (nsr_s / nsr_t)^2), nsr_down^2 = nsr_s^2 - nsr_up^2. At order 1 that
 is Euler ancestral sampling; with eta = 1, DDPM's with the small variance.
 
@@ -30,13 +37,15 @@ import math
 from collections.abc import Iterator
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser, State
+from sfumato.core.gauge import Gauge, named
 from sfumato.core.level import Level
 from sfumato.core.noise import Noise, drawn
-from sfumato.samplers._multistep import check_choice, check_order, exponential, noise_in, points
+from sfumato.samplers._multistep import Point, check_choice, check_order, exponential, noise_in, points
 
 ORDER = 2
 
@@ -64,8 +73,11 @@ def singlestep(
     moments: Literal["exact", "midpoint"] = "exact",
     eta: float = 0.0,
     lower_final: bool = False,
+    stages: Literal["grid", "between"] = "grid",
+    parabola: bool = False,
+    gauge: Literal["ve", "flow", "vp"] | Gauge = "ve",
 ) -> Iterator[State]:
-    """Walk the ODE with singlestep DPM-Solver (DPM2, DPM++ 2S, 3S), stages on the grid, one call an interval.
+    """Walk the ODE with singlestep DPM-Solver (DPM2, DPM++ 2S, 3S), stages on the grid or between its levels.
 
     Arguments:
         denoiser: The model, any denoiser.
@@ -73,14 +85,17 @@ def singlestep(
         grid: Levels from noisy to clean, shape (N + 1,).
         noise: step index -> unit normal noise; called with the last interval of each step, only if eta > 0.
         label: Class of each image, int64 (B,); None for none.
-        order: 1 to 3, the number of intervals a step spans.
+        order: 1 to 3, the number of calls a step makes, and of intervals it spans if its stages are levels of the grid.
         predict: "x0" (DPM-Solver++) or "noise" (DPM-Solver).
         moments: How the difference is weighed: "exact", or the published "midpoint" at the end of a step of order 2.
         eta: Share of fresh noise, in [0, 1].
         lower_final: End with a step of order 2 and one of order 1 where a last step of order 3 would end the grid.
+        stages: Where a step is asked on its way: at levels of the "grid", or "between" two of them.
+        parabola: Let a step of order 3 end along the parabola through both of its stages.
+        gauge: Path on which stages between levels lie: "ve", "flow" or "vp".
 
     Yields:
-        The state after every interval (stages included); nfe = N.
+        The state after every interval (stages on the grid included); nfe = N with stages on the grid.
 
     Raises:
         ValueError: If the order is not 1, 2 or 3, or eta is outside [0, 1].
@@ -88,27 +103,48 @@ def singlestep(
     check_order("singlestep", order, 3)
     check_choice("singlestep", "predict", predict, ("x0", "noise"))
     check_choice("singlestep", "moments", moments, ("exact", "midpoint"))
+    check_choice("singlestep", "stages", stages, ("grid", "between"))
     if not 0 <= eta <= 1:
         raise ValueError(f"singlestep: eta must be in [0, 1]; got {eta}.")
-    levels = points(grid)
+    levels, path, between = points(grid), named(gauge), stages == "between"
+    steps = len(levels) - 1
+    spans = [order] * steps if between else _spans(steps, order, levels[-1].sigma == 0, lower_final)
     i = 0
-    for span in _spans(len(levels) - 1, order, levels[-1].sigma == 0, lower_final):
-        t, start = levels[i], x
-        first = denoiser(x, grid[i], label).x0
-        x0, others = first, []
-        for k in range(i + 1, i + span + 1):
-            s = end = levels[k]
-            if k > i + 1:
-                x0 = denoiser(x, grid[k - 1], label).x0
-                others = [(levels[k - 1], x0 if predict == "x0" else noise_in(x, x0, levels[k - 1]))]
-            renewed = 0.0
-            if k == i + span and eta > 0 and s.sigma > 0:
-                fresh = -eta * eta * math.expm1(2 * (t.lam - s.lam))  # share of the variance at s
-                renewed = s.sigma * math.sqrt(fresh)
-                end = points(Level.of([s.alpha], [s.sigma * math.sqrt(1 - fresh)]))[0]
-            kind = moments if span == 2 else "exact"
-            x = exponential(start, first, t, end, others, predict=predict, kind=kind)
-            if renewed:
-                x = x + renewed * drawn(noise, k - 1)
-            yield State(x, grid[k], x0)
-        i += span
+    for span in spans:
+        stop = i + (1 if between else span)
+        t, s = levels[i], levels[stop]
+        end, renewed = _before_noise(t, s, eta)
+        way = _between(t, end, span, path) if between else grid[i + 1 : stop]
+        start, first = x, denoiser(x, grid[i], label).x0
+        x0 = first
+        others: list[tuple[Point, Tensor]] = []
+        kind = moments if span == 2 else "exact"
+        for level, at in zip(way, points(way)):
+            x = exponential(start, first, t, at, others, predict=predict, kind=kind)
+            if not between:
+                yield State(x, level, x0)
+            x0 = denoiser(x, level, label).x0
+            found = (at, x0 if predict == "x0" else noise_in(x, x0, at))
+            others = [*others, found] if parabola else [found]
+        x = exponential(start, first, t, end, others, predict=predict, kind=kind)
+        if renewed:
+            x = x + renewed * drawn(noise, stop - 1)
+        yield State(x, grid[stop], x0)
+        i = stop
+
+
+def _before_noise(t: Point, s: Point, eta: float) -> tuple[Point, float]:
+    """Return where a step from t to s ends before fresh noise, and the standard deviation of that noise."""
+    if not eta or not s.sigma:
+        return s, 0.0
+    fresh = -eta * eta * math.expm1(2 * (t.lam - s.lam))  # share of the variance at s
+    (end,) = points(Level.of([s.alpha], [s.sigma * math.sqrt(1 - fresh)]))
+    return end, s.sigma * math.sqrt(fresh)
+
+
+def _between(t: Point, s: Point, order: int, path: Gauge) -> Level:
+    """Return the stages of a step, order - 1 levels evenly spaced in log-SNR; none if it starts or ends at infinity."""
+    count = order - 1 if t.inside and s.inside else 0
+    shares = torch.arange(1, count + 1, dtype=torch.float64) / order
+    nsr = (-t.lam - shares * (s.lam - t.lam)).exp()
+    return path.at(path.where(Level.of(1.0, nsr))[1])

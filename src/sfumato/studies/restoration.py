@@ -53,7 +53,7 @@ def restoration(scale: str) -> Study:
     """
     n, samples, steps = at(scale, SIZES)
     recipe = edm(scale)
-    settings = ("sample.sampler=heun", f"sample.grid.steps={steps}")
+    settings = ("sample.sampler=dpmpp", f"sample.grid.steps={steps}")
     rows = [
         Row(f"{task}: {method}", recipe, settings, run="edm", judge=Restoration(name, method, samples, options))
         for task, (name, options) in TASKS.items()

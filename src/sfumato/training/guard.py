@@ -22,9 +22,14 @@ class Diverged(RuntimeError):
 
 
 class Signals:
-    """Catch termination signals inside a ``with`` block; `received` is the first one's number, or None."""
+    """Catch termination signals inside a ``with`` block; `received` is the first one's number, or None.
 
-    def __init__(self) -> None:
+    Arguments:
+        quiet: Whether a signal is not answered in words. The words come at once, whatever the step takes.
+    """
+
+    def __init__(self, quiet: bool = True) -> None:
+        self.quiet = quiet
         self.received: int | None = None
         self._before: dict[int, object] = {}
 
@@ -38,6 +43,10 @@ class Signals:
         if self.received is not None:
             os._exit(128 + number)
         self.received = number
+        if not self.quiet:
+            os.write(
+                2, f"\nSignal {number}: saving after this step. Once more leaves at once, without saving.\n".encode()
+            )
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for number, handler in self._before.items():

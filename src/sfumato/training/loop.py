@@ -13,7 +13,7 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TextIO
@@ -27,6 +27,7 @@ from sfumato.processes.machine import default_device, describe, keep_freed_memor
 from sfumato.processes.ranks import join, others_may_end
 from sfumato.runs import checkpoint
 from sfumato.runs.check import check
+from sfumato.runs.labelled import adopted, keep
 from sfumato.runs.lock import locked
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe, Train
@@ -37,11 +38,21 @@ from sfumato.training.fit_memory import compiles
 from sfumato.training.guard import Diverged, Signals
 from sfumato.training.hooks import Hook, RunContext, StepTaken, hooks_of
 from sfumato.training.replicas import check_shared
-from sfumato.training.start_from import check_fits, check_resumes, fingerprint_of, starting_weights, taken_over
+from sfumato.training.start_from import (
+    check_fits,
+    check_resumes,
+    fingerprint_of,
+    inherited,
+    own_recipe,
+    parent_of,
+    starting_weights,
+    taken_over,
+)
 from sfumato.training.steps import Steps
 from sfumato.training.trainers import trainer_of
 
-RECORDS = 50  # in the log of a run, at least, unless train.log_every is set
+BY_THE_CLOCK = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} s{desc}{postfix}"  # the bar of a budget of minutes
+RECORDS = 50  # in the log of a run, at least, if it has as many steps
 ASIDE = 0.05  # of a budget of minutes: the most that sheets and scores take on the way, and again at the end
 
 
@@ -59,6 +70,7 @@ def train(
     quiet: bool = False,
     on_sheet: Callable[[Path], None] | None = None,
     began: float | None = None,
+    watchers: Sequence[Callable[[Steps, RunContext], Hook]] = (),
 ) -> Run:
     """Train a recipe into a run directory, continuing what is there.
 
@@ -73,6 +85,7 @@ def train(
         quiet: No progress bar and no lines.
         on_sheet: Told of every sample sheet written.
         began: When the command began (time.monotonic), from which a budget of minutes counts; now unless given.
+        watchers: Makers of further hooks of this training; what one of them raises ends it.
 
     Returns:
         The finished run.
@@ -92,17 +105,20 @@ def train(
     check_shared(recipe, ranks)
     if device.type == "cpu":
         keep_freed_memory()
+    parent = None if checkpoint.steps(folder / "checkpoints") else parent_of(recipe)
     planned = plan(recipe)
     if recipe.shape is not None:  # then also before the data is read; class names are not known yet
         planned = plan(dataclasses.replace(recipe, sample=dataclasses.replace(recipe.sample, classifier=None)))
         check(planned)
+    before = own_recipe(folder) if parent is None else parent.run.recipe
+    if parent is None and before is not None:
+        recipe = adopted(recipe, before)
     with ranks.in_turn():
         data = training_data(recipe, root)
-    asked, recipe = recipe.evaluate.extractor, resolve(recipe, data)
+    asked, recipe = recipe.evaluate.extractor, inherited(resolve(recipe, data), recipe, before)
     planned = planned.resolved(recipe)
     check(planned)
-    begun = bool(checkpoint.steps(folder / "checkpoints"))
-    start = None if recipe.train.start is None or begun else starting_weights(planned, recipe.train.start)
+    start = None if parent is None else starting_weights(planned, parent)
     fingerprint = fingerprint_of(folder, recipe, data, start)
     facts = describe(device) | {"processes": ranks.world, "compiled": compiles(planned, device, ranks.world)}
     about = {"fingerprint": fingerprint, "machine": facts}
@@ -140,6 +156,7 @@ def train(
             return Run(folder, recipe, about)
         whole = {"recipe": recipe.to_json(), **about}
         if ranks.first:
+            keep(recipe, folder)
             trim_records(folder / "metrics.jsonl", trainer.step)
             if saved is None:  # else the recipe is that of the checkpoints until there is one of this recipe
                 checkpoint.replace_json(folder / "recipe.json", whole)
@@ -147,9 +164,9 @@ def train(
         for tracker in trackers:
             ending.callback(tracker.close)
         context = RunContext(folder, root, fingerprint, trackers, on_sheet)
-        hooks = hooks_of(trainer, context)
+        hooks = [*hooks_of(trainer, context), *(make(trainer, context) for make in watchers)]
         metrics = folder / "metrics.jsonl" if ranks.first else os.devnull
-        with Signals() as signals, others_may_end(), open(metrics, "a") as log:
+        with Signals(quiet) as signals, others_may_end(), open(metrics, "a") as log:
             _Loop(trainer, context, hooks, log, signals, quiet, whole).go(began)
     return Run(folder, recipe, about)
 
@@ -193,8 +210,11 @@ class _Loop:
         self.bar = tqdm(
             total=train.images if self.seconds is None else round(self.seconds),
             initial=trainer.seen if self.seconds is None else round(trainer.elapsed),
-            unit="img" if self.seconds is None else "s",
+            unit="img",
             unit_scale=self.seconds is None,
+            bar_format=None
+            if self.seconds is None
+            else "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} s{desc}{postfix}",
             disable=quiet,
             mininterval=0.5,
             smoothing=0.05,
@@ -212,7 +232,6 @@ class _Loop:
             Interrupted: After a signal to any process, with everything saved.
         """
         trainer, ranks, train = self.trainer, self.trainer.ranks, self.trainer.recipe.train
-        follows = self.seconds is not None or train.log_every == Train.log_every  # the log follows the budget
         if self.seconds is not None:
             self.start = began
         reserve = reserve_of(train)
@@ -236,8 +255,10 @@ class _Loop:
                     trainer.spent(now - self.start + reserve), self.signals.received or 0, due
                 )
                 pace = (now - ready - self.aside) / max(1, trainer.seen - position)
-                taken = StepTaken(first, trainer.seen, before, spent, bool(signal), hurried=self.hurried, pace=pace)
-                if spent >= 1 or taken.passed(train.log_every) or (follows and taken.passed_part(parts)):
+                taken = StepTaken(
+                    first, trainer.seen, before, spent, bool(signal), self.hurried, pace=pace, stop=self._stop
+                )
+                if spent >= 1 or taken.passed(train.log_every) or taken.passed_part(parts):
                     self._record(now - self.start, before)
                 # beyond the budget, if need be, until a step shows that all is well
                 finished = good and spent >= 1 and trainer.watch.run == 0
@@ -251,7 +272,18 @@ class _Loop:
                         kept = f"saved at {trainer.seen:,} images" if saved else "not saved, since not all is finite"
                         tqdm.write(f"Signal {signal:.0f}: {kept}; the same command resumes.")
                     raise Interrupted(128 + int(signal))
-        self._call_hooks(StepTaken(trainer.seen, trainer.seen, spent, spent, finished=True, pace=pace))
+        self._call_hooks(StepTaken(trainer.seen, trainer.seen, spent, spent, finished=True, pace=pace, stop=self._stop))
+        if self.signals.received and trainer.ranks.world == 1:
+            tqdm.write(f"Signal {self.signals.received}: the training is done and saved.")
+            raise Interrupted(128 + self.signals.received)
+
+    def _stop(self) -> str | None:
+        """Say why what hooks make is left: after a signal, or when the minutes are over."""
+        if self.signals.received:
+            return "a signal asks to leave."
+        if self.seconds is not None and self.trainer.spent(time.monotonic() - self.start) >= 1:
+            return "the minutes are over. `sfumato sample` draws one, `sfumato evaluate` scores."
+        return None
 
     @property
     def hurried(self) -> bool:
@@ -264,6 +296,7 @@ class _Loop:
             self.bar.update(self.trainer.seen - first)
             return
         gone = min(self.trainer.elapsed + now - self.start, self.seconds)
+        self.bar.set_description_str(f", {self.seconds - gone:.0f} s left", refresh=False)
         self.bar.update(max(0, int(gone) - self.bar.n))
 
     def _go_back(self) -> None:

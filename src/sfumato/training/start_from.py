@@ -2,30 +2,36 @@
 
 A run is resumed only by the recipe and the data that made it; fields that say how it is watched may differ.
 
-Fine-tuning, distillation and consistency tuning begin from a trained model.
-The weights of another run's network, usually an average, replace the network's own initial ones. What those weights
-mean must stay the same: the target, the scale of the input and the conditioning belong to them.
+Fine-tuning, distillation and consistency tuning begin from a trained model, another run's or an imported one.
+The weights of its network, usually an average, replace the network's own initial ones. What those weights mean must
+stay the same: the target, the scale of the input and the conditioning belong to them. The classes may change, and
+labels may come or go; without a label the model is at first the parent's own, bit for bit.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from sfumato.core.digest import hash_tensors
 from sfumato.data.dataset import Dataset
 from sfumato.data.streaming import Stream
 from sfumato.evaluation.real import order_of
 from sfumato.metrics.protocol import canonical
+from sfumato.networks._embeddings import label_tables
 from sfumato.runs import checkpoint
 from sfumato.runs import recipe as recipes
+from sfumato.runs.assemble import option
 from sfumato.runs.averages import spellings
 from sfumato.runs.guided import weak_of
 from sfumato.runs.idle import differences
+from sfumato.runs.kinds import kind_of
 from sfumato.runs.plan import Plan
 from sfumato.runs.recipe import Recipe, RecipeError, Shape
 from sfumato.runs.run import Run
@@ -34,32 +40,32 @@ from sfumato.runs.run import Run
 FREE = (
     *("train.log_every", "train.save_every", "train.keep", "train.sheet_every", "train.micro", "train.evaluate_every"),
     *("train.shard", "train.compile", "train.track", "ema.snapshots", "sample", "evaluate"),
-    *("data.stream", "data.workers", "code"),  # the data itself is compared
+    *("data.stream", "data.workers", "code", "learned"),  # the data and its labels are compared
 )
 # What is made anew if these fields differ from those that a checkpoint was made with: beginnings of its groups.
 RENEWED = {
     "ema.power": "ema-",
     "ema.half_life": "ema-",
     "train.optimizer.name": "optimizer-",
+    "train.freeze": "optimizer-",
+    "train.rate_factors": "optimizer-",
     "draw.name": "draw",
     "objective.name": "objective",
 }
 MEANING = ("target", "c_in", "c_noise", "variance", "sigma_data")
 
 
-def starting_weights(plan: Plan, text: str) -> dict[str, Tensor]:
-    """Return the weights that a run begins from.
-
-    Arguments:
-        plan: The plan of the new run's resolved recipe.
-        text: RUN, RUN@STEP, RUN@AVERAGE or RUN@STEP@AVERAGE.
+def parent_of(recipe: Recipe) -> Parent | None:
+    """Return the weights that a recipe's training begins from; None for the network's own.
 
     Raises:
-        RecipeError: If there is no such run or average, or its network is another one.
+        RecipeError: If there is no such run or average, or the recipe trains a GAN.
         CheckpointError: If there is no such checkpoint.
     """
-    recipe = plan.recipe
-    if plan.kind.paired:
+    text = recipe.train.start
+    if text is None:
+        return None
+    if kind_of(recipe).paired:
         raise RecipeError(f"train.start={text} begins from a denoiser's or classifier's weights; a GAN begins afresh.")
     where = weak_of(text, "train.start")
     if not where.folder:
@@ -68,32 +74,138 @@ def starting_weights(plan: Plan, text: str) -> dict[str, Tensor]:
         found = Run.open(where.folder)
     except RecipeError as error:
         raise RecipeError(f"train.start={text}: {error}") from error
-    run = Run(found.path, found.recipe, found.about, where.step)
-    network = run.network(where.use)
-    weights = network.state_dict()
-    mine, theirs = _shapes(plan.network.state_dict()), _shapes(weights)
-    told = _text(run.recipe.shape), _text(recipe.shape)
-    if mine != theirs and run.recipe.network == recipe.network and told[0] != told[1]:
-        raise RecipeError(
-            f"train.start={text} is a model of {told[0]}, and this recipe's data is "
-            f"{told[1]}: the weights do not fit. Give it data of that shape and those classes (data.size, "
-            "data.classes, data.labels), or begin afresh with train.start=none."
-        )
+    return Parent(replace(found, step=where.step), where.use)
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A trained network that another training begins from.
+
+    Attributes:
+        run: At its checkpoint.
+        use: Average of its weights; None for its recipe's choice.
+    """
+
+    run: Run
+    use: str | None
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """The network with these weights."""
+        return self.run.network(self.use)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the classes that it knows."""
+        shape = self.run.recipe.shape
+        return shape.classes if shape is not None and self.run.recipe.data.labels else ()
+
+    @property
+    def numbered(self) -> bool:
+        """Whether its classes have numbers only: those of another project's checkpoint."""
+        return "imported" in self.run.about
+
+    @property
+    def always_told(self) -> bool:
+        """Whether it was told a label of every image, so that its row for "no label" was never trained."""
+        recipe = self.run.recipe
+        return bool(recipe.data.labels) and option(recipe.objective, "label_dropout") == 0
+
+
+def own_recipe(folder: Path) -> Recipe | None:
+    """Return the recipe of the run in a directory; None if it holds none."""
+    return Run.open(folder).recipe if _begun(folder) else None
+
+
+def inherited(recipe: Recipe, asked: Recipe, parent: Recipe | None) -> Recipe:
+    """Return a resolved recipe with what comes with the weights that it begins from.
+
+    A recipe that leaves sigma_data open takes the one that the weights were trained with. An unlabelled network that
+    begins from a labelled one keeps the row for "no label", so that it is the parent's unconditional model.
+
+    Arguments:
+        recipe: The recipe with what the data decides filled in.
+        asked: The recipe as a person gave it, sigma_data possibly left open.
+        parent: Recipe of the run that it begins from, or of this very run if it goes on; None for neither.
+    """
+    shape = recipe.shape
+    if recipe.train.start is None or parent is None or shape is None or parent.shape is None:
+        return recipe
+    sigma_data = parent.sigma_data if asked.sigma_data is None else recipe.sigma_data
+    null = not recipe.data.labels and (parent.shape.null or bool(parent.data.labels))
+    return replace(recipe, sigma_data=sigma_data, shape=replace(shape, null=null))
+
+
+def starting_weights(plan: Plan, parent: Parent) -> dict[str, Tensor]:
+    """Return the weights that a run begins from: the parent's, with its tables of labels laid out for other classes.
+
+    Arguments:
+        plan: The plan of the new run's resolved recipe.
+        parent: What it begins from.
+
+    Raises:
+        RecipeError: If the network is another one, or is asked in another way.
+    """
+    recipe, run = plan.recipe, parent.run
     changed = differences(run.recipe, recipe)
-    off = {k: v for k, v in changed.items() if k.split(".")[0] in MEANING}
+    meaning = (*MEANING, *(["schedule"] if plan.known is not None else []))  # c_noise counts the levels of a table
+    off = {k: v for k, v in changed.items() if k.split(".")[0] in meaning}
     if off:
         lines = "\n".join(f"  {path}: {old} -> {new}" for path, (old, new) in off.items())
         raise RecipeError(
-            f"The weights of {where.folder} are those of a network asked in another way:\n{lines}\n"
-            "Give the new run the same target, c_in, c_noise, variance and sigma_data."
+            f"The weights of {run.path} are those of a network asked in another way:\n{lines}\n"
+            f"Give the new run the same {', '.join(meaning[:-1])} and {meaning[-1]}."
         )
+    weights = {**parent.network.state_dict(), **_label_rows(plan, parent)}
+    mine, theirs = _shapes(plan.network.state_dict()), _shapes(weights)
     if mine != theirs:
-        name = next(n for n in [*mine, *theirs] if mine.get(n) != theirs.get(n))
-        raise RecipeError(
-            f"The network of {where.folder} has other weights than this recipe's ({name}: {theirs.get(name, 'none')} "
-            f"there, {mine.get(name, 'none')} here). Set network to {run.recipe.network}."
-        )
+        raise RecipeError(_misfit(recipe, parent, mine, theirs))
     return weights
+
+
+def _label_rows(plan: Plan, parent: Parent) -> dict[str, Tensor]:
+    """Return the tables of labels for the new run's classes, by name.
+
+    A class of the parent's keeps its row, another begins as "no label" does, and so do all where the parent has none:
+    at zero, which adds nothing. Where the parent was told every label its row for none was never trained, and new ones
+    begin at the mean of its classes.
+    """
+    assert plan.recipe.shape is not None
+    theirs, classes = label_tables(parent.network), plan.recipe.shape.classes if plan.classes else ()
+    known = classes if parent.numbered and len(parent.names) == len(classes) else parent.names
+    made = {}
+    for path, table in label_tables(plan.network).items():
+        if table.table is None or path not in theirs:
+            continue
+        old = theirs[path].table
+        rows = torch.zeros(1, table.width) if old is None else old.weight.detach()
+        new = rows[:-1].mean(0) if parent.always_told else rows[-1]
+        named = dict(zip(known, rows))
+        last = rows[-1] if classes else new
+        made[f"{path}.table.weight"] = torch.stack([*(named.get(name, new) for name in classes), last])
+    return made
+
+
+def _misfit(
+    recipe: Recipe, parent: Parent, mine: Mapping[str, tuple[int, ...]], theirs: Mapping[str, tuple[int, ...]]
+) -> str:
+    """Return why the parent's weights do not fit, and what to set."""
+    run, name = parent.run, next(n for n in [*mine, *theirs] if mine.get(n) != theirs.get(n))
+    told = _text(run.recipe.shape), _text(recipe.shape)
+    if run.recipe.network != recipe.network:
+        remedy = f"Set network to {run.recipe.network}."
+    elif told[0] != told[1]:
+        remedy = (
+            f"It is a model of {told[0]}, and this recipe's data is {told[1]}: give it data of that shape"
+            + ("" if label_tables(parent.network) else " and those classes, for its table of labels cannot grow")
+            + ", or begin afresh with train.start=none."
+        )
+    else:
+        remedy = f"Set data.augment to {run.recipe.data.augment:g}."
+    return (
+        f"The network of {run.path} has other weights than this recipe's ({name}: {theirs.get(name, 'none')} there, "
+        f"{mine.get(name, 'none')} here). {remedy}"
+    )
 
 
 def _text(shape: Shape | None) -> str:

@@ -7,7 +7,7 @@ One that leaves weights whose norm is not finite counts as such a step too; aver
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -36,6 +36,26 @@ def set_rates(optimizers: Iterable[Optimizer], factor: float) -> None:
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+
+
+def scale_rates(optimizers: Iterable[Optimizer], factors: Mapping[int, float]) -> None:
+    """Multiply the base learning rates of some weights, before the first step: those of a factor become a group.
+
+    Arguments:
+        optimizers: The optimisers of all weights.
+        factors: By the `id` of a weight; those that are not named keep their rate, and stand first.
+    """
+    if not factors:
+        return
+    for optimizer in optimizers:
+        groups = list(optimizer.param_groups)
+        optimizer.param_groups.clear()
+        for group in groups:
+            parts: dict[float, list[Tensor]] = {1.0: []}
+            for weight in group["params"]:
+                parts.setdefault(factors.get(id(weight), 1.0), []).append(weight)
+            found = ({**group, "params": weights, "lr": group["lr"] * f} for f, weights in parts.items() if weights)
+            optimizer.param_groups.extend(found)
 
 
 def all_finite(tensors: Iterable[Tensor]) -> Tensor:

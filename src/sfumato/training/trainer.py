@@ -29,6 +29,7 @@ from sfumato.core.level import Level
 from sfumato.data.augment import edm_augment
 from sfumato.data.dataset import Dataset
 from sfumato.data.streaming import Stream, loader_for
+from sfumato.networks._named import factors_of_rates, frozen_weights
 from sfumato.objectives import Loss
 from sfumato.processes.machine import free_memory
 from sfumato.processes.ranks import Ranks
@@ -42,7 +43,7 @@ from sfumato.training.ema import Averages
 from sfumato.training.log_bins import LogBins
 from sfumato.training.optimizer_state import load_optimizer, optimizer_tensors
 from sfumato.training.replicas import Copies, quiet, running_statistics, set_back
-from sfumato.training.steps import FiniteWatch, all_finite, set_rates, share_spent
+from sfumato.training.steps import FiniteWatch, all_finite, scale_rates, set_rates, share_spent
 
 
 @runtime_checkable
@@ -97,6 +98,8 @@ class Trainer:
         if isinstance(self.objective, nn.Module):
             self.trained = nn.ModuleList((self.network, self.objective))
         self.weights = _weights(plan, ranks, device)
+        for name in frozen_weights(self.network, recipe.train.freeze):
+            self.network.get_parameter(name).requires_grad_(False)
         self.weights.divide([m for m in (self.network, self.objective) if isinstance(m, nn.Module)])
         if fit_memory.compiles(plan, device, ranks.world):
             fit_memory.compile_network(self.network, recipe)
@@ -112,6 +115,8 @@ class Trainer:
         self.loader = loader_for(data, recipe.train.seed, device, flip=recipe.data.flip, workers=recipe.data.workers)
         self.optimizers: list[Optimizer] = make(recipe.train.optimizer, {"network": self.trained})
         self.weights.check(self.optimizers)
+        factors = factors_of_rates(self.network, recipe.train.rate_factors)
+        scale_rates(self.optimizers, {id(self.network.get_parameter(name)): f for name, f in factors.items()})
         self.rate = plan.rate
         self.averages = Averages(self.network, recipe.ema, self.weights)
         self.watch = FiniteWatch(recipe.train.bad_in_a_row)

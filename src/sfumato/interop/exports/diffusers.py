@@ -87,7 +87,7 @@ def unet_config(recipe: Recipe) -> dict[str, Any]:
         raise _refused(f"network={network.name}: only ddpm, and adm with resample=conv, are UNet2DModels")
     ours = network.name == "ddpm"
     reasons: dict[str, Callable[[], bool]] = {
-        "a model with labels (these pipelines pass none)": lambda: bool(shape.classes) and recipe.data.labels,
+        "a model with labels (these pipelines pass none)": lambda: bool(shape.classes and recipe.data.labels),
         "data.augment (its labels have no place)": lambda: recipe.data.augment > 0,
         f"network.resample={of('resample')} (only conv)": lambda: not ours and of("resample") != "conv",
         "network.bridge=false": lambda: not ours and not of("bridge"),

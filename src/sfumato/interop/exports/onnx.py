@@ -57,7 +57,7 @@ def onnx(run: Run, folder: Path, use: str | None = None) -> list[str]:
     _, onnxruntime = (optional(name, "onnx", "ONNX", ForeignError) for name in ("onnx", "onnxruntime"))
     shape = run.recipe.shape
     assert shape is not None
-    labelled = run.recipe.data.labels and bool(shape.classes)
+    labelled = bool(run.recipe.data.labels and shape.classes)
     network = _Plain(run.network(use)).eval()
     names = ["x", "c_noise", *(["label"] if labelled else [])]
     file = folder / "network.onnx"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sfumato.interop.card import card
 from sfumato.runs import checkpoint
+from sfumato.runs.labelled import keep
 from sfumato.runs.recipe import Ema
 from sfumato.runs.run import Run
 
@@ -40,6 +41,7 @@ def safetensors(run: Run, folder: Path, use: str | None = None) -> list[str]:
         {**facts, "recipe": recipe.to_json()},
         fingerprint=saved.get("belongs"),
     )
+    keep(recipe, folder)
     checkpoint.replace_json(folder / "recipe.json", {**about, "recipe": recipe.to_json()})
     for file in sorted((run.path / "results").glob("*.json")):
         (folder / "results").mkdir(exist_ok=True)

@@ -147,18 +147,14 @@ def _block_width(tensors: Mapping[str, Tensor], prefix: str) -> int:
 
 
 def _pool(tensors: Mapping[str, Tensor]) -> str:
-    if "out.2.positional_embedding" in tensors:
-        return "attention"
-    if "out.3.weight" in tensors:
-        return "mean"
-    raise ForeignError(
-        "This classifier pools as spatial or spatial_v2 do, which is not built; attention and adaptive pooling are."
-    )
+    if tensors["out.0.weight"].ndim == 2:  # a perceptron, on the means of all layers
+        return "spatial-norm" if "out.3.weight" in tensors else "spatial"
+    return "attention" if "out.2.positional_embedding" in tensors else "mean"
 
 
 def _classes(tensors: Mapping[str, Tensor]) -> int:
-    head = tensors["out.2.c_proj.weight"] if "out.2.c_proj.weight" in tensors else tensors["out.3.weight"]
-    return int(head.shape[0])
+    heads = ("out.2.c_proj.weight", "out.3.weight", "out.2.weight")
+    return int(tensors[next(name for name in heads if name in tensors)].shape[0])
 
 
 def _levels(found: Foreign, tensors: Mapping[str, Tensor]) -> tuple[int, int, str]:

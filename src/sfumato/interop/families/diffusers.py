@@ -119,6 +119,8 @@ def read_unet(config: Mapping[str, Any]) -> tuple[Part, Shape, str]:
             raise ForeignError(f"A UNet2DModel with {key}={value!r} has no network here; only {FIXED[key]!r} has.")
         if not (key.startswith("_") or key in FIXED or key in READ or key in IDLE):
             raise ForeignError(f"A UNet2DModel with {key}={value!r} is not known; remove the key if it has no effect.")
+        if isinstance(READ.get(key), bool) and not isinstance(value, bool):
+            raise ForeignError(f"A UNet2DModel with {key}={value!r} is not valid; it is true or false.")
     config = READ | {key: value for key, value in config.items() if key in READ}
     downs, ups = list(config["down_block_types"]), list(config["up_block_types"])
     if strange := sorted({*downs, *ups} - set(BLOCKS)):

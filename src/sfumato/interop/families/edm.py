@@ -11,8 +11,10 @@ of our parts:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 from sfumato.interop.foreign import Foreign, Imported, Rename, numbered
@@ -22,6 +24,7 @@ from sfumato.recipes._paper import FID_50K, RAW
 from sfumato.runs.recipe import Part, Recipe, Sample, Shape, part
 
 AUGMENTS = 9  # labels of EDM's augmentation
+LEVELS = (0.002, 80.0)  # of EDM's sampler, where the network knows them
 HEAD = 64  # channels of a head; blocks with fewer channels have no attention in the original
 
 
@@ -48,7 +51,13 @@ def edm(found: Foreign) -> Imported | None:
     augment = int(options.get("augment_dim") or 0)
     if augment not in (0, AUGMENTS):
         raise ForeignError(f"{found.path} was trained with {augment} augmentation labels; 0 and {AUGMENTS} are known.")
-    network, rename = NETWORKS[inner.kind](options, size)
+    outer = {  # what the preconditioner passes on
+        "img_resolution": size,
+        "in_channels": channels,
+        "out_channels": channels * (2 if module.kind == "iDDPMPrecond" else 1),
+        "label_dim": int(module.state.get("label_dim") or 0),
+    }
+    network, rename = NETWORKS[inner.kind](options, outer, size)
     data = replace(data, augment=0.12 if augment else 0.0)
     assumed = [line]
     if augment:
@@ -69,8 +78,19 @@ def edm(found: Foreign) -> Imported | None:
     return Imported("edm", recipe, module.tensors(), rename, tuple(assumed))
 
 
+def _within(sample: Sample, state: Mapping[str, Any]) -> Sample:
+    """Return the sampling kept to the levels that the network knows, as the original's sampler keeps it."""
+    low, high = float(state.get("sigma_min", 0)), float(state.get("sigma_max", math.inf))
+    if not low < high or low >= LEVELS[1] or high <= LEVELS[0]:
+        raise ForeignError(
+            f"A network that knows noise from sigma_min={low:g} to sigma_max={high:g} is not sampled here."
+        )
+    narrower = ({"sigma_min": low} if low > LEVELS[0] else {}) | ({"sigma_max": high} if high < LEVELS[1] else {})
+    return replace(sample, grid=sample.grid.with_options(**narrower)) if narrower else sample
+
+
 def _edm(base: Recipe, state: Mapping[str, Any]) -> Recipe:
-    return replace(base, sigma_data=float(state["sigma_data"]))
+    return replace(base, sigma_data=float(state["sigma_data"]), sample=_within(base.sample, state))
 
 
 def _vp(base: Recipe, state: Mapping[str, Any]) -> Recipe:
@@ -84,6 +104,7 @@ def _vp(base: Recipe, state: Mapping[str, Any]) -> Recipe:
         c_in="unit-circle",
         draw=part("draw", "uniform", t_min=1e-5),
         weighting=part("weighting", "simple"),
+        sample=_within(base.sample, state),
     )
 
 
@@ -125,51 +146,83 @@ PRECONDITIONERS: dict[str, Callable[[Recipe, Mapping[str, Any]], Recipe]] = {
 }
 
 
-def _common(options: Mapping[str, Any], known: Mapping[str, Any], kind: str) -> None:
-    """Refuse an option that our network does not have, unless it has its default."""
-    for key, ours in known.items():
-        if key in options and options[key] != ours:
-            raise ForeignError(f"A {kind} with {key}={options[key]!r} has no network here; only {ours!r} has.")
+def checked(options: Mapping[str, Any], defaults: Mapping[str, Any], fixed: Mapping[str, Any], kind: str) -> Any:
+    """Return the original's arguments, complete; refuse those that are not known, or that our network does not have.
+
+    Arguments:
+        options: The arguments that the snapshot carries.
+        defaults: Every argument that is read, with the original's default.
+        fixed: Every other one, with the only value that it may have.
+        kind: Name of the network.
+    """
+    for key, value in options.items():
+        if key not in defaults and key not in fixed:
+            raise ForeignError(f"A {kind} with {key}={value!r} is not known; no network can be named.")
+        if key in fixed and value != fixed[key]:
+            raise ForeignError(f"A {kind} with {key}={value!r} has no network here; only {fixed[key]!r} has.")
+        whole = isinstance(value, Real) and float(value).is_integer()
+        if isinstance(defaults.get(key), int) and not whole:
+            raise ForeignError(f"A {kind} with {key}={value!r} is not valid; it is a whole number.")
+    return {**defaults, **options}
 
 
-def _songunet(options: Mapping[str, Any], size: int) -> tuple[Part, Rename]:
-    fourier = options.get("embedding_type", "positional") == "fourier"
-    path = options.get("encoder_type", "standard") == "residual"
-    fixed = {"channel_mult_emb": 4, "decoder_type": "standard", "channel_mult_noise": 2 if fourier else 1}
-    _common({"channel_mult_noise": 1, **options}, fixed, "SongUNet")
-    if options.get("encoder_type", "standard") not in ("standard", "residual"):
-        raise ForeignError(f"A SongUNet with encoder_type={options['encoder_type']!r} has no network here.")
+ENCODERS: dict[str, dict[str, bool]] = {"standard": {}, "residual": {"image_path": True}, "skip": {"image_skip": True}}
+DECODERS: dict[str, dict[str, bool]] = {"standard": {}, "skip": {"image_out": True}}
+EMBEDDINGS: dict[str, bool] = {"positional": False, "fourier": True}
+SONG: dict[str, Any] = {
+    "model_channels": 128, "channel_mult": (1, 2, 2, 2), "num_blocks": 4, "attn_resolutions": (16,), "dropout": 0.1,
+    "embedding_type": "positional", "encoder_type": "standard", "decoder_type": "standard", "resample_filter": (1, 1),
+    "augment_dim": 0, "label_dropout": 0.0,
+}  # fmt: skip
+DHARIWAL: dict[str, Any] = {
+    "model_channels": 192, "channel_mult": (1, 2, 3, 4), "num_blocks": 3, "attn_resolutions": (32, 16, 8),
+    "dropout": 0.1, "channel_mult_emb": 4, "augment_dim": 0, "label_dropout": 0.0,
+}  # fmt: skip
+
+
+def _one_of(options: Mapping[str, Any], key: str, choices: Mapping[str, Any]) -> Any:
+    if options[key] not in choices:
+        raise ForeignError(f"A SongUNet with {key}={options[key]!r} has no network here; {', '.join(choices)} have.")
+    return choices[options[key]]
+
+
+def _songunet(given: Mapping[str, Any], outer: Mapping[str, Any], size: int) -> tuple[Part, Rename]:
+    fourier = given.get("embedding_type") == "fourier"
+    fixed = {"channel_mult_emb": 4, "channel_mult_noise": 2 if fourier else 1, **outer}
+    options = checked({"channel_mult_noise": 1, **given}, SONG, fixed, "SongUNet")
+    mult = tuple(options["channel_mult"])
     network = part(
         "network",
         "songunet",
-        width=int(options.get("model_channels", 128)),
-        mult=tuple(options.get("channel_mult", (1, 2, 2, 2))),
-        blocks=int(options.get("num_blocks", 4)),
-        attention=_sides(options.get("attn_resolutions", (16,)), size, len(options.get("channel_mult", (1, 2, 2, 2)))),
-        dropout=float(options.get("dropout", 0.1)),
-        fourier=fourier,
-        taps=tuple(options.get("resample_filter", (1, 1))),
-        image_path=path,
+        width=int(options["model_channels"]),
+        mult=mult,
+        blocks=int(options["num_blocks"]),
+        attention=_sides(options["attn_resolutions"], size, len(mult)),
+        dropout=float(options["dropout"]),
+        fourier=_one_of(options, "embedding_type", EMBEDDINGS),
+        taps=tuple(options["resample_filter"]),
+        **_one_of(options, "encoder_type", ENCODERS),
+        **_one_of(options, "decoder_type", DECODERS),
     )
     return network, rename_songunet
 
 
-def _dhariwal(options: Mapping[str, Any], size: int) -> tuple[Part, Rename]:
-    _common(options, {}, "DhariwalUNet")
-    embedding = int(options.get("channel_mult_emb", 4))
-    width, mult = int(options.get("model_channels", 192)), tuple(options.get("channel_mult", (1, 2, 3, 4)))
-    sides = _sides(options.get("attn_resolutions", (32, 16, 8)), size, len(mult))
+def _dhariwal(given: Mapping[str, Any], outer: Mapping[str, Any], size: int) -> tuple[Part, Rename]:
+    options = checked(given, DHARIWAL, outer, "DhariwalUNet")
+    embedding = int(options["channel_mult_emb"])
+    width, mult = int(options["model_channels"]), tuple(options["channel_mult"])
+    sides = _sides(options["attn_resolutions"], size, len(mult))
     wide = {size >> i for i, m in enumerate(mult) if width * m >= HEAD}
     network = part(
         "network",
         "adm",
         width=width,
         mult=mult,
-        blocks=int(options.get("num_blocks", 3)),
+        blocks=int(options["num_blocks"]),
         attention=tuple(side for side in sides if side in wide),
         bridge=width * mult[-1] >= HEAD,
         **({} if embedding == 4 else {"embedding": embedding}),
-        dropout=float(options.get("dropout", 0.1)),
+        dropout=float(options["dropout"]),
         head_width=HEAD,
         group_width=4,
     )
@@ -181,7 +234,7 @@ def _sides(attention: Any, size: int, levels: int) -> tuple[int, ...]:
     return tuple(int(side) for side in attention if side in {size >> i for i in range(levels)})
 
 
-NETWORKS: dict[str, Callable[[Mapping[str, Any], int], tuple[Part, Rename]]] = {
+NETWORKS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any], int], tuple[Part, Rename]]] = {
     "SongUNet": _songunet,
     "DhariwalUNet": _dhariwal,
 }

@@ -7,16 +7,18 @@ their images need a decoder that is not in the file.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sfumato.interop.families.edm import checked
 from sfumato.interop.foreign import Foreign, Imported, numbered
 from sfumato.interop.keys import QKV_LAST, State, order_qkv, rename
 from sfumato.interop.tensors import ForeignError, Module
 from sfumato.recipes._paper import FID_50K, RAW
-from sfumato.runs.recipe import Recipe, Sample, Shape, part
+from sfumato.runs.recipe import Part, Recipe, Sample, Shape, part
 
 LAYERS = {
     "conv1": "conv_res0",
@@ -57,10 +59,11 @@ def edm2(found: Foreign) -> Imported | None:
     size, channels = int(state["img_resolution"]), int(state["img_channels"])
     shape = Shape(channels, size, size, numbered(int(state.get("label_dim") or 0)))
     data, line = found.data(shape)
+    outer = {"img_resolution": size, "img_channels": channels, "label_dim": len(shape.classes)}
     recipe = Recipe(
         name="imported-edm2",
         data=data,
-        network=_network(options),
+        network=_network(options, outer),
         draw=part("draw", "lognormal", mean=-0.8, std=1.6),
         objective=part("objective", "uncertainty", label_dropout=0.0),
         sigma_data=float(state["sigma_data"]),
@@ -72,27 +75,35 @@ def edm2(found: Foreign) -> Imported | None:
     return Imported("edm2", recipe, unet.tensors(), rename_edm2, (line,))
 
 
-def _network(options: dict[str, Any]) -> Any:
-    balance = float(options.get("res_balance", 0.3))
-    fixed = {"resample_filter": [1, 1], "attn_balance": balance, "channel_mult_noise": None, "channel_mult_emb": None}
-    given = {"resample_filter": [1, 1], "attn_balance": 0.3, "channel_mult_noise": None, "channel_mult_emb": None}
-    given |= options
-    for key, ours in fixed.items():
-        if given[key] != ours:
-            raise ForeignError(f"An EDM2 network with {key}={given[key]!r} has no network here; only {ours!r} has.")
+OPTIONS: dict[str, Any] = {
+    "model_channels": 192, "channel_mult": (1, 2, 3, 4), "num_blocks": 3, "attn_resolutions": (16, 8),
+    "channels_per_head": 64, "label_balance": 0.5, "concat_balance": 0.5, "res_balance": 0.3, "attn_balance": 0.3,
+    "dropout": 0.0, "clip_act": 256,
+}  # fmt: skip
+FIXED: dict[str, Any] = {"resample_filter": [1, 1], "channel_mult_noise": None, "channel_mult_emb": None}
+
+
+def _network(given: Mapping[str, Any], outer: Mapping[str, Any]) -> Part:
+    options = checked(given, OPTIONS, {**FIXED, **outer}, "EDM2 network")
+    balance = float(options["res_balance"])
+    if float(options["attn_balance"]) != balance:
+        raise ForeignError(
+            f"An EDM2 network with attn_balance={options['attn_balance']!r} has no network here; only res_balance, "
+            f"{balance!r}, has."
+        )
     return part(
         "network",
         "edm2",
-        width=int(options.get("model_channels", 192)),
-        mult=tuple(options.get("channel_mult", (1, 2, 3, 4))),
-        blocks=int(options.get("num_blocks", 3)),
-        attention=tuple(options.get("attn_resolutions", (16, 8))),
-        head_width=int(options.get("channels_per_head", 64)),
-        label_share=float(options.get("label_balance", 0.5)),
-        skip_share=float(options.get("concat_balance", 0.5)),
+        width=int(options["model_channels"]),
+        mult=tuple(options["channel_mult"]),
+        blocks=int(options["num_blocks"]),
+        attention=tuple(options["attn_resolutions"]),
+        head_width=int(options["channels_per_head"]),
+        label_share=float(options["label_balance"]),
+        skip_share=float(options["concat_balance"]),
         balance=balance,
-        dropout=float(options.get("dropout", 0.0)),
-        clip=float(options.get("clip_act", 256)),
+        dropout=float(options["dropout"]),
+        clip=float(options["clip_act"]),
     )
 
 

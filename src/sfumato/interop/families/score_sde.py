@@ -55,7 +55,8 @@ def score_sde(found: Foreign) -> Imported | None:
     if kinds[start - 2 : start + 1] != ["dense", "dense", "conv"]:
         raise ForeignError(f"{found.path} is no noise-conditional network of this family.")
     width, channels = tensors[f"all_modules.{start}.weight"].shape[:2]
-    levels, blocks, attended, order, path = _ladder(found, kinds, start)
+    levels, blocks, attended, order = _ladder(found, kinds, start)
+    paths = {"image_path": "path" in kinds, "image_skip": "combine" in kinds, "image_out": kinds.count("norm") > 1}
     mult = tuple(
         int(tensors[f"all_modules.{order[f'encoder.levels.{i}.steps.0.block']}.Conv_1.weight"].shape[0]) // int(width)
         for i in range(levels)
@@ -72,8 +73,8 @@ def score_sde(found: Foreign) -> Imported | None:
         dropout=0.1,
         fourier=fourier,
         attention=tuple(size >> i for i in attended),
-        taps=(1, 3, 3, 1) if path else (1, 1),
-        image_path=path,
+        taps=(1, 3, 3, 1) if any(paths.values()) else (1, 1),
+        **{name: True for name, here in paths.items() if here},
     )
     assumed = [line]
     if found.size is None:
@@ -126,6 +127,8 @@ def _kind(layer: Mapping[str, Tensor]) -> str:
         return "attention"
     if "Conv2d_0.weight" in layer:
         return "path"
+    if set(layer) == {"Conv_0.weight", "Conv_0.bias"}:
+        return "combine"
     if "GroupNorm_1.weight" in layer and "NIN_0.W" not in layer:
         same = layer["Conv_0.weight"].shape[0] == layer["Conv_0.weight"].shape[1]
         return "move" if same and "Conv_2.weight" in layer else "block"
@@ -134,9 +137,9 @@ def _kind(layer: Mapping[str, Tensor]) -> str:
     return "unknown"
 
 
-def _ladder(found: Foreign, kinds: list[str], start: int) -> tuple[int, int, list[int], dict[str, int], bool]:
-    """Return (levels, blocks, attended levels, place -> number, whether the image has a path)."""
-    path = "path" in kinds
+def _ladder(found: Foreign, kinds: list[str], start: int) -> tuple[int, int, list[int], dict[str, int]]:
+    """Return (levels, blocks, attended levels, place -> number)."""
+    path = "path" in kinds or "combine" in kinds
     moves = kinds.count("move")
     levels = moves // 2 + 1
     blocks, attended, at = 0, [], start + 1
@@ -151,24 +154,23 @@ def _ladder(found: Foreign, kinds: list[str], start: int) -> tuple[int, int, lis
                 break
         blocks = blocks or here
         at += 1 + path
-    order = _numbers(levels, blocks, attended, start, path, kinds)
+    order = _numbers(levels, blocks, attended, start, kinds)
     if moves % 2 or order is None:
         raise ForeignError(
-            f"{found.path} is built of blocks that no network here has. Known are BigGAN's residual blocks without an "
-            "output path."
+            f"{found.path} is built of blocks that no network here has. Known are BigGAN's residual blocks, with "
+            "progressive_input none, residual or input_skip (added), and progressive none or output_skip."
         )
-    return levels, blocks, attended, order, path
+    return levels, blocks, attended, order
 
 
-def _numbers(
-    levels: int, blocks: int, attended: list[int], start: int, path: bool, kinds: list[str]
-) -> dict[str, int] | None:
+def _numbers(levels: int, blocks: int, attended: list[int], start: int, kinds: list[str]) -> dict[str, int] | None:
     """Return where each of our modules stands in the original's list, or None if the list reads otherwise."""
+    joins = next((kind for kind in ("path", "combine") if kind in kinds), None)
     sentence: list[tuple[str, str]] = [("conv", "encoder.conv_in")]
     for i in range(levels):
         if i:
             sentence.append(("move", f"encoder.levels.{i}.resample"))
-            sentence += [("path", f"encoder.levels.{i}.path")] if path else []
+            sentence += [(joins, f"encoder.levels.{i}.path")] if joins else []
         for k in range(blocks):
             sentence.append(("block", f"encoder.levels.{i}.steps.{k}.block"))
             sentence += [("attention", f"encoder.levels.{i}.steps.{k}.attention")] if i in attended else []
@@ -177,6 +179,8 @@ def _numbers(
     for i in reversed(range(levels)):
         sentence += [("block", f"decoder.levels.{i}.steps.{k}.block") for k in range(blocks + 1)]
         sentence += [("attention", f"decoder.levels.{i}.steps.{blocks}.attention")] if i in attended else []
+        if i and kinds.count("norm") > 1:
+            sentence += [("norm", f"decoder.levels.{i}.path.norm"), ("conv", f"decoder.levels.{i}.path.conv")]
         sentence += [("move", f"decoder.levels.{i}.resample")] if i else []
     sentence += [("norm", "norm_out"), ("conv", "conv_out")]
     if [kind for kind, _ in sentence] != kinds[start:]:
@@ -202,7 +206,7 @@ def rename_score_sde(state: State, network: nn.Module, order: Mapping[str, int])
         if leaf == "frequencies":
             return ("all_modules.0.W",)
         position = position_of(module)
-        if position is None:
+        if position is None or position.part == "image":
             return (f"all_modules.{top[module]}.{leaf}",)
         owner, layer = module.rsplit(".", 1)
         number = f"all_modules.{order[owner]}"
@@ -212,7 +216,8 @@ def rename_score_sde(state: State, network: nn.Module, order: Mapping[str, int])
                 return tuple(f"{number}.{nin}.{'W' if leaf == 'weight' else 'b'}" for nin in inside)
             return (f"{number}.GroupNorm_0.{leaf}",)
         if position.part == "path":
-            return (f"{number}.Conv2d_0.{leaf}",)
+            stored = "Conv2d_0" if f"{number}.Conv2d_0.{leaf}" in state else "Conv_0"
+            return (f"{number}.{stored}.{leaf}",)
         return (f"{number}.{LAYERS[layer]}.{leaf}",)
 
     def convert(name: str, tensors: tuple[Tensor, ...]) -> Tensor:

@@ -15,6 +15,10 @@ from sfumato.training.steps import Steps
 from sfumato.training.trackers import Tracker
 
 
+def _go_on() -> None:
+    """Never stop."""
+
+
 @dataclass(frozen=True, slots=True)
 class StepTaken:
     """A step that was just taken.
@@ -27,6 +31,7 @@ class StepTaken:
         pace: Seconds of training an image so far.
         finished: Whether this is the end of the run, after its last checkpoint; also when a finished run is started.
         anew: Whether what is there already is made again; not when a finished run is started, which trains nothing.
+        stop: Asked before every call of a network; a text says why what is being made is left.
     """
 
     first: int
@@ -38,6 +43,7 @@ class StepTaken:
     pace: float = 0.0
     finished: bool = False
     anew: bool = True
+    stop: Callable[[], str | None] = _go_on
 
     def passed(self, every: int) -> bool:
         """Return whether the step crossed a multiple of `every` images."""

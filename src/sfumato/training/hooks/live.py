@@ -1,21 +1,26 @@
 """The run as it stands in training, as a maker of images: weights and weak model are the trainer's own.
 
 A preview must not cost more than the training that it shows. Where all sheets of a run would ask the network about more
-images than training itself, they walk fewer levels of the recipe's own grid, its ends included; `sfumato sample` walks
-all of them.
+images than training itself, or more than their share of a budget of minutes, they walk fewer levels of the recipe's own
+grid, its ends included, and by `ddim` if the recipe's sampler needs many; `sfumato sample` walks as the recipe says.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import torch
 
-from sfumato.core.denoiser import Preconditioned
+from sfumato.core.denoiser import Preconditioned, stoppable
 from sfumato.core.find import nearest
 from sfumato.core.level import Level
+from sfumato.runs.assemble import constant
 from sfumato.runs.costs import sampling_cost
 from sfumato.runs.guided import weak_of
-from sfumato.runs.plan import Plan
-from sfumato.runs.recipe import RecipeError
+from sfumato.runs.kinds import kind_of
+from sfumato.runs.plan import Plan, plan
+from sfumato.runs.recipe import RecipeError, part
 from sfumato.runs.run import Run
 from sfumato.sources import Diffusion, Maker
 from sfumato.training.hooks.due import RunContext
@@ -44,27 +49,37 @@ def _own_average(trainer: Steps) -> str | None:
     return where.use if where is not None and not where.folder and where.step is None else None
 
 
-def live_source(trainer: Steps, context: RunContext, use: str, most_steps: int | None = None) -> Maker:
+def live_source(
+    trainer: Steps, context: RunContext, use: str, stop: Callable[[], str | None], most_steps: int | None = None
+) -> Maker:
     """Return a maker of images of the weights as they are now; all ranks call this.
 
     Arguments:
         trainer: Holds the weights.
         context: Directory of the run.
         use: The average of the weights.
+        stop: Asked before every call of the network; a text raises a StoppedError. It is not asked where several
+            processes work, since all of them must do the same.
         most_steps: Steps of the grid that are walked at most; None for all.
 
     Raises:
         CheckpointError, RecipeError: If the weak model that guides is a checkpoint that is not there yet.
     """
-    run = Run(context.folder, trainer.recipe, {})
+    recipe = trainer.recipe
+    cut = most_steps is not None and kind_of(recipe).walks and most_steps < len(plan(recipe).grid) - 1
+    if cut and (constant(recipe.sample.sampler, "ORDER") or 1) < 2:
+        recipe = replace(recipe, sample=replace(recipe.sample, sampler=part("sampler", "ddim")))
+    run = Run(context.folder, recipe, {})
     own, weak = _own_average(trainer), None
     if own is not None:
         weak = _denoiser(run, trainer, own)
     network = trainer.averages.network(trainer.network, use)
     source = run.source(device=trainer.device, network=network, weak=weak)
-    if most_steps is not None and isinstance(source, Diffusion):
-        return source.having(grid=thinned(source.grid, most_steps))
-    return source
+    if not isinstance(source, Diffusion):
+        return source
+    if cut and most_steps is not None:
+        source = source.having(grid=thinned(source.grid, most_steps))
+    return source if trainer.ranks.world > 1 else source.having(denoiser=stoppable(source.denoiser, stop))
 
 
 def _denoiser(run: Run, trainer: Steps, use: str) -> Preconditioned:

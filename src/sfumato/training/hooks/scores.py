@@ -22,6 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sfumato.core.condition import Label
+from sfumato.core.denoiser import StoppedError
 from sfumato.core.images import NonFiniteError
 from sfumato.evaluation.judge import Judge
 from sfumato.metrics.rules import SelfComparisonError
@@ -29,7 +30,10 @@ from sfumato.processes.dealing import images_of_all
 from sfumato.processes.machine import describe
 from sfumato.runs import checkpoint
 from sfumato.runs.check_guidance import explained
+from sfumato.runs.costs import sampling_cost
 from sfumato.runs.kinds import kind_of
+from sfumato.runs.labelled import keep
+from sfumato.runs.plan import plan
 from sfumato.runs.recipe import RecipeError
 from sfumato.runs.records import trim_records
 from sfumato.runs.run import Run
@@ -38,6 +42,7 @@ from sfumato.training.hooks.live import live_source
 from sfumato.training.steps import Steps
 
 METRIC = "fd"
+SHARE = 0.02  # of a budget of minutes: what a score takes at most
 
 
 def hook(trainer: Steps, context: RunContext) -> Hook | None:
@@ -73,6 +78,8 @@ class Scoring:
             self.judge = Judge.of(recipe, root=context.root)
         with explained(f"train.evaluate_every={every} with evaluate.quick={recipe.evaluate.quick}"):
             self.judge.check(METRIC, recipe.evaluate.quick)
+        self.quick, self.calls = recipe.evaluate.quick, sampling_cost(plan(recipe))[1]
+        self.told = False
         self.file = context.folder / "scores.jsonl"
         kept: list[dict[str, Any]] = []
         if trainer.ranks.first:
@@ -88,16 +95,18 @@ class Scoring:
             return
         began = time.monotonic()
         recipe, use = trainer.recipe, trainer.recipe.ema.use
-        n = recipe.evaluate.quick
-        labels = Run(self.context.folder, recipe, {}).asked(range(n), self.judge.real)
+        n = self._count(trainer, taken)
+        if n is None:
+            return
+        labels, prior = Run(self.context.folder, recipe, {}).labels(n, self.judge.real)
         try:
-            source = live_source(trainer, self.context, use)
+            source = live_source(trainer, self.context, use, taken.stop)
             images = images_of_all(trainer.ranks, source, range(n), labels)
-        except (NonFiniteError, checkpoint.CheckpointError) as error:
+        except (NonFiniteError, checkpoint.CheckpointError, StoppedError) as error:
             if trainer.ranks.first:
                 tqdm.write(f"No score at {trainer.seen:,} images: {error}")
             return
-        better, record = trainer.ranks.from_first(self._judge(trainer, images, labels, began))
+        better, record = trainer.ranks.from_first(self._judge(trainer, images, (labels, prior), began))
         self.scored.add(trainer.step)
         if better:
             self._keep(trainer, record)
@@ -107,13 +116,37 @@ class Scoring:
             for tracker in self.context.trackers:
                 tracker.score(record)
 
-    def _judge(self, trainer: Steps, images: Tensor, labels: Label | None, began: float) -> tuple[bool, dict[str, Any]]:
+    def _count(self, trainer: Steps, taken: StepTaken) -> int | None:
+        """Return the images of a score, the same for all of a run: fewer where minutes are short, None for too few.
+
+        One call of the network for an image costs a third of training with it.
+        """
+        minutes = trainer.recipe.train.minutes
+        if minutes is None or not taken.pace:
+            return self.quick
+        if self.records:
+            return min(self.quick, int(self.records[-1]["n"]))
+        (longest,) = trainer.ranks.largest(self.calls * taken.pace / 3)
+        n = min(self.quick, int(SHARE * 60 * minutes / longest))
+        try:
+            self.judge.check(METRIC, n)
+        except ValueError:
+            n = 0
+        if n < self.quick and not self.told and trainer.ranks.first:
+            made = f"has {n} images" if n else "is not made: `sfumato evaluate` makes it afterwards"
+            tqdm.write(f"A score of {self.quick} images would take more than {SHARE:.0%} of the minutes, so it {made}.")
+        self.told = True
+        return n or None
+
+    def _judge(
+        self, trainer: Steps, images: Tensor, asked: tuple[Label | None, str], began: float
+    ) -> tuple[bool, dict[str, Any]]:
         """Score images on the first rank; return whether it is the best, and the record."""
         if not trainer.ranks.first:
             return False, {}
         use, n = trainer.recipe.ema.use, len(images)
         try:
-            score = self.judge.score(METRIC, self.judge.seen(images, (METRIC,), labels), floor=False)
+            score = self.judge.score(METRIC, self.judge.seen(images, (METRIC,), *asked), floor=False)
         except SelfComparisonError as error:
             tqdm.write(f"No score at {trainer.seen:,} images: {error}")
             return False, {}
@@ -186,6 +219,7 @@ class Scoring:
         }
         checkpoint.save(folder, trainer.step, tensors, state, fingerprint=self.context.fingerprint)
         about = {"fingerprint": self.context.fingerprint, "machine": describe(trainer.device), "selected": selected}
+        keep(trainer.recipe, best)
         checkpoint.replace_json(best / "recipe.json", {"recipe": trainer.recipe.to_json(), **about})
         for step in checkpoint.steps(folder):
             if step != trainer.step:

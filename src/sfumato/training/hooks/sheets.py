@@ -1,7 +1,7 @@
 """Sheets of samples during training: fixed seeds, a row per class, the averaged weights; the raw ones beside them.
 
-They walk fewer steps where all of them would cost more than training (`training.hooks.live`), and have fewer columns
-where they would take more than their share of a budget of minutes.
+They walk fewer steps where all of them would cost more than training (`training.hooks.live`), and where they would take
+more than their share of a budget of minutes, fewer steps first and then fewer columns.
 
 What the raw weights draw shows how training moves, what the average draws shows what the run is worth; they lie in
 RUN/sheets/IMAGES.png and RUN/sheets/raw/IMAGES.png.
@@ -15,12 +15,15 @@ import torch
 from PIL import Image as PILImage
 from tqdm import tqdm
 
+from sfumato.core.condition import Label
+from sfumato.core.denoiser import StoppedError
 from sfumato.core.images import NonFiniteError, tile
 from sfumato.data.dataset import Dataset
 from sfumato.processes.dealing import images_of_all
 from sfumato.runs.checkpoint import CheckpointError
-from sfumato.runs.conditions import is_told
+from sfumato.runs.conditions import is_told, lent
 from sfumato.runs.costs import sampling_cost
+from sfumato.runs.drawn import SHEETS
 from sfumato.runs.kinds import kind_of
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe
@@ -30,6 +33,7 @@ from sfumato.training.hooks.live import affordable_steps, check_weak, live_sourc
 from sfumato.training.steps import Steps
 
 COLUMNS = 8
+SHORT = 25  # steps that a budget of minutes leaves to a walk before it takes columns
 PARTS = 10  # of the budget, a sheet after each
 SHARE = 0.005, 0.05  # of a budget of minutes: what a sheet on the way takes at most, and what the one at the end takes
 
@@ -43,25 +47,29 @@ def hook(trainer: Steps, context: RunContext) -> Hook | None:
     uses = list(dict.fromkeys((recipe.ema.use, "raw")))
     every = train.sheet_every or max(train.batch, train.images // PARTS)
     drawn = len(uses) * _rows(recipe) * COLUMNS * (1 + train.images // every)
-    most = affordable_steps(plan(recipe), drawn) if train.minutes is None else None
-    calls = sampling_cost(plan(recipe))[1]
+    every_step, calls = sampling_cost(plan(recipe))
+    most = affordable_steps(plan(recipe), drawn) if train.minutes is None else every_step
     lends = load_data(recipe, "test", context.root) if is_told(recipe) else None  # their conditions
 
-    def columns(taken: StepTaken) -> int:
-        """Return how many columns fit into a sheet's share of the minutes; one call costs a third of training."""
+    def fitting(taken: StepTaken) -> tuple[int, int]:
+        """Return the columns and steps that fit into a sheet's share of the minutes, steps cut before columns.
+
+        One call of the network for an image costs a third of training with it.
+        """
         if train.minutes is None or not taken.pace:
-            return COLUMNS
-        column = len(uses) * _rows(recipe) * calls * taken.pace / 3
-        return min(COLUMNS, int(SHARE[taken.finished] * 60 * train.minutes / column))
+            return COLUMNS, most
+        passes = 3 * SHARE[taken.finished] * 60 * train.minutes / taken.pace / (len(uses) * _rows(recipe))
+        steps = max(min(SHORT, every_step), min(every_step, int(passes * every_step / calls / COLUMNS)))
+        return min(COLUMNS, int(passes * every_step / calls / steps)), steps
 
     def draw(trainer: Steps, taken: StepTaken) -> None:
         by_share = train.minutes is not None and train.sheet_every is None
         due = taken.passed_part(PARTS) if by_share else taken.passed(every)
         if not ((due and not (taken.leaving or taken.hurried)) or taken.finished):
             return
-        (count,) = map(int, trainer.ranks.largest(max(columns(taken), taken.finished)))
-        for use in uses if count else ():
-            _sheet(trainer, context, use, most, taken.anew, count, lends)
+        count, steps = map(int, trainer.ranks.largest(*fitting(taken)))
+        for use in uses if count or taken.finished else ():
+            _sheet(trainer, context, use, steps, taken, max(1, count), lends)
 
     return draw
 
@@ -75,21 +83,21 @@ def _classes(recipe: Recipe) -> tuple[str, ...]:
 
 
 def _sheet(
-    trainer: Steps, context: RunContext, use: str, most: int | None, anew: bool, columns: int, lends: Dataset | None
+    trainer: Steps, context: RunContext, use: str, steps: int, taken: StepTaken, columns: int, lends: Dataset | None
 ) -> None:
     recipe, ranks, rows = trainer.recipe, trainer.ranks, _rows(trainer.recipe)
-    in_rows = torch.arange(rows).repeat_interleave(columns) if _classes(recipe) else None
-    run = Run(context.folder, recipe, {})
-    labels = in_rows if lends is None else run.asked(range(rows * columns), lends)
-    folder = context.folder / "sheets"
+    labels: Label | None = torch.arange(rows).repeat_interleave(columns) if _classes(recipe) else None
+    if lends is not None:
+        labels = lent(recipe, lends, range(rows * columns))
+    folder = context.folder / SHEETS
     own = use == recipe.ema.use
     target = (folder if own else folder / use) / f"{trainer.seen:09d}.png"
-    if not anew and ranks.from_first(target.exists()):
+    if not taken.anew and ranks.from_first(target.exists()):
         return
     try:
-        source = live_source(trainer, context, use, most)
+        source = live_source(trainer, context, use, taken.stop, steps)
         images = images_of_all(ranks, source, range(rows * columns), labels)
-    except (NonFiniteError, CheckpointError) as error:
+    except (NonFiniteError, CheckpointError, StoppedError) as error:
         if ranks.first:
             tqdm.write(f"No sheet of the {use} weights at {trainer.seen:,} images: {error}")
         return
