@@ -43,6 +43,7 @@ MADE_BY: dict[str, str] = {
     "test_metrics::test_the_inception_score": f"{GUIDED} (evaluator); torch-fidelity 0.4.0",
     "test_likelihood::test_likelihood_along": "yang-song/score_sde_pytorch cb1f359; closed form",
     "test_likelihood": GUIDED,
+    "test_jit": "LTH14/JiT 869190a",
 }
 
 

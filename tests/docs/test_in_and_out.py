@@ -41,5 +41,6 @@ def test_the_page_names_no_scheduler_that_is_refused() -> None:
     assert {name.removesuffix("Scheduler") for name in read} == {
         "DDPM", "DDPMParallel", "DDIM", "DDIMParallel", "PNDM", "EulerDiscrete", "EulerAncestralDiscrete",
         "HeunDiscrete", "LMSDiscrete", "DPMSolverMultistep", "UniPCMultistep", "FlowMatchEulerDiscrete",
-        "FlowMatchHeunDiscrete", "EDMEuler", "EDMDPMSolverMultistep",
+        "FlowMatchHeunDiscrete", "EDMEuler", "EDMDPMSolverMultistep", "DEISMultistep", "DPMSolverSinglestep",
+        "KDPM2Discrete", "KDPM2AncestralDiscrete",
     }, "say so in docs/how-to/bring-a-checkpoint-in.md"  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 from scripts.flags_table import PAGE, renewed
 
 import sfumato
-from sfumato.metrics.flags import FLAGS, meaning, said
+from sfumato.metrics.flags import FLAGS, flagged, meaning
 from sfumato.report.results import COLUMNS
 
 ROOT = Path(__file__).parents[2]
@@ -28,8 +28,8 @@ def test_every_flag_is_printed_somewhere_and_none_is_printed_that_is_not_there()
     used = set()
     for file in Path(sfumato.__file__).parent.rglob("*.py"):
         text = file.read_text()
-        for node in ast.walk(ast.parse(text)) if "said(" in text else ():
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "said":
+        for node in ast.walk(ast.parse(text)) if "flagged(" in text else ():
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "flagged":
                 first = node.args[0]
                 assert isinstance(first, ast.Constant), f"{file}: a flag is named by its key"
                 used.add(first.value)
@@ -39,7 +39,7 @@ def test_every_flag_is_printed_somewhere_and_none_is_printed_that_is_not_there()
 @pytest.mark.parametrize("name", FLAGS)
 def test_a_printed_flag_finds_its_own_meaning(name: str) -> None:
     facts = dict.fromkeys(re.findall(r"{(\w+)}", FLAGS[name].words), 7)
-    assert meaning(said(name, **facts)) == FLAGS[name].meaning
+    assert meaning(flagged(name, **facts)) == FLAGS[name].meaning
 
 
 def test_a_flag_of_another_version_has_no_meaning() -> None:

@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from sfumato.interop.families import diffusers as of_diffusers
 from sfumato.interop.families import edm as of_edm
 from sfumato.interop.families import edm2 as of_edm2
-from sfumato.interop.foreign import Foreign
+from sfumato.interop.foreign import Foreign, open_foreign
 from sfumato.interop.importing import recognise
 from sfumato.interop.schedulers import CLASSES, read_scheduler
 from sfumato.interop.tensors import ForeignError, Module
+
+from .test_import import weights
 
 OTHER_WORDS: dict[str, tuple[str, ...]] = {
     "beta_schedule": ("scaled_linear", "squaredcos_cap_v2", "sigmoid", "laplace"),
@@ -194,3 +197,14 @@ def test_no_key_of_an_edm2_snapshot_is_dropped() -> None:
     assert silent(lambda config: recipe(config, options), outer) <= set(HARMLESS)
     with pytest.raises(ForeignError, match="brand_new=1 is not known"):
         recipe(outer, {**options, "brand_new": 1})
+
+
+def test_what_a_file_holds_beside_its_weights_is_said(tmp_path: Path) -> None:
+    """An average or a trainer's options beside the state dict that is read are named, not passed over."""
+    case = "adm_plain"
+    tensors = weights(case)
+    torch.save({"model": tensors, "ema": tensors, "opt": {}, "args": {"lr": 1}, "step": 3}, tmp_path / "both.pt")
+    told = recognise(open_foreign(tmp_path / "both.pt", size=16)).notes
+    assert told == ("left aside: ema, args, which the file holds beside model",)
+    torch.save({"model": tensors, "step": 3}, tmp_path / "one.pt")
+    assert not recognise(open_foreign(tmp_path / "one.pt", size=16)).notes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,11 +16,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from sfumato.core.find import UnknownNameError
+from sfumato.core.find import UnknownNameError, entries
 from sfumato.core.noise import SamplingNoise
 from sfumato.interop import hub
 from sfumato.interop.exporting import export_run
+from sfumato.interop.exports.diffusers import scheduler_config
 from sfumato.interop.importing import import_run
+from sfumato.interop.schedulers import read_scheduler
 from sfumato.interop.tensors import ForeignError
 from sfumato.recipes.digits_families import ddpm_digits
 from sfumato.runs.checkpoint import replace_json, save
@@ -214,6 +217,43 @@ def test_what_a_pipeline_cannot_hold_is_refused_and_nothing_is_left(reason: str,
     labelled = replace(chain(*DDPM, "data.labels=true"), shape=Shape(1, 8, 8, ("a", "b")))
     with pytest.raises(ForeignError, match="with labels"):
         export_run(run_of(labelled, tmp_path / "labelled"), "diffusers", tmp_path / "out")
+
+
+GRIDS = {
+    "ddim10": ("sample.grid=respaced", "sample.grid.steps=0", "sample.grid.spec=ddim10"),
+    "even": ("sample.grid=respaced", "sample.grid.steps=10"),
+    "trailing": ("sample.grid=trailing", "sample.grid.steps=10"),
+    "full": ("sample.grid=full",),
+    "listed": ("sample.grid=listed", "sample.grid.entries=40,20,1"),
+    "quadratic": ("sample.grid=quadratic", "sample.grid.steps=5"),
+    "karras": ("sample.grid=karras", "sample.grid.steps=10"),
+}
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_every_sampler_on_a_grid_comes_back_or_is_refused_in_a_sentence(grid: str) -> None:
+    """What a scheduler says is read back as the same sampler on the same levels; anything else never leaves."""
+    left = set()
+    for name in entries("sampler"):
+        recipe = override(chain(*DDPM), [f"sample.sampler={name}", *("sample.grid=full", *GRIDS[grid])])
+        recipe = replace(recipe, shape=Shape(1, 8, 8, ()), sigma_data=0.5)
+        try:
+            config, call = scheduler_config(recipe)
+        except ForeignError as refusal:
+            assert re.fullmatch(
+                r"diffusers' pipelines cannot hold .*\. Export to safetensors or onnx instead\.", str(refusal)
+            )
+            continue
+        left.add(name)
+        walk = read_scheduler(config, False, call)
+        again = replace(recipe, sample=walk.sample, **walk.fields)
+        assert not walk.changed
+        assert again.sample.sampler.name == {"euler": "ddim"}.get(name, name)
+        for ours, back in zip(plan(recipe).grid, plan(again).grid, strict=True):
+            torch.testing.assert_close(back.log_snr, ours.log_snr, rtol=1e-6, atol=0)
+    expected = {"ddim10": {"ancestral", "ddim", "euler"}, "trailing": {"ancestral", "ddim", "euler"}}
+    expected |= {"full": {"ancestral", "ddim", "euler"}, "even": {"ancestral"}}
+    assert left == expected.get(grid, set())
 
 
 def test_an_unknown_format_or_a_full_folder_is_refused(tmp_path: Path) -> None:

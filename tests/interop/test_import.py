@@ -346,6 +346,20 @@ def test_ncsnpp_of_score_sde_keeps_its_score(case: str, tmp_path: Path) -> None:
     assert error(out, gold(case, "out")) < TOLERANCE
 
 
+def test_ncsnpp_with_concatenated_image_paths_is_refused(tmp_path: Path) -> None:
+    """progressive_combine=cat doubles the channels after every combination, which no tensor of ours has."""
+    tensors = weights("score_skip_skip")
+    (combined,) = [
+        n.split(".")[1] for n, t in tensors.items() if n.endswith("Conv_0.weight") and t.shape == (16, 3, 1, 1)
+    ]
+    after = f"all_modules.{int(combined) + 1}."
+    for name in [n for n in tensors if n.startswith(after) and n.endswith(("GroupNorm_0.weight", "GroupNorm_0.bias"))]:
+        tensors[name] = torch.cat((tensors[name], tensors[name]))
+    torch.save({"model": tensors | {"sigmas": torch.linspace(50, 0.01, 100)}}, tmp_path / "cat.pth")
+    with pytest.raises(ForeignError, match="do not fit"):
+        import_run(tmp_path / "cat.pth", tmp_path / "run", size=16)
+
+
 @pytest.mark.parametrize("factor", [2, 4])
 def test_edms_adm_keeps_the_length_of_its_embedding(factor: int, tmp_path: Path) -> None:
     case = next(c for c in CASES if "precond" in CASES[c]["config"] and "Dhariwal" in str(CASES[c]["config"]))

@@ -170,7 +170,9 @@ def test_the_walk_is_theirs(case: str, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 CHANGED: dict[str, tuple[dict[str, Any], str]] = {
-    "PNDMScheduler": ({}, "skip_prk_steps=false.*set_alpha_to_one=false|set_alpha_to_one=false.*skip_prk_steps=false"),
+    "PNDMScheduler": ({"prediction_type": "v_prediction"}, "set_alpha_to_one=false.*diffusers averages v"),
+    "DEISMultistepScheduler": ({}, "diffusers ends with the noise of the chain's first level"),
+    "DPMSolverSinglestepScheduler": ({"solver_order": 3}, "solver_type=midpoint: of a step's two stages"),
     "DDIMScheduler": ({**LINSPACE}, "timestep_spacing=linspace: diffusers steps by 20 of 1000"),
     "EulerDiscreteScheduler": ({}, "steps between two of the chain's are rounded"),
     "UniPCMultistepScheduler": ({"solver_type": "bh1"}, "solver_type=bh1"),
@@ -239,4 +241,4 @@ def test_the_command_says_what_was_changed(tmp_path: Path, capsys: pytest.Captur
 
     folder = folder_with(diffusers.PNDMScheduler(), tmp_path / "theirs")
     assert main(["import", str(folder), "--out", str(tmp_path / "run")]) == 0
-    assert "note: changed: skip_prk_steps=false" in capsys.readouterr().out
+    assert "note: changed: set_alpha_to_one=false" in capsys.readouterr().out

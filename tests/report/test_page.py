@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from sfumato.metrics.flags import meaning, said
+from sfumato.metrics.flags import flagged, meaning
 from sfumato.metrics.protocol import EvalProtocol, Reference
 from sfumato.metrics.score import Score
 from sfumato.report.curve_kinds import CURVES
@@ -180,12 +180,14 @@ def test_pictures_and_training_come_before_scores(whole) -> None:
     assert places == sorted(places)
 
 
-def test_a_flag_is_explained_at_its_row(tmp_path) -> None:
-    flagged = result()
-    flagged["scores"][0]["flags"] = [said("few", sizes="min(n, m)", count=360), said("tried", count=3)]
-    page = Parsed(write_report([flagged], tmp_path / "report.html").read_text()).words
-    for flag in flagged["scores"][0]["flags"]:
-        assert f"* {flag}. {meaning(flag)}" in page and meaning(flag)
+def test_a_flag_is_explained_at_its_row_once_in_a_table(tmp_path) -> None:
+    one, flags = result(), [flagged("few", sizes="min(n, m)", count=360), flagged("tried", count=3)]
+    for score_of_it in one["scores"]:
+        score_of_it["flags"] = flags
+    page = Parsed(write_report([one], tmp_path / "report.html").read_text()).words
+    for flag in flags:
+        assert page.count(f"* {flag}.") == len(one["scores"]) == 2
+        assert f"* {flag}. {meaning(flag)}" in page and page.count(meaning(flag)) == 1
 
 
 def test_runs_are_called_as_their_folders(tmp_path) -> None:

@@ -111,7 +111,7 @@ def sample(
     from sfumato.sources import classes_named
 
     chosen = given(sampler=sampler, grid=grid, grid__steps=steps, guidance=guidance)
-    folder = opened.path / "samples" / opened.making().stem(opened.recipe.ema.use)  # of images by the recipe alone
+    folder = opened.path / SAMPLES / opened.making().stem(opened.recipe.ema.use)  # of images by the recipe alone
     opened = opened.with_recipe(resettle(opened.recipe, [*chosen, *overrides], ("sample",)))
     picked = classes_named(classes, opened.classes)
     wanted = seed_list(seeds, n, COLUMNS * len(picked) if picked and len(picked) <= MOST_ROWS else SHEET)

@@ -32,12 +32,13 @@ from sfumato.evaluation import reference_of
 from sfumato.likelihood.codec.rate import rate_distortion
 from sfumato.likelihood.vlb import Bound, mean_and_error
 from sfumato.metrics import rules
-from sfumato.metrics.flags import said
+from sfumato.metrics.flags import flagged
 from sfumato.metrics.jackknife import GROUPS, student
 from sfumato.metrics.protocol import EvalProtocol, canonical
 from sfumato.metrics.score import Score
 from sfumato.processes.machine import default_device, describe, keep_freed_memory
 from sfumato.runs.checkpoint import replace_json
+from sfumato.runs.conditions import is_told, of_real
 from sfumato.runs.identity import identity
 from sfumato.runs.run import Run, load_data
 
@@ -140,14 +141,14 @@ def likelihood(
     splits = {name: _drawn(run, name, asked.n, root) for name in asked.splits}
     training = load_data(recipe, "train", root)
     flags = {name: _flags(run, data, training) for name, data in splits.items()}
-    told = asked.labels and bool(recipe.shape and recipe.shape.classes)
+    told = asked.labels and (is_told(recipe) or bool(recipe.shape and recipe.shape.classes))
     facts = _facts(run, asked, chain, use, told, device)
     key = hashlib.sha256(canonical([facts, {n: d.index_hash for n, d in splits.items()}]).encode()).hexdigest()[:8]
     name = f"likelihood-{'-'.join(splits)}-n{asked.n}-{key}"
     folder = run.path / "results" / f".{name}"
     measured = {}
     for split, data in splits.items():
-        images = Images(data.images, data.labels if told else None)
+        images = Images(data.images, of_real(recipe, data, torch.arange(len(data))) if told else None)
         options: dict[str, Any] = {"seeds": asked.seeds, "device": device, "folder": folder / split}
         batch, times = min(64, recipe.sample.batch), len(images) * len(asked.seeds)
         bound = flow = None
@@ -180,7 +181,7 @@ def _drawn(run: Run, split: str, n: int, root: Path | str | None) -> Dataset:
 def _flags(run: Run, data: Dataset, training: Dataset) -> tuple[str, ...]:
     found = list(rules.check_leakage(reference_of(data), data.image_hashes, training.image_hashes))
     if run.about.get("fingerprint", {}).get("data") not in (None, training.content_hash):
-        found.append(said("other-data"))
+        found.append(flagged("other-data"))
     return tuple(found)
 
 

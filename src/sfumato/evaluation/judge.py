@@ -38,7 +38,7 @@ from sfumato.evaluation.real import (
 from sfumato.metrics import rules
 from sfumato.metrics.calibration import floor as floor_of
 from sfumato.metrics.features import Extractor, ImageShape, extractor, features_of
-from sfumato.metrics.flags import said
+from sfumato.metrics.flags import flagged
 from sfumato.metrics.memorization import copies
 from sfumato.metrics.metric import Metric, find_metric
 from sfumato.metrics.protocol import Reference
@@ -253,7 +253,7 @@ class Judge:
             class_prior=made.prior,
             codec=made.codec,
             provenance=dict(made.facts),
-            notes=self.notes + ((said("no-floor"),) if without_floor else ()),
+            notes=self.notes + ((flagged("no-floor"),) if without_floor else ()),
         )
         if drawn and not without_floor:
             return with_floor(score, self.floor(chosen, made.n, made.strata is not None))

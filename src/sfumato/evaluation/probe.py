@@ -29,6 +29,7 @@ from sfumato.evaluation.findings import cell
 from sfumato.evaluation.look import PIXELS, Images, Look
 from sfumato.evaluation.real import reference_of
 from sfumato.evaluation.result import Result
+from sfumato.metrics.flags import flagged
 from sfumato.metrics.linear_probe import Reading, principal, read_out
 from sfumato.metrics.neighbours import nearest
 from sfumato.processes.machine import default_device, describe
@@ -37,7 +38,6 @@ from sfumato.runs.identity import identity, summary
 from sfumato.runs.run import Run
 
 SHOWN = (8, 6)  # images, and neighbours of each, of the sheet
-NEVER_WITHOUT = "the model was never shown an image without its class, and is asked without it here"
 
 
 def probe(
@@ -186,7 +186,7 @@ def _written(run: Run, use: str | None, name: str, images: Images, look: Look, f
         "reference": reference_of(images.held).content_hash,
         "n": len(images.train),
         "levels": levels,
-        "flags": [*images.notes, *([NEVER_WITHOUT] if never else [])],
+        "flags": [*images.notes, *([flagged("never-without")] if never else [])],
         "machine": describe(look.device),
     }
     return Result.written(

@@ -20,7 +20,7 @@ from sfumato.evaluation.judge import Generated, Judge, each
 from sfumato.evaluation.real import cached_features
 from sfumato.evaluation.result import Result
 from sfumato.metrics.features import Extractor, stream
-from sfumato.metrics.flags import said
+from sfumato.metrics.flags import flagged
 from sfumato.metrics.metric import Metric
 from sfumato.metrics.score import Score
 from sfumato.metrics.views import view_key
@@ -170,9 +170,9 @@ def notes_of(run: Run, judge: Judge, use: str | None) -> tuple[str, ...]:
     """Return flags that follow from how a run came about."""
     notes = []
     if run.about.get("fingerprint", {}).get("data") not in (None, judge.training and judge.training.content_hash):
-        notes.append(said("other-data"))
+        notes.append(flagged("other-data"))
     if "imported" in run.about:
-        notes.append(said("imported"))
+        notes.append(flagged("imported"))
     return (*notes, *(_choice(s) for s in run.selected(use) if s["reference"] == judge.identity))
 
 
@@ -183,13 +183,13 @@ def with_choices(run: Run, judge: Judge, made: Generated, use: str | None) -> tu
     tried = tried_on(run, judge.reference.content_hash, facts)
     if tried <= 1:
         return replace(made, facts=facts), ()
-    return replace(made, facts={**facts, "settings_scored_on_this_reference": tried}), (said("tried", count=tried),)
+    return replace(made, facts={**facts, "settings_scored_on_this_reference": tried}), (flagged("tried", count=tried),)
 
 
 def _choice(selected: Mapping[str, Any]) -> str:
     """Write how weights were chosen, for a score against the reference that chose them."""
     names = {"weights": "what", "count": "candidates", "metric": "by", "n": "n"}
-    return said("selected", **{name: selected[key] for name, key in names.items()})
+    return flagged("selected", **{name: selected[key] for name, key in names.items()})
 
 
 def tried_on(run: Run, content_hash: str, facts: Mapping[str, Any]) -> int:

@@ -34,7 +34,7 @@ from sfumato.data.sources import kind_of
 from sfumato.evaluation.judge import Generated, Judge, each
 from sfumato.evaluation.real import balanced_classes
 from sfumato.metrics.features import Extractor, ImageShape, extractor, stream
-from sfumato.metrics.flags import said
+from sfumato.metrics.flags import flagged
 from sfumato.metrics.frechet import expected_bias, frechet_distance
 from sfumato.metrics.metric import find_metric
 from sfumato.metrics.protocol import Reference
@@ -327,8 +327,8 @@ def _against_statistics(x: Features, path: Path, judge: Extractor) -> Found:
         raise ValueError(f"The statistics are of other weights of '{judge.name}' than these features.")
     p, held = Moments.over(x), load_statistics(path, x.shape[1])
     plain = frechet_distance(p.mean, p.cov, held.mean, held.cov)
-    flags = [said("statistics-file")]
-    flags += [] if held.verified else [said("unverified")]
-    flags += [said("unpinned", sizes="n", count=len(x), needed=10 * x.shape[1])] if len(x) < 10 * x.shape[1] else []
+    flags = [flagged("statistics-file")]
+    flags += [] if held.verified else [flagged("unverified")]
+    flags += [flagged("unpinned", sizes="n", count=len(x), needed=10 * x.shape[1])] if len(x) < 10 * x.shape[1] else []
     bias = _bias(held.cov, len(x), held.n) if held.n else None
     return Found((), plain, bias, len(x), held.n, f"FD[{judge.name}]", tuple(flags))

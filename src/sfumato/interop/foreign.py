@@ -26,6 +26,12 @@ from sfumato.runs.recipe import Data, Recipe, Shape
 Rename = Callable[[Mapping[str, Tensor], nn.Module], dict[str, Tensor]]
 SUFFIXES = (".pt", ".pth", ".pkl", ".ckpt", ".bin", ".th", ".safetensors")
 CONFIG_BYTES = 1 << 20
+STATES = ("state_dict", "model", "ema", "netG")  # usual names of a state dict in a file, the first one there is read
+SETTINGS = ("args", "config", "hyper_parameters", "model_config", "hparams")  # usual names of a trainer's options
+
+
+def _has_tensors(value: Any) -> bool:
+    return isinstance(value, dict) and any(isinstance(v, Tensor) for v in value.values())
 
 
 @dataclass(frozen=True)
@@ -51,14 +57,23 @@ class Foreign:
     notes: tuple[str, ...] = ()
 
     @cached_property
+    def under(self) -> str | None:
+        """The usual name under which the content holds a state dict; None if it is one itself or holds none."""
+        held = self.content if isinstance(self.content, dict) else {}
+        return next((key for key in STATES if _has_tensors(held.get(key))), None)
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """Other state dicts and settings that the content holds beside the one that is read, by name."""
+        if self.under is None:
+            return ()
+        kept = {key: value for key, value in self.content.items() if isinstance(key, str) and key != self.under}
+        return tuple(key for key, value in kept.items() if _has_tensors(value) or key in SETTINGS)
+
+    @cached_property
     def tensors(self) -> dict[str, Tensor]:
         """The tensors by name, if the content is a state dict or holds one under a usual name; {} if not."""
-        content = self.content
-        for key in ("state_dict", "model", "ema", "netG"):
-            inner = content.get(key) if isinstance(content, dict) else None
-            if isinstance(inner, dict) and any(isinstance(v, Tensor) for v in inner.values()):
-                content = inner
-                break
+        content = self.content if self.under is None else self.content[self.under]
         if not isinstance(content, dict):
             return {}
         found = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}

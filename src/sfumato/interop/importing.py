@@ -58,7 +58,8 @@ def recognise(found: Foreign) -> Imported:
             said = f"{found.path} looks like {name}, but its tensors or options do not fit: {error!r}."
             raise ForeignError(said) from None
         if made is not None:
-            return made
+            aside = f"left aside: {', '.join(found.beside)}, which the file holds beside {found.under}"
+            return replace(made, notes=(*made.notes, aside)) if found.beside else made
     names = ", ".join(list(found.tensors)[:3]) or type(found.content).__name__
     raise ForeignError(
         f"{found.path} is of no family that is known ({', '.join(families)}). It begins with {names}. "

@@ -1,7 +1,7 @@
 """Every flag that a score may carry: what is printed, and what it means for the reader.
 
-A flag is a short line of a result. `said` writes one; `meaning` finds the sentence that explains it, also in a result
-file of an earlier version. Flags are made here and nowhere else, so the page that explains them knows them all.
+A flag is a short line of a result. `flagged` writes one; `meaning` finds the sentence that explains it, also in a
+result of an earlier version. Flags are made here and nowhere else, so the page that explains them knows them all.
 """
 
 from __future__ import annotations
@@ -69,6 +69,11 @@ FLAGS = {
         "below 0.5: generated images lie nearer to real ones than chance allows",
         "The model may copy real images. Look at the nearest neighbours (--metrics memorization).",
     ),
+    "never-without": Flag(
+        "the model was never shown an image without its class, and is asked without it here",
+        "What the network holds inside may be worse than it could be. Train with objective.label_dropout=0.1 to let it "
+        "see images without their class.",
+    ),
     "statistics-file": Flag(
         "plain value, biased upwards by finite n and m; no interval: a statistics file holds no images",
         "The bias and the interval need the images themselves. Give a folder of images in place of the file.",
@@ -76,14 +81,14 @@ FLAGS = {
 }
 
 
-def said(name: str, **facts: object) -> str:
+def flagged(name: str, **facts: object) -> str:
     """Return a flag as it is printed.
 
     Arguments:
         name: Key of `FLAGS`.
         facts: What its braces name.
 
-    >>> said("few", sizes="n", count=300)
+    >>> flagged("few", sizes="n", count=300)
     'few images: n = 300 < 5000'
     """
     return FLAGS[name].words.format(**facts)

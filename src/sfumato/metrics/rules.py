@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sfumato.metrics.flags import said
+from sfumato.metrics.flags import flagged
 from sfumato.metrics.protocol import NO_REFERENCE, Reference
 
 SELF_SHARE = 0.01
@@ -62,7 +62,7 @@ def check_leakage(reference: Reference, reference_hashes: np.ndarray, training_h
             "were in the training set, so a score against them is not a held-out score. Score against split 'train' "
             "and say so, or train on a split by image hash."
         )
-    return (said("seen", count=count),) if count else ()
+    return (flagged("seen", count=count),) if count else ()
 
 
 def check_self_comparison(generated_hashes: np.ndarray, reference_hashes: np.ndarray) -> int:
@@ -98,9 +98,9 @@ def flags(n: int, dimension: int, reference: Reference, *, by_covariance: bool) 
     found, few = [], min(n, reference.n or n)
     what = "n" if reference == NO_REFERENCE else "min(n, m)"
     if by_covariance and few < 10 * dimension:
-        found.append(said("unpinned", sizes=what, count=few, needed=10 * dimension))
+        found.append(flagged("unpinned", sizes=what, count=few, needed=10 * dimension))
     if few < 5000:
-        found.append(said("few", sizes=what, count=few))
+        found.append(flagged("few", sizes=what, count=few))
     if reference != NO_REFERENCE and not reference.verified:
-        found.append(said("unverified"))
+        found.append(flagged("unverified"))
     return tuple(found)

@@ -64,7 +64,7 @@ def finetune_digits() -> Recipe:
     return replace(
         base,
         name="finetune-digits",
-        data=replace(base.data, classes=("5", "6", "7", "8", "9"), first=100),
+        data=replace(base.data, classes=(5, 6, 7, 8, 9), first=100),
         objective=part("objective", "denoising", label_dropout=0.1),
         train=replace(
             base.train,

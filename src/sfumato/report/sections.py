@@ -74,7 +74,7 @@ def sections(results: Sequence[Result], folder: Path) -> list[Section]:
                 made["more"].notes.append(f"{prefix}curve {name!r} is unknown to this version and is not drawn.")
                 continue
             key, function = CURVES[name]
-            title = f"{prefix}{name.replace('_', ' ')}"
+            title = _titled(name.replace("_", " "), prefix)
             command, link = numbers.get("command") or command_of(result), numbers.get("protocol_id") or ""
             _place_curve(made[key], title, partial(function, numbers), str(command), str(link))
     for section in made.values():
@@ -147,9 +147,15 @@ def _place_logs(made: Mapping[str, Section], results: Sequence[Result]) -> None:
     for run, own in records.items():
         prefix = f"{run}: " if len(runs) > 1 else ""
         if own and "loss_generator" in own[0]:
-            _place_curve(section, f"{prefix}generator and discriminator", partial(adversarial_curves, own), "", "")
+            title = _titled("generator and discriminator", prefix)
+            _place_curve(section, title, partial(adversarial_curves, own), "", "")
         elif own and own[0].get("loss_by_log_snr"):
-            _place_curve(section, f"{prefix}loss by noise level", partial(loss_by_level, own), "", "")
+            _place_curve(section, _titled("loss by noise level", prefix), partial(loss_by_level, own), "", "")
+
+
+def _titled(title: str, prefix: str) -> str:
+    """Return a title behind the name of its run, or with a capital where one run needs no name."""
+    return f"{prefix}{title}" if prefix else f"{title[:1].upper()}{title[1:]}"
 
 
 def _joined(results: Sequence[Result]) -> list[Result]:
@@ -174,8 +180,7 @@ def _place_picture(
     facts = where if isinstance(where, Mapping) else {"path": where}
     file = Path(result.get("folder") or folder, str(facts["path"]))
     kind, key = TYPES.get(file.suffix.lower()), name
-    title = str(facts.get("title") or name.replace("_", " "))
-    title = f"{prefix}{title}" if prefix else f"{title[:1].upper()}{title[1:]}"
+    title = _titled(str(facts.get("title") or name.replace("_", " ")), prefix)
     if facts.get("title"):
         key = file.stem.replace("-", "_")
     placed = facts.get("section") or next((s for s, names in PICTURES.items() if key in names), "samples")

@@ -480,7 +480,7 @@ def assign(node: Any, keys: list[str], value: str, path: str) -> Any:
             raise RecipeError(f"{path}: {key} = {_show(current)} has no field {'.'.join(rest)!r}.")
         return dataclasses.replace(node, **{key: assign(current, rest, value, path)})
     hint = typing.get_type_hints(type(node))[key]
-    if hint is Part or (hint == bool | Part and not isinstance(parse(value), bool)):
+    if hint is Part or (hint == bool | Part and isinstance(parse(value), str)):
         chosen = part(names[key].metadata["axis"], value.strip())
         chosen.entry()  # refuses an unknown name
         return dataclasses.replace(node, **{key: chosen})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sfumato.metrics.flags import said
+from sfumato.metrics.flags import flagged
 from sfumato.metrics.jackknife import Estimate
 from sfumato.metrics.memorization import two_sample
 from sfumato.metrics.metric import Metric
@@ -29,4 +29,4 @@ def _as_many(x: Features, y: Features) -> Estimate:
 
 def _copying(estimate: Estimate) -> str:
     low, high = estimate.interval
-    return said("copies") if high < 0.5 else ""
+    return flagged("copies") if high < 0.5 else ""
