@@ -55,7 +55,7 @@ def _model(run: Run, use: str | None = None) -> dict[str, Any]:
     model |= {"learned": recipe.learned} if recipe.learned else {}
     model["augmented"] = recipe.data.augment > 0
     if recipe.shape is not None and is_told(recipe):  # what a number that is asked for means
-        model["told"] = [recipe.shape.attributes, recipe.shape.beside, recipe.data.condition]
+        model["told"] = {name: tree["shape"].get(name) for name in ("attributes", "beside")}
     return {"weights": found.digest(group), "model": model}
 
 
