@@ -56,6 +56,7 @@ def _model(run: Run, use: str | None = None) -> dict[str, Any]:
     model["augmented"] = recipe.data.augment > 0
     if recipe.shape is not None and is_told(recipe):  # what a number that is asked for means
         model["told"] = {name: tree["shape"].get(name) for name in ("attributes", "beside")}
+    model |= {"latent": tree["latent"]} if "latent" in tree else {}
     return {"weights": found.digest(group), "model": model}
 
 

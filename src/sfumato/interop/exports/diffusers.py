@@ -90,6 +90,7 @@ def unet_config(recipe: Recipe) -> dict[str, Any]:
     reasons: dict[str, Callable[[], bool]] = {
         "a model with labels (these pipelines pass none)": lambda: bool(shape.classes and recipe.data.labels),
         "attributes or an image beside it (these pipelines tell none)": lambda: is_told(recipe),
+        "a row for no label, kept from a labelled parent (train.start)": lambda: shape.null,
         "data.augment (its labels have no place)": lambda: recipe.data.augment > 0,
         f"network.resample={of('resample')} (only conv)": lambda: not ours and of("resample") != "conv",
         "network.bridge=false": lambda: not ours and not of("bridge"),
