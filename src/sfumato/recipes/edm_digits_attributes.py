@@ -93,7 +93,7 @@ def celeba_64_attributes() -> Recipe:
 
     Paper: Karras et al., 2022 (network and training are those of edm-ffhq64, without its augmentation).
     Command: sfumato train celeba-64-attributes; sfumato sample RUN --where smiling=1,male=0
-    Cost: that of edm-ffhq64.
+    Hardware and time: 50 EFLOP, as edm-ffhq64.
     Expected: no published score.
     """
     return replace(
