@@ -123,9 +123,12 @@ def sample(
     source = walk or opened.source(use=use, device=own)
     if images is not None:
         _write_images(drawn, source, Path(images), at, ranks)
-        if opened.plan.kind.walks:
-            picture = str(Path(images) / file_of(wanted[0]))
-            show_next((["restore", run, picture, "task=inpaint", "mask=half"], "hide half of one and fill it in"))
+        needed = opened.plan.always_told if opened.plan.kind.walks else ("all",)
+        if set(needed) <= {"label"}:  # a picture is restored under a class, not under numbers or an image
+            picture, labels = str(Path(images) / file_of(wanted[0])), drawn.labels
+            words = ["--classes", opened.classes[int(labels[0])]] if needed and labels is not None else []
+            purpose = "hide half of one and fill it in"
+            show_next((["restore", run, picture, "task=inpaint", "mask=half", *words], purpose))
         return 0
     target = Path(out) if out else opened.path / SAMPLES / f"{opened.making(use).stem(opened.recipe.ema.use)}.png"
     print(f"  {draw_sheet(drawn, source, target, ranks)}")
