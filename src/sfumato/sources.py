@@ -299,7 +299,7 @@ def labels_by_share(count: int, shares: Tensor) -> Tensor:
         Labels, int64 (count,); any run of m labels holds each class m times its share, within a few.
 
     >>> labels_by_share(8, torch.tensor([0.75, 0.25])).tolist()
-    [0, 0, 0, 0, 0, 1, 0, 1]
+    [0, 0, 0, 0, 1, 0, 0, 1]
     """
     u = (0.5 + GOLDEN * torch.arange(count, dtype=torch.float64)) % 1
     edges = shares.double().cumsum(0)
@@ -311,7 +311,8 @@ def classes_named(wanted: str | Sequence[str | int] | None, known: Sequence[str]
 
     Arguments:
         wanted: Names and numbers, in a list or in a text with commas between them; None or
-            nothing for every class, "none" for no class. -1 among others stands for no class.
+            nothing for every class, "none" for no class. -1 among others stands for no class. A text is first of all
+            a name.
         known: Names of the model's classes; () if it is unlabelled.
 
     Returns:
@@ -323,6 +324,10 @@ def classes_named(wanted: str | Sequence[str | int] | None, known: Sequence[str]
 
     >>> classes_named("bag, 0", ("coat", "bag")), classes_named(["bag", 0], ("coat", "bag"))
     ([1, 0], [1, 0])
+    >>> classes_named("bag, black", ("coat", "bag, black")), classes_named("2", ("1", "10", "2"))
+    ([1], [2])
+    >>> classes_named([2, "2"], ("2", "10", "1"))
+    [2, 0]
     >>> classes_named(None, ("coat", "bag")), classes_named("none", ("coat",)), classes_named(None, ())
     ([0, 1], None, None)
     """
@@ -330,10 +335,13 @@ def classes_named(wanted: str | Sequence[str | int] | None, known: Sequence[str]
         return list(range(len(known))) or None
     if isinstance(wanted, str) and wanted.lower() == "none":
         return None
+    if isinstance(wanted, str):
+        wanted = [wanted] if wanted in known else wanted.split(",")  # a name may hold a comma
     labels = []
-    for word in wanted.split(",") if isinstance(wanted, str) else map(str, wanted):
-        word = word.strip()
-        if word in known:
+    for word in (each if isinstance(each, int) else each.strip() for each in wanted):
+        if isinstance(word, int):  # a number is none of the names, whatever they are
+            labels.append(word)
+        elif word in known:
             labels.append(list(known).index(word))
         elif re.fullmatch(r"-?\d{1,9}", word):
             labels.append(int(word))

@@ -26,11 +26,11 @@ from sfumato.runs.override import override
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Part, Recipe, Shape
 
-SECONDS = 30  # more is a hang
+SECONDS, WAITING = 30, 300  # of this process and of the clock; more is a hang
 UNET = ("network.width=8", "network.blocks=1", "network.mult=1,1", "network.attention=()", "network.embedding=16")
 COMMON = (
     *("data.first=64", "train.images=32", "train.batch=16", "train.precision=fp32", "train.log_every=16"),
-    *("train.sheet_every=1000000", "train.compile=off", "sample.batch=8", "evaluate.extractor=pixels"),
+    *("train.sheet_every=1000000", "train.compile=off", "sample.batch=64", "evaluate.extractor=pixels"),
     *("ema.power=0.05,0.10", "ema.use=power-0.10"),
 )
 EDM = ("edm-digits", *UNET, "train.optimizer=adam", *COMMON, "sample.grid.steps=2")
@@ -157,8 +157,9 @@ def fate(words: Sequence[str], folder: Path, names: Sequence[str] = ()) -> Fate:
     def ring(*_: object) -> None:
         raise _Hang
 
-    said, before = io.StringIO(), signal.signal(signal.SIGALRM, ring)
-    signal.alarm(SECONDS)
+    said, before = io.StringIO(), [signal.signal(number, ring) for number in (signal.SIGALRM, signal.SIGPROF)]
+    signal.setitimer(signal.ITIMER_REAL, WAITING)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said), warnings.catch_warnings():
             code = main(["train", *words, "--out", str(folder), "--device", "cpu", "--quiet"])
@@ -168,8 +169,10 @@ def fate(words: Sequence[str], folder: Path, names: Sequence[str] = ()) -> Fate:
     except _Hang:
         return Fate(None, said.getvalue(), "hangs")
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGALRM, before[0])
+        signal.signal(signal.SIGPROF, before[1])
     return Fate(code, said.getvalue(), _wrong(code, said.getvalue(), folder, names))
 
 

@@ -36,6 +36,7 @@ from sfumato.evaluation.restored import band_picture, expected_coverage
 from sfumato.interop.pictures import in_words
 from sfumato.report.signature import picture_of
 from sfumato.restoration import Restored, agreeing, measured, method_of, seeds_of
+from sfumato.runs.averages import spelled
 from sfumato.sources import Diffusion
 
 SOLVER = 50  # largest integer among a method's options: calls of the network within a step
@@ -132,7 +133,14 @@ class Editing:
 
     def words(self, count: int, seed: int, label: str | None) -> list[str]:
         """Return the words of `sfumato edit`."""
-        words = ["--strength", f"{self.strength:g}", "--n", str(count), "--first-seed", str(seed)]
+        words = [
+            "--strength",
+            spelled(self.strength, f"{self.strength:g}"),
+            "--n",
+            str(count),
+            "--first-seed",
+            str(seed),
+        ]
         words += [] if self.mask is None else ["--mask", "mask.png"]
         return words + (["--to", label] if label else [])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import inspect
 import os
 import pkgutil
 import shlex
@@ -58,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = _allowed(word for word in words if word != "--debug")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that is no text, or a terminal without a letter
+        sys.stdout.reconfigure(errors="backslashreplace")
     silent = io.StringIO() if _rank() else sys.stdout  # of several processes the first one speaks
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(silent):
@@ -93,7 +96,7 @@ def _allowed(words: Iterable[str]) -> list[str]:
 
 
 def _scaled(words: Iterable[str]) -> list[str]:
-    """Take ``--scale N`` out of the words of any command and draw its pictures at that resolution."""
+    """Take ``--scale N`` out of the words of a command and draw its pictures at that resolution."""
     kept, scales = _taken(words, "--scale")
     for scale in scales:
         draw_at(int(scale) if scale.isdecimal() else 0)
@@ -115,7 +118,7 @@ def _taken(words: Iterable[str], option: str) -> tuple[list[str], list[str]]:
 def _rank() -> int:
     """Return which of several processes this is, as `torchrun` says; 0 if there is one."""
     rank = os.environ.get("RANK", "0")
-    return int(rank) if rank.isdigit() else 0
+    return int(rank) if rank.isdecimal() else 0
 
 
 def _check_processes(command: str) -> None:
@@ -143,8 +146,11 @@ def _run(words: list[str]) -> int:
     from sfumato.cli._arguments import COMMAND, arrange
 
     COMMAND.set(shlex.join(["sfumato", *words]))
-    words = _scaled(words)
     known = commands()
+    if not (
+        words and words[0] in known and "scale" in inspect.signature(known[words[0]]).parameters
+    ):  # its own --scale
+        words = _scaled(words)
     config = (tyro.conf.FlagCreatePairsOff,)
     if words[:1] == ["--version"]:
         from sfumato import __version__

@@ -83,7 +83,7 @@ def _counts(text: str) -> list[int]:
     from sfumato.core.find import OptionError
 
     words = [word.strip() for word in text.split(",")]
-    if not all(word.isdigit() and int(word) > 1 for word in words):
+    if not all(word.isdecimal() and int(word) > 1 for word in words):
         raise OptionError(f"--steps lists numbers of steps of at least 2, such as {STEPS}; got {text!r}.")
     return [int(word) for word in dict.fromkeys(words)]
 

@@ -205,6 +205,6 @@ def tried_on(run: Run, content_hash: str, facts: Mapping[str, Any]) -> int:
             tree = read_json(file, finite=False)
             if any(s["protocol"]["reference"]["content_hash"] == content_hash for s in tree["scores"]):
                 note(tree["provenance"])
-        except (ValueError, KeyError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
             continue  # results of other tools or versions
     return sum(max(1, len(by_content)) for by_content in seen.values())

@@ -11,10 +11,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from sfumato.core.find import UnknownNameError
+from sfumato.core.reading import as_written
 from sfumato.experiments.cost import Estimate
 from sfumato.experiments.pages import lines, markdown
-from sfumato.experiments.study import Ordering, Outcome, Study, StudyError, find_study
+from sfumato.experiments.study import Ordering, Outcome, Study, StudyError, find_study, studies
 from sfumato.experiments.verdict import verdicts
 from sfumato.metrics.score import Score
 from sfumato.report.table import csv_table
@@ -28,8 +28,7 @@ def stored(tree: Mapping[str, Any]) -> tuple[Study, list[Outcome]]:
         tree: What `pages.to_json` returned, once.
 
     Raises:
-        StudyError: If the study has no such row today.
-        UnknownNameError: If there is no such study today.
+        StudyError: If the study has no such row or scale today.
     """
     today = find_study(tree["name"], tree["scale"]).only([row["row"] for row in tree["rows"]])
     orderings = tuple(Ordering(o["claim"], tuple(o["rows"]), o["metric"], o["source"]) for o in tree["orderings"])
@@ -58,13 +57,20 @@ def renew(tree: Mapping[str, Any]) -> bool:
 
     Returns:
         Whether it was done; a study that is not one of today's stays as it is.
+
+    Raises:
+        FileRefusedError: If the file holds values of another kind than was written.
     """
-    try:
-        study, outcomes = stored(tree)
-    except (StudyError, UnknownNameError):
-        return False
-    file, cost, answers = tree["file"], Estimate(**tree["cost"]), verdicts(study, outcomes)
-    table, page = lines(study, outcomes, cost.parameters), file.with_suffix(".md")
+    file, page = tree["file"], tree["file"].with_suffix(".md")
+    with as_written(str(file), "Run its study again, or move it away."):
+        if tree["name"] not in studies():
+            return False
+        try:
+            study, outcomes = stored(tree)
+        except StudyError:
+            return False
+        cost, answers = Estimate(**tree["cost"]), verdicts(study, outcomes)
+        table = lines(study, outcomes, cost.parameters)
     drawn = re.findall(r"^!\[(.+)\]\((.+)\)$", page.read_text(), re.MULTILINE) if page.is_file() else []
     pictures = {name: file.with_name(picture) for name, picture in drawn}
     page.write_text(markdown(study, outcomes, table, answers, cost, tree["command"], pictures))

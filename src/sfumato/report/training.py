@@ -141,12 +141,13 @@ def adversarial_curves(records: Sequence[Record], *, title: str = "", caption: s
 
 
 def of_last_protocol(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the scores of the protocol that a run was judged by last: others share no axis with them.
+    """Return the scores of the protocol and sampling that a run was judged by last: others share no axis with them.
 
     Arguments:
         records: Records of scores.jsonl.
     """
-    return [record for record in records if record["protocol"] == records[-1]["protocol"]]
+    kinds = [(record["protocol"], record.get("settings")) for record in records]
+    return [record for record, kind in zip(records, kinds) if kind == kinds[-1]]
 
 
 def records_csv(records: Sequence[Record]) -> str:

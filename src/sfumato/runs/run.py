@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from sfumato.core.classifier import NoisyClassifier
 from sfumato.core.denoiser import Counted, Denoiser, Preconditioned
 from sfumato.core.find import nearest
-from sfumato.core.reading import FileRefusedError, read_json
+from sfumato.core.reading import FileRefusedError, read_json, with_a_name
 from sfumato.data import load
 from sfumato.data.dataset import Dataset, sigma_data
 from sfumato.data.gathering import Shape as Form
@@ -153,9 +153,28 @@ def resolve(recipe: Recipe, data: Dataset | Stream) -> Recipe:
     if recipe.sigma_data is None:
         known = data.take(min(len(data), SIGMA_IMAGES), seed=0) if isinstance(data, Stream) else data
         estimated = sigma_data(known)
+        if round(float(estimated), 4) <= 0:
+            raise RecipeError(
+                f"All pixels of {data.name} are equal: sigma_data, their standard deviation, is "
+                f"{float(estimated):.2g}, and there is nothing to learn. Give other data."
+            )
     else:
         estimated = recipe.sigma_data
     return with_code(replace(recipe, shape=shape, evaluate=scored, sigma_data=round(float(estimated), 4)))
+
+
+def is_choice(value: Any) -> TypeGuard[Mapping[str, Any]]:
+    """Return whether a value says how weights were chosen among others."""
+    return isinstance(value, Mapping) and {"what", "by", "n", "candidates", "reference"} <= set(value)
+
+
+def _check_about(tree: Mapping[str, Any]) -> None:
+    """Refuse what a recipe.json holds beside its recipe if it is of another kind than was written."""
+    wrong = [key for key in ("fingerprint", "imported") if not isinstance(tree.get(key, {}), Mapping)]
+    if "selected" in tree and not is_choice(tree["selected"]):
+        wrong.append("selected")
+    if wrong:
+        raise FileRefusedError(f"{wrong[0]} is not what was written, got {str(tree[wrong[0]])[:40]!r}")
 
 
 @dataclass(frozen=True)
@@ -181,13 +200,14 @@ class Run:
         Raises:
             RecipeError: If it is not one.
         """
-        path = Path(path)
+        path = with_a_name(Path(path))
         file = path / "recipe.json"
         if not file.exists():
             raise RecipeError(f"{path} is not a run (no recipe.json). `sfumato train RECIPE --out {path}` makes one.")
         try:
             tree = read_json(file, finite=False)
             recipe = tree.pop("recipe")
+            _check_about(tree)
         except (FileRefusedError, KeyError) as error:
             raise RecipeError(
                 f"{file} is damaged ({type(error).__name__}: {error}). A copy of its recipe is in state.json of each "
@@ -205,9 +225,10 @@ class Run:
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names that can be asked for: the model's, or those of the classifier that guides it; () if none."""
-        own = self.recipe.shape.classes if self.recipe.shape else ()
-        guide = self.recipe.sample.classifier
-        return own if own or guide is None else Run.open(guide).classes
+        guide, shape = self.recipe.sample.classifier, self.recipe.shape
+        if not (shape and shape.classes) and guide is not None:
+            shape = Run.open(guide).recipe.shape
+        return shape.classes if shape else ()
 
     def labels(self, n: int) -> tuple[Tensor | None, str]:
         """Return the labels that n images are asked for when they are scored together, and their prior in words."""
@@ -222,8 +243,7 @@ class Run:
     @property
     def mark(self) -> str:
         """The mark by which the run knows its checkpoints; "" for an earlier version's."""
-        found = self.about.get("fingerprint")
-        return str(found.get("run", "")) if isinstance(found, Mapping) else ""
+        return str(self.about.get("fingerprint", {}).get("run", ""))
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
@@ -232,25 +252,19 @@ class Run:
         Raises:
             CheckpointError: If there is none.
         """
-        own = checkpoint.of_run(self.mark)
         if self.step is not None:
             folders = [self.path / "checkpoints", self.path / "snapshots"]
             for folder in folders:
                 if self.step in checkpoint.steps(folder):
                     asked = checkpoint.load(folder / f"step-{self.step}")
-                    own(asked)
+                    checkpoint.of_run(self.mark)(asked)
                     return asked
             has = ", ".join(map(str, sorted({s for folder in folders for s in checkpoint.steps(folder)}))) or "none"
             raise checkpoint.CheckpointError(
                 f"{self.path} keeps no checkpoint of step {self.step}; it has {has}. train.keep says how many stay, "
                 "and ema.snapshots how often averages are kept."
             )
-        holding = checkpoint.holding("network", "seen", "step", "recipe")
-
-        def fits(found: Checkpoint) -> None:
-            holding(found)
-            own(found)
-
+        fits = checkpoint.of_run(self.mark, "network", "seen", "step", "recipe")
         found = checkpoint.latest(self.path / "checkpoints", fits=fits)
         if found is None:
             raise checkpoint.CheckpointError(f"{self.path} has no checkpoint yet; train it first.")
@@ -311,10 +325,10 @@ class Run:
         Arguments:
             use: Which average; None for the recipe's choice.
         """
-        own = [self.about["selected"]] if "selected" in self.about else []
+        found = [self.about.get("selected")]
         if use is not None and use in averages.stored(self.path):
-            own += [s for s in [averages.load(self.path, use).state.get("selected")] if s]
-        return own
+            found.append(averages.load(self.path, use).state.get("selected"))
+        return [choice for choice in found if is_choice(choice)]
 
     def denoiser(self, use: str | None = None, device: torch.device | str = "cpu") -> Preconditioned:
         """Return the trained denoiser.

@@ -52,7 +52,7 @@ from sfumato.training.steps import Steps
 from sfumato.training.trainers import trainer_of
 
 BY_THE_CLOCK = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} s{desc}{postfix}"  # the bar of a budget of minutes
-RECORDS = 50  # in the log of a run, at least, if it has as many steps
+RECORDS = 50  # in the log of a run, at least, unless a person has set train.log_every
 ASIDE = 0.05  # of a budget of minutes: the most that sheets and scores take on the way, and again at the end
 
 
@@ -232,6 +232,7 @@ class _Loop:
             Interrupted: After a signal to any process, with everything saved.
         """
         trainer, ranks, train = self.trainer, self.trainer.ranks, self.trainer.recipe.train
+        follows = self.seconds is not None or train.log_every == Train.log_every  # the log follows the budget
         if self.seconds is not None:
             self.start = began
         reserve = reserve_of(train)
@@ -258,7 +259,7 @@ class _Loop:
                 taken = StepTaken(
                     first, trainer.seen, before, spent, bool(signal), self.hurried, pace=pace, stop=self._stop
                 )
-                if spent >= 1 or taken.passed(train.log_every) or taken.passed_part(parts):
+                if spent >= 1 or taken.passed(train.log_every) or (follows and taken.passed_part(parts)):
                     self._record(now - self.start, before)
                 # beyond the budget, if need be, until a step shows that all is well
                 finished = good and spent >= 1 and trainer.watch.run == 0

@@ -209,7 +209,8 @@ def _misfit(
 
 
 def _text(shape: Shape | None) -> str:
-    assert shape is not None  # both recipes are resolved
+    if shape is None:
+        return "images of no known shape"
     return f"{shape.channels}x{shape.height}x{shape.width} images of {len(shape.classes)} classes"
 
 
