@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import io
 import inspect
+import io
 import os
 import pkgutil
 import shlex
