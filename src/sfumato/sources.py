@@ -23,6 +23,9 @@ from sfumato.core.level import Level, like
 from sfumato.core.noise import SamplingNoise
 from sfumato.data.dataset import Dataset
 from sfumato.data.order import ranking
+from sfumato.latent.space import Pixels, Space
+
+CLEAN = Level.clean()
 
 GOLDEN = (5**0.5 - 1) / 2  # its multiples, modulo 1, fill the unit interval most evenly
 
@@ -67,7 +70,7 @@ class Diffusion(Maker):
         denoiser: The denoiser, with its guidance wrapped around it.
         sampler: ``sampler(denoiser, x, grid, *, noise, label)``, options bound.
         grid: Levels from noisy to clean, shape (N + 1,).
-        shape: Shape of one image, (C, H, W).
+        space: What is walked: shape of one image (C, H, W), or latents with what decodes them.
         classes: Number of classes the denoiser knows; 0 if it is unlabelled.
         batch: Images per forward pass.
         device: Device of the model.
@@ -81,7 +84,7 @@ class Diffusion(Maker):
         denoiser: Denoiser,
         sampler: Sampler,
         grid: Level,
-        shape: tuple[int, int, int],
+        space: tuple[int, int, int] | Space,
         *,
         classes: int = 0,
         batch: int = 128,
@@ -92,7 +95,8 @@ class Diffusion(Maker):
     ) -> None:
         self.always_told = always_told
         self.denoiser, self.sampler, self.grid, self.weak = denoiser, sampler, grid, weak
-        self.shape, self.classes, self.batch = shape, classes, batch
+        self.space: Space = Pixels(space) if isinstance(space, tuple) else space
+        self.shape, self.classes, self.batch = self.space.image, classes, batch
         self.device, self.quantisation = torch.device(device), quantisation
 
     def having(
@@ -108,6 +112,8 @@ class Diffusion(Maker):
     def states(self, seeds: Sequence[int], labels: Tensor | None = None) -> Iterator[State]:
         """Yield the state after every step for one batch of seeds: the strip of the denoising, a progress bar.
 
+        States are images, also where latents are walked: those are decoded (`latent.space`).
+
         Arguments:
             seeds: One seed per image.
             labels: One class per image, int64 (B,) in [-1, classes), or None for no class.
@@ -115,8 +121,12 @@ class Diffusion(Maker):
         Raises:
             ValueError: For labels out of range, or labels given to an unlabelled model.
         """
-        noise = SamplingNoise(torch.as_tensor(seeds, dtype=torch.int64), self.shape, device=self.device)
+        noise = self.noise(seeds)
         yield from self.walk(noise.start(), noise, labels)
+
+    def noise(self, seeds: Sequence[int] | Tensor) -> SamplingNoise:
+        """Return the noise of seeds in the space that is walked: the start and that of every step."""
+        return SamplingNoise(torch.as_tensor(seeds, dtype=torch.int64), self.space.shape, device=self.device)
 
     def mixed(self, a: int, b: int, weights: Tensor, labels: Tensor | None = None) -> Iterator[State]:
         """Yield the states of images whose starts lie `between` those of two seeds; steps take the noise of `a`.
@@ -127,21 +137,31 @@ class Diffusion(Maker):
             weights: Share of the second start, in [0, 1], shape (B,).
             labels: One class per image, int64 (B,) in [-1, classes), or None for no class.
         """
-        start, end = (SamplingNoise([seed], self.shape, device=self.device).start() for seed in (a, b))
-        noise = SamplingNoise([a] * len(weights), self.shape, device=self.device)
+        start, end = (self.noise([seed]).start() for seed in (a, b))
+        noise = self.noise([a] * len(weights))
         yield from self.walk(between(start, end, weights), noise, labels)
 
     def walk(self, start: Tensor, noise: SamplingNoise, labels: Tensor | None = None) -> Iterator[State]:
         """Yield the state after every step from a start of one's own, such as one `between` two seeds'.
 
         Arguments:
-            start: Unit normal noise, shape (B, C, H, W).
+            start: Unit normal noise in the space that is walked, shape (B, *space.shape).
             noise: Noise of the steps; a deterministic sampler does not use it.
             labels: One class per image, int64 (B,) in [-1, classes), or None for no class.
 
         Raises:
             ValueError: For labels out of range, or labels given to an unlabelled model.
         """
+        for state in self.steps(start, noise, labels):
+            yield State(self.space.picture(state.x, state.level), state.level, self.space.picture(state.x0, CLEAN))
+
+    def begin(self, seeds: Sequence[int]) -> Tensor:
+        """Return the noisy images that seeds start from, at the first level of the grid, as states show them."""
+        start = self.noise(seeds).start()
+        return self.space.picture(like(self.grid[0].sigma, start) * start, self.grid[0])
+
+    def steps(self, start: Tensor, noise: SamplingNoise, labels: Tensor | None = None) -> Iterator[State]:
+        """Yield the states of `walk` in the space that is walked, not decoded. Arguments and errors as there."""
         labels = check_labels(labels, len(start), self.classes)
         if self.always_told and self.classes and (labels is None or bool((labels == NULL).any())):
             raise ValueError(
@@ -160,7 +180,9 @@ class Diffusion(Maker):
 
     def floats(self, seeds: Sequence[int], labels: Tensor | None = None) -> Tensor:
         """Return the final images of one batch as floats, not clipped, shape (B, C, H, W)."""
-        return deque(self.states(seeds, labels), maxlen=1)[0].x
+        noise = self.noise(seeds)
+        with torch.no_grad():
+            return self.space.decode(deque(self.steps(noise.start(), noise, labels), maxlen=1)[0].x)
 
 
 class Generated(Maker):

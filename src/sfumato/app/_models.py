@@ -41,7 +41,8 @@ class Model:
         self.run, self.device = Run.open(path), device
         shape = self.run.recipe.shape
         remedy = "The playground shows how images emerge step by step. Name a diffusion run; see `sfumato runs`."
-        require(DENOISER, self.run.recipe, str(path), remedy)
+        if not self.run.plan.kind.walks:
+            require(DENOISER, self.run.recipe, str(path), remedy)
         if shape is None or shape.channels not in (1, 3):
             made = "no images yet" if shape is None else f"images of {shape.channels} channels"
             raise RecipeError(

@@ -71,6 +71,7 @@ class Model:
     @classmethod
     def of(cls, run: Run, use: str | None = None, device: torch.device | str = "cpu") -> Model:
         """Open a run's denoiser. Arguments as `Run.denoiser`."""
+        run.require_pixels("A codec")
         denoiser = continuous(run.denoiser(use, device))
         denoiser.autocast = None
         recipe = run.recipe

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from sfumato.core.level import Level, like
-from sfumato.core.noise import SamplingNoise
 from sfumato.samplers._multistep import ddim, points
 from sfumato.sources import Diffusion, in_turn
 
@@ -72,10 +71,10 @@ def shortest(cost: Tensor, steps: int) -> list[int]:
 def step_errors(source: Diffusion, seeds: Sequence[int]) -> Tensor:
     """Return the relative error of a first-order step between any two levels of a walk, shape (M + 1, M + 1)."""
     labels, grid, at = labels_of(source, seeds), source.grid, points(source.grid)
-    states = list(source.states(seeds, labels))
+    noise = source.noise(seeds)
+    states = list(source.steps(noise.start(), noise, labels))
     cost = torch.zeros(len(grid), len(grid), dtype=torch.float64)
-    noise = SamplingNoise(torch.as_tensor(seeds), source.shape, device=source.device).start()
-    walk = [like(grid[0].sigma, noise) * noise, *(state.x for state in states)]
+    walk = [like(grid[0].sigma, noise.start()) * noise.start(), *(state.x for state in states)]
     label = None if labels is None else labels.to(source.device)
     for i in range(len(grid) - 1):
         x0 = source.denoiser(walk[i], grid[i], label).x0

@@ -123,7 +123,8 @@ def outcome_of(study: Study, row: Row, seed: int, space: Workspace) -> Outcome:
             begun, failed = space.run(teacher, study.runs[teacher], seed)
             if begun is None:
                 return Outcome(row, seed, None, {}, {}, f"its teacher {failed}")
-            recipe = override(recipe, [f"train.start={begun.path}"])
+            field = "train.start" if recipe.data.latent is None else "data.latent"
+            recipe = override(recipe, [f"{field}={begun.path}"])
         run, failed = space.run(row.trained, recipe, seed)
         if run is None:
             return Outcome(row, seed, None, {}, {}, failed)
@@ -183,6 +184,7 @@ def _finished(recipe: Recipe, folder: Path) -> Run | None:
         sigma_data=recipe.sigma_data or known.sigma_data,
         code=known.code,
         learned=known.learned,
+        latent=known.latent if recipe.data.latent else None,
     )
     if differences(filled, run.recipe):
         return None

@@ -33,6 +33,7 @@ def export_run(
         UnknownNameError: For a format that does not exist.
         ForeignError: If the format cannot hold the run, the folder is not empty, or the Hub refuses.
     """
+    run.require_pixels("An export")
     write, out = find("export", to), with_a_name(Path(out))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ForeignError(f"{out} exists and is not empty. Give another --out.")

@@ -150,6 +150,26 @@ def of_last_protocol(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [record for record, kind in zip(records, kinds) if kind == kinds[-1]]
 
 
+def term_curves(records: Sequence[Record], *, title: str = "", caption: str = "") -> Figure:
+    """Plot the terms that a loss is the sum of against images seen.
+
+    Arguments:
+        records: Records of one run whose objective names its terms.
+        title: Text above the plot.
+        caption: Text below it.
+
+    Raises:
+        ValueError: If there is no record.
+    """
+    _refuse_empty({"this run": records})
+    suffix = "_by_log_snr"
+    names = [key.removesuffix(suffix) for key in records[0] if key.endswith(suffix)]
+    figure, ax = axes("training images seen", "nats per number of the image", title)
+    lines(ax, {name.replace("_", " "): _series(records, name) for name in names}, markers=False)
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    return finish(figure, f"Terms as they are, before a weight that rises over the first images. {caption}")
+
+
 def records_csv(records: Sequence[Record]) -> str:
     """Return records as CSV, one line each: the numbers that are not lists.
 

@@ -30,6 +30,8 @@ from sfumato.data import load
 from sfumato.data.dataset import Dataset, sigma_data
 from sfumato.data.gathering import Shape as Form
 from sfumato.data.streaming import Stream, streamed
+from sfumato.latent.autoencoder import Autoencoder
+from sfumato.latent.space import Latents, Pixels, Space
 from sfumato.metrics.features import ExtractorShapeError, extractor
 from sfumato.runs import averages, checkpoint
 from sfumato.runs.assemble import option
@@ -152,7 +154,7 @@ def resolve(recipe: Recipe, data: Dataset | Stream) -> Recipe:
         )
     if recipe.sigma_data is None:
         known = data.take(min(len(data), SIGMA_IMAGES), seed=0) if isinstance(data, Stream) else data
-        estimated = sigma_data(known)
+        estimated = sigma_data(known) if recipe.data.latent is None else 1.0  # latents are brought to that
         if round(float(estimated), 4) <= 0:
             raise RecipeError(
                 f"All pixels of {data.name} are equal: sigma_data, their standard deviation, is "
@@ -340,7 +342,8 @@ class Run:
         Raises:
             RecipeError: If that average was not kept, or the run trained a classifier.
         """
-        return self._model(DENOISER, self.plan.kind.instead.format(self.path), use, device)
+        kind = self.plan.kind
+        return self._model(kind if kind.walks else DENOISER, kind.instead.format(self.path), use, device)
 
     def weak_run(self) -> tuple[Run, str | None]:
         """Return the run of the weak model that `sample.autoguidance` names, and the average; None for its choice."""
@@ -363,6 +366,97 @@ class Run:
     def classifier(self, use: str | None = None, device: torch.device | str = "cpu") -> NoisyClassifier:
         """Return the trained classifier of noisy images. Arguments and errors as for `denoiser`."""
         return self._model(CLASSIFIER, "Train one with objective=classifier.", use, device)
+
+    def autoencoder(
+        self, use: str | None = None, device: torch.device | str = "cpu", network: nn.Module | None = None
+    ) -> Autoencoder:
+        """Return the autoencoder that was trained, alone or in a joint model; it computes in float32.
+
+        Arguments:
+            use: Which average of the weights; None for the recipe's choice.
+            device: Where to put it.
+            network: A network to use in place of the run's own.
+
+        Raises:
+            RecipeError: If the run has none of its own, or that average was not kept.
+        """
+        coder = self.plan.kind.coder
+        if coder is None:
+            raise RecipeError(
+                f"{self.path} trained {self.plan.kind.words}, which has no autoencoder of its own. Name a run of "
+                "objective=autoencoder."
+            )
+        return Autoencoder(coder(self.network(use) if network is None else network)).to(device)
+
+    def encoder_run(self) -> tuple[Run, str | None]:
+        """Return the run of the autoencoder that `data.latent` names, and the average; None for its choice.
+
+        It is looked for where the recipe says, then beside this run, and known by a hash of its weights.
+
+        Raises:
+            RecipeError: If it is gone or changed, with both hashes.
+        """
+        recipe, where = self.recipe, weak_of(self.recipe.data.latent or "", "data.latent")
+        wanted, found = recipe.latent.weights if recipe.latent else "", "nothing"
+        for folder in (Path(where.folder), self.path.parent / Path(where.folder).name):
+            if not (folder / "recipe.json").exists():
+                continue
+            run = replace(Run.open(folder), step=where.step)
+            if run.plan.kind.coder is None or run.plan.kind.walks:
+                raise RecipeError(
+                    f"data.latent={recipe.data.latent} is a run of {run.recipe.name}, which trained "
+                    f"{run.plan.kind.words}, not an autoencoder. Name a run of objective=autoencoder."
+                )
+            taken, group = run.taken(where.use)
+            found = taken.digest(group)
+            if wanted in ("", found):
+                return run, where.use
+        if not wanted:
+            raise RecipeError(
+                f"data.latent={recipe.data.latent} is not a run (no recipe.json). Train an autoencoder of these images "
+                f"first, for example: sfumato train autoencoder-digits --out {where.folder}"
+            )
+        raise RecipeError(
+            f"{self.path} makes latents of the autoencoder {wanted[:16]}, and data.latent={recipe.data.latent} holds "
+            f"{found[:16]}. Restore that run where it was, or beside this one."
+        )
+
+    def require_pixels(self, who: str) -> None:
+        """Refuse a run that walks latents, for what works on pixels only.
+
+        Arguments:
+            who: What does, for the message.
+
+        Raises:
+            RecipeError: If it walks latents.
+        """
+        if self.plan.in_latents:
+            raise RecipeError(
+                f"{who} works on pixels, and {self.path} walks latents, which an autoencoder decodes. Name a run that "
+                "was trained on the images themselves."
+            )
+
+    def space(
+        self, use: str | None = None, device: torch.device | str = "cpu", network: nn.Module | None = None
+    ) -> Space:
+        """Return the space that a sampler walks: images, or latents with the autoencoder that decodes them.
+
+        Arguments:
+            use: Which average of the weights, where the autoencoder is this run's own.
+            device: Where to compute.
+            network: A network to use in place of the run's own.
+
+        Raises:
+            RecipeError: If the autoencoder that `data.latent` names is gone or changed.
+        """
+        walked, latent, factor = sampled_shape(self.plan), self.plan.latent, self.plan.factor
+        image = (self.plan.shape.channels, walked[1] * factor, walked[2] * factor)
+        if latent is not None:
+            other, average = self.encoder_run()
+            return Latents(other.autoencoder(average, device), walked, image, latent.shift, latent.scale)
+        if self.plan.kind.coder is not None:
+            return Latents(self.autoencoder(use, device, network), walked, image)
+        return Pixels(walked)
 
     def _model(self, kind: Kind, remedy: str, use: str | None, device: torch.device | str) -> Any:
         require(kind, self.recipe, str(self.path), remedy)
@@ -419,7 +513,7 @@ class Run:
             guided,
             sampler,
             self.plan.grid,
-            sampled_shape(self.plan),
+            self.space(use, device, network),
             classes=len(self.classes),
             batch=sample.batch,
             device=device,
