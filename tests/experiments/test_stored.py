@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sfumato.core.reading import FileRefusedError
 from sfumato.experiments.stored import renew, stored
 from sfumato.experiments.summary import results_of
 from sfumato.experiments.verdict import verdicts
@@ -16,22 +17,22 @@ STUDIES = Path(__file__).parents[2] / "docs" / "results" / "studies"
 
 
 @pytest.fixture
-def attention(tmp_path: Path) -> Path:
-    shutil.copytree(STUDIES / "attention", tmp_path / "attention")
-    return tmp_path / "attention" / "attention.json"
+def result(tmp_path: Path) -> Path:
+    shutil.copytree(STUDIES / "timesteps", tmp_path / "timesteps")
+    return tmp_path / "timesteps" / "timesteps.json"
 
 
-def test_an_answer_of_an_earlier_rule_is_replaced_and_nothing_else(attention: Path) -> None:
-    tree = json.loads(attention.read_text())
+def test_an_answer_of_an_earlier_rule_is_replaced_and_nothing_else(result: Path) -> None:
+    tree = json.loads(result.read_text())
     old = [{key: o[key] for key in ("claim", "rows", "metric", "source")} for o in tree["orderings"]]
-    attention.write_text(json.dumps({**tree, "orderings": [{**o, "holds": True, "words": "of long ago"} for o in old]}))
-    (found,) = results_of(attention.parent)
+    result.write_text(json.dumps({**tree, "orderings": [{**o, "holds": True, "words": "of long ago"} for o in old]}))
+    (found,) = results_of(result.parent)
     assert renew(found)
-    renewed = json.loads(attention.read_text())
+    renewed = json.loads(result.read_text())
     assert renewed == tree  # the committed answers are today's
-    page = attention.with_suffix(".md").read_text()
-    assert "long ago" not in page and "![sheet](attention-sheet.png)" in page
-    assert page == (STUDIES / "attention" / "attention.md").read_text()
+    page = result.with_suffix(".md").read_text()
+    assert "long ago" not in page and "![sheet](timesteps-sheet.png)" in page
+    assert page == (STUDIES / "timesteps" / "timesteps.md").read_text()
 
 
 @pytest.mark.slow
@@ -41,8 +42,17 @@ def test_every_committed_study_stands_as_today_s_rule_answers_it() -> None:
         assert [(a.holds, a.words) for a in answers] == [(o["holds"], o["words"]) for o in tree["orderings"]]
 
 
-def test_a_study_that_is_not_one_of_today_s_stays_as_it_is(attention: Path) -> None:
-    text = attention.read_text().replace('"row": "attention"', '"row": "a row of long ago"')
-    attention.write_text(text)
-    assert not renew(results_of(attention.parent)[0])
-    assert attention.read_text() == text
+def test_a_study_that_is_not_one_of_today_s_stays_as_it_is(result: Path) -> None:
+    text = result.read_text().replace('"row": "T = 1000"', '"row": "a row of long ago"')
+    result.write_text(text)
+    assert not renew(results_of(result.parent)[0])
+    assert result.read_text() == text
+
+
+@pytest.mark.parametrize("key", ["rows", "orderings", "cost"])
+def test_a_damaged_file_is_named_and_its_page_stays(key: str, result: Path) -> None:
+    page = result.with_suffix(".md").read_text()
+    result.write_text(json.dumps({**json.loads(result.read_text()), key: [3]}))
+    with pytest.raises(FileRefusedError, match="timesteps.json"):
+        renew(results_of(result.parent)[0])
+    assert result.with_suffix(".md").read_text() == page
