@@ -32,7 +32,15 @@ def tree(name, *answers):
             {"row": "none", "scores": {}},
         ],
         "orderings": [
-            {"claim": f"{name} {holds}", "source": "a paper", "words": f"said {holds}", "holds": holds}
+            {
+                "claim": f"{name} {holds}",
+                "source": "a paper",
+                "words": f"said {holds}",
+                "holds": holds,
+                "difference": 0.5,
+                "interval": [-0.5, 1.5],
+                "budget": "about 5 training seeds",
+            }
             for holds in answers
         ],
     }
@@ -50,12 +58,20 @@ def folder(tmp_path):
 
 def test_each_ordering_stands_under_its_answer(folder, tmp_path):
     text = summary(results_of(folder), tmp_path / "studies.md")
-    held, did_not, noise = (text.index(h) for h in ("## What held", "## What did not", "## Inside the noise"))
+    held, did_not, noise = (text.index(h) for h in ("## What held", "## What did not", "## Undecided"))
     assert held < text.index("one True") < did_not < text.index("one False") < noise < text.index("two None")
     command = "`sfumato study one --scale tiny`"
     for needed in (command, "good: FD[digits] 1.5", "[one, tiny](studies/one/one.md)", "200"):
         assert needed in text, needed
     assert "bad: FD" not in text
+
+
+def test_a_claim_shows_its_interval_its_seeds_and_if_undecided_what_would_tell(folder, tmp_path):
+    text = summary(results_of(folder), tmp_path / "studies.md")
+    undecided = text[text.index("## Undecided") :]
+    assert "0.5 [-0.5, 1.5]" in undecided and "about 5 training seeds" in undecided
+    assert "about 5 training seeds" not in text[: text.index("## Undecided")]
+    assert "1: images only" in undecided
 
 
 def test_a_study_at_cpu_scale_needs_no_word_for_it(folder, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from sfumato.experiments.pages import mean_cell, ranks, series
 from sfumato.experiments.study import Ordering, Outcome, Row, Study
 from sfumato.experiments.verdict import rises, verdicts
+from sfumato.experiments.verdict import verdict as answered
 from sfumato.metrics.protocol import EvalProtocol, Reference
 from sfumato.metrics.score import Score
 from sfumato.runs.recipe import Recipe
@@ -41,7 +42,7 @@ def score(value: float, own: float = 0.0, seed: int = 2, metric: str = "FD") -> 
 
 
 def told(values: Sequence[float], own: float = 0.0) -> tuple[str, bool | None]:
-    return rises([score(v, own, seed=i) for i, v in enumerate(values)], [f"row {i}" for i in range(len(values))])
+    return rises([[score(v, own, seed=i)] for i, v in enumerate(values)], [f"row {i}" for i in range(len(values))])
 
 
 def test_shared_noise_cancels_in_pairs() -> None:
@@ -104,13 +105,33 @@ def study_of(outcomes: list[Outcome], *orderings: Ordering, metric: str = "fd") 
     )
 
 
-def test_every_training_has_its_verdict_and_must_agree(tiny: Recipe) -> None:
+def test_several_trainings_are_judged_by_the_interval_of_their_differences(tiny: Recipe) -> None:
     rising = Ordering("rises", ("a", "b"))
-    agreed = outcomes_of(tiny, {"a": [1, 2], "b": [3, 4]})
-    assert verdicts(study_of(agreed, rising), agreed)[0].holds is True
+    agreed = outcomes_of(tiny, {"a": [1, 2, 3], "b": [3, 4, 5]})  # seeds differ, their differences do not
+    verdict = verdicts(study_of(agreed, rising), agreed)[0]
+    assert verdict.holds is True and "over 3 training seeds" in verdict.words and "3 of 3 seeds" in verdict.words
+    assert verdict.spread is not None and verdict.spread.mean == pytest.approx(2) and verdict.budget == ""
     split = outcomes_of(tiny, {"a": [1, 4], "b": [3, 2]})
     verdict = verdicts(study_of(split, rising), split)[0]
-    assert verdict.holds is None and "seed 0: yes" in verdict.words and "seed 1: no" in verdict.words
+    assert verdict.holds is None and "holds in 1 of 2 seeds and does not in 1" in verdict.words
+    assert verdict.budget == "none: the difference is too near 0"
+
+
+def test_agreeing_in_every_seed_does_not_replace_the_interval(tiny: Recipe) -> None:
+    """Two seeds agree beyond their images, yet by 0.5 and 2.5: trainings differ by more than their mean tells."""
+    found = outcomes_of(tiny, {"a": [1, 1], "b": [1.5, 3.5]})
+    verdict = verdicts(study_of(found, Ordering("rises", ("a", "b"))), found)[0]
+    assert verdict.holds is None and "holds in 2 of 2 seeds" in verdict.words
+    # by hand: (2.262 + 0.883)^2 2 / 10 = 1.98 < 1.5^2, and (2.306 + 0.889)^2 2 / 9 = 2.27 is not
+    assert verdict.budget.startswith("about 10 training seeds")
+    assert verdict.spread is not None and verdict.spread.tau == pytest.approx(2**0.5, rel=0.1)
+    assert verdict.to_json()["interval"] == list(verdict.spread.interval)
+
+
+def test_one_training_needs_more_images_where_nothing_can_be_told() -> None:
+    rows = {"a": [score(1, own=1, seed=0)], "b": [score(1.05, own=1, seed=1)]}
+    verdict = answered(Ordering("rises", ("a", "b")), rows)
+    assert verdict.holds is None and verdict.budget.endswith(" images") and "seeds" not in verdict.budget
 
 
 def test_a_row_without_a_score_is_named(tiny: Recipe) -> None:
@@ -124,7 +145,8 @@ def test_a_row_without_a_score_is_named(tiny: Recipe) -> None:
 def test_ranks_know_which_way_is_good_and_are_shared_where_trainings_disagree(
     tiny: Recipe, metric: str, best: str
 ) -> None:
-    found = outcomes_of(tiny, {"low": [1, 1], "mixed": [2, 4], "other": [3, 3], "high": [9, 9]}, metric)
+    values = {"low": [-3, -3, -3], "mixed": [2, 4, 3], "other": [3, 3, 3], "high": [9, 9, 9]}
+    found = outcomes_of(tiny, values, metric)
     rank = ranks(study_of(found, metric=metric.lower()), found)
     assert rank[best] == 1 and rank["mixed"] == rank["other"] == 2
     assert sorted(rank.values()) == [1, 2, 2, 4]

@@ -1,6 +1,6 @@
 """Mistakes that were found in published code and reports, one test each, named after the mistake.
 
-Each test fails if the mistake is made here. They are small: the rooms' own tests go deeper.
+Each test fails if the mistake is made here. They are small: the tests of each package go deeper.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import pytest
 import torch
 
 from sfumato import draws, grids, schedules
+from sfumato.cli import main
 from sfumato.core.denoiser import NULL, Counted, Prediction
+from sfumato.core.find import entries
 from sfumato.core.images import to_float, to_uint8
 from sfumato.core.kernel import Kernel
 from sfumato.core.level import Level
@@ -24,8 +26,11 @@ from sfumato.data.splits import split_by_hash
 from sfumato.evaluation import cached_features, evaluate
 from sfumato.experiments.study import Row, Study, StudyError, find_study
 from sfumato.guidance.cfg import cfg
+from sfumato.guidance.classifier import classifier
 from sfumato.likelihood.vlb import term
+from sfumato.metrics import rules
 from sfumato.metrics.features import extractor
+from sfumato.metrics.frechet import expected_bias, frechet
 from sfumato.metrics.neighbours import nearest
 from sfumato.networks.unet import unet
 from sfumato.objectives._noising import Noising
@@ -275,3 +280,62 @@ def test_two_recipes_under_one_name_in_a_study():
 def test_null_label_is_not_the_last_class():
     """The label for "no class" is outside the classes."""
     assert NULL == -1
+
+
+def test_a_set_compared_with_itself():
+    """Itself is refused; two sets of one kind score 0.05 by the plain formula at n = 10,000, which is its bias."""
+    hashes = load("digits").image_hashes
+    with pytest.raises(rules.SelfComparisonError, match="compares a set with itself"):
+        rules.check_self_comparison(hashes, hashes)
+    d, n = 29, 10_000
+    rng = np.random.Generator(np.random.Philox(5))
+    x, y = rng.normal(size=(2, n, d))
+    bias = expected_bias(np.ones(d), n, n)
+    assert bias == pytest.approx((2 / n) * (d + d * (d + 1) / 4))
+    assert bias == pytest.approx(0.05, rel=0.03)
+    found = frechet(x, y)
+    assert found.plain == pytest.approx(bias, rel=0.1)
+    assert abs(frechet(x, x).plain) < 1e-9
+    assert found.interval[0] <= 0 <= found.interval[1] < bias / 2
+
+
+def test_classifier_trained_jointly_by_its_own_gradient():
+    """Guiding asks the classifier for a slope in x: its weights get no gradient and the image carries no graph."""
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))
+    guided = classifier(Labelled(), lambda x, level: network(x), scale=2.0)
+    with torch.enable_grad():
+        x = torch.zeros(2, 1, 2, 2, requires_grad=True)
+        made = guided(x.detach(), Level.of(0.6, 0.8), torch.tensor([0, 2])).x0
+    assert not made.requires_grad and all(p.grad is None for p in network.parameters())
+    assert float(made.detach().sub(torch.tensor([0.0, 0.2])[:, None, None, None]).abs().max()) > 0  # it did guide
+
+
+def test_a_protocol_of_other_code_goes_unnamed():
+    """DDPM's scores on LSUN are by StyleGAN2's code, not by that of its CIFAR-10 scores, and each recipe says so."""
+    recipes = {name: make for name, make in entries("recipe").items() if name.startswith("ddpm-lsun")}
+    assert len(recipes) == 4
+    for name, make in recipes.items():
+        assert "by StyleGAN2's code" in " ".join((inspect.getdoc(make) or "").split()), name
+
+
+def test_one_run_called_a_result(tiny, tmp_path, capsys):
+    """Two runs are two trainings, whatever their images' interval: comparing them says what it does not cover."""
+    runs = [tmp_path / name for name in ("a", "b")]
+    for seed, path in enumerate(runs):
+        fields = ["train.images=64", f"train.seed={seed}", "evaluate.extractor=pixels"]
+        run = train(override(tiny, fields), path, quiet=True, device="cpu")
+        evaluate(run, n=64, metrics=("fd",), quiet=True, device="cpu")
+    assert main(["compare", *map(str, runs)]) == 0
+    assert "one training each" in capsys.readouterr().out
+    assert main(["compare", str(runs[0]), str(runs[0])]) == 0
+    assert "one training each" not in capsys.readouterr().out
+
+
+def test_the_best_of_several_epochs_against_the_last_of_a_rival(tiny, tmp_path):
+    """Weights that were picked by their score carry a mark, and so do settings that were tried on one reference."""
+    run = train(override(tiny, ["train.images=64", "evaluate.extractor=pixels"]), tmp_path, quiet=True, device="cpu")
+    marks = []
+    for use in (None, "raw"):
+        marks += evaluate(run, n=64, metrics=("fd",), use=use, quiet=True, device="cpu").scores[0].flags[-1:]
+    assert "selected on it" not in marks[0]
+    assert marks[1] == "2 settings of this run were scored on this reference: the best of them is selected on it"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import io
 import os
 import pkgutil
@@ -95,7 +96,7 @@ def _allowed(words: Iterable[str]) -> list[str]:
 
 
 def _scaled(words: Iterable[str]) -> list[str]:
-    """Take ``--scale N`` out of the words of any command and draw its pictures at that resolution."""
+    """Take ``--scale N`` out of the words of a command and draw its pictures at that resolution."""
     kept, scales = _taken(words, "--scale")
     for scale in scales:
         draw_at(int(scale) if scale.isdecimal() else 0)
@@ -145,8 +146,11 @@ def _run(words: list[str]) -> int:
     from sfumato.cli._arguments import COMMAND, arrange
 
     COMMAND.set(shlex.join(["sfumato", *words]))
-    words = _scaled(words)
     known = commands()
+    if not (
+        words and words[0] in known and "scale" in inspect.signature(known[words[0]]).parameters
+    ):  # its own --scale
+        words = _scaled(words)
     config = (tyro.conf.FlagCreatePairsOff,)
     if words[:1] == ["--version"]:
         from sfumato import __version__

@@ -63,6 +63,11 @@ def compare(
     if told:
         print("Made differently in:\n" + "\n".join(dict.fromkeys(told)))
     runs = list(dict.fromkeys(filter(None, map(_run_of, (first, second, *more)))))
+    if len(runs) > 1:
+        print(
+            "These runs are one training each: the intervals hold the noise of images, and another training seed may "
+            "turn an order round (`sfumato study` with several seeds has an interval for that)."
+        )
     if runs:
         show_next(reporting(*runs), *playing(*map(Run.open, runs)))
     return 0

@@ -1,9 +1,11 @@
 """What a study leaves behind: NAME.md for people, NAME.csv for other programs, NAME.json with everything, pictures.
 
 A score of one training seed is shown with its own 95% interval. Over several seeds the table shows the mean, the mean
-of the interval's ends (trainings share the reference images, so it is not narrowed), and the range over the seeds. No
-number stands without n, floor and the command that made it. A rank counts the rows that are better beyond the noise in
-every training seed, so rows that cannot be told apart share one.
+of the interval's ends (trainings share the reference images, so it is not narrowed), the interval over seeds and images
+(`metrics.spread`), and the range over the seeds. No number stands without n, floor and the command that made it. A rank
+counts the rows that are better beyond that noise, so rows that cannot be told apart share one.
+
+`experiments.stored` writes the page anew from the stored numbers, without training or judging.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from sfumato.experiments.cost import Estimate
 from sfumato.experiments.study import Outcome, Study, titled
 from sfumato.experiments.verdict import Verdict, verdicts
 from sfumato.metrics.metric import find_metric
-from sfumato.metrics.score import Score, compare
+from sfumato.metrics.score import Score
+from sfumato.metrics.spread import compare_over_seeds, over_seeds
 from sfumato.report.plot import Series
 from sfumato.report.save import save
 from sfumato.report.table import Cell, Value, csv_table, markdown_table
@@ -26,7 +29,12 @@ from sfumato.report.table import Row as Line
 from sfumato.runs.checkpoint import replace_json
 
 NAMED = 4  # protocols that a caption names; more are counted
-ANSWERS = {True: "holds", False: "does not hold", None: "inside the noise"}
+ANSWERS = {True: "holds", False: "does not hold", None: "undecided"}
+SEVERAL = (
+    "; the interval over seeds and images, by Student's t with one degree of freedom less than seeds, and the range "
+    "over the seeds stand beside them"
+)
+ONE = "; each row is one training, and another seed may turn an order round"
 LOSSY = (
     "The images are CIFAR-10's as JPEG files of quality 75, shrunk to 16x16. These scores stand beside one another and "
     "beside no other number."
@@ -63,14 +71,9 @@ def ranks(study: Study, outcomes: Sequence[Outcome]) -> dict[str, int]:
     scores = {row.name: [o.scores.get(metric) for o in of_row(outcomes, row.name)] for row in study.rows}
     measured = {name: [s for s in found if s is not None] for name, found in scores.items() if None not in found}
     return {
-        name: 1 + sum(_better(other, mine) for rival, other in measured.items() if rival != name)
+        name: 1 + sum(compare_over_seeds(other, mine).winner == 1 for rival, other in measured.items() if rival != name)
         for name, mine in measured.items()
     }
-
-
-def _better(a: Sequence[Score], b: Sequence[Score]) -> bool:
-    """Return whether a is better than b beyond the noise for every training seed."""
-    return all(compare(first, second).winner == 1 for first, second in zip(a, b))
 
 
 def lines(study: Study, outcomes: Sequence[Outcome], parameters: Mapping[str, int]) -> list[Line]:
@@ -98,7 +101,8 @@ def lines(study: Study, outcomes: Sequence[Outcome], parameters: Mapping[str, in
             name = score_name(outcomes, metric)
             line[name] = mean_cell(scores)
             if many:
-                values = [score.value for score in scores]
+                values, over = [score.value for score in scores], over_seeds(scores) if len(scores) > 1 else None
+                line[f"{name}, seeds and images"] = Cell(over.mean, over.interval) if over else None
                 line[f"{name}, range over seeds"] = f"{min(values):.4g} to {max(values):.4g}" if values else None
             if study.plain and metric == study.metrics[0]:
                 plain = [score.plain for score in scores if score.plain is not None]
@@ -235,7 +239,9 @@ def answer_lines(answers: Sequence[Verdict]) -> list[Line]:
             "ordering": answer.ordering.claim,
             "said by": answer.ordering.source or None,
             "here": ANSWERS[answer.holds],
+            "difference": Cell(answer.spread.mean, answer.spread.interval) if answer.spread else None,
             "in words": answer.words,
+            "would tell": answer.budget or None,
         }
         for answer in answers
     ]
@@ -275,14 +281,18 @@ def markdown(
         f"network calls to sample, {cost.gflop / 1e3:.3g} TFLOP\n{judged_on(outcomes)}- **Command:** `{command}`",
         markdown_table(table),
         "Intervals are 95% intervals of the noise of a finite set of images, not of training"
-        + ("; the range over training seeds stands beside them" if len(study.seeds) > 1 else "")
+        + (SEVERAL if len(study.seeds) > 1 else ONE if len(study.runs) > 1 else "")
         + ". The floor is the same score of real training images in as large a number, "
         f"which no model can be expected to pass.{published and published + '.'}",
     ]
     if flags:
         parts.append(f"\\* {'; '.join(flags)}.")
     if answers:
-        paired = "Two scores of the same seeds are compared in pairs: the interval is that of their difference."
+        noise = "over training seeds and images" if len(study.seeds) > 1 else "of images"
+        paired = (
+            "The difference is the last row's score less the first's, in pairs of the same seeds, with the 95% "
+            f"interval {noise}. A budget that would tell is that of power 80% for a difference as large."
+        )
         parts += ["## Orderings", markdown_table(answer_lines(answers)), paired]
     parts += [f"![{name}]({file.name})" for name, file in pictures.items()]
     return "\n\n".join([*parts, words(study, outcomes)]) + "\n"
@@ -316,5 +326,5 @@ def to_json(
             }
             for o in outcomes
         ],
-        "orderings": [{**asdict(a.ordering), "holds": a.holds, "words": a.words} for a in answers],
+        "orderings": [a.to_json() for a in answers],
     }))  # fmt: skip

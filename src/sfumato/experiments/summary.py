@@ -1,7 +1,7 @@
-"""One page over the results of studies: what held, what did not, what was inside the noise.
+"""One page over the results of studies: what held, what did not, and what is undecided.
 
 It reads the JSON that `pages.write` left, and nothing else: every number on the page is one of a study's, with its
-interval, n and floor, beside the command that makes it again.
+interval, n, seeds and floor, beside the command that makes it again.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 
 from sfumato.core.reading import FileRefusedError, as_written, read_json
 from sfumato.experiments.study import titled
-from sfumato.report.table import Cell, Row, markdown_table
+from sfumato.report.table import Cell, Row, Value, markdown_table
 
-HEADINGS = {True: "What held", False: "What did not", None: "Inside the noise, or not measured"}
+HEADINGS = {True: "What held", False: "What did not", None: "Undecided"}
 EMPTY = {
     True: "No ordering has been found to hold yet.",
     False: "No ordering has been found not to hold.",
-    None: "No ordering was left untold.",
+    None: "No ordering is undecided.",
 }
 
 
@@ -60,21 +60,20 @@ def summary(results: Sequence[Mapping[str, Any]], page: Path) -> str:
 
 
 def _page(results: Sequence[Mapping[str, Any]], page: Path) -> str:
+    told = [ordering["holds"] for tree in results for ordering in tree["orderings"]]
+    counts = f"{told.count(True)} held, {told.count(False)} did not, {told.count(None)} are undecided"
     parts = [
-        "# Studies: what held, what did not, what was inside the noise",
-        "Written by `sfumato studies` from the studies' own results. An ordering holds if it is seen beyond the 95% "
-        "noise of the images in every training seed; it does not if the reverse is. Scores are compared within a study "
-        "only.",
+        "# Studies: what held, what did not, what is undecided",
+        "Written by `sfumato studies` from the studies' own results. A claim holds if the 95% interval of the "
+        "difference lies above 0, and does not if that of the reverse does. With several training seeds it is the "
+        "interval over seeds and images; with one it is that of images, and says nothing of other trainings. The "
+        "budget is what would tell a difference as large with a power of 80%. Scores are compared within a study only.",
+        f"Of {len(told)} claims {counts}.",
         "## In short",
         _in_short(results, page),
     ]
     for holds, heading in HEADINGS.items():
-        rows: list[Row] = [
-            {"study": _link(tree, page), "ordering": o["claim"], "said by": o["source"] or None, "here": o["words"]}
-            for tree in results
-            for o in tree["orderings"]
-            if o["holds"] is holds
-        ]
+        rows: list[Row] = [_claim(tree, o, page) for tree in results for o in tree["orderings"] if o["holds"] is holds]
         parts += [f"## {heading}", markdown_table(rows) if rows else EMPTY[holds]]
     table: list[Row] = [
         {
@@ -102,11 +101,27 @@ def _in_short(results: Sequence[Mapping[str, Any]], page: Path) -> str:
                 "n": tree["n"],
                 "held": told.count(True),
                 "did not": told.count(False),
-                "inside the noise": told.count(None),
+                "undecided": told.count(None),
                 "best row": _best(tree),
             }
         )
     return markdown_table(rows) if rows else "No study has been run yet. `sfumato list studies` names them."
+
+
+def _claim(tree: Mapping[str, Any], ordering: Mapping[str, Any], page: Path) -> Row:
+    """Return the row of a claim: its difference between the ends, its seeds, and what would tell if nothing does."""
+    low_high = ordering.get("interval")
+    row: dict[str, Value] = {
+        "study": _link(tree, page),
+        "claim": ordering["claim"],
+        "said by": ordering["source"] or None,
+        "seeds": str(len(tree["seeds"])) if len(tree["seeds"]) > 1 else "1: images only",
+        "difference": Cell(ordering["difference"], (low_high[0], low_high[1])) if low_high else None,
+        "here": ordering["words"],
+    }
+    if ordering["holds"] is None:
+        row["budget that would tell"] = ordering.get("budget") or None
+    return {**row, "command": f"`{tree['command']}`"}
 
 
 def _link(tree: Mapping[str, Any], page: Path) -> str:

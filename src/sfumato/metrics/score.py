@@ -1,7 +1,8 @@
 """A score is a number that carries its protocol, its interval and its floor.
 
 `measure` turns two sets of features and a protocol into a `Score`; `compare` sets two scores beside each other or
-refuses.  The interval covers sampling noise of the images, never the spread over training seeds.
+refuses.  The interval covers sampling noise of the images, never the spread over training seeds: that is
+`metrics.spread`'s.
 
 Two scores are ranked only if they are apart.  Made from the same seeds, they are compared in pairs: the difference has
 its own jackknife, in which the noise they share cancels.  Otherwise their intervals must not overlap.
@@ -235,15 +236,25 @@ def compare(a: Score, b: Score) -> Comparison:
     Raises:
         IncomparableError: If the identities of their protocols differ; there is no difference to print.
     """
-    provenance, interval = check_comparable(a.protocol, b.protocol), None
-    seeds = a.protocol.provenance.get("seeds")
-    if seeds is not None and seeds == b.protocol.provenance.get("seeds") and a.left_out and b.left_out:
-        left_out = np.subtract(b.left_out, a.left_out)
-        interval = jackknife(b.plain - a.plain, left_out, unbiased=a.plain == a.value).interval
-        apart = not interval[0] <= 0 <= interval[1]
+    provenance, found = check_comparable(a.protocol, b.protocol), paired(a, b)
+    if found is not None:
+        apart = not found.interval[0] <= 0 <= found.interval[1]
     else:
         apart = a.interval[1] < b.interval[0] or b.interval[1] < a.interval[0]
-    return Comparison(b.value - a.value, interval, apart, a.better, provenance)
+    return Comparison(b.value - a.value, None if found is None else found.interval, apart, a.better, provenance)
+
+
+def paired(a: Score, b: Score) -> Estimate | None:
+    """Return the second score minus the first with its own jackknife; None if they were not made from the same seeds.
+
+    Arguments:
+        a: First score.
+        b: Second, of the same protocol.
+    """
+    seeds = a.protocol.provenance.get("seeds")
+    if seeds is None or seeds != b.protocol.provenance.get("seeds") or not a.left_out or not b.left_out:
+        return None
+    return jackknife(b.plain - a.plain, np.subtract(b.left_out, a.left_out), unbiased=a.plain == a.value)
 
 
 def ranks(scores: Sequence[Score]) -> list[int]:

@@ -55,7 +55,7 @@ def ddpm_lsun_bedroom() -> Recipe:
     Paper: Ho et al., 2020. The paper leaves bedrooms unflipped, while its commands flip cats only.
     Command: sfumato train ddpm-lsun-bedroom data.name=folder:PATH
     Hardware and time: 229 EFLOP for 154 million images.
-    Expected: FID 6.36 (n = 50,000), the minimum over training.
+    Expected: FID 6.36 (n = 50,000, by StyleGAN2's code), the minimum over training.
     """
     return _at_256("ddpm-lsun-bedroom", "folder:lsun-bedroom", 2_400_000, flip=False)
 
@@ -66,7 +66,7 @@ def ddpm_lsun_bedroom_large() -> Recipe:
     Paper: Ho et al., 2020.
     Command: sfumato train ddpm-lsun-bedroom-large data.name=folder:PATH
     Hardware and time: 247 EFLOP for 74 million images.
-    Expected: FID 4.90 (n = 50,000), the minimum over training.
+    Expected: FID 4.90 (n = 50,000, by StyleGAN2's code), the minimum over training.
     """
     return _at_256("ddpm-lsun-bedroom-large", "folder:lsun-bedroom", 1_150_000, flip=False, width=192)
 
@@ -77,7 +77,7 @@ def ddpm_lsun_church() -> Recipe:
     Paper: Ho et al., 2020. Whether churches were flipped differs between the paper (yes) and its commands (no).
     Command: sfumato train ddpm-lsun-church data.name=folder:PATH
     Hardware and time: 115 EFLOP for 77 million images.
-    Expected: FID 7.89 (n = 50,000), the minimum over training.
+    Expected: FID 7.89 (n = 50,000, by StyleGAN2's code), the minimum over training.
     """
     return _at_256("ddpm-lsun-church", "folder:lsun-church", 1_200_000, flip=True)
 
@@ -88,7 +88,7 @@ def ddpm_lsun_cat() -> Recipe:
     Paper: Ho et al., 2020.
     Command: sfumato train ddpm-lsun-cat data.name=folder:PATH
     Hardware and time: 172 EFLOP for 115 million images.
-    Expected: FID 19.75 (n = 50,000), the minimum over training.
+    Expected: FID 19.75 (n = 50,000, by StyleGAN2's code), the minimum over training.
     """
     return _at_256("ddpm-lsun-cat", "folder:lsun-cat", 1_800_000, flip=True)
 
