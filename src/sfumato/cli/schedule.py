@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -106,8 +105,9 @@ def schedule(
         "command": typed(),
     }
     print(f"  {store(opened, named, chosen.grid, facts, use)}")
-    more = [*overrides, *(["--use", use] if use else [])]
-    show_next((["sample", shlex.quote(run), "--grid", named, *more], f"walk it: {steps} steps, {calls} calls at most"))
+    fields = [text for text in overrides if not text.removeprefix("sample.").startswith("grid")]
+    more = [*fields, *(["--use", use] if use else [])]
+    show_next((["sample", run, "--grid", named, *more], f"walk it: {steps} steps, {calls} calls at most"))
     return 0
 
 

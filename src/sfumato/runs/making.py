@@ -83,7 +83,7 @@ class Making:
         short = "-".join(
             [
                 _short(sample.sampler),
-                option(sample.grid, "called") or _short(sample.grid),
+                _safe(option(sample.grid, "called") or _short(sample.grid)),
                 *(g.short for g in guiding),
                 *filter(None, [size]),
             ]
