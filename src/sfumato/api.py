@@ -155,7 +155,7 @@ class Searched:
         log, by = [d.field for d in self.search.space if d.log], self.recipe.chosen.by
         caption = (
             f"{len(self.trials)} trials of {self.search.recipe.name}, {by} against {self.search.split} images, "
-            f"n = {self.search.n}; hollow: stopped before the end."
+            f"n = {self.search.n}; hollow: stopped before the end; in brackets: a field's share in what tells the best."
         )
         figure = search_figure(points, self.importances, log, by, caption)
         return save(figure, self.file.with_name("search.png"), command=command)

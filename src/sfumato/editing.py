@@ -21,9 +21,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from sfumato.core.denoiser import State
+from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.level import Level, like
-from sfumato.core.noise import SamplingNoise
 from sfumato.core.task import Task, TaskError, check_pictures
 from sfumato.methods.replacement import replacement
 from sfumato.samplers.ddim import ddim, encode
@@ -91,11 +90,12 @@ def edited(
     finish = partial(_restore_kept, keep, images)
     if len(grid) == 1:
         return Watched(iter([State(images, grid[0], images)]), 1, finish)
-    noise = SamplingNoise(torch.as_tensor(seeds, dtype=torch.int64), source.shape, device=source.device)
+    noise = source.noise(seeds)
     start = noise.start()
-    if strength < 1:  # a walk starts at sigma (start): so this is alpha images + sigma n
-        start = start + like(1 / grid[0].nsr, images) * images
-    walker = source.having(denoiser=replacement(source.denoiser, keep, keep.apply(images)), grid=grid)
+    if strength < 1:  # a walk starts at sigma (start): so this is alpha x0 + sigma n
+        x0 = _encoded(source, images)
+        start = start + like(1 / grid[0].nsr, x0) * x0
+    walker = source.having(denoiser=_keeping(source, keep, images), grid=grid)
     return Watched(walker.walk(start, noise, labels), len(grid) - 1, finish)
 
 
@@ -122,9 +122,10 @@ def reencode(
     keep, images = _kept(source, images, mask), images.to(source.device)
     old, new = (check_labels(each, len(images), source.classes) for each in (labels, to))
     with torch.no_grad():
-        latent = deque(encode(source.denoiser, images, source.grid, label=old), maxlen=1)[0].x
-        denoiser = replacement(source.denoiser, keep, keep.apply(images))
-        last = deque(ddim(denoiser, latent, source.grid, label=new), maxlen=1)[0].x
+        x0 = source.space.encode(images)
+        latent = deque(encode(source.denoiser, x0, source.grid, label=old), maxlen=1)[0].x
+        walk = ddim(_keeping(source, keep, images), latent, source.grid, label=new)
+        last = source.space.decode(deque(walk, maxlen=1)[0].x)
     return _restore_kept(keep, images, last)
 
 
@@ -161,6 +162,21 @@ def _kept(source: Diffusion, images: Tensor, mask: Tensor | None) -> Task:
     task = inpaint(source.shape, mask=torch.ones(source.shape[1:], dtype=torch.bool) if mask is None else mask)
     check_pictures(task, images)
     return task
+
+
+def _encoded(source: Diffusion, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        return source.space.encode(images)
+
+
+def _keeping(source: Diffusion, keep: Task, images: Tensor) -> Denoiser:
+    """Return the denoiser that is told what may not change; in latents, where a pixel has no place, only the result is.
+
+    What is kept is put into the result in either space (`_restore_kept`).
+    """
+    if source.space.shape != source.shape:
+        return source.denoiser
+    return replacement(source.denoiser, keep, keep.apply(images))
 
 
 def _restore_kept(keep: Task, images: Tensor, x: Tensor) -> Tensor:

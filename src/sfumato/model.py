@@ -297,8 +297,8 @@ class Model:
         Returns:
             Tables by title, as `sfumato likelihood` prints them.
         """
+        from sfumato.codelength.latents import bits_of_pixels as measure
         from sfumato.codelength.result import Asked
-        from sfumato.codelength.result import likelihood as measure
 
         tree, _ = measure(self.run, Asked(n=n, **options), use=self.use, device=self.device, quiet=True)
         tables: dict[str, Any] = tree["tables"]

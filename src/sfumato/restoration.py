@@ -22,6 +22,7 @@ from sfumato.core.images import NonFiniteError, finite
 from sfumato.core.level import Level, like
 from sfumato.core.noise import drawn, normal
 from sfumato.core.task import Task, TaskError, check_pictures
+from sfumato.latent.space import Space
 from sfumato.sources import Diffusion
 
 FIXED = AXES["method"].fixed
@@ -187,7 +188,7 @@ def restore(
     for start in range(0, len(ys), source.batch):
         part = slice(start, start + source.batch)
         already = counts.vjps
-        walker = source.having(denoiser=method(counts, task, ys[part], sigma_data))
+        walker = source.having(denoiser=method(counts, of_space(task, source.space), ys[part], sigma_data))
         x = walker.floats(each[part].tolist(), None if wanted is None else wanted[part])
         products.append(counts.vjps - already)
         x = agreeing(task, ys[part], x)
@@ -200,6 +201,19 @@ def restore(
     rows = counts.rows if asked is None else sum(asked()) - before
     calls = rows / len(ys)
     return Restored(stacked, int(calls) if calls.is_integer() else round(calls, 2), products[0])
+
+
+def of_space(task: Task, space: Space) -> Task:
+    """Return a task of images as one of what a sampler walks: itself, or that of decoded latents, which is not linear.
+
+    Arguments:
+        task: What happened to images of the space.
+        space: The space of the model that restores.
+    """
+    if space.shape == space.image:
+        return task
+    name = f"{task.name} of decoded latents"
+    return Task(name, task.words, space.shape, task.measured, lambda z: task.apply(space.decode(z)), noise=task.noise)
 
 
 def seeds_of(seeds: Sequence[int], samples: int) -> Tensor:

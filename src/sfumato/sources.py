@@ -23,6 +23,9 @@ from sfumato.core.level import Level, like
 from sfumato.core.noise import SamplingNoise
 from sfumato.data.dataset import Dataset
 from sfumato.data.order import ranking
+from sfumato.latent.space import Pixels, Space
+
+CLEAN = Level.clean()
 
 GOLDEN = (5**0.5 - 1) / 2  # its multiples, modulo 1, fill the unit interval most evenly
 
@@ -67,7 +70,7 @@ class Diffusion(Maker):
         denoiser: The denoiser, with its guidance wrapped around it.
         sampler: ``sampler(denoiser, x, grid, *, noise, label)``, options bound.
         grid: Levels from noisy to clean, shape (N + 1,).
-        shape: Shape of one image, (C, H, W).
+        space: What is walked: shape of one image (C, H, W), or latents with what decodes them.
         classes: Number of classes the denoiser knows; 0 if it is unlabelled.
         batch: Images per forward pass.
         device: Device of the model.
@@ -81,7 +84,7 @@ class Diffusion(Maker):
         denoiser: Denoiser,
         sampler: Sampler,
         grid: Level,
-        shape: tuple[int, int, int],
+        space: tuple[int, int, int] | Space,
         *,
         classes: int = 0,
         batch: int = 128,
@@ -92,7 +95,8 @@ class Diffusion(Maker):
     ) -> None:
         self.always_told = always_told
         self.denoiser, self.sampler, self.grid, self.weak = denoiser, sampler, grid, weak
-        self.shape, self.classes, self.batch = shape, classes, batch
+        self.space: Space = Pixels(space) if isinstance(space, tuple) else space
+        self.shape, self.classes, self.batch = self.space.image, classes, batch
         self.device, self.quantisation = torch.device(device), quantisation
 
     def having(
@@ -108,6 +112,8 @@ class Diffusion(Maker):
     def states(self, seeds: Sequence[int], labels: Tensor | None = None) -> Iterator[State]:
         """Yield the state after every step for one batch of seeds: the strip of the denoising, a progress bar.
 
+        States are images, also where latents are walked: those are decoded (`latent.space`).
+
         Arguments:
             seeds: One seed per image.
             labels: One class per image, int64 (B,) in [-1, classes), or None for no class.
@@ -115,8 +121,12 @@ class Diffusion(Maker):
         Raises:
             ValueError: For labels out of range, or labels given to an unlabelled model.
         """
-        noise = SamplingNoise(torch.as_tensor(seeds, dtype=torch.int64), self.shape, device=self.device)
+        noise = self.noise(seeds)
         yield from self.walk(noise.start(), noise, labels)
+
+    def noise(self, seeds: Sequence[int] | Tensor) -> SamplingNoise:
+        """Return the noise of seeds in the space that is walked: the start and that of every step."""
+        return SamplingNoise(torch.as_tensor(seeds, dtype=torch.int64), self.space.shape, device=self.device)
 
     def mixed(self, a: int, b: int, weights: Tensor, labels: Tensor | None = None) -> Iterator[State]:
         """Yield the states of images whose starts lie `between` those of two seeds; steps take the noise of `a`.
@@ -127,21 +137,31 @@ class Diffusion(Maker):
             weights: Share of the second start, in [0, 1], shape (B,).
             labels: One class per image, int64 (B,) in [-1, classes), or None for no class.
         """
-        start, end = (SamplingNoise([seed], self.shape, device=self.device).start() for seed in (a, b))
-        noise = SamplingNoise([a] * len(weights), self.shape, device=self.device)
+        start, end = (self.noise([seed]).start() for seed in (a, b))
+        noise = self.noise([a] * len(weights))
         yield from self.walk(between(start, end, weights), noise, labels)
 
     def walk(self, start: Tensor, noise: SamplingNoise, labels: Tensor | None = None) -> Iterator[State]:
         """Yield the state after every step from a start of one's own, such as one `between` two seeds'.
 
         Arguments:
-            start: Unit normal noise, shape (B, C, H, W).
+            start: Unit normal noise in the space that is walked, shape (B, *space.shape).
             noise: Noise of the steps; a deterministic sampler does not use it.
             labels: One class per image, int64 (B,) in [-1, classes), or None for no class.
 
         Raises:
             ValueError: For labels out of range, or labels given to an unlabelled model.
         """
+        for state in self.steps(start, noise, labels):
+            yield State(self.space.picture(state.x, state.level), state.level, self.space.picture(state.x0, CLEAN))
+
+    def begin(self, seeds: Sequence[int]) -> Tensor:
+        """Return the noisy images that seeds start from, at the first level of the grid, as states show them."""
+        start = self.noise(seeds).start()
+        return self.space.picture(like(self.grid[0].sigma, start) * start, self.grid[0])
+
+    def steps(self, start: Tensor, noise: SamplingNoise, labels: Tensor | None = None) -> Iterator[State]:
+        """Yield the states of `walk` in the space that is walked, not decoded. Arguments and errors as there."""
         labels = check_labels(labels, len(start), self.classes)
         if self.always_told and self.classes and (labels is None or bool((labels == NULL).any())):
             raise ValueError(
@@ -160,7 +180,9 @@ class Diffusion(Maker):
 
     def floats(self, seeds: Sequence[int], labels: Tensor | None = None) -> Tensor:
         """Return the final images of one batch as floats, not clipped, shape (B, C, H, W)."""
-        return deque(self.states(seeds, labels), maxlen=1)[0].x
+        noise = self.noise(seeds)
+        with torch.no_grad():
+            return self.space.decode(deque(self.steps(noise.start(), noise, labels), maxlen=1)[0].x)
 
 
 class Generated(Maker):
@@ -299,7 +321,7 @@ def labels_by_share(count: int, shares: Tensor) -> Tensor:
         Labels, int64 (count,); any run of m labels holds each class m times its share, within a few.
 
     >>> labels_by_share(8, torch.tensor([0.75, 0.25])).tolist()
-    [0, 0, 0, 0, 0, 1, 0, 1]
+    [0, 0, 0, 0, 1, 0, 0, 1]
     """
     u = (0.5 + GOLDEN * torch.arange(count, dtype=torch.float64)) % 1
     edges = shares.double().cumsum(0)
@@ -311,7 +333,8 @@ def classes_named(wanted: str | Sequence[str | int] | None, known: Sequence[str]
 
     Arguments:
         wanted: Names and numbers, in a list or in a text with commas between them; None or
-            nothing for every class, "none" for no class. -1 among others stands for no class.
+            nothing for every class, "none" for no class. -1 among others stands for no class. A text is first of all
+            a name.
         known: Names of the model's classes; () if it is unlabelled.
 
     Returns:
@@ -323,6 +346,10 @@ def classes_named(wanted: str | Sequence[str | int] | None, known: Sequence[str]
 
     >>> classes_named("bag, 0", ("coat", "bag")), classes_named(["bag", 0], ("coat", "bag"))
     ([1, 0], [1, 0])
+    >>> classes_named("bag, black", ("coat", "bag, black")), classes_named("2", ("1", "10", "2"))
+    ([1], [2])
+    >>> classes_named([2, "2"], ("2", "10", "1"))
+    [2, 0]
     >>> classes_named(None, ("coat", "bag")), classes_named("none", ("coat",)), classes_named(None, ())
     ([0, 1], None, None)
     """
@@ -330,10 +357,13 @@ def classes_named(wanted: str | Sequence[str | int] | None, known: Sequence[str]
         return list(range(len(known))) or None
     if isinstance(wanted, str) and wanted.lower() == "none":
         return None
+    if isinstance(wanted, str):
+        wanted = [wanted] if wanted in known else wanted.split(",")  # a name may hold a comma
     labels = []
-    for word in wanted.split(",") if isinstance(wanted, str) else map(str, wanted):
-        word = word.strip()
-        if word in known:
+    for word in (each if isinstance(each, int) else each.strip() for each in wanted):
+        if isinstance(word, int):  # a number is none of the names, whatever they are
+            labels.append(word)
+        elif word in known:
             labels.append(list(known).index(word))
         elif re.fullmatch(r"-?\d{1,9}", word):
             labels.append(int(word))

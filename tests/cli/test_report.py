@@ -76,7 +76,7 @@ def test_a_scored_sweep_goes_on_and_fills_the_page(labelled: Path, tmp_path: Pat
     assert tree["command"].replace("'", "&#39;") in text and "sweep of steps" in text
     assert "http://" not in text and "https://" not in text
     keys = {s.key: s for s in sections(read_report([labelled]), tmp_path)}
-    assert len(keys["nfe"].pictures) == 2 and len(keys) == 13
+    assert len(keys["nfe"].pictures) == 2 and len(keys) == 14
 
 
 def test_a_page_finds_pictures_with_their_commands(labelled: Path, unlabelled: Path, tmp_path: Path, cli) -> None:

@@ -13,7 +13,8 @@ from PIL import Image
 from sfumato.cli import main
 from sfumato.data import load
 from sfumato.evaluation.look import Images, Look
-from sfumato.evaluation.probe import NEVER_WITHOUT, probe
+from sfumato.evaluation.probe import probe
+from sfumato.metrics.flags import flagged
 from sfumato.metrics.linear_probe import ProbeError
 from sfumato.recipes.digits_families import adm_digits_classifier
 from sfumato.recipes.gans import dcgan_digits
@@ -96,7 +97,7 @@ def test_a_discriminator_and_a_classifier_are_probed_too(tmp_path: Path) -> None
 
 def test_a_model_that_always_saw_classes_is_flagged(trained: Run) -> None:
     always = trained.with_recipe(override(trained.recipe, ["objective.label_dropout=0"]))
-    assert NEVER_WITHOUT in measured(always, at=(0.1,), blocks=("middle",)).provenance["flags"]
+    assert flagged("never-without") in measured(always, at=(0.1,), blocks=("middle",)).provenance["flags"]
 
 
 def test_refusals(trained: Run, tmp_path: Path) -> None:

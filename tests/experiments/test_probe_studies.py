@@ -15,11 +15,16 @@ pytest.importorskip("sklearn")
 SHORT = ("train.images=64", "train.batch=32", "sample.grid.steps=2")
 
 
-def test_clusters_takes_three_numbers_of_clusters_between_nothing_and_classes(tmp_path: Path) -> None:
+def test_clusters_takes_three_numbers_of_clusters_between_nothing_and_classes() -> None:
     study = find_study("clusters", "tiny")
     told = [row.recipe.data.labels for row in study.rows]
     assert told[0] is False and told[1] is told[2] is True
     assert [str(labels) for labels in told[3::2]] == [f"clusters(count={k}, features=digits)" for k in (5, 10, 20)]
+
+
+@pytest.mark.slow
+def test_clusters_are_asked_for_as_often_as_they_occur_and_found_again(tmp_path: Path) -> None:
+    study = find_study("clusters", "tiny")
     rows = tuple(replace(row, recipe=override(row.recipe, SHORT)) for row in study.rows)
     outcomes = carry_out(replace(study, rows=rows, n=40, metrics=("kid",), orderings=()).only(
         ["unlabelled", "10 clusters", "10 clusters, guided"]), tmp_path, quiet=True, device="cpu")  # fmt: skip
@@ -32,10 +37,15 @@ def test_clusters_takes_three_numbers_of_clusters_between_nothing_and_classes(tm
     assert again[0].scores["kid"].value == outcomes[1].scores["kid"].value  # the trained run is found again
 
 
-def test_representation_probes_each_run_once_and_prints_what_it_reads(tmp_path: Path) -> None:
+def test_representation_probes_each_run_once() -> None:
     study = find_study("representation", "tiny")
     assert len({row.trained for row in study.rows}) == len(study.rows) == 2
     assert len(find_study("representation", "cpu").rows) >= 8
+
+
+@pytest.mark.slow
+def test_representation_prints_what_it_reads(tmp_path: Path) -> None:
+    study = find_study("representation", "tiny")
     rows = tuple(replace(row, recipe=override(row.recipe, SHORT[:2])) for row in study.rows[1:])
     small = replace(study, rows=rows, n=40, metrics=("kid",), orderings=())
     (outcome,) = carry_out(small, tmp_path, quiet=True, device="cpu")

@@ -26,11 +26,11 @@ from sfumato.runs.override import override
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Part, Recipe, Shape
 
-SECONDS = 30  # more is a hang
+SECONDS, WAITING = 30, 300  # of this process and of the clock; more is a hang
 UNET = ("network.width=8", "network.blocks=1", "network.mult=1,1", "network.attention=()", "network.embedding=16")
 COMMON = (
     *("data.first=64", "train.images=32", "train.batch=16", "train.precision=fp32", "train.log_every=16"),
-    *("train.sheet_every=1000000", "train.compile=off", "sample.batch=8", "evaluate.extractor=pixels"),
+    *("train.sheet_every=1000000", "train.compile=off", "sample.batch=64", "evaluate.extractor=pixels"),
     *("ema.power=0.05,0.10", "ema.use=power-0.10"),
 )
 EDM = ("edm-digits", *UNET, "train.optimizer=adam", *COMMON, "sample.grid.steps=2")
@@ -46,6 +46,7 @@ FLOW = (
 SMALL = {  # so little of every network that two steps take no time
     "adm": "width=8 mult=1,1 blocks=1 attention=() head_width=8 groups=4",
     "adm-classifier": "width=8 mult=1,1 blocks=1 attention=(8,) head_width=8 groups=4",
+    "autoencoder": "factor=2 latents=1 width=8 mult=1",
     "cifar-unet": "widths=8,8,8 middle=16,8 up=8,8 heads=2 embedding=16",
     "condnorm-unet": "width=8 depths=1,1 attention=() heads=2,2,2",
     "convnet": "widths=8,8,8,8 embedding=16 frequencies=8",
@@ -54,6 +55,7 @@ SMALL = {  # so little of every network that two steps take no time
     "dit": "width=16 depth=1 heads=2",
     "edm2": "width=8 mult=1,1 blocks=1 attention=() head_width=8",
     "jit": "width=16 depth=1 heads=2 bottleneck=8",
+    "lsgm": "factor=2 latents=1 width=8 mult=1 prior=8 prior_mult=1,1 prior_blocks=1 attention=() embedding=16",
     "songunet": "width=8 mult=1,1 blocks=1 attention=()",
     "unet": " ".join(word.removeprefix("network.") for word in UNET),
 }
@@ -61,8 +63,11 @@ LEARNED = (*(word for word in CHAIN if not word.startswith("weighting")), "varia
 TIMED = (*EDM, "draw=uniform")
 CLASSIFIER = ("adm-digits-classifier", *(f"network.{word}" for word in SMALL["adm-classifier"].split()), *COMMON[:6])
 GAN = ("dcgan-digits", *(f"network.{word}" for word in SMALL["dcgan"].split()), *COMMON)
+CODER = ("autoencoder-digits", *(f"network.{word}" for word in SMALL["autoencoder"].split()), *COMMON)
+JOINT = ("lsgm-digits", *(f"network.{word}" for word in SMALL["lsgm"].split()), *COMMON, "sample.grid.steps=2")
+WITHOUT_IMAGES = (CLASSIFIER[0], CODER[0])  # which help others
 BASES = {"edm": EDM, "timed": TIMED, "chain": CHAIN, "flow": FLOW}
-BASES |= {"learned": LEARNED, "classifier": CLASSIFIER, "gan": GAN}
+BASES |= {"learned": LEARNED, "classifier": CLASSIFIER, "gan": GAN, "coder": CODER, "joint": JOINT}
 WHOLE = ("-1", "0", "1", "3", "1000000000000", "18446744073709551616")
 REAL = ("-1", "0", "1e-9", "0.5", "1", "1.5", "1e30", "inf", "nan")
 TEXTS = ("", "nosuch", "a,b", "0", "none", "-1,2", "1,2,3", "é\u202e", "1e400")
@@ -107,7 +112,7 @@ def _below(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
     hints = typing.get_type_hints(type(node))
     for field in dataclasses.fields(node):
         path, value = prefix + field.name, getattr(node, field.name)
-        if path in ("name", "shape", "sample.guides"):
+        if path in ("name", "shape", "latent", "sample.guides"):
             continue
         if dataclasses.is_dataclass(value) and not isinstance(value, Part):
             yield from _below(value, f"{path}.")
@@ -157,19 +162,22 @@ def fate(words: Sequence[str], folder: Path, names: Sequence[str] = ()) -> Fate:
     def ring(*_: object) -> None:
         raise _Hang
 
-    said, before = io.StringIO(), signal.signal(signal.SIGALRM, ring)
-    signal.alarm(SECONDS)
+    said, before = io.StringIO(), [signal.signal(number, ring) for number in (signal.SIGALRM, signal.SIGPROF)]
+    signal.setitimer(signal.ITIMER_REAL, WAITING)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said), warnings.catch_warnings():
             code = main(["train", *words, "--out", str(folder), "--device", "cpu", "--quiet"])
-            if code == 0 and words[0] != CLASSIFIER[0]:  # which guides others and has no images
+            if code == 0 and words[0] not in WITHOUT_IMAGES:
                 image = folder / "one.png"
                 code = main(["sample", str(folder), "--n", "1", "--out", str(image), "--device", "cpu"])
     except _Hang:
         return Fate(None, said.getvalue(), "hangs")
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGALRM, before[0])
+        signal.signal(signal.SIGPROF, before[1])
     return Fate(code, said.getvalue(), _wrong(code, said.getvalue(), folder, names))
 
 
@@ -204,7 +212,7 @@ def home(path: str, name: str) -> tuple[str, ...]:
     """Return the words of a recipe that holds a part and can be trained; that of EDM if none can."""
     for more in ((), (f"{path}.steps=2",)):  # a grid that has no number of steps of its own
         for base in BASES.values():
-            if base is CLASSIFIER and path.startswith("sample."):  # it has no images
+            if base[0] in WITHOUT_IMAGES and path.startswith("sample."):
                 continue
             words = [f"{path}={name}", *more, *small(path, name)]
             with contextlib.suppress(ValueError):

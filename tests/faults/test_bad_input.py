@@ -153,6 +153,17 @@ VALUES = [
     (("train", "edm-digits", "train.seed=-1"), "train.seed must be at least 0; got -1"),
     (("train", "edm-digits", "train.batch=1000000000000"), "train.batch must be at most 16,777,216"),
     (("train", "edm-digits", "train.batch=x"), "train.batch must be a whole number; got 'x'"),
+    (
+        ("train", "latent-edm-digits"),
+        "data.latent=runs/autoencoder-digits is not a run (no recipe.json). Train an auto",
+    ),
+    (("train", "autoencoder-digits", "network.factor=3"), "factor must be one of 2, 4, 8; got 3"),
+    (("train", "autoencoder-digits", "data.pad=9"), "size must be a multiple of 2 (factor 2); got 9. Nearest: 8 or 10"),
+    (("train", "lsgm-digits", "objective.near=200"), "from sigma/alpha = near to far; got 200, 100"),
+    (
+        ("train", "lsgm-digits", "schedule=linear", "c_noise=index", "draw=uniform"),
+        "weighs its prior at any noise level",
+    ),
     (("train", "edm-digits", "data.name="), "data.name is empty"),
     (("train", "edm-digits", "data.pad=70000"), "data.pad must be at most 65,536"),
     (("train", "edm-digits", "data.val=1"), "data.val must be in [0, 1); got 1"),

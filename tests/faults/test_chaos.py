@@ -98,7 +98,7 @@ def run_once(recipe: Recipe, folder: Path, event: Callable[..., None] | None = N
     """Train in a process of its own, and return its exit code."""
     process = multiprocessing.get_context("fork").Process(target=child, args=(recipe, folder, event, after))
     process.start()
-    process.join(120)
+    process.join(1200)  # others may share the machine
     code = process.exitcode
     assert code is not None, "the process hangs"
     return code

@@ -257,11 +257,13 @@ def test_the_best_is_the_best_by_one_protocol(tiny: Recipe, tmp_path: Path) -> N
     least = min(mine, key=lambda record: record["value"])
     assert (chosen["by"], chosen["value"], chosen["protocol"]) == ("FD[digits]", least["value"], least["protocol"])
     assert mine[0]["best"] and chosen["candidates"] <= len(mine) < len(records)
-    assert Run.open(folder / f"best-{first['protocol']}").about["selected"] == first
+    (kept,) = folder.glob("best-*")
+    assert kept.name == f"best-{first['protocol']}-{first['settings']}"
+    assert Run.open(kept).about["selected"] == first
     trained(tiny, folder, *fields, "train.images=800", allow=("train.images",))  # back to the first
     again = Run.open(folder / "best").about["selected"]
     assert again["by"] == "FD[pixels]" and again["value"] <= first["value"]
-    assert (folder / f"best-{least['protocol']}").is_dir() and not (folder / f"best-{first['protocol']}").exists()
+    assert [p.name for p in folder.glob("best-*")] == [f"best-{least['protocol']}-{least['settings']}"]
 
 
 def test_averages_are_named_by_their_exact_widths(tiny: Recipe, tmp_path: Path) -> None:

@@ -117,6 +117,16 @@ def test_classes_of_an_imported_parent_are_known_by_their_place() -> None:
     assert torch.equal(child_of(parent, NEW).state_dict()["label.table.weight"][0], table[3])
 
 
+@torch.no_grad()
+def test_clusters_of_other_images_are_other_classes() -> None:
+    """Their names are numbers in every clustering."""
+    parent = parent_of(replace(recipe_of("unet", OLD), learned="one"))
+    table = parent.network.state_dict()["label.table.weight"]
+    for learned, rows in (("one", table), ("another", table[-1].expand_as(table))):
+        weights = starting_weights(plan(replace(recipe_of("unet", OLD), learned=learned)), parent)
+        assert torch.equal(weights["label.table.weight"], rows)
+
+
 def test_a_network_without_such_a_table_keeps_its_classes() -> None:
     """EDM2 normalises its label layer over all classes, so it cannot grow and stay the parent."""
     with pytest.raises(RecipeError, match="its table of labels cannot grow"):

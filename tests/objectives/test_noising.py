@@ -40,8 +40,8 @@ def test_every_objective_says_what_it_trains(name):
     kind = sys.modules[entry.__module__].TRAINS
     assert kind in KINDS and kind in TRAINERS
     asked = set(inspect.signature(entry).parameters)
-    # distillation visits the student's own times, and a generator none
-    assert {"seed"} <= asked and (kind == "generator" or "batch" in asked and asked & {"draw", "schedule"})
+    # distillation visits the student's own times, and what is told no level draws none
+    assert {"seed"} <= asked and (not KINDS[kind].levels or "batch" in asked and asked & {"draw", "schedule"})
 
 
 def test_an_example_does_not_depend_on_its_batch():

@@ -11,8 +11,10 @@ from PIL import Image
 
 from sfumato.cli._arguments import find_recipe
 from sfumato.cli.train import train as command
+from sfumato.core.find import entries
 from sfumato.core.noise import SamplingNoise
 from sfumato.runs.override import override
+from sfumato.runs.recipe import Train
 from sfumato.samplers.ddim import ddim
 from sfumato.training import loop
 from sfumato.training.hooks import live, sheets
@@ -93,3 +95,9 @@ def test_none_is_the_empty_choice_of_what_holds_several():
     for name in ("edm-digits", "ddpm-cifar10", "adm-digits"):
         assert find_recipe(name, ["network.attention=none"]).network.options["attention"] == ()
     assert find_recipe("edm-digits", ["ema.half_life=none"]).ema.half_life == ()
+
+
+def test_no_recipe_sets_how_often_is_logged():
+    """At the default there are at least 50 records a run, whatever its budget (`Train.log_every`)."""
+    made = {name: recipe().train.log_every for name, recipe in entries("recipe").items()}
+    assert {name for name, every in made.items() if every != Train.log_every} == set()

@@ -35,7 +35,8 @@ from sfumato.editing import Watched, edited
 from sfumato.evaluation.restored import band_picture, expected_coverage
 from sfumato.interop.pictures import in_words
 from sfumato.report.signature import picture_of
-from sfumato.restoration import Restored, agreeing, measured, method_of, seeds_of
+from sfumato.restoration import Restored, agreeing, measured, method_of, of_space, seeds_of
+from sfumato.runs.averages import spelled
 from sfumato.sources import Diffusion
 
 SOLVER = 50  # largest integer among a method's options: calls of the network within a step
@@ -67,7 +68,9 @@ class Restoring:
     def begin(self, source: Diffusion, seeds: Sequence[int], labels: Tensor | None) -> Watched:
         """Begin the walk of the restoring denoiser."""
         y = self.measurement(seeds[0]).to(source.device).repeat_interleave(len(seeds), 0)
-        walker = source.having(denoiser=self.method(source.denoiser, self.task, y, self.sigma_data))
+        walker = source.having(
+            denoiser=self.method(source.denoiser, of_space(self.task, source.space), y, self.sigma_data)
+        )
         return Watched(walker.states(seeds, labels), len(walker.grid) - 1, partial(agreeing, self.task, y))
 
     def shown(self, answers: Tensor, seed: int) -> Iterator[tuple[str, Tensor]]:
@@ -132,7 +135,14 @@ class Editing:
 
     def words(self, count: int, seed: int, label: str | None) -> list[str]:
         """Return the words of `sfumato edit`."""
-        words = ["--strength", f"{self.strength:g}", "--n", str(count), "--first-seed", str(seed)]
+        words = [
+            "--strength",
+            spelled(self.strength, f"{self.strength:g}"),
+            "--n",
+            str(count),
+            "--first-seed",
+            str(seed),
+        ]
         words += [] if self.mask is None else ["--mask", "mask.png"]
         return words + (["--to", label] if label else [])
 
@@ -215,7 +225,8 @@ def read_change(kind: str, tree: Any, model: Model, most: int) -> Change:
         bounded,
         model.run.recipe.sigma_data or 0.5,
     )
-    change.method(model.denoiser(None), task, change.measurement(0), change.sigma_data)  # refuses what does not fit
+    seen = of_space(task, model.run.space(device=model.device))
+    change.method(model.denoiser(None), seen, change.measurement(0), change.sigma_data)  # refuses what does not fit
     return change
 
 

@@ -41,10 +41,14 @@ class Model:
         self.run, self.device = Run.open(path), device
         shape = self.run.recipe.shape
         remedy = "The playground shows how images emerge step by step. Name a diffusion run; see `sfumato runs`."
-        require(DENOISER, self.run.recipe, str(path), remedy)
+        if not self.run.plan.kind.walks:
+            require(DENOISER, self.run.recipe, str(path), remedy)
         if shape is None or shape.channels not in (1, 3):
             made = "no images yet" if shape is None else f"images of {shape.channels} channels"
-            raise RecipeError(f"The playground shows images of 1 or 3 channels; {path} makes {made}.")
+            raise RecipeError(
+                f"The playground shows images of 1 or 3 channels; {path} makes {made}. Draw it with: sfumato sample "
+                f"{path}"
+            )
         self.shape: Shape = shape
         self._loaded: dict[str, Preconditioned] = {}
         self.denoiser(None)  # refuses a classifier or damaged weights now, not at the first click,

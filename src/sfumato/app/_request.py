@@ -166,5 +166,6 @@ def _labels(label: Any, seeds: Sequence[int], ways: Sequence[Panel]) -> tuple[tu
         isinstance(label, str) and len(label) <= LONGEST
     ):
         raise RequestError(f'label is "each", "none", a class or its number; got {short(label)}.')
-    found = [in_turn(seeds, classes_named("" if label == "each" else str(label), classes)) for classes in known]
+    wanted = "" if label == "each" else label if isinstance(label, str) else [int(label)]
+    found = [in_turn(seeds, classes_named(wanted, classes)) for classes in known]
     return tuple(None if labels is None else tuple(labels.tolist()) for labels in found)

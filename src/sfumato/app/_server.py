@@ -118,7 +118,9 @@ def playground(models: Sequence[Model], limits: Limits, host: str) -> ASGIApp:
     routes += [Route("/about", facts), Route("/images", images, methods=["POST"])]
     routes += [Route("/changes", changes, methods=["POST"]), Route("/picture", picture)]
     routes += [Route("/settings", settings, methods=["POST"])]
-    app = Starlette(routes=routes, exception_handlers={ValueError: _refused, ClientDisconnect: _gone})
+    app = Starlette(
+        routes=routes, exception_handlers={ValueError: _refused, OSError: _refused, ClientDisconnect: _gone}
+    )
     return _guarded(app, host)
 
 

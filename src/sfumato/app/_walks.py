@@ -17,7 +17,7 @@ import json
 import math
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +33,7 @@ from sfumato.core.denoiser import Counted, State, stoppable
 from sfumato.core.images import finite, tile, to_uint8
 from sfumato.core.level import like
 from sfumato.report.signature import picture_of, signed
+from sfumato.runs.averages import spelled
 from sfumato.runs.recipe import Part, Sample
 
 COLUMNS, GAP = 8, 2  # of a sheet; a frame has no gaps
@@ -183,7 +184,7 @@ def command(way: Panel, request: Request, labels: tuple[int, ...] | None) -> str
     use = None if way.use == way.model.run.recipe.ema.use else way.use
     classes = way.model.run.classes
     if (change := request.change) is not None:
-        label = None if labels is None else str(labels[0])
+        label = None if labels is None else _named(labels[0], classes)
         words = ["sfumato", change.name, run, "picture.png", *fields]
         words += change.words(len(request.seeds), request.seeds[0], label)
         return shlex.join(words + (["--use", use] if use else []))
@@ -191,8 +192,13 @@ def command(way: Panel, request: Request, labels: tuple[int, ...] | None) -> str
     if classes and labels is None:
         words += ["--classes", "none"]
     elif labels is not None and labels != tuple(s % len(classes) for s in request.seeds):
-        words += ["--classes", str(labels[0])]
+        words += ["--classes", _named(labels[0], classes)]
     return shlex.join(words + (["--use", use] if use else []))
+
+
+def _named(label: int, classes: Sequence[str]) -> str:
+    """Return what a command calls a class: its name, as another class may be called by its number."""
+    return classes[label] if label >= 0 else str(label)
 
 
 def _fields(model: Model, sample: Sample) -> Iterator[str]:
@@ -210,4 +216,4 @@ def _fields(model: Model, sample: Sample) -> Iterator[str]:
             if key not in before or before[key] != value:
                 yield f"{name}.{key}={str(value).lower() if isinstance(value, bool) else value}"
     if sample.guidance != mine.guidance:
-        yield f"guidance={sample.guidance:g}"
+        yield f"guidance={spelled(sample.guidance, f'{sample.guidance:g}')}"

@@ -27,6 +27,7 @@ Number = Annotated[float | None, arg(metavar="NUMBER", help_behavior_hint="")]
 Count = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
 Folder = Annotated[str | None, arg(metavar="PATH", help_behavior_hint="")]
 MOST = 10_000_000  # images of one command
+LAST = 2**62  # first seed of one; samples of a picture have seeds of their own beyond it
 COMMAND: ContextVar[str] = ContextVar("command", default="")
 
 
@@ -224,6 +225,16 @@ def seed_list(text: str | None, n: int | None, default: int) -> list[int]:
     if n is not None and n != len(seeds):
         raise _option_error(f"--seeds {text} are {len(seeds)} seeds, but --n asks for {n}. Give one of them.")
     return seeds
+
+
+def check_first(seed: int) -> None:
+    """Refuse a ``--first-seed`` that is none, or so large that those after it would not be.
+
+    Raises:
+        OptionError: Naming the rule and the value.
+    """
+    if not 0 <= seed <= LAST:
+        raise _option_error(f"--first-seed is at least 0{'' if seed < 0 else ' and at most 2^62'}; got {seed}.")
 
 
 def _allowed(count: int) -> int:

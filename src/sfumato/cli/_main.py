@@ -58,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = _allowed(word for word in words if word != "--debug")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that is no text, or a terminal without a letter
+        sys.stdout.reconfigure(errors="backslashreplace")
     silent = io.StringIO() if _rank() else sys.stdout  # of several processes the first one speaks
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(silent):
@@ -115,7 +117,7 @@ def _taken(words: Iterable[str], option: str) -> tuple[list[str], list[str]]:
 def _rank() -> int:
     """Return which of several processes this is, as `torchrun` says; 0 if there is one."""
     rank = os.environ.get("RANK", "0")
-    return int(rank) if rank.isdigit() else 0
+    return int(rank) if rank.isdecimal() else 0
 
 
 def _check_processes(command: str) -> None:

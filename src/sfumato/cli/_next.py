@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from sfumato.runs.run import Run
 
 ANY = "random"  # the extractor that needs no weights and takes all images
+WIDE = 60  # columns of commands before the words beside them
 Step = tuple["Sequence[str]", str]  # words of a command, and what it is for
 
 
@@ -22,7 +23,7 @@ def show_next(*steps: Step) -> None:
         steps: Each as the words of a command, without the program's name, and what it is for.
     """
     lines = [(shlex.join(["sfumato", *words]), purpose) for words, purpose in steps]
-    width = max(len(command) for command, _ in lines)
+    width = min(WIDE, max(len(command) for command, _ in lines))
     print("Next:\n" + "\n".join(f"  {command:<{width}}   {purpose}" for command, purpose in lines))
 
 
@@ -75,22 +76,26 @@ def reporting(*runs: str) -> Step:
     return ["report", *runs], "pictures and scores on one page"
 
 
-def comparing(result: Path, protocols: set[str]) -> list[Step]:
+def comparing(result: Path) -> list[Step]:
     """Return the step that compares a result with the newest other one of the same protocol, of this run or beside it.
 
     Arguments:
         result: File of the result, in RUN/results.
-        protocols: Of its scores.
     """
-    from sfumato.report.results import newest_scores
-
-    run = result.parent.parent
+    own, run = _protocols(result), result.parent.parent
     others = [*run.glob("results/*.json"), *run.parent.glob("*/results/*.json")]
     for other in sorted({*others} - {result}, key=lambda file: file.stat().st_mtime, reverse=True):
         try:
-            found = {score.protocol.protocol_id for score in newest_scores(str(other)).values()}
+            found = _protocols(other)
         except (ValueError, OSError):  # a file of another kind, or damaged
             continue
-        if protocols & found:
+        common = own.keys() & found.keys()
+        if common and all(own[name] == found[name] for name in common):
             return [(["compare", str(other), str(result)], "compare it with the newest score of the same protocol")]
     return []
+
+
+def _protocols(result: Path) -> dict[str, str]:
+    from sfumato.report.results import newest_scores
+
+    return {name: score.protocol.protocol_id for name, score in newest_scores(str(result)).items()}

@@ -96,7 +96,7 @@ def read(
     if len({picture.shape for picture in pictures}) > 1:
         raise DataError("Some pictures have the size of the original and some that of a measurement. Give one kind.")
     images = torch.stack(pictures)
-    names = [file.stem for file in files]
+    names = _distinct([file.stem for file in files])
     if small and tuple(images.shape[1:]) == task.measured:
         return names, None, to_float(images)
     if damaged and small:
@@ -105,3 +105,8 @@ def read(
         clean = to_float(images)
         return names, None, clean if task.measured == task.shape else task.apply(clean)
     return names, images, measure(task, images, first_seed)
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Return names of which none is there twice: numbered where pictures of several folders share one."""
+    return names if len(set(names)) == len(names) else [f"{i:03d}-{name}" for i, name in enumerate(names)]

@@ -59,7 +59,7 @@ def calibrate(
     from sfumato.report.table import text_table
     from sfumato.runs.checkpoint import replace_json
 
-    if not all(word.isdigit() and int(word) > 0 for word in words_of((n,))):
+    if not all(word.isdecimal() and int(word) > 0 for word in words_of((n,))):
         raise OptionError(f"--n takes numbers of images separated by commas, such as 500,1000; got {n!r}.")
     if repeats < 2:
         raise OptionError(f"--repeats must be at least 2; got {repeats}.")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
+MEASURED = ("images_per_second", "training_seconds")  # of a score's provenance: they make no difference to it
+
 if TYPE_CHECKING:
     from sfumato.report.table import Row
 
@@ -56,7 +58,7 @@ def compare(
                     "verdict": found.verdict,
                 }
             )
-            told += [f"  {name}: {old} -> {new}" for name, old, new in found.provenance]
+            told += [f"  {name}: {old} -> {new}" for name, old, new in found.provenance if name not in MEASURED]
     print(text_table(rows))
     if told:
         print("Made differently in:\n" + "\n".join(dict.fromkeys(told)))

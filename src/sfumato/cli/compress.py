@@ -102,8 +102,9 @@ def compress(
         words = ["sfumato", "compress", run, "--n", str(n), "--split", split, "--steps", str(steps), "--seed",
                  str(seed), "--search", str(search), "--rule", rule, "--section", str(section),
                  *(["--lossless"] if lossless else []),
-                 *(["--near", str(near)] if near is not None else [])]  # fmt: skip
-        print(f"Rates: {record(model, coded, names, shlex.join(words))}")
+                 *(["--near", str(near)] if near is not None else []),
+                 *(["--use", use] if use is not None else [])]  # fmt: skip
+        print(f"Rates: {record(model, coded, names, shlex.join(words), use)}")
     print(f"Written: {target}. Decode it with: sfumato decompress {run} {target} -o image.png")
     return 0
 
@@ -167,12 +168,14 @@ def summary(coded: Coded, count: int) -> list[str]:
     return lines
 
 
-def record(model: Model, coded: Coded, what: str, command: str) -> Path:
+def record(model: Model, coded: Coded, what: str, command: str, use: str | None = None) -> Path:
     """Write the rates of a coded batch as a result of the run and return its path."""
     import hashlib
 
     from sfumato.processes.machine import describe
     from sfumato.runs.checkpoint import replace_json
+    from sfumato.runs.identity import identity
+    from sfumato.runs.identity import summary as identified
 
     rows = [row for row in coded.rows() if row["step"] != "pixels"]
     rmse = [row["RMSE"] for row in rows]
@@ -192,7 +195,12 @@ def record(model: Model, coded: Coded, what: str, command: str) -> Path:
         "recipe": model.run.recipe.name,
         "scores": [],
         "command": command,
-        "provenance": {"checkpoint": model.run.checkpoint.path.name, "coded": what, "machine": describe(model.device)},
+        "provenance": {
+            "checkpoint": model.run.checkpoint.path.name,
+            "coded": what,
+            "machine": describe(model.device),
+            **identified(identity(model.run, use)),
+        },
         "tables": {"coding": coded.rows()},
         "curves": {
             "coding": {

@@ -57,6 +57,7 @@ def _draw(opened: list[Run], found: Mapping[str, list[Any]], names: list[str], f
         of_last_protocol,
         records_csv,
         score_curves,
+        term_curves,
         training_curves,
     )
 
@@ -70,6 +71,8 @@ def _draw(opened: list[Run], found: Mapping[str, list[Any]], names: list[str], f
             name, picture = f"losses{suffix}.png", adversarial_curves(records, title=title)
         else:
             name, picture = f"loss-by-level{suffix}.png", loss_by_level(records, moments, title=title)
+        if run.plan.kind.coder is not None:
+            print(f"  {save(term_curves(records, title=title), folder / f'terms{suffix}.png')}")
         print(f"  {save(picture, folder / name)}\n  {table}")
     read = {name: of_last_protocol(read_metrics(run.path / "scores.jsonl")) for name, run in zip(names, opened)}
     if scores := {name: records for name, records in read.items() if records}:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sfumato.data.gathering import Shape
 
 BAD = 2  # exit code of a source with bad files
-SHEET = 64  # images of a sheet
+SHEET, CLASSES = 64, 12  # images of a sheet, classes that are named
 SHOWN = f"facts, and a sheet of {SHEET} images"
 SMALL, LARGEST = 16, 64  # sides in pixels: of images as small as digits, and the largest that a first model takes
 
@@ -78,6 +78,7 @@ def show(source: str, split: str, shape: Shape, labels: bool, skip_bad: bool, ro
     """Print what a dataset is, and draw a sheet of it if a target is named."""
     from sfumato.core.errors import printable
     from sfumato.data import load, sigma_data
+    from sfumato.data.dataset import DataError
     from sfumato.report.save import save
     from sfumato.report.sheet import sheet
     from sfumato.report.table import text_table
@@ -92,13 +93,20 @@ def show(source: str, split: str, shape: Shape, labels: bool, skip_bad: bool, ro
     }
     usual = {"filter": "lanczos", "crop": None, "alpha": "refuse", "cmyk": "refuse", "labels": True, "skip_bad": False}
     options = {name: value for name, value in given.items() if value != usual[name]}
-    found = load(source, split=split, root=root, size=shape.size, channels=shape.channels, options=options)
-    facts: dict[str, Any] = {
+    try:
+        found = load(source, split=split, root=root, size=shape.size, channels=shape.channels, options=options)
+    except DataError:
+        if target or not (facts := _of_many_sizes(source, shape)):
+            raise
+        print(text_table([{"field": name, "value": printable(value)} for name, value in facts.items()]))
+        return 0
+    facts = {
         "name": found.name,
         "split": split,
         "images": f"{len(found):,}",
         "shape": "x".join(map(str, found.shape)),
-        "classes": ", ".join(found.classes[:12]) + (", ..." if len(found.classes) > 12 else "") or "(unlabelled)",
+        "classes": ", ".join(found.classes[:CLASSES]) + (", ..." if len(found.classes) > CLASSES else "")
+        or "(unlabelled)",
         "sigma_data": f"{sigma_data(found):.4f}",
         "rule": found.rule or "(all of it)",
         "left out": "; ".join(found.left_out) or "(nothing)",
@@ -113,6 +121,25 @@ def show(source: str, split: str, shape: Shape, labels: bool, skip_bad: bool, ro
     if not {"filter", "crop"} & options.keys():  # those are of `prepare` alone
         _show_training(source, found.shape, {name: value for name, value in asked.items() if value is not None})
     return 0
+
+
+def _of_many_sizes(source: str, shape: Shape) -> dict[str, str]:
+    """Return what files are that become a dataset once they are resized; {} if that is not all they need."""
+    from sfumato.data.checking import check_parts
+    from sfumato.data.gathering import sizes_of
+    from sfumato.data.sources import listings_of
+
+    report = check_parts(listings_of(source), shape)
+    if not report.faults or not all(fault.size for fault in report.faults):
+        return {}
+    return {
+        "name": str(report.path),
+        "images": f"{report.count:,}",
+        "classes": ", ".join(report.classes[:CLASSES]) or "(unlabelled)",
+        "most have one size": f"{report.count - len(report.faults):,}",
+        "others": sizes_of(report.faults),
+        "next": "--size N resizes all of them (data.size=N in training)",
+    }
 
 
 def _show_training(source: str, shape: tuple[int, int, int], fields: dict[str, Any]) -> None:

@@ -31,7 +31,8 @@ def decompress(
     Arguments:
         run: Directory of the run that encoded.
         file: The file, whole or cut anywhere after its header.
-        out: The picture, .png, or several numbered ones; FILE.png unless given (-o for short).
+        out: The picture, .png, or several numbered ones; FILE-decoded.png, which is not the original, unless given (-o
+            for short).
         first: Believe only this many bytes of the file, as if it had been cut there.
         finish: none shows the expected image x0-hat; a sampler walks on from what was received: ancestral for a
             plausible picture, ddim for the probability flow.
@@ -66,7 +67,7 @@ def decompress(
             states = list(deque(states, maxlen=1))
     last = states[-1]
     pictures = codec.picture_of(model, last, header, finish)
-    target = Path(out) if out else Path(file).with_suffix(".png")
+    target = Path(out) if out else Path(file).with_name(f"{Path(file).stem}-decoded.png")  # beside the original
     many = len(pictures) > 1
     paths = [target.with_name(f"{target.stem}-{i:03d}.png") if many else target for i in range(len(pictures))]
     for path, picture in zip(paths, pictures):

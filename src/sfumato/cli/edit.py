@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name, Overrides, device_named, settled
+from sfumato.cli._arguments import Folder, Name, Overrides, check_first, device_named, settled
 from sfumato.runs.drawn import EDITED
 
 if TYPE_CHECKING:
@@ -68,8 +68,9 @@ def edit(
     from sfumato.runs.run import Run
 
     paths = [word for word in overrides if "=" not in word]
-    if len(paths) != 1 or n < 1 or first_seed < 0:
-        raise OptionError("Name one picture to edit, n at least 1 and --first-seed at least 0.")
+    if len(paths) != 1 or n < 1:
+        raise OptionError("Name one picture to edit, and n at least 1.")
+    check_first(first_seed)
     opened = Run.open(run)
     fields = [word for word in overrides if "=" in word]
     opened = settled(opened, fields, ("sample",), use)

@@ -99,6 +99,7 @@ def kept(run: Run) -> list[Row]:
         run: The run.
     """
     from sfumato.runs import averages, checkpoint
+    from sfumato.runs.run import is_choice
 
     tracked = ["raw", *(s.removeprefix("ema-") for s in run.checkpoint.tensors if s.startswith("ema-"))]
     rows: list[Row] = []
@@ -108,7 +109,7 @@ def kept(run: Run) -> list[Row]:
     for name in averages.stored(run.path):
         state = averages.load(run.path, name).state
         chosen = state.get("selected")
-        note = f"best of {chosen['candidates']} by {chosen['by']}, n = {chosen['n']}" if chosen else ""
+        note = f"best of {chosen['candidates']} by {chosen['by']}, n = {chosen['n']}" if is_choice(chosen) else ""
         rows.append({"use": name, "from": f"step-{state['step']}", "note": note})
     moments = len(checkpoint.steps(run.path / "snapshots"))
     if moments:

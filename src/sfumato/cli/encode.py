@@ -71,7 +71,7 @@ def encode(
     denoiser = opened.denoiser(use, where)
     found = {}
     for count, walk in tqdm(walks.items(), unit="walk", leave=False, disable=None):
-        found[count] = inversion.round_trip(walk.source(device=where, denoiser=denoiser), images, labels)
+        found[count] = inversion.round_trip(walk.source(use=use, device=where, denoiser=denoiser), images, labels)
     print(text_table([inversion.row(count, trip) for count, trip in found.items()]))
     caption = f"{data.name} {split}, images {first}..{first + n - 1} of its shuffled order."
     picture = inversion.picture(images, found, title=opened.title, caption=caption)
@@ -83,7 +83,7 @@ def _counts(text: str) -> list[int]:
     from sfumato.core.find import OptionError
 
     words = [word.strip() for word in text.split(",")]
-    if not all(word.isdigit() and int(word) > 1 for word in words):
+    if not all(word.isdecimal() and int(word) > 1 for word in words):
         raise OptionError(f"--steps lists numbers of steps of at least 2, such as {STEPS}; got {text!r}.")
     return [int(word) for word in dict.fromkeys(words)]
 

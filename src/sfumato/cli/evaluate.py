@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, device_named, given, settled
+from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, check_first, device_named, given, settled
 
 if TYPE_CHECKING:
     from sfumato.evaluation import Result
@@ -83,8 +83,7 @@ def evaluate(
     for name, count in {"n": n, "m": m}.items():
         if count is not None and count < 1:
             raise OptionError(f"{name} must be at least 1; got {count}.")
-    if first_seed < 0:
-        raise OptionError(f"--first-seed is at least 0; got {first_seed}.")
+    check_first(first_seed)
     allow_named(extract or "", *words_of(metrics))
     opened = Run.open(run)
     names = words_of(metrics) or names_of(opened, ())
@@ -127,8 +126,8 @@ def evaluate(
     if any(tree["scores"] or tree.get("refused") for tree in trees):
         print(score_table(trees, reference=len(splits) > 1))
     print("\n".join(written))
-    protocols = {score.protocol.protocol_id for score in result.scores}
-    show_next(reporting(run), *comparing(result.path, protocols), *playing(opened))
+    if ranks.first:
+        show_next(reporting(run), *comparing(result.path), *playing(opened))
     return 0
 
 

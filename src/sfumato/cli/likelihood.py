@@ -32,8 +32,9 @@ def likelihood(
     """Measure bits per dimension: the variational bound term by term, and the likelihood along the ODE.
 
     The bound is counted on the run's own table of levels; a continuous run (EDM, flow matching) has none, and a chain
-    is chosen and named. Both numbers are for equally many test and training images, with intervals over images. Written
-    to RUN/results as JSON and pictures. Killed and started again, it goes on.
+    is chosen and named. A run that walks latents has the bound of autoencoder and prior, in bits of pixels. Both are
+    for equally many test and training images, with intervals over images. Written to RUN/results as JSON and pictures.
+    Killed and started again, it goes on.
 
     Arguments:
         run: Directory of a run.
@@ -54,8 +55,8 @@ def likelihood(
     """
     print(f"sfumato likelihood {run}", flush=True)  # before torch is imported, which takes seconds
 
+    from sfumato.codelength.latents import bits_of_pixels
     from sfumato.codelength.result import Asked
-    from sfumato.codelength.result import likelihood as measure
     from sfumato.report.results import rows_of
     from sfumato.report.table import text_table
     from sfumato.runs.run import Run
@@ -75,7 +76,7 @@ def likelihood(
     words = ["sfumato", "likelihood", run]
     words += [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
     words += ["--splits", *splits, "--parts", *parts, *(["--unlabelled"] if unlabelled else [])]
-    tree, path = measure(
+    tree, path = bits_of_pixels(
         Run.open(run),
         asked,
         use=use,
@@ -88,6 +89,8 @@ def likelihood(
         print(f"\n{title}\n{text_table(rows_of(tree, title))}")
     if "chain" in tree["provenance"]:
         print(f"\nThe bound's chain: {tree['provenance']['chain']}; variance {tree['provenance']['variance']}.")
+    if "bound" in tree["provenance"]:
+        print(f"\nThe bound of latents: {tree['provenance']['bound']}.")
     if "ode" in tree["provenance"]:
         print(f"The ODE: {tree['provenance']['ode']}.")
     print("Written: " + ", ".join(map(str, [path, *draw(tree, path)])))

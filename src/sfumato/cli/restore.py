@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, device_named, settled
+from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, check_first, device_named, settled
 from sfumato.cli._restoring import measure, parted, read
 from sfumato.runs.drawn import RESTORED
 
@@ -92,8 +92,9 @@ def restore(
     paths = [word for word in overrides if "=" not in word]
     if bool(paths) == (score is not None):
         raise OptionError("Name pictures to restore, or --score N for held-out images of the run's data: one of them.")
-    if samples < 1 or resample < 1 or first_seed < 0 or (score is not None and score < 1):
-        raise OptionError("--samples, --resample and --score are at least 1, --first-seed at least 0.")
+    if samples < 1 or resample < 1 or (score is not None and score < 1):
+        raise OptionError("--samples, --resample and --score are at least 1.")
+    check_first(first_seed)
     opened = Run.open(run)
     asked = parted([word for word in overrides if "=" in word], method)
     opened = settled(opened, asked.fields, ("sample",), use)

@@ -22,12 +22,13 @@ def studies(
     print(f"sfumato studies {folder}", flush=True)
 
     from sfumato.core.find import OptionError
+    from sfumato.core.reading import with_a_name
     from sfumato.experiments.summary import results_of, summary
 
-    where = Path(folder)
+    where = with_a_name(Path(folder))
     if not where.is_dir():
         raise OptionError(f"{where} is not a folder. Run a study into one: sfumato study NAME --out {where}/NAME")
-    page = Path(out) if out else where.with_suffix(".md")
+    page = Path(out) if out else where.with_name(f"{where.name}.md")
     results = results_of(where)
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(summary(results, page))

@@ -13,6 +13,8 @@ from sfumato.cli._arguments import Folder, Name, Number, Overrides, device_named
 if TYPE_CHECKING:
     from sfumato.runs.recipe import Recipe
 
+MOST_EPOCHS = 1_000_000_000
+
 
 def train(
     recipe: Annotated[Positional[str], arg(metavar="RECIPE")],
@@ -84,8 +86,11 @@ def _for_epochs(recipe: Recipe, epochs: str, data_root: str | None) -> Recipe:
         count = float(epochs)
     except ValueError:
         count = -1.0
-    if not 0 < count < 1e9:  # NaN neither
-        raise OptionError(f"Epochs are a positive number of passes through the training images; got {epochs}.")
+    if not 0 < count <= MOST_EPOCHS:  # NaN neither
+        raise OptionError(
+            f"train.epochs is a number of passes through the training images, above 0 and at most {MOST_EPOCHS:,}; "
+            f"got {epochs:.40}."
+        )
     if recipe.train.minutes is not None:
         raise OptionError("Epochs and minutes are two budgets. Give one of them.")
     images = max(1, round(count * len(training_data(recipe, data_root))))

@@ -71,6 +71,7 @@ class Model:
     @classmethod
     def of(cls, run: Run, use: str | None = None, device: torch.device | str = "cpu") -> Model:
         """Open a run's denoiser. Arguments as `Run.denoiser`."""
+        run.require_pixels("A codec")
         denoiser = continuous(run.denoiser(use, device))
         denoiser.autocast = None
         recipe = run.recipe
@@ -124,15 +125,17 @@ def calibrate(
         progress: Called with the number of evaluations done since the last call.
     """
     low, high = span(model.run.plan)
-    low = max(low, NEAREST if near is None else near)
-    if not low < high / 2:
-        raise ValueError(f"The walk ends at a level below {high / 2:g} of sigma/alpha; got {near}.")
+    near = NEAREST if near is None else near
+    low = max(low, near)
+    if not (near > 0 and low < high / 2):  # nor NaN
+        raise ValueError(f"The walk ends at a level of sigma/alpha above 0 and below {high / 2:g}; got {near:g}.")
     first, last = int(np.floor(RUNGS * np.log2(high))), int(np.ceil(RUNGS * np.log2(low)))
     rungs = list(range(first, last - 1, -EVERY))
     file = model.run.path / "coding.json"
-    known: dict[str, Any] = _read_json(file)
+    known = _read_json(file)
     key = f"{model.identity[:16]} {rungs[0]}:{rungs[-1]}"
-    if key not in known:
+    x0_mse = _errors(known.get(key), len(rungs))
+    if x0_mse is None:
         data = load_data(model.run.recipe, "train", root)
         data = data.take(min(CALIBRATION, len(data)), seed=1)
         labels = data.labels if model.run.recipe.shape and model.run.recipe.shape.classes else None
@@ -140,9 +143,16 @@ def calibrate(
         bound = measure_bound(
             model.denoiser, Images(data.images, labels), chain, device=model.device, progress=progress
         )
-        known[key] = {"x0_mse": bound.x0_mse.mean(0).tolist()}
-        replace_json(file, known)
-    return rungs, list(known[key]["x0_mse"])
+        x0_mse = bound.x0_mse.mean(0).tolist()
+        replace_json(file, known | {key: {"x0_mse": x0_mse}})
+    return rungs, x0_mse
+
+
+def _errors(kept: Any, count: int) -> list[float] | None:
+    """Return the errors that an earlier calibration kept; None if they are not so many numbers."""
+    found = kept.get("x0_mse") if isinstance(kept, dict) else None
+    good = isinstance(found, list) and len(found) == count and all(isinstance(error, int | float) for error in found)
+    return found if good else None
 
 
 def _read_json(file: Path) -> dict[str, Any]:

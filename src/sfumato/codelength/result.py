@@ -133,13 +133,14 @@ def likelihood(
     device = torch.device(device) if device is not None else default_device()
     if device.type == "cpu":
         keep_freed_memory()
+    run.require_pixels("The likelihood of a walk (codelength.latents has the bound of latents)")
     recipe = run.recipe
     denoiser = run.denoiser(use, device)
     denoiser.autocast = None  # a low precision would be a noise of its own
     chain = chain_of(run.plan, asked.steps, asked.near, asked.variance)
-    splits = {name: _drawn(run, name, asked.n, root) for name in asked.splits}
+    splits = {name: drawn(run, name, asked.n, root) for name in asked.splits}
     training = load_data(recipe, "train", root)
-    flags = {name: _flags(run, data, training) for name, data in splits.items()}
+    flags = {name: flags_of(run, data, training) for name, data in splits.items()}
     told = asked.labels and bool(recipe.shape and recipe.shape.classes)
     facts = _facts(run, asked, chain, use, told, device)
     key = hashlib.sha256(canonical([facts, {n: d.index_hash for n, d in splits.items()}]).encode()).hexdigest()[:8]
@@ -167,7 +168,8 @@ def likelihood(
     return tree, path
 
 
-def _drawn(run: Run, split: str, n: int, root: Path | str | None) -> Dataset:
+def drawn(run: Run, split: str, n: int, root: Path | str | None) -> Dataset:
+    """Return the images of a split that are measured, the same for every run."""
     data = load_data(replace(run.recipe, data=replace(run.recipe.data, flip=False)), split, root)
     if n > len(data):
         raise ValueError(
@@ -177,7 +179,8 @@ def _drawn(run: Run, split: str, n: int, root: Path | str | None) -> Dataset:
     return data.take(n, seed=0)
 
 
-def _flags(run: Run, data: Dataset, training: Dataset) -> tuple[str, ...]:
+def flags_of(run: Run, data: Dataset, training: Dataset) -> tuple[str, ...]:
+    """Return the flags of a split's numbers; what was trained on is refused in a held-out one."""
     found = list(rules.check_leakage(reference_of(data), data.image_hashes, training.image_hashes))
     if run.about.get("fingerprint", {}).get("data") not in (None, training.content_hash):
         found.append(flagged("other-data"))
@@ -250,7 +253,7 @@ def result(
         ArithmeticError: If rate and L_0 do not add up to the bound.
     """
     scores = [
-        _score(kind, bits, found.data, facts, flags[split])
+        score_of(kind, bits, found.data, facts, flags[split])
         for split, found in measured.items()
         for kind, bits in found.bits.items()
     ]
@@ -278,7 +281,7 @@ def result(
     return tree | ({"command": command} if command else {})
 
 
-def _score(kind: str, bits: Tensor, data: Dataset, facts: Mapping[str, Any], flags: tuple[str, ...]) -> Score:
+def score_of(kind: str, bits: Tensor, data: Dataset, facts: Mapping[str, Any], flags: tuple[str, ...]) -> Score:
     """Return the mean over images as a score with its protocol."""
     how = {
         "VLB": ("mean over images of L_T + sum of KL + L_0, discretised Gaussian decoder", {"bins": "codes"}),
@@ -286,6 +289,11 @@ def _score(kind: str, bits: Tensor, data: Dataset, facts: Mapping[str, Any], fla
             "mean over images of -log2 p along the probability-flow ODE, Hutchinson's trace, uniform "
             "dequantisation, offset included",
             {"bins": "centred"},
+        ),
+        "latent": (
+            "mean over images of -log2 P(x|z) - H(q(z|x)) + the denoiser's bound on -log2 p(z), one z a seed, "
+            "discretised Gaussian decoder",
+            {"bins": "codes"},
         ),
     }
     mean, error = mean_and_error(bits)
@@ -302,7 +310,8 @@ def _score(kind: str, bits: Tensor, data: Dataset, facts: Mapping[str, Any], fla
     return Score(name, mean, (mean - reach, mean + reach), error, mean, n, n, protocol, None, flags, left_out)
 
 
-def _cell(values: Tensor) -> dict[str, Any]:
+def cell(values: Tensor) -> dict[str, Any]:
+    """Return a mean over images with its interval, as a value of a table."""
     mean, error = mean_and_error(values)
     reach = student(0.975, len(values) - 1) * error
     return {"value": mean, "interval": [mean - reach, mean + reach]}
@@ -317,10 +326,10 @@ def _terms(split: str, bound: Bound) -> dict[str, Any]:
     return {
         "split": split,
         "n": len(bound.total),
-        "bits/dim (VLB)": _cell(bound.total),
+        "bits/dim (VLB)": cell(bound.total),
         "L_T": float(bound.prior.mean()),
-        "KL terms": _cell(bound.terms[:, :-1].sum(1)),
-        "L_0": _cell(bound.decoder),
+        "KL terms": cell(bound.terms[:, :-1].sum(1)),
+        "L_0": cell(bound.decoder),
         "L_0 share %": round(100 * float(bound.decoder.mean() / bound.total.mean()), 1),
         "RMSE at L_0 (0..255)": float(curve.rmse[-1]),
         "steps": bound.terms.shape[1],
@@ -332,7 +341,7 @@ def _along(split: str, flow: Flow) -> dict[str, Any]:
     return {
         "split": split,
         "n": len(flow.bits),
-        "bits/dim (ODE)": _cell(flow.bits),
+        "bits/dim (ODE)": cell(flow.bits),
         "offset": flow.offset,
         "NFE mean": float(flow.nfe.double().mean()),
         "NFE least": int(flow.nfe.min()),

@@ -183,6 +183,11 @@ def as_written(what: str, remedy: str, error: Error = FileRefusedError) -> Itera
         raise error(f"{what} holds values of another kind than was written ({told}). {remedy}") from reason
 
 
+def with_a_name(path: Path) -> Path:
+    """Return a path whose last part is a name, from which others can be made: "." and ".." are written out."""
+    return path if path.name.strip(".") else path.resolve()
+
+
 def plain_name(name: object) -> bool:
     """Return whether a file may call a file beside itself by a name: no path, no way out, nothing that is not shown.
 

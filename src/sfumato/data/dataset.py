@@ -33,6 +33,25 @@ class DataError(ValueError):
 
 
 SPLITS = ("train", "val", "test", "all")
+MOST_CLASSES = 65_536
+
+
+def numbered(count: int, what: str) -> list[str]:
+    """Return names of classes that are known by their numbers only.
+
+    Arguments:
+        count: One more than the largest number, which a file says.
+        what: The labels, for the message.
+
+    Raises:
+        DataError: If they are more than can be told apart.
+    """
+    if count > MOST_CLASSES:
+        raise DataError(
+            f"{what} go up to {count - 1:,}, and a dataset has at most {MOST_CLASSES:,} classes. Number the classes "
+            "0, 1, 2, ..."
+        )
+    return [str(k) for k in range(count)]
 
 
 @dataclass(frozen=True, eq=False)

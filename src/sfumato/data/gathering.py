@@ -153,14 +153,22 @@ def read_all(listing: Listing, shape: Shape, names: tuple[str, ...] | None = Non
     with ThreadPoolExecutor(THREADS) as pool:
         outcomes: Iterator[Found] = pool.map(lambda name: read_one(listing, name, shape), chosen)
         found = list(tqdm(outcomes, total=len(chosen), desc=f"Reading {listing.path.name}", disable=None, leave=False))
-    shapes = Counter(f.pixels.shape for f in found if f.pixels is not None)
-    if len(shapes) <= 1:
-        return found
-    usual = max(shapes, key=lambda s: (shapes[s], s))
-    return [f if f.pixels is None or f.pixels.shape == usual else _unlike(f, f.pixels.shape, usual) for f in found]
+    usual = usual_shape(f.pixels.shape for f in found if f.pixels is not None)
+    return [f if f.pixels is None or f.pixels.shape == usual else unlike(f, f.pixels.shape, usual) for f in found]
 
 
-def _unlike(found: Found, shape: tuple[int, ...], usual: tuple[int, ...]) -> Found:
+def usual_shape(shapes: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
+    """Return the most frequent of some shapes, and of equally frequent ones the largest; () if there is none.
+
+    >>> usual_shape([(1, 8, 8), (3, 8, 8), (1, 9, 9)])
+    (3, 8, 8)
+    """
+    counts = Counter(shapes)
+    return max(counts, key=lambda shape: (counts[shape], shape), default=())
+
+
+def unlike(found: Found, shape: tuple[int, ...], usual: tuple[int, ...]) -> Found:
+    """Return the outcome of a file whose image has another shape (C, H, W) than is usual: it is bad."""
     (c, h, w), (c0, h0, w0) = shape, usual
     faults = []
     if (h, w) != (h0, w0):

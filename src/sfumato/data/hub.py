@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.core.optional import optional
-from sfumato.data.dataset import DataError, Dataset
+from sfumato.data.dataset import DataError, Dataset, numbered
 from sfumato.data.gathering import Shape, gather
 from sfumato.data.listing import Listing
 from sfumato.data.splits import HELD_OUT
@@ -148,7 +148,7 @@ def _share_classes(parts: list[RowListing]) -> None:
     texts = sorted(value for value in values if isinstance(value, str))
     count = max((value for value in values if isinstance(value, int)), default=-1) + 1
     for part in open_ones:
-        part.classes = texts or [str(k) for k in range(count)] or None
+        part.classes = texts or numbered(count, f"The labels of {part.path}") or None
 
 
 def _open(datasets: Any, name: str, local: Path) -> Any:

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from sfumato.core.archives import open_zip
 from sfumato.core.errors import printable
 from sfumato.core.reading import parse_json, read_bytes
-from sfumato.data.dataset import DataError
+from sfumato.data.dataset import DataError, numbered
 from sfumato.data.decoding import SUFFIXES
 from sfumato.data.splits import is_split
 
@@ -308,9 +308,11 @@ def _stored_labels(stored: Any, listing: Listing) -> Labels | None:
             f"{wrong[0]}."
         )
     count = max(table[name] for name in listing.names) + 1
-    names = stored.get("classes") or [str(k) for k in range(count)]
+    names = stored.get("classes") or numbered(count, f"The labels of {listing.path}")
     if not isinstance(names, list) or len(names) < count or len(set(map(str, names))) != len(names):
-        raise DataError(f"{listing.labelled_by} of {listing.path} needs {count} different class names; got {names!r}.")
+        raise DataError(
+            f"{listing.labelled_by} of {listing.path} needs {count} different class names; got {names!r:.200}."
+        )
     return {name: table[name] for name in listing.names}, tuple(map(str, names))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from sfumato.data.arrays import as_images, members, read_array, read_arrays
-from sfumato.data.dataset import DataError, Dataset
+from sfumato.data.dataset import DataError, Dataset, numbered
 from sfumato.data.splits import HELD_OUT, split_by_hash
 
 ROLES = {"labels": ("labels", "arr_1", "label"), "classes": ("classes",)}
@@ -47,7 +47,8 @@ def npz(
     if given is not None:
         if given.shape != (len(images),) or given.dtype.kind not in "iu" or given.min() < 0:
             raise DataError(f"{path}: labels are integers >= 0, one for each of {len(images)} images.")
+        names = np.array(numbered(int(given.max()) + 1, f"The labels of {path}"))
+        classes = list(map(str, np.atleast_1d(found.get("classes", names)).tolist()))
         given = given.astype(np.int64)
-        classes = list(map(str, found.get("classes", np.arange(int(given.max()) + 1)).tolist()))
     whole = Dataset.whole(path.stem, images, given, classes)
     return split_by_hash(whole, split, val=val, test=test)

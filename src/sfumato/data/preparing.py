@@ -130,7 +130,7 @@ def _write_chunk(chunk: Path, listing: Listing, start: int, shape: Shape, skip_b
     found = read_all(listing, shape, names)
     if not skip_bad:
         good_ones(listing, found, skip_bad=False)
-    part = chunk.with_suffix(".part")
+    part = chunk.with_suffix(f".{os.getpid()}.part")  # another process may be at it
     with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
         for number, image in enumerate(found, start):
             if image.pixels is not None:
@@ -140,7 +140,7 @@ def _write_chunk(chunk: Path, listing: Listing, start: int, shape: Shape, skip_b
 
 
 def _join(chunks: list[Path], target: Path, names: Sequence[str], classes: Labels | None) -> int:
-    part = target.with_name(f"{target.name}.part")
+    part = chunks[0].with_name(f"whole.{os.getpid()}.part")
     pairs: list[tuple[str, int | None]] = []
     size = None
     with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -28,7 +27,7 @@ from tqdm import tqdm
 from sfumato.core.archives import read_npz
 from sfumato.core.reading import FileRefusedError
 from sfumato.data.dataset import DataError, Dataset
-from sfumato.data.gathering import Found, Shape, good_ones, labelled_only, read_one, whole_of
+from sfumato.data.gathering import Found, Shape, good_ones, labelled_only, read_one, unlike, usual_shape, whole_of
 from sfumato.data.hashing import hash_image
 from sfumato.data.listing import Listing, labels_of, stamp
 from sfumato.data.loader import Loader
@@ -38,6 +37,7 @@ from sfumato.data.splits import HELD_OUT, pieces, split_by_hash
 AHEAD = 3  # batches that workers decode before they are asked for
 STREAMS = ("folder", "zip", "lmdb")  # sources of files without splits of their own
 PASS = 512  # files of the first pass held at a time
+KEPT = ("original", "final", "shape", "bad", "why")  # of a first pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,10 +177,10 @@ def open_stream(
         raise DataError(f"{name} has several splits, of which one at a time is streamed; got split={split}.")
     listing = parts[piece.part]
     classes = labels_of(listing) if labels else None
-    original, final, shape, bad = _first_pass(listing, form, skip_bad)
+    original, final, shape, bad, why = _first_pass(listing, form, skip_bad)
     good = np.flatnonzero(~bad)
     pixels = torch.zeros((len(good), 1, 1, 1), dtype=torch.uint8)
-    whole = whole_of(listing, name, form, pixels, classes, good, ["see `sfumato data check`"] * int(bad.sum()))
+    whole = whole_of(listing, name, form, pixels, classes, good, why)
     part = split_by_hash(whole, piece.split, val=piece.val, test=piece.test, hashes=original[good])
     if len(parts) > 1:
         part = part.subset(range(len(part)), note=piece.note, split=split)
@@ -189,14 +189,14 @@ def open_stream(
 
 def _first_pass(
     listing: Listing, form: Shape, skip_bad: bool
-) -> tuple[np.ndarray, np.ndarray, tuple[int, int, int], np.ndarray]:
-    """Return (hashes of the originals, hashes of what they become, shape, which are bad), (N, ...) each."""
+) -> tuple[np.ndarray, np.ndarray, tuple[int, int, int], np.ndarray, list[str]]:
+    """Return (hashes of the originals, hashes of what they become, shape, which are bad, why each of those is)."""
     file = _cache_file(listing, form)
     if file.exists():
         stored = _stored(file)
         if stored and len(stored["bad"]) == len(listing.names) and (skip_bad or not stored["bad"].any()):
             c, h, w = (int(n) for n in stored["shape"])
-            return stored["original"], stored["final"], (c, h, w), stored["bad"]
+            return stored["original"], stored["final"], (c, h, w), stored["bad"], str(stored["why"]).splitlines()
     count = len(listing.names)
     original, final = np.zeros((count, 32), np.uint8), np.zeros((count, 32), np.uint8)
     shapes: list[tuple[int, ...] | None] = []
@@ -213,28 +213,31 @@ def _first_pass(
                     original[i] = np.frombuffer(found.digest, dtype=np.uint8)
                     final[i] = np.frombuffer(hash_image(found.pixels), dtype=np.uint8)
             bar.update(len(names))
-    usual = Counter(shape for shape in shapes if shape is not None).most_common(1)
-    others = [n for n, shape in zip(listing.names, shapes) if shape is not None and shape != usual[0][0]]
-    faults += [Found(name, fault="another size or number of channels; give data.size") for name in others]
-    bad = np.array([shape is None or shape != usual[0][0] for shape in shapes])
+    usual = usual_shape(shape for shape in shapes if shape is not None)
+    named = zip(listing.names, shapes)
+    faults += [unlike(Found(name), shape, usual) for name, shape in named if shape is not None and shape != usual]
+    bad = np.array([shape is None or shape != usual for shape in shapes])
     if faults and (not skip_bad or bad.all()):
         good_ones(listing, faults, skip_bad=False)
-    c, h, w = usual[0][0]
+    c, h, w = usual
+    why = [found.reason.replace("\n", " ") or "unknown" for found in faults]
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(f".{os.getpid()}.tmp")
     with open(part, "wb") as handle:
-        np.savez(handle, original=original, final=final, shape=np.array([c, h, w]), bad=bad)
+        np.savez(
+            handle, original=original, final=final, shape=np.array([c, h, w]), bad=bad, why=np.array("\n".join(why))
+        )
     os.replace(part, file)
-    return original, final, (c, h, w), bad
+    return original, final, (c, h, w), bad, why
 
 
 def _stored(file: Path) -> dict[str, np.ndarray] | None:
     """Return what an earlier pass has kept; None if it is damaged."""
     try:
-        found = read_npz(file, ("original", "final", "shape", "bad"), most=1 << 32)
+        found = read_npz(file, KEPT, most=1 << 32)
     except FileRefusedError:
         return None
-    return found if len(found) == 4 else None
+    return found if len(found) == len(KEPT) else None
 
 
 def _cache_file(listing: Listing, form: Shape) -> Path:

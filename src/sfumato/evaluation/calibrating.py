@@ -82,6 +82,7 @@ def calibrate(
     expected = tuple(expected_bias(spectrum, n, n) for n in sizes)
     if "fd" not in scores or len(set(sizes)) < 2:
         return Calibration(tuple(sizes), scores, expected, None, None)
-    weight = [2 / (s.interval[1] - s.interval[0]) for s in scores["fd"]]  # small sizes say less about the line
+    widths = [s.interval[1] - s.interval[0] for s in scores["fd"]]
+    weight = [2 / width for width in widths] if min(widths) > 0 else None  # small sizes say less about the line
     slope, limit = np.polyfit(2 / np.array(sizes), [s.plain for s in scores["fd"]], 1, w=weight)
     return Calibration(tuple(sizes), scores, expected, float(slope), float(limit))

@@ -90,6 +90,7 @@ class Look:
         network: The network that is probed.
         device: Where it computes.
         batch: Images per pass; it does not change the features beyond rounding.
+        encode: Float images -> what the network is shown: themselves, or latents where it was trained on those.
     """
 
     run: Run
@@ -97,6 +98,7 @@ class Look:
     network: nn.Module
     device: torch.device
     batch: int
+    encode: Callable[[torch.Tensor], torch.Tensor] = lambda images: images
 
     @classmethod
     def of(cls, run: Run, use: str | None, device: torch.device, batch: int | None = None) -> Look:
@@ -111,7 +113,8 @@ class Look:
         exact = run.with_recipe(replace(run.recipe, train=replace(run.recipe.train, precision="fp32")))
         network = exact.network(use)
         model, kind = exact.plan.model(network).to(device), exact.plan.kind
-        return cls(exact, model, kind.probed(network), device, batch or run.recipe.sample.batch)
+        look = cls(exact, model, kind.probed(network), device, batch or run.recipe.sample.batch)
+        return replace(look, encode=exact.space(use, device, network).encode) if exact.plan.in_latents else look
 
     def noisy(self, data: Dataset, level: Level, start: int, count: int) -> torch.Tensor:
         """Return images of a dataset at a level, (count, C, H, W); the noise is addressed by image.
@@ -122,7 +125,8 @@ class Look:
             start: Position of the first image.
             count: Number of images.
         """
-        x0 = to_float(data.images[start : start + count]).to(self.device)
+        with torch.no_grad():
+            x0 = self.encode(to_float(data.images[start : start + count]).to(self.device))
         ids, purpose = torch.arange(start, start + count), f"probe {data.split}"
         n = noise.normal(ids, x0.shape[1:], purpose=purpose, device=self.device, dtype=x0.dtype)
         return level.noisy(x0, n)

@@ -11,6 +11,7 @@ Intervals are over pictures: two pixels of one picture are not two observations.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +75,8 @@ class Figure:
         return cls(*with_interval(values))
 
     def __str__(self) -> str:
-        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
+        known = math.isfinite(self.low) and math.isfinite(self.high)
+        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]" if known else f"{self.value:.3g} (no interval)"
 
 
 def figures(truth: Tensor, found: Restored, task: Task) -> dict[str, Figure]:
@@ -136,5 +138,10 @@ def columns(found: Restored, measurement: Tensor, truth: Tensor | None, most: in
 
 
 def as_json(figures: dict[str, Figure]) -> dict[str, Any]:
-    """Return figures as JSON values, each [value, low, high]."""
-    return {name: [one.value, one.low, one.high] for name, one in figures.items()}
+    """Return figures as JSON values, each [value, low, high]; null for what is not a finite number.
+
+    >>> as_json({"PSNR": Figure(math.inf, math.nan, math.nan)}), str(Figure(20.5, math.nan, math.nan))
+    ({'PSNR': [None, None, None]}, '20.5 (no interval)')
+    """
+    values = {name: (one.value, one.low, one.high) for name, one in figures.items()}
+    return {name: [value if math.isfinite(value) else None for value in three] for name, three in values.items()}

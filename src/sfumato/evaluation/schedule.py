@@ -24,7 +24,6 @@ from torch import Tensor
 
 from sfumato.core.denoiser import Counted, Prediction, Sampler
 from sfumato.core.level import Level, like
-from sfumato.core.noise import SamplingNoise
 from sfumato.samplers._multistep import ddim, points
 from sfumato.sources import Diffusion, in_turn
 
@@ -72,8 +71,9 @@ class Walk:
         source, grid, at = self.source, self.source.grid, points(self.source.grid)
         missed, size = torch.zeros(2, len(grid), len(grid), dtype=torch.float64)
         for seeds, labels in self.batches:
-            noise = SamplingNoise(torch.as_tensor(seeds), source.shape, device=source.device).start()
-            walk = [like(grid[0].sigma, noise) * noise, *(state.x for state in source.states(seeds, labels))]
+            noise = source.noise(seeds)
+            start = like(grid[0].sigma, noise.start()) * noise.start()
+            walk = [start, *(state.x for state in source.steps(noise.start(), noise, labels))]
             label = None if labels is None else labels.to(source.device)
             for i in range(len(grid) - 1):
                 x0 = source.denoiser(walk[i], grid[i], label).x0

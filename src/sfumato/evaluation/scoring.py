@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from sfumato.evaluation.findings import Findings, Table, expand, find_asked
 from sfumato.evaluation.generated import Output, generate, pixels_of
 from sfumato.evaluation.judge import Generated, Judge, each
 from sfumato.evaluation.real import cached_features
+from sfumato.evaluation.reconstruction import evaluate_autoencoder
 from sfumato.evaluation.result import Result
 from sfumato.metrics.features import Extractor, stream
 from sfumato.metrics.flags import flagged
@@ -28,6 +29,12 @@ from sfumato.processes.machine import default_device, keep_freed_memory
 from sfumato.processes.ranks import join
 from sfumato.runs.kinds import kind_of
 from sfumato.runs.run import Run
+
+# Of kinds of models that make no images: the one table that is asked of them, and what measures it.
+DRAWLESS: dict[str, tuple[str, Callable[..., Result]]] = {
+    "classifier": ("accuracy", evaluate_classifier),
+    "autoencoder": ("reconstruction", evaluate_autoencoder),
+}
 
 
 def evaluate(
@@ -57,7 +64,7 @@ def evaluate(
         options: The extractor's own, such as weights of "inception".
         metrics: Names of metrics (`metrics/scores/`), of several of them (pr, prdc), and of tables
             (`evaluation/tables/`). One that cannot be computed is refused with its reason, and the others are computed.
-            () for fd and kid, and for a classifier its accuracy.
+            () for fd and kid, for a classifier its accuracy, and for an autoencoder its reconstructions.
         split: Part of the data that is the reference: "test", "val" or "train".
         first_seed: Seeds are first_seed .. first_seed + n; disjoint ranges give independent scores.
         use: Name of an average of the weights; None for the recipe's choice.
@@ -76,7 +83,8 @@ def evaluate(
     """
     recipe, names = run.recipe, names_of(run, metrics)
     if not kind_of(recipe).draws:
-        return evaluate_classifier(run, m=m, split=split, use=use, root=root, device=device or default_device())
+        measure = DRAWLESS[kind_of(recipe).name][1]
+        return measure(run, m=m, split=split, use=use, root=root, device=device or default_device())
     n = n or recipe.evaluate.n
     ranks, where = join(device if device is not None else default_device())
     quiet = quiet or not ranks.first
@@ -115,14 +123,15 @@ def names_of(run: Run, metrics: Sequence[str]) -> list[str]:
     Raises:
         ValueError: If a name is unknown, or does not belong to what the run trained.
     """
-    if kind_of(run.recipe).draws:
+    kind = kind_of(run.recipe)
+    if kind.draws:
         return expand(metrics or ("fd", "kid"))
-    if other := [name for name in metrics if name != "accuracy"]:
+    own = DRAWLESS[kind.name][0]
+    if other := [name for name in metrics if name != own]:
         raise ValueError(
-            f"{other[0]} scores images, and {run.path} trained a classifier, which makes none. Ask for --metrics "
-            "accuracy."
+            f"{other[0]} scores images, and {run.path} trained {kind.words}, which makes none. Ask for --metrics {own}."
         )
-    return ["accuracy"]
+    return [own]
 
 
 def checked(judge: Judge, name: str, n: int, labels: np.ndarray | None) -> Metric | Table:
@@ -205,6 +214,6 @@ def tried_on(run: Run, content_hash: str, facts: Mapping[str, Any]) -> int:
             tree = read_json(file, finite=False)
             if any(s["protocol"]["reference"]["content_hash"] == content_hash for s in tree["scores"]):
                 note(tree["provenance"])
-        except (ValueError, KeyError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
             continue  # results of other tools or versions
     return sum(max(1, len(by_content)) for by_content in seen.values())

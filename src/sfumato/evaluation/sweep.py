@@ -130,7 +130,7 @@ def sweep(
     key = hashlib.sha256(canonical(facts).encode()).hexdigest()[:8]
     path = first.path / "results" / f"sweep-{field.replace('.', '-')}-{key}.json"
     path.parent.mkdir(exist_ok=True)
-    known = _known(path)
+    known, others = _known(path), set(path.parent.glob("*.json"))
     done: list[Point] = []
     for value, run in runs.items():
         settings = run.recipe.to_json()["sample"]
@@ -141,7 +141,8 @@ def sweep(
             tree = result.to_json()
             kept: dict[str, Any] = {key: tree[key] for key in ("scores", "provenance", "refused") if key in tree}
             point = own | kept
-            result.path.unlink(missing_ok=True)  # it lives on as a point
+            if result.path not in others:  # somebody's evaluation stays
+                result.path.unlink(missing_ok=True)  # it lives on as a point
         done.append(point)
         told(value, point)
         replace_json(path, _tree(first, field, done, command))
@@ -149,9 +150,11 @@ def sweep(
 
 
 def _known(path: Path) -> list[Point]:
+    """Return the points that an earlier sweep has kept; what is damaged is made again."""
     try:
-        return list(read_json(path, finite=False)["points"])
-    except (OSError, ValueError, KeyError):
+        points = read_json(path, finite=False)["points"]
+        return [p for p in points if isinstance(p["scores"], list) and isinstance(p["provenance"], dict)]
+    except (OSError, ValueError, LookupError, TypeError):
         return []
 
 

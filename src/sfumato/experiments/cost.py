@@ -137,7 +137,7 @@ def speed(plan: Plan) -> float:
     batch = max(1, min(LARGEST, int(ENOUGH / each)))
     known = plan.resolved(replace(plan.recipe, sigma_data=plan.sigma_data))  # its value costs nothing
     assert known.kind.forward is not None
-    ask = known.kind.forward(known.model(known.build_network().eval()), known.image, batch)
+    ask = known.kind.forward(known.model(known.build_network().eval()), known.walked, batch)
     best = float("inf")
     with torch.no_grad():
         for _ in range(PASSES):

@@ -3,6 +3,7 @@
     OneClass     a class: images asked for it, against real images of it
     Estimates    the estimate of x0 after k of N steps, in place of the finished image
     RealImages   real images as if they were generated: the floor at a number of images
+    Coding       all images of a run, with the bits of held-out ones and what an autoencoder loses of them
     Probed       all images, and what a linear classifier reads inside the network
     Restoration  held-out pictures, damaged and restored: their distance as a set, nearness to the originals, coverage
     Copying      all that a run makes, and how near it lies to the training images
@@ -20,18 +21,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfumato.codelength.latents import bits_of_pixels
+from sfumato.codelength.result import Asked as Bits
 from sfumato.core.find import find
 from sfumato.core.images import to_float, to_uint8
 from sfumato.core.task import Task
 from sfumato.evaluation import evaluate, restored
 from sfumato.evaluation.judge import Judge, each
 from sfumato.evaluation.probe import probe
+from sfumato.evaluation.reconstruction import evaluate_autoencoder
 from sfumato.experiments.study import Asked, StudyError
 from sfumato.metrics.score import Score
 from sfumato.processes.machine import default_device
 from sfumato.restoration import Restored, measured, method_of, restore
 from sfumato.runs.recipe import Recipe
 from sfumato.runs.run import Run, load_data
+
+TABLE = "reconstruction"
 
 
 @dataclass(frozen=True)
@@ -154,6 +160,38 @@ class Restoration:
         facts: dict[str, Any] = {"nfe": found.nfe, "vjps": found.vjps, "samples": self.samples}
         facts |= {"figures": named, "images_per_second": round(len(truth) * self.samples / seconds, 2)}
         return {"fd": restored.distance(judge, found)}, facts | {"images_seen": _run(asked).checkpoint.state["seen"]}
+
+
+@dataclass(frozen=True)
+class Coding:
+    """Score all that a run makes, and count what real images cost it and lose by it.
+
+    Attributes:
+        images: Held-out images whose bits are counted, at least 2.
+        levels: Steps of a chain of pixels, or levels at which a prior of latents is asked.
+    """
+
+    images: int
+    levels: int
+
+    def __call__(self, asked: Asked) -> tuple[dict[str, Score], dict[str, Any]]:
+        """Return scores by metric, and facts: bits/dim and PSNR among their figures, each if the run has it."""
+        run, device = _run(asked), asked.device or default_device()
+        figures: dict[str, list[float]] = {}
+        scores: dict[str, Score] = {}
+        facts: dict[str, Any] = {"images_seen": run.checkpoint.state["seen"]}
+        if run.plan.kind.draws:
+            labels, prior = run.labels(asked.study.n)
+            scores, facts = _scores(asked, asked.recipe, _images(run, asked, labels), prior, labels)
+            count = Bits(self.images, (asked.study.split,), ("vlb",), steps=self.levels)
+            (bits,) = bits_of_pixels(run, count, root=asked.root, device=device, quiet=True)[0]["scores"]
+            figures["bits/dim, bound"] = [bits["value"], *bits["interval"]]
+        else:
+            facts["training_seconds"] = round(run.checkpoint.state["elapsed"], 1)
+        if run.plan.kind.coder is not None:
+            (row,) = evaluate_autoencoder(run, split=asked.study.split, root=asked.root, device=device).tables[TABLE]
+            figures |= {name: [row[name]["value"], *row[name]["interval"]] for name in ("PSNR in dB", "bits a number")}
+        return scores, {**facts, "figures": figures}
 
 
 @dataclass(frozen=True)

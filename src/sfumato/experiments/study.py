@@ -204,7 +204,8 @@ class Study:
         paper: Where the numbers of `Row.paper` come from.
         ranked: Whether rows are sorted by the first metric.
         guides: Noisy classifiers to train, by name.
-        starts: The run that a run's weights begin from (`train.start`), by name: a student's teacher.
+        starts: The run that a run needs, by name: a student's teacher (`train.start`), or the autoencoder that encodes
+            what it is trained on, where its recipe names one (`data.latent`).
         timed: Whether the table shows minutes of training and images sampled per second.
         plain: Whether the table shows the textbook value of the first metric, with its finite-sample bias.
         pictures: Draws figures and sheets from the outcomes.

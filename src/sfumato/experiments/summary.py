@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sfumato.core.reading import FileRefusedError, read_json
+from sfumato.core.reading import FileRefusedError, as_written, read_json
 from sfumato.experiments.study import titled
 from sfumato.report.table import Cell, Row, markdown_table
 
@@ -40,7 +40,7 @@ def results_of(folder: Path) -> list[dict[str, Any]]:
             raise ValueError(f"{error} Run its study again, or move it away.") from None
         if isinstance(tree, dict) and {"question", "orderings", "rows", "command"} <= set(tree):
             found.append({**tree, "file": file})
-    return sorted(found, key=lambda tree: (tree["name"], tree["scale"]))
+    return sorted(found, key=lambda tree: (str(tree.get("name")), str(tree.get("scale"))))
 
 
 def summary(results: Sequence[Mapping[str, Any]], page: Path) -> str:
@@ -49,7 +49,17 @@ def summary(results: Sequence[Mapping[str, Any]], page: Path) -> str:
     Arguments:
         results: What `results_of` returned.
         page: Where it will lie, for links.
+
+    Raises:
+        FileRefusedError: Naming a file whose values are of another kind than was written.
     """
+    for tree in results:
+        with as_written(str(tree["file"]), "Run its study again, or move it away."):
+            _page([tree], page)
+    return _page(results, page)
+
+
+def _page(results: Sequence[Mapping[str, Any]], page: Path) -> str:
     parts = [
         "# Studies: what held, what did not, what was inside the noise",
         "Written by `sfumato studies` from the studies' own results. An ordering holds if it is seen beyond the 95% "

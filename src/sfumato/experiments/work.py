@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from sfumato import evaluation
 from sfumato.core.images import NonFiniteError
-from sfumato.core.reading import read_json
+from sfumato.core.reading import as_written, read_json
 from sfumato.experiments.study import Asked, Outcome, Row, Study, StudyError, slug
 from sfumato.metrics.metric import expand
 from sfumato.metrics.protocol import canonical
@@ -123,7 +123,8 @@ def outcome_of(study: Study, row: Row, seed: int, space: Workspace) -> Outcome:
             begun, failed = space.run(teacher, study.runs[teacher], seed)
             if begun is None:
                 return Outcome(row, seed, None, {}, {}, f"its teacher {failed}")
-            recipe = override(recipe, [f"train.start={begun.path}"])
+            field = "train.start" if recipe.data.latent is None else "data.latent"
+            recipe = override(recipe, [f"{field}={begun.path}"])
         run, failed = space.run(row.trained, recipe, seed)
         if run is None:
             return Outcome(row, seed, None, {}, {}, failed)
@@ -155,8 +156,8 @@ def trained(
         quiet: Whether to show no progress bar.
     """
     grave = folder / "diverged.json"
-    if grave.exists() and (told := read_json(grave))["recipe"] == recipe.hash:
-        return None, told["reason"]
+    if grave.exists() and (told := read_json(grave)).get("recipe") == recipe.hash:
+        return None, str(told.get("reason", "diverged"))
     if (done := _finished(recipe, folder)) is not None:
         return done, ""
     try:
@@ -183,6 +184,7 @@ def _finished(recipe: Recipe, folder: Path) -> Run | None:
         sigma_data=recipe.sigma_data or known.sigma_data,
         code=known.code,
         learned=known.learned,
+        latent=known.latent if recipe.data.latent else None,
     )
     if differences(filled, run.recipe):
         return None
@@ -197,7 +199,7 @@ def worse_than_at_first(folder: Path) -> str:
         folder: Directory of the run. The first and last tenths of its records are compared, by their medians.
     """
     records = read_records(folder / "metrics.jsonl")
-    losses = [record["loss"] for record in records if record.get("loss") is not None]
+    losses = [loss for record in records if isinstance(loss := record.get("loss"), int | float)]
     if len(losses) < 2:
         return ""
     tenth = max(1, len(losses) // 10)
@@ -224,8 +226,9 @@ def judged(row: Row, seed: int, asked: Asked, file: Path) -> Outcome:
         except NonFiniteError as error:
             stored["failed"] = f"images not finite: {error}"
         replace_json(file, stored)
-    found = {metric: Score.from_json(values) for metric, values in stored["scores"].items()}
-    return Outcome(row, seed, asked.run, found, stored["facts"], stored["failed"])
+    with as_written(str(file), "Delete it: its row is judged anew."):
+        found = {metric: Score.from_json(values) for metric, values in stored["scores"].items()}
+        return Outcome(row, seed, asked.run, found, stored["facts"], stored["failed"])
 
 
 def _whole(asked: Asked) -> tuple[dict[str, Score], dict[str, Any]]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 from sfumato.core.find import find
+from sfumato.core.reading import with_a_name
 from sfumato.interop import hub
 from sfumato.interop.tensors import ForeignError
 from sfumato.runs.run import Run
@@ -31,7 +33,8 @@ def export_run(
         UnknownNameError: For a format that does not exist.
         ForeignError: If the format cannot hold the run, the folder is not empty, or the Hub refuses.
     """
-    write, out = find("export", to), Path(out)
+    run.require_pixels("An export")
+    write, out = find("export", to), with_a_name(Path(out))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ForeignError(f"{out} exists and is not empty. Give another --out.")
     for name, tensor in run.network(use).state_dict().items():
@@ -39,7 +42,7 @@ def export_run(
             raise ForeignError(
                 f"{name} of {run.path} has values that are not finite; nothing is exported. Train it anew."
             )
-    part = out.with_name(f"{out.name}.part")
+    part = out.with_name(f".{out.name}.{os.getpid()}")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:

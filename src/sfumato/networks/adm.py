@@ -25,7 +25,7 @@ References:
 
 from __future__ import annotations
 
-from sfumato.core.bounds import Depth, Few, Fraction, Size, Whole
+from sfumato.core.bounds import Depth, Few, Fraction, Size, SizeOr0, Whole
 
 from ._blocks import Style
 from ._embeddings import Sinusoid, geometric
@@ -67,7 +67,7 @@ def adm(
     blocks: Depth = 3,
     attention: tuple[Whole, ...] = (32, 16, 8),
     heads: Size = 4,
-    head_width: Whole = 64,
+    head_width: SizeOr0 = 64,
     bridge: bool = True,
     adaptive: bool = True,
     resample: str = "block",

@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfumato.core.bounds import Depth, Few, Fraction, Size, Whole
+from sfumato.core.bounds import Depth, Few, Fraction, Size, SizeOr0, Whole
 
 from ._embeddings import Sinusoid, geometric, refuse_label
 from ._ladder import Embedder, Encoder, attended_levels, check_ladder, level_widths
@@ -132,7 +132,7 @@ def adm_classifier(
     blocks: Depth = 4,
     attention: tuple[Whole, ...] = (32, 16, 8),
     heads: Size = 4,
-    head_width: Whole = 64,
+    head_width: SizeOr0 = 64,
     adaptive: bool = True,
     resample: str = "block",
     dropout: Fraction = 0.0,

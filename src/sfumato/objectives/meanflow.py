@@ -93,7 +93,9 @@ def meanflow(
         )
     asked = None if target is None else [float(part) for part in target(Level.of(0.5, 0.5))]
     if asked not in (None, [-1.0, 1.0]):
-        raise ValueError("meanflow learns a velocity, n - x0, and this target is another one. Set target=flow.")
+        raise ValueError(
+            "objective=meanflow learns a velocity, n - x0, and this target is another one. Set target=flow."
+        )
     noising = Noising(draw, seed, batch, label_dropout, stratified)
     guided = w != 1 or mix != 0
 

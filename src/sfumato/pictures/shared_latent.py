@@ -100,7 +100,7 @@ def drawing(
         one = encode_at(source, image.unsqueeze(0), k, [LATENT], None if labels is None else labels[:1])
         x = one.expand(count, -1, -1, -1).contiguous()
         samples = decode(source, x, k, seeds, labels)
-        cells += [on_circle(one, source.grid[k]), to_uint8(samples.cpu())]
+        cells += [on_circle(source.space.picture(one, source.grid[k]), source.grid[k]), to_uint8(samples.cpu())]
     words = f"Each row continues one latent x_t (left; noise of seed {LATENT}) with {name_seeds(seeds)}."
     frame = Frame(
         title=title,

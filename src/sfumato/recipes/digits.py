@@ -28,7 +28,6 @@ def edm_digits() -> Recipe:
             optimizer=part("optimizer", "muon", lr=0.02, rest_lr=2e-3),
             rate=part("rate", "linear", warmup=3200.0, hold=0.4),
             precision="bf16",
-            log_every=2048,
         ),
         ema=Ema(power=(0.05, 0.10, 0.15), use="power-0.10"),
         sample=Sample(sampler=part("sampler", "heun"), grid=part("grid", "karras", steps=18)),
@@ -64,7 +63,7 @@ def finetune_digits() -> Recipe:
     return replace(
         base,
         name="finetune-digits",
-        data=replace(base.data, classes=("5", "6", "7", "8", "9"), first=100),
+        data=replace(base.data, classes=(5, 6, 7, 8, 9), first=100),
         objective=part("objective", "denoising", label_dropout=0.1),
         train=replace(
             base.train,

@@ -116,7 +116,7 @@ def dcgan_digits() -> Recipe:
         data=Data("digits"),
         network=part("network", "dcgan", latent=32, up=(64,), down=(64,)),
         objective=part("objective", "gan", real=0.9),
-        train=Train(images=40_000, batch=64, optimizer=_adam(), log_every=2048),
+        train=Train(images=40_000, batch=64, optimizer=_adam()),
         ema=Ema(power=(), half_life=(0.002,), use="half-0.002"),
         evaluate=Evaluate("digits", 1000),
     )

@@ -19,13 +19,14 @@ from PIL import Image
 from torch import Tensor
 
 from sfumato.core.images import to_float, to_uint8
-from sfumato.core.level import like
+from sfumato.core.level import Level, like
 from sfumato.report._canvas import Frame, draw
 from sfumato.report.latents import decode, encode_at
 from sfumato.report.table import Row
 from sfumato.samplers.ddim import encode
 from sfumato.sources import Diffusion
 
+NOISE = Level.of(0.0, 1.0)
 SHADE = 3.0  # standard deviations of the noise that are shown as black and white
 
 
@@ -34,13 +35,15 @@ class RoundTrip:
     """What became of images on the way to noise and back.
 
     Attributes:
-        noise: The latent over the noise level's sigma, unit normal if all is exact, float (B, C, H, W).
+        noise: The latent over the noise level's sigma, unit normal if all is exact, float (B, *source.space.shape).
+        shown: It as a picture of the images' shape, float (B, C, H, W).
         back: What it decodes to, float (B, C, H, W).
         rmse: Root of the mean square error of each image against its original, on 0..255, shape (B,).
         calls: Network calls per image, both ways.
     """
 
     noise: Tensor
+    shown: Tensor
     back: Tensor
     rmse: Tensor
     calls: int
@@ -59,7 +62,8 @@ def round_trip(source: Diffusion, images: Tensor, labels: Tensor | None = None) 
     back = decode(source, x, 0, seeds, labels).clamp(-1, 1).cpu()
     error = 127.5 * (back - to_float(images)).double().square().flatten(1).mean(1).sqrt()
     steps = len(source.grid) - 1
-    return RoundTrip((x / like(source.grid[0].sigma, x)).cpu(), back, error, 2 * steps - 1)
+    noise = x / like(source.grid[0].sigma, x)
+    return RoundTrip(noise.cpu(), source.space.picture(noise, NOISE).cpu(), back, error, 2 * steps - 1)
 
 
 def row(steps: int, trip: RoundTrip) -> Row:
@@ -95,7 +99,7 @@ def picture(images: Tensor, trips: Mapping[int, RoundTrip], *, title: str = "", 
     """
     cells, names = [images], ["image"]
     for steps, trip in trips.items():
-        cells += [to_uint8(trip.noise / SHADE), to_uint8(trip.back)]
+        cells += [to_uint8(trip.shown / SHADE), to_uint8(trip.back)]
         names += [f"noise\n{steps} steps", f"back\nRMSE {float(trip.rmse.mean()):.3g}"]
     words = f"Real images, DDIM backwards to noise (±{SHADE:g} sd from black to white) and forwards again. {caption}"
     frame = Frame(title=title, rows=names, columns=(), caption=words.strip())

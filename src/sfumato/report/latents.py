@@ -21,7 +21,6 @@ from torch import Tensor
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.images import to_float
 from sfumato.core.level import Level
-from sfumato.core.noise import SamplingNoise
 from sfumato.report.strip import ratio
 from sfumato.sources import Diffusion, check_labels
 
@@ -53,25 +52,25 @@ def encode_at(
         encode: A deterministic walk; None for adding noise.
 
     Returns:
-        Float, shape (B, C, H, W).
+        Float, shape (B, *source.space.shape): in the space that is walked.
 
     Raises:
         ValueError: If k is outside the grid.
     """
     grid = rest(source, k)
-    x0 = to_float(images).to(source.device)
+    with torch.no_grad():
+        x0 = source.space.encode(to_float(images).to(source.device))
     if len(grid) == 1:
         return x0
     if encode is None:
-        noise = SamplingNoise(torch.as_tensor(seeds, dtype=torch.int64), source.shape, device=source.device)
-        return grid[0].noisy(x0, noise.start())
+        return grid[0].noisy(x0, source.noise(seeds).start())
     with torch.no_grad():
         states = deque(encode(source.denoiser, x0, grid, label=_label(source, labels, len(x0))), maxlen=1)
     return states[0].x if states else x0
 
 
 def decode(source: Diffusion, x: Tensor, k: int, seeds: Sequence[int], labels: Tensor | None = None) -> Tensor:
-    """Sample the rest of the way from latents at grid index k; returns float images, the shape of x.
+    """Sample the rest of the way from latents at grid index k; returns float images.
 
     Arguments:
         source: A diffusion model with its sampler and grid.
@@ -80,13 +79,12 @@ def decode(source: Diffusion, x: Tensor, k: int, seeds: Sequence[int], labels: T
         seeds: Seeds of the steps' noise, one per image; a deterministic sampler does not use them.
         labels: One class per image, int64 (B,), or None for no class.
     """
-    grid = rest(source, k)
-    if len(grid) == 1:
-        return x
-    noise = SamplingNoise(torch.as_tensor(seeds, dtype=torch.int64), source.shape, device=source.device)
+    grid, label = rest(source, k), _label(source, labels, len(x))
     with torch.no_grad():
-        walk = source.sampler(source.denoiser, x, grid, noise=noise, label=_label(source, labels, len(x)))
-        return deque(walk, maxlen=1)[0].x
+        if len(grid) > 1:
+            walk = source.sampler(source.denoiser, x, grid, noise=source.noise(seeds), label=label)
+            x = deque(walk, maxlen=1)[0].x
+        return source.space.decode(x)
 
 
 def rest(source: Diffusion, k: int) -> Level:

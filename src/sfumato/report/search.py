@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from sfumato.report.plot import COLOURS, MUTED, figure_of, finish, style
+from sfumato.report.plot import COLOURS, MUTED, decades, figure_of, finish, style
 
 ACROSS = 3  # plots beside each other
 
@@ -33,8 +33,8 @@ def search_figure(
     figure = figure_of(columns, math.ceil(len(points) / columns), width=3.2, height=2.8)
     for i, (field, found) in enumerate(points.items(), 1):
         ax = figure.add_subplot(math.ceil(len(points) / columns), columns, i)
-        share = f", {importances[field]:.0%} of the importance" if field in importances else ""
-        style(ax, field.split(".", 1)[-1] + share, score if i % columns == 1 or columns == 1 else "")
+        share = f" ({importances[field]:.0%})" if field in importances else ""
+        style(ax, field.removeprefix("train.") + share, score if i % columns == 1 or columns == 1 else "")
         for whole in (False, True):
             x, y = [v for v, _, done in found if done == whole], [y for _, y, done in found if done == whole]
             edge, face = (COLOURS[0], COLOURS[0]) if whole else (MUTED, "none")
@@ -43,5 +43,5 @@ def search_figure(
             ax.set_xscale("log")
             ax.xaxis.set_minor_formatter(NullFormatter())
         if all(y > 0 for _, y, _ in found):
-            ax.set_yscale("log")
+            decades(ax)
     return finish(figure, caption)

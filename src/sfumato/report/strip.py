@@ -24,7 +24,6 @@ from torch import Tensor
 from sfumato.core.denoiser import State
 from sfumato.core.images import to_uint8
 from sfumato.core.level import Level, like
-from sfumato.core.noise import SamplingNoise
 from sfumato.report._canvas import Frame, draw
 from sfumato.report.save import animated, write_whole
 from sfumato.report.sheet import name_seeds
@@ -39,11 +38,11 @@ COLUMNS = 20  # at most, unless told otherwise
 
 
 class Walker(Protocol):
-    """What a strip needs of an image source: its grid, and its states one by one (`sources.Diffusion` is one)."""
+    """What a strip needs of an image source: its grid, its start and its states (`sources.Diffusion` is one)."""
 
     grid: Level
-    shape: tuple[int, int, int]
-    device: torch.device
+
+    def begin(self, seeds: Sequence[int]) -> Tensor: ...
 
     def states(self, seeds: Sequence[int], labels: Tensor | None = None) -> Iterator[State]: ...
 
@@ -70,8 +69,7 @@ def walk(
     if every < 1:
         raise ValueError(f"A strip shows every k-th step, k >= 1; got {every}.")
     wanted = {*range(0, steps, every), steps}
-    noise = SamplingNoise(torch.as_tensor(seeds, dtype=torch.int64), source.shape, device=source.device).start()
-    x, level = like(source.grid[0].sigma, noise) * noise, source.grid[0]
+    x, level = source.begin(seeds), source.grid[0]
     columns: list[tuple[int, Level, Tensor, Tensor]] = []
     k = 0
     for state in source.states(seeds, labels):

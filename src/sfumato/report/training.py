@@ -141,12 +141,33 @@ def adversarial_curves(records: Sequence[Record], *, title: str = "", caption: s
 
 
 def of_last_protocol(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the scores of the protocol that a run was judged by last: others share no axis with them.
+    """Return the scores of the protocol and sampling that a run was judged by last: others share no axis with them.
 
     Arguments:
         records: Records of scores.jsonl.
     """
-    return [record for record in records if record["protocol"] == records[-1]["protocol"]]
+    kinds = [(record["protocol"], record.get("settings")) for record in records]
+    return [record for record, kind in zip(records, kinds) if kind == kinds[-1]]
+
+
+def term_curves(records: Sequence[Record], *, title: str = "", caption: str = "") -> Figure:
+    """Plot the terms that a loss is the sum of against images seen.
+
+    Arguments:
+        records: Records of one run whose objective names its terms.
+        title: Text above the plot.
+        caption: Text below it.
+
+    Raises:
+        ValueError: If there is no record.
+    """
+    _refuse_empty({"this run": records})
+    suffix = "_by_log_snr"
+    names = [key.removesuffix(suffix) for key in records[0] if key.endswith(suffix)]
+    figure, ax = axes("training images seen", "nats per number of the image", title)
+    lines(ax, {name.replace("_", " "): _series(records, name) for name in names}, markers=False)
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    return finish(figure, f"Terms as they are, before a weight that rises over the first images. {caption}")
 
 
 def records_csv(records: Sequence[Record]) -> str:

@@ -271,7 +271,7 @@ def load(run: Path, name: str, mark: str = "") -> checkpoint.Checkpoint:
         RecipeError: If there is none of this name.
         CheckpointError: If it is damaged or of another run.
     """
-    found = checkpoint.latest(run / "averages" / name, fits=checkpoint.of_run(mark))
+    found = checkpoint.latest(run / "averages" / name, fits=checkpoint.of_run(mark, "network", "seen", "step"))
     if found is None:
         raise RecipeError(f"{run} has no average {name!r}. Make it with: sfumato ema {run} --width {name[5:] or '0.1'}")
     return found

@@ -7,6 +7,7 @@
     guidance            labels, a model that has learned to do without them, an interval inside the grid
     guides              weak models and classifiers: trained on the model's own images and classes, at its levels
     augmentation        a network that can be told of it
+    latents             a kind of model that can be trained on them, and images that the autoencoder can halve
     weights by name     patterns that mean some, and something left to train (`networks._named`)
     coupling            a batch that is not cut into pieces
 
@@ -28,7 +29,7 @@ from sfumato.runs.assemble import asks, constant, option
 from sfumato.runs.check_guidance import check_guidance, check_guides, explained
 from sfumato.runs.check_numbers import check_numbers
 from sfumato.runs.kinds import network_kind
-from sfumato.runs.plan import Plan
+from sfumato.runs.plan import Plan, divided
 from sfumato.runs.recipe import Recipe, RecipeError
 
 HEADS = {"learned": "range", "diagonal": "diagonal"}  # a sampler's variance -> the head it reads
@@ -78,10 +79,11 @@ def check(plan: Plan) -> None:
 def _check_call(plan: Plan) -> None:
     """Call the network once without values, with labels if it is told them: sizes that do not fit show there."""
     try:
-        if plan.kind.paired:
+        if plan.kind.coder or not plan.kind.levels:
             plan.made("cost")
+        if not plan.kind.levels:
             return
-        x = torch.empty(2, *plan.image, device="meta")
+        x = torch.empty(2, *plan.walked, device="meta")
         label = torch.zeros(2, dtype=torch.int64, device="meta") if plan.classes and plan.kind.walks else None
         plan.network(x, torch.zeros(2, device="meta"), label)
     except (ArithmeticError, LookupError, RuntimeError, AssertionError) as error:
@@ -126,13 +128,20 @@ def _check_network(plan: Plan) -> None:
     recipe, kind, found = plan.recipe, plan.kind, network_kind(plan.recipe.network)
     if found is not kind:
         raise RecipeError(
-            f"objective={recipe.objective.name} trains a {kind.name}, which returns {kind.returns}, and network="
+            f"objective={recipe.objective.name} trains {kind.words}, which returns {kind.returns}, and network="
             f"{recipe.network.name} returns {found.returns}. Use network={kind.network}, for example."
         )
     if kind.paired and recipe.train.micro is not None:
         raise RecipeError(
             f"BatchNorm looks at the whole batch, and train.micro={recipe.train.micro} cuts it. Set train.micro=none, "
             "or a smaller train.batch."
+        )
+    if recipe.data.latent is not None:
+        _check_latent(plan)
+    if kind.coder and kind.walks and plan.known is not None:
+        raise RecipeError(
+            f"objective={recipe.objective.name} weighs its prior at any noise level, and c_noise={recipe.c_noise.name} "
+            "knows those of a discrete chain only. Set c_noise=quarter-log-nsr."
         )
     if recipe.data.augment and not asks(recipe.network, "augments"):
         raise RecipeError(
@@ -143,6 +152,22 @@ def _check_network(plan: Plan) -> None:
         raise RecipeError(
             "objective.coupling=ot pairs images with noises over the whole batch, and "
             f"train.micro={recipe.train.micro} cuts it. Set train.micro=none, or a smaller train.batch."
+        )
+
+
+def _check_latent(plan: Plan) -> None:
+    """Refuse what cannot be trained on the latents of an autoencoder."""
+    recipe = plan.recipe
+    what = f"data.latent={recipe.data.latent} gives latents in place of images"
+    if not plan.kind.on_latents:
+        raise RecipeError(
+            f"{what}, and objective={recipe.objective.name} trains a kind of model ({plan.kind.name}) that needs "
+            "images. Set data.latent=none."
+        )
+    if recipe.data.augment:
+        raise RecipeError(
+            f"{what}, and data.augment={recipe.data.augment:g} changes images after they are encoded. Set "
+            "data.augment=0, or train the autoencoder itself on changed images."
         )
 
 
@@ -205,7 +230,7 @@ def _check_student(plan: Plan) -> None:
 
 
 def sampled_shape(plan: Plan) -> tuple[int, int, int]:
-    """Return the shape (C, H, W) of sampled images, refusing a size that the network cannot take.
+    """Return the shape (C, H, W) of what is walked to an image, refusing a size that the network cannot take.
 
     Arguments:
         plan: With its shape.
@@ -215,10 +240,10 @@ def sampled_shape(plan: Plan) -> tuple[int, int, int]:
     """
     size = plan.recipe.sample.size
     if not size:
-        return plan.image
+        return plan.walked
     if len(size) > 2 or min(size) < 1:
         raise RecipeError(f"sample.size is one number, or height and width, in pixels; got {size}.")
-    sampled = (plan.channels, size[0], size[-1])
+    sampled = (plan.walked[0], *divided((size[0], size[-1]), plan.factor, "The autoencoder", "sample.size"))
     with explained(f"sample.size={','.join(map(str, size))}"):
         cost(plan.network, sampled)  # called without values: the network says what it cannot take
     return sampled

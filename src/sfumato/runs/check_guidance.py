@@ -111,7 +111,7 @@ def check_guides(plan: Plan, visited: Level) -> None:
             other = _recipe_of(where.folder, "sample.autoguidance", "sfumato train RECIPE --out PATH makes one")
             if (kind := kind_of(other)) is not DENOISER:
                 raise RecipeError(
-                    f"sample.autoguidance={where.folder} is a run of {other.name}, which trained a {kind.name}. "
+                    f"sample.autoguidance={where.folder} is a run of {other.name}, which trained {kind.words}. "
                     "A weak model is a denoiser; a classifier guides with sample.classifier."
                 )
             _check_kin(recipe, other, where.folder, "weak model", strict=True)
@@ -142,6 +142,11 @@ def _recipe_of(folder: str, field: str, remedy: str) -> Recipe:
 def _check_kin(recipe: Recipe, other: Recipe, folder: str, role: str, *, strict: bool) -> None:
     """Refuse a guide of other images or classes; unless strict, an unlabelled model takes any classes."""
     mine, theirs = recipe.shape, other.shape
+    if recipe.latent != other.latent:
+        raise RecipeError(
+            f"A {role} guides a model in its own space: {folder} and this model were not trained on the same latents "
+            f"(data.latent={other.data.latent} there, {recipe.data.latent} here). Train the {role} with this model's."
+        )
     # an unlabelled model never hears of classes, so any classifier's will do
     fits = (
         mine is not None

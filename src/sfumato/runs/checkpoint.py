@@ -212,14 +212,17 @@ def holding(*names: str) -> Callable[[Checkpoint], None]:
     return check
 
 
-def of_run(mark: str) -> Callable[[Checkpoint], None]:
+def of_run(mark: str, *names: str) -> Callable[[Checkpoint], None]:
     """Return what refuses a checkpoint of another run; one without a mark, of an earlier version, is taken.
 
     Arguments:
         mark: Of the run ("run" of its fingerprint); "" for any.
+        names: What it must hold besides, as for `holding`.
     """
+    whole = holding(*names)
 
     def check(found: Checkpoint) -> None:
+        whole(found)
         belongs = found.state["belongs"]
         theirs = belongs.get("run", mark) if isinstance(belongs, Mapping) else mark
         if mark and theirs != mark:

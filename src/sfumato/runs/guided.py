@@ -54,8 +54,8 @@ def weak_of(text: str, field: str = "sample.autoguidance") -> Weak:
     (Weak(folder='runs/small', step=None, use=None), 200, 'power-0.15')
     """
     folder, *rest = text.split("@")
-    numbers = [word for word in rest if word.isdigit()]
-    names = [word for word in rest if word and not word.isdigit()]
+    numbers = [word for word in rest if word.isdecimal()]
+    names = [word for word in rest if word and not word.isdecimal()]
     if len(numbers) > 1 or len(names) > 1 or len(numbers) + len(names) < len(rest) or not (folder or rest):
         raise RecipeError(
             f"{field} reads RUN, RUN@STEP, RUN@AVERAGE or RUN@STEP@AVERAGE, and @... for a checkpoint or "

@@ -53,6 +53,7 @@ def _model(run: Run, use: str | None = None) -> dict[str, Any]:
     model |= {"classes": len(recipe.shape.classes) if recipe.shape else 0, "labels": bool(recipe.data.labels)}
     model |= {"learned": recipe.learned} if recipe.learned else {}
     model["augmented"] = recipe.data.augment > 0
+    model |= {"latent": tree["latent"]} if "latent" in tree else {}
     return {"weights": found.digest(group), "model": model}
 
 

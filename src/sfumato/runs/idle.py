@@ -54,7 +54,7 @@ def _sampled(made: Plan) -> set[str]:
 
 
 # what the parts of a recipe choose among; the rest is about data, budget and judging
-OTHERS = {"name", "data", "train", "ema", "sample", "evaluate", "shape", "code", "chosen"}
+OTHERS = {"name", "data", "train", "ema", "sample", "evaluate", "shape", "latent", "code", "chosen"}
 DESIGN = {f.name for f in dataclasses.fields(Recipe)} - OTHERS
 _SAMPLE = {f.name for f in dataclasses.fields(Sample)}
 

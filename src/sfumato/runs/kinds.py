@@ -3,6 +3,8 @@
     denoiser      images at a noise level; a sampler walks it from noise to images
     classifier    logits at a noise level; it guides denoisers and makes no images
     generator     images of latents in one pass, trained against a discriminator
+    autoencoder   latents of images, and images of latents; denoisers are trained on its latents
+    joint         a denoiser of the latents of an autoencoder that is trained with it
 
 An objective says what it trains by the constant TRAINS of its file, which names a row. A model asks for what it is made
 of by parameter name, as parts do; what no row's model, no objective and no sampling asks for is idle (`runs.idle`).
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +23,9 @@ from torch import Tensor, nn
 from sfumato.core.classifier import NoisyClassifier
 from sfumato.core.denoiser import Preconditioned
 from sfumato.core.level import Level
+from sfumato.latent.autoencoder import Autoencoder
 from sfumato.networks._count import Cost, cost
-from sfumato.runs.assemble import asks, constant
+from sfumato.runs.assemble import asks, constant, option
 from sfumato.runs.recipe import Part, Recipe, RecipeError
 
 Size = tuple[int, int, int]
@@ -42,6 +46,10 @@ class RecipeCost:
     training: float
 
 
+def _as_trained(network: Part, size: Size) -> Size:
+    return size
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of model.
@@ -54,10 +62,16 @@ class Kind:
         model: Makes the model around a network; what else it asks for is given by parameter name.
         cost: Counts what a recipe costs from its network on the meta device and the size (C, H, W) of an image.
         forward: Returns one pass of a model over so many images of a size, to be timed; None if that is not timed.
+        step: What a training step goes through, for a count of its memory: a module, what it is told beside its input,
+            and the shape of one input.
         walks: Whether a sampler walks it from noise to images.
         draws: Whether it makes images.
         paired: Whether two networks step in turn: neither cut, shared, compiled nor begun from other weights.
-        levels: Whether its network is shown images at noise levels.
+        whole: Whether a batch is trained on by one process, which compiles nothing.
+        on_latents: Whether it can be trained on the latents of an autoencoder's run (data.latent).
+        walked: The shape of what a sampler walks, from the network's part and the shape of an image of training.
+        coder: Returns the autoencoder that a network is or holds; None if there is none.
+        levels: Whether its network is shown images at noise levels, and told them.
         probed: Returns the part of its network that is shown images.
         look: Shows a model images at a level, without their class, and returns what comes out.
         instead: What to do with a run of the kind where a walk is asked for; {} stands for the run.
@@ -70,13 +84,23 @@ class Kind:
     model: Callable[..., nn.Module]
     cost: Callable[[nn.Module, Size], RecipeCost]
     forward: Callable[[nn.Module, Size, int], Callable[[], object]] | None
+    step: Callable[[nn.Module, Size], tuple[nn.Module, tuple[Any, ...], tuple[int, ...]]]
     walks: bool = False
     draws: bool = True
     paired: bool = False
+    whole: bool = False
+    on_latents: bool = False
+    walked: Callable[[Part, Size], Size] = _as_trained
+    coder: Callable[[nn.Module], nn.Module] | None = None
     levels: bool = True
     probed: Callable[[nn.Module], nn.Module] = lambda network: network
     look: Callable[[nn.Module, Tensor, Level], object] = lambda model, x, level: model(x, level)
     instead: str = ""
+
+    @property
+    def words(self) -> str:
+        """Its name with an article."""
+        return f"{'an' if self.name[0] in 'aeiou' else 'a'} {self.name}"
 
 
 def _one_network(network: nn.Module, size: Size) -> RecipeCost:
@@ -95,6 +119,70 @@ def _two_networks(network: nn.Module, size: Size) -> RecipeCost:
     made = cost(generator, (int(generator.latent),), level=False)  # type: ignore[arg-type]
     judged = cost(discriminator, size, level=False)
     return RecipeCost(made, made.parameters + judged.parameters, 8 * judged.gflop + 3 * made.gflop)
+
+
+def _through(network: nn.Module, size: Size) -> RecipeCost:
+    """Count an autoencoder, which is told no noise level."""
+    found = cost(network, size, level=False)
+    return RecipeCost(found, found.parameters, 3 * found.gflop)
+
+
+def _prior_and_coder(network: nn.Module, size: Size) -> RecipeCost:
+    """Count a step of both: F = 3 c + (3 + 2) p, since the prior is asked twice and once its weights are fixed."""
+    coder = network.get_submodule("coder")
+    coded, prior = cost(coder, size, level=False), cost(network, _latent(coder, size))
+    return RecipeCost(prior, prior.parameters, 3 * coded.gflop + 5 * prior.gflop)
+
+
+def _latent(coder: nn.Module, size: Size) -> Size:
+    return int(coder.latents), size[1] // int(coder.factor), size[2] // int(coder.factor)  # type: ignore[arg-type]
+
+
+def _in_latents(network: Part, size: Size) -> Size:
+    factor = option(network, "factor")
+    return option(network, "latents"), size[1] // factor, size[2] // factor
+
+
+def _whole_network(network: nn.Module, size: Size) -> tuple[nn.Module, tuple[Any, ...], tuple[int, ...]]:
+    return network, (0.0, None), size
+
+
+def _told_nothing(network: nn.Module, size: Size) -> tuple[nn.Module, tuple[Any, ...], tuple[int, ...]]:
+    return network, (), size
+
+
+def _judged(network: nn.Module, size: Size) -> tuple[nn.Module, tuple[Any, ...], tuple[int, ...]]:
+    return _Judged(network), (), (int(network.get_submodule("generator").latent),)  # type: ignore[arg-type]
+
+
+class _Judged(nn.Module):
+    """What a generator makes, seen by its discriminator: one half of a GAN's step."""
+
+    def __init__(self, pair: nn.Module) -> None:
+        super().__init__()
+        self.generator, self.discriminator = pair.get_submodule("generator"), pair.get_submodule("discriminator")
+
+    def forward(self, z: Tensor) -> Tensor:
+        judged: Tensor = self.discriminator(self.generator(z, None), None)
+        return judged
+
+
+def _coded(network: nn.Module, size: Size) -> tuple[nn.Module, tuple[Any, ...], tuple[int, ...]]:
+    return _Coded(network), (), size
+
+
+class _Coded(nn.Module):
+    """An image through the autoencoder, its latent through the prior: a joint step without the prior's second call."""
+
+    def __init__(self, joint: nn.Module) -> None:
+        super().__init__()
+        self.joint = joint
+
+    def forward(self, x: Tensor) -> Tensor:
+        coder = self.joint.get_submodule("coder")
+        z = coder.encode(x)[:, : int(coder.latents)]  # type: ignore[operator, arg-type]
+        passes = coder.decode(z), self.joint(z, torch.zeros((), device=x.device), None)  # type: ignore[operator]
+        return torch.stack([out.flatten(1).sum(1) for out in passes])
 
 
 def _denoise(model: nn.Module, size: Size, batch: int) -> Callable[[], object]:
@@ -121,14 +209,18 @@ DENOISER = Kind(
     model=Preconditioned,
     cost=_one_network,
     forward=_denoise,
+    step=_whole_network,
     walks=True,
+    on_latents=True,
 )
 CLASSIFIER = Kind(
     *("classifier", "logits", "adm-classifier", None),
     model=NoisyClassifier,
     cost=_one_network,
     forward=None,
+    step=_whole_network,
     draws=False,
+    on_latents=True,
     instead="It guides another run: sample that one with sample.classifier={}",
 )
 GENERATOR = Kind(
@@ -136,13 +228,39 @@ GENERATOR = Kind(
     model=_itself,
     cost=_two_networks,
     forward=_generate,
+    step=_judged,
     paired=True,
+    whole=True,
     levels=False,
     probed=_discriminator,
     look=lambda model, x, level: _discriminator(model)(x),
     instead="It makes an image in one pass, so there are no steps to show: sfumato sample {} draws its sheet.",
 )
-KINDS = {kind.name: kind for kind in (DENOISER, CLASSIFIER, GENERATOR)}
+AUTOENCODER = Kind(
+    *("autoencoder", "latents of images and images of latents", "autoencoder", "factor"),
+    model=Autoencoder,
+    cost=_through,
+    forward=None,
+    step=_told_nothing,
+    draws=False,
+    levels=False,
+    look=lambda model, x, level: model(x),
+    coder=_itself,
+    instead="It codes images and draws none: train a denoiser on its latents with data.latent={}",
+)
+JOINT = Kind(
+    *("joint", "latents at a noise level, and codes images", "lsgm", "prior"),
+    model=Preconditioned,
+    cost=_prior_and_coder,
+    forward=_denoise,
+    step=_coded,
+    walks=True,
+    whole=True,
+    probed=lambda network: network.get_submodule("prior"),
+    walked=_in_latents,
+    coder=lambda network: network.get_submodule("coder"),
+)
+KINDS = {kind.name: kind for kind in (DENOISER, CLASSIFIER, GENERATOR, AUTOENCODER, JOINT)}
 
 
 def kind_of(recipe: Recipe) -> Kind:
@@ -152,7 +270,8 @@ def kind_of(recipe: Recipe) -> Kind:
 
 def network_kind(network: Part) -> Kind:
     """Return the kind of model that can be made of a network, by what its entry takes."""
-    return next((kind for kind in (GENERATOR, DENOISER) if asks(network, kind.asks or "")), CLASSIFIER)
+    marked = (GENERATOR, JOINT, AUTOENCODER, DENOISER)  # a joint network has the options of the next two as well
+    return next((kind for kind in marked if asks(network, kind.asks or "")), CLASSIFIER)
 
 
 def require(kind: Kind, recipe: Recipe, who: str, remedy: str) -> None:
@@ -169,4 +288,4 @@ def require(kind: Kind, recipe: Recipe, who: str, remedy: str) -> None:
     """
     found = kind_of(recipe)
     if found is not kind:
-        raise RecipeError(f"{who} trained a {found.name}, not a {kind.name}. {remedy}")
+        raise RecipeError(f"{who} trained {found.words}, not {kind.words}. {remedy}")

@@ -42,6 +42,7 @@ class Making:
         guided: What guides, in words; () for nothing.
         guidance: Weight of classifier-free guidance; 1 for none.
         size: Height and width in pixels where they are not those of training.
+        decoded: What decodes the latents that are walked; "" where images are.
         weights: The average of the weights; "" if unknown.
         images_seen: Training images that these weights have seen; None if unknown.
         imported: The file of another project that the weights come from; "" for a run that was trained here.
@@ -56,6 +57,7 @@ class Making:
     guided: tuple[str, ...] = ()
     guidance: float = 1.0
     size: str = ""
+    decoded: str = ""
     weights: str = ""
     images_seen: int | None = None
     imported: str = ""
@@ -90,12 +92,15 @@ class Making:
         )
         if len(short) > LONGEST:
             short = f"{short[: LONGEST - 9]}-{hashlib.sha256(short.encode()).hexdigest()[:8]}"
+        own = "its own autoencoder" if kind.coder is not None else ""
+        coder = Path(weak_of(recipe.data.latent, "data.latent").folder).name if recipe.data.latent else own
         return cls(
             str(sample.sampler),
             _grid(sample.grid),
             tuple(g.words for g in guiding),
             sample.guidance,
             size,
+            coder,
             weights,
             images_seen,
             imported,
@@ -121,7 +126,10 @@ class Making:
             "guidance": self.guidance,
             "guided": ", ".join(self.guided),
         }
-        more = {name: getattr(self, name) for name in ("size", "weights", "images_seen", "imported", "nfe", "done")}
+        more = {
+            name: getattr(self, name)
+            for name in ("size", "decoded", "weights", "images_seen", "imported", "nfe", "done")
+        }
         found = always | {name: value for name, value in more.items() if value not in ("", None)}
         return found if self.seeds is None else found | {"seeds": list(self.seeds)}
 
@@ -129,14 +137,19 @@ class Making:
         """Return the choices by axis, for a card."""
         walked = {"sampler": self.sampler, "grid": self.grid, "guidance": ", ".join(self.guided) or "none"}
         rows = walked if self.grid else {"images": self.sampler}
-        return {k: v for k, v in {**rows, "image size": self.size, "weights": self.weights}.items() if v}
+        return {
+            k: v
+            for k, v in {**rows, "image size": self.size, "decoded by": self.decoded, "weights": self.weights}.items()
+            if v
+        }
 
     @property
     def how(self) -> str:
         """How an image is made of weights: sampler, grid, guidance, size, calls."""
         calls = "" if self.nfe is None else f"{self.nfe:g} network calls per image"
         walk = " ".join(filter(None, [self.sampler, self.grid and f"on {self.grid}"]))
-        return ", ".join(filter(None, [walk, *self.guided, self.size and f"{self.size} pixels", calls]))
+        more = [self.size and f"{self.size} pixels", self.decoded and f"decoded by {self.decoded}", calls]
+        return ", ".join(filter(None, [walk, *self.guided, *more]))
 
     @property
     def sentence(self) -> str:

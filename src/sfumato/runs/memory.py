@@ -10,9 +10,6 @@ On a CPU the number is that of the whole process, as the system counts it; on a 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-from torch import Tensor, nn
 
 from sfumato.networks._memory import peak_bytes
 from sfumato.networks._named import frozen_weights
@@ -42,13 +39,10 @@ def peaks(plan: Plan, device: str, *, images: int | None = None, data: int = 0) 
         images: Images in one forward pass of training; as the recipe says unless given.
         data: Bytes of the training images in memory.
     """
-    train, sample, network = plan.recipe.train, plan.recipe.sample, plan.network
+    train, sample = plan.recipe.train, plan.recipe.sample
     half = train.precision == "bf16"
-    weights = FLOAT * sum(t.numel() for t in (*network.parameters(), *network.buffers()))
-    averages = len(plan.recipe.ema.power) + len(plan.recipe.ema.half_life)
-    held = weights * (1 + averages) + FLOAT * REMEMBERED.get(train.optimizer.name, 2) * _moving(plan)
-    held += PROGRAM + data if device == "cpu" else 0
-    inner, told, shape = _asked(plan)
+    held = held_bytes(plan) + (PROGRAM + data if device == "cpu" else 0)
+    inner, told, shape = plan.kind.step(plan.network, plan.image)
 
     def most(count: int, training: bool) -> int:
         counted = peak_bytes(inner, (count, *shape), told, device=device, half=half, training=training)
@@ -58,7 +52,18 @@ def peaks(plan: Plan, device: str, *, images: int | None = None, data: int = 0) 
     if not plan.kind.draws:
         return Peaks(held + step, 0)
     drawn = min(SHEET, sample.batch) * (2 if sample.by_weight else 1)
-    return Peaks(held + step, held + weights + most(drawn, False))
+    return Peaks(held + step, held + _weights(plan) + most(drawn, False))
+
+
+def held_bytes(plan: Plan) -> int:
+    """Return what training holds between two steps: weights, averages, what the optimiser remembers."""
+    averages = len(plan.recipe.ema.power) + len(plan.recipe.ema.half_life)
+    remembered = REMEMBERED.get(plan.recipe.train.optimizer.name, 2)
+    return _weights(plan) * (1 + averages) + FLOAT * remembered * _moving(plan)
+
+
+def _weights(plan: Plan) -> int:
+    return FLOAT * sum(t.numel() for t in (*plan.network.parameters(), *plan.network.buffers()))
 
 
 def _moving(plan: Plan) -> int:
@@ -80,23 +85,3 @@ def surely_fits(plan: Plan, images: int, free: int) -> bool:
     attention = sum(level.attention for level in found.levels)
     weights = FLOAT * found.parameters * (6 + len(plan.recipe.ema.power) + len(plan.recipe.ema.half_life))
     return features > 0 and weights + images * (20 * features + 5 * attention) < free
-
-
-def _asked(plan: Plan) -> tuple[nn.Module, tuple[Any, ...], tuple[int, ...]]:
-    """Return what a pass goes through, what it is told beside its input, and the shape of one input."""
-    network = plan.network
-    if plan.kind.paired:
-        return _Judged(network), (), (int(network.get_submodule("generator").latent),)  # type: ignore[arg-type]
-    return network, (0.0, None), plan.image
-
-
-class _Judged(nn.Module):
-    """What a generator makes, seen by its discriminator: one half of a GAN's step."""
-
-    def __init__(self, pair: nn.Module) -> None:
-        super().__init__()
-        self.generator, self.discriminator = pair.get_submodule("generator"), pair.get_submodule("discriminator")
-
-    def forward(self, z: Tensor) -> Tensor:
-        judged: Tensor = self.discriminator(self.generator(z, None), None)
-        return judged

@@ -12,9 +12,12 @@ from sfumato.core.reading import read_json
 from sfumato.runs import recipe as recipes
 from sfumato.runs.check_numbers import check_numbers
 from sfumato.runs.idle import idle, is_idle, wakers
-from sfumato.runs.recipe import Recipe, RecipeError, assign
+from sfumato.runs.recipe import Recipe, RecipeError, Sample, assign
 
 SHOWN = 4  # of the choices that would make an idle field matter
+BESIDE = {
+    f"sample.{f.name}": f"sample.{f.metadata['parts']}" for f in dataclasses.fields(Sample) if "parts" in f.metadata
+}
 
 
 def recipe_named(name: str) -> Recipe:
@@ -82,7 +85,7 @@ def _refuse_idle(before: Recipe, recipe: Recipe, assignments: Sequence[str], nam
     silent, changed = idle(recipe), recipes.differences(before, recipe)
     for text, path in zip(assignments, named):
         field = next((name for name in silent if is_idle(path, frozenset((name,)))), None)
-        if field is not None and any(is_idle(found, frozenset((field,))) for found in changed):
+        if field is not None and any(is_idle(found, frozenset((field, BESIDE.get(field, field)))) for found in changed):
             ways = sorted(wakers(recipe, field))[:SHOWN]
             instead = ", or set " + " or ".join(ways) if ways else ""
             raise RecipeError(

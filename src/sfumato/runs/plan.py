@@ -29,6 +29,7 @@ from sfumato.core.level import Level, nearest_in
 from sfumato.core.target import Target
 from sfumato.data.augment import LABELS
 from sfumato.networks._embeddings import keep_null_row
+from sfumato.networks._layers import near_multiples
 from sfumato.runs.assemble import (
     PRECISIONS,
     SCALES,
@@ -42,7 +43,7 @@ from sfumato.runs.assemble import (
     parameters,
 )
 from sfumato.runs.kinds import Kind, RecipeCost, kind_of
-from sfumato.runs.recipe import Part, Recipe, RecipeError, Shape
+from sfumato.runs.recipe import Latent, Part, Recipe, RecipeError, Shape
 
 OFFERED = (*("table", "schedule", "sigma_data", "variance", "channels", "out_channels", "classes", "size", "augments"),)
 TRAINING = (
@@ -62,6 +63,28 @@ STAND_IN = 0.5  # for sigma_data until the data is known: nothing that is checke
 def plan(recipe: Recipe) -> Plan:
     """Return the plan of a recipe; nothing is made yet."""
     return Plan(recipe)
+
+
+def divided(sides: tuple[int, int], factor: int, what: str, field: str) -> tuple[int, int]:
+    """Return the sides of a latent, those of the image divided by the autoencoder's factor.
+
+    Arguments:
+        sides: Height and width in pixels.
+        factor: How many times smaller a latent is.
+        what: What asks for it, for the message.
+        field: The field that sets the sides, for the message.
+
+    Raises:
+        RecipeError: If the factor does not divide them, with the nearest that it divides.
+    """
+    height, width = sides
+    if height % factor or width % factor:
+        heights, widths = (", ".join(map(str, near_multiples(side, factor))) for side in sides)
+        raise RecipeError(
+            f"{what} takes sides that are multiples of {factor}; got {height}x{width}. Nearest valid heights: "
+            f"{heights}; widths: {widths} ({field})."
+        )
+    return height // factor, width // factor
 
 
 def parts_of(recipe: Recipe) -> dict[str, Part]:
@@ -165,8 +188,49 @@ class Plan:
 
     @property
     def image(self) -> tuple[int, int, int]:
-        """The shape (C, H, W) of the images of training."""
-        return self.shape.channels, self.shape.height, self.shape.width
+        """The shape (C, H, W) of what is trained on: images, or the latents that data.latent asks for."""
+        latent, shape = self.latent, self.shape
+        if latent is None:
+            return shape.channels, shape.height, shape.width
+        what = f"The autoencoder of data.latent={self.recipe.data.latent}"
+        return latent.channels, *divided((shape.height, shape.width), latent.factor, what, "data.size or data.pad")
+
+    @property
+    def latent(self) -> Latent | None:
+        """The latents that data.latent asks for; None for images.
+
+        Raises:
+            RecipeError: If they are asked for and not known yet.
+        """
+        if self.recipe.data.latent is None:
+            return None
+        if self.recipe.latent is None:
+            raise RecipeError(
+                f"{self.recipe.name} is not resolved: the form of its latents comes from data.latent="
+                f"{self.recipe.data.latent}. Train that run, or state latent in the recipe."
+            )
+        known = self.recipe.latent
+        if not {len(known.shift), len(known.scale)} <= {0, known.channels} or min(known.scale, default=1) <= 0:
+            raise RecipeError(
+                f"latent.shift and latent.scale hold one number for each of {known.channels} channels, the scale above "
+                f"0; got {known.shift} and {known.scale}. Restore the recipe."
+            )
+        return known
+
+    @property
+    def walked(self) -> tuple[int, int, int]:
+        """The shape (C, H, W) of what a sampler walks: an image of training, or the latent of a joint model."""
+        return self.kind.walked(self.parts["network"], self.image)
+
+    @property
+    def in_latents(self) -> bool:
+        """Whether a sampler walks latents, which are decoded."""
+        return self.latent is not None or (self.kind.walks and self.kind.coder is not None)
+
+    @property
+    def factor(self) -> int:
+        """How many times smaller than an image's are the sides of what a sampler walks."""
+        return self.shape.height // self.walked[1]
 
     @property
     def sigma_data(self) -> float:
@@ -180,13 +244,13 @@ class Plan:
 
     @property
     def channels(self) -> int:
-        """Channels of an image."""
-        return self.shape.channels
+        """Channels of an image of training."""
+        return self.image[0]
 
     @property
     def out_channels(self) -> int:
         """Channels of the network's output: twice an image's if a variance is learned."""
-        return self.shape.channels * (1 if self.recipe.variance == "none" else 2)
+        return self.channels * (1 if self.recipe.variance == "none" else 2)
 
     @property
     def classes(self) -> int:
@@ -195,8 +259,8 @@ class Plan:
 
     @property
     def size(self) -> int:
-        """Height of an image."""
-        return self.shape.height
+        """Height of an image of training."""
+        return self.image[1]
 
     @property
     def augments(self) -> int:

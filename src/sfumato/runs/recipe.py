@@ -62,6 +62,7 @@ Kept = typing.Annotated[int, Bounds(2, 2**53)]
 Sampled = typing.Annotated[int, Bounds(2, 10_000_000)]
 Width = typing.Annotated[float, Bounds(0, 0.28, "()")]  # of a power-function average
 Channels = typing.Annotated[int, Bounds(1, 4)]
+LatentChannels = typing.Annotated[int, Bounds(1, 4096)]
 
 MOST_SHOWN = 40  # values of an option that a table prints
 # Fields added to the JSON since: left out while they are at their defaults, so that old trees stay equal.
@@ -77,6 +78,7 @@ LATER = (
     "rate_factors",
     "null",
     "chosen",
+    "latent",
 )
 
 
@@ -167,6 +169,8 @@ class Data:
         stream: Whether training images stay on disk and are decoded as they are needed; None if they do not fit into
             half of the free memory. The samples are the same.
         workers: Threads that decode ahead of a stream. The samples do not depend on it.
+        latent: A run of an autoencoder, RUN, RUN@STEP or RUN@AVERAGE: the model is trained on its latents of the
+            images, and what it makes is decoded; None for the images themselves.
     """
 
     name: str = _name_on("data", "digits")
@@ -185,6 +189,7 @@ class Data:
     augment: Share = 0.0
     stream: bool | None = None
     workers: Depth = 2
+    latent: str | None = None
 
 
 @dataclass(frozen=True)
@@ -225,6 +230,28 @@ class Chosen:
     n: Count
     split: str
     reference: str
+
+
+@dataclass(frozen=True)
+class Latent:
+    """The latents that a model is trained on, filled in from the run that `data.latent` names.
+
+    A recipe states channels and factor so that it can be explained and counted without that run; latents of another
+    form are then refused.
+
+    Attributes:
+        channels: Channels of a latent.
+        factor: How many times smaller than the image's its sides are.
+        shift: Mean of each channel over the training images, taken away before training; () until it is known.
+        scale: Standard deviation of each channel, divided by; () until it is known.
+        weights: sha256 of the autoencoder's weights, by which it is known again; "" until it is known.
+    """
+
+    channels: LatentChannels
+    factor: Size
+    shift: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+    weights: str = ""
 
 
 @dataclass(frozen=True)
@@ -382,6 +409,7 @@ class Recipe:
         sigma_data: Standard deviation of the data in [-1, 1]; None to estimate it once, when the run starts.
         train, ema, sample, evaluate: See their types.
         shape: Stated by a recipe for data of a known shape, else filled in when the run starts.
+        latent: The same for the latents that `data.latent` asks for.
         code: Of data, extractor and trackers from outside this package, the name and the hash of its source; filled in
             when the run starts (`runs.outside_names`).
         learned: Hash of the labels that were learned from the training images (`runs.labelled`); filled in when the run
@@ -406,6 +434,7 @@ class Recipe:
     sample: Sample = field(default_factory=Sample)
     evaluate: Evaluate = field(default_factory=Evaluate)
     shape: Shape | None = None
+    latent: Latent | None = None
     code: tuple[tuple[str, str], ...] = ()
     learned: str = ""
     chosen: Chosen | None = None

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -26,11 +26,13 @@ from torch import Tensor, nn
 from sfumato.core.classifier import NoisyClassifier
 from sfumato.core.denoiser import Counted, Denoiser, Preconditioned
 from sfumato.core.find import nearest
-from sfumato.core.reading import FileRefusedError, read_json
+from sfumato.core.reading import FileRefusedError, read_json, with_a_name
 from sfumato.data import load
 from sfumato.data.dataset import Dataset, sigma_data
 from sfumato.data.gathering import Shape as Form
 from sfumato.data.streaming import Stream, streamed
+from sfumato.latent.autoencoder import Autoencoder
+from sfumato.latent.space import Latents, Pixels, Space
 from sfumato.metrics.features import ExtractorShapeError, extractor
 from sfumato.runs import averages, checkpoint
 from sfumato.runs.assemble import option
@@ -153,10 +155,29 @@ def resolve(recipe: Recipe, data: Dataset | Stream) -> Recipe:
         )
     if recipe.sigma_data is None:
         known = data.take(min(len(data), SIGMA_IMAGES), seed=0) if isinstance(data, Stream) else data
-        estimated = sigma_data(known)
+        estimated = sigma_data(known) if recipe.data.latent is None else 1.0  # latents are brought to that
+        if round(float(estimated), 4) <= 0:
+            raise RecipeError(
+                f"All pixels of {data.name} are equal: sigma_data, their standard deviation, is "
+                f"{float(estimated):.2g}, and there is nothing to learn. Give other data."
+            )
     else:
         estimated = recipe.sigma_data
     return with_code(replace(recipe, shape=shape, evaluate=scored, sigma_data=round(float(estimated), 4)))
+
+
+def is_choice(value: Any) -> TypeGuard[Mapping[str, Any]]:
+    """Return whether a value says how weights were chosen among others."""
+    return isinstance(value, Mapping) and {"what", "by", "n", "candidates", "reference"} <= set(value)
+
+
+def _check_about(tree: Mapping[str, Any]) -> None:
+    """Refuse what a recipe.json holds beside its recipe if it is of another kind than was written."""
+    wrong = [key for key in ("fingerprint", "imported") if not isinstance(tree.get(key, {}), Mapping)]
+    if "selected" in tree and not is_choice(tree["selected"]):
+        wrong.append("selected")
+    if wrong:
+        raise FileRefusedError(f"{wrong[0]} is not what was written, got {str(tree[wrong[0]])[:40]!r}")
 
 
 @dataclass(frozen=True)
@@ -182,13 +203,14 @@ class Run:
         Raises:
             RecipeError: If it is not one.
         """
-        path = Path(path)
+        path = with_a_name(Path(path))
         file = path / "recipe.json"
         if not file.exists():
             raise RecipeError(f"{path} is not a run (no recipe.json). `sfumato train RECIPE --out {path}` makes one.")
         try:
             tree = read_json(file, finite=False)
             recipe = tree.pop("recipe")
+            _check_about(tree)
         except (FileRefusedError, KeyError) as error:
             raise RecipeError(
                 f"{file} is damaged ({type(error).__name__}: {error}). A copy of its recipe is in state.json of each "
@@ -206,9 +228,10 @@ class Run:
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names that can be asked for: the model's, or those of the classifier that guides it; () if none."""
-        own = self.recipe.shape.classes if self.recipe.shape else ()
-        guide = self.recipe.sample.classifier
-        return own if own or guide is None else Run.open(guide).classes
+        guide, shape = self.recipe.sample.classifier, self.recipe.shape
+        if not (shape and shape.classes) and guide is not None:
+            shape = Run.open(guide).recipe.shape
+        return shape.classes if shape else ()
 
     def labels(self, n: int) -> tuple[Tensor | None, str]:
         """Return the labels that n images are asked for when they are scored together, and their prior in words."""
@@ -223,8 +246,7 @@ class Run:
     @property
     def mark(self) -> str:
         """The mark by which the run knows its checkpoints; "" for an earlier version's."""
-        found = self.about.get("fingerprint")
-        return str(found.get("run", "")) if isinstance(found, Mapping) else ""
+        return str(self.about.get("fingerprint", {}).get("run", ""))
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
@@ -233,25 +255,19 @@ class Run:
         Raises:
             CheckpointError: If there is none.
         """
-        own = checkpoint.of_run(self.mark)
         if self.step is not None:
             folders = [self.path / "checkpoints", self.path / "snapshots"]
             for folder in folders:
                 if self.step in checkpoint.steps(folder):
                     asked = checkpoint.load(folder / f"step-{self.step}")
-                    own(asked)
+                    checkpoint.of_run(self.mark)(asked)
                     return asked
             has = ", ".join(map(str, sorted({s for folder in folders for s in checkpoint.steps(folder)}))) or "none"
             raise checkpoint.CheckpointError(
                 f"{self.path} keeps no checkpoint of step {self.step}; it has {has}. train.keep says how many stay, "
                 "and ema.snapshots how often averages are kept."
             )
-        holding = checkpoint.holding("network", "seen", "step", "recipe")
-
-        def fits(found: Checkpoint) -> None:
-            holding(found)
-            own(found)
-
+        fits = checkpoint.of_run(self.mark, "network", "seen", "step", "recipe")
         found = checkpoint.latest(self.path / "checkpoints", fits=fits)
         if found is None:
             raise checkpoint.CheckpointError(f"{self.path} has no checkpoint yet; train it first.")
@@ -312,10 +328,10 @@ class Run:
         Arguments:
             use: Which average; None for the recipe's choice.
         """
-        own = [self.about["selected"]] if "selected" in self.about else []
+        found = [self.about.get("selected")]
         if use is not None and use in averages.stored(self.path):
-            own += [s for s in [averages.load(self.path, use).state.get("selected")] if s]
-        return own
+            found.append(averages.load(self.path, use).state.get("selected"))
+        return [choice for choice in found if is_choice(choice)]
 
     def denoiser(self, use: str | None = None, device: torch.device | str = "cpu") -> Preconditioned:
         """Return the trained denoiser.
@@ -327,7 +343,8 @@ class Run:
         Raises:
             RecipeError: If that average was not kept, or the run trained a classifier.
         """
-        return self._model(DENOISER, self.plan.kind.instead.format(self.path), use, device)
+        kind = self.plan.kind
+        return self._model(kind if kind.walks else DENOISER, kind.instead.format(self.path), use, device)
 
     def weak_run(self) -> tuple[Run, str | None]:
         """Return the run of the weak model that `sample.autoguidance` names, and the average; None for its choice."""
@@ -350,6 +367,97 @@ class Run:
     def classifier(self, use: str | None = None, device: torch.device | str = "cpu") -> NoisyClassifier:
         """Return the trained classifier of noisy images. Arguments and errors as for `denoiser`."""
         return self._model(CLASSIFIER, "Train one with objective=classifier.", use, device)
+
+    def autoencoder(
+        self, use: str | None = None, device: torch.device | str = "cpu", network: nn.Module | None = None
+    ) -> Autoencoder:
+        """Return the autoencoder that was trained, alone or in a joint model; it computes in float32.
+
+        Arguments:
+            use: Which average of the weights; None for the recipe's choice.
+            device: Where to put it.
+            network: A network to use in place of the run's own.
+
+        Raises:
+            RecipeError: If the run has none of its own, or that average was not kept.
+        """
+        coder = self.plan.kind.coder
+        if coder is None:
+            raise RecipeError(
+                f"{self.path} trained {self.plan.kind.words}, which has no autoencoder of its own. Name a run of "
+                "objective=autoencoder."
+            )
+        return Autoencoder(coder(self.network(use) if network is None else network)).to(device)
+
+    def encoder_run(self) -> tuple[Run, str | None]:
+        """Return the run of the autoencoder that `data.latent` names, and the average; None for its choice.
+
+        It is looked for where the recipe says, then beside this run, and known by a hash of its weights.
+
+        Raises:
+            RecipeError: If it is gone or changed, with both hashes.
+        """
+        recipe, where = self.recipe, weak_of(self.recipe.data.latent or "", "data.latent")
+        wanted, found = recipe.latent.weights if recipe.latent else "", "nothing"
+        for folder in (Path(where.folder), self.path.parent / Path(where.folder).name):
+            if not (folder / "recipe.json").exists():
+                continue
+            run = replace(Run.open(folder), step=where.step)
+            if run.plan.kind.coder is None or run.plan.kind.walks:
+                raise RecipeError(
+                    f"data.latent={recipe.data.latent} is a run of {run.recipe.name}, which trained "
+                    f"{run.plan.kind.words}, not an autoencoder. Name a run of objective=autoencoder."
+                )
+            taken, group = run.taken(where.use)
+            found = taken.digest(group)
+            if wanted in ("", found):
+                return run, where.use
+        if not wanted:
+            raise RecipeError(
+                f"data.latent={recipe.data.latent} is not a run (no recipe.json). Train an autoencoder of these images "
+                f"first, for example: sfumato train autoencoder-digits --out {where.folder}"
+            )
+        raise RecipeError(
+            f"{self.path} makes latents of the autoencoder {wanted[:16]}, and data.latent={recipe.data.latent} holds "
+            f"{found[:16]}. Restore that run where it was, or beside this one."
+        )
+
+    def require_pixels(self, who: str) -> None:
+        """Refuse a run that walks latents, for what works on pixels only.
+
+        Arguments:
+            who: What does, for the message.
+
+        Raises:
+            RecipeError: If it walks latents.
+        """
+        if self.plan.in_latents:
+            raise RecipeError(
+                f"{who} works on pixels, and {self.path} walks latents, which an autoencoder decodes. Name a run that "
+                "was trained on the images themselves."
+            )
+
+    def space(
+        self, use: str | None = None, device: torch.device | str = "cpu", network: nn.Module | None = None
+    ) -> Space:
+        """Return the space that a sampler walks: images, or latents with the autoencoder that decodes them.
+
+        Arguments:
+            use: Which average of the weights, where the autoencoder is this run's own.
+            device: Where to compute.
+            network: A network to use in place of the run's own.
+
+        Raises:
+            RecipeError: If the autoencoder that `data.latent` names is gone or changed.
+        """
+        walked, latent, factor = sampled_shape(self.plan), self.plan.latent, self.plan.factor
+        image = (self.plan.shape.channels, walked[1] * factor, walked[2] * factor)
+        if latent is not None:
+            other, average = self.encoder_run()
+            return Latents(other.autoencoder(average, device), walked, image, latent.shift, latent.scale)
+        if self.plan.kind.coder is not None:
+            return Latents(self.autoencoder(use, device, network), walked, image)
+        return Pixels(walked)
 
     def _model(self, kind: Kind, remedy: str, use: str | None, device: torch.device | str) -> Any:
         require(kind, self.recipe, str(self.path), remedy)
@@ -406,7 +514,7 @@ class Run:
             guided,
             sampler,
             self.plan.grid,
-            sampled_shape(self.plan),
+            self.space(use, device, network),
             classes=len(self.classes),
             batch=sample.batch,
             device=device,

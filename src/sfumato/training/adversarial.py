@@ -16,7 +16,7 @@ References:
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -24,13 +24,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sfumato.data.dataset import Dataset
-from sfumato.data.streaming import Stream, loader_for
+from sfumato.data.streaming import Stream
+from sfumato.objectives._latent import held
 from sfumato.objectives.gan import Half
 from sfumato.processes.ranks import Ranks
 from sfumato.runs import checkpoint
 from sfumato.runs.assemble import PRECISIONS, make
 from sfumato.runs.plan import Plan
 from sfumato.training.ema import Averages
+from sfumato.training.latents import Encoded, batches_of
 from sfumato.training.log_bins import mean
 from sfumato.training.optimizer_state import load_optimizer, optimizer_tensors
 from sfumato.training.replicas import running_statistics, set_back
@@ -49,12 +51,14 @@ class AdversarialTrainer:
         ranks: One process: a batch is not shared (`replicas.check_shared` refuses more).
     """
 
-    def __init__(self, plan: Plan, data: Dataset | Stream, device: torch.device, ranks: Ranks = Ranks()) -> None:
+    def __init__(
+        self, plan: Plan, data: Dataset | Stream | Encoded, device: torch.device, ranks: Ranks = Ranks()
+    ) -> None:
         recipe = plan.recipe
         self.recipe, self.device, self.ranks = recipe, device, ranks
         self.network: nn.Module = plan.build_network(device)
         self.objective = plan.objective(device)
-        self.loader = loader_for(data, recipe.train.seed, device, flip=recipe.data.flip, workers=recipe.data.workers)
+        self.loader = batches_of(recipe, data, device)
         self.statistics = running_statistics(self.network)
         self.sides: dict[str, nn.Module] = {side: self.network.get_submodule(side) for side in SIDES}
         self.optimizers: dict[str, list[Optimizer]] = {
@@ -86,7 +90,7 @@ class AdversarialTrainer:
             judged = self.objective.discriminator(self.network, x0, made.detach(), label, positions, spent)  # type: ignore[attr-defined]
         good = self._take("discriminator", judged, factor, {"loss": judged.each, **judged.parts})
         if good:
-            with _fixed(self.sides["discriminator"]):
+            with held(self.sides["discriminator"]):
                 with self._autocast():
                     fooled = self.objective.generator(self.network, made, label, positions, spent)  # type: ignore[attr-defined]
                 good = self._take("generator", fooled, factor, {"loss_generator": fooled.each})
@@ -186,13 +190,3 @@ class Sums:
         """Take over saved sums."""
         self.sums.copy_(saved["sums"])
         self.counts.copy_(saved["counts"])
-
-
-@contextlib.contextmanager
-def _fixed(side: nn.Module) -> Iterator[None]:
-    """Hold a side's weights fixed inside the block; gradients still flow through it."""
-    side.requires_grad_(False)
-    try:
-        yield
-    finally:
-        side.requires_grad_(True)

@@ -26,8 +26,8 @@ SHORT = ("out of memory", "can't allocate memory", "not enough memory")  # how b
 def compiles(plan: Plan, device: torch.device, world: int) -> bool:
     """Return whether the network is compiled: as `train.compile` says, and if it leaves that open, on one GPU."""
     recipe = plan.recipe
-    if plan.kind.paired:
-        return False  # two networks that step in turn are compiled by nobody yet
+    if plan.kind.whole:
+        return False  # two networks in one step are compiled by nobody yet
     if recipe.train.compile != "auto":
         return recipe.train.compile == "on"
     return device.type == "cuda" and world == 1

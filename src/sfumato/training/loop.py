@@ -37,6 +37,7 @@ from sfumato.training.ema import Averages
 from sfumato.training.fit_memory import compiles
 from sfumato.training.guard import Diverged, Signals
 from sfumato.training.hooks import Hook, RunContext, StepTaken, hooks_of
+from sfumato.training.latents import encoded, standardised, with_encoder
 from sfumato.training.replicas import check_shared
 from sfumato.training.start_from import (
     check_fits,
@@ -52,7 +53,7 @@ from sfumato.training.steps import Steps
 from sfumato.training.trainers import trainer_of
 
 BY_THE_CLOCK = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} s{desc}{postfix}"  # the bar of a budget of minutes
-RECORDS = 50  # in the log of a run, at least, if it has as many steps
+RECORDS = 50  # in the log of a run, at least, unless a person has set train.log_every
 ASIDE = 0.05  # of a budget of minutes: the most that sheets and scores take on the way, and again at the end
 
 
@@ -105,6 +106,7 @@ def train(
     check_shared(recipe, ranks)
     if device.type == "cpu":
         keep_freed_memory()
+    recipe = with_encoder(recipe, folder)
     parent = None if checkpoint.steps(folder / "checkpoints") else parent_of(recipe)
     planned = plan(recipe)
     if recipe.shape is not None:  # then also before the data is read; class names are not known yet
@@ -118,6 +120,10 @@ def train(
     asked, recipe = recipe.evaluate.extractor, inherited(resolve(recipe, data), recipe, before)
     planned = planned.resolved(recipe)
     check(planned)
+    with ranks.in_turn():
+        trained_on = encoded(recipe, data, folder, device)
+    recipe = standardised(recipe, trained_on)
+    planned = planned.resolved(recipe)
     start = None if parent is None else starting_weights(planned, parent)
     fingerprint = fingerprint_of(folder, recipe, data, start)
     facts = describe(device) | {"processes": ranks.world, "compiled": compiles(planned, device, ranks.world)}
@@ -127,7 +133,7 @@ def train(
             if ranks.first:
                 ending.enter_context(locked(folder))
                 check_resumes(folder, recipe, fingerprint, allow)
-        trainer = trainer_of(planned, data, device, ranks)
+        trainer = trainer_of(planned, trained_on, device, ranks)
         saved = resume(trainer, folder)
         if saved is None and start is not None:
             held, own = trainer.averages.held, trainer.network.state_dict()
@@ -232,6 +238,7 @@ class _Loop:
             Interrupted: After a signal to any process, with everything saved.
         """
         trainer, ranks, train = self.trainer, self.trainer.ranks, self.trainer.recipe.train
+        follows = self.seconds is not None or train.log_every == Train.log_every  # the log follows the budget
         if self.seconds is not None:
             self.start = began
         reserve = reserve_of(train)
@@ -258,7 +265,7 @@ class _Loop:
                 taken = StepTaken(
                     first, trainer.seen, before, spent, bool(signal), self.hurried, pace=pace, stop=self._stop
                 )
-                if spent >= 1 or taken.passed(train.log_every) or taken.passed_part(parts):
+                if spent >= 1 or taken.passed(train.log_every) or (follows and taken.passed_part(parts)):
                     self._record(now - self.start, before)
                 # beyond the budget, if need be, until a step shows that all is well
                 finished = good and spent >= 1 and trainer.watch.run == 0

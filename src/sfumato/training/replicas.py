@@ -146,7 +146,7 @@ def check_shared(recipe: Recipe, ranks: Ranks) -> None:
                 f"train.micro={micro} does not give {ranks.world} processes that. Set a train.batch that they divide."
             )
     whole = {
-        f"objective={recipe.objective.name} trains a generator against a discriminator, which": kind_of(recipe).paired,
+        f"objective={recipe.objective.name} trains two networks that meet in every step, which": kind_of(recipe).whole,
         "objective.coupling=ot pairs images with noises over the batch and": option(recipe.objective, "coupling")
         == "ot",
     }

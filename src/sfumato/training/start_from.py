@@ -40,7 +40,7 @@ from sfumato.runs.run import Run
 FREE = (
     *("train.log_every", "train.save_every", "train.keep", "train.sheet_every", "train.micro", "train.evaluate_every"),
     *("train.shard", "train.compile", "train.track", "ema.snapshots", "sample", "evaluate"),
-    *("data.stream", "data.workers", "code", "learned"),  # the data and its labels are compared
+    *("data.stream", "data.workers", "data.latent", "code", "learned"),  # what they stand for is compared
 )
 # What is made anew if these fields differ from those that a checkpoint was made with: beginnings of its groups.
 RENEWED = {
@@ -166,13 +166,14 @@ def starting_weights(plan: Plan, parent: Parent) -> dict[str, Tensor]:
 def _label_rows(plan: Plan, parent: Parent) -> dict[str, Tensor]:
     """Return the tables of labels for the new run's classes, by name.
 
-    A class of the parent's keeps its row, another begins as "no label" does, and so do all where the parent has none:
-    at zero, which adds nothing. Where the parent was told every label its row for none was never trained, and new ones
-    begin at the mean of its classes.
+    A class of the parent's keeps its row, known by its name (a cluster by the clustering as well). Another begins as
+    "no label" does, and so do all where the parent has none: at zero, which adds nothing. Where the parent was told
+    every label its row for none was never trained, and new ones begin at the mean of its classes.
     """
     assert plan.recipe.shape is not None
     theirs, classes = label_tables(parent.network), plan.recipe.shape.classes if plan.classes else ()
-    known = classes if parent.numbered and len(parent.names) == len(classes) else parent.names
+    known = parent.names if parent.run.recipe.learned == plan.recipe.learned else ()  # clusters of others are others
+    known = classes if parent.numbered and len(parent.names) == len(classes) else known
     made = {}
     for path, table in label_tables(plan.network).items():
         if table.table is None or path not in theirs:
@@ -209,7 +210,8 @@ def _misfit(
 
 
 def _text(shape: Shape | None) -> str:
-    assert shape is not None  # both recipes are resolved
+    if shape is None:
+        return "images of no known shape"
     return f"{shape.channels}x{shape.height}x{shape.width} images of {len(shape.classes)} classes"
 
 

@@ -10,8 +10,10 @@ and Weights & Biases come with the extra 'track'; without it, naming them is ref
 from __future__ import annotations
 
 import csv as csv_format
+import io
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +21,8 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
+from sfumato.core.reading import read_bytes
+from sfumato.runs.checkpoint import replace_text
 from sfumato.runs.recipe import Recipe, RecipeError
 
 INSTALL = "pip install 'sfumato[track]'"
@@ -74,22 +78,29 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
+def _rows(path: Path) -> list[dict[str, str]]:
+    """Return the whole rows of a table of numbers; a damaged line costs that line, and no table is none."""
+    if not path.is_file():
+        return []
+    heading, *lines = read_bytes(path).decode(errors="replace").splitlines() or [""]
+    rows = [dict(zip(heading.split(","), line.split(","))) for line in lines if line.count(",") == heading.count(",")]
+    return [row for row in rows if re.fullmatch("[0-9]{1,18}", row.get("step", ""))]
+
+
 class _Csv:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "metrics.csv"
 
     def record(self, record: Mapping[str, Any]) -> None:
         row = {"step": record["step"], "images": record["images"], **_numbers(record)}
-        rows = list(csv_format.DictReader(self.path.open(newline="", errors="replace"))) if self.path.exists() else []
-        whole = [r for r in rows if (r.get("step") or "").isdigit()]  # a damaged line costs that line
-        kept = [r for r in whole if int(r["step"]) < record["step"]]  # a resumed run writes its steps again
-        columns = list(dict.fromkeys([*(rows[0] if rows else {}), *row]))
-        partial = self.path.with_suffix(".tmp")
-        with partial.open("w", newline="") as file:
-            writer = csv_format.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows([*kept, row])
-        partial.replace(self.path)
+        rows = _rows(self.path)
+        kept = [r for r in rows if int(r["step"]) < record["step"]]  # a resumed run writes its steps again
+        columns = list(dict.fromkeys(name for r in (*rows[:1], row) for name in r))
+        out = io.StringIO(newline="")
+        writer = csv_format.DictWriter(out, columns)
+        writer.writeheader()
+        writer.writerows([*kept, row])
+        replace_text(self.path, out.getvalue())
 
     def score(self, record: Mapping[str, Any]) -> None:
         """Scores have a file of their own."""

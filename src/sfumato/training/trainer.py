@@ -27,7 +27,7 @@ from sfumato.core import noise
 from sfumato.core.level import Level
 from sfumato.data.augment import edm_augment
 from sfumato.data.dataset import Dataset
-from sfumato.data.streaming import Stream, loader_for
+from sfumato.data.streaming import Stream
 from sfumato.networks._named import factors_of_rates, frozen_weights
 from sfumato.objectives import Loss
 from sfumato.processes.machine import free_memory
@@ -38,6 +38,7 @@ from sfumato.runs.plan import Plan
 from sfumato.training import fit_memory
 from sfumato.training.deferred import Deferred, can_wait
 from sfumato.training.ema import Averages
+from sfumato.training.latents import Encoded, batches_of
 from sfumato.training.log_bins import LogBins
 from sfumato.training.optimizer_state import load_optimizer, optimizer_tensors
 from sfumato.training.replicas import Copies, quiet, running_statistics, set_back
@@ -79,12 +80,14 @@ class Trainer:
 
     Arguments:
         plan: The plan of the resolved recipe to train.
-        data: Images of the training split.
+        data: Images of the training split, or their latents.
         device: Device to train on.
         ranks: The processes that train together; one unless given.
     """
 
-    def __init__(self, plan: Plan, data: Dataset | Stream, device: torch.device, ranks: Ranks = Ranks()) -> None:
+    def __init__(
+        self, plan: Plan, data: Dataset | Stream | Encoded, device: torch.device, ranks: Ranks = Ranks()
+    ) -> None:
         recipe = plan.recipe
         self.recipe, self.device, self.ranks = recipe, device, ranks
         self.network: nn.Module = plan.build_network(device)
@@ -110,7 +113,7 @@ class Trainer:
             held = data.images.numel() if isinstance(data, Dataset) else 0
             self.rounds = ranks.rounds(0, recipe.train.batch, fit_memory.fitting(plan, device, size, held, free))
         self.statistics = running_statistics(self.network)
-        self.loader = loader_for(data, recipe.train.seed, device, flip=recipe.data.flip, workers=recipe.data.workers)
+        self.loader = batches_of(recipe, data, device)
         self.optimizers: list[Optimizer] = make(recipe.train.optimizer, {"network": self.trained})
         self.weights.check(self.optimizers)
         factors = factors_of_rates(self.network, recipe.train.rate_factors)

@@ -88,6 +88,7 @@ def unet_config(recipe: Recipe) -> dict[str, Any]:
     ours = network.name == "ddpm"
     reasons: dict[str, Callable[[], bool]] = {
         "a model with labels (these pipelines pass none)": lambda: bool(shape.classes and recipe.data.labels),
+        "a row for no label, kept from a labelled parent (train.start)": lambda: shape.null,
         "data.augment (its labels have no place)": lambda: recipe.data.augment > 0,
         f"network.resample={of('resample')} (only conv)": lambda: not ours and of("resample") != "conv",
         "network.bridge=false": lambda: not ours and not of("bridge"),

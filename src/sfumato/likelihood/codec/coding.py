@@ -145,6 +145,8 @@ def encode(
         ValueError: For images, a grid or options out of range.
     """
     _check(x0, grid, rule, search, section)
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"The seed of a file lies in [0, 2^64); got {seed}.")
     entropy_coder()
     shape = (x0.shape[0], x0.shape[1], x0.shape[2], x0.shape[3])
     header = Header(model, seed, shape, stored(grid), label, lossless, rule, search)

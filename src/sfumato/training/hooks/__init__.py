@@ -1,8 +1,8 @@
-"""What a run does beside training, each a hook called after every step: sheets, snapshots, scores."""
+"""What a run does beside training, each a hook called after every step."""
 
 from __future__ import annotations
 
-from sfumato.training.hooks import scores, sheets, snapshots
+from sfumato.training.hooks import reconstructions, scores, sheets, snapshots
 from sfumato.training.hooks.due import Hook, RunContext, StepTaken
 from sfumato.training.steps import Steps
 
@@ -15,5 +15,5 @@ def hooks_of(trainer: Steps, context: RunContext) -> list[Hook]:
     Raises:
         RecipeError: If one cannot work with the recipe.
     """
-    found = (sheets.hook(trainer, context), snapshots.hook(trainer, context), scores.hook(trainer, context))
+    found = [each.hook(trainer, context) for each in (sheets, reconstructions, snapshots, scores)]
     return [hook for hook in found if hook is not None]

@@ -6,12 +6,14 @@ far are kept as a run of their own, RUN/best, which every command takes; the new
 the best of several by a score is a choice, and the score of what was chosen by it is biased low: RUN/best says by what
 it was selected, and evaluating it against the same reference marks the score.
 
-Numbers of one protocol alone are compared. Where a run goes on under another one (another extractor, say), the best of
-before is kept as RUN/best-PROTOCOL, and comes back when the protocol does.
+Numbers of one protocol and of images made alike are compared, and no others. Where a run goes on under another protocol
+(another extractor, say) or with other settings of sampling, the best of before is kept as RUN/best-PROTOCOL-SETTINGS,
+and comes back when they do.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shutil
@@ -23,7 +25,9 @@ from tqdm import tqdm
 
 from sfumato.core.denoiser import StoppedError
 from sfumato.core.images import NonFiniteError
+from sfumato.core.reading import plain_name
 from sfumato.evaluation.judge import Judge
+from sfumato.metrics.protocol import canonical
 from sfumato.metrics.rules import SelfComparisonError
 from sfumato.processes.dealing import images_of_all
 from sfumato.processes.machine import describe
@@ -33,7 +37,7 @@ from sfumato.runs.costs import sampling_cost
 from sfumato.runs.kinds import kind_of
 from sfumato.runs.labelled import keep
 from sfumato.runs.plan import plan
-from sfumato.runs.recipe import RecipeError
+from sfumato.runs.recipe import Recipe, RecipeError
 from sfumato.runs.records import trim_records
 from sfumato.runs.run import Run
 from sfumato.training.hooks.due import Hook, RunContext, StepTaken
@@ -42,6 +46,13 @@ from sfumato.training.steps import Steps
 
 METRIC = "fd"
 SHARE = 0.02  # of a budget of minutes: what a score takes at most
+
+
+def settings(recipe: Recipe) -> str:
+    """Return a hash of how scored images are made of a run's weights: sampling, the average, the precision."""
+    sample = {name: value for name, value in recipe.to_json()["sample"].items() if name != "batch"}
+    facts = [sample, recipe.ema.use, recipe.train.precision]
+    return hashlib.sha256(canonical(facts).encode()).hexdigest()[:8]
 
 
 def hook(trainer: Steps, context: RunContext) -> Hook | None:
@@ -84,8 +95,11 @@ class Scoring:
         if trainer.ranks.first:
             open(self.file, "a").close()
             kept = trim_records(self.file, trainer.step, ("step", "images", "value"))
+        self.settings = settings(recipe)
+        usual: dict[str, Any] = {"settings": self.settings, "best": False}  # an earlier version's do not tell them
+        whole = [usual | r for r in kept if isinstance(r.get("protocol"), str) and math.isfinite(r["value"])]
+        self.records = trainer.ranks.from_first(whole)
         kept = trainer.ranks.from_first(kept)
-        self.records = kept
         self.scored = {record["step"] for record in kept}
 
     def __call__(self, trainer: Steps, taken: StepTaken) -> None:
@@ -151,7 +165,7 @@ class Scoring:
             return False, {}
         protocol = score.protocol.protocol_id
         self._settle(protocol)
-        before = [record["value"] for record in self.records if record["protocol"] == protocol]
+        before = [record["value"] for record in self.records if self._alike(record, protocol)]
         better = score.value < min(before, default=math.inf)
         record = {
             "step": trainer.step,
@@ -162,6 +176,7 @@ class Scoring:
             "n": score.n,
             "m": score.m,
             "protocol": protocol,
+            "settings": self.settings,
             "weights": use,
             "best": better,
             "seconds": round(time.monotonic() - began, 2),
@@ -173,19 +188,27 @@ class Scoring:
         )
         return better, record
 
+    def _alike(self, record: dict[str, Any], protocol: str) -> bool:
+        """Whether a score may be compared with those of today."""
+        return (record["protocol"], record["settings"]) == (protocol, self.settings)
+
     def _settle(self, protocol: str) -> None:
-        """Let RUN/best be the best by one protocol; that of another is kept beside it, under its name."""
+        """Let RUN/best be the best of scores that are alike; that of others is kept beside it, under their name."""
         best = self.context.folder / "best"
         if (best / "recipe.json").exists():
-            chosen = Run.open(best).about.get("selected", {})
+            opened = Run.open(best)
+            chosen = {"settings": settings(opened.recipe), **opened.about.get("selected", {})}
             by_images = {record["images"]: record["protocol"] for record in self.records if record["best"]}
-            held = chosen.get("protocol") or by_images.get(chosen.get("images"), protocol)
-            if held == protocol:
+            held = {"protocol": by_images.get(chosen.get("images"), protocol), **chosen}
+            if self._alike(held, protocol):
                 return
-            tqdm.write(f"Scores are of another protocol from here on: {best} is kept as best-{held}.")
-            best.rename(best.with_name(f"best-{held}"))
-        if (earlier := best.with_name(f"best-{protocol}")).exists():
-            earlier.rename(best)
+            name = f"best-{held['protocol']}-{held['settings']}"
+            name = name if plain_name(name) else "best-unknown"
+            tqdm.write(f"Scores are of another protocol or sampling from here on: {best} is kept as {name}.")
+            best.rename(best.with_name(name))
+        for name in (f"best-{protocol}-{self.settings}", f"best-{protocol}"):  # the second is an earlier version's
+            if not best.exists() and (earlier := best.with_name(name)).exists():
+                earlier.rename(best)
 
     def _keep(self, trainer: Steps, record: dict[str, Any]) -> None:
         """Write the weights as a run of their own and drop the ones that were the best before."""
@@ -198,7 +221,8 @@ class Scoring:
             "value": record["value"],
             "images": record["images"],
             "protocol": record["protocol"],
-            "candidates": sum(other["protocol"] == record["protocol"] for other in self.records),
+            "settings": self.settings,
+            "candidates": sum(self._alike(other, record["protocol"]) for other in self.records),
             "reference": self.judge.identity,
         }
         network = dict(trainer.network.state_dict())
