@@ -28,8 +28,8 @@ from sfumato.samplers._multistep import ddim, points
 from sfumato.sources import Diffusion, in_turn
 
 FEWEST = 16  # seeds, below which an interval says nothing
-TRIES = 16  # grids that the descent walks at most, for each level
-STRIDES = 16  # the first stride of the descent is the number of candidates over this
+TRIES = 32  # grids that the descent walks at most, for each level
+STRIDES = 8  # the first stride of the descent is the number of candidates over this
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def descend(distance: Callable[[list[int]], float], start: list[int], candidates
     """
     place, best, tried = start, distance(start), {tuple(start)}
     stride = max(1, candidates // STRIDES)
-    while stride >= 1:
+    while stride:
         moved = False
         for k in range(len(place)):
             for move in (-stride, stride):
@@ -140,7 +140,8 @@ def descend(distance: Callable[[list[int]], float], start: list[int], candidates
                 tried.add(tuple(trial))
                 if (found := distance(trial)) < best:
                     place, best, moved = trial, found, True
-        stride = stride if moved else stride // 4
+        if not moved:
+            stride = max(1, stride // 4) if stride > 1 else 0
     return place
 
 
