@@ -16,7 +16,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -117,21 +117,32 @@ class Model:
         return self.run.source(use=self.use, device=self.device)
 
     def sample(
-        self, n: int | Sequence[int] = 8, classes: Sequence[str | int] | None = None, *, progress: bool = True
+        self,
+        n: int | Sequence[int] = 8,
+        classes: Sequence[str | int] | None = None,
+        *,
+        where: Mapping[str, float | str] | None = None,
+        image: Tensor | None = None,
+        root: Path | str | None = None,
+        progress: bool = True,
     ) -> Pictures:
         """Make images.
 
         Arguments:
             n: How many, seeds 0..n-1; or the seeds themselves.
             classes: Names or numbers taken in turn; None for all of them.
+            where: Attributes of every image, such as {"smiling": 1}; those that are not named are left open.
+            image: The image that a model of data.condition is told, uint8 (c, h, w); those of test images unless given.
+            root: Data root of those.
             progress: Show a bar.
 
         Raises:
-            UnknownNameError: For a class that the model does not know.
+            UnknownNameError: For a class or an attribute that the model does not know.
         """
         seeds, labels = self._asked(n, classes)
+        told = self.run.named(seeds, labels, where, image, root)
         with tqdm(total=len(seeds), unit="img", disable=not progress, leave=False) as bar:
-            images = self.source(seeds, labels, progress=bar.update)
+            images = self.source(seeds, told, progress=bar.update)
         return Pictures(images, seeds, labels, self.run.title, self.run.making(self.use).sentence)
 
     def steps(self, n: int | Sequence[int] = 4, classes: Sequence[str | int] | None = None) -> Image.Image:

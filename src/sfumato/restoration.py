@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sfumato.core.axes import AXES
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Counted, Denoiser, Sampler, State
 from sfumato.core.find import check_options, find
 from sfumato.core.images import NonFiniteError, finite
@@ -258,7 +259,7 @@ def resampled(sampler: Sampler, times: int = 10, length: int = 1) -> Sampler:
         grid: Level,
         *,
         noise: Callable[[int], Tensor] | None = None,
-        label: Tensor | None = None,
+        label: Label | None = None,
     ) -> Iterator[State]:
         asked = 0
         for start in range(0, len(grid) - 1, length):

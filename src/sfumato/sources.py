@@ -10,13 +10,15 @@ from __future__ import annotations
 import copy
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from sfumato.core.denoiser import NULL, Counted, Denoiser, Sampler, State
+from sfumato.core.condition import NULL, Condition, Label, is_null, part_of
+from sfumato.core.denoiser import Counted, Denoiser, Sampler, State
 from sfumato.core.find import UnknownNameError, nearest
 from sfumato.core.images import to_uint8
 from sfumato.core.level import Level, like
@@ -45,12 +47,12 @@ class Maker(Protocol):
     batch: int
     quantisation: str
 
-    def floats(self, seeds: Sequence[int], labels: Tensor | None = None) -> Tensor:
+    def floats(self, seeds: Sequence[int], labels: Label | None = None) -> Tensor:
         """Return float images, before quantisation."""
         ...
 
     def __call__(
-        self, seeds: Sequence[int], labels: Tensor | None = None, *, progress: Callable[[int], None] | None = None
+        self, seeds: Sequence[int], labels: Label | None = None, *, progress: Callable[[int], None] | None = None
     ) -> Tensor:
         """Return uint8 images (B, C, H, W) on the CPU; `progress` is told of every finished micro-batch."""
         done = []
@@ -76,7 +78,10 @@ class Diffusion(Maker):
         device: Device of the model.
         quantisation: How floats become bytes, a rule of `core.images.to_uint8`.
         weak: The weaker model that guides within `denoiser`, so that its calls can be counted; None for none.
-        always_told: Whether the denoiser has seen a class with every image, so that it needs one.
+        always_told: Parts of a condition that the denoiser has seen with every image, so that it needs them: "label",
+            "vector", "image".
+        vector: Numbers of a condition's vector that the denoiser knows; 0 for none.
+        image: Shape (c, H, W) of a condition's image; () for none.
     """
 
     def __init__(
@@ -91,9 +96,11 @@ class Diffusion(Maker):
         device: torch.device | str = "cpu",
         quantisation: str = "round",
         weak: Counted | None = None,
-        always_told: bool = False,
+        always_told: Sequence[str] = (),
+        vector: int = 0,
+        image: tuple[int, ...] = (),
     ) -> None:
-        self.always_told = always_told
+        self.always_told, self.told = always_told, {"vector": (vector,) if vector else (), "image": image}
         self.denoiser, self.sampler, self.grid, self.weak = denoiser, sampler, grid, weak
         self.space: Space = Pixels(space) if isinstance(space, tuple) else space
         self.shape, self.classes, self.batch = self.space.image, classes, batch
@@ -109,14 +116,14 @@ class Diffusion(Maker):
         other.grid = self.grid if grid is None else grid
         return other
 
-    def states(self, seeds: Sequence[int], labels: Tensor | None = None) -> Iterator[State]:
+    def states(self, seeds: Sequence[int], labels: Label | None = None) -> Iterator[State]:
         """Yield the state after every step for one batch of seeds: the strip of the denoising, a progress bar.
 
         States are images, also where latents are walked: those are decoded (`latent.space`).
 
         Arguments:
             seeds: One seed per image.
-            labels: One class per image, int64 (B,) in [-1, classes), or None for no class.
+            labels: One class per image, int64 (B,) in [-1, classes), a `Condition`, or None for no class.
 
         Raises:
             ValueError: For labels out of range, or labels given to an unlabelled model.
@@ -128,26 +135,26 @@ class Diffusion(Maker):
         """Return the noise of seeds in the space that is walked: the start and that of every step."""
         return SamplingNoise(torch.as_tensor(seeds, dtype=torch.int64), self.space.shape, device=self.device)
 
-    def mixed(self, a: int, b: int, weights: Tensor, labels: Tensor | None = None) -> Iterator[State]:
+    def mixed(self, a: int, b: int, weights: Tensor, labels: Label | None = None) -> Iterator[State]:
         """Yield the states of images whose starts lie `between` those of two seeds; steps take the noise of `a`.
 
         Arguments:
             a: Seed at weight 0.
             b: Seed at weight 1.
             weights: Share of the second start, in [0, 1], shape (B,).
-            labels: One class per image, int64 (B,) in [-1, classes), or None for no class.
+            labels: One class per image, int64 (B,) in [-1, classes), a `Condition`, or None for no class.
         """
         start, end = (self.noise([seed]).start() for seed in (a, b))
         noise = self.noise([a] * len(weights))
         yield from self.walk(between(start, end, weights), noise, labels)
 
-    def walk(self, start: Tensor, noise: SamplingNoise, labels: Tensor | None = None) -> Iterator[State]:
+    def walk(self, start: Tensor, noise: SamplingNoise, labels: Label | None = None) -> Iterator[State]:
         """Yield the state after every step from a start of one's own, such as one `between` two seeds'.
 
         Arguments:
             start: Unit normal noise in the space that is walked, shape (B, *space.shape).
             noise: Noise of the steps; a deterministic sampler does not use it.
-            labels: One class per image, int64 (B,) in [-1, classes), or None for no class.
+            labels: One class per image, int64 (B,) in [-1, classes), a `Condition`, or None for no class.
 
         Raises:
             ValueError: For labels out of range, or labels given to an unlabelled model.
@@ -160,14 +167,15 @@ class Diffusion(Maker):
         start = self.noise(seeds).start()
         return self.space.picture(like(self.grid[0].sigma, start) * start, self.grid[0])
 
-    def steps(self, start: Tensor, noise: SamplingNoise, labels: Tensor | None = None) -> Iterator[State]:
+    def steps(self, start: Tensor, noise: SamplingNoise, labels: Label | None = None) -> Iterator[State]:
         """Yield the states of `walk` in the space that is walked, not decoded. Arguments and errors as there."""
-        labels = check_labels(labels, len(start), self.classes)
-        if self.always_told and self.classes and (labels is None or bool((labels == NULL).any())):
-            raise ValueError(
-                "An image of no class is asked for, which a model trained with objective.label_dropout=0 has never "
-                f"learned. Give a class in [0, {self.classes}), or train with objective.label_dropout=0.1."
-            )
+        labels = check_condition(labels, len(start), self.classes, self.told)
+        for part in self.always_told:
+            if (given := part_of(labels, part)) is None or bool(is_null(given).any()):
+                raise ValueError(
+                    f"{LACKING[part]} is asked for, which a model trained with objective.{part}_dropout=0 has "
+                    f"never learned. {GIVE[part].format(self.classes)}, or train with objective.{part}_dropout=0.1."
+                )
         x = like(self.grid[0].sigma, start) * start
         label = None if labels is None else labels.to(self.device)
         generator = iter(self.sampler(self.denoiser, x, self.grid, noise=noise, label=label))
@@ -178,7 +186,7 @@ class Diffusion(Maker):
                 return
             yield state
 
-    def floats(self, seeds: Sequence[int], labels: Tensor | None = None) -> Tensor:
+    def floats(self, seeds: Sequence[int], labels: Label | None = None) -> Tensor:
         """Return the final images of one batch as floats, not clipped, shape (B, C, H, W)."""
         noise = self.noise(seeds)
         with torch.no_grad():
@@ -215,7 +223,7 @@ class Generated(Maker):
         self.rows = 0
 
     @torch.no_grad()
-    def floats(self, seeds: Sequence[int], labels: Tensor | None = None) -> Tensor:
+    def floats(self, seeds: Sequence[int], labels: Label | None = None) -> Tensor:
         """Return the images of one batch as floats, shape (B, C, H, W).
 
         Arguments:
@@ -225,14 +233,14 @@ class Generated(Maker):
         Raises:
             ValueError: For labels out of range, or missing: a labelled generator has never been without one.
         """
-        labels = check_labels(labels, len(seeds), self.classes)
-        if self.classes and (labels is None or bool((labels == NULL).any())):
+        chosen = part_of(check_condition(labels, len(seeds), self.classes, {"vector": (), "image": ()}), "label")
+        if self.classes and (chosen is None or bool((chosen == NULL).any())):
             raise ValueError(
                 f"This generator was trained with a label for every image, so it needs one in [0, {self.classes})."
             )
         self.rows += len(seeds)
         z = self.generator.latents(torch.as_tensor(seeds, dtype=torch.int64), device=self.device)  # type: ignore[operator]
-        images: Tensor = self.generator(z, None if labels is None else labels.to(self.device))
+        images: Tensor = self.generator(z, None if chosen is None else chosen.to(self.device))
         return images
 
 
@@ -248,7 +256,7 @@ class Real:
         self.dataset = dataset
         self.order = torch.from_numpy(ranking(len(dataset), shuffle, 0))
 
-    def __call__(self, seeds: Sequence[int], labels: Tensor | None = None) -> Tensor:
+    def __call__(self, seeds: Sequence[int], labels: Label | None = None) -> Tensor:
         """Return the images of the seeds; labels are not chosen but found, so they must be None.
 
         Raises:
@@ -287,6 +295,29 @@ def between(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
     else:
         mixed = ((1 - w) * angle).sin() / angle.sin() * a.double() + (w * angle).sin() / angle.sin() * b.double()
     return mixed.to(a.dtype)
+
+
+LACKING = {"label": "An image of no class", "vector": "An image without attributes", "image": "An image by itself"}
+GIVE = {"label": "Give a class in [0, {})", "vector": "Name every attribute", "image": "Give the image that it is told"}
+
+
+def check_condition(label: Label | None, count: int, classes: int, told: Mapping[str, tuple[int, ...]]) -> Label | None:
+    """Return what each image is told, or raise a ValueError that names the rule.
+
+    Arguments:
+        label: Classes, or a `Condition`.
+        count: Number of images.
+        classes: Number of classes that the model knows.
+        told: Shape of a vector and of an image that it is told, by part; () for a part that it is not told.
+    """
+    if not isinstance(label, Condition):
+        return check_labels(label, count, classes)
+    for part, shape in told.items():
+        given = part_of(label, part)
+        if given is not None and given.shape != (count, *shape):
+            wanted = f"of shape {(count, *shape)}" if shape else "none: this model was trained without"
+            raise ValueError(f"The {part} of a condition must be {wanted}; got {tuple(given.shape)}.")
+    return replace(label, label=check_labels(label.label, count, classes))
 
 
 def check_labels(labels: Tensor | None, count: int, classes: int) -> Tensor | None:

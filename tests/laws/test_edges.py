@@ -87,7 +87,7 @@ def test_a_model_that_was_always_told_a_class_is_asked_for_none_in_vain() -> Non
     def model(x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
         return Prediction(x)
 
-    source = Diffusion(model, euler, grids.flow(2), (1, 2, 2), classes=3, always_told=True)
+    source = Diffusion(model, euler, grids.flow(2), (1, 2, 2), classes=3, always_told=("label",))
     for labels in (None, torch.tensor([0, -1])):
         with pytest.raises(ValueError, match="label_dropout=0 has never learned"):
             source([0, 1], labels)

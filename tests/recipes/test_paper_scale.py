@@ -19,6 +19,8 @@ FIELDS = ("Command:", "Hardware and time:", "Expected:")
 
 # name: published parameters, and the row of the class table that the null label adds here
 PARAMETERS = {
+    # of edm-ffhq64, without its augmentation, told forty numbers and whether each is known
+    "celeba-64-attributes": (61_805_571 - 9 * 128 + 2 * 40 * 128, 0),
     # without the fixed table of positions and the learned variance of the published network
     "latent-dit-xl2-imagenet256": (675_129_632 - 256 * 1152 - 1153 * 16, 0),
     "ddpm-cifar10": (35_746_307, 0),

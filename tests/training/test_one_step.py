@@ -20,7 +20,7 @@ from sfumato.training.trainer import Trainer
 ROOT = Path(sfumato.__file__).parent
 # the parts that a recipe names, and what every package speaks but the denoiser itself
 PARTS = ("networks/", "draws.py", "weightings.py", "conditioning.py", "training/rates.py", "training/optim.py")
-SPEECH = ("training/muon.py", "core/level.py", "core/noise.py", "core/images.py", "core/target.py")
+SPEECH = ("training/muon.py", "core/level.py", "core/noise.py", "core/images.py", "core/target.py", "core/condition.py")
 
 
 @contextmanager

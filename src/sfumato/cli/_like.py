@@ -47,10 +47,12 @@ def again(run: Run, like: Path, out: Path | None, device: str) -> Path:
                 f"{run.path}` to make it again, or use `sfumato {change}`."
             )
     settings = _settings(made, like)
+    if "like_image" in settings:
+        raise SignatureError(f"{like} was made beside another image, which it does not carry. Use --like-image.")
     tree = {**run.recipe.to_json(), "sample": settings["sample"]}
     run, use = run.with_recipe(Recipe.from_json(tree)), settings["use"]
     mine = settings_of(run, use, device)
-    differ = changed(today(settings), mine | {key: settings[key] for key in ("device", "torch")})
+    differ = changed(today(settings), mine | {k: settings[k] for k in ("device", "torch", "where") if k in settings})
     if differ:
         lines = "\n".join(f"  {path}: {old} -> {new}" for path, (old, new) in differ.items())
         raise SignatureError(
@@ -58,13 +60,16 @@ def again(run: Run, like: Path, out: Path | None, device: str) -> Path:
             f"made it:\n{lines}\nName the run that made it; one that was trained on since, or is guided by another "
             "model, makes other images."
         )
-    images = _images(run, use, device, made, like)
+    images = _images(run, use, device, made, like, settings.get("where", {}))
     new = picture_of(images[0]) if "seed" in made else Image.fromarray(tile(images, min(COLUMNS, len(images)), GAP))
     target = out or run.path / SAMPLES / f"again-{like.stem}.png"
     if target.suffix != ".png":
         raise SignatureError(f"Pictures are written as PNG; got {target.name!r}. Name it {target.stem}.png.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    carried = {**made, "settings": json.dumps(mine, sort_keys=True)}
+    carried = {
+        **made,
+        "settings": json.dumps(mine | ({"where": settings["where"]} if "where" in settings else {}), sort_keys=True),
+    }
     new.save(target, pnginfo=signed(new, carried, run.making(use).sentence))
     print(f"  {_difference(picture, new)}")
     for key in ("device", "torch"):
@@ -82,7 +87,7 @@ def _settings(made: dict[str, Any], like: Path) -> dict[str, Any]:
     return dict(settings)
 
 
-def _images(run: Run, use: str, device: str, made: dict[str, Any], like: Path) -> Tensor:
+def _images(run: Run, use: str, device: str, made: dict[str, Any], like: Path, where: dict[str, str]) -> Tensor:
     """Return the picture's images as uint8 (B, C, H, W)."""
     try:
         seeds = [int(s) for s in made.get("seeds", [made.get("seed")])]
@@ -93,7 +98,7 @@ def _images(run: Run, use: str, device: str, made: dict[str, Any], like: Path) -
             states = run.diffusion(use=use, device=device).mixed(seeds[0], int(made["to"]), weights, labels)
             return to_uint8(deque(states, maxlen=1)[0].x).cpu()
         source = run.source(use=use, device=device)
-        return to_uint8(source.floats(seeds, labels), source.quantisation).cpu()
+        return to_uint8(source.floats(seeds, run.named(seeds, labels, where)), source.quantisation).cpu()
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise SignatureError(f"{like} names seeds that cannot be read ({type(error).__name__}: {error}).") from None
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ from sfumato.runs.drawn import SAMPLES
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sfumato.core.condition import Label
     from sfumato.core.denoiser import Denoiser, State
     from sfumato.core.level import Level
     from sfumato.processes.ranks import Ranks
@@ -44,6 +46,9 @@ def sample(
     gif: bool = False,
     images: Folder = None,
     like: Annotated[str | None, arg(metavar="PICTURE")] = None,
+    where: Text = None,
+    like_image: Annotated[str | None, arg(metavar="PICTURE")] = None,
+    data_root: Folder = None,
     device: Name = None,
 ) -> int:
     """Sample a run: a sheet of images, a strip or animation of the denoising, or one PNG a seed.
@@ -75,6 +80,11 @@ def sample(
         gif: Also animate it.
         images: Folder for one verified PNG a seed instead of a sheet; run again, it makes only what is missing.
         like: A picture to make again with its own settings; only --out and --device may be given with it.
+        where: Attributes that every image is to have, e.g. smiling=1,male=0 or ink=2sd, two deviations above the mean;
+            those that are not named are left open.
+        like_image: The image that a model of data.condition is told, e.g. one in low resolution; those of test images
+            unless given.
+        data_root: Where test images are found for that; the variable SFUMATO_DATA or the cache unless given.
         device: cpu, cuda, mps, ...; the best at hand unless given.
     """
     print(f"sfumato sample {run}", flush=True)  # before torch is imported, which takes seconds
@@ -85,18 +95,19 @@ def sample(
     from sfumato.runs.run import Run
 
     opened = Run.open(run)
-    where = device_named(device)
-    ranks, own = join(where)
+    at = device_named(device)
+    ranks, own = join(at)
     if like is not None:
         from sfumato.cli._like import again
         from sfumato.core.find import OptionError
 
-        others = (n, seeds, classes, sampler, grid, steps, guidance, use, images)
+        others = (n, seeds, classes, sampler, grid, steps, guidance, use, images, where, like_image)
         if overrides or strip or gif or any(other is not None for other in others):
             raise OptionError("--like takes every setting from the picture; only --out and --device go with it.")
         if ranks.first:  # one picture is not shared
-            print(f"  {again(opened, Path(like), Path(out) if out else None, where)}")
+            print(f"  {again(opened, Path(like), Path(out) if out else None, at)}")
         return 0
+    from sfumato.data.told.attributes import parse
     from sfumato.sources import classes_named
 
     chosen = given(sampler=sampler, grid=grid, grid__steps=steps, guidance=guidance)
@@ -104,11 +115,14 @@ def sample(
     opened = settled(opened, [*chosen, *overrides], ("sample",), use)
     picked = classes_named(classes, opened.classes)
     wanted = seed_list(seeds, n, COLUMNS * len(picked) if picked and len(picked) <= MOST_ROWS else SHEET)
-    drawn = Drawn(opened, wanted, picked, use)
+    image = None if like_image is None else _told_image(opened, Path(like_image))
+    drawn = Drawn(opened, wanted, picked, use, parse(where) if where else {}, image, data_root)
+    for line in drawn.unseen if ranks.first else ():
+        print(f"  {line}")
     walk = opened.diffusion(use=use, device=own) if strip or gif else None
     source = walk or opened.source(use=use, device=own)
     if images is not None:
-        _write_images(drawn, source, Path(images), where, ranks)
+        _write_images(drawn, source, Path(images), at, ranks)
         if opened.plan.kind.walks:
             picture = str(Path(images) / file_of(wanted[0]))
             show_next((["restore", run, picture, "task=inpaint", "mask=half"], "hide half of one and fill it in"))
@@ -127,6 +141,18 @@ def sample(
     return 0
 
 
+def _told_image(run: Run, path: Path) -> Tensor:
+    """Read the image that a model is told, at its own size or that of the model's images."""
+    from sfumato.core.find import OptionError
+    from sfumato.interop.pictures import read_picture
+
+    shape = run.recipe.shape
+    if shape is None or not shape.beside:
+        raise OptionError(f"{run.path} is told no image (data.condition=none): leave --like-image out.")
+    shapes = [shape.beside, (shape.beside[0], shape.height, shape.width)]
+    return read_picture(path, shapes, remedy="Resize it.")
+
+
 @dataclass(frozen=True)
 class Drawn:
     """Which images of a run are drawn.
@@ -136,12 +162,18 @@ class Drawn:
         seeds: One seed per image.
         picked: Classes taken in turn; None for no class.
         use: The average of the weights; None for the recipe's choice.
+        where: Attributes that all of them are to have, by name.
+        image: The image that the model is told beside; None for those of test images where it is told one.
+        root: Data root of those.
     """
 
     run: Run
     seeds: list[int]
     picked: list[int] | None
     use: str | None = None
+    where: Mapping[str, str] = field(default_factory=dict)
+    image: Tensor | None = None
+    root: str | None = None
 
     @property
     def labels(self) -> Tensor | None:
@@ -150,10 +182,24 @@ class Drawn:
 
         return in_turn(self.seeds, self.picked)
 
+    @cached_property
+    def told(self) -> Label | None:
+        """What each image is made under."""
+        return self.run.named(self.seeds, self.labels, self.where, self.image, self.root)
+
+    @property
+    def unseen(self) -> list[str]:
+        """What is asked for outside what training saw, a sentence each."""
+        from sfumato.data.told.attributes import asked, unseen
+
+        rows = self.run.recipe.shape.attributes if self.run.recipe.shape else ()
+        return unseen(asked(self.where, rows), rows)
+
     @property
     def caption(self) -> str:
         """How the images are made."""
-        return self.run.making(self.use).sentence
+        named = ", ".join(f"{name}={value}" for name, value in self.where.items())
+        return " ".join(filter(None, [named and f"Where {named}.", self.run.making(self.use).sentence]))
 
 
 def draw_sheet(drawn: Drawn, source: Maker, target: Path, ranks: Ranks | None = None) -> Path:
@@ -168,17 +214,18 @@ def draw_sheet(drawn: Drawn, source: Maker, target: Path, ranks: Ranks | None = 
     Raises:
         NonFiniteError: If any image holds NaN or infinity; nothing is written.
     """
+    from sfumato.core.condition import part_of
     from sfumato.processes.dealing import images_of_all
     from sfumato.processes.ranks import Ranks
     from sfumato.report.save import save
     from sfumato.report.sheet import sheet
     from sfumato.sources import Diffusion
 
-    run, seeds, labels, ranks = drawn.run, drawn.seeds, drawn.labels, ranks or Ranks()
+    run, seeds, labels, ranks = drawn.run, drawn.seeds, part_of(drawn.told, "label"), ranks or Ranks()
     walk = source if isinstance(source, Diffusion) else None
     with _bar(len(seeds) * (len(walk.grid) - 1 if walk else 1), ranks, "step" if walk else "img") as bar:
         maker, told = (source, bar.update) if walk is None else (_watched(walk, bar, ranks), None)
-        made = images_of_all(ranks, maker, seeds, labels, progress=told)
+        made = images_of_all(ranks, maker, seeds, drawn.told, progress=told)
     if not ranks.first:
         return target
     order, columns, names = _by_class(run, len(seeds), labels)
@@ -233,12 +280,13 @@ def draw_walk(drawn: Drawn, source: Diffusion, target: Path, *, strip: bool, gif
         strip: Whether to draw the strip.
         gif: Whether to draw the animation.
     """
+    from sfumato.core.condition import part_of
     from sfumato.report import strip as walks
     from sfumato.report.save import save
     from sfumato.sources import class_names
 
-    run, seeds, labels, paths = drawn.run, drawn.seeds, drawn.labels, []
-    names, title, words = class_names(labels, run.classes), run.title, drawn.caption
+    run, seeds, labels, paths = drawn.run, drawn.seeds, drawn.told, []
+    names, title, words = class_names(part_of(labels, "label"), run.classes), run.title, drawn.caption
     if strip:
         picture = walks.strip(source, seeds, labels, row_labels=names, title=title, caption=words)
         paths.append(save(picture, target.with_name(f"{target.stem}-strip.png"), command=typed()))
@@ -250,11 +298,14 @@ def draw_walk(drawn: Drawn, source: Diffusion, target: Path, *, strip: bool, gif
 
 def _write_images(drawn: Drawn, source: Maker, folder: Path, device: str, ranks: Ranks) -> None:
     """Write one PNG a seed; those that are there already stay."""
+    from sfumato.data.hashing import hash_image
     from sfumato.report.seed_folder import fill
     from sfumato.report.signature import settings_of
 
     run, count = drawn.run, len(drawn.seeds)
-    settings = settings_of(run, drawn.use, device)
+    settings = settings_of(run, drawn.use, device) | ({"where": dict(drawn.where)} if drawn.where else {})
+    if drawn.image is not None:
+        settings |= {"like_image": hash_image(drawn.image.numpy()).hex()}
     with _bar(count, ranks) as bar:
-        written = fill(folder, source, drawn.seeds, drawn.labels, settings, bar.update, ranks, drawn.caption)
+        written = fill(folder, source, drawn.seeds, drawn.told, settings, bar.update, ranks, drawn.caption)
     print(f"  {folder}: {written} images written, {count - written} were there.")

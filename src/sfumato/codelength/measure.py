@@ -21,6 +21,7 @@ from torch import Tensor
 
 from sfumato.codelength.chain import Chain
 from sfumato.core.archives import read_npz
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser
 from sfumato.core.gauge import Gauge
 from sfumato.core.images import to_float
@@ -30,7 +31,7 @@ from sfumato.likelihood.ode import dequantise, likelihood, probes
 from sfumato.likelihood.vlb import Bound, vlb
 
 Stored = Mapping[str, np.ndarray]
-Block = tuple[range, Tensor, Tensor | None]  # positions, float images, labels
+Block = tuple[range, Tensor, Label | None]  # positions, float images, labels
 Progress = Callable[[int], object]  # called with the image-evaluations done since the last call
 
 
@@ -40,11 +41,11 @@ class Images:
 
     Attributes:
         codes: uint8, shape (B, C, H, W).
-        label: int64 (B,), or None.
+        label: int64 (B,), a `Condition`, or None.
     """
 
     codes: Tensor
-    label: Tensor | None
+    label: Label | None
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -119,7 +120,7 @@ def measure_bound(
         progress: Called with the number of images done after every step.
     """
 
-    def measured(x0: Tensor, label: Tensor | None, address: Tensor) -> Stored:
+    def measured(x0: Tensor, label: Label | None, address: Tensor) -> Stored:
         noise = SamplingNoise(address, x0.shape[1:], device=device)
         steps = []
         for term in vlb(denoiser, x0, chain.grid, noise=noise, label=label, variance=chain.variance):
@@ -151,7 +152,7 @@ def measure_ode(
 ) -> Flow:
     """Return the ODE likelihood of every image, averaged over dequantisations. Arguments as in `measure_bound`."""
 
-    def measured(x0: Tensor, label: Tensor | None, address: Tensor) -> Stored:
+    def measured(x0: Tensor, label: Label | None, address: Tensor) -> Stored:
         x, offset = dequantise(x0, address)
         one = likelihood(
             denoiser, x, path.near, path.far, probe=probes(address, x), offset=offset, label=label, **options
@@ -173,7 +174,7 @@ def _blocks(
     blocks: Iterable[Block],
     seeds: Sequence[int],
     folder: Path | None,
-    measured: Callable[[Tensor, Tensor | None, Tensor], Stored],
+    measured: Callable[[Tensor, Label | None, Tensor], Stored],
     kept: Callable[[int], object],
 ) -> Iterator[list[Stored]]:
     """Yield what was measured of every block, once per seed: anew, or from a file that an earlier run kept."""

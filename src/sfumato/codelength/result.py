@@ -38,6 +38,7 @@ from sfumato.metrics.protocol import EvalProtocol, canonical
 from sfumato.metrics.score import Score
 from sfumato.processes.machine import default_device, describe, keep_freed_memory
 from sfumato.runs.checkpoint import replace_json
+from sfumato.runs.conditions import is_told, of_real
 from sfumato.runs.identity import identity
 from sfumato.runs.run import Run, load_data
 
@@ -141,14 +142,14 @@ def likelihood(
     splits = {name: drawn(run, name, asked.n, root) for name in asked.splits}
     training = load_data(recipe, "train", root)
     flags = {name: flags_of(run, data, training) for name, data in splits.items()}
-    told = asked.labels and bool(recipe.shape and recipe.shape.classes)
+    told = asked.labels and (is_told(recipe) or bool(recipe.shape and recipe.shape.classes))
     facts = _facts(run, asked, chain, use, told, device)
     key = hashlib.sha256(canonical([facts, {n: d.index_hash for n, d in splits.items()}]).encode()).hexdigest()[:8]
     name = f"likelihood-{'-'.join(splits)}-n{asked.n}-{key}"
     folder = run.path / "results" / f".{name}"
     measured = {}
     for split, data in splits.items():
-        images = Images(data.images, data.labels if told else None)
+        images = Images(data.images, of_real(recipe, data, torch.arange(len(data))) if told else None)
         options: dict[str, Any] = {"seeds": asked.seeds, "device": device, "folder": folder / split}
         batch, times = min(64, recipe.sample.batch), len(images) * len(asked.seeds)
         bound = flow = None

@@ -57,9 +57,9 @@ class Axis:
 
 
 LEVELS = ("table", "schedule", "sigma_data", "variance")  # what a recipe offers to the parts that speak of levels
-IMAGES = ("channels", "out_channels", "classes", "size", "augments")
+IMAGES = ("channels", "out_channels", "classes", "size", "augments", "vector", "extra")
 TRAINING = ("draw", "weighting", "target", "seed", "batch", "images", "teacher")
-SOURCE = ("path", "split", "root", "val", "test", "first", "size", "channels")
+SOURCE = ("path", "split", "root", "val", "test", "first", "size", "channels", "attributes")
 
 AXES = {
     "recipe": Axis("recipes", "a Recipe"),

@@ -11,7 +11,7 @@ distilled models and imported checkpoints are all denoisers; guidance is a denoi
 where only c_in and c_noise are choices of the network; c_skip and c_out follow from the target.
 
 A label is an int64 per image. `NULL` (-1) means "no class" for that image, `None` means it for all of them; class 0
-is a class like any other.
+is a class like any other. What is told beside a class, numbers or an image, makes it a `core.condition.Condition`.
 
 References:
     Karras et al. Elucidating the Design Space of Diffusion-Based Generative Models. 2022, eq. (7).
@@ -27,11 +27,11 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from sfumato.core.condition import NULL as NULL
+from sfumato.core.condition import Label
 from sfumato.core.level import Level, index_in, like, nearest_in
 from sfumato.core.noise import Noise
 from sfumato.core.target import Target
-
-NULL = -1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,10 +58,10 @@ class Denoiser(Protocol):
     Arguments:
         x: Noisy images, shape (B, C, H, W) (or (B, d) for points), float.
         level: Shape () for all images or (B,), sigma > 0.
-        label: int64, shape (B,), NULL for "no class"; None for no class at all.
+        label: int64, shape (B,), NULL for "no class", or a `Condition`; None for no class at all.
     """
 
-    def __call__(self, x: Tensor, level: Level, label: Tensor | None = None) -> Prediction: ...
+    def __call__(self, x: Tensor, level: Level, label: Label | None = None) -> Prediction: ...
 
 
 class State(NamedTuple):
@@ -81,11 +81,11 @@ class Sampler(Protocol):
         grid: Levels from noisy to clean, shape (N + 1,); the last is the clean level unless a sampler says otherwise.
         noise: step index -> unit normal noise of x's shape; asked for only by steps that add noise, so that a
             deterministic sampler needs none.
-        label: int64 (B,) or None.
+        label: int64 (B,), a `Condition`, or None.
     """
 
     def __call__(
-        self, denoiser: Denoiser, x: Tensor, grid: Level, *, noise: Noise | None = None, label: Tensor | None = None
+        self, denoiser: Denoiser, x: Tensor, grid: Level, *, noise: Noise | None = None, label: Label | None = None
     ) -> Iterator[State]: ...
 
 
@@ -121,7 +121,7 @@ def ask(
     network: nn.Module,
     x: Tensor,
     level: Level,
-    *rest: Tensor | None,
+    *rest: Label | None,
     c_noise: Callable[[Level], Tensor],
     c_in: Callable[[Level], Tensor] | None = None,
     table: Level | None = None,
@@ -201,17 +201,17 @@ class Preconditioned(nn.Module):
         return nearest_in(self.table, level)
 
     def raw(
-        self, x: Tensor, level: Level, label: Tensor | None = None, augment: Tensor | None = None
+        self, x: Tensor, level: Level, label: Label | None = None, augment: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """Return the raw output (F, v) at noisy images, both in x's dtype; v is None unless variance is learned.
 
         Arguments:
             x: Noisy images, shape (B, C, H, W).
             level: Shape () or (B,).
-            label: int64 (B,) or None.
+            label: int64 (B,), a `Condition`, or None.
             augment: What was done to the images, (B, 9), for a network that takes such labels; None for nothing.
         """
-        rest = (label,) if augment is None else (label, augment)
+        rest: tuple[Label | None, ...] = (label,) if augment is None else (label, augment)
         out = ask(
             self.network,
             x,
@@ -233,7 +233,7 @@ class Preconditioned(nn.Module):
         c_skip, c_out = skip_and_out(self.target, level)
         return like(c_skip, x) * x + like(c_out, x) * f
 
-    def forward(self, x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
+    def forward(self, x: Tensor, level: Level, label: Label | None = None) -> Prediction:
         f, v = self.raw(x, level, label)
         return Prediction(self.denoised(f, x, level), v)
 
@@ -250,7 +250,7 @@ def stoppable(denoiser: Denoiser, stop: Callable[[], str | None]) -> Denoiser:
         stop: Returns why to stop, or None to go on; a reason raises a StoppedError.
     """
 
-    def ask(x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
+    def ask(x: Tensor, level: Level, label: Label | None = None) -> Prediction:
         if (reason := stop()) is not None:
             raise StoppedError(reason)
         return denoiser(x, level, label)
@@ -272,7 +272,7 @@ class Counted:
         self.denoiser = denoiser
         self.nfe = self.rows = self.vjps = 0
 
-    def __call__(self, x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
+    def __call__(self, x: Tensor, level: Level, label: Label | None = None) -> Prediction:
         self.nfe += 1
         self.rows += len(x)
         prediction = self.denoiser(x, level, label)

@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sfumato.core.condition import Label
+
 QUANTISATIONS = ("round", "truncate")
 
 
@@ -30,13 +32,13 @@ class ImageSource(Protocol):
 
     Arguments:
         seeds: One integer per image; the same seed gives the same image in any batch.
-        labels: int64 (B,), NULL for no class; None for no classes at all.
+        labels: int64 (B,), NULL for no class, or a `Condition`; None for no classes at all.
 
     Returns:
         uint8, shape (B, C, H, W).
     """
 
-    def __call__(self, seeds: Sequence[int], labels: Tensor | None = None) -> Tensor: ...
+    def __call__(self, seeds: Sequence[int], labels: Label | None = None) -> Tensor: ...
 
 
 def to_float(images: Tensor) -> Tensor:

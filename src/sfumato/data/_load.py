@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from sfumato.core.find import OptionError, UnknownNameError, check_options, entr
 from sfumato.core.outside import NAME
 from sfumato.data.dataset import Dataset
 from sfumato.data.sources import kind_of
+from sfumato.data.told.attributes import MEASURES, with_attributes
+from sfumato.data.told.beside import with_condition
 from sfumato.data.transforms import box_mean, pad_black, to_channels
 
 
@@ -33,6 +36,8 @@ def load(
     size: int | None = None,
     pad: int | None = None,
     labels: bool = True,
+    attributes: Sequence[str] = (),
+    condition: str = "none",
     options: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Load a dataset by name.
@@ -51,6 +56,8 @@ def load(
         size: Side in pixels; a source of files crops and resizes, others take an exact box mean by a whole factor.
         pad: Side in pixels after padding with black.
         labels: Whether labels are wanted; False asks a source of files for none.
+        attributes: Numbers that are wanted of each image: columns of the source, or measured (`data.told.attributes`).
+        condition: The image that a model is told beside each: "none", "low", "low:K", "grey", "pairs:FOLDER".
         options: Further options of the dataset's own function, e.g. {"skip_bad": True} for a folder.
 
     Returns:
@@ -69,6 +76,7 @@ def load(
     allowed = options_of(entry)
     given = {"split": split, "root": root, "val": val or None, "test": test}
     given |= {"size": size, "channels": channels, "first": first}
+    given |= {"attributes": True if set(attributes) - set(MEASURES) else None}
     own = check_options(f"dataset '{key}'", entry, dict(options or {}), fixed=given)
     for share in ("val", "test"):
         if given[share] is not None and share not in allowed:
@@ -88,7 +96,8 @@ def load(
         data = _changed(data, box_mean(data.images, size), f"box mean to {size}")
     if pad is not None and data.shape[1:] != (pad, pad):
         data = _changed(data, pad_black(data.images, pad), f"padded to {pad}")
-    return data
+    paired = partial(load, split="all", root=root, channels=None, labels=False)
+    return with_condition(with_attributes(data, attributes), condition, paired)
 
 
 def outside_name(name: str) -> str:

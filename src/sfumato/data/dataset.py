@@ -67,6 +67,10 @@ class Dataset:
         indices: int64 (N,), position of each image in the source's official order (of its train part or test part).
         rule: How this part was chosen from the source, in words that a protocol can carry.
         left_out: What the source holds beside these images, and why it is not among them, in words.
+        attributes: Names of numbers that are known of the images; () for none.
+        vector: Those numbers as they were given, float32 (N, d), NaN where one is not known; None for none.
+        beside: What a model is told beside each image, uint8 (N, c, h, w); None for nothing (`data.told.beside`).
+        condition: What kind of image that is, as `data.condition` names it.
 
     Raises:
         ValueError: If a shape, dtype, label or split is not as above.
@@ -84,6 +88,10 @@ class Dataset:
     indices: Tensor
     rule: str = ""
     left_out: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
+    vector: Tensor | None = None
+    beside: Tensor | None = None
+    condition: str = "none"
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
@@ -212,6 +220,8 @@ class Dataset:
             images=self.images[chosen],
             labels=None if self.labels is None else self.labels[chosen],
             indices=self.indices[chosen],
+            vector=None if self.vector is None else self.vector[chosen],
+            beside=None if self.beside is None else self.beside[chosen],
             split=split or self.split,
             rule="; ".join(filter(None, (self.rule, note))),
         )

@@ -29,6 +29,7 @@ def folder(
     cmyk: str = "refuse",
     labels: bool = True,
     skip_bad: bool = False,
+    attributes: bool = False,
 ) -> Dataset:
     """Load a folder of images; labels from its sub-folders or its dataset.json.
 
@@ -45,6 +46,7 @@ def folder(
         cmyk: Treatment of CMYK files: "refuse", or "convert" without a colour profile.
         labels: False ignores sub-folders and dataset.json.
         skip_bad: Whether to leave bad files out and count them, instead of failing.
+        attributes: Whether to read the numbers of attributes.csv, which stands beside the images.
 
     Returns:
         uint8 images (N, C, H, W).
@@ -52,8 +54,9 @@ def folder(
     Raises:
         DataError: If the folder is missing or empty, or a file in it is bad.
     """
-    shape = Shape(size, channels, filter, crop, alpha, cmyk)
+    shape, listing = Shape(size, channels, filter, crop, alpha, cmyk), open_listing(path)
     name = Path(path).expanduser().resolve().name
     return gather(
-        parts_of(open_listing(path)), name, shape, split=split, val=val, test=test, labels=labels, skip_bad=skip_bad
-    )
+        parts_of(listing), name, shape, split=split, val=val, test=test, labels=labels, skip_bad=skip_bad,
+        table=listing if attributes else None,
+    )  # fmt: skip

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -27,6 +27,7 @@ from sfumato.data.decoding import ALPHAS, CMYKS, FILTERS, crop_and_resize, decod
 from sfumato.data.hashing import hash_image
 from sfumato.data.listing import DamagedArchiveError, Labels, Listing, labels_of, passed_over
 from sfumato.data.splits import OFFICIAL, Piece, is_split, join, pieces, split_by_hash
+from sfumato.data.told.attributes import FILE, read_table, rows_of
 from sfumato.data.transforms import to_channels
 
 SHOWN = 5  # bad files named in an error
@@ -190,6 +191,7 @@ def gather(
     test: float,
     labels: bool,
     skip_bad: bool,
+    table: Listing | None = None,
 ) -> Dataset:
     """Read the files of a source and choose one split of it.
 
@@ -202,6 +204,7 @@ def gather(
         test: Share held out for testing where there is no official split for it, in [0, 1).
         labels: Whether to look for labels.
         skip_bad: Whether to leave bad files out instead of failing.
+        table: The whole source, whose attributes.csv is read; None to read none.
 
     Returns:
         The dataset; its indices count all image files of the source in the order of their names.
@@ -211,7 +214,8 @@ def gather(
     """
     chosen = pieces(parts, split, val=val, test=test)
     usable, unlabelled = labelled_only(parts, chosen, labels)
-    made = [_gathered(parts[piece.part], name, shape, piece, labels, skip_bad) for piece in usable]
+    numbers = None if table is None else _attributes(table)
+    made = [_gathered(parts[piece.part], name, shape, piece, labels, skip_bad, numbers) for piece in usable]
     if len(parts) > 1:
         made = [data.subset(range(len(data)), note=piece.note) for data, piece in zip(made, usable)]
     unused = [part for part in parts if part and not is_split(part) and part not in {p.part for p in chosen}]
@@ -245,7 +249,31 @@ def labelled_only(
     return usable, tuple(piece.part for piece in chosen if piece not in usable)
 
 
-def _gathered(listing: Listing, name: str, shape: Shape, piece: Piece, labels: bool, skip_bad: bool) -> Dataset:
+def _attributes(source: Listing) -> Callable[[Sequence[str]], tuple[tuple[str, ...], torch.Tensor]]:
+    """Read a source's attributes.csv; return what gives names and numbers of some of its files.
+
+    Raises:
+        DataError: If there is none, or it does not fit the files.
+    """
+    where = f"{FILE} of {source.path}"
+    if FILE not in source.others:
+        raise DataError(f"{source.path} holds no {FILE}, from which data.attributes are read. Put it at the top.")
+    try:
+        table = read_table(source.read(FILE).decode("utf-8-sig"), where)
+    except UnicodeDecodeError:
+        raise DataError(f"{where} is no text in UTF-8.") from None
+    return lambda files: (table[0], rows_of(table, files, source.names, where))
+
+
+def _gathered(
+    listing: Listing,
+    name: str,
+    shape: Shape,
+    piece: Piece,
+    labels: bool,
+    skip_bad: bool,
+    numbers: Callable[[Sequence[str]], tuple[tuple[str, ...], torch.Tensor]] | None,
+) -> Dataset:
     classes = labels_of(listing) if labels else None
     found = read_all(listing, shape)
     good = np.flatnonzero([f.pixels is not None for f in found])
@@ -253,6 +281,9 @@ def _gathered(listing: Listing, name: str, shape: Shape, piece: Piece, labels: b
     found = good_ones(listing, found, skip_bad=skip_bad)
     hashes = np.frombuffer(b"".join(f.digest for f in found), dtype=np.uint8).reshape(-1, 32)
     whole = whole_of(listing, name, shape, stacked(found), classes, good, bad)
+    if numbers is not None:
+        names, vector = numbers([listing.names[i] for i in good])
+        whole = replace(whole, attributes=names, vector=vector)
     return split_by_hash(whole, piece.split, val=piece.val, test=piece.test, hashes=hashes)
 
 

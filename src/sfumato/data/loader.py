@@ -19,10 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sfumato.core.condition import Label
 from sfumato.core.images import to_float
 from sfumato.core.noise import uniform
 from sfumato.data.dataset import Dataset
 from sfumato.data.order import ranking
+from sfumato.data.told.beside import condition_of
 
 
 class Loader:
@@ -81,7 +83,7 @@ class Loader:
             found[here] = self._permutation(int(e))[place[here]]
         return torch.from_numpy(found)
 
-    def batch(self, start: int, count: int) -> tuple[Tensor, Tensor | None, Tensor]:
+    def batch(self, start: int, count: int) -> tuple[Tensor, Label | None, Tensor]:
         """Return the samples at positions start, ..., start + count - 1.
 
         Arguments:
@@ -89,8 +91,8 @@ class Loader:
             count: How many, >= 1.
 
         Returns:
-            Images float32 (count, C, H, W) in [-1, 1], labels int64 (count,) or None, and the positions int64
-            (count,), all on the device.
+            Images float32 (count, C, H, W) in [-1, 1], labels int64 (count,) or None, with what else is told a
+            `Condition` with raw attributes, and the positions int64 (count,), all on the device.
 
         Raises:
             ValueError: If `start` or `count` is out of range.
@@ -101,13 +103,17 @@ class Loader:
         chosen = self.order(positions)
         codes = self.codes(start, chosen)
         positions = positions.to(self.device, non_blocking=True)
+        mirrored = None
         if self.flip:
             mirrored = uniform(positions, seed=self.seed, purpose="flip", device=self.device) < 0.5
             codes = torch.where(mirrored[:, None, None, None], codes.flip(-1), codes)
         label = None
         if self._labels is not None:
             label = self._labels.index_select(0, chosen.to(self.device, non_blocking=True))
-        return to_float(codes), label, positions
+        told: Label | None = label
+        if self.dataset.vector is not None or self.dataset.beside is not None:
+            told = condition_of(self.dataset, label, chosen, mirrored=mirrored, device=self.device)
+        return to_float(codes), told, positions
 
     def codes(self, start: int, chosen: Tensor) -> Tensor:
         """Return the pixels of a batch on the device, uint8 (B, C, H, W).

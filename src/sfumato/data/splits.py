@@ -95,12 +95,15 @@ def split_official(read: Callable[[str], Dataset], split: str, *, val: float = 0
 
 def join(a: Dataset, b: Dataset) -> Dataset:
     """Put two parts of one source in a row; the indices of the second continue after those of the first."""
-    labels = None if a.labels is None or b.labels is None else torch.cat([a.labels, b.labels])
+    labels, vector = (
+        None if x is None or y is None else torch.cat([x, y]) for x, y in ((a.labels, b.labels), (a.vector, b.vector))
+    )
     offset = int(a.indices.max()) + 1 if len(a) else 0
     return replace(
         a,
         images=torch.cat([a.images, b.images]),
         labels=labels,
+        vector=vector,
         indices=torch.cat([a.indices, b.indices + offset]),
         split="all",
         rule="official train part, then official test part",

@@ -28,6 +28,7 @@ def zip(
     cmyk: str = "refuse",
     labels: bool = True,
     skip_bad: bool = False,
+    attributes: bool = False,
 ) -> Dataset:
     """Load a zip archive of images; labels from its dataset.json or its folders.
 
@@ -44,6 +45,7 @@ def zip(
         cmyk: Treatment of CMYK files: "refuse", or "convert" without a colour profile.
         labels: False ignores dataset.json and folders.
         skip_bad: Whether to leave bad files out and count them, instead of failing.
+        attributes: Whether to read the numbers of attributes.csv, which stands beside the images.
 
     Returns:
         uint8 images (N, C, H, W).
@@ -51,8 +53,8 @@ def zip(
     Raises:
         DataError: If the archive is missing, unsafe or damaged, or a file in it is bad.
     """
-    shape = Shape(size, channels, filter, crop, alpha, cmyk)
-    name = Path(path).stem
+    shape, listing = Shape(size, channels, filter, crop, alpha, cmyk), open_listing(path)
     return gather(
-        parts_of(open_listing(path)), name, shape, split=split, val=val, test=test, labels=labels, skip_bad=skip_bad
-    )
+        parts_of(listing), Path(path).stem, shape, split=split, val=val, test=test, labels=labels, skip_bad=skip_bad,
+        table=listing if attributes else None,
+    )  # fmt: skip

@@ -76,7 +76,7 @@ def choose(
         )
     judge = Judge.of(run.recipe, split, root)
     judge.check(metric, n)
-    labels, prior = run.labels(n)
+    labels, prior = run.labels(n, judge.real)
     judged: list[tuple[Candidate, averages.Fitted]] = []
     for width in sorted(set(widths or LADDER)):
         try:

@@ -9,6 +9,7 @@ make.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from sfumato.core.condition import Condition, Label
 from sfumato.data.hashing import hash_images
 from sfumato.evaluation.cache import place, source_hash
 from sfumato.evaluation.rows import Rows
@@ -63,6 +65,7 @@ def generate(
     device: torch.device,
     quiet: bool = False,
     ranks: Ranks = Ranks(),
+    labels: Label | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Make n images and keep what they become.
 
@@ -75,6 +78,7 @@ def generate(
         device: Where to sample.
         quiet: Whether progress bars are left out.
         ranks: The processes that share the work, block by block; the first keeps what all of them make.
+        labels: What each image is made under (`runs.conditions.in_order`); None for nothing.
 
     Returns:
         Arrays (n, width) by name, read from disk where they are used, and facts about how the images were made;
@@ -85,7 +89,7 @@ def generate(
     """
     recipe, batch = run.recipe, run.recipe.sample.batch
     found, saved = identity(run, use), run.taken(use)[0]
-    decides = [key_of(found), first_seed, n, describe(device), source_hash()]
+    decides = [key_of(found), first_seed, n, describe(device), source_hash(), *_digest(labels)]
     wanted = {"hashes": HASHES, **outputs}
     stores = (
         {name: Rows(place("generated", [decides, out.facts]), n, out.width, out.dtype) for name, out in wanted.items()}
@@ -95,7 +99,7 @@ def generate(
     blocks = [(start, min(n, start + batch)) for start in range(0, n, batch)]
     missing = {span: [name for name, rows in stores.items() if span not in rows.blocks] for span in blocks}
     left = ranks.from_first([(span, names) for span, names in missing.items() if names])
-    for entry in _made(run, wanted, left, n, first_seed, use, device, quiet, ranks):
+    for entry in _made(run, wanted, left, n, first_seed, use, device, quiet, ranks, labels):
         for name, rows in entry.rows.items() if ranks.first else ():
             stores[name].write(entry.start, rows, seconds=entry.seconds, calls=entry.calls, weak=entry.weak)
     if not ranks.first:
@@ -119,6 +123,13 @@ def generate(
     return {name: store.array() for name, store in stores.items()}, facts
 
 
+def _digest(label: Label | None) -> list[str]:
+    """Return the hash of a condition of more than a class; classes in turn follow from their number."""
+    if not isinstance(label, Condition):
+        return []
+    return [hashlib.sha256(part.numpy().tobytes()).hexdigest() for part in label.parts.values()]
+
+
 @dataclass(frozen=True, slots=True)
 class _Block:
     """What one block of images became, and what it cost."""
@@ -140,12 +151,12 @@ def _made(
     device: torch.device,
     quiet: bool,
     ranks: Ranks,
+    labels: Label | None,
 ) -> Iterator[_Block]:
     """Yield the blocks that are left, one a process at a time, on every process."""
     if not left:
         return
     source, asked = run.counted(use, device)
-    labels, _ = run.labels(n)
 
     def compute(start: int, stop: int, names: list[str]) -> _Block:
         began, before = time.monotonic(), asked()

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from sfumato.core.condition import Label
 from sfumato.data.dataset import Dataset
 from sfumato.data.hashing import hash_images
 from sfumato.data.streaming import Stream
@@ -64,6 +65,7 @@ class Generated:
         codec: Formats of the files they come from; "none" if of none.
         copies: int (n,), the first training image equal to each, or -1; None if unknown.
         first_seed: Seed of the first.
+        told: What each was made under; None where it is not known.
     """
 
     rows: Mapping[str, Features]
@@ -74,6 +76,7 @@ class Generated:
     codec: str = "none"
     copies: np.ndarray | None = None
     first_seed: int = 0
+    told: Label | None = None
 
     @property
     def n(self) -> int:
@@ -188,7 +191,7 @@ class Judge:
         self,
         images: Tensor,
         metrics: tuple[str, ...],
-        labels: Tensor | None = None,
+        labels: Label | None = None,
         prior: str = "",
         facts: Mapping[str, Any] | None = None,
     ) -> Generated:
@@ -206,7 +209,7 @@ class Judge:
         """
         chosen = [find_metric(name) for name in metrics]
         rows = {view_key(metric): features_of(self.view(metric), images) for metric in chosen}
-        classes = None if labels is None else labels.numpy()
+        classes = labels.numpy() if isinstance(labels, Tensor) else None
         prior = prior or ("unconditional" if labels is None else "uniform")
         return self.checked(Generated(rows, classes, prior, hash_images(images), facts or {}))
 

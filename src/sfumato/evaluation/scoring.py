@@ -93,17 +93,19 @@ def evaluate(
     with ranks.in_turn():
         judge = Judge.of(recipe, split, root, m=m, extract=extract, options=options, quiet=quiet)
     judge = replace(judge, notes=judge.notes + notes_of(run, judge, use))
-    labels, prior = run.labels(n)
-    asked = None if labels is None else labels.numpy()
+    labels, prior = run.labels(n, judge.real, first_seed)
+    asked = labels.numpy() if isinstance(labels, torch.Tensor) else None
     refused: dict[str, str] = {}
     possible = each(names, refused, lambda name: checked(judge, name, n, asked))
     outputs = outputs_of(judge, list(possible.values()), where)
     for data in (cast(Dataset, judge.real), judge.drawn(n)):
         cached_features(judge.extract, data, quiet, ranks)
-    rows, facts = generate(run, n, outputs, first_seed=first_seed, use=use, device=where, quiet=quiet, ranks=ranks)
+    rows, facts = generate(
+        run, n, outputs, first_seed=first_seed, use=use, device=where, quiet=quiet, ranks=ranks, labels=labels
+    )
     if not ranks.first:
         return cast(Result, ranks.from_first(None))
-    made = judge.checked(Generated(rows, asked, prior, rows.pop("hashes"), facts, first_seed=first_seed))
+    made = judge.checked(Generated(rows, asked, prior, rows.pop("hashes"), facts, first_seed=first_seed, told=labels))
     made, tried = with_choices(run, judge, made, use)
     judge = replace(judge, notes=judge.notes + tried)
     found = each(possible, refused, lambda name: measured(judge, possible[name], made))

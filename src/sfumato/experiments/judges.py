@@ -23,6 +23,7 @@ from torch import Tensor
 
 from sfumato.codelength.latents import bits_of_pixels
 from sfumato.codelength.result import Asked as Bits
+from sfumato.core.condition import Label
 from sfumato.core.find import find
 from sfumato.core.images import to_float, to_uint8
 from sfumato.core.task import Task
@@ -82,7 +83,7 @@ class Estimates:
         labels, prior = run.labels(asked.study.n)
         nsr = float(walk.grid[self.step - 1].nsr)
 
-        def estimates(seeds: range, chosen: Tensor | None) -> Tensor:
+        def estimates(seeds: range, chosen: Label | None) -> Tensor:
             for k, state in enumerate(walk.states(seeds, chosen), start=1):
                 if k == self.step:
                     return to_uint8(state.x0).cpu()
@@ -259,7 +260,7 @@ def _run(asked: Asked) -> Run:
     return asked.run
 
 
-def _images(run: Run, asked: Asked, labels: Tensor | None) -> tuple[Tensor, dict[str, Any]]:
+def _images(run: Run, asked: Asked, labels: Label | None) -> tuple[Tensor, dict[str, Any]]:
     """Return the images of seeds 0 .. n of a run, and the facts of making them."""
     source, asked_of = run.counted(device=asked.device or default_device())
     images, facts = _made(lambda seeds, chosen: source(seeds, chosen), asked.study.n, labels, source.batch)
@@ -270,7 +271,7 @@ def _images(run: Run, asked: Asked, labels: Tensor | None) -> tuple[Tensor, dict
 
 
 def _made(
-    make: Callable[[range, Tensor | None], Tensor], n: int, labels: Tensor | None, batch: int
+    make: Callable[[range, Label | None], Tensor], n: int, labels: Label | None, batch: int
 ) -> tuple[Tensor, dict[str, Any]]:
     began, parts = time.monotonic(), []
     for start in range(0, n, batch):
@@ -280,7 +281,7 @@ def _made(
 
 
 def _scores(
-    asked: Asked, recipe: Recipe, made: tuple[Tensor, dict[str, Any]], prior: str, labels: Tensor | None = None
+    asked: Asked, recipe: Recipe, made: tuple[Tensor, dict[str, Any]], prior: str, labels: Label | None = None
 ) -> tuple[dict[str, Score], dict[str, Any]]:
     """Score images against the real ones of a recipe's data, beside their floor; `labels` if they were chosen."""
     images, facts = made

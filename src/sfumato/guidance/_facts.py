@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -16,8 +17,10 @@ class Facts:
         classes: Number of labels that it knows; 0 for an unlabelled model.
         label_dropout: Share of training without a label; None if its objective has no such option.
         before: Names of the forms of guidance that are applied before this one.
+        dropouts: Share of training without it, for the vector and the image of a condition, where it is told them.
     """
 
     classes: int
     label_dropout: float | None
     before: tuple[str, ...] = ()
+    dropouts: Mapping[str, float] = field(default_factory=dict)

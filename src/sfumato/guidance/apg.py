@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from sfumato.core.bounds import Positive, Share
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser, Prediction
 from sfumato.core.level import Level, like
 from sfumato.guidance import cfg as plain
@@ -100,7 +101,7 @@ def apg(
     w = w if callable(w) or isinstance(w, Tensor) else plain.weight_of(w, each_class, over_levels)
     guided, remembered = plain.cfg(denoiser, w, interval, both=both), Momentum(momentum)
 
-    def projected(x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
+    def projected(x: Tensor, level: Level, label: Label | None = None) -> Prediction:
         remembered.visit(level)
         prediction = guided(x, level, label)
         if label is None or prediction.conditional is None or prediction.unconditional is None:

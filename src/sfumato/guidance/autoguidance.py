@@ -20,6 +20,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser, Prediction
 from sfumato.core.level import Level, like
 from sfumato.guidance.interval import interval as switched
@@ -43,7 +44,7 @@ def autoguidance(
     """
     weight = torch.as_tensor(w, dtype=torch.float64, device="cpu")
 
-    def guided(x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
+    def guided(x: Tensor, level: Level, label: Label | None = None) -> Prediction:
         strong = denoiser(x, level, label)
         if bool((weight == 1).all()):
             return strong

@@ -23,6 +23,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from sfumato.core.condition import Label, part_of
 from sfumato.core.denoiser import Denoiser, Prediction
 from sfumato.core.level import Level, like
 
@@ -42,7 +43,7 @@ def classifier(denoiser: Denoiser, logits: Logits, scale: float = 1.0) -> Denois
     """
     slope = gradient(logits, scale)
 
-    def guided(x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
+    def guided(x: Tensor, level: Level, label: Label | None = None) -> Prediction:
         prediction = denoiser(x, level, label)
         seen = level.alpha > 0
         if scale == 0 or not bool(seen.any()):
@@ -54,7 +55,7 @@ def classifier(denoiser: Denoiser, logits: Logits, scale: float = 1.0) -> Denois
     return guided
 
 
-def gradient(logits: Logits, scale: float = 1.0) -> Callable[[Tensor, Level, Tensor | None], Tensor]:
+def gradient(logits: Logits, scale: float = 1.0) -> Callable[[Tensor, Level, Label | None], Tensor]:
     """Return the function (x, level, label) -> scale * grad_x ln p(label | x), the shift of ADM's algorithm 1.
 
     Arguments:
@@ -65,18 +66,19 @@ def gradient(logits: Logits, scale: float = 1.0) -> Callable[[Tensor, Level, Ten
         ValueError: When called without labels, or with one outside [0, K).
     """
 
-    def slope(x: Tensor, level: Level, label: Tensor | None) -> Tensor:
-        if label is None:
+    def slope(x: Tensor, level: Level, label: Label | None) -> Tensor:
+        asked = part_of(label, "label")
+        if asked is None:
             raise ValueError("Classifier guidance needs labels to guide towards; this call has none.")
         with torch.enable_grad():
             at = x.detach().requires_grad_()
             out = logits(at, level)
-            if int(label.min()) < 0 or int(label.max()) >= out.shape[1]:
+            if int(asked.min()) < 0 or int(asked.max()) >= out.shape[1]:
                 raise ValueError(
-                    f"This classifier knows the labels 0 to {out.shape[1] - 1}; got {int(label.min())} to "
-                    f"{int(label.max())}. A classifier must be trained on the model's own classes."
+                    f"This classifier knows the labels 0 to {out.shape[1] - 1}; got {int(asked.min())} to "
+                    f"{int(asked.max())}. A classifier must be trained on the model's own classes."
                 )
-            chosen = out.log_softmax(1).gather(1, label.unsqueeze(1))
+            chosen = out.log_softmax(1).gather(1, asked.unsqueeze(1))
             (grad,) = torch.autograd.grad(chosen.sum(), at)
         return scale * grad
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from sfumato.core.bounds import NoLimit
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser, Prediction
 from sfumato.core.level import Level, like
 
@@ -41,7 +42,7 @@ def interval(inside: Denoiser, outside: Denoiser, lo: NoLimit = 0.0, hi: NoLimit
     if not 0 <= lo < hi:
         raise ValueError(f"An interval satisfies 0 <= lo < hi (in nsr); got ({lo}, {hi}).")
 
-    def switched(x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
+    def switched(x: Tensor, level: Level, label: Label | None = None) -> Prediction:
         within = (level.nsr >= lo) & (level.nsr <= hi)
         if bool(within.all()):
             return inside(x, level, label)

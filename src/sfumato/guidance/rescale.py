@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from sfumato.core.bounds import Share
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser, Prediction
 from sfumato.core.level import Level
 from sfumato.guidance._facts import Facts
@@ -41,7 +42,7 @@ def rescale(denoiser: Denoiser, phi: Share = 0.7) -> Denoiser:
     if not 0 <= phi <= 1:
         raise ValueError(f"rescale needs phi in [0, 1] (0 leaves the contrast as it is); got {phi}.")
 
-    def rescaled(x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
+    def rescaled(x: Tensor, level: Level, label: Label | None = None) -> Prediction:
         prediction = denoiser(x, level, label)
         if prediction.conditional is None:
             return prediction

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from sfumato.core.bounds import Inside, Positive
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser, Prediction
 from sfumato.core.level import Level
 
@@ -39,7 +40,7 @@ def threshold(denoiser: Denoiser, bound: Positive = 1.0, quantile: Inside | None
     if not bound > 0 or (quantile is not None and not 0 < quantile < 1):
         raise ValueError(f"threshold needs bound > 0 and quantile in (0, 1); got {bound} and {quantile}.")
 
-    def bounded(x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
+    def bounded(x: Tensor, level: Level, label: Label | None = None) -> Prediction:
         prediction = denoiser(x, level, label)
         if quantile is None:
             return replace(prediction, x0=prediction.x0.clamp(-bound, bound))

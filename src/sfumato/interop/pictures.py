@@ -35,13 +35,17 @@ def files_of(paths: Sequence[Path | str]) -> list[Path]:
     return found
 
 
-def read_picture(file: Path, shapes: Sequence[tuple[int, ...]], fit: bool = False) -> Tensor:
+FIT = "--fit converts and resizes it."
+
+
+def read_picture(file: Path, shapes: Sequence[tuple[int, ...]], fit: bool = False, remedy: str = FIT) -> Tensor:
     """Return a picture as uint8 (C, H, W), of one of the shapes asked for.
 
     Arguments:
         file: PNG, JPEG, WebP or BMP.
         shapes: That are taken, the first being what a picture is made to if `fit` is set.
         fit: Whether a picture of another shape is converted: to grey or colour, and resized (bicubic).
+        remedy: What to do about a picture of another shape, in a sentence.
 
     Raises:
         DataError: If the file cannot be decoded, or has another shape and `fit` is not set.
@@ -54,9 +58,7 @@ def read_picture(file: Path, shapes: Sequence[tuple[int, ...]], fit: bool = Fals
         return pixels
     if not fit:
         wanted = " or ".join(in_words(shape) for shape in dict.fromkeys(shapes))
-        raise DataError(
-            f"{file} is {in_words(tuple(pixels.shape))}; this needs {wanted}. --fit converts and resizes it."
-        )
+        raise DataError(f"{file} is {in_words(tuple(pixels.shape))}; this needs {wanted}. {remedy}")
     channels, height, width = shapes[0]
     picture = Image.fromarray(pixels[0].numpy() if len(pixels) == 1 else pixels.permute(1, 2, 0).numpy())
     resized = picture.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BICUBIC)

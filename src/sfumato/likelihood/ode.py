@@ -42,6 +42,7 @@ import torch
 from torch import Tensor
 
 from sfumato.core import noise
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser
 from sfumato.core.find import nearest
 from sfumato.core.gauge import Gauge
@@ -123,7 +124,7 @@ def _trace(x0: Tensor, y: Tensor, probe: Tensor | None) -> tuple[Tensor, Tensor]
     return total, torch.full_like(total, y[0].numel())
 
 
-def _slope(denoiser: Denoiser, gauge: Gauge, probe: Tensor | None, label: Tensor | None) -> Slope:
+def _slope(denoiser: Denoiser, gauge: Gauge, probe: Tensor | None, label: Label | None) -> Slope:
     def slope(u: Tensor, y: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         level, (da, ds) = gauge.at(u), gauge.slope(u)
         on = rows.to(y.device)
@@ -148,7 +149,7 @@ def likelihood(
     gauge: Gauge,
     probe: Tensor | None,
     offset: float = 0.0,
-    label: Tensor | None = None,
+    label: Label | None = None,
     rtol: float = 1e-5,
     atol: float = 1e-5,
     watch: Callable[[Walk], None] | None = None,

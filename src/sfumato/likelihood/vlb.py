@@ -39,6 +39,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser, Prediction
 from sfumato.core.find import nearest
 from sfumato.core.kernel import Kernel
@@ -192,7 +193,7 @@ def vlb(
     grid: Level,
     *,
     noise: Callable[[int], Tensor],
-    label: Tensor | None = None,
+    label: Label | None = None,
     variance: str = "small",
     decoder: Decoder = discretised,
     clip: bool = False,

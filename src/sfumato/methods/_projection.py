@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser, Prediction
 from sfumato.core.level import Level, like
 from sfumato.core.task import Task
@@ -30,7 +31,7 @@ def projected(method: str, denoiser: Denoiser, task: Task, y: Tensor, share: Cal
         return denoiser
     explained = task.pinv(y)
 
-    def restored(x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
+    def restored(x: Tensor, level: Level, label: Label | None = None) -> Prediction:
         prediction = denoiser(x, level, label)
         x0 = prediction.x0
         if task.noise == 0:  # in this order: where A+ A = I the difference is 0 to the last bit

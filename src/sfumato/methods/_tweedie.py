@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser, Prediction
 from sfumato.core.images import NonFiniteError, finite
 from sfumato.core.level import Level, like
@@ -31,7 +32,7 @@ class Estimate:
     covariance: Callable[[Tensor], Tensor]
 
 
-def estimate(denoiser: Denoiser, x: Tensor, level: Level, label: Tensor | None) -> Estimate:
+def estimate(denoiser: Denoiser, x: Tensor, level: Level, label: Label | None) -> Estimate:
     """Ask a denoiser once, keeping what gradients need.
 
     Arguments:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser, Prediction
 from sfumato.core.level import Level, like
 from sfumato.core.task import Task, TaskError
@@ -44,7 +45,7 @@ def dps(denoiser: Denoiser, task: Task, y: Tensor, sigma_data: float = 0.5, weig
     def square(u: Tensor) -> Tensor:
         return (u**2).flatten(1).sum(1).reshape(-1, *(1,) * (len(task.shape)))
 
-    def restored(x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
+    def restored(x: Tensor, level: Level, label: Label | None = None) -> Prediction:
         found = estimate(denoiser, x, level, label)
         with torch.inference_mode(False), torch.enable_grad():
             x0 = found.prediction.x0.clone().requires_grad_()

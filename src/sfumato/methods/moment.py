@@ -27,6 +27,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser, Prediction
 from sfumato.core.level import Level, like
 from sfumato.core.task import Task, TaskError
@@ -55,7 +56,7 @@ def moment(
     if task.blind:
         return denoiser
 
-    def restored(x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
+    def restored(x: Tensor, level: Level, label: Label | None = None) -> Prediction:
         found = estimate(denoiser, x, level, label)
         variance = prior_variance(level, sigma_data)
         extra = like(damping * variance, y)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser, Prediction
 from sfumato.core.level import Level, like
 from sfumato.core.task import Task
@@ -36,7 +37,7 @@ def pigdm(denoiser: Denoiser, task: Task, y: Tensor, sigma_data: float = 0.5) ->
     if task.blind:
         return denoiser
 
-    def restored(x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
+    def restored(x: Tensor, level: Level, label: Label | None = None) -> Prediction:
         found = estimate(denoiser, x, level, label)
         variance = prior_variance(level, sigma_data)
         r2 = like(variance, y)

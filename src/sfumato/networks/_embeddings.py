@@ -11,6 +11,13 @@ frequencies w_k and the order of the two halves:
 A label is a row of a table. A table over `classes` classes has one row more: row `classes` is the null label, to which
 -1 and None both map, so "unconditional" is a learned embedding and class 0 is an ordinary class.
 
+What a `Condition` tells beside a class enters through two layers that begin at zero, so that a network starts as it
+would without them, and a null adds exactly nothing:
+
+    vector   (B, 2 d) values and whether each is told -> added to the label's vector
+    image    (B, 2 C, H, W) pixels and whether each is told -> added to the output of the network's first layer,
+             which is what channels beside those of x would do, with further input weights of that layer
+
 References:
     "Attention Is All You Need", Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, section 3.5
     "Fourier Features Let Networks Learn High Frequency Functions", Tancik et al., 2020, https://arxiv.org/abs/2006.10739
@@ -20,13 +27,17 @@ References:
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._layers import linear
+from sfumato.core.condition import NULL, Label, filled, part_of
 
-NULL = -1  # the label of one image without a label; the same number as core.denoiser.NULL
+from ._layers import conv, linear
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def geometric(count: int, max_period: float = 10000.0, endpoint: bool = False) -> Tensor:
@@ -141,8 +152,73 @@ def refuse_label(label: Tensor | None) -> None:
         raise ValueError("This network is unlabelled (classes=0): pass label=None, or build it with classes >= 1.")
 
 
-class LabelTable(nn.Module):
-    """Look up a learned vector per label, with a last row for "no label".
+class Beside(nn.Module):
+    """Tell a network the vector and the image of a condition; it owns nothing until `widened` gives it layers.
+
+    Arguments:
+        width: Length of the embedding that the vector is added to.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.vector: nn.Linear | None = None
+        self.image: nn.Linear | nn.Conv2d | None = None
+
+    def informed(self, e: Tensor, label: Label | None) -> Tensor:
+        """Return embeddings (B, width) plus what the condition's vectors say."""
+        told = _told(self.vector, label, "vector")
+        return e if self.vector is None or told is None else e + self.vector(filled(told.to(e)))
+
+    def entered(self, h: Tensor, label: Label | None, patch: int = 1) -> Tensor:
+        """Return the output of the network's first layer plus what the condition's images say.
+
+        Arguments:
+            h: Features (B, width, H, W), or tokens (B, N, width) if that layer is linear.
+            label: What each image is told.
+            patch: Side of the patches that the layer takes as channels.
+        """
+        told = _told(self.image, label, "image")
+        if self.image is None or told is None:
+            return h
+        seen = F.pixel_unshuffle(filled(told.to(h)), patch)
+        return h + self.image(seen.flatten(2).transpose(1, 2) if isinstance(self.image, nn.Linear) else seen)
+
+
+def _told(layer: nn.Module | None, label: Label | None, name: str) -> Tensor | None:
+    """Return a part of a label, refused by a network that has no layer for it."""
+    value = part_of(label, name)
+    if layer is None and value is not None:
+        raise ValueError(f"This network is told no {name}: leave it out of the condition, or train with one.")
+    return value
+
+
+def widened(network: Network, beside: Beside, first: nn.Module, vector: int, extra: int, patch: int = 1) -> Network:
+    """Return a network that is told numbers and images beside its own labels; its other weights stay as they are.
+
+    Arguments:
+        network: Any that calls `beside`.
+        beside: The module of the network that is to be given layers.
+        first: First layer of the network, a convolution or a linear one, whose output the images join.
+        vector: Numbers of a condition's vector; 0 for none.
+        extra: Channels of a condition's image; 0 for none.
+        patch: Side of the patches that the first layer takes as channels.
+    """
+    if vector:
+        beside.vector = linear(2 * vector, beside.width, gain=0, bias=False)
+    if extra:
+        width, _, *kernel = first.get_parameter("weight").shape
+        channels = 2 * extra * patch**2
+        beside.image = (
+            conv(channels, width, kernel[0], gain=0, bias=False)
+            if kernel
+            else linear(channels, width, gain=0, bias=False)
+        )
+    return network
+
+
+class LabelTable(Beside):
+    """Look up a learned vector per label, with a last row for "no label"; it adds what else a condition tells.
 
     Arguments:
         classes: Number of classes; 0 makes a table that refuses labels, and owns nothing and returns None unless it is
@@ -152,21 +228,22 @@ class LabelTable(nn.Module):
     """
 
     def __init__(self, classes: int, width: int, std: float = 1.0) -> None:
-        super().__init__()
-        self.classes, self.width = classes, width
+        super().__init__(width)
+        self.classes = classes
         self.table = nn.Embedding(classes + 1, width) if classes else None
         if self.table is not None:
             nn.init.normal_(self.table.weight, std=std)
 
-    def forward(self, label: Tensor | None, batch: int, device: torch.device) -> Tensor | None:
+    def forward(self, label: Label | None, batch: int, device: torch.device) -> Tensor | None:
+        chosen = part_of(label, "label")
         if not self.classes:
-            refuse_label(label)
-        return None if self.table is None else self.table(label_rows(label, self.classes, batch, device))
+            refuse_label(chosen)
+        return None if self.table is None else self.table(label_rows(chosen, self.classes, batch, device))
 
-    def added(self, e: Tensor, label: Tensor | None) -> Tensor:
+    def added(self, e: Tensor, label: Label | None) -> Tensor:
         """Return embeddings (B, width) plus the labels' vectors; as they are in an unlabelled network."""
         row = self(label, len(e), e.device)
-        return e if row is None else e + row
+        return self.informed(e if row is None else e + row, label)
 
 
 def label_tables(network: nn.Module) -> dict[str, LabelTable]:
@@ -186,7 +263,7 @@ def embedded(
     span: Span | None,
     x: Tensor,
     c_noise: Tensor,
-    label: Tensor | None,
+    label: Label | None,
     to: Tensor | None,
 ) -> Tensor:
     """Return the sum of the embeddings of level, label and step, (B, width).
@@ -197,7 +274,7 @@ def embedded(
         span: The embedding of how far the step goes; None for a network that is not told.
         x: Images (B, C, H, W).
         c_noise: Shape () or (B,).
-        label: int64 (B,) or None.
+        label: int64 (B,), a `Condition`, or None.
         to: c_noise where the step ends, shape () or (B,); None for a step of no length.
     """
     start = noise_batch(c_noise, x)

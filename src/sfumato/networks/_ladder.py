@@ -23,14 +23,16 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sfumato.core.condition import Label
+
 from ._blocks import Attention, ResidualBlock, Style
-from ._embeddings import LabelTable, Sinusoid, noise_batch
+from ._embeddings import LabelTable, Sinusoid, noise_batch, widened
 from ._layers import Resample, check_images, check_size, conv, linear, start
 
 
@@ -57,7 +59,7 @@ class Embedder(nn.Module):
         self.label = LabelTable(classes, features if early else width)
         self.augment = linear(augments, features, law=law, bias=False) if augments else None
 
-    def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None, augment: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, c_noise: Tensor, label: Label | None, augment: Tensor | None) -> Tensor:
         e = self.sinusoid(noise_batch(c_noise, x))
         if self.early:
             e = self.label.added(e, label)
@@ -260,9 +262,18 @@ class Encoder(nn.Module):
             self.levels.append(DownLevel(steps, move, path))
         self.middle = nn.ModuleList(Step(width, width, embedding, style, bridge and not k) for k in range(2))
 
-    def forward(self, x: Tensor, e: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return the middle's output and everything remembered on the way, in order."""
+    def forward(
+        self, x: Tensor, e: Tensor, joins: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return the middle's output and everything remembered on the way, in order.
+
+        Arguments:
+            x: Images (B, C, H, W).
+            e: Embeddings (B, E).
+            joins: Adds to the output of the first layer; None for nothing.
+        """
         h, image = self.conv_in(x), x
+        h = h if joins is None else joins(h)
         seen = [h]
         for level in self.levels:
             h, image = level(h, e, image, seen)
@@ -339,10 +350,10 @@ class LadderUNet(nn.Module):
         self.embedder, self.encoder, self.decoder = embedder, encoder, decoder
         self.norm_out, self.conv_out, self.upsample = norm_out, conv_out, upsample
 
-    def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None, augment: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, c_noise: Tensor, label: Label | None = None, augment: Tensor | None = None) -> Tensor:
         check_ladder(self.encoder, x)
         e = self.embedder(x, c_noise, label, augment)
-        h, seen = self.encoder(x, e)
+        h, seen = self.encoder(x, e, lambda h: self.embedder.label.entered(h, label))
         h, image = self.decoder(h, e, seen)
         out = self.conv_out(self.norm_out(h, silu=True))
         return (out if image is None else out + self.upsample(image)).to(x.dtype)
@@ -362,14 +373,17 @@ def ladder(
     last_only: bool = False,
     image_path: str = "",
     images_out: bool = False,
+    vector: int = 0,
+    extra: int = 0,
 ) -> LadderUNet:
-    """Assemble a U-Net; the arguments are those of `Encoder` and `Decoder`."""
+    """Assemble a U-Net; the arguments are those of `Encoder`, `Decoder` and `widened`."""
     embedding = embedder.dense2.out_features
     down = Encoder(channels, widths, first, blocks, attended, bridge, embedding, style, resampling, image_path)
     images = out_channels if images_out else 0
     up = Decoder(widths, blocks, attended, embedding, style, resampling, down.outputs, last_only, images)
     conv_out = conv(widths[0], out_channels, gain=style.zero, law=style.law)
-    return LadderUNet(embedder, down, up, style.norm(widths[0]), conv_out, Resample(up=True, taps=style.taps))
+    network = LadderUNet(embedder, down, up, style.norm(widths[0]), conv_out, Resample(up=True, taps=style.taps))
+    return widened(network, embedder.label, down.conv_in, vector, extra)
 
 
 def check_ladder(encoder: Encoder, x: Tensor) -> None:

@@ -45,9 +45,11 @@ def start(layer: Layer, gain: float = 1.0, law: str = "xavier") -> Layer:
     return layer
 
 
-def conv(width_in: int, width_out: int, kernel: int = 3, gain: float = 1.0, law: str = "xavier") -> nn.Conv2d:
+def conv(
+    width_in: int, width_out: int, kernel: int = 3, gain: float = 1.0, law: str = "xavier", bias: bool = True
+) -> nn.Conv2d:
     """Return a convolution that keeps the size; see `start` for its weights."""
-    return start(nn.Conv2d(width_in, width_out, kernel, padding=kernel // 2), gain, law)
+    return start(nn.Conv2d(width_in, width_out, kernel, padding=kernel // 2, bias=bias), gain, law)
 
 
 def linear(width_in: int, width_out: int, gain: float = 1.0, law: str = "xavier", bias: bool = True) -> nn.Linear:

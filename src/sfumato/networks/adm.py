@@ -79,6 +79,8 @@ def adm(
     endpoint: bool = False,
     augments: int = 0,
     embedding: Size = 4,
+    vector: int = 0,
+    extra: int = 0,
 ) -> LadderUNet:
     """ADM's U-Net, iDDPM's with resample="conv"; c_noise is the step 0..T-1.
 
@@ -104,6 +106,8 @@ def adm(
         endpoint: Whether the slowest frequency is exactly 1/10000, as in DDPM.
         augments: Number of augmentation labels that EDM's training passes; 0 = none.
         embedding: Length of the embedding in units of `width`; EDM's channel_mult_emb.
+        vector: Numbers of a condition's vector; 0 for none.
+        extra: Channels of a condition's image, which join the first layer; 0 for none.
 
     Returns:
         A network whose output is zero until it is trained.
@@ -117,4 +121,7 @@ def adm(
     embedder = Embedder(sinusoid, width, embedding * width, classes, augments, early=False, law=style.law)
     attended = attended_levels(attention, size, len(mult))
     widths = level_widths(width, mult)
-    return ladder(embedder, style, channels, out_channels, widths, widths[0], blocks, attended, bridge, resample)
+    return ladder(
+        embedder, style, channels, out_channels, widths, widths[0], blocks, attended, bridge, resample, vector=vector,
+        extra=extra,
+    )  # fmt: skip

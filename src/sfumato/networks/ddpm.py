@@ -35,6 +35,8 @@ def ddpm(
     dropout: Fraction = 0.1,
     groups: Size = 32,
     resample: str = "corner",
+    vector: int = 0,
+    extra: int = 0,
 ) -> LadderUNet:
     """Ho's U-Net; c_noise is the step 0..T-1.
 
@@ -50,6 +52,8 @@ def ddpm(
         dropout: Probability inside the blocks.
         groups: Groups of the normalisation.
         resample: What resamples: corner (convolutions) or mean (no weights; resamp_with_conv=False of the original).
+        vector: Numbers of a condition's vector; 0 for none.
+        extra: Channels of a condition's image, which join the first layer; 0 for none.
 
     Returns:
         A network whose output is zero until it is trained.
@@ -64,4 +68,7 @@ def ddpm(
     embedder = Embedder(sinusoid, width, 4 * width, classes, augments=0, early=False, law=style.law)
     attended = attended_levels(attention, size, len(mult))
     widths = level_widths(width, mult)
-    return ladder(embedder, style, channels, out_channels, widths, width, blocks, attended, True, resample)
+    return ladder(
+        embedder, style, channels, out_channels, widths, width, blocks, attended, True, resample, vector=vector,
+        extra=extra,
+    )  # fmt: skip

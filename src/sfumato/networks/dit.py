@@ -27,8 +27,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfumato.core.bounds import Depth, Fraction, Size
+from sfumato.core.condition import Label
 
-from ._embeddings import LabelTable, Sinusoid, Span, embedded, geometric, log_spaced
+from ._embeddings import LabelTable, Sinusoid, Span, embedded, geometric, log_spaced, widened
 from ._layers import attend, check_images, linear
 
 POSITIONS = ("sincos", "learned")
@@ -114,10 +115,11 @@ class DiT(nn.Module):
             grid = F.interpolate(grid, (height, width), mode="bicubic", align_corners=False)
         return grid.flatten(2).transpose(1, 2).to(like.dtype)
 
-    def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None, to: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, c_noise: Tensor, label: Label | None = None, to: Tensor | None = None) -> Tensor:
         check_images(x, self.channels, self.patch, f"patches of {self.patch}")
         e = F.silu(embedded(self.noise, self.label, self.span, x, c_noise, label, to))
         h = self.embed(F.pixel_unshuffle(x, self.patch).flatten(2).transpose(1, 2))
+        h = self.label.entered(h, label, self.patch)
         height, width = x.shape[-2] // self.patch, x.shape[-1] // self.patch
         h = h + self.positions(height, width, h)
         for block in self.blocks:
@@ -141,6 +143,8 @@ def dit(
     steps: bool = False,
     dropout: Fraction = 0.0,
     two_levels: bool = False,
+    vector: int = 0,
+    extra: int = 0,
 ) -> DiT:
     """Transformer on patches with adaLN-zero; c_noise of order 1, or the step 0..T-1 with steps=True.
 
@@ -158,6 +162,8 @@ def dit(
         steps: Whether c_noise is a step 0..T-1; otherwise it is of order 1.
         dropout: Probability inside the perceptrons.
         two_levels: Whether it is told where a step ends too, as objective=meanflow needs.
+        vector: Numbers of a condition's vector; 0 for none.
+        extra: Channels of a condition's image, which join the first layer; 0 for none.
 
     Returns:
         A network whose output is zero until it is trained.
@@ -172,6 +178,7 @@ def dit(
     if width % heads or width % 4:
         raise ValueError(f"width must be a multiple of 4 and of heads={heads}; got {width}.")
     side = size // patch
-    return DiT(
+    network = DiT(
         channels, out_channels, classes, side, patch, width, depth, heads, mlp, position, steps, dropout, two_levels
     )
+    return widened(network, network.label, network.embed, vector, extra, patch)

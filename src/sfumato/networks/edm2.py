@@ -35,8 +35,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfumato.core.bounds import Depth, Fraction, Positive, Share, Size, Whole
+from sfumato.core.condition import Label, part_of
 
-from ._embeddings import label_rows, noise_batch, refuse_label
+from ._embeddings import Beside, label_rows, noise_batch, refuse_label, widened
 from ._ladder import attended_levels
 from ._layers import HALF, Resample, attend, check_images
 
@@ -216,23 +217,25 @@ class EDM2(nn.Module):
             if i:
                 self.up.append(block(width, width, False, "up"))
         self.conv_out, self.gain_out = Layer(width, out_channels, 3), nn.Parameter(torch.zeros(()))
+        self.beside = Beside(embedding)
 
-    def embed(self, x: Tensor, c_noise: Tensor, label: Tensor | None) -> Tensor:
+    def embed(self, x: Tensor, c_noise: Tensor, label: Label | None) -> Tensor:
         """Return the activated embedding of noise level and label, (B, max width)."""
         e = self.dense(self.noise(noise_batch(c_noise, x)))
+        chosen = part_of(label, "label")
         if self.label is None:
-            refuse_label(label)
-            return silu(e)
-        rows = label_rows(label, self.classes, len(x), x.device)
+            refuse_label(chosen)
+            return silu(self.beside.informed(e, label))
+        rows = label_rows(chosen, self.classes, len(x), x.device)
         # sqrt: a one-hot vector of magnitude one
         hot = F.one_hot(rows, self.classes + 1).to(e.dtype) * math.sqrt(self.classes + 1)
-        return silu(blend(e, self.label(hot), self.label_share))
+        return silu(self.beside.informed(blend(e, self.label(hot), self.label_share), label))
 
-    def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, c_noise: Tensor, label: Label | None = None) -> Tensor:
         halvings = sum(isinstance(block.resample, Resample) for block in self.down)
         check_images(x, self.channels, 2**halvings, f"{halvings} halvings")
         e = self.embed(x, c_noise, label)
-        h = self.conv_in(torch.cat((x, torch.ones_like(x[:, :1])), dim=1))
+        h = self.beside.entered(self.conv_in(torch.cat((x, torch.ones_like(x[:, :1])), dim=1)), label)
         seen = [h]
         for block in self.down:
             h = block(h, e)
@@ -261,6 +264,8 @@ def edm2(
     balance: Share = 0.3,
     dropout: Fraction = 0.0,
     clip: Positive = 256.0,
+    vector: int = 0,
+    extra: int = 0,
 ) -> EDM2:
     """EDM2's magnitude-preserving U-Net; c_noise = ln(sigma)/4.
 
@@ -279,6 +284,8 @@ def edm2(
         balance: Share of the residual branches, 0..1.
         dropout: Probability inside the blocks.
         clip: Bound on every block's output.
+        vector: Numbers of a condition's vector; 0 for none.
+        extra: Channels of a condition's image, which join the first layer; 0 for none.
 
     Returns:
         A network whose output is zero until it is trained.
@@ -291,7 +298,8 @@ def edm2(
     for level_width, here in zip(widths, attended, strict=True):
         if (here or level_width == widths[-1]) and level_width % head_width:
             raise ValueError(f"Heads of {head_width} channels cannot fill {level_width}: choose a divisor of it.")
-    return EDM2(
+    network = EDM2(
         channels, out_channels, classes, widths, blocks, attended, head_width, label_share, skip_share, balance,
         dropout, clip,
     )  # fmt: skip
+    return widened(network, network.beside, network.conv_in, vector, extra)

@@ -39,8 +39,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfumato.core.bounds import Depth, Few, Fraction, Size
+from sfumato.core.condition import Label
 
-from ._embeddings import LabelTable, Sinusoid, geometric, noise_batch
+from ._embeddings import LabelTable, Sinusoid, geometric, noise_batch, widened
 from ._layers import attend, check_images, linear
 from .dit import FEATURES, sincos
 
@@ -144,13 +145,14 @@ class JiT(nn.Module):
         self.modulation_out = linear(width, 2 * width, gain=0)
         self.out = linear(width, patch**2 * out_channels, gain=0)
 
-    def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, c_noise: Tensor, label: Label | None = None) -> Tensor:
         check_images(x, self.channels, self.patch, f"patches of {self.patch}")
         e = self.noise(noise_batch(c_noise, x))
         row = self.label(label, len(x), x.device)
-        e = F.silu(e if row is None else e + row)
+        e = F.silu(self.label.informed(e if row is None else e + row, label))
         height, width = x.shape[-2] // self.patch, x.shape[-1] // self.patch
-        h = self.embed(self.squeeze(F.pixel_unshuffle(x, self.patch).flatten(2).transpose(1, 2)))
+        h = self.squeeze(F.pixel_unshuffle(x, self.patch).flatten(2).transpose(1, 2))
+        h = self.embed(self.label.entered(h, label, self.patch))
         h = h + sincos(height, width, self.width).to(h)
         turn = [part.to(x.device) for part in rotations(height, width, self.head)]
         for i, block in enumerate(self.blocks):
@@ -179,6 +181,8 @@ def jit(
     context: Depth = 0,
     context_from: Depth = 0,
     dropout: Fraction = 0.0,
+    vector: int = 0,
+    extra: int = 0,
 ) -> JiT:
     """Transformer on patches of pixels that answers x0; c_noise is the share of signal (conditioning signal-share).
 
@@ -196,6 +200,8 @@ def jit(
         context: Tokens of the class put before the patches; 0 for none.
         context_from: Block before which they are put, counted from 0.
         dropout: Probability after attention and inside the gated layer, in the middle half of the blocks.
+        vector: Numbers of a condition's vector; 0 for none.
+        extra: Channels of a condition's image, which join the first layer; 0 for none.
 
     Returns:
         A network whose output is zero until it is trained.
@@ -212,6 +218,7 @@ def jit(
             f"context={context} tokens repeat the class at a block in [0, depth={depth}); got classes={classes} and "
             f"context_from={context_from}. Set context=0 for an unlabelled network."
         )
-    return JiT(
+    network = JiT(
         channels, out_channels, classes, patch, width, depth, heads, mlp, bottleneck, context, context_from, dropout
     )
+    return widened(network, network.label, network.squeeze, vector, extra, patch)

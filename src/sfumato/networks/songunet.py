@@ -55,6 +55,8 @@ def songunet(
     rescale: bool = True,
     dropout: Fraction = 0.0,
     augments: int = 0,
+    vector: int = 0,
+    extra: int = 0,
 ) -> LadderUNet:
     """DDPM++, and NCSN++ with fourier=True, taps=(1, 3, 3, 1), image_path=True; c_noise of any scale.
 
@@ -77,6 +79,8 @@ def songunet(
         rescale: Whether residual sums are multiplied by 1/sqrt(2).
         dropout: Probability inside the blocks.
         augments: Number of augmentation labels; 0 = none.
+        vector: Numbers of a condition's vector; 0 for none.
+        extra: Channels of a condition's image, which join the first layer; 0 for none.
 
     Returns:
         A network whose output is almost zero (gain 1e-5) until it is trained.
@@ -100,5 +104,5 @@ def songunet(
     attended = attended_levels(attention, size, len(mult))
     return ladder(
         embedder, style, channels, out_channels, level_widths(width, mult), width, blocks, attended, True, "block",
-        last_only=True, image_path=path, images_out=image_out,
+        last_only=True, image_path=path, images_out=image_out, vector=vector, extra=extra,
     )  # fmt: skip

@@ -29,9 +29,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfumato.core.bounds import Depth, Fraction, Nsr, Size
+from sfumato.core.condition import Label
 
 from ._blocks import Attention, ResidualBlock, Style
-from ._embeddings import LabelTable, Sinusoid, Span, embedded, log_spaced
+from ._embeddings import LabelTable, Sinusoid, Span, embedded, log_spaced, widened
 from ._layers import check_images, check_size, conv, linear, start
 
 RESAMPLING = ("shuffle", "conv", "mean")
@@ -153,11 +154,11 @@ class UNet(nn.Module):
         self.conv_out = conv(widths[0], out_channels * patch**2, gain=0)
         self.span = Span(frequencies, embedding) if two_levels else None  # last: the other weights start as without it
 
-    def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None, to: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, c_noise: Tensor, label: Label | None = None, to: Tensor | None = None) -> Tensor:
         reason = f"patch {self.patch} and {len(self.down) - 1} halvings"
         check_images(x, self.channels, self.multiple, reason)
         e = F.silu(embedded(self.noise, self.label, self.span, x, c_noise, label, to))
-        h = self.conv_in(F.pixel_unshuffle(x, self.patch))
+        h = self.label.entered(self.conv_in(F.pixel_unshuffle(x, self.patch)), label, self.patch)
         seen: list[Tensor] = []
         for level in self.down:
             h = level(h, e, seen)
@@ -188,6 +189,8 @@ def unet(
     resample: str = "shuffle",
     dropout: Fraction = 0.0,
     two_levels: bool = False,
+    vector: int = 0,
+    extra: int = 0,
 ) -> UNet:
     """Our compact U-Net: pixel-unshuffled input, adaptive GroupNorm, attention where asked; c_noise of order 1.
 
@@ -210,6 +213,8 @@ def unet(
         resample: Between levels, one of shuffle (pixel shuffle and 1x1), conv (3x3) or mean (pool and 1x1).
         dropout: Probability inside the blocks, in [0, 1).
         two_levels: Whether it is told where a step ends too, as objective=meanflow needs.
+        vector: Numbers of a condition's vector; 0 for none.
+        extra: Channels of a condition's image, which join the first layer; 0 for none.
 
     Returns:
         A network whose output is zero until it is trained.
@@ -229,8 +234,9 @@ def unet(
         raise ValueError(f"attention names levels 0..{levels - 1} (0 = finest); got {unknown[0]}.")
     check_size(size, patch * 2 ** (levels - 1), f"patch {patch}, {levels} levels")
     style = Style(group_width=4, affine=False, dropout=dropout, head_width=head_width, law="xavier")
-    return UNet(
+    network = UNet(
         channels, out_channels, classes, tuple(width * m for m in mult), blocks,
         tuple(i in attention for i in range(levels)), bridge, embedding, style,
         log_spaced(frequencies, lowest, highest), patch, skips, resample, two_levels,
     )  # fmt: skip
+    return widened(network, network.label, network.conv_in, vector, extra, patch)

@@ -27,7 +27,8 @@ import torch
 from torch import Tensor
 
 from sfumato.core import noise
-from sfumato.core.denoiser import NULL, Preconditioned, Target, skip_and_out
+from sfumato.core.condition import PARTS, Label, dropped, part_of
+from sfumato.core.denoiser import Preconditioned, Target, skip_and_out
 from sfumato.core.level import Level, like
 
 Draw = Callable[[Tensor], Level]
@@ -53,7 +54,10 @@ class Loss:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Noising:
-    """Turn images into noisy examples: a level per image, its noise, and a label that is sometimes dropped.
+    """Turn images into noisy examples: a level per image, its noise, and a label whose parts are sometimes dropped.
+
+    Each part is dropped by itself. Of a vector, besides, as many images are shown a random half of its numbers, so that
+    a model learns to be told some and not others.
 
     Attributes:
         draw: Quantile function of the training levels: u (B,) in (0, 1) -> Level (B,).
@@ -63,9 +67,10 @@ class Noising:
         stratified: Spread the batch's levels evenly over the quantiles of the draw.
         coupling: Which noise meets which image: "independent", or "ot", the nearest assignment within the images of
             a class (of the whole batch without labels).
+        vector_dropout, image_dropout: The same as `label_dropout` for the other parts of a `Condition`.
 
     Raises:
-        ValueError: If `label_dropout` is no probability or the coupling is unknown.
+        ValueError: If a dropout is no probability or the coupling is unknown.
     """
 
     draw: Draw
@@ -74,10 +79,13 @@ class Noising:
     label_dropout: float = 0.0
     stratified: bool = True
     coupling: Coupling = "independent"
+    vector_dropout: float = 0.0
+    image_dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.label_dropout <= 1:
-            raise ValueError(f"label_dropout is a probability in [0, 1]; got {self.label_dropout}.")
+        for name in ("label_dropout", "vector_dropout", "image_dropout"):
+            if not 0 <= (value := getattr(self, name)) <= 1:
+                raise ValueError(f"{name} is a probability in [0, 1]; got {value}.")
         if self.coupling not in ("independent", "ot"):
             raise ValueError(f"coupling must be 'independent' or 'ot'; got {self.coupling!r}.")
 
@@ -90,7 +98,7 @@ class Noising:
         u = noise.uniform(positions, seed=self.seed, purpose="level")
         return ((positions % self.batch).to(u) + u) / self.batch if self.stratified else u
 
-    def noise(self, x0: Tensor, positions: Tensor, label: Tensor | None = None) -> Tensor:
+    def noise(self, x0: Tensor, positions: Tensor, label: Label | None = None) -> Tensor:
         """Return the noise that each image meets, the shape, dtype and device of `x0`.
 
         Arguments:
@@ -99,14 +107,24 @@ class Noising:
             label: The class of each before any is dropped, int64 (B,); None without labels. Only a coupling uses it.
         """
         n = noise.normal(positions, x0.shape[1:], seed=self.seed, purpose="noise", device=x0.device, dtype=x0.dtype)
-        return n[assign(x0, n, label)] if self.coupling == "ot" else n
+        return n[assign(x0, n, part_of(label, "label"))] if self.coupling == "ot" else n
 
-    def label(self, label: Tensor | None, positions: Tensor) -> Tensor | None:
-        """Return the labels, NULL where dropped."""
-        if label is None or self.label_dropout == 0:
-            return label
-        dropped = noise.uniform(positions, seed=self.seed, purpose="label-dropout") < self.label_dropout
-        return torch.where(dropped.to(label.device), NULL, label)
+    def label(self, label: Label | None, positions: Tensor) -> Label | None:
+        """Return the labels, with a part's null where it is dropped."""
+        if label is None:
+            return None
+        chances = {part: getattr(self, f"{part}_dropout") for part in PARTS if part_of(label, part) is not None}
+        u = {
+            part: noise.uniform(positions, seed=self.seed, purpose=f"{part}-dropout")
+            for part, chance in chances.items()
+            if chance
+        }
+        where = {part: u[part] < chances[part] for part in u}
+        if (vector := part_of(label, "vector")) is not None and "vector" in where:
+            coins = noise.uniform(positions, vector.shape[1:], seed=self.seed, purpose="numbers-dropout") < 0.5
+            half = u["vector"] >= 1 - chances["vector"]
+            where["vector"] = where["vector"][:, None] | (half[:, None] & coins)
+        return dropped(label, where)
 
 
 def assign(x0: Tensor, n: Tensor, label: Tensor | None = None) -> Tensor:

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from sfumato.core.bounds import Depth, Few, NotNegative, Share
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Preconditioned, Target
 from sfumato.core.level import Level, like
 from sfumato.objectives._noising import Loss, Noising
@@ -101,7 +102,7 @@ def consistency(
 
 
 def _goal(
-    denoiser: Preconditioned, x0: Tensor, n: Tensor, t: Level, nsr: Tensor, label: Tensor | None, augment: Tensor | None
+    denoiser: Preconditioned, x0: Tensor, n: Tensor, t: Level, nsr: Tensor, label: Label | None, augment: Tensor | None
 ) -> Tensor:
     """Return stop(D(x_r)), x0 itself where r = 0, with the dropout that the other side will draw."""
     clean = like(nsr == 0, x0).bool().to(x0.device)

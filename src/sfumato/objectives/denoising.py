@@ -27,6 +27,7 @@ from typing import get_args
 from torch import Tensor
 
 from sfumato.core.bounds import Share
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Preconditioned, Target
 from sfumato.core.level import Level
 from sfumato.objectives._noising import Coupling, Loss, Noising, Reduce, squared_error
@@ -43,6 +44,8 @@ def denoising(
     stratified: bool = True,
     reduce: Reduce = "mean",
     coupling: Coupling = "independent",
+    vector_dropout: Share = 0.1,
+    image_dropout: Share = 0.0,
 ) -> Callable[..., Loss]:
     """Make the weighted denoising loss; it is called with (denoiser, x0, label, positions).
 
@@ -52,6 +55,8 @@ def denoising(
         seed: Seed of the run.
         batch: Global batch size, for stratification.
         label_dropout: Probability that an image is shown without its label.
+        vector_dropout: The same for the vector of a condition; as often a random half of its numbers is shown.
+        image_dropout: The same for the image of a condition.
         stratified: Spread the batch's levels evenly over the quantiles of the draw.
         reduce: Over pixels: "mean", "sum" (EDM) or "half-sum" (NCSN++); it changes the size of the loss, hence Adam's
             eps and clipping.
@@ -67,10 +72,10 @@ def denoising(
     """
     if reduce not in get_args(Reduce):
         raise ValueError(f"reduce must be one of {', '.join(get_args(Reduce))}; got {reduce!r}.")
-    noising = Noising(draw, seed, batch, label_dropout, stratified, coupling)
+    noising = Noising(draw, seed, batch, label_dropout, stratified, coupling, vector_dropout, image_dropout)
 
     def loss(
-        denoiser: Preconditioned, x0: Tensor, label: Tensor | None, positions: Tensor, augment: Tensor | None = None
+        denoiser: Preconditioned, x0: Tensor, label: Label | None, positions: Tensor, augment: Tensor | None = None
     ) -> Loss:
         level, n = noising.levels(positions), noising.noise(x0, positions, label)
         f, _ = denoiser.raw(level.noisy(x0, n), level, noising.label(label, positions), augment)

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.core.bounds import Depth, Share, Steps
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser, Preconditioned, Target
 from sfumato.core.level import Level, Schedule, like
 from sfumato.objectives._noising import Loss, Noising, Weighting, squared_error
@@ -32,7 +33,7 @@ from sfumato.objectives._noising import Loss, Noising, Weighting, squared_error
 TRAINS = "denoiser"
 
 
-def two_steps(teacher: Denoiser, x: Tensor, t: Level, middle: Level, s: Level, label: Tensor | None = None) -> Tensor:
+def two_steps(teacher: Denoiser, x: Tensor, t: Level, middle: Level, s: Level, label: Label | None = None) -> Tensor:
     """Return the clean image that makes one DDIM step from t to s end where the teacher's two do, (B, C, H, W).
 
     Arguments:

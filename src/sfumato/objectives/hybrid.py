@@ -21,6 +21,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from sfumato.core.bounds import NotNegative, Share
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Preconditioned, Prediction, Target
 from sfumato.core.level import Level
 from sfumato.objectives._noising import Loss, Noising, Weighting, squared_error
@@ -40,6 +41,8 @@ def hybrid(
     label_dropout: Share = 0.1,
     stratified: bool = True,
     decoder: Decode = "erf",
+    vector_dropout: Share = 0.1,
+    image_dropout: Share = 0.0,
 ) -> Callable[..., Loss]:
     """Make iDDPM's hybrid loss: squared error of the mean plus the bound of the variance.
 
@@ -52,6 +55,8 @@ def hybrid(
         batch: Global batch size, for stratification.
         bound: lambda, the weight of the bound's estimate T L_t (bits per dimension), > 0.
         label_dropout: Probability that an image is shown without its label.
+        vector_dropout: The same for the vector of a condition; as often a random half of its numbers is shown.
+        image_dropout: The same for the image of a condition.
         stratified: Spread the batch's levels evenly over the quantiles of the draw.
         decoder: How L_0 is computed: "erf" (exact), "tanh" (as the published codes) or "density" (continuous data).
 
@@ -69,10 +74,13 @@ def hybrid(
         )
     if not bound > 0:
         raise ValueError(f"bound must be positive; got {bound}. objective=denoising trains without the bound.")
-    chain, noising = Chain.of(table), Noising(draw, seed, batch, label_dropout, stratified)
+    noising = Noising(
+        draw, seed, batch, label_dropout, stratified, vector_dropout=vector_dropout, image_dropout=image_dropout
+    )
+    chain = Chain.of(table)
 
     def loss(
-        denoiser: Preconditioned, x0: Tensor, label: Tensor | None, positions: Tensor, augment: Tensor | None = None
+        denoiser: Preconditioned, x0: Tensor, label: Label | None, positions: Tensor, augment: Tensor | None = None
     ) -> Loss:
         level, n = noising.levels(positions), noising.noise(x0, positions)
         told = noising.label(label, positions)
@@ -88,7 +96,7 @@ def terms(
     x0: Tensor,
     n: Tensor,
     level: Level,
-    label: Tensor | None,
+    label: Label | None,
     augment: Tensor | None,
     weighting: Weighting,
     chain: Chain,

@@ -39,7 +39,8 @@ from torch import Tensor
 
 from sfumato.core import noise
 from sfumato.core.bounds import Few, Fraction, Positive, Share
-from sfumato.core.denoiser import NULL, Preconditioned, Target
+from sfumato.core.condition import NULL, part_of
+from sfumato.core.denoiser import Preconditioned, Target
 from sfumato.core.level import Level, like
 from sfumato.objectives._noising import Loss, Noising, squared_error
 
@@ -103,7 +104,7 @@ def meanflow(
         denoiser: Preconditioned, x0: Tensor, label: Tensor | None, positions: Tensor, augment: Tensor | None = None
     ) -> Loss:
         level, n = step(noising, positions, steps), noising.noise(x0, positions)
-        told = noising.label(label, positions)
+        told = part_of(noising.label(label, positions), "label")
         x, v = level.noisy(x0, n), n - x0
         if guided and told is not None:
             with torch.no_grad():

@@ -22,6 +22,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from sfumato.core.bounds import Share, Size
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Preconditioned, Target
 from sfumato.core.level import Level
 from sfumato.networks.edm2 import Fourier, Layer
@@ -46,7 +47,7 @@ class Uncertainty(nn.Module):
         self,
         denoiser: Preconditioned,
         x0: Tensor,
-        label: Tensor | None,
+        label: Label | None,
         positions: Tensor,
         augment: Tensor | None = None,
     ) -> Loss:
@@ -67,6 +68,8 @@ def uncertainty(
     stratified: bool = True,
     reduce: Literal["mean", "sum"] = "mean",
     features: Size = 128,
+    vector_dropout: Share = 0.1,
+    image_dropout: Share = 0.0,
 ) -> Uncertainty:
     """Make EDM2's denoising loss with a learned log-variance per level.
 
@@ -76,6 +79,8 @@ def uncertainty(
         seed: Seed of the run.
         batch: Global batch size, for stratification.
         label_dropout: Probability that an image is shown without its label.
+        vector_dropout: The same for the vector of a condition; as often a random half of its numbers is shown.
+        image_dropout: The same for the image of a condition.
         stratified: Spread the batch's levels evenly over the quantiles of the draw.
         reduce: Over pixels: "mean", or "sum" (EDM2).
         features: Number of learned numbers.
@@ -89,4 +94,7 @@ def uncertainty(
     """
     if reduce not in ("mean", "sum"):
         raise ValueError(f"reduce must be 'mean' or 'sum'; got {reduce!r}.")
-    return Uncertainty(Noising(draw, seed, batch, label_dropout, stratified), weighting, features, reduce == "sum")
+    noising = Noising(
+        draw, seed, batch, label_dropout, stratified, vector_dropout=vector_dropout, image_dropout=image_dropout
+    )
+    return Uncertainty(noising, weighting, features, reduce == "sum")

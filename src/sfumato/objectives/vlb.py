@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from sfumato.core.bounds import Share
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Preconditioned, Prediction
 from sfumato.core.kernel import Kernel
 from sfumato.core.level import Level, index_in
@@ -109,7 +110,7 @@ def vlb(
     kind = VARIANCES.get(variance, fixed)
 
     def loss(
-        denoiser: Preconditioned, x0: Tensor, label: Tensor | None, positions: Tensor, augment: Tensor | None = None
+        denoiser: Preconditioned, x0: Tensor, label: Label | None, positions: Tensor, augment: Tensor | None = None
     ) -> Loss:
         level = noising.levels(positions)
         x = level.noisy(x0, noising.noise(x0, positions))

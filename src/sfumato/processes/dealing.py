@@ -12,6 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from sfumato.core.condition import Label
 from sfumato.processes.ranks import Ranks
 from sfumato.sources import Maker
 
@@ -58,7 +59,7 @@ def images_of_all(
     ranks: Ranks,
     source: Maker,
     seeds: Sequence[int],
-    labels: Tensor | None = None,
+    labels: Label | None = None,
     *,
     progress: Callable[[int], None] | None = None,
 ) -> Tensor:
@@ -68,7 +69,7 @@ def images_of_all(
         ranks: The processes of the run; all of them call this with the same arguments.
         source: Makes the images of a block.
         seeds: One seed per image.
-        labels: int64 (B,) or None.
+        labels: What each image is made under, of B images; None for nothing.
         progress: Called with the number of images finished by all ranks, after each block of this one.
 
     Returns:

@@ -18,6 +18,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.images import to_float
 from sfumato.core.level import Level
@@ -29,7 +30,7 @@ class Encode(Protocol):
     """Walk from clean images to grid[0], deterministically; `samplers.ddim.encode` is one."""
 
     def __call__(
-        self, denoiser: Denoiser, x: Tensor, grid: Level, *, label: Tensor | None = None
+        self, denoiser: Denoiser, x: Tensor, grid: Level, *, label: Label | None = None
     ) -> Iterator[State]: ...
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from torch import Tensor
 
+from sfumato.core.condition import Label, part_of
 from sfumato.core.images import NonFiniteError, finite, to_uint8
 from sfumato.core.reading import parse_json, read_json
 from sfumato.processes.ranks import Ranks
@@ -43,7 +44,7 @@ def fill(
     folder: Path,
     source: Maker,
     seeds: Sequence[int],
-    labels: Tensor | None,
+    labels: Label | None,
     settings: Mapping[str, Any],
     progress: Callable[[int], None] | None = None,
     ranks: Ranks = Ranks(),
@@ -55,7 +56,8 @@ def fill(
         folder: Where entries go; made if missing.
         source: Makes the images.
         seeds: Distinct seeds, one per image.
-        labels: One class per image, int64 (B,), or None for no class.
+        labels: One class per image, int64 (B,), or a `Condition`; None for no class. What is told beside a class is in
+            the settings.
         settings: JSON values that decide the images (`report.signature.settings_of`).
         progress: Told the number of images done by all processes after every block of this one.
         ranks: The processes that share the work.
@@ -68,14 +70,14 @@ def fill(
         SettingsError: If the folder holds images of other settings.
         NonFiniteError: After everything else is written, if any image holds NaN or infinity; none of those is.
     """
-    text = json.dumps(settings, sort_keys=True)
+    text, classes = json.dumps(settings, sort_keys=True), part_of(labels, "label")
     with ranks.in_turn():
         if ranks.first:
             folder.mkdir(parents=True, exist_ok=True)
             _claim(folder, settings)
     names = {seed: folder / file_of(seed) for seed in seeds}
     tags = {
-        s: {"seed": s, "label": None if labels is None else int(labels[i]), "settings": text}
+        s: {"seed": s, "label": None if classes is None else int(classes[i]), "settings": text}
         for i, s in enumerate(seeds)
     }
     lacking = [

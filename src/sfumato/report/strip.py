@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import State
 from sfumato.core.images import to_uint8
 from sfumato.core.level import Level, like
@@ -44,18 +45,18 @@ class Walker(Protocol):
 
     def begin(self, seeds: Sequence[int]) -> Tensor: ...
 
-    def states(self, seeds: Sequence[int], labels: Tensor | None = None) -> Iterator[State]: ...
+    def states(self, seeds: Sequence[int], labels: Label | None = None) -> Iterator[State]: ...
 
 
 def walk(
-    source: Walker, seeds: Sequence[int], labels: Tensor | None = None, every: int | None = None
+    source: Walker, seeds: Sequence[int], labels: Label | None = None, every: int | None = None
 ) -> list[tuple[int, Level, Tensor, Tensor]]:
     """Sample and keep what columns k = 0, every, 2 every, ..., N show.
 
     Arguments:
         source: Where the images come from.
         seeds: One seed per image.
-        labels: One class per image, int64 (B,), or None for no class.
+        labels: One class per image, int64 (B,), a `Condition`, or None for no class.
         every: Steps between columns, >= 1; None for at most 20 columns.
 
     Returns:
@@ -88,7 +89,7 @@ def on_circle(x: Tensor, level: Level) -> Tensor:
 def strip(
     source: Walker,
     seeds: Sequence[int],
-    labels: Tensor | None = None,
+    labels: Label | None = None,
     every: int | None = None,
     what: What = "both",
     *,
@@ -101,7 +102,7 @@ def strip(
     Arguments:
         source: A diffusion model with its sampler and grid.
         seeds: One seed per image.
-        labels: One class per image, int64 (B,), or None for no class.
+        labels: One class per image, int64 (B,), a `Condition`, or None for no class.
         every: Steps between columns; None for at most 20 columns.
         what: "x", "x0" or "both".
         row_labels: One label per seed, for example class names; the seeds if empty.
@@ -149,7 +150,7 @@ def ratio(level: Level) -> str:
 def gif(
     source: Walker,
     seeds: Sequence[int],
-    labels: Tensor | None,
+    labels: Label | None,
     path: Path | str,
     *,
     columns: int = 8,
@@ -166,7 +167,7 @@ def gif(
     Arguments:
         source: A diffusion model with its sampler and grid.
         seeds: One seed per image.
-        labels: One class per image, int64 (B,), or None for no class.
+        labels: One class per image, int64 (B,), a `Condition`, or None for no class.
         path: Ends in .gif.
         columns: Images per row of either side.
         every: Steps between frames; None for at most 48 frames.

@@ -10,6 +10,7 @@
     latents             a kind of model that can be trained on them, and images that the autoencoder can halve
     weights by name     patterns that mean some, and something left to train (`networks._named`)
     coupling            a batch that is not cut into pieces
+    conditions          a network that can be told more than a class, and an objective that drops it
 
 An option that its own entry refuses is refused there: the parts are made, so their messages come through.
 """
@@ -21,13 +22,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Prediction
 from sfumato.core.level import Level, index_in
+from sfumato.data.told.attributes import MEASURES
+from sfumato.data.told.beside import split_kind
 from sfumato.networks._count import cost
 from sfumato.networks._named import factors_of_rates, frozen_weights
 from sfumato.runs.assemble import asks, constant, option
 from sfumato.runs.check_guidance import check_guidance, check_guides, explained
 from sfumato.runs.check_numbers import check_numbers
+from sfumato.runs.conditions import is_told
 from sfumato.runs.kinds import network_kind
 from sfumato.runs.plan import Plan, divided
 from sfumato.runs.recipe import Recipe, RecipeError
@@ -53,6 +58,8 @@ def check(plan: Plan) -> None:
     recipe = plan.recipe
     check_numbers(recipe)
     _check_network(plan)
+    if is_told(recipe):
+        _check_told(recipe)
     read = {name: part for name, part in plan.parts.items() if name in plan.reads}
     for name in read.keys() & {"draw", "weighting", "c_noise", "target"}:
         plan.made(name)
@@ -153,6 +160,37 @@ def _check_network(plan: Plan) -> None:
             "objective.coupling=ot pairs images with noises over the whole batch, and "
             f"train.micro={recipe.train.micro} cuts it. Set train.micro=none, or a smaller train.batch."
         )
+
+
+def _check_told(recipe: Recipe) -> None:
+    """Refuse attributes, or an image beside, that this network, objective or data cannot be told."""
+    data = recipe.data
+    fields = {"attributes": ",".join(data.attributes), "condition": data.condition.removeprefix("none")}
+    what = " and ".join(f"data.{name}={value}" for name, value in fields.items() if value)
+    with explained("data.condition"):
+        image = split_kind(data.condition)[0] != "none"
+    if data.latent is not None:
+        raise RecipeError(
+            f"{what} is told beside pixels, and data.latent={data.latent} gives latents. Set data.latent=none."
+        )
+    if len(set(data.attributes)) < len(data.attributes):
+        raise RecipeError(f"data.attributes names each attribute once; got {','.join(data.attributes)}.")
+    for part, parameter, others in (
+        (recipe.network, "vector", "unet, ddpm, adm, songunet, dit, edm2 or jit"),
+        (recipe.objective, "vector_dropout", "denoising, hybrid or uncertainty"),
+    ):
+        if not asks(part, parameter):
+            raise RecipeError(f"{what} cannot be told with {part.axis}={part.name}. Set {part.axis}={others}.")
+    if option(recipe.objective, "coupling") == "ot":
+        raise RecipeError(
+            f"objective.coupling=ot exchanges noises within a class, and {what} tells the model more: its noise would "
+            "not be that of sampling. Set objective.coupling=independent."
+        )
+    if data.flip and (sided := [name for name in data.attributes if name in MEASURES]):
+        raise RecipeError(f"data.flip=true mirrors images, whose {sided[0]} was measured before. Set data.flip=false.")
+    if image and (data.augment or recipe.sample.size):
+        field = f"data.augment={data.augment:g}" if data.augment else f"sample.size={recipe.sample.size}"
+        raise RecipeError(f"data.condition={data.condition} is an image of its own, which {field} leaves as it is.")
 
 
 def _check_latent(plan: Plan) -> None:
@@ -257,7 +295,7 @@ def _walk(plan: Plan) -> Level:
     recipe = plan.recipe
     seen: list[Level] = []
 
-    def stand_in(x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
+    def stand_in(x: Tensor, level: Level, label: Label | None = None) -> Prediction:
         seen.append(level)
         return Prediction(0 * x, None if recipe.variance == "none" else 0 * x)
 

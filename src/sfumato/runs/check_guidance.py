@@ -60,7 +60,9 @@ def _check_form(plan: Plan, form: Part, before: tuple[str, ...]) -> None:
     refuse = constant(form, "check")
     if refuse is not None:
         with explained():
-            refuse(Facts(plan.classes, option(plan.recipe.objective, "label_dropout"), before), form.options)
+            beside = {part: share for part, share in plan.dropouts.items() if part != "label" and share is not None}
+            dropout = option(plan.recipe.objective, "label_dropout")
+            refuse(Facts(plan.classes, dropout, before, beside), form.options)
     for name, field in {"weak": "autoguidance", "logits": "classifier"}.items():
         if needs(form, name) and getattr(plan.recipe.sample, field) is None:
             raise RecipeError(f"guidance={form.name} needs another run to guide by. Set sample.{field}=RUN.")

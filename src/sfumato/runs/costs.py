@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Prediction
 from sfumato.core.level import Level
 from sfumato.runs.guided import guide
@@ -26,7 +27,7 @@ class Blank:
         self.learned = variance != "none"
         self.images = 0
 
-    def __call__(self, x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
+    def __call__(self, x: Tensor, level: Level, label: Label | None = None) -> Prediction:
         self.images += len(x)
         return Prediction(0 * x, 0 * x if self.learned else None)
 

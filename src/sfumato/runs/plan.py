@@ -7,7 +7,7 @@ A part is made when something first asks for it, with what it asks for by parame
     sigma_data  standard deviation of the data                    (target edm, weighting edm)
     variance    the network's learned variance                    (objectives hybrid, vlb)
     draw, weighting, target, seed, batch, images, teacher         (objectives)
-    channels, out_channels, classes, size, augments               (networks)
+    channels, out_channels, classes, size, augments, vector, extra (networks)
 
 Checks, training, sampling, costs and likelihood read the same plan. What only the data can tell (the shape, the
 classes, sigma_data) is filled in by `Plan.resolved`, which makes anew only the parts that asked for what has changed.
@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sfumato.core.axes import IMAGES, LEVELS, TRAINING
 from sfumato.core.level import Level, nearest_in
 from sfumato.core.target import Target
 from sfumato.data.augment import LABELS
@@ -45,17 +46,8 @@ from sfumato.runs.assemble import (
 from sfumato.runs.kinds import Kind, RecipeCost, kind_of
 from sfumato.runs.recipe import Latent, Part, Recipe, RecipeError, Shape
 
-OFFERED = (*("table", "schedule", "sigma_data", "variance", "channels", "out_channels", "classes", "size", "augments"),)
-TRAINING = (
-    *OFFERED,
-    "draw",
-    "weighting",
-    "target",
-    "seed",
-    "batch",
-    "images",
-    "teacher",
-)  # what objectives are offered
+OFFERED = LEVELS + IMAGES
+TRAINED = OFFERED + TRAINING  # what objectives are offered
 MADE_OF = {"table": ("schedule",), "out_channels": ("variance",), "teacher": ()}  # what is no field is made of fields
 STAND_IN = 0.5  # for sigma_data until the data is known: nothing that is checked or counted depends on its value
 
@@ -152,7 +144,7 @@ class Plan:
         return frozenset(found)
 
     def _offered(self, name: str) -> tuple[str, ...]:
-        return TRAINING if name == "objective" else () if name in ("schedule", "sampler", "rate") else OFFERED
+        return TRAINED if name == "objective" else () if name in ("schedule", "sampler", "rate") else OFFERED
 
     def _made(self, name: str, **more: Any) -> Any:
         """Make a part, or return it if it was made of the same things before."""
@@ -256,6 +248,29 @@ class Plan:
     def classes(self) -> int:
         """Number of classes the model is told; 0 without labels."""
         return len(self.shape.classes) if self.recipe.data.labels else 0
+
+    @property
+    def vector(self) -> int:
+        """Number of attributes the model is told."""
+        return len(self.recipe.data.attributes)
+
+    @property
+    def extra(self) -> int:
+        """Channels of the image that the model is told beside; of a pair those of the images until it is known."""
+        kind = self.recipe.data.condition.partition(":")[0]
+        known = self.shape.beside[0] if self.shape.beside else self.shape.channels
+        return {"none": 0, "grey": 1}.get(kind, known)
+
+    @property
+    def dropouts(self) -> dict[str, float | None]:
+        """Share of training without each part of a condition that the model is told; None if never decided."""
+        parts = {"label": self.classes, "vector": self.vector, "image": self.extra}
+        return {part: option(self.parts["objective"], f"{part}_dropout") for part, size in parts.items() if size}
+
+    @property
+    def always_told(self) -> tuple[str, ...]:
+        """Parts of a condition that the model has never done without."""
+        return tuple(part for part, share in self.dropouts.items() if share == 0)
 
     @property
     def size(self) -> int:

@@ -78,6 +78,9 @@ LATER = (
     "rate_factors",
     "null",
     "chosen",
+    "attributes",
+    "condition",
+    "beside",
     "latent",
 )
 
@@ -163,6 +166,10 @@ class Data:
         test: The same for testing, where the source has no test part of its own; None for the dataset's default.
         labels: Whether the model is told the class; or a rule that gives every image a label in place of its class
             (axis labels), such as clusters, whose options follow: data.labels=clusters data.labels.count=20.
+        attributes: Numbers of each image that the model is told: columns of the source's table, or ink, slant and
+            width, which are measured (`data.told.attributes`).
+        condition: The image that it is told beside: "low" or "low:K" (the image 4 or K times smaller), "grey", or
+            "pairs:FOLDER" (`data.told.beside`).
         flip: Whether images are mirrored at random.
         augment: Chance of each of EDM's non-leaky changes (`data.augment`, which mirrors too); 0 for none. The network
             is told what was done.
@@ -185,6 +192,8 @@ class Data:
     val: Fraction = 0.0
     test: Fraction | None = None
     labels: bool | Part = field(default=True, metadata={"axis": "labels"})
+    attributes: tuple[str, ...] = ()
+    condition: str = "none"
     flip: bool = False
     augment: Share = 0.0
     stream: bool | None = None
@@ -197,13 +206,15 @@ class Shape:
     """The image shape and classes of a model, filled in from the data when a run starts.
 
     A recipe for data of a known shape states it, so that it can be explained and counted without the data; data of
-    another shape is then refused. Class names are taken from the data.
+    another shape is then refused. Class names, and what is told beside a class, are taken from the data.
 
     Attributes:
-        channels, height, width: Of an image.
+        channels, height, width: Shape of an image.
         classes: Names of the classes that the model is told; () if it is unlabelled.
         null: Whether an unlabelled network adds a learned row for "no label" all the same: it began from the weights of
             a labelled one (`train.start`).
+        attributes: Name, mean, standard deviation, least and greatest value in training of each number that it is told.
+        beside: Shape of the image that it is told beside, at its own size; () for none.
     """
 
     channels: int
@@ -211,6 +222,8 @@ class Shape:
     width: int
     classes: tuple[str, ...] = ()
     null: bool = False
+    attributes: tuple[tuple[str, float, float, float, float], ...] = ()
+    beside: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ It holds:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.core.classifier import NoisyClassifier
+from sfumato.core.condition import Condition, Label, condition
 from sfumato.core.denoiser import Counted, Denoiser, Preconditioned
 from sfumato.core.find import nearest
 from sfumato.core.reading import FileRefusedError, read_json, with_a_name
@@ -31,13 +32,14 @@ from sfumato.data import load
 from sfumato.data.dataset import Dataset, sigma_data
 from sfumato.data.gathering import Shape as Form
 from sfumato.data.streaming import Stream, streamed
+from sfumato.data.told.attributes import summary
 from sfumato.latent.autoencoder import Autoencoder
 from sfumato.latent.space import Latents, Pixels, Space
 from sfumato.metrics.features import ExtractorShapeError, extractor
 from sfumato.runs import averages, checkpoint
-from sfumato.runs.assemble import option
 from sfumato.runs.check import check_sampling, sampled_shape
 from sfumato.runs.checkpoint import Checkpoint
+from sfumato.runs.conditions import is_told, lent, named
 from sfumato.runs.guided import guide, weak_of
 from sfumato.runs.kinds import CLASSIFIER, DENOISER, Kind, require
 from sfumato.runs.labelled import asked_labels, kept_in, labelled, learned_of
@@ -48,6 +50,7 @@ from sfumato.runs.recipe import Part, Recipe, RecipeError, Shape
 from sfumato.sources import Diffusion, Generated, Maker
 
 SIGMA_IMAGES = 10_000  # of a stream, from which sigma_data is estimated
+FOUND = ("classes", "attributes", "beside")  # fields of a shape that a recipe need not state
 FILES = {"alpha": "refuse", "cmyk": "refuse", "skip_bad": False}  # fields for data of files, and what is no wish
 
 
@@ -71,6 +74,8 @@ def load_data(recipe: Recipe, split: str, root: Path | str | None = None) -> Dat
         size=data.size,
         pad=data.pad,
         labels=data.labels is True or bool(data.classes),
+        attributes=data.attributes,
+        condition=data.condition,
         options=options,
     )
     unlabelled = replace(recipe, data=replace(data, labels=bool(data.classes)))
@@ -84,9 +89,12 @@ def training_data(recipe: Recipe, root: Path | str | None = None) -> Dataset | S
         DataError, RecipeError: If data.stream=true meets a source, or fields, that cannot be streamed.
     """
     data = recipe.data
-    whole = not data.classes and data.pad is None
+    whole = not data.classes and data.pad is None and not is_told(recipe)
     if data.stream and not whole:
-        raise RecipeError("data.stream=true streams whole sources: set data.classes=() and data.pad=none.")
+        raise RecipeError(
+            "data.stream=true streams whole sources, without attributes and conditions: set data.classes=(), "
+            "data.pad=none, data.attributes=() and data.condition=none."
+        )
     stream = None
     if whole and data.stream is not False:
         stream = streamed(
@@ -141,9 +149,12 @@ def resolve(recipe: Recipe, data: Dataset | Stream) -> Recipe:
     if isinstance(data, Dataset):
         recipe = replace(recipe, learned=learned_of(recipe, data))
     shape = Shape(*data.shape, tuple(data.classes) if recipe.data.labels else ())
+    if isinstance(data, Dataset) and is_told(recipe):
+        beside = () if data.beside is None else tuple(data.beside.shape[1:])
+        shape = replace(shape, attributes=summary(data), beside=beside)
     scored = replace(recipe.evaluate, extractor=fitting(recipe.evaluate.extractor, data.shape))
     stated = recipe.shape
-    if stated is not None and replace(stated, classes=shape.classes) != shape:
+    if stated is not None and replace(shape, **{name: getattr(stated, name) for name in FOUND}) != stated:
         raise RecipeError(
             f"{recipe.name} is for images of {stated.channels}x{stated.height}x{stated.width}, and {data.name} has "
             f"{'x'.join(map(str, data.shape))}. Use data.size or data.pad, or shape=none to take the data's shape."
@@ -233,8 +244,16 @@ class Run:
             shape = Run.open(guide).recipe.shape
         return shape.classes if shape else ()
 
-    def labels(self, n: int) -> tuple[Tensor | None, str]:
-        """Return the labels that n images are asked for when they are scored together, and their prior in words."""
+    def labels(self, n: int, data: Dataset | Stream | None = None, first: int = 0) -> tuple[Label | None, str]:
+        """Return what n images are made under when they are scored together, and their prior in words.
+
+        Arguments:
+            n: Number of images.
+            data: Real images, which lend their conditions to a model that is told more than a class.
+            first: First seed of the images.
+        """
+        if is_told(self.recipe):
+            return lent(self.recipe, data, range(first, first + n)), "conditions of real images"
         return asked_labels(self.recipe, n, len(self.classes))
 
     @property
@@ -519,12 +538,44 @@ class Run:
             batch=sample.batch,
             device=device,
             weak=helper,
-            always_told=bool(self.recipe.data.labels) and option(self.recipe.objective, "label_dropout") == 0,
+            vector=self.plan.vector,
+            image=(self.plan.extra, *self.plan.image[1:]) if self.plan.extra else (),
+            always_told=self.plan.always_told,
         )
 
     def _generated(self, network: nn.Module, device: torch.device | str) -> Generated:
         batch = self.recipe.sample.batch
         return Generated(network.to(device), self.plan.image, classes=len(self.classes), batch=batch, device=device)
+
+    def named(
+        self,
+        seeds: Sequence[int],
+        labels: Tensor | None,
+        where: Mapping[str, float | str] | None = None,
+        image: Tensor | None = None,
+        root: Path | str | None = None,
+    ) -> Label | None:
+        """Return what images are made under, as a person asks for it by name.
+
+        Arguments:
+            seeds: Seeds of the images.
+            labels: Classes int64 (B,), or None.
+            where: Attributes by name, the same for all images; those that are not named are not told.
+            image: What the model is told beside, uint8 (c, h, w), the same for all images. Images that are not given
+                are those of real test images, as are attributes that the model has never done without.
+            root: Data root of those.
+
+        Raises:
+            UnknownNameError, ValueError: For an attribute that it is not told, or an image of another size.
+        """
+        label = named(self.recipe, where or {}, labels, len(seeds), image)
+        lacks_image = self.recipe.data.condition != "none" and image is None
+        if not lacks_image and ("vector" not in self.plan.always_told or where):
+            return label
+        found, own = lent(self.recipe, load_data(self.recipe, "test", root), seeds), condition(label)
+        assert isinstance(found, Condition)
+        given = {} if own is None else {name: value for name, value in own.parts.items() if name != "label"}
+        return Condition(**{**found.parts, **given})
 
     def counted(
         self, use: str | None = None, device: torch.device | str = "cpu"

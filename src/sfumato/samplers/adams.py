@@ -29,6 +29,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.gauge import Gauge, named
 from sfumato.core.level import Level
@@ -44,7 +45,7 @@ def adams(
     grid: Level,
     *,
     noise: Noise | None = None,
-    label: Tensor | None = None,
+    label: Label | None = None,
     order: int = 3,
     gauge: Literal["ve", "flow", "vp"] | Gauge = "flow",
     lower_final: bool = False,

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from sfumato.core.bounds import Inside
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.gauge import Gauge, named
 from sfumato.core.level import Level, like
@@ -46,7 +47,7 @@ _MOST = 100_000  # evaluations of one image: a tolerance below the rounding of t
 class _Image:
     """One image on its way: a SciPy solver and the newest estimate of x0."""
 
-    def __init__(self, denoiser: Denoiser, path: Gauge, x: Tensor, label: Tensor | None) -> None:
+    def __init__(self, denoiser: Denoiser, path: Gauge, x: Tensor, label: Label | None) -> None:
         self.denoiser, self.path, self.label, self.like = denoiser, path, label, x
         self.newest: tuple[float, np.ndarray, Tensor] | None = None
 
@@ -85,7 +86,7 @@ def adaptive(
     grid: Level,
     *,
     noise: Noise | None = None,
-    label: Tensor | None = None,
+    label: Label | None = None,
     gauge: Literal["ve", "flow", "vp"] | Gauge = "vp",
     method: Literal["RK23", "RK45", "DOP853", "LSODA"] = "RK45",
     rtol: Inside = 1e-5,

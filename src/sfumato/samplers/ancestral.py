@@ -26,6 +26,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser, Prediction, State, clipped
 from sfumato.core.kernel import Kernel
 from sfumato.core.level import Level, like
@@ -33,7 +34,7 @@ from sfumato.core.noise import Noise, drawn
 
 ORDER = 1
 
-Shift = Callable[[Tensor, Level, Tensor | None], Tensor]
+Shift = Callable[[Tensor, Level, Label | None], Tensor]
 
 
 def ancestral(
@@ -42,7 +43,7 @@ def ancestral(
     grid: Level,
     *,
     noise: Noise | None = None,
-    label: Tensor | None = None,
+    label: Label | None = None,
     variance: Literal["small", "large", "learned", "diagonal"] = "small",
     clip: bool | float = False,
     shift: Shift | None = None,

@@ -24,6 +24,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser, State, clipped
 from sfumato.core.kernel import Kernel
 from sfumato.core.level import Level, like
@@ -40,7 +41,7 @@ def ddim(
     grid: Level,
     *,
     noise: Noise | None = None,
-    label: Tensor | None = None,
+    label: Label | None = None,
     eta: float = 0.0,
     sigma_hat: bool = False,
     fresh: bool = False,
@@ -103,7 +104,7 @@ def ddim(
 
 
 def encode(
-    denoiser: Denoiser, x: Tensor, grid: Level, *, label: Tensor | None = None, clip: bool | float = False
+    denoiser: Denoiser, x: Tensor, grid: Level, *, label: Label | None = None, clip: bool | float = False
 ) -> Iterator[State]:
     """Run deterministic DDIM backwards, from images to the noise that `ddim` turns back into them.
 

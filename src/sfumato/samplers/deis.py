@@ -29,6 +29,7 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.level import Level
 from sfumato.core.noise import Noise
@@ -65,7 +66,7 @@ def deis(
     grid: Level,
     *,
     noise: Noise | None = None,
-    label: Tensor | None = None,
+    label: Label | None = None,
     order: int = 3,
     coordinate: Literal["t", "rho", "logrho"] = "logrho",
     lower_final: bool = False,

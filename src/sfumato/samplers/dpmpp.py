@@ -30,6 +30,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.level import Level
 from sfumato.core.noise import Noise
@@ -44,7 +45,7 @@ def dpmpp(
     grid: Level,
     *,
     noise: Noise | None = None,
-    label: Tensor | None = None,
+    label: Label | None = None,
     order: int = 2,
     predict: Literal["x0", "noise"] = "x0",
     moments: Literal["exact", "midpoint"] = "midpoint",

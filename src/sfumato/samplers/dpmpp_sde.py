@@ -27,6 +27,7 @@ from typing import Literal
 from torch import Tensor
 
 from sfumato.core.bounds import Few
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.level import Level
 from sfumato.core.noise import Noise, drawn
@@ -41,7 +42,7 @@ def dpmpp_sde(
     grid: Level,
     *,
     noise: Noise | None = None,
-    label: Tensor | None = None,
+    label: Label | None = None,
     order: int = 2,
     eta: Few = 1.0,
     moments: Literal["exact", "midpoint"] = "midpoint",

@@ -17,6 +17,7 @@ from typing import Literal
 from torch import Tensor
 
 from sfumato.core.bounds import Few, NoLimit, NotNegative, Positive
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.gauge import Gauge, named
 from sfumato.core.level import Level, like
@@ -33,7 +34,7 @@ def euler(
     grid: Level,
     *,
     noise: Noise | None = None,
-    label: Tensor | None = None,
+    label: Label | None = None,
     gauge: Literal["flow", "ve", "vp"] | Gauge = "flow",
     churn: NotNegative = 0.0,
     s_min: NoLimit = 0.0,

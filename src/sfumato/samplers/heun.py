@@ -23,6 +23,7 @@ from typing import Literal
 from torch import Tensor
 
 from sfumato.core.bounds import Few, NoLimit, NotNegative, Positive, UpToOne
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.gauge import Gauge, named
 from sfumato.core.level import Level, like
@@ -38,7 +39,7 @@ def heun(
     grid: Level,
     *,
     noise: Noise | None = None,
-    label: Tensor | None = None,
+    label: Label | None = None,
     gauge: Literal["ve", "flow", "vp"] | Gauge = "ve",
     midpoint: UpToOne = 1.0,
     churn: NotNegative = 0.0,

@@ -29,6 +29,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.level import Level
 from sfumato.core.noise import Noise
@@ -53,7 +54,7 @@ def pndm(
     grid: Level,
     *,
     noise: Noise | None = None,
-    label: Tensor | None = None,
+    label: Label | None = None,
     order: int = 4,
     warmup: Literal["euler", "heun", "runge-kutta"] = "heun",
 ) -> Iterator[State]:
@@ -103,7 +104,7 @@ def pndm(
         yield State(x, grid[i + 1], x0)
 
 
-def _runge_kutta(denoiser: Denoiser, x: Tensor, grid: Level, label: Tensor | None) -> tuple[list[State], Tensor]:
+def _runge_kutta(denoiser: Denoiser, x: Tensor, grid: Level, label: Label | None) -> tuple[list[State], Tensor]:
     """Return the states at the middle and the end of a step in four calls, and the noise at its start."""
     t, middle, s = points(grid)
     x0 = denoiser(x, grid[0], label).x0

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from sfumato.core.bounds import Depth, Few
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser, State, clipped
 from sfumato.core.kernel import Kernel
 from sfumato.core.level import Level, like
@@ -35,7 +36,7 @@ def predictor_corrector(
     grid: Level,
     *,
     noise: Noise | None = None,
-    label: Tensor | None = None,
+    label: Label | None = None,
     snr: Few = 0.16,
     corrections: Depth = 1,
     clip: bool | float = False,

@@ -40,6 +40,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.gauge import Gauge, named
 from sfumato.core.level import Level
@@ -66,7 +67,7 @@ def singlestep(
     grid: Level,
     *,
     noise: Noise | None = None,
-    label: Tensor | None = None,
+    label: Label | None = None,
     order: int = 2,
     predict: Literal["x0", "noise"] = "x0",
     moments: Literal["exact", "midpoint"] = "exact",

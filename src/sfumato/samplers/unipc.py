@@ -25,6 +25,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.level import Level
 from sfumato.core.noise import Noise
@@ -40,7 +41,7 @@ def unipc(
     grid: Level,
     *,
     noise: Noise | None = None,
-    label: Tensor | None = None,
+    label: Label | None = None,
     order: int = 2,
     variant: Literal["bh1", "bh2", "exact"] = "bh2",
     lower_final: bool = True,

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sfumato.core.condition import Label
 from sfumato.core.images import to_float
 from sfumato.core.noise import normal, uniform
 from sfumato.data.dataset import Dataset
@@ -171,7 +172,7 @@ class LatentLoader:
             for each in (recipe.latent.shift, recipe.latent.scale)
         )
 
-    def batch(self, start: int, count: int) -> tuple[Tensor, Tensor | None, Tensor]:
+    def batch(self, start: int, count: int) -> tuple[Tensor, Label | None, Tensor]:
         """Return the samples at positions start, ..., start + count - 1: latents, labels and positions."""
         _, label, positions = self.loader.batch(start, count)
         chosen = self.loader.order(torch.arange(start, start + count)).to(positions.device)

@@ -236,6 +236,9 @@ def fingerprint_of(
     found = {"data": data.content_hash, "indices": data.index_hash, "rule": data.rule, "order": order_of(data)}
     if recipe.data.labels and data.labels is not None:
         found["labelling"] = hashlib.sha256(data.labels.numpy().astype("<i8").tobytes()).hexdigest()
+    beside = {name: value for name in ("vector", "beside") if (value := getattr(data, name, None)) is not None}
+    if beside:
+        found["told"] = hash_tensors(beside)
     if start is not None:
         found["start"] = hash_tensors(start)
     mark = hashlib.sha256(canonical([recipe.hash, found]).encode()).hexdigest()[:16]

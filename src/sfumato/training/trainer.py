@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sfumato.core import noise
+from sfumato.core.condition import Condition, Label
 from sfumato.core.level import Level
 from sfumato.data.augment import edm_augment
 from sfumato.data.dataset import Dataset
@@ -34,6 +35,7 @@ from sfumato.processes.machine import free_memory
 from sfumato.processes.ranks import Ranks
 from sfumato.runs import checkpoint
 from sfumato.runs.assemble import make, option
+from sfumato.runs.conditions import told
 from sfumato.runs.plan import Plan
 from sfumato.training import fit_memory
 from sfumato.training.deferred import Deferred, can_wait
@@ -183,10 +185,13 @@ class Trainer:
             (self._weighted(loss).sum() * (self.ranks.world / self.recipe.train.batch)).backward()
         return loss
 
-    def _examples(self, start: int, count: int) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
-        """Return images, labels, positions and augmentation labels of a range of positions."""
+    def _examples(self, start: int, count: int) -> tuple[Tensor, Label | None, Tensor, Tensor | None]:
+        """Return images, what each is told, positions and augmentation labels of a range of positions."""
         x0, label, positions = self.loader.batch(start, count)
-        label = label if self.recipe.data.labels else None
+        if isinstance(label, Condition):
+            label = told(self.recipe, label)
+        elif not self.recipe.data.labels:
+            label = None
         if not self.recipe.data.augment:
             return x0, label, positions, None
         x0, augment = edm_augment(x0, positions, seed=self.recipe.train.seed, p=self.recipe.data.augment)

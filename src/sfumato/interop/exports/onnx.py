@@ -22,6 +22,7 @@ from sfumato.core.optional import optional
 from sfumato.interop.card import card
 from sfumato.interop.tensors import ForeignError
 from sfumato.runs.checkpoint import write_json
+from sfumato.runs.conditions import is_told
 from sfumato.runs.run import Run
 
 TOLERANCE = 1e-4  # of the largest value; float32 with another order of sums reaches a few 1e-6
@@ -57,6 +58,11 @@ def onnx(run: Run, folder: Path, use: str | None = None) -> list[str]:
     _, onnxruntime = (optional(name, "onnx", "ONNX", ForeignError) for name in ("onnx", "onnxruntime"))
     shape = run.recipe.shape
     assert shape is not None
+    if is_told(run.recipe):
+        raise ForeignError(
+            f"{run.recipe.name} is told attributes or an image beside its own, and the graph tells a label only. "
+            "Export it as safetensors."
+        )
     labelled = bool(run.recipe.data.labels and shape.classes)
     network = _Plain(run.network(use)).eval()
     names = ["x", "c_noise", *(["label"] if labelled else [])]

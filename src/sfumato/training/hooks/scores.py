@@ -23,6 +23,7 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import StoppedError
 from sfumato.core.images import NonFiniteError
 from sfumato.core.reading import plain_name
@@ -111,7 +112,7 @@ class Scoring:
         n = self._count(trainer, taken)
         if n is None:
             return
-        labels, prior = Run(self.context.folder, recipe, {}).labels(n)
+        labels, prior = Run(self.context.folder, recipe, {}).labels(n, self.judge.real)
         try:
             source = live_source(trainer, self.context, use, taken.stop)
             images = images_of_all(trainer.ranks, source, range(n), labels)
@@ -152,7 +153,7 @@ class Scoring:
         return n or None
 
     def _judge(
-        self, trainer: Steps, images: Tensor, asked: tuple[Tensor | None, str], began: float
+        self, trainer: Steps, images: Tensor, asked: tuple[Label | None, str], began: float
     ) -> tuple[bool, dict[str, Any]]:
         """Score images on the first rank; return whether it is the best, and the record."""
         if not trainer.ranks.first:

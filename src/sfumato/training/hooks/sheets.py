@@ -15,16 +15,19 @@ import torch
 from PIL import Image as PILImage
 from tqdm import tqdm
 
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import StoppedError
 from sfumato.core.images import NonFiniteError, tile
+from sfumato.data.dataset import Dataset
 from sfumato.processes.dealing import images_of_all
 from sfumato.runs.checkpoint import CheckpointError
+from sfumato.runs.conditions import is_told, lent
 from sfumato.runs.costs import sampling_cost
 from sfumato.runs.drawn import SHEETS
 from sfumato.runs.kinds import kind_of
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe
-from sfumato.runs.run import Run
+from sfumato.runs.run import Run, load_data
 from sfumato.training.hooks.due import Hook, RunContext, StepTaken
 from sfumato.training.hooks.live import affordable_steps, check_weak, live_source
 from sfumato.training.steps import Steps
@@ -46,6 +49,7 @@ def hook(trainer: Steps, context: RunContext) -> Hook | None:
     drawn = len(uses) * _rows(recipe) * COLUMNS * (1 + train.images // every)
     every_step, calls = sampling_cost(plan(recipe))
     most = affordable_steps(plan(recipe), drawn) if train.minutes is None else every_step
+    lends = load_data(recipe, "test", context.root) if is_told(recipe) else None  # their conditions
 
     def fitting(taken: StepTaken) -> tuple[int, int]:
         """Return the columns and steps that fit into a sheet's share of the minutes, steps cut before columns.
@@ -65,7 +69,7 @@ def hook(trainer: Steps, context: RunContext) -> Hook | None:
             return
         count, steps = map(int, trainer.ranks.largest(*fitting(taken)))
         for use in uses if count or taken.finished else ():
-            _sheet(trainer, context, use, steps, taken, max(1, count))
+            _sheet(trainer, context, use, steps, taken, max(1, count), lends)
 
     return draw
 
@@ -78,9 +82,13 @@ def _classes(recipe: Recipe) -> tuple[str, ...]:
     return Run(Path(), recipe, {}).classes
 
 
-def _sheet(trainer: Steps, context: RunContext, use: str, steps: int, taken: StepTaken, columns: int) -> None:
+def _sheet(
+    trainer: Steps, context: RunContext, use: str, steps: int, taken: StepTaken, columns: int, lends: Dataset | None
+) -> None:
     recipe, ranks, rows = trainer.recipe, trainer.ranks, _rows(trainer.recipe)
-    labels = torch.arange(rows).repeat_interleave(columns) if _classes(recipe) else None
+    labels: Label | None = torch.arange(rows).repeat_interleave(columns) if _classes(recipe) else None
+    if lends is not None:
+        labels = lent(recipe, lends, range(rows * columns))
     folder = context.folder / SHEETS
     own = use == recipe.ema.use
     target = (folder if own else folder / use) / f"{trainer.seen:09d}.png"

@@ -1,0 +1,109 @@
+"""What was asked for against what is measured on the samples: attributes, and the image that a model is told.
+
+Samples are made under the conditions of real images, and each attribute is measured on them: by its own rule, or, for a
+column of a table, by a ridge regression from features, fitted to the training images. A number is reported as the
+correlation r of asked and measured with Fisher's interval, tanh(artanh r +- 1.96 / sqrt(n - 3)); an attribute of two
+values as the share that is right with Wilson's. The same of real images beside it is what a perfect model would reach.
+An image that is told is compared with what the same operation makes of the sample, as PSNR.
+
+References:
+    Fisher. On the "Probable Error" of a Coefficient of Correlation Deduced from a Small Sample. Metron 1, 1921.
+    Wilson. Probable Inference, the Law of Succession, and Statistical Inference. 1927.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from sfumato.data.dataset import Dataset
+from sfumato.data.told.attributes import MEASURES
+from sfumato.data.told.beside import twin
+from sfumato.evaluation.findings import Findings, Table
+from sfumato.evaluation.judge import Generated, Judge
+from sfumato.evaluation.real import cached_features
+from sfumato.runs.conditions import lending
+
+Z = 1.959964  # of a 95% interval
+RIDGE = 0.01  # penalty of the regression, as a share of the features' variance
+
+
+def obedience() -> Table:
+    """Asked against measured attributes of samples and of real images; PSNR of the image that is told."""
+    return Table(_measure, _check, pixels=True)
+
+
+def correlation(asked: np.ndarray, measured: np.ndarray) -> dict[str, Any]:
+    """Return Pearson's correlation of two rows of numbers, with Fisher's 95% interval."""
+    r = float(np.clip(np.corrcoef(asked, measured)[0, 1], -1, 1))
+    if abs(r) > 1 - 1e-9 or len(asked) < 4:
+        return {"value": r, "interval": [r, r]}
+    half = Z / math.sqrt(len(asked) - 3)
+    return {"value": r, "interval": [math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)]}
+
+
+def accuracy(asked: np.ndarray, measured: np.ndarray) -> dict[str, Any]:
+    """Return the share of measured numbers on the side of 1/2 that was asked for, with Wilson's 95% interval."""
+    n, p = len(asked), float(np.mean((measured > 0.5) == (asked > 0.5)))
+    middle, half = p + Z**2 / (2 * n), Z * math.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
+    return {"value": p, "interval": [(middle + sign * half) / (1 + Z**2 / n) for sign in (-1, 1)]}
+
+
+def _check(judge: Judge, labels: np.ndarray | None) -> None:
+    """Refuse a model that is told no more than a class."""
+    if judge.real is None or (judge.real.vector is None and judge.real.beside is None):
+        raise ValueError(
+            "Obedience compares attributes, or an image that is told, with those of the samples; this model is told "
+            "neither. Train with data.attributes or data.condition."
+        )
+
+
+def _measure(judge: Judge, made: Generated) -> Findings:
+    real = cast(Dataset, judge.real)
+    images = torch.from_numpy(np.array(made.rows["pixels"])).reshape(-1, *real.shape)
+    asked_of = lending(len(real), range(made.first_seed, made.first_seed + made.n))
+    rows = []
+    for i, name in enumerate(real.attributes):
+        assert real.vector is not None
+        column = real.vector[:, i].double().numpy()
+        score, what = (accuracy, "accuracy") if {*np.unique(column)} <= {0.0, 1.0} else (correlation, "correlation")
+        found, own, by = _measured(judge, made, images, name, i)
+        asked = column[asked_of.numpy()]
+        seen, known = ~np.isnan(asked) & ~np.isnan(found), ~np.isnan(column) & ~np.isnan(own)
+        rows.append(
+            {
+                "attribute": name,
+                "measured by": by,
+                "score": what,
+                "samples": score(asked[seen], found[seen]),
+                "real images": score(column[known], own[known]),
+                "n": int(seen.sum()),
+            }
+        )
+    if real.beside is not None and not real.condition.startswith("pairs"):
+        told, again = real.beside[asked_of].double(), twin(images, real.condition).double()
+        each = 10 * (255**2 / (told - again).square().flatten(1).mean(1).clamp(min=1e-9)).log10()
+        half = Z * float(each.std()) / math.sqrt(len(each))
+        value = {"value": float(each.mean()), "interval": [float(each.mean()) - half, float(each.mean()) + half]}
+        rows.append({"attribute": real.condition, "measured by": "its rule", "score": "PSNR (dB)", "samples": value})
+    return Findings(tables={"obedience": rows})
+
+
+def _measured(
+    judge: Judge, made: Generated, images: torch.Tensor, name: str, column: int
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Return an attribute as measured on the samples and on the real images, and how it was measured."""
+    real, training = cast(Dataset, judge.real), cast(Dataset, judge.training)
+    if name in MEASURES:
+        return MEASURES[name](images).numpy(), MEASURES[name](real.images).numpy(), "its rule"
+    assert training.vector is not None
+    x, y = cached_features(judge.extract, training, judge.quiet), training.vector[:, column].double().numpy()
+    x, y = x[~np.isnan(y)].astype(np.float64), y[~np.isnan(y)]
+    mean, penalty = x.mean(0), RIDGE * len(x) * float(x.var(0).mean()) + 1e-12
+    weights = np.linalg.solve((x - mean).T @ (x - mean) + penalty * np.eye(x.shape[1]), (x - mean).T @ (y - y.mean()))
+    samples, others = made.rows["features"], judge.features(judge.extract)
+    found, own = ((np.asarray(rows) - mean) @ weights + y.mean() for rows in (samples, others))
+    return found, own, f"ridge regression from {judge.extract.name} features"

@@ -1,0 +1,76 @@
+"""What attributes do: one seed, one or two attributes swept, everything else held."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from PIL import Image
+
+from sfumato.core.condition import Condition
+from sfumato.core.find import nearest
+from sfumato.data.told.attributes import asked
+from sfumato.pictures._ask import seeds_of
+from sfumato.report.sheet import sheet
+from sfumato.runs.run import Run
+from sfumato.sources import classes_named, in_turn
+
+
+def attributes(
+    run: Run,
+    *,
+    over: tuple[str, ...] = (),
+    points: int = 5,
+    spread: float = 1.5,
+    n: int = 6,
+    to: str = "",
+    first: int = 0,
+    device: str = "cpu",
+) -> Image.Image:
+    """Samples while one attribute goes from low to high, a row a seed, or two: one in rows and one in columns.
+
+    Arguments:
+        run: A trained run whose model is told attributes.
+        over: Names of one or two attributes; the first of the model unless given.
+        points: Values of each, at least 2.
+        spread: Standard deviations below and above the mean of training at the ends, > 0.
+        n: Number of seeds, a row each, where one attribute is swept.
+        to: Class of all of them; each class in turn if empty, the first one where two attributes are swept.
+        first: First seed.
+        device: Torch device that computes.
+    """
+    rows = run.recipe.shape.attributes if run.recipe.shape else ()
+    names = [row[0] for row in rows]
+    over = over or tuple(names[:1])
+    if points < 2 or not 1 <= len(over) <= 2 or not spread > 0:
+        raise ValueError(
+            f"This picture sweeps one or two attributes over points >= 2 with spread > 0; got "
+            f"{','.join(over) or 'no attribute (this model is told none)'}, {points} and {spread:g}."
+        )
+    if unknown := [name for name in over if name not in names]:
+        raise ValueError(nearest("attribute", unknown[0], names))
+    ends = torch.linspace(-spread, spread, points).tolist()
+    grid = [{over[0]: a, over[-1]: b} for a in ends for b in ends] if len(over) == 2 else [{over[0]: a} for a in ends]
+    own = seeds_of(n, first) if len(over) == 1 else [first]
+    seeds = [seed for seed in own for _ in grid]
+    vector = torch.stack([asked({k: f"{v}sd" for k, v in each.items()}, rows) for each in grid] * len(own))
+    chosen = classes_named(to or None, run.classes)
+    labels = in_turn(seeds, chosen if to or len(own) > 1 else chosen and chosen[:1])
+    images = run.source(device=device)(seeds, Condition(labels, vector))
+
+    def values(name: str) -> list[str]:
+        _, mean, deviation, *_ = rows[names.index(name)]
+        digits = max(0, 2 - math.floor(math.log10(deviation)))
+        return [f"{mean + deviation * end:.{min(digits, 4)}f}" for end in ends]
+
+    return sheet(
+        images,
+        points,
+        row_labels=[f"{over[0]} {value}" for value in values(over[0])]
+        if len(over) == 2
+        else [f"seed {s}" for s in own],
+        column_labels=[f"{over[-1]} {value}" for value in values(over[-1])],
+        seeds=seeds,
+        title=run.recipe.name,
+        caption=f"{' and '.join(over)} from {-spread:g} to {spread:g} standard deviations. {run.making().sentence}",
+    )

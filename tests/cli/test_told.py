@@ -1,0 +1,157 @@
+"""Models that are told more than a class, from training to a score: by name, by picture, and refused with the rule."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import sfumato
+from sfumato.cli import main
+from sfumato.core.condition import Condition
+from sfumato.core.find import find
+from sfumato.data import load
+from sfumato.runs.override import override
+from sfumato.runs.plan import plan
+from sfumato.runs.recipe import Recipe, RecipeError
+from sfumato.runs.run import Run
+
+
+def trained(small, folder, recipe, *more):
+    words = ["train", recipe, *small, *more, "--out", str(folder), "--device", "cpu", "--quiet"]
+    assert main(words) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def told(small, tmp_path_factory):
+    return trained(small, tmp_path_factory.mktemp("told") / "attributes", "edm-digits-attributes")
+
+
+@pytest.fixture(scope="session")
+def low(small, tmp_path_factory):
+    more = ["objective.image_dropout=0"]
+    return trained(small, tmp_path_factory.mktemp("told") / "low", "sr3-digits", *more)
+
+
+def test_the_run_records_what_training_saw(told):
+    data = load("digits", attributes=("ink", "slant", "width"))
+    (name, mean, deviation, least, greatest), *_ = Run.open(told).recipe.shape.attributes
+    values = data.vector[:, 0]
+    assert name == "ink" and mean == pytest.approx(float(values.mean()), abs=1e-5)
+    assert (least, greatest) == (pytest.approx(float(values.min())), pytest.approx(float(values.max())))
+    assert deviation == pytest.approx(float(values.std()), rel=1e-3)
+
+
+def test_attributes_are_asked_for_by_name(cli, told, tmp_path):
+    said = cli("sample", told, "--where", "ink=0.9,slant=0", "--n", 3, "--images", tmp_path / "a", "--classes", 1)
+    assert said.code == 0 and "ink=0.9 lies outside what training saw" in said.out
+    assert json.loads((tmp_path / "a" / "settings.json").read_text())["where"] == {"ink": "0.9", "slant": "0"}
+    again = cli("sample", told, "--like", tmp_path / "a" / "seed-000000001.png", "--out", tmp_path / "again.png")
+    assert "the same, pixel for pixel" in again.out
+    model = sfumato.load(told, device="cpu")
+    by_name = model.sample(3, classes=[1], where={"ink": 0.9, "slant": 0.0}, progress=False).images
+    made = [np.asarray(Image.open(tmp_path / "a" / f"seed-{s:09d}.png")) for s in range(3)]
+    assert np.abs(by_name[:, 0].numpy().astype(int) - np.stack(made)).max() <= 1
+    rows = Run.open(told).recipe.shape.attributes
+    vector = torch.tensor([[(0.9 - rows[0][1]) / rows[0][2], (0 - rows[1][1]) / rows[1][2], float("nan")]])
+    direct = model.source(range(3), Condition(torch.ones(3, dtype=torch.int64), vector.expand(3, -1)))
+    assert direct.equal(by_name)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--where", "inc=1"], "Unknown attribute 'inc'. Did you mean 'ink'?"),
+        (["--where", "ink=dark"], "ink must be a finite number"),
+        (["--where", "ink"], "Attributes read NAME=VALUE"),
+        (["--like-image", "x.png"], "is told no image (data.condition=none)"),
+        (["guidance=cfg", "guidance.image=2"], "the weight of a condition's image, which this model is not told"),
+    ],
+)
+def test_what_the_model_is_not_told_is_refused(cli, told, words, said):
+    found = cli("sample", told, *words)
+    assert found.code == 2 and said in found.err
+
+
+def test_a_picture_sweeps_two_attributes(cli, told, tmp_path):
+    target = tmp_path / "sweep.png"
+    said = cli("picture", "attributes", told, "over=ink,slant", "points=3", "--out", target)
+    assert said.code == 0 and target.exists()
+    said = cli("picture", "attributes", told, "over=inc")
+    assert said.code == 2 and "Did you mean 'ink'" in said.err
+
+
+def test_a_model_is_told_a_picture(cli, low, tmp_path):
+    Image.fromarray(load("digits", split="test", condition="low:2").beside[0, 0].numpy()).save(tmp_path / "low.png")
+    said = cli("sample", low, "--like-image", tmp_path / "low.png", "--n", 2, "--out", tmp_path / "sheet.png")
+    assert said.code == 0 and (tmp_path / "sheet.png").exists()
+    assert cli("sample", low, "--n", 2, "--out", tmp_path / "own.png").code == 0  # of test images
+    Image.fromarray(np.zeros((5, 5), dtype=np.uint8)).save(tmp_path / "other.png")
+    said = cli("sample", low, "--like-image", tmp_path / "other.png")
+    assert said.code == 2 and "is grey 5x5; this needs grey 4x4 or grey 8x8. Resize it." in said.err
+    said = cli("sample", low, "guidance=2")
+    assert said.code == 2 and "objective.image_dropout=0 has never learned" in said.err
+    with pytest.raises(ValueError, match="An image by itself is asked for"):
+        Run.open(low).source()([0])
+
+
+def test_obedience_is_measured_beside_real_images(cli, told, low):
+    said = cli("evaluate", told, "--n", 60, "--metrics", "obedience", "fd")
+    assert said.code == 0
+    (result,) = (told / "results").glob("*.json")
+    tree = json.loads(result.read_text())
+    rows = tree["tables"]["obedience"]
+    assert [row["attribute"] for row in rows] == ["ink", "slant", "width"]
+    assert all(row["real images"]["value"] == pytest.approx(1.0) for row in rows)
+    assert all(-1 <= row["samples"]["interval"][0] <= row["samples"]["interval"][1] <= 1 for row in rows)
+    assert tree["scores"][0]["protocol"]["class_prior"] == "conditions of real images"
+    assert cli("evaluate", low, "--n", 60, "--metrics", "obedience", "fd").code == 0
+
+
+def test_a_model_of_classes_has_no_obedience(cli, labelled):
+    said = cli("evaluate", labelled, "--metrics", "obedience", "--n", 60)
+    assert said.code == 2 and "is told neither" in said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("network=convnet",), "cannot be told with network=convnet"),
+        (("objective=vlb", "schedule=cosine", "variance=range"), "cannot be told with objective=vlb"),
+        (("objective.coupling=ot",), "exchanges noises within a class"),
+        (("data.flip=true",), "whose ink was measured before"),
+        (("data.attributes=ink,ink",), "names each attribute once"),
+        (("data.condition=lo",), "Did you mean 'low'"),
+    ],
+)
+def test_a_recipe_that_cannot_be_told_is_refused(words, said):
+    from sfumato.runs.check import check
+
+    recipe = override(find("recipe", "edm-digits-attributes")(), words)
+    with pytest.raises((RecipeError, ValueError), match=said):
+        check(plan(override(recipe, ["shape=none"])).resolved(with_shape(recipe)))
+
+
+def with_shape(recipe: Recipe) -> Recipe:
+    """Return a recipe that knows the shape of its images."""
+    from dataclasses import replace
+
+    from sfumato.runs.recipe import Shape
+
+    return replace(recipe, shape=Shape(1, 8, 8, tuple("0123456789")), sigma_data=0.5)
+
+
+@pytest.mark.parametrize("name", ["edm-fashion-mnist-attributes-cpu", "sr3-fashion-mnist-cpu", "celeba-64-attributes"])
+def test_the_larger_recipes_are_counted_and_keep_their_names(name):
+    from dataclasses import replace
+
+    from sfumato.runs.recipe import Shape
+
+    recipe = find("recipe", name)()
+    if recipe.shape is None:
+        recipe = replace(recipe, shape=Shape(1, 28, 28, ("a", "b")))
+    assert plan(recipe).cost.parameters > 1e6 and Recipe.from_json(recipe.to_json()) == recipe
