@@ -12,7 +12,7 @@ from sfumato.cli._arguments import Name, Overrides, device_named, resettle, type
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sfumato.core.denoiser import Prediction
+    from sfumato.core.denoiser import Label, Prediction
     from sfumato.core.level import Level
     from sfumato.runs.run import Run
 
@@ -81,7 +81,7 @@ def schedule(
     often = {} if sys.stderr.isatty() else {"mininterval": 10.0, "delay": 5.0}
     with tqdm(total=work, unit="call", desc="  computing", leave=False, **often) as bar:
 
-        def told(x: Tensor, level: Level, label: Tensor | None = None) -> Prediction:
+        def told(x: Tensor, level: Level, label: Label | None = None) -> Prediction:
             bar.update(len(x))
             return source.denoiser(x, level, label)
 
