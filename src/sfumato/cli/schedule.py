@@ -12,7 +12,8 @@ from sfumato.cli._arguments import Name, Overrides, device_named, resettle, type
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sfumato.core.denoiser import Label, Prediction
+    from sfumato.core.condition import Label
+    from sfumato.core.denoiser import Prediction
     from sfumato.core.level import Level
     from sfumato.runs.run import Run
 
