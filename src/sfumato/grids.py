@@ -236,12 +236,13 @@ def logsnr(steps: Steps = 18, sigma_min: Nsr = 0.002, sigma_max: Nsr = 80.0) -> 
     return _at_sigmas(torch.linspace(math.log(sigma_max), math.log(sigma_min), steps, dtype=torch.float64).exp())
 
 
-def levels(alphas: tuple[NotNegative, ...] = (), sigmas: tuple[Positive, ...] = ()) -> Level:
+def levels(alphas: tuple[NotNegative, ...] = (), sigmas: tuple[Positive, ...] = (), called: str = "") -> Level:
     """Visit the levels that are given, then the clean one: `sfumato schedule RUN` computes them.
 
     Arguments:
         alphas: Signal coefficients, from noisy to clean.
         sigmas: Noise coefficients, as many.
+        called: Name of the grid in captions, such as computed-6; "" to name its levels.
 
     Raises:
         ValueError: If there are none, not as many of each, or the noise does not fall.

@@ -39,6 +39,7 @@ from sfumato.processes.machine import default_device
 from sfumato.report import strip as walks
 from sfumato.report.sheet import sheet
 from sfumato.restoration import Restored, measured, method_of, restore
+from sfumato.runs.computed import by_levels, say_changes
 from sfumato.runs.making import Making
 from sfumato.runs.override import override
 from sfumato.runs.recipe import RecipeError, part
@@ -246,7 +247,8 @@ class Model:
             sampler: A name of `sfumato list samplers`, "my_module:function", or a function
                 (denoiser, x, grid, *, noise, label=None) that yields a State per step.
             steps: Number of steps of the grid.
-            grid: A name of `sfumato list grids`, "my_module:function" or a function; the recipe's unless given.
+            grid: A name of `sfumato list grids` or of a grid computed for the run, "my_module:function" or a function;
+                the recipe's unless given.
             options: Options of the sampler, e.g. churn=40.
 
         Raises:
@@ -254,10 +256,11 @@ class Model:
         """
         recipe = self.run.recipe
         chosen = part("sampler", sampler).with_options(**options)
-        walked = recipe.sample.grid if grid is None else part("grid", grid)
+        walked = recipe.sample.grid if grid is None or isinstance(grid, str) else part("grid", grid)
         sample = replace(recipe.sample, sampler=chosen, grid=walked)
         model = replace(self, run=self.run.with_recipe(replace(recipe, sample=sample)))
-        return model.having(f"sample.grid.steps={steps}") if steps else model
+        fields = [f"sample.grid={grid}"] if isinstance(grid, str) else []
+        return model.having(*fields, *([f"sample.grid.steps={steps}"] if steps else []))
 
     def having(self, *fields: str) -> Model:
         """Return the model with fields of its recipe's `sample` or `evaluate` set, as on the command line.
@@ -268,7 +271,9 @@ class Model:
         for text in fields:
             if text.split(".")[0] not in ("sample", "evaluate"):
                 raise RecipeError(f"{text} belongs to training, and this model is trained. Set sample.* or evaluate.*.")
-        return replace(self, run=self.run.with_recipe(override(self.run.recipe, fields)))
+        run = self.run.with_recipe(override(self.run.recipe, by_levels(self.run, fields)))
+        say_changes(run, self.use)
+        return replace(self, run=run)
 
     def evaluate(self, n: int | None = None, metrics: Sequence[str] = ("fd", "kid"), **options: Any) -> Result:
         """Score the model against real images, with interval, floor and protocol.

@@ -18,6 +18,7 @@ from tyro.conf import Positional, arg
 
 if TYPE_CHECKING:
     from sfumato.runs.recipe import Recipe
+    from sfumato.runs.run import Run
 
 Overrides = Annotated[Positional[tuple[str, ...]], arg(metavar="[FIELD=VALUE ...]", help_behavior_hint="")]
 Name = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
@@ -142,6 +143,22 @@ def resettle(recipe: Recipe, overrides: Sequence[str], groups: Sequence[str]) ->
             )
         full.append(text)
     return override(recipe, full)
+
+
+def settled(run: Run, overrides: Sequence[str], groups: Sequence[str], use: str | None = None) -> Run:
+    """Return a trained run with fields replaced as by `resettle`; a grid may be one that was computed for it.
+
+    Arguments:
+        run: The run.
+        overrides: Assignments inside the groups.
+        groups: Groups of fields that may change.
+        use: The average of the weights that is sampled; None for the recipe's choice.
+    """
+    from sfumato.runs.computed import by_levels, say_changes
+
+    found = run.with_recipe(resettle(run.recipe, by_levels(run, overrides), groups))
+    say_changes(found, use)
+    return found
 
 
 def given(**fields: Any) -> list[str]:

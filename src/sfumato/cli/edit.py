@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name, Overrides, check_first, device_named, resettle
+from sfumato.cli._arguments import Folder, Name, Overrides, check_first, device_named, settled
 from sfumato.runs.drawn import EDITED
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def edit(
     check_first(first_seed)
     opened = Run.open(run)
     fields = [word for word in overrides if "=" in word]
-    opened = opened.with_recipe(resettle(opened.recipe, fields, ("sample",)))
+    opened = settled(opened, fields, ("sample",), use)
     source = opened.diffusion(use=use, device=device_named(device))
     start_level(source.grid, strength)  # refuses a strength out of range
     count = n if encode_as is None else 1

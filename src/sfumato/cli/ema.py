@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Overrides, device_named, resettle
+from sfumato.cli._arguments import Count, Folder, Name, Overrides, device_named, settled
 
 if TYPE_CHECKING:
     from sfumato.report.table import Row
@@ -51,7 +51,7 @@ def ema(
     from sfumato.runs.run import Run
 
     opened = Run.open(run)
-    opened = opened.with_recipe(resettle(opened.recipe, overrides, ("sample", "evaluate")))
+    opened = settled(opened, overrides, ("sample", "evaluate"))
     if choose:
         name = _choose(opened, width, metric, n, split, data_root, device)
     elif width:

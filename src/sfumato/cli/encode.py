@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name, Overrides, device_named, resettle, typed
+from sfumato.cli._arguments import Folder, Name, Overrides, device_named, settled, typed
 from sfumato.runs.drawn import SAMPLES
 
 if TYPE_CHECKING:
@@ -94,4 +94,4 @@ def _walk(run: Run, steps: int, grid: str | None, overrides: Sequence[str]) -> R
 
     own = "respaced" if grid is None and not asks(run.recipe.sample.grid, "steps") else grid
     fields = ["sampler=ddim", *([f"grid={own}"] if own else []), f"grid.steps={steps}", *overrides]
-    return run.with_recipe(resettle(run.recipe, fields, ("sample",)))
+    return settled(run, fields, ("sample",))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, check_first, device_named, given, resettle
+from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, check_first, device_named, given, settled
 
 if TYPE_CHECKING:
     from sfumato.evaluation import Result
@@ -61,7 +61,7 @@ def evaluate(
         split: Real images to compare with: test, val or train; several (train,test) are compared at equal m.
         first_seed: Images are made of the seeds from this one on; disjoint ranges give independent scores.
         sampler: Sampler with its default options; see `sfumato list samplers`.
-        grid: Grid with its default options; see `sfumato list grids`.
+        grid: Grid with its default options, see `sfumato list grids`, or one computed for the run, e.g. computed-6.
         steps: Steps of the grid.
         guidance: Classifier-free guidance weight: 1 none, 0 unconditional, above 1 towards the class.
         use: Average of the weights, e.g. power-0.05, or raw; the recipe's choice unless given.
@@ -89,7 +89,7 @@ def evaluate(
     names = words_of(metrics) or names_of(opened, ())
     names_of(opened, names)  # refuses a wrong name before any image is made
     fields = [*given(sampler=sampler, grid=grid, grid__steps=steps, guidance=guidance), *overrides]
-    opened = opened.with_recipe(resettle(opened.recipe, fields, ("sample", "evaluate")))
+    opened = settled(opened, fields, ("sample", "evaluate"), use)
     ranks, where = join(device_named(device))
     splits = words_of((split,))
     if len(splits) > 1 and m is None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name, Overrides, resettle
+from sfumato.cli._arguments import Folder, Name, Overrides, settled
 
 
 def export(
@@ -39,7 +39,7 @@ def export(
     from sfumato.runs.run import Run
 
     opened = Run.open(run)
-    opened = opened.with_recipe(resettle(opened.recipe, overrides, ("sample",)))
+    opened = settled(opened, overrides, ("sample",), use)
     folder = out or opened.path / "exports" / to
     for line in export_run(opened, to, folder, use=use, push=push, private=private):
         print(f"  {line}")

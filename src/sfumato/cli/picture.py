@@ -9,7 +9,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name, Overrides, device_named, resettle
+from sfumato.cli._arguments import Folder, Name, Overrides, device_named, settled
 from sfumato.runs.drawn import PICTURES
 
 
@@ -58,7 +58,7 @@ def picture(
     singles = {name for name, p in known.items() if str(p.annotation).startswith("tuple")}
     values = {name: (v,) if name in singles and not isinstance(v, tuple) else v for name, v in values.items()}
     options = check_options(f"picture '{kind}'", entry, values, fixed=("run", "device", "root"))
-    recipe = resettle(opened.recipe, fields, ("sample", "evaluate"))
+    recipe = settled(opened, fields, ("sample", "evaluate"), use).recipe
     if use is not None:
         opened.network(use)  # refuses an average that was not kept
         recipe = replace(recipe, ema=replace(recipe.ema, use=use))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, check_first, device_named, resettle
+from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, check_first, device_named, settled
 from sfumato.cli._restoring import measure, parted, read
 from sfumato.runs.drawn import RESTORED
 
@@ -97,7 +97,7 @@ def restore(
     check_first(first_seed)
     opened = Run.open(run)
     asked = parted([word for word in overrides if "=" in word], method)
-    opened = opened.with_recipe(resettle(opened.recipe, asked.fields, ("sample",)))
+    opened = settled(opened, asked.fields, ("sample",), use)
     source, networks = opened.counted_walk(use, device_named(device))
     task = asked.task(source.shape, fit)
     bound = method_of(method, **asked.method)

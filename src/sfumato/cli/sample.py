@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, device_named, given, resettle, seed_list, typed
+from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, device_named, given, seed_list, settled, typed
 from sfumato.runs.drawn import SAMPLES
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def sample(
         seeds: Which seeds: 0:64 (64 left out), 7, or a list such as 0:8,100:108; the first n unless given.
         classes: Class names or numbers taken in turn, e.g. 0,3 or bag,coat; none for no class; all unless given.
         sampler: Sampler with its default options; see `sfumato list samplers`.
-        grid: Grid with its default options; see `sfumato list grids`.
+        grid: Grid with its default options, see `sfumato list grids`, or one computed for the run, e.g. computed-6.
         steps: Steps of the grid.
         guidance: Classifier-free guidance weight: 1 none, 0 unconditional, above 1 towards the class; or names of
             forms, cfg or [cfg,my_module:sharpen].
@@ -112,7 +112,7 @@ def sample(
 
     chosen = given(sampler=sampler, grid=grid, grid__steps=steps, guidance=guidance)
     folder = opened.path / SAMPLES / opened.making().stem(opened.recipe.ema.use)  # of images by the recipe alone
-    opened = opened.with_recipe(resettle(opened.recipe, [*chosen, *overrides], ("sample",)))
+    opened = settled(opened, [*chosen, *overrides], ("sample",), use)
     picked = classes_named(classes, opened.classes)
     wanted = seed_list(seeds, n, COLUMNS * len(picked) if picked and len(picked) <= MOST_ROWS else SHEET)
     image = None if like_image is None else _told_image(opened, Path(like_image))

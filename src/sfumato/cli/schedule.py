@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Name, Overrides, device_named, resettle
+from sfumato.cli._arguments import Name, Overrides, device_named, resettle, typed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sfumato.core.condition import Label
+    from sfumato.core.denoiser import Prediction
+    from sfumato.core.level import Level
+    from sfumato.runs.run import Run
 
 WALK = 64  # calls of the walk that a grid is computed from
+FINE = 512  # levels to choose from, where the run has no table of them
 COMPARED = ("karras", "logsnr", "uniform", "trailing")
 
 
@@ -18,67 +28,131 @@ def schedule(
     *,
     calls: int = 6,
     seeds: int = 128,
+    name: Name = None,
     use: Name = None,
     device: Name = None,
 ) -> int:
     """Compute the levels at which few calls end nearest to the run's own walk of 64 calls.
 
-    The grid is kept in RUN/grids, and the words that use it are printed. As many seeds again compare it with others.
+    The grid is kept in RUN/grids and taken by its name: sfumato sample RUN --grid computed-6. It is computed for the
+    run's own sampler, or the one that is named (sampler=ddim). As many seeds again compare it with other grids of as
+    many steps; the distance of each is printed with its 95% interval, and how much farther than the computed grid it
+    ends, in pairs of the same seed.
 
     Arguments:
         run: Directory of a run.
-        overrides: Fields of `sample` to set, e.g. guidance=1.5.
-        calls: Calls of the network for an image, walked with ddim.
+        overrides: Fields of `sample` to set, e.g. sampler=dpmpp guidance=1.5.
+        calls: Calls of the network for an image, 2 to 64.
         seeds: Seeds to compute from, at least 16.
+        name: Name of the grid; computed-CALLS unless given.
         use: Average of the weights, e.g. power-0.05, or raw; the recipe's choice unless given.
         device: cpu, cuda, mps, ...; the best at hand unless given.
     """
     print(f"sfumato schedule {run}", flush=True)  # before torch is imported, which takes seconds
 
+    from tqdm import tqdm
+
+    from sfumato.cli._next import show_next
     from sfumato.core.find import OptionError
-    from sfumato.evaluation.schedule import FEWEST, distances
+    from sfumato.evaluation.schedule import FEWEST, TRIES, Walk, evenly, steps_within
     from sfumato.evaluation.schedule import schedule as computed
-    from sfumato.report.table import Cell, text_table
-    from sfumato.runs.checkpoint import replace_json
+    from sfumato.runs.computed import check_name, store
     from sfumato.runs.run import Run
 
-    opened = Run.open(run)
-    if not 1 <= calls <= WALK:
-        raise OptionError(f"A grid is computed for 1 to {WALK} calls; got {calls}.")
+    opened, named = Run.open(run), name or f"computed-{calls}"
+    if not opened.plan.kind.walks:
+        instead = opened.plan.kind.instead.format(run)
+        raise OptionError(f"A grid is computed for a denoiser, and {run} holds a {opened.plan.kind.name}. {instead}")
+    if not 2 <= calls <= WALK:
+        raise OptionError(f"A grid is computed for 2 to {WALK} calls; got {calls}.")
     if seeds < FEWEST:
         raise OptionError(f"A grid is computed from at least {FEWEST} seeds; got {seeds}. Give more with --seeds.")
+    check_name(named)
+    opened = opened.with_recipe(resettle(opened.recipe, overrides, ("sample",)))
+    candidates, source = _candidates(opened), opened.diffusion(use=use, device=device_named(device))
+    if opened.plan.known is not None and calls > len(candidates) - 1:
+        raise OptionError(f"This run's table has {len(candidates) - 1} levels; got --calls {calls}. Ask for fewer.")
+    steps, whole = (steps_within(source.sampler, candidates, most) for most in (calls, WALK))
+    if not steps:
+        raise OptionError(f"{opened.making(use).sampler} takes no step in {calls} calls; give more --calls.")
+    others, left_out = _others(opened, steps)
+    for line in left_out:
+        print(f"  {line}")
+    work = seeds * (4 * whole + (TRIES + 2) * steps * calls)  # at most; a guided call counts once
+    often = {} if sys.stderr.isatty() else {"mininterval": 10.0, "delay": 5.0}
+    with tqdm(total=work, unit="call", desc="  computing", leave=False, **often) as bar:
 
-    def walked(*fields: str) -> Run:
-        return opened.with_recipe(resettle(opened.recipe, [*overrides, "sampler=ddim", *fields], ("sample",)))
+        def told(x: Tensor, level: Level, label: Label | None = None) -> Prediction:
+            bar.update(len(x))
+            return source.denoiser(x, level, label)
 
-    source = walked(f"grid.steps={WALK}").diffusion(use=use, device=device_named(device))
-    others = {}
-    for name in COMPARED:
-        try:
-            others[name] = walked(f"grid={name}", f"grid.steps={calls}").diffusion(use=use).grid
-        except ValueError as error:
-            print(f"  {name} is left out: {error}")
-    chosen = computed(source, calls, others, range(seeds))
+        fine = source.having(denoiser=told, grid=evenly(candidates, whole))
+        chosen = computed(Walk(fine, range(seeds)), steps, others, candidates)
+        judge = Walk(fine, range(seeds, 2 * seeds))
+        ends = {key: judge.distances(grid) for key, grid in {"computed": chosen.grid, **others}.items()}
     rows: list[dict[str, Any]] = []
-    for name, grid in {"computed": chosen.grid, **others}.items():
-        found = distances(source, grid, range(seeds, 2 * seeds))
-        mean, half = float(found.mean()), 1.96 * float(found.std()) / seeds**0.5
-        rows.append({"grid": name, "distance": {"value": mean, "interval": [mean - half, mean + half]}})
-    print(
-        text_table(
-            [{**row, "distance": Cell(row["distance"]["value"], tuple(row["distance"]["interval"]))} for row in rows]
-        )
-    )
+    for key, far in ends.items():
+        farther = None if key == "computed" else _interval(far - ends["computed"])
+        rows.append({"grid": key, "distance": _interval(far), "farther": farther})
+    print(_table(rows))
     if chosen.taken in others:
         print(f"  No computed grid wins: on the training seeds {chosen.taken} ends nearer, and is kept.")
-    noisy = chosen.grid[:-1]
-    words = [
-        *(*overrides, "sampler=ddim", "grid=levels"),
-        f"grid.alphas={','.join(map(repr, noisy.alpha.tolist()))}",
-        f"grid.sigmas={','.join(map(repr, noisy.sigma.tolist()))}",
-    ]
-    path = opened.path / "grids" / f"calls-{calls}.json"
-    path.parent.mkdir(exist_ok=True)
-    replace_json(path, {"words": words, "training": chosen.errors, "held_out": rows})
-    print(f"  {path}\n  sfumato sample {run} {' '.join(words)}")
+    facts = {
+        "calls": calls,
+        "overrides": list(overrides),
+        "seeds": {"computed": [0, seeds], "compared": [seeds, 2 * seeds]},
+        "training": chosen.errors,
+        "compared": rows,
+        "command": typed(),
+    }
+    print(f"  {store(opened, named, chosen.grid, facts, use)}")
+    fields = [text for text in overrides if not text.removeprefix("sample.").startswith("grid")]
+    more = [*fields, *(["--use", use] if use else [])]
+    show_next((["sample", run, "--grid", named, *more], f"walk it: {steps} steps, {calls} calls at most"))
     return 0
+
+
+def _candidates(run: Run) -> Level:
+    """Return the levels to choose from: the run's table, or many of its own grid."""
+    from sfumato import grids
+    from sfumato.runs.assemble import asks
+
+    table = run.plan.table
+    if table is not None and (run.plan.known is not None or asks(run.recipe.sample.grid, "table")):
+        return grids.full(table)
+    return run.with_recipe(resettle(run.recipe, [f"grid.steps={FINE}"], ("sample",))).plan.grid
+
+
+def _others(run: Run, steps: int) -> tuple[dict[str, Level], list[str]]:
+    """Return the compared grids of so many steps, by name, and why others are left out."""
+    from sfumato.runs.check import check_sampling
+
+    found, left_out = {}, []
+    for name in COMPARED:
+        own = name == run.recipe.sample.grid.name  # with its options
+        try:
+            fields = [*([] if own else [f"grid={name}"]), f"grid.steps={steps}"]
+            other = run.with_recipe(resettle(run.recipe, fields, ("sample",)))
+            check_sampling(other.plan)
+            found[name] = other.plan.grid
+        except ValueError as error:
+            left_out.append(f"{name} is left out: {error}")
+    return found, left_out
+
+
+def _interval(values: Tensor) -> dict[str, Any]:
+    """Return the mean of values, one per seed, with its 95% interval."""
+    mean, half = float(values.mean()), 1.96 * float(values.std()) / len(values) ** 0.5
+    return {"value": mean, "interval": [mean - half, mean + half]}
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    from sfumato.report.table import Cell, text_table
+
+    def cell(found: dict[str, Any] | None) -> Cell | str:
+        return "-" if found is None else Cell(found["value"], tuple(found["interval"]))
+
+    names = {"distance": "distance to the walk", "farther": "farther than computed"}
+    return text_table(
+        [{"grid": row["grid"], **{words: cell(row[key]) for key, words in names.items()}} for row in rows]
+    )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, device_named, resettle, typed
+from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, device_named, settled, typed
 from sfumato.runs.drawn import SAMPLES
 
 if TYPE_CHECKING:
@@ -71,8 +71,7 @@ def sweep(
     if score is not None or path.startswith("evaluate."):
         runs = {}
         for value in values:
-            recipe = resettle(opened.recipe, [*overrides, f"{path}={value}"], ("sample", "evaluate"))
-            runs[value] = opened.with_recipe(recipe)
+            runs[value] = settled(opened, [*overrides, f"{path}={value}"], ("sample", "evaluate"), use)
         words = ["sfumato", "sweep", run, field, *overrides, *(["--score", str(score)] if score is not None else [])]
         words += ["--metrics", *metrics, "--split", split, *(["--use", use] if use else [])]
         _score(runs, path, None if path == "evaluate.n" else score, metrics, split, use, data_root, where, words)
@@ -80,7 +79,7 @@ def sweep(
             return 0
     sources, makings = {}, []
     for value in values:
-        one = opened.with_recipe(resettle(opened.recipe, [*overrides, f"{path}={value}"], ("sample",)))
+        one = settled(opened, [*overrides, f"{path}={value}"], ("sample",), use)
         sources[f"{path.split('.')[-1]} {value}"] = one.source(use=use, device=where)
         makings.append(one.making(use))
     across = PER_CLASS if n is None else n

@@ -83,7 +83,12 @@ class Making:
         guiding = guides(sample)
         size = "x".join(map(str, sample.size * 2 if len(sample.size) == 1 else sample.size))
         short = "-".join(
-            [_short(sample.sampler), _short(sample.grid), *(g.short for g in guiding), *filter(None, [size])]
+            [
+                _short(sample.sampler),
+                _safe(option(sample.grid, "called") or _short(sample.grid)),
+                *(g.short for g in guiding),
+                *filter(None, [size]),
+            ]
         )
         if len(short) > LONGEST:
             short = f"{short[: LONGEST - 9]}-{hashlib.sha256(short.encode()).hexdigest()[:8]}"
@@ -91,7 +96,7 @@ class Making:
         coder = Path(weak_of(recipe.data.latent, "data.latent").folder).name if recipe.data.latent else own
         return cls(
             str(sample.sampler),
-            str(sample.grid),
+            _grid(sample.grid),
             tuple(g.words for g in guiding),
             sample.guidance,
             size,
@@ -162,6 +167,12 @@ class Making:
         """
         seen = [] if self.images_seen is None else [f"{self.images_seen:09d}"]
         return "-".join([*seen, self.short, *([self.weights] if self.weights != usual else [])])
+
+
+def _grid(grid: Part) -> str:
+    """Return a grid with its options, or the name that it was given when it was computed."""
+    called = option(grid, "called")
+    return f"{called} ({len(option(grid, 'sigmas'))} steps)" if called else str(grid)
 
 
 def guides(sample: Sample) -> list[Guide]:

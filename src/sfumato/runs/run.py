@@ -8,6 +8,7 @@ It holds:
     RUN/sheets/IMAGES.png      sample sheets during training
     RUN/snapshots/, averages/  power averages kept on the way, and those made of them (`runs.averages`)
     RUN/scores.jsonl, best/    scores while training, and the best weights as a run (`training.hooks.scores`)
+    RUN/grids/NAME.json        grids computed for the run (`runs.computed`)
     RUN/samples/, RUN/results/ what later commands make
 """
 
