@@ -20,7 +20,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory):
 
 
 def result_of(said) -> tuple[Path, dict]:
-    path = Path(said.out.splitlines()[-1].removeprefix("Written to "))
+    path = Path(said.out.partition("\nNext:")[0].splitlines()[-1].removeprefix("Written to "))
     return path, json.loads(path.read_text())
 
 
@@ -118,4 +118,4 @@ def test_the_demo_goes_from_data_to_pictures_and_numbers(
     assert said.out.startswith("sfumato demo: ")
     for line in said.out.splitlines():
         if line.startswith("  sfumato"):  # every command it proposes is one
-            assert line.split()[1] in ("sample", "explain", "list")
+            assert line.split()[1] in ("report", "sample", "evaluate", "app", "explain", "list")

@@ -42,6 +42,7 @@ SMALL = {
     "training": ["zoom=1"],
 }
 MEASURED = {"rate-distortion": "sfumato likelihood", "nfe": "sfumato sweep"}  # drawn from results
+ELSEWHERE = {"probe", "attributes"}  # of other runs: tests/evaluation/test_probe.py, tests/cli/test_told.py
 WRITTEN = "training"  # drawn from the sheets that training wrote
 
 
@@ -53,7 +54,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory):
 
 
 def test_every_kind_is_tested() -> None:
-    assert set(KINDS) == {*SMALL, *MEASURED, WRITTEN}
+    assert set(KINDS) == {*SMALL, *MEASURED, *ELSEWHERE, WRITTEN}
     for name, entry in KINDS.items():
         documented = inspect.getdoc(entry) or ""
         for option in options_of(entry):
@@ -196,7 +197,7 @@ def test_a_diversity_sheet_holds_one_class_of_each_maker_as_it_came(labelled, un
     assert "Uncurated, seeds 5..10." in words and "gan: one pass of the generator, 128 training images, " in words
     assert "labelled: heun on karras(steps=3), 128 training images, weights power-0.10." in words
     said = cli("sample", gan, "--n", "8", "--device", "cpu")
-    sheet = Path(said.out.splitlines()[-1].strip())
+    sheet = Path(said.out.partition("\nNext:")[0].splitlines()[-1].strip())
     assert sheet.name == "000000128-generator.png", said.err
     for text in (description(sheet), card(Run.open(gan))):
         assert "one pass of the generator" in text and "heun" not in text and "karras" not in text

@@ -27,7 +27,7 @@ def pixels(folder: Path) -> dict[str, bytes]:
 def test_a_sheet_has_a_row_per_class_and_says_what_made_it(labelled: Path, cli) -> None:
     said = cli("sample", labelled, "--steps", 2, "--guidance", 2, "--device", "cpu")
     assert said.code == 0, said.err
-    path = Path(said.out.splitlines()[-1].strip())
+    path = Path(said.out.partition("\nNext:")[0].splitlines()[-1].strip())
     assert path.parent == labelled / "samples" and path.name == "000000128-heun-karras-2-w2.png"
     words = description(path)
     assert "Uncurated, seeds 0..79." in words and "heun on karras(steps=2), guidance 2, 128 training images" in words
@@ -36,7 +36,7 @@ def test_a_sheet_has_a_row_per_class_and_says_what_made_it(labelled: Path, cli) 
 def test_a_caption_and_a_file_name_tell_all_that_guides(labelled: Path, cli) -> None:
     words = ["--guidance", 2, "--interval", "0.2,5", "--autoguidance", "@raw", "--threshold", "dynamic", "--use", "raw"]
     said = cli("sample", labelled, *words, "--n", 10, "--device", "cpu")
-    path = Path(said.out.splitlines()[-1].strip())
+    path = Path(said.out.partition("\nNext:")[0].splitlines()[-1].strip())
     assert path.name == "000000128-heun-karras-3-auto2-@raw-nsr0.2..5-w2-nsr0.2..5-dynamic0.995-raw.png", said.err
     assert description(path).endswith(
         "heun on karras(steps=3), autoguidance 2 by @raw at nsr 0.2..5, guidance 2 at nsr 0.2..5, "
