@@ -69,6 +69,6 @@ def test_a_failure_is_on_the_page() -> None:
 
 
 def test_a_group_of_unknown_origin_is_refused() -> None:
-    assert made_by("test_solvers::test_plms") == "diffusers 0.42.1"
+    assert made_by("test_solvers::test_pndm") == "diffusers 0.42.1"
     with pytest.raises(ValueError, match="MADE_BY"):
         made_by("test_novel::test_loss")

@@ -72,7 +72,7 @@ class Diffusion(Maker):
         denoiser: The denoiser, with its guidance wrapped around it.
         sampler: ``sampler(denoiser, x, grid, *, noise, label)``, options bound.
         grid: Levels from noisy to clean, shape (N + 1,).
-        space: What is walked: shape of one image (C, H, W), or latents with what decodes them.
+        shape: Shape of one image (C, H, W), or the space that is walked: latents with what decodes them.
         classes: Number of classes the denoiser knows; 0 if it is unlabelled.
         batch: Images per forward pass.
         device: Device of the model.
@@ -89,7 +89,7 @@ class Diffusion(Maker):
         denoiser: Denoiser,
         sampler: Sampler,
         grid: Level,
-        space: tuple[int, int, int] | Space,
+        shape: tuple[int, int, int] | Space,
         *,
         classes: int = 0,
         batch: int = 128,
@@ -102,7 +102,7 @@ class Diffusion(Maker):
     ) -> None:
         self.always_told, self.told = always_told, {"vector": (vector,) if vector else (), "image": image}
         self.denoiser, self.sampler, self.grid, self.weak = denoiser, sampler, grid, weak
-        self.space: Space = Pixels(space) if isinstance(space, tuple) else space
+        self.space: Space = Pixels(shape) if isinstance(shape, tuple) else shape
         self.shape, self.classes, self.batch = self.space.image, classes, batch
         self.device, self.quantisation = torch.device(device), quantisation
 

@@ -128,7 +128,7 @@ def test_other_models_and_damaged_files_are_refused(
         (["IMAGE", "--steps", 1], "at least 2 steps"),
         (["IMAGE", "--rule", "gredy"], "Did you mean 'greedy'"),
         (["gone.png"], "No such file"),
-        (["IMAGE", "--near", 500], "ends at a level below"),
+        (["IMAGE", "--near", 500], "ends at a level of sigma/alpha above 0 and below"),
     ],
 )
 def test_bad_input_is_one_clear_message(words: list, message: str, labelled: Path, image: Path, tmp_path, cli) -> None:

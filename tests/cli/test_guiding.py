@@ -65,7 +65,7 @@ def test_each_class_has_its_own_weight(run: Run) -> None:
 def test_evaluation_counts_the_weak_model_too(labelled: Path, cli) -> None:
     said = cli("evaluate", labelled, "--autoguidance", "@raw", "--interval", "1,5", "--device", "cpu", "--quiet")
     assert said.code == 0, said.err
-    facts = json.loads(Path(said.out.split("Written to ")[1].strip()).read_text())["provenance"]
+    facts = json.loads(Path(said.out.split("Written to ")[1].partition("\nNext:")[0].strip()).read_text())["provenance"]
     grid = Run.open(labelled).source().grid
     count = int(((grid.nsr[:-1] >= 1) & (grid.nsr[:-1] <= 5)).sum())
     assert facts["nfe_weak"] >= count > 0 and facts["nfe"] == 5 + facts["nfe_weak"]

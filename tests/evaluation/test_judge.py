@@ -53,7 +53,7 @@ def test_names_are_spelt_out_and_unknown_ones_offer_the_nearest():
     assert [view_key(find_metric(name)) for name in ("fd", "is", "sfid", "saturation")] == [
         *("features", "logits", "spatial", "saturation")
     ]
-    assert tables() == ["memorization", "per-class"] and find_asked("memorization").pixels
+    assert tables() == ["memorization", "obedience", "per-class"] and find_asked("memorization").pixels
     with pytest.raises(ValueError, match="Did you mean 'memorization'"):
         expand(["memorisation"])
 

@@ -128,7 +128,9 @@ def test_a_network_that_does_not_fit_is_refused_in_one_sentence_on_the_command_l
 def test_weights_without_an_optimiser_are_not_trained_on(mark: str, short: Recipe, run: Path) -> None:
     """RUN/best keeps its mark."""
     about = json.loads((run / "recipe.json").read_text())
-    (run / "recipe.json").write_text(json.dumps(about | {mark: {"by": "fd", "value": 1.0}}))
+    (run / "recipe.json").write_text(
+        json.dumps(about | {mark: {"what": "checkpoint", "by": "fd", "n": 500, "candidates": 3, "reference": "x"}})
+    )
     for folder in (run / "checkpoints").iterdir():
         (folder / "optimizer-0.safetensors").unlink()
         sign(folder)

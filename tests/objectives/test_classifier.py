@@ -82,7 +82,7 @@ def test_a_classifier_is_evaluated_by_its_accuracy_and_by_nothing_that_needs_ima
     assert stored["tables"] == result.tables and len(result.tables["accuracy"]) == 11
     assert all(row["m"] == 60 and "mark" not in row["accuracy"] for row in result.tables["accuracy"])
     made = {section.key: section for section in sections([stored], result.path.parent)}
-    assert made["headline"].tables and made["headline"].pictures[0].curve
+    assert made["headline"].tables and made["headline"].pictures[0].kind == "curve"
     with pytest.raises(ValueError, match="trained a classifier.*--metrics accuracy"):
         evaluate(trained[0], metrics=("fd",), device="cpu")
     with pytest.raises(ValueError, match="objective=classifier"):

@@ -35,7 +35,7 @@ def euler(
     *,
     noise: Noise | None = None,
     label: Label | None = None,
-    gauge: Literal["flow", "ve", "vp"] | Gauge = "flow",
+    gauge: Literal["ve", "flow", "vp"] | Gauge = "flow",
     churn: NotNegative = 0.0,
     s_min: NoLimit = 0.0,
     s_max: NoLimit = float("inf"),
