@@ -159,12 +159,14 @@ def test_an_unknown_command_offers_the_nearest(cli) -> None:
     assert said.code == 2 and "Unknown command 'trian'. Did you mean 'train'?" in said.err
 
 
+@pytest.mark.slow
 def test_explaining_leaves_the_global_generator_alone(cli) -> None:
     before = torch.random.get_rng_state()
     cli("explain", "edm-digits")
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+@pytest.mark.slow
 def test_one_recipe_stands_beside_its_nearest(cli) -> None:
     said = cli("explain", "otcfm-digits")
     (near, *_) = neighbours(find("recipe", "otcfm-digits")(), 1)

@@ -38,7 +38,7 @@ def test_a_student_makes_cats_and_frogs(walk: Walk, tmp_path: Path) -> None:
     words = f"{SMALL} shape=none train.images=1600 sample.grid=respaced sample.grid.steps=10 evaluate.n=60"
     walk.follow([f"sfumato train course-ddpm-cats-frogs data.name=animals data.classes=cat,frog {words}"])
     walk.check()
-    walk.done("sample", "evaluate --extract random", "restore", "edit", "report", "app")
+    walk.done("sample", "evaluate runs/course-ddpm-cats-frogs --extract random", "restore", "edit", "report", "app")
 
 
 def test_a_researcher_brings_own_pictures(walk: Walk, tmp_path: Path) -> None:

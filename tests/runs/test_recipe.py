@@ -131,6 +131,15 @@ def test_an_unknown_entry_offers_the_nearest_and_all_available(room: str, name: 
     assert all(other in str(caught.value) for other in entries(room))
 
 
+@pytest.mark.parametrize("wrong", [True, None, [], "list", 3])
+def test_a_part_is_one_part(wrong: object) -> None:
+    """Only labels may be told by a yes or no, and only guides are several."""
+    tree = edm_digits().to_json()
+    given = [tree["c_noise"]] if wrong == "list" else wrong
+    with pytest.raises(RecipeError, match="recipe.c_noise must have an axis, a name and options"):
+        Recipe.from_json(tree | {"c_noise": given})
+
+
 def test_json_of_another_shape_is_refused(recipe: Recipe) -> None:
     tree = recipe.to_json()
     with pytest.raises(RecipeError, match="Unknown field 'batc'. Did you mean 'batch'"):

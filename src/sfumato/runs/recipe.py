@@ -612,8 +612,11 @@ def _from_json(cls: Any, tree: Any, path: str) -> Any:
     for key, value in tree.items():
         hint = hints[key]
         inner = next((a for a in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(a)), None)
-        if inner is Part and not isinstance(value, bool):
-            several = isinstance(value, list)
+        if inner is Part and not (isinstance(value, bool) and bool in typing.get_args(hint)):
+            several = isinstance(value, list) and tuple in (
+                hint,
+                *map(typing.get_origin, (hint, *typing.get_args(hint))),
+            )
             read = [_part_from_json(v, f"{path}.{key}", axes[key]) for v in (value if several else [value])]
             values[key] = tuple(read) if several else read[0]
         elif inner is not None and isinstance(value, Mapping):

@@ -10,6 +10,7 @@ attention, with 5.03 and 4.15 million weights.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 from sfumato.experiments.figures import sheets
 from sfumato.experiments.study import Ordering, Row, Study, at, variant
@@ -60,6 +61,14 @@ def _grown(recipe: Recipe, wanted: int, option: str, step: int, above: bool) -> 
         recipe = larger
 
 
+@cache
+def _recipes(scale: str) -> tuple[tuple[str, Recipe], ...]:
+    """Return the three recipes by name; matching them takes seconds."""
+    full = course_edm_fashion_mnist() if scale == "paper" else small_edm(scale)
+    plain = override(full, ["network.attention=()"])
+    return ("attention", full), ("dropped", plain), ("matched", matched(plain, parameters(full), FINE[scale]))
+
+
 def attention(scale: str) -> Study:
     """Compare a network with attention, without it, and without it at equal size.
 
@@ -67,9 +76,7 @@ def attention(scale: str) -> Study:
         scale: "tiny" (digits), "cpu" (Fashion-MNIST at 14x14) or "paper" (the report's).
     """
     n, seeds = at(scale, SIZES)
-    full = course_edm_fashion_mnist() if scale == "paper" else small_edm(scale)
-    plain = override(full, ["network.attention=()"])
-    recipes = {"attention": full, "dropped": plain, "matched": matched(plain, parameters(full), FINE[scale])}
+    recipes = dict(_recipes(scale))
     return Study(
         name="attention",
         scale=scale,
