@@ -132,9 +132,9 @@ def test_an_unknown_entry_offers_the_nearest_and_all_available(room: str, name: 
 
 
 @pytest.mark.parametrize("wrong", [True, None, [], "list", 3])
-def test_a_part_is_one_part(wrong: object) -> None:
+def test_a_part_is_one_part(recipe: Recipe, wrong: object) -> None:
     """Only labels may be told by a yes or no, and only guides are several."""
-    tree = edm_digits().to_json()
+    tree = recipe.to_json()
     given = [tree["c_noise"]] if wrong == "list" else wrong
     with pytest.raises(RecipeError, match="recipe.c_noise must have an axis, a name and options"):
         Recipe.from_json(tree | {"c_noise": given})
