@@ -99,6 +99,15 @@ def test_decoding_and_encoding_do_not_depend_on_the_batch(coder: Run) -> None:
     assert torch.equal(to_uint8(alone), to_uint8(whole))
 
 
+def test_a_bound_does_not_depend_on_the_batch(coder: Run) -> None:
+    """The noise of image i is its own, so many small batches judge as one large one."""
+    sizes = (7, 64)
+    runs = [coder.with_recipe(override(coder.recipe, [f"sample.batch={size}"])) for size in sizes]
+    few, many = (evaluate(run, m=60, quiet=True, device="cpu").tables["reconstruction"][0] for run in runs)
+    for name in ("PSNR in dB", "nats an image", "bits/dim[VAE]"):
+        assert few[name]["value"] == pytest.approx(many[name]["value"], rel=1e-6)
+
+
 def test_latents_are_scaled_and_their_coder_is_kept_by_hash(coder: Run, staged: Run) -> None:
     latent = staged.recipe.latent
     assert latent is not None and latent.weights == coder.checkpoint.digest("ema-power-0.10")

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from sfumato.codelength.chain import continuous, on_path, own_gauge
 from sfumato.codelength.measure import ids
-from sfumato.codelength.result import Asked, cell, drawn, flags_of, likelihood, score_of
+from sfumato.codelength.result import Asked, bar_of, cell, drawn, flags_of, likelihood, score_of
 from sfumato.core.images import to_float
 from sfumato.core.noise import normal, uniform
 from sfumato.data.dataset import Dataset
@@ -101,10 +102,10 @@ def bits_of_pixels(
         "nfe": steps,
         "machine": describe(device),
     }
-    terms = {
-        name: _terms(run, data, space, use, device, asked.seeds, steps, (near, far), told)
-        for name, data in splits.items()
-    }
+    terms = {}
+    for name, data in splits.items():
+        with bar_of(len(data) * len(asked.seeds) * steps, "eval", f"bound, {name}", quiet) as bar:
+            terms[name] = _terms(run, data, space, use, device, asked.seeds, steps, (near, far), told, bar.update)
     bits = {name: torch.stack(list(each.values())).sum(0) for name, each in terms.items()}
     rows = [
         {"split": name, "n": len(bits[name]), "bits/dim (bound)": cell(bits[name])}
@@ -157,6 +158,7 @@ def _terms(
     steps: int,
     ends: tuple[float, float],
     told: bool,
+    progress: Callable[[int], object],
 ) -> dict[str, Tensor]:
     """Return the terms of the bound in bits/dim, float64 (B,) each, averaged over seeds."""
     model = continuous(run.denoiser(use, device))
@@ -180,6 +182,7 @@ def _terms(
                 n = normal(address, space.shape, purpose="prior-noise", step=k, device=device)
                 level = on_path(gauge, levels_of(u, near, far).nsr)
                 cross = cross + 2 * math.log(far / near) / steps * saving(model, z, n, level, label)
+                progress(len(x0))
             pixels = pixel_nats(space.autoencoder, x0, raw)
             each.append({"image": pixels, "entropy": wider - posterior.entropy(), "prior": cross})
         found.append({name: torch.stack([one[name] for one in each]).double().mean(0).cpu() for name in each[0]})

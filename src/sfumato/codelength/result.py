@@ -154,10 +154,10 @@ def likelihood(
         batch, times = min(64, recipe.sample.batch), len(images) * len(asked.seeds)
         bound = flow = None
         if "vlb" in asked.parts:
-            with _bar(times * (len(chain.grid) - 1), "eval", f"bound, {split}", quiet) as bar:
+            with bar_of(times * (len(chain.grid) - 1), "eval", f"bound, {split}", quiet) as bar:
                 bound = measure_bound(denoiser, images, chain, batch=batch, progress=bar.update, **options)
         if "ode" in asked.parts:
-            with _bar(times, "img", f"ODE, {split}", quiet) as bar:
+            with bar_of(times, "img", f"ODE, {split}", quiet) as bar:
                 everywhere, walk = continuous(denoiser), ode_path(run, asked)
                 flow = measure_ode(everywhere, images, walk, batch=min(16, batch), progress=bar.update, **options)
         measured[split] = Measured(data, bound, flow)
@@ -218,7 +218,8 @@ def ode_path(run: Run, asked: Asked) -> OdePath:
     return OdePath(gauge, near, far, asked.rtol)
 
 
-def _bar(total: int, unit: str, what: str, quiet: bool) -> Any:
+def bar_of(total: int, unit: str, what: str, quiet: bool) -> Any:
+    """Return the progress bar of a measurement."""
     scaled = unit == "eval"
     return tqdm(total=total, unit=unit, desc=what, disable=quiet or None, unit_scale=scaled, dynamic_ncols=True)
 

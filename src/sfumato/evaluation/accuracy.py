@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from sfumato.core import noise
 from sfumato.core.classifier import NoisyClassifier
@@ -24,12 +25,10 @@ from sfumato.core.level import Level
 from sfumato.evaluation.findings import cell
 from sfumato.evaluation.judge import some
 from sfumato.evaluation.real import reference_of
-from sfumato.evaluation.result import Result
+from sfumato.evaluation.result import Result, facts_of_split
 from sfumato.metrics.jackknife import Estimate
 from sfumato.metrics.prdc import share
 from sfumato.metrics.rules import check_leakage
-from sfumato.processes.machine import describe
-from sfumato.runs.identity import identity, summary
 from sfumato.runs.run import Run, load_data, training_data
 
 LOG_SNRS = tuple(float(v) for v in range(-10, 11, 2))
@@ -52,6 +51,7 @@ def evaluate_classifier(
     use: str | None = None,
     root: Path | str | None = None,
     device: torch.device | str = "cpu",
+    quiet: bool = False,
 ) -> Result:
     """Measure a trained classifier's accuracy at several noise levels, and write it to RUN/results/.
 
@@ -63,6 +63,7 @@ def evaluate_classifier(
         use: Name of an average of the weights; None for the recipe's choice.
         root: Data root.
         device: Where to compute.
+        quiet: Whether to show no progress bar.
 
     Returns:
         The table and the curve "accuracy", from noisy to clean.
@@ -78,7 +79,10 @@ def evaluate_classifier(
     if data.labels is None:
         raise ValueError(f"{data.name} {split} has no labels to compare with.")
     classifier, batch = run.classifier(use, device), run.recipe.sample.batch
-    found = [_at(classifier, level, data.images, data.labels, batch, device) for level in levels_at(run, log_snrs)]
+    found = [
+        _at(classifier, level, data.images, data.labels, batch, device)
+        for level in tqdm(levels_at(run, log_snrs), desc="accuracy", unit="level", leave=False, disable=quiet or None)
+    ]
     mark = {"mark": "*"} if notes else {}
     rows: list[dict[str, Any]] = [
         {"ln SNR": round(p.log_snr, 2), "accuracy": {**cell(p.share), **mark}, "-ln p(y | x)": p.nats, "m": len(data)}
@@ -91,17 +95,7 @@ def evaluate_classifier(
         "high": [p.share.interval[1] for p in found],
     }
     chance = 1 / max(1, len(data.classes))
-    saved = run.taken(use)[0]
-    facts = {
-        "checkpoint": saved.path.name,
-        "images_seen": saved.state["seen"],
-        **summary(identity(run, use)),
-        "weights": use or run.recipe.ema.use,
-        "recipe": run.recipe.hash,
-        "reference": reference_of(data).content_hash,
-        "flags": list(notes),
-        "machine": describe(torch.device(device)),
-    }
+    facts = facts_of_split(run, use, data, notes, device)
     curve = {"series": {f"{data.name} {split}": series}, "chance": chance}
     return Result.written(
         run.path,

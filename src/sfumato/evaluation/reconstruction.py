@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from sfumato.core.images import to_float, to_uint8
 from sfumato.core.noise import normal
@@ -23,14 +24,12 @@ from sfumato.data.dataset import Dataset
 from sfumato.evaluation.judge import some
 from sfumato.evaluation.real import reference_of
 from sfumato.evaluation.restored import METRIC, Figure, judge_of
-from sfumato.evaluation.result import Result
+from sfumato.evaluation.result import Result, facts_of_split
 from sfumato.latent.autoencoder import Autoencoder
 from sfumato.likelihood.gaussian import discretised
 from sfumato.metrics.fidelity import psnr
 from sfumato.metrics.rules import check_leakage
 from sfumato.metrics.score import Score
-from sfumato.processes.machine import describe
-from sfumato.runs.identity import identity, summary
 from sfumato.runs.run import Run, load_data, training_data
 
 MOST = 10_000  # training images that a distance is taken to where they are a stream
@@ -44,6 +43,7 @@ def evaluate_autoencoder(
     use: str | None = None,
     root: Path | str | None = None,
     device: torch.device | str = "cpu",
+    quiet: bool = False,
 ) -> Result:
     """Measure what an autoencoder loses and what its latents cost, and write it to RUN/results/.
 
@@ -54,6 +54,7 @@ def evaluate_autoencoder(
         use: Name of an average of the weights; None for the recipe's choice.
         root: Data root.
         device: Where to compute.
+        quiet: Whether to show no progress bar.
 
     Returns:
         The table "reconstruction", and the distance with its floor if there are enough images.
@@ -68,7 +69,10 @@ def evaluate_autoencoder(
     notes = check_leakage(reference_of(data), data.image_hashes, training.image_hashes)
     known = training if isinstance(training, Dataset) else training.take(min(len(training), MOST), seed=0)
     autoencoder, batch = run.autoencoder(use, device), run.recipe.sample.batch
-    parts = [coded(autoencoder, images.to(device)) for images in data.images.split(batch)]
+    parts = [
+        coded(autoencoder, data.images[start : start + batch].to(device), start)
+        for start in tqdm(range(0, len(data), batch), desc="coding", unit="batch", leave=False, disable=quiet or None)
+    ]
     found = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
     rebuilt, numbers = found.pop("images"), data.images[0].numel()
     row: dict[str, Any] = {"split": split, "m": len(data)}
@@ -85,17 +89,7 @@ def evaluate_autoencoder(
         scores = (judge.score(METRIC, judge.seen(to_uint8(rebuilt), (METRIC,))),)
     except ValueError as error:
         refused[METRIC] = str(error)
-    saved = run.taken(use)[0]
-    facts = {
-        "checkpoint": saved.path.name,
-        "images_seen": saved.state["seen"],
-        **summary(identity(run, use)),
-        "weights": use or run.recipe.ema.use,
-        "recipe": run.recipe.hash,
-        "reference": reference_of(data).content_hash,
-        "flags": list(notes),
-        "machine": describe(torch.device(device)),
-    }
+    facts = facts_of_split(run, use, data, notes, device)
     name = f"reconstruction-{split}-m{len(data)}"
     return Result.written(
         *(run.path, run.recipe.name, scores, facts, name), tables={"reconstruction": [row]}, refused=refused
@@ -103,12 +97,13 @@ def evaluate_autoencoder(
 
 
 @torch.no_grad()
-def coded(autoencoder: Autoencoder, images: Tensor) -> dict[str, Tensor]:
+def coded(autoencoder: Autoencoder, images: Tensor, first: int = 0) -> dict[str, Tensor]:
     """Return images decoded from their latents' means, and what each costs under N(0, I) if it has a posterior.
 
     Arguments:
         autoencoder: On the images' device.
         images: uint8 (B, C, H, W).
+        first: Number of the first image, which addresses the noise of its latent.
 
     Returns:
         "images", float (B, C, H, W); "nats an image" and "bits/dim[VAE]", shape (B,), for an encoder with noise.
@@ -118,7 +113,7 @@ def coded(autoencoder: Autoencoder, images: Tensor) -> dict[str, Tensor]:
     found = {"images": autoencoder.decode(posterior.mean)}
     if posterior.log_var is None:
         return found
-    n = normal(range(len(x0)), posterior.mean.shape[1:], purpose="reconstruction", device=x0.device)
+    n = normal(range(first, first + len(x0)), posterior.mean.shape[1:], purpose="reconstruction", device=x0.device)
     pixels = pixel_nats(autoencoder, x0, posterior.sample(n))
     rate = posterior.kl()
     return found | {"nats an image": rate, "bits/dim[VAE]": (rate + pixels) / (math.log(2) * x0[0].numel())}

@@ -3,13 +3,46 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from sfumato.data.dataset import Dataset
+from sfumato.evaluation.real import reference_of
 from sfumato.metrics.protocol import canonical
 from sfumato.metrics.score import Score
+from sfumato.processes.machine import describe
 from sfumato.runs.checkpoint import replace_json
+from sfumato.runs.identity import identity, summary
+from sfumato.runs.run import Run
+
+
+def facts_of_split(
+    run: Run, use: str | None, data: Dataset, notes: Sequence[str], device: torch.device | str
+) -> dict[str, Any]:
+    """Return the provenance of what a run's model says of real images, none being made.
+
+    Arguments:
+        run: The run.
+        use: Name of an average of the weights; None for the recipe's choice.
+        data: The images.
+        notes: Flags of what is measured.
+        device: Where it was computed.
+    """
+    saved = run.taken(use)[0]
+    return {
+        "checkpoint": saved.path.name,
+        "images_seen": saved.state["seen"],
+        **summary(identity(run, use)),
+        "weights": use or run.recipe.ema.use,
+        "recipe": run.recipe.hash,
+        "reference": reference_of(data).content_hash,
+        "flags": list(notes),
+        "machine": describe(torch.device(device)),
+    }
 
 
 @dataclass(frozen=True)

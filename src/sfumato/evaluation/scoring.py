@@ -84,7 +84,7 @@ def evaluate(
     recipe, names = run.recipe, names_of(run, metrics)
     if not kind_of(recipe).draws:
         measure = DRAWLESS[kind_of(recipe).name][1]
-        return measure(run, m=m, split=split, use=use, root=root, device=device or default_device())
+        return measure(run, m=m, split=split, use=use, root=root, device=device or default_device(), quiet=quiet)
     n = n or recipe.evaluate.n
     ranks, where = join(device if device is not None else default_device())
     quiet = quiet or not ranks.first
