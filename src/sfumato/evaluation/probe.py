@@ -27,14 +27,11 @@ from tqdm import tqdm
 from sfumato.core.level import Level
 from sfumato.evaluation.findings import cell
 from sfumato.evaluation.look import PIXELS, Images, Look
-from sfumato.evaluation.real import reference_of
-from sfumato.evaluation.result import Result
+from sfumato.evaluation.result import Result, facts_of_split
 from sfumato.metrics.flags import flagged
 from sfumato.metrics.linear_probe import Reading, principal, read_out
 from sfumato.metrics.neighbours import nearest
-from sfumato.processes.machine import default_device, describe
-from sfumato.runs.assemble import option
-from sfumato.runs.identity import identity, summary
+from sfumato.processes.machine import default_device
 from sfumato.runs.run import Run
 
 SHOWN = (8, 6)  # images, and neighbours of each, of the sheet
@@ -175,20 +172,9 @@ def _written(run: Run, use: str | None, name: str, images: Images, look: Look, f
         "caption": f"{len(images.held):,} images of {images.held.name}, {len(images.train):,} training images; 95% "
         "intervals. Pixels and PCA are of clean images.",
     }
-    never = run.recipe.data.labels and option(run.recipe.objective, "label_dropout") == 0
-    saved = run.taken(use)[0]
-    facts = {
-        "checkpoint": saved.path.name,
-        "images_seen": saved.state["seen"],
-        **summary(identity(run, use)),
-        "weights": use or run.recipe.ema.use,
-        "recipe": run.recipe.hash,
-        "reference": reference_of(images.held).content_hash,
-        "n": len(images.train),
-        "levels": levels,
-        "flags": [*images.notes, *([flagged("never-without")] if never else [])],
-        "machine": describe(look.device),
-    }
+    never = [flagged("never-without")] if "label" in run.plan.always_told else []
+    facts = facts_of_split(run, use, images.held, [*images.notes, *never], look.device)
+    facts |= {"n": len(images.train), "levels": levels}
     return Result.written(
         run.path,
         run.recipe.name,
@@ -215,6 +201,6 @@ def _sheet(run: Run, images: Images, shown: tuple[np.ndarray, np.ndarray], space
         "distances": torch.from_numpy(np.sqrt(square)),
         "row_labels": [images.held.classes[int(k)] for k in images.held.labels[:count]],
         "space": f"{space} (feature)",
-        "title": f"{run.recipe.name}: held-out images and their neighbours",
+        "title": f"{run.title}: held-out images and their neighbours",
         "caption": "The left column is held out; its neighbours are training images.",
     }

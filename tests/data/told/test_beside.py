@@ -35,16 +35,37 @@ def test_it_is_mirrored_with_its_image():
     assert bool((mirrored | same).all()) and mirrored.equal(turned | (mirrored & same))
 
 
-def test_a_pair_is_the_file_at_the_same_place(tmp_path):
-    for name, factor in (("clean", 10), ("other", 20)):
-        (tmp_path / name).mkdir()
-        for i in range(6):
-            Image.fromarray(np.full((4, 4), factor * i, dtype=np.uint8)).save(tmp_path / name / f"{i}.png")
-    data = load(f"folder:{tmp_path / 'clean'}", split="all", condition=f"pairs:{tmp_path / 'other'}")
+def grey(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((4, 4), value, dtype=np.uint8)).save(path)
+
+
+def test_a_pair_is_the_file_of_the_same_name(tmp_path):
+    """Whatever its format, in every split; a file without a pair is named."""
+    for i in range(30):
+        grey(tmp_path / "clean" / f"{i}.png", 4 * i)
+        grey(tmp_path / "other" / f"{i}.bmp", 8 * i)
+    clean, pairs = f"folder:{tmp_path / 'clean'}", f"pairs:{tmp_path / 'other'}"
+    seen = 0
+    for split in ("train", "val", "test"):
+        data = load(clean, split=split, val=0.2, test=0.2, condition=pairs)
+        assert data.beside.equal(2 * data.images) and len(data)
+        seen += len(data)
+    assert seen == 30
+    (tmp_path / "other" / "5.bmp").rename(tmp_path / "other" / "five.bmp")  # as many files, and one is not the other's
+    with pytest.raises(DataError, match="2 have no pair, such as 5"):
+        load(clean, split="all", condition=pairs)
+
+
+def test_pairs_of_official_splits_are_refused(tmp_path):
+    for part in ("train", "test"):
+        for i in range(4):
+            grey(tmp_path / "clean" / part / f"{i}.png", 10 * i)
+            grey(tmp_path / "other" / part / f"{i}.png", 20 * i)
+    with pytest.raises(DataError, match="folders of splits stand there .test, train.. Name one of them on both sides"):
+        load(f"folder:{tmp_path / 'clean'}", split="test", condition=f"pairs:{tmp_path / 'other'}")
+    data = load(f"folder:{tmp_path / 'clean/test'}", split="all", condition=f"pairs:{tmp_path / 'other/test'}")
     assert data.beside.equal(2 * data.images)
-    (tmp_path / "other" / "5.png").unlink()
-    with pytest.raises(DataError, match="holds 5 images, fewer than the source"):
-        load(f"folder:{tmp_path / 'clean'}", split="all", condition=f"pairs:{tmp_path / 'other'}")
 
 
 @pytest.mark.parametrize(

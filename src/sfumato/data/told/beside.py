@@ -2,7 +2,7 @@
 
     low[:K]        the image K times smaller (4 unless given) by box means: super-resolution (SR3)
     grey           its luma: colourisation
-    pairs:FOLDER   the file of the same name in another folder: anything
+    pairs:FOLDER   the file of the same name in another folder or archive, whatever its format: anything
 
 They are kept at their own size and brought to the model's size, bicubically, where they are told.
 
@@ -13,8 +13,9 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import PurePosixPath
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ from sfumato.core.condition import Condition, Label
 from sfumato.core.errors import UnknownNameError, nearest
 from sfumato.core.images import to_float
 from sfumato.data.dataset import DataError, Dataset
+from sfumato.data.listing import Listing
 from sfumato.data.transforms import box_mean, to_channels
 
 KINDS = ("none", "low", "grey", "pairs")
@@ -72,16 +74,38 @@ def twin(images: Tensor, condition: str) -> Tensor:
     return to_channels(images, 1)
 
 
+def check_pairs(mine: Mapping[str, Listing], theirs: Mapping[str, Listing], condition: str) -> None:
+    """Refuse pairs whose files do not stand at the same places of both sources.
+
+    Arguments:
+        mine: The source of the images by its official splits.
+        theirs: That of what is told beside them.
+        condition: "pairs:FOLDER", for messages.
+
+    Raises:
+        DataError: If either has official splits, or holds a file that the other does not.
+    """
+    if splits := sorted({name for name in (*mine, *theirs) if name}):
+        raise DataError(
+            f"data.condition={condition} pairs files by name, and folders of splits stand there ({', '.join(splits)}). "
+            "Name one of them on both sides; data.test holds out a share of it."
+        )
+    ours, others = ([PurePosixPath(name).with_suffix("") for name in each[""].names] for each in (mine, theirs))
+    if ours != others:
+        alone = sorted(map(str, set(ours) ^ set(others))) or ["one that stands there twice"]
+        raise DataError(
+            f"data.condition={condition} pairs files of one name, and {len(alone)} have no pair, such as {alone[0]}. "
+            "Give every image its pair, and no other file."
+        )
+
+
 def with_condition(data: Dataset, condition: str, paired: Callable[[str], Dataset]) -> Dataset:
     """Return a dataset with what a model is told beside each image.
 
     Arguments:
         data: Dataset whose images a model is to make.
         condition: What is told, or "none".
-        paired: Loads the images of another folder, all of them.
-
-    Raises:
-        DataError: If the pairs are not as many images as the source holds.
+        paired: Loads the images of another folder, all of them; they stand as the source's files do (`check_pairs`).
     """
     kind, folder = split_kind(condition)
     if kind == "none":
@@ -89,11 +113,6 @@ def with_condition(data: Dataset, condition: str, paired: Callable[[str], Datase
     if kind != "pairs":
         return replace(data, beside=twin(data.images, condition), condition=condition)
     other = paired(folder)
-    if len(data) and int(data.indices.max()) >= len(other):
-        raise DataError(
-            f"data.condition={condition} pairs each image with the file at its place there, in the order of names, and "
-            f"{folder} holds {len(other)} images, fewer than the source. Give every image its pair."
-        )
     return replace(data, beside=other.images[data.indices], condition=condition)
 
 
