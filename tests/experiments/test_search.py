@@ -148,6 +148,12 @@ def test_a_killed_search_ends_as_one_that_was_not(
     assert not (tmp_path / "trial").exists()
 
 
+def test_a_trial_of_minutes_is_scored_when_they_are_over(base: Recipe, tmp_path: Path) -> None:
+    timed = override(base, ["train.minutes=0.03"])
+    found = sf.search(timed, ["train.optimizer.lr=0.0,0.004"], tmp_path, trials=1, n=40, device="cpu")
+    assert found.trials[0].end == "done" and 9 in found.trials[0].scores
+
+
 def test_another_search_in_the_same_folder_is_refused(found: sf.api.Searched, base: Recipe) -> None:
     with pytest.raises(RecipeError, match="holds another search.*\n.*n: 40 -> 50"):
         sf.search(base, ["train.optimizer.lr=0.0,0.004"], found.file.parent, trials=4, n=50)

@@ -51,7 +51,6 @@ from sfumato.runs.override import override
 from sfumato.runs.recipe import Chosen, Recipe, RecipeError
 from sfumato.runs.records import read_records
 from sfumato.runs.run import Run
-from sfumato.sources import balanced_labels
 from sfumato.training.guard import Diverged
 from sfumato.training.hooks.due import Hook, RunContext, StepTaken
 from sfumato.training.hooks.live import live_source
@@ -256,6 +255,10 @@ def _study(search: Search, trials: Sequence[Trial]) -> Any:
     return study
 
 
+def _go_on() -> None:
+    """Say that nothing stops."""
+
+
 class _Stopped(Exception):
     """A trial is not among the best at a rung."""
 
@@ -289,7 +292,7 @@ def _watch(search: Search, asked: Any, scores: dict[int, Score]) -> Callable[[St
         recipe = trainer.recipe
         judge = Judge.of(recipe, search.split, search.root)
         judge.check(search.metric, search.n)
-        labels = balanced_labels(search.n, len(Run(context.folder, recipe, {}).classes))
+        labels, prior = Run(context.folder, recipe, {}).labels(search.n, judge.real)
 
         def hook(trainer: Steps, taken: StepTaken) -> None:
             if taken.leaving:
@@ -297,12 +300,13 @@ def _watch(search: Search, asked: Any, scores: dict[int, Score]) -> Callable[[St
             due = [step for step, share in RUNGS.items() if taken.before < share <= taken.spent < 1]
             if not due and not taken.finished:
                 return
+            stop = taken.stop if recipe.train.minutes is None else _go_on  # a score is not of the minutes of training
             try:
-                images = live_source(trainer, context, recipe.ema.use, taken.stop)(range(search.n), labels)
+                images = live_source(trainer, context, recipe.ema.use, stop)(range(search.n), labels)
             except StoppedError:  # a signal: the loop saves and leaves
                 return
             step = REDUCTION**2 if taken.finished else due[-1]
-            scores[step] = judge.score(search.metric, judge.seen(images, (search.metric,), labels), floor=False)
+            scores[step] = judge.score(search.metric, judge.seen(images, (search.metric,), labels, prior), floor=False)
             asked.report(scores[step].value, step)
             if not taken.finished and asked.should_prune():
                 raise _Stopped
