@@ -16,8 +16,8 @@ from typing import Any
 
 from sfumato.core.find import OptionError, UnknownNameError, check_options, entries, find, nearest, options_of
 from sfumato.core.outside import NAME
-from sfumato.data.dataset import Dataset
-from sfumato.data.sources import kind_of, listings_of
+from sfumato.data.dataset import DataError, Dataset
+from sfumato.data.sources import OPENERS, kind_of, listings_of
 from sfumato.data.told.attributes import MEASURES, with_attributes
 from sfumato.data.told.beside import check_pairs, split_kind, with_condition
 from sfumato.data.transforms import box_mean, pad_black, to_channels
@@ -97,6 +97,8 @@ def load(
     if pad is not None and data.shape[1:] != (pad, pad):
         data = _changed(data, pad_black(data.images, pad), f"padded to {pad}")
     if split_kind(condition)[0] == "pairs":
+        if key not in OPENERS:
+            raise DataError(f"data.condition={condition} pairs files by name, and {name} is no source of files.")
         check_pairs(listings_of(name), listings_of(split_kind(condition)[1]), condition)
     paired = partial(load, split="all", root=root, channels=None, labels=False)
     return with_condition(with_attributes(data, attributes), condition, paired)

@@ -58,6 +58,8 @@ def test_a_pair_is_the_file_of_the_same_name(tmp_path):
 
 
 def test_pairs_of_official_splits_are_refused(tmp_path):
+    with pytest.raises(DataError, match="pairs files by name, and digits is no source of files"):
+        load("digits", condition=f"pairs:{tmp_path}")
     for part in ("train", "test"):
         for i in range(4):
             grey(tmp_path / "clean" / part / f"{i}.png", 10 * i)
