@@ -176,6 +176,7 @@ def telling(browser, told: Served) -> Iterator[Any]:
     """The page of a run that is told attributes, and one that is told an image."""
     browser.open(told.url)
     browser.wait(FREE)
+    browser.click("[name=mode][value=sample] + span")  # two models are first of all compared
     yield browser
     assert browser.complaints == []
 

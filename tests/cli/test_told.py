@@ -194,16 +194,20 @@ def test_obedience_is_measured_beside_real_images(cli, told, low):
     (result,) = (told / "results").glob("*.json")
     tree = json.loads(result.read_text())
     rows = tree["tables"]["obedience"]
-    assert [row["attribute"] for row in rows] == ["ink", "slant", "width"]
-    assert all(row["real images"]["value"] == pytest.approx(1.0) for row in rows)
+    assert [row["attribute"] for row in rows] == ["class", "ink", "slant", "width"]
+    assert all(row["real images"]["value"] == pytest.approx(1.0) for row in rows[1:])
     assert all(-1 <= row["samples"]["interval"][0] <= row["samples"]["interval"][1] <= 1 for row in rows)
     assert tree["scores"][0]["protocol"]["class_prior"] == "conditions of real images"
     assert cli("evaluate", low, "--n", 60, "--metrics", "obedience", "fd").code == 0
 
 
-def test_a_model_of_classes_has_no_obedience(cli, labelled):
-    said = cli("evaluate", labelled, "--metrics", "obedience", "--n", 60)
-    assert said.code == 2 and "is told neither" in said.err
+def test_the_class_is_measured_beside_real_images(cli, labelled, unlabelled):
+    assert cli("evaluate", labelled, "--n", 60, "--metrics", "obedience", "fd").code == 0
+    (row,) = json.loads(max((labelled / "results").glob("*.json")).read_text())["tables"]["obedience"]
+    assert (row["attribute"], row["score"], row["n"]) == ("class", "accuracy", 60)
+    assert row["real images"]["value"] > 0.8 > row["samples"]["interval"][0]  # of ten classes, by their pixels
+    said = cli("evaluate", unlabelled, "--metrics", "obedience", "--n", 60)
+    assert said.code == 2 and "this model is told none" in said.err
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,7 @@ def read_change(kind: str, tree: Any, model: Model, most: int) -> Change:
     tree = fields(tree, f"What to {kind}", ("picture", "mask", *own))
     shape = (model.shape.channels, model.shape.height, model.shape.width)
     picture = pixels_of(tree.get("picture"), "The picture")
-    grey = picture[:1] if bool((picture == picture[:1]).all()) else picture  # it may be stored in colour
+    grey = grey_of(picture)
     if shape[0] == 1:
         picture = grey
     mask = None if tree.get("mask") is None else _mask(tree["mask"], *shape[1:])
@@ -283,6 +283,11 @@ def _check_shape(picture: Tensor, shapes: Sequence[tuple[int, ...]]) -> None:
         raise RequestError(
             f"The picture is {in_words(tuple(picture.shape))} and {makes}{measured}. Resize or convert it."
         )
+
+
+def grey_of(picture: Tensor) -> Tensor:
+    """Return a grey picture that is stored in colour as grey, any other as it is."""
+    return picture[:1] if bool((picture == picture[:1]).all()) else picture
 
 
 def pixels_of(text: Any, what: str) -> Tensor:

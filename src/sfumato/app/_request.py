@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sfumato.app._change import LARGEST, LONGEST, Change, pixels_of, read_change
+from sfumato.app._change import LARGEST, LONGEST, Change, grey_of, pixels_of, read_change
 from sfumato.app._controls import checked
 from sfumato.app._fields import RequestError, fields, is_number, named, number, short, whole
 from sfumato.app._models import Model
@@ -132,6 +132,8 @@ def read_request(body: bytes, models: Sequence[Model], limits: Limits) -> Reques
     where, image = _where(tree.get("where")), None
     if tree.get("like_image") is not None:
         image = pixels_of(tree["like_image"], "The image that a model is told")
+        if any(way.model.shape.beside[:1] == (1,) for way in ways):
+            image = grey_of(image)
     unseen = dict.fromkeys(line for way in ways for line in outside(way.model.run.recipe, where))
     told = tuple(way.model.told(seeds, _tensor(own), where, image) for way, own in zip(ways, labels))
     return Request(seeds, labels, to, mix, ways, told, None, where, image, tuple(unseen))
