@@ -36,7 +36,8 @@ from sfumato.metrics.score import Score
 from sfumato.processes.machine import default_device
 from sfumato.restoration import Restored, measured, method_of, restore
 from sfumato.runs.recipe import Recipe
-from sfumato.runs.run import Run, load_data
+from sfumato.runs.resolve import load_data
+from sfumato.runs.run import Run
 
 TABLE = "reconstruction"
 
