@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -40,6 +41,7 @@ from sfumato.report import strip as walks
 from sfumato.report.sheet import sheet
 from sfumato.restoration import Restored, measured, method_of, restore
 from sfumato.runs.computed import by_levels, say_changes
+from sfumato.runs.conditions import outside
 from sfumato.runs.making import Making
 from sfumato.runs.override import override
 from sfumato.runs.recipe import RecipeError, part
@@ -141,6 +143,8 @@ class Model:
         """
         seeds, labels = self._asked(n, classes)
         told = self.run.named(seeds, labels, where, image, root)
+        for line in outside(self.run.recipe, where or {}):
+            warnings.warn(line, stacklevel=2)
         with tqdm(total=len(seeds), unit="img", disable=not progress, leave=False) as bar:
             images = self.source(seeds, told, progress=bar.update)
         return Pictures(images, seeds, labels, self.run.title, self.run.making(self.use).sentence)

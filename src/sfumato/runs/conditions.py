@@ -17,7 +17,7 @@ from sfumato.core.condition import Condition, Label, part_of
 from sfumato.data.dataset import Dataset
 from sfumato.data.order import ranking
 from sfumato.data.streaming import Stream
-from sfumato.data.told.attributes import asked, standard
+from sfumato.data.told.attributes import asked, standard, unseen
 from sfumato.data.told.beside import condition_of, told_image
 from sfumato.runs.recipe import Recipe, RecipeError
 
@@ -105,3 +105,17 @@ def named(
         raise ValueError(f"This model is told {wanted}; got an image of {'x'.join(map(str, image.shape))}.")
     pixels = told_image(image[None], (shape.height, shape.width))
     return Condition(labels, vector, pixels.expand(count, -1, -1, -1))
+
+
+def outside(recipe: Recipe, where: Mapping[str, float | str]) -> list[str]:
+    """Say which attributes that a person asks for lie outside what training saw, a sentence each.
+
+    Arguments:
+        recipe: Resolved.
+        where: Attributes by name.
+
+    Raises:
+        UnknownNameError, ValueError: For an attribute that it is not told, or a value that is no number.
+    """
+    rows = recipe.shape.attributes if recipe.shape else ()
+    return unseen(asked(where, rows), rows)
