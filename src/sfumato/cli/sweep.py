@@ -79,8 +79,8 @@ def sweep(
     if score is not None or path.startswith("evaluate."):
         if asked.told or asked.rows or asked.where:
             raise OptionError(
-                "--score evaluates fields of `sample`. What a model is told is drawn here, and judged by: sfumato evaluate "
-                f"{run} --metrics obedience"
+                "--score evaluates fields of `sample`. What a model is told is drawn here, and judged by: "
+                f"sfumato evaluate {run} --metrics obedience"
             )
         runs = {}
         for value in values:
@@ -170,8 +170,8 @@ def _asked(first: str, others: Sequence[str]) -> _Asked:
             found.fields.append(word)
         elif name in (path, *rows[:1], *found.where) or (rows and len(given) > 1) or not given:
             raise OptionError(
-                "A sheet has one setting in its columns and one in its rows, each named once, such as where.ink=0.2,0.4 "
-                f"where.slant=-1,1; got {' '.join([first, *others])!r}."
+                "A sheet has one setting in its columns and one in its rows, each named once, such as "
+                f"where.ink=0.2,0.4 where.slant=-1,1; got {' '.join([first, *others])!r}."
             )
         elif len(given) > 1:
             rows = (name, given)
