@@ -13,8 +13,11 @@ import sfumato
 from sfumato.cli import main
 from sfumato.core.condition import Condition
 from sfumato.core.find import find
+from sfumato.core.images import to_float
 from sfumato.data import load
+from sfumato.data.told.beside import told_image
 from sfumato.report import sweep as pictures
+from sfumato.restoration import agreeing
 from sfumato.runs.override import override
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe, RecipeError
@@ -161,6 +164,28 @@ def test_a_model_is_told_a_picture(cli, low, tmp_path):
     assert said.code == 2 and "objective.image_dropout=0 has never learned" in said.err
     with pytest.raises(ValueError, match="An image by itself is asked for"):
         Run.open(low).source()([0])
+
+
+def test_a_model_that_is_told_the_measurement_restores_by_sampling(cli, low, told, tmp_path):
+    """The restored pictures are its samples under the small image, brought onto A x0 = y."""
+    data = load("digits", split="test", condition="low:2")
+    model = sfumato.load(low, device="cpu")
+    task = model.task("superres", factor=2)
+    y = to_float(data.beside[:2])
+    found = model.restore(y, task, samples=1, damaged=True)
+    label = Condition(image=told_image(data.beside[:2], (8, 8)))
+    assert torch.allclose(found.samples[:, 0], agreeing(task, y, model.source.floats([0, 1], label)), atol=1e-5)
+    assert found.vjps == 0
+    assert cli("restore", low, "--score", 20, "task=superres", "factor=2", "--out", tmp_path / "r").code == 0
+    tree = json.loads((tmp_path / "r" / "restored.json").read_text())
+    assert tree["method"] == "told" and {"PSNR, a sample", "PSNR, mean", "coverage"} <= set(tree["scores"])
+    Image.fromarray(data.images[0, 0].numpy()).save(tmp_path / "x.png")
+    said = cli("restore", low, tmp_path / "x.png", "task=inpaint", "mask=half")
+    assert said.code == 2 and "This model is told data.condition=low:2 of a picture" in said.err
+    said = cli("restore", low, tmp_path / "x.png", "task=superres", "factor=2", "filter=nearest")
+    assert said.code == 2 and "is another measurement" in said.err
+    said = cli("restore", told, tmp_path / "x.png", "task=superres", "factor=2", "--method", "told")
+    assert said.code == 2 and "samples a model that is told the measurement" in said.err
 
 
 def test_obedience_is_measured_beside_real_images(cli, told, low):

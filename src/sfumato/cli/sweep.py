@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as own
 from pathlib import Path
@@ -17,6 +17,8 @@ from sfumato.runs.drawn import SAMPLES
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sfumato.core.condition import Label
+    from sfumato.core.images import ImageSource
     from sfumato.runs.run import Run
     from sfumato.sources import Maker
 
@@ -79,8 +81,8 @@ def sweep(
     if score is not None or path.startswith("evaluate."):
         if asked.told or asked.rows or asked.where:
             raise OptionError(
-                "--score evaluates fields of `sample`. What a model is told is drawn here, and judged by: "
-                f"sfumato evaluate {run} --metrics obedience"
+                "--score evaluates fields of `sample`. What a model is told is drawn here, and judged by: sfumato "
+                f"evaluate {run} --metrics obedience"
             )
         runs = {}
         for value in values:
@@ -105,7 +107,7 @@ def sweep(
             print(f"  {line}")
         source = one.source(use=use, device=where)
         sources[f"{path.split('.')[-1]} {value}"] = _told(one, source, cells, data_root)
-    words = ", ".join(f"{name.removeprefix('where.')}={value}" for name, value in asked.where.items())
+    shown = ", ".join(f"{name.removeprefix('where.')}={value}" for name, value in asked.where.items())
     swept = [path, *([asked.rows[0]] if asked.rows else [])]
     picture = pictures.sweep(
         sources,
@@ -114,7 +116,7 @@ def sweep(
         across=across,
         row_labels=names,
         title=f"{opened.title}: {' and '.join(swept)}",
-        caption=f"{words and f'Where {words}. '}Otherwise {shared(makings).sentence}",
+        caption=f"{shown and f'Where {shown}. '}Otherwise {shared(makings).sentence}",
     )
     stem = "-".join(["sweep", *(each.replace(".", "-") for each in swept)])
     target = Path(out) if out else opened.path / SAMPLES / f"{stem}.png"
@@ -211,20 +213,18 @@ def _images(
     return seeds, in_turn(seeds, rows), class_names(picked, run.classes)
 
 
-def _told(
-    run: Run, source: Maker, cells: Sequence[Mapping[str, str]], root: str | None
-) -> Callable[[Sequence[int], Tensor | None], Tensor]:
+def _told(run: Run, source: Maker, cells: Sequence[Mapping[str, str]], root: str | None) -> ImageSource:
     """Return a maker of a block's images, whose rows are told one thing each."""
     import torch
 
-    from sfumato.core.condition import NULL, joined
+    from sfumato.core.condition import NULL, joined, part_of
     from sfumato.sources import classes_named
 
-    def make(seeds: Sequence[int], labels: Tensor | None) -> Tensor:
+    def make(seeds: Sequence[int], labels: Label | None = None) -> Tensor:
         each, told = len(seeds) // len(cells), []
         for i, cell in enumerate(cells):
             part = slice(i * each, (i + 1) * each)
-            mine = None if labels is None else labels[part]
+            mine = None if labels is None else part_of(labels[part], "label")
             if "classes" in cell:
                 mine = torch.full((each,), (classes_named(cell["classes"], run.classes) or [NULL])[0])
             told.append(run.named(seeds[part], mine, _where(cell), root=root))
