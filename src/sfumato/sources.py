@@ -344,25 +344,20 @@ def check_labels(labels: Tensor | None, count: int, classes: int) -> Tensor | No
     return labels
 
 
-def balanced_labels(count: int, classes: int, start: int = 0) -> Tensor | None:
-    """Return the uniform class prior without sampling noise: label of seed i = i mod classes. None if unlabelled."""
-    return torch.arange(start, start + count) % classes if classes else None
-
-
-def labels_by_share(count: int, shares: Tensor) -> Tensor:
-    """Return labels that occur in given shares, without sampling noise: label i is a function of i and the shares.
+def labels_by_share(seeds: Sequence[int], shares: Tensor) -> Tensor:
+    """Return labels that occur in given shares, without sampling noise: each is a function of its seed and the shares.
 
     Arguments:
-        count: Number of labels.
+        seeds: Seeds of the images.
         shares: Share of each class, (K,), of sum 1.
 
     Returns:
-        Labels, int64 (count,); any run of m labels holds each class m times its share, within a few.
+        Labels, int64 (B,); those of m seeds in a row hold each class m times its share, within a few.
 
-    >>> labels_by_share(8, torch.tensor([0.75, 0.25])).tolist()
+    >>> labels_by_share(range(8), torch.tensor([0.75, 0.25])).tolist()
     [0, 0, 0, 0, 1, 0, 0, 1]
     """
-    u = (0.5 + GOLDEN * torch.arange(count, dtype=torch.float64)) % 1
+    u = (0.5 + GOLDEN * torch.tensor([seed % 2**32 for seed in seeds], dtype=torch.float64)) % 1
     edges = shares.double().cumsum(0)
     return torch.searchsorted(edges / edges[-1], u, right=True).clamp(max=len(shares) - 1)
 

@@ -26,7 +26,8 @@ from sfumato.runs.conditions import usual_method
 from sfumato.runs.kinds import DENOISER, require
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Part, Recipe, RecipeError, Sample, Shape
-from sfumato.runs.run import Run, load_data
+from sfumato.runs.resolve import load_data
+from sfumato.runs.run import Run
 
 STEPS = 18  # of a grid that has no number of steps of its own, when its fitness is tried
 

@@ -20,7 +20,8 @@ from sfumato.data.hashing import hash_image
 from sfumato.report.signature import SignatureError, picture_of, read, settings_of, signed
 from sfumato.runs.drawn import SAMPLES
 from sfumato.runs.identity import changed
-from sfumato.runs.recipe import Recipe, today
+from sfumato.runs.recipe import Recipe
+from sfumato.runs.recipe_json import today
 from sfumato.runs.run import Run
 
 COLUMNS = 8  # of a sheet

@@ -89,7 +89,8 @@ def restore(
     from sfumato.restoration import restore as draw
     from sfumato.runs.conditions import measured_label, usual_method
     from sfumato.runs.identity import identity, summary
-    from sfumato.runs.run import Run, load_data
+    from sfumato.runs.resolve import load_data
+    from sfumato.runs.run import Run
 
     paths = [word for word in overrides if "=" not in word]
     if bool(paths) == (score is not None):

@@ -37,7 +37,8 @@ from sfumato.processes.machine import default_device
 from sfumato.restoration import Restored, measured, method_of, restore
 from sfumato.runs.conditions import measured_label
 from sfumato.runs.recipe import Recipe
-from sfumato.runs.run import Run, load_data
+from sfumato.runs.resolve import load_data
+from sfumato.runs.run import Run
 
 TABLE = "reconstruction"
 
