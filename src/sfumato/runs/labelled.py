@@ -144,8 +144,9 @@ def kept_in(recipe: Recipe, folder: Path) -> None:
 def asked_labels(recipe: Recipe, seeds: Sequence[int], classes: int) -> tuple[Tensor | None, str]:
     """Return the labels that images are asked for when they are scored together, and their prior in words.
 
-    Classes are asked for in turn by the seed, as everywhere, and so equally often, without sampling noise. Clusters are of unequal sizes by chance, and only
-    together do they make up the data: each is asked for as often as it occurs among the training images.
+    Classes are asked for in turn by the seed, as everywhere, and so equally often, without sampling noise. Clusters are
+    of unequal sizes by chance, and only together do they make up the data: each is asked for as often as it occurs
+    among the training images.
 
     Arguments:
         recipe: Resolved.
