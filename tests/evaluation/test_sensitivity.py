@@ -83,7 +83,7 @@ def test_the_command_writes_the_table_and_refuses_what_it_cannot_read(tmp_path, 
     tree = json.loads((tmp_path / "sensitivity.json").read_text())
     assert (tree["n"], tree["m"], list(tree["scores"])) == (60, 60, ["KID[digits]"])
     assert {"dtype", "resize", "threads", "batch", "codec"} <= {one["changed"] for one in tree["moved"]}
-    assert (tmp_path / "sensitivity.md").read_text().count("\n") == 2 + 1 + len(tree["moved"])
+    assert (tmp_path / "sensitivity.md").read_text().count("\n") == 2 + 2 + len(tree["moved"])
     capsys.readouterr()
     for more, said in (
         (["--n", "60,120"], "one number of images"),

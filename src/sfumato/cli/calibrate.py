@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name, Text
+from sfumato.cli._arguments import Folder, Name, Text, again
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,6 +60,7 @@ def calibrate(
         data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
         quiet: No progress bar.
     """
+    command = again(calibrate, locals())
     print(f"sfumato calibrate {data}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato.cli.evaluate import words_of
@@ -76,7 +77,7 @@ def calibrate(
     from sfumato.runs.checkpoint import replace_json
 
     if sensitivity:
-        return _sensitivity(data, n, extract, weights, resize, metrics, split, against, out, data_root, quiet)
+        return _sensitivity(command, data, n, extract, weights, resize, metrics, split, against, out, data_root, quiet)
     if against is not None:
         raise OptionError("--against is the reference of --sensitivity. Add --sensitivity, or leave it out.")
     if not all(word.isdecimal() and int(word) > 0 for word in words_of((n,))):
@@ -111,7 +112,7 @@ def calibrate(
         "slope": found.slope,
         "limit": found.limit,
         "expected": list(found.expected),
-        "command": f"sfumato calibrate {data} --n {n}",
+        "command": command,
         "scores": {name: [s.to_json() for s in scores] for name, scores in found.scores.items()},
     }
     if found.slope is not None:
@@ -143,6 +144,7 @@ def calibrate(
 
 
 def _sensitivity(
+    command: str,
     data: str,
     n: str,
     extract: str | None,
@@ -179,7 +181,7 @@ def _sensitivity(
     options = {name: value for name, value in {"weights": weights, "resize": resize}.items() if value is not None}
     found = sensitivity(made, real, judge, options=options, metrics=names, quiet=quiet)
     usual = {name: {"value": e.value, "interval": list(e.interval)} for name, e in found.base.items()}
-    rows: list[Row] = [{"changed": "-", "to": "-", "on": "-"} | {name: cell(one) for name, one in usual.items()}]
+    rows: list[Row] = []
     for i in range(0, len(found.moved), len(usual)):
         change = found.moved[i].change
         row: dict[str, Value] = {
@@ -188,11 +190,12 @@ def _sensitivity(
             "on": "both sides" if change.both else "the generated",
         }
         for one in found.moved[i : i + len(usual)]:
-            row[one.metric] = one.value
             row[f"{one.metric} moves by"] = cell({"value": one.by.value, "interval": list(one.by.interval)})
             row[f"of its {one.metric.partition('[')[0]} interval"] = f"{one.share:.1%}"
         rows.append(row)
-    print(f"n = {found.n:,} against m = {found.m:,} images, features {judge}; first as always, then one thing changed.")
+    scores = ", ".join(f"{name} {cell(one)}" for name, one in usual.items())
+    said = f"{scores}; n = {found.n:,} against m = {found.m:,} images. One thing changed at a time:"
+    print(said)
     print(text_table(rows))
     folder = Path(out or f"calibration/{Path(data).stem}")
     folder.mkdir(parents=True, exist_ok=True)
@@ -203,6 +206,7 @@ def _sensitivity(
         "m": found.m,
         "extractor": judge,
         "machine": describe(torch.device("cpu")),
+        "command": command,
         "scores": usual,
         "moved": [
             {
@@ -219,7 +223,7 @@ def _sensitivity(
         ],
     }
     replace_json(folder / "sensitivity.json", tree)
-    (folder / "sensitivity.md").write_text(markdown_table(rows) + "\n")
+    (folder / "sensitivity.md").write_text(f"{said}\n\n{markdown_table(rows)}\n")
     print(f"Written to {folder / 'sensitivity.json'} and {folder / 'sensitivity.md'}")
     return 0
 

@@ -133,6 +133,7 @@ def sngan_cifar10() -> Recipe:
     50,000 steps of the generator, a rate that falls linearly to 0. There the generator's batch is of 128; here of 64.
     Command: sfumato train sngan-cifar10; with classes and a projection: data.labels=true
     Hardware and time: counted by `sfumato explain sngan-cifar10`; not trained here.
+    Expected: no score is quoted here.
     """
     return Recipe(
         name="sngan-cifar10",

@@ -22,7 +22,7 @@ SIZES: dict[str, tuple[int, tuple[int, ...], int, tuple[str, ...]]] = {
     "lossy": (1000, (0, 1), 16, ()),
     "paper": (1000, (0,), 32, ()),
 }
-WIDTHS = {1: 32, 2: 24, 3: 20, 4: 16}  # levels -> width, of as many weights (tests/studies hold them)
+WIDTHS = {1: 32, 2: 24, 3: 20, 4: 16}  # levels -> width, of as many weights
 NAMES = {1: "one level", 2: "two levels", 3: "three levels", 4: "four levels"}
 PAPER = {"three levels": 118.5, "two levels": 100.1}
 SOURCE = "a student report on cats of CIFAR-10"

@@ -20,7 +20,7 @@ from sfumato.runs.recipe import Recipe
 from sfumato.studies._bases import small_edm
 
 SIZES = {"tiny": (200, (0,)), "cpu": (2000, (0, 1))}  # images judged, training seeds
-# (capacity, side of the field) -> width and blocks, of as many weights within a capacity (tests/studies hold both)
+# (capacity, side of the field) -> width and blocks, of as many weights within a capacity but for attention
 NETWORKS = {("small", 17): (32, 1), ("small", 33): (20, 3), ("large", 17): (64, 1), ("large", 33): (40, 3)}
 SOURCE = "a student report on EDM"
 
@@ -62,7 +62,7 @@ def receptive_field(scale: str) -> Study:
         scale=scale,
         question="Does attention help because the receptive field is too small?",
         varies="capacity, the field at equal capacity, attention",
-        equal="data, images seen, optimiser, sampler, grid, n; the number of weights of one capacity within 3%",
+        equal="data, images seen, optimiser, sampler, grid, n; the number of weights of one capacity within 12%, attention included",
         by="side of the receptive field, pixels",
         rows=tuple(rows),
         n=n,
