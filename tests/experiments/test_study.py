@@ -212,12 +212,9 @@ def test_receptive_fields_are_those_of_the_networks_at_equal_capacity(scale):
     recipes = {row.name: (row, with_shape(row.recipe)) for row in find_study("receptive-field", scale).rows}
     assert len(recipes) == 8
     for capacity in ("small", "large"):
-        sizes = [plan(r).cost.parameters for name, (_, r) in recipes.items() if name.startswith(capacity)]
-        assert max(sizes) < 1.12 * min(sizes)
-        plain = [
-            plan(r).cost.parameters for name, (_, r) in recipes.items() if name.startswith(capacity) and "none" in name
-        ]
-        assert max(plain) < 1.03 * min(plain)
+        sizes = {name: plan(r).cost.parameters for name, (_, r) in recipes.items() if name.startswith(capacity)}
+        plain = [size for name, size in sizes.items() if name.endswith("none")]
+        assert max(sizes.values()) < 1.12 * min(sizes.values()) and max(plain) < 1.03 * min(plain)
     for name in ("small, field 17, none", "large, field 33, attention"):
         row, recipe = recipes[name]
         assert reach(plan(recipe).network, plan(recipe).image) == Reach(int(row.x), name.endswith("attention"))
