@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +18,7 @@ import torch
 from sfumato import evaluation
 from sfumato.cli import main
 from sfumato.core.images import NonFiniteError
+from sfumato.data.dataset import Dataset
 from sfumato.experiments import pages, work
 from sfumato.experiments.cost import Estimate, estimate
 from sfumato.experiments.study import Ordering, Outcome, Row, Study, find_study, studies
@@ -116,6 +120,30 @@ def test_what_is_done_is_skipped(study: Study, done: SimpleNamespace, monkeypatc
     monkeypatch.setattr(evaluation, "evaluate", never)
     again = carry_out(study, done.folder, device="cpu", quiet=True)
     assert [o.scores for o in again] == [o.scores for o in done.outcomes]
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_row_is_judged_anew_when_the_real_images_have_changed(
+    study: Study, done: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, earlier: bool
+) -> None:
+    """A result of an earlier version knows its images by the reference of its scores."""
+    shutil.copytree(done.folder / "results", tmp_path / "results")
+    for file in (tmp_path / "results").glob("*.json"):
+        tree = json.loads(file.read_text())
+        file.write_text(json.dumps({k: v for k, v in tree.items() if not (earlier and k == "data")}))
+    carry = partial(carry_out, study, tmp_path, runs=done.folder / "runs", device="cpu", quiet=True)
+    called, evaluate = [], evaluation.evaluate
+    monkeypatch.setattr(work.evaluation, "evaluate", lambda *a, **k: called.append(1) or evaluate(*a, **k))
+    assert [one.scores for one in carry()] == [one.scores for one in done.outcomes] and not called
+    real = work.load_data
+
+    def repainted(*asked: Any) -> Dataset:
+        data = real(*asked)
+        return replace(data, images=torch.cat((255 - data.images[:1], data.images[1:])))
+
+    monkeypatch.setattr(work, "load_data", repainted)
+    carry()
+    assert len(called) == len(study.rows)
 
 
 def test_only_the_row_whose_settings_changed_is_judged_anew(
