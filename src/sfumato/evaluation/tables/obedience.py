@@ -1,7 +1,7 @@
 """What was asked for against what is measured on the samples: classes, attributes, and the image that a model is told.
 
 Samples of a model that is told more than a class are made under the conditions of real images. An attribute is measured
-by its own rule; a class, or a column of a table, by a ridge regression from features, fitted to the training images (of
+by its own rule; a class, or a column of a table, by a ridge regression from features, fitted to training images (of
 a class to 1 for its images and 0 for others; the largest is the class). A number is reported as the correlation r of
 asked and measured with Fisher's interval, tanh(artanh r +- 1.96 / sqrt(n - 3)); an attribute of two values, or the
 class, as the share that is right with Wilson's. Where more samples are asked for than there are real images, several
@@ -33,6 +33,7 @@ from sfumato.evaluation.real import cached_features
 from sfumato.runs.conditions import lending
 
 Z = 1.959964  # of a 95% interval
+MOST = 10_000  # training images that a regression is fitted to
 RIDGE = 0.01  # penalty of the regression, as a share of the features' variance
 
 
@@ -134,18 +135,25 @@ def _measured(
     judge: Judge, made: Generated, images: torch.Tensor, name: str, column: int
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """Return an attribute as measured on the samples and on the real images, and how it was measured."""
-    real, training = cast(Dataset, judge.real), cast(Dataset, judge.training)
+    real = cast(Dataset, judge.real)
     if name in MEASURES:
         return MEASURES[name](images).numpy(), MEASURES[name](real.images).numpy(), "its rule"
+    training = _training(judge)
     assert training.vector is not None
-    return _regressed(judge, made, training.vector[:, column].double().numpy())
+    return _regressed(judge, made, training, training.vector[:, column].double().numpy())
+
+
+def _training(judge: Judge) -> Dataset:
+    """Return the training images that a regression is fitted to."""
+    training = cast(Dataset, judge.training)
+    return training if len(training) <= MOST else training.take(MOST, seed=0)
 
 
 def _classes(judge: Judge, made: Generated, label: np.ndarray, lent: np.ndarray) -> dict[str, Any]:
     """Return the row of the classes: as asked for, and as measured on the samples and on the real images."""
-    real, training = cast(Dataset, judge.real), cast(Dataset, judge.training)
+    real, training = cast(Dataset, judge.real), _training(judge)
     assert real.labels is not None and training.labels is not None
-    found, own, by = _regressed(judge, made, np.eye(len(real.classes))[training.labels.numpy()])
+    found, own, by = _regressed(judge, made, training, np.eye(len(real.classes))[training.labels.numpy()])
     asked = label >= 0
     told_more = real.vector is not None or real.beside is not None  # only then do samples share what is told
     conditions = lent if told_more else np.arange(len(label))
@@ -160,9 +168,8 @@ def _classes(judge: Judge, made: Generated, label: np.ndarray, lent: np.ndarray)
     }
 
 
-def _regressed(judge: Judge, made: Generated, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+def _regressed(judge: Judge, made: Generated, training: Dataset, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
     """Return numbers as read from the features of samples and real images, and how; y are those of training images."""
-    training = cast(Dataset, judge.training)
     known = ~np.isnan(y.reshape(len(y), -1)).any(1)
     x, y = cached_features(judge.extract, training, judge.quiet)[known].astype(np.float64), y[known]
     mean, penalty = x.mean(0), RIDGE * len(x) * float(x.var(0).mean()) + 1e-12
