@@ -219,9 +219,7 @@ class _Loop:
             initial=trainer.seen if self.seconds is None else round(trainer.elapsed),
             unit="img",
             unit_scale=self.seconds is None,
-            bar_format=None
-            if self.seconds is None
-            else "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} s{desc}{postfix}",
+            bar_format=None if self.seconds is None else BY_THE_CLOCK,
             disable=quiet,
             mininterval=0.5,
             smoothing=0.05,

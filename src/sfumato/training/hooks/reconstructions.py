@@ -10,7 +10,6 @@ import torch
 from PIL import Image as PILImage
 
 from sfumato.core.images import tile, to_float, to_uint8
-from sfumato.runs.kinds import kind_of
 from sfumato.runs.resolve import load_data
 from sfumato.runs.run import Run
 from sfumato.training.hooks.due import Hook, RunContext, StepTaken
@@ -22,7 +21,7 @@ PARTS = 10  # of the budget, a sheet after each
 
 def hook(trainer: Steps, context: RunContext) -> Hook | None:
     """Return what draws the sheets; None for a run without an autoencoder of its own."""
-    kind, recipe = kind_of(trainer.recipe), trainer.recipe
+    kind, recipe = trainer.plan.kind, trainer.recipe
     if kind.coder is None:
         return None
     with trainer.ranks.in_turn():

@@ -24,8 +24,6 @@ from sfumato.runs.checkpoint import CheckpointError
 from sfumato.runs.conditions import is_told, lent
 from sfumato.runs.costs import sampling_cost
 from sfumato.runs.drawn import SHEETS
-from sfumato.runs.kinds import kind_of
-from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe
 from sfumato.runs.resolve import load_data
 from sfumato.runs.run import Run
@@ -41,15 +39,15 @@ SHARE = 0.005, 0.05  # of a budget of minutes: what a sheet on the way takes at 
 
 def hook(trainer: Steps, context: RunContext) -> Hook | None:
     """Return what draws the sheets of a run; None for a classifier, which draws nothing."""
-    if not kind_of(trainer.recipe).draws:
+    if not trainer.plan.kind.draws:
         return None
     check_weak(trainer)
     recipe, train = trainer.recipe, trainer.recipe.train
     uses = list(dict.fromkeys((recipe.ema.use, "raw")))
     every = train.sheet_every or max(train.batch, train.images // PARTS)
     drawn = len(uses) * _rows(recipe) * COLUMNS * (1 + train.images // every)
-    every_step, calls = sampling_cost(plan(recipe))
-    most = affordable_steps(plan(recipe), drawn) if train.minutes is None else every_step
+    every_step, calls = sampling_cost(trainer.plan)
+    most = affordable_steps(trainer.plan, drawn) if train.minutes is None else every_step
     lends = load_data(recipe, "test", context.root) if is_told(recipe) else None  # their conditions
 
     def fitting(taken: StepTaken) -> tuple[int, int]:
