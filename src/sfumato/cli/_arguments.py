@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import shlex
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
@@ -28,12 +29,33 @@ Count = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
 Folder = Annotated[str | None, arg(metavar="PATH", help_behavior_hint="")]
 MOST = 10_000_000  # images of one command
 LAST = 2**62  # first seed of one; samples of a picture have seeds of their own beyond it
+ELSEWHERE = ("out", "device", "data_root", "quiet", "runs", "jobs", "cluster", "cluster_options")
 COMMAND: ContextVar[str] = ContextVar("command", default="")
 
 
 def typed() -> str:
     """Return the command as it was typed, which a picture keeps; "" where Python called its function."""
     return COMMAND.get()
+
+
+def repeated(command: Callable[..., Any], given: Mapping[str, Any]) -> str:
+    """Return the command line that makes a result again: what a command was given beside its defaults.
+
+    Where it computes and writes, and what it shows on the way, is left out.
+
+    Arguments:
+        command: The command's function.
+        given: Its arguments by name, the `locals()` it begins with.
+    """
+    words, flags = [command.__name__], []
+    for name, parameter in inspect.signature(command).parameters.items():
+        value = given[name]
+        values = [str(each) for each in (value if isinstance(value, tuple | list) else [value])]
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            words += values
+        elif name not in ELSEWHERE and value != parameter.default:
+            flags += [f"--{name.replace('_', '-')}", *([] if value is True else values)]
+    return shlex.join(["sfumato", *words, *flags])
 
 
 def arrange(command: Callable[..., Any], words: Sequence[str]) -> list[str]:

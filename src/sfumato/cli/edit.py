@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name, Overrides, check_first, device_named, settled
+from sfumato.cli._arguments import Folder, Name, Overrides, check_first, device_named, repeated, settled
 from sfumato.runs.drawn import EDITED
 
 if TYPE_CHECKING:
@@ -52,6 +51,7 @@ def edit(
         out: Path of the PNG; RUN/edited/PICTURE.png unless given.
         device: cpu, cuda, mps, ...; the best at hand unless given.
     """
+    command = repeated(edit, locals())
     print(f"sfumato edit {run}", flush=True)  # before torch is imported, which takes seconds
 
     from dataclasses import replace
@@ -93,10 +93,6 @@ def edit(
     print(f"  {words}")
     result = to_uint8(made.cpu())
     path = Path(out) if out else opened.path / EDITED / f"{Path(paths[0]).stem}.png"
-    chosen = {"to": to, "strength": strength, "mask": mask, "encode-as": encode_as, "n": n, "use": use}
-    chosen |= {"first-seed": first_seed or None}
-    asked = [word for name, value in chosen.items() if value is not None for word in (f"--{name}", str(value))]
-    command = shlex.join(["sfumato", "edit", run, *overrides, *asked, *["--fit"] * fit])
     labels = ["picture", *(f"seed {seed}" for seed in seeds)] if encode_as is None else ["picture", "decoded"]
     drawn = sheet(
         torch.cat((picture[None], result)),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Number, Text, device_named, seed_list
+from sfumato.cli._arguments import Count, Folder, Name, Number, Text, device_named, repeated, seed_list
 
 
 def likelihood(
@@ -53,6 +52,7 @@ def likelihood(
         data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
         quiet: No progress bar.
     """
+    command = repeated(likelihood, locals())
     print(f"sfumato likelihood {run}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato.codelength.latents import bits_of_pixels
@@ -63,27 +63,8 @@ def likelihood(
 
     chosen = tuple(seed_list(seeds, None, 1))
     asked = Asked(n, splits, parts, chosen, steps, near, variance, not unlabelled, tolerance, gauge)
-    given = {
-        "n": n,
-        "seeds": seeds,
-        "steps": steps,
-        "near": near,
-        "variance": variance,
-        "tolerance": tolerance,
-        "gauge": gauge,
-        "use": use,
-    }
-    words = ["sfumato", "likelihood", run]
-    words += [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
-    words += ["--splits", *splits, "--parts", *parts, *(["--unlabelled"] if unlabelled else [])]
     tree, path = bits_of_pixels(
-        Run.open(run),
-        asked,
-        use=use,
-        root=data_root,
-        device=device_named(device),
-        command=shlex.join(words),
-        quiet=quiet,
+        Run.open(run), asked, use=use, root=data_root, device=device_named(device), command=command, quiet=quiet
     )
     for title in tree["tables"]:
         print(f"\n{title}\n{text_table(rows_of(tree, title))}")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, check_first, device_named, settled
+from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, check_first, device_named, repeated, settled
 from sfumato.cli._restoring import measure, parted, read
 from sfumato.runs.drawn import RESTORED
 
@@ -73,6 +72,7 @@ def restore(
         device: cpu, cuda, mps, ...; the best at hand unless given.
         data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
     """
+    command = repeated(restore, locals())
     print(f"sfumato restore {run}", flush=True)  # before torch is imported, which takes seconds
 
     import time
@@ -138,11 +138,6 @@ def restore(
     seconds = time.monotonic() - began
     print(f"  {found.nfe:g} network calls and {found.vjps} vector-Jacobian products an image; {seconds:.1f} s")
     folder = Path(out) if out else opened.path / RESTORED / f"{task.name}-{method}"
-    chosen = {"method": method, "samples": samples, "score": score, "classes": classes, "use": use}
-    chosen |= {"first-seed": first_seed or None, "resample": resample if resample > 1 else None}
-    words = [word for name, value in chosen.items() if value is not None for word in (f"--{name}", str(value))]
-    words += ["--damaged"] * damaged + ["--fit"] * fit
-    command = shlex.join(["sfumato", "restore", run, *overrides, *words])
     report: dict[str, Any] = {
         "command": command,
         "task": task.words,

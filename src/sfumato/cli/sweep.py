@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, device_named, settled, typed
+from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, device_named, repeated, settled, typed
 from sfumato.runs.drawn import SAMPLES
 
 if TYPE_CHECKING:
@@ -53,6 +52,7 @@ def sweep(
         device: cpu, cuda, mps, ...; the best at hand unless given.
         data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
     """
+    command = repeated(sweep, locals())
     print(f"sfumato sweep {run} {field}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato.core.find import OptionError
@@ -72,9 +72,7 @@ def sweep(
         runs = {}
         for value in values:
             runs[value] = settled(opened, [*overrides, f"{path}={value}"], ("sample", "evaluate"), use)
-        words = ["sfumato", "sweep", run, field, *overrides, *(["--score", str(score)] if score is not None else [])]
-        words += ["--metrics", *metrics, "--split", split, *(["--use", use] if use else [])]
-        _score(runs, path, None if path == "evaluate.n" else score, metrics, split, use, data_root, where, words)
+        _score(runs, path, None if path == "evaluate.n" else score, metrics, split, use, data_root, where, command)
         if path.startswith("evaluate."):
             return 0
     sources, makings = {}, []
@@ -114,7 +112,7 @@ def _score(
     use: str | None,
     root: str | None,
     device: str,
-    words: Sequence[str],
+    command: str,
 ) -> None:
     """Evaluate every value, print the table, and draw the curves beside the result."""
     from sfumato.cli.evaluate import words_of
@@ -133,7 +131,6 @@ def _score(
         raise OptionError(f"A sweep draws scores, and {refused[0]} is a table. Ask `sfumato evaluate` for it.")
     if n is not None and n < 1:
         raise OptionError(f"--score is at least 1 image; got {n}.")
-    command = shlex.join(words)
     tree, path = scoring.sweep(
         runs,
         field,

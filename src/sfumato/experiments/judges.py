@@ -132,8 +132,7 @@ class Restoration:
 
     def task_of(self, shape: tuple[int, int, int]) -> Task:
         """Return the task for pictures of a shape (C, H, W)."""
-        made: Task = find("task", self.task)(shape, **dict(self.options))
-        return made
+        return find("task", self.task)(shape, **dict(self.options))
 
     def restored(self, asked: Asked) -> tuple[Tensor, Tensor, Task, Restored]:
         """Return originals (uint8), measurements, the task and what was restored."""

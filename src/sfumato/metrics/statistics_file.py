@@ -109,8 +109,7 @@ def _about(archive: zipfile.ZipFile, path: Path) -> JSON:
     if "about.npy" not in archive.namelist():
         return {}
     text = str(_array(archive, "about", (), path))
-    facts: JSON = parse_json(text, f"{path} is not a readable {KIND}: about", error=StatisticsError)
-    return facts
+    return parse_json(text, f"{path} is not a readable {KIND}: about", error=StatisticsError)
 
 
 def _array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], path: Path) -> np.ndarray:

@@ -163,8 +163,7 @@ class _Judged(nn.Module):
         self.generator, self.discriminator = pair.get_submodule("generator"), pair.get_submodule("discriminator")
 
     def forward(self, z: Tensor) -> Tensor:
-        judged: Tensor = self.discriminator(self.generator(z, None), None)
-        return judged
+        return self.discriminator(self.generator(z, None), None)
 
 
 def _coded(network: nn.Module, size: Size) -> tuple[nn.Module, tuple[Any, ...], tuple[int, ...]]:

@@ -47,8 +47,7 @@ def labelling(part: Part, shape: tuple[int, int, int]) -> Labelling:
         OptionError: If an option does not fit.
     """
     options = check_options(f"labels={part.name}", part.entry(), part.options, fixed=AXES["labels"].fixed)
-    made: Labelling = part.entry()(shape, **options)
-    return made
+    return part.entry()(shape, **options)
 
 
 def labelled(recipe: Recipe, data: Dataset, training: Callable[[], Dataset]) -> Dataset:

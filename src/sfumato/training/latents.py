@@ -131,8 +131,7 @@ def standardised(recipe: Recipe, data: Dataset | Stream | Encoded) -> Recipe:
 
 def _read(file: Path) -> np.ndarray | None:
     try:
-        found: np.ndarray = np.load(file, allow_pickle=False)
-        return found
+        return np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
 

@@ -37,8 +37,7 @@ class _Plain(nn.Module):
         self.network = network
 
     def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
-        out: Tensor = self.network(x, c_noise, label)
-        return out
+        return self.network(x, c_noise, label)
 
 
 def onnx(run: Run, folder: Path, use: str | None = None) -> list[str]:

@@ -82,8 +82,7 @@ def live_source(
 
 
 def _denoiser(run: Run, trainer: Steps, use: str) -> Preconditioned:
-    made: Preconditioned = run.plan.model(trainer.averages.network(trainer.network, use)).to(trainer.device)
-    return made
+    return run.plan.model(trainer.averages.network(trainer.network, use)).to(trainer.device)
 
 
 def thinned(grid: Level, steps: int) -> Level:
