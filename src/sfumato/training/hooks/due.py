@@ -15,7 +15,7 @@ from sfumato.training.steps import Steps
 from sfumato.training.trackers import Tracker
 
 
-def _go_on() -> None:
+def go_on() -> None:
     """Never stop."""
 
 
@@ -43,7 +43,7 @@ class StepTaken:
     pace: float = 0.0
     finished: bool = False
     anew: bool = True
-    stop: Callable[[], str | None] = _go_on
+    stop: Callable[[], str | None] = go_on
 
     def passed(self, every: int) -> bool:
         """Return whether the step crossed a multiple of `every` images."""
