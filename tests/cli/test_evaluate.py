@@ -37,7 +37,7 @@ def test_the_table_is_the_result_file_and_carries_interval_floor_sizes_and_proto
         assert line.count("[") == 4  # the name's, and the intervals of score, floor and difference
         assert f"* {score['name']}: " in said.out and "too few images" in said.out  # n < 10 d is flagged
     assert tree["provenance"]["nfe"] == 3  # Heun on 2 steps: 2 N - 1
-    assert tree["command"].startswith(f"sfumato evaluate {labelled} grid.steps=2 --n 64")
+    assert tree["command"].startswith(f"sfumato evaluate {labelled} --n 64")
     assert "--metrics fd kid" in tree["command"]
 
 

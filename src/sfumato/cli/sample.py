@@ -195,7 +195,7 @@ class Drawn:
         """What is asked for outside what training saw, a sentence each."""
         from sfumato.data.told.attributes import asked, unseen
 
-        rows = self.run.recipe.shape.attributes if self.run.recipe.shape else ()
+        rows = self.run.plan.shape.attributes
         return unseen(asked(self.where, rows), rows)
 
     @property

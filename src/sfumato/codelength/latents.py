@@ -82,7 +82,7 @@ def bits_of_pixels(
     if not near < far:
         raise RecipeError(f"--near is the sigma/alpha at the clean end, below {far:g}; got {near:g}.")
     splits, flags = measured_sets(run, asked, root)
-    told = asked.labels and bool(recipe.shape and recipe.shape.classes)
+    told = asked.labels and bool(run.plan.classes)
     facts = facts_of(run, asked, use, told, device) | {
         "bound": f"{steps} levels from sigma/alpha {far:g} to {near:g}, one in each part of ln SNR",
         "nfe": steps,

@@ -39,7 +39,7 @@ from sfumato.metrics.protocol import EvalProtocol, canonical
 from sfumato.metrics.score import Score
 from sfumato.processes.machine import default_device, keep_freed_memory
 from sfumato.runs.checkpoint import replace_json
-from sfumato.runs.conditions import is_told, of_real
+from sfumato.runs.conditions import of_real
 from sfumato.runs.resolve import load_data
 from sfumato.runs.run import Run
 
@@ -141,7 +141,7 @@ def likelihood(
     denoiser.autocast = None  # a low precision would be a noise of its own
     chain = chain_of(run.plan, asked.steps, asked.near, asked.variance)
     splits, flags = measured_sets(run, asked, root)
-    told = asked.labels and (is_told(recipe) or bool(recipe.shape and recipe.shape.classes))
+    told = asked.labels and (recipe.data.told_more or bool(run.plan.classes))
     facts = _facts(run, asked, chain, use, told, device)
     path = file_of(run, asked, facts, splits)
     folder = path.with_name(f".{path.stem}")

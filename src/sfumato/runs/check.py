@@ -30,7 +30,6 @@ from sfumato.networks._named import factors_of_rates, frozen_weights
 from sfumato.runs.assemble import asks, constant, option
 from sfumato.runs.check_guidance import check_guidance, check_guides, explained
 from sfumato.runs.check_numbers import check_numbers
-from sfumato.runs.conditions import is_told
 from sfumato.runs.costs import Blank
 from sfumato.runs.kinds import network_kind
 from sfumato.runs.plan import Plan, divided
@@ -57,7 +56,7 @@ def check(plan: Plan) -> None:
     recipe = plan.recipe
     check_numbers(recipe)
     _check_network(plan)
-    if is_told(recipe):
+    if recipe.data.told_more:
         _check_told(recipe)
     read = {name: part for name, part in plan.parts.items() if name in plan.reads}
     for name in read.keys() & {"draw", "weighting", "c_noise", "target"}:

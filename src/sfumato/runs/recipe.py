@@ -106,6 +106,11 @@ class Data:
     workers: Depth = 2
     latent: str | None = None
 
+    @property
+    def told_more(self) -> bool:
+        """Whether a model is told more than a class: attributes, or an image beside the one that it makes."""
+        return bool(self.attributes) or self.condition != "none"
+
 
 @dataclass(frozen=True)
 class Shape:

@@ -15,7 +15,6 @@ from sfumato.data.gathering import Shape as Form
 from sfumato.data.streaming import Stream, streamed
 from sfumato.data.told.attributes import summary
 from sfumato.metrics.features import ExtractorShapeError, extractor
-from sfumato.runs.conditions import is_told
 from sfumato.runs.labelled import labelled, learned_of
 from sfumato.runs.outside_names import check_code, with_code
 from sfumato.runs.recipe import Part, Recipe, RecipeError, Shape
@@ -60,7 +59,7 @@ def training_data(recipe: Recipe, root: Path | str | None = None) -> Dataset | S
         DataError, RecipeError: If data.stream=true meets a source, or fields, that cannot be streamed.
     """
     data = recipe.data
-    whole = not data.classes and data.pad is None and not is_told(recipe)
+    whole = not data.classes and data.pad is None and not data.told_more
     if data.stream and not whole:
         raise RecipeError(
             "data.stream=true streams whole sources, without attributes and conditions: set data.classes=(), "
@@ -120,7 +119,7 @@ def resolve(recipe: Recipe, data: Dataset | Stream) -> Recipe:
     if isinstance(data, Dataset):
         recipe = replace(recipe, learned=learned_of(recipe, data))
     shape = Shape(*data.shape, tuple(data.classes) if recipe.data.labels else ())
-    if isinstance(data, Dataset) and is_told(recipe):
+    if isinstance(data, Dataset) and recipe.data.told_more:
         beside = () if data.beside is None else tuple(data.beside.shape[1:])
         shape = replace(shape, attributes=summary(data), beside=beside)
     scored = replace(recipe.evaluate, extractor=fitting(recipe.evaluate.extractor, data.shape))

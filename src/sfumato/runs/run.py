@@ -35,7 +35,7 @@ from sfumato.latent.space import Latents, Pixels, Space
 from sfumato.runs import averages, checkpoint
 from sfumato.runs.check import check_sampling, sampled_shape
 from sfumato.runs.checkpoint import Checkpoint
-from sfumato.runs.conditions import is_told, lent, named
+from sfumato.runs.conditions import lent, named
 from sfumato.runs.guided import guide, weak_of
 from sfumato.runs.kinds import CLASSIFIER, DENOISER, Kind, require
 from sfumato.runs.labelled import asked_labels, kept_in
@@ -121,7 +121,7 @@ class Run:
             data: Real images, which lend their conditions to a model that is told more than a class.
             first: First seed of the images.
         """
-        if is_told(self.recipe):
+        if self.recipe.data.told_more:
             return lent(self.recipe, data, range(first, first + n)), "conditions of real images"
         return asked_labels(self.recipe, n, len(self.classes))
 

@@ -105,6 +105,7 @@ class Trainer:
             self.network.get_parameter(name).requires_grad_(False)
         self.weights = _weights(plan, ranks, device)
         self.weights.divide([m for m in (self.network, self.objective) if isinstance(m, nn.Module)])
+        self.statistics = running_statistics(self.network)
         if fit_memory.compiles(plan, device, ranks.world):
             fit_memory.compile_network(self.network, recipe)
         self.replicas = None if ranks.world == 1 else self.weights.step(self.model, self.objective)
@@ -115,7 +116,6 @@ class Trainer:
             size, free = self.rounds[0][1], free_memory(device)
             held = data.images.numel() if isinstance(data, Dataset) else 0
             self.rounds = ranks.rounds(0, recipe.train.batch, fit_memory.fitting(plan, device, size, held, free))
-        self.statistics = running_statistics(self.network)
         self.loader = batches_of(recipe, data, device)
         self.optimizers: list[Optimizer] = make(recipe.train.optimizer, {"network": self.trained})
         self.weights.check(self.optimizers)

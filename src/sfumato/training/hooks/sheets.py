@@ -21,7 +21,7 @@ from sfumato.core.images import NonFiniteError, tile
 from sfumato.data.dataset import Dataset
 from sfumato.processes.dealing import images_of_all
 from sfumato.runs.checkpoint import CheckpointError
-from sfumato.runs.conditions import is_told, lent
+from sfumato.runs.conditions import lent
 from sfumato.runs.costs import sampling_cost
 from sfumato.runs.drawn import SHEETS
 from sfumato.runs.recipe import Recipe
@@ -48,7 +48,7 @@ def hook(trainer: Steps, context: RunContext) -> Hook | None:
     drawn = len(uses) * _rows(recipe) * COLUMNS * (1 + train.images // every)
     every_step, calls = sampling_cost(trainer.plan)
     most = affordable_steps(trainer.plan, drawn) if train.minutes is None else every_step
-    lends = load_data(recipe, "test", context.root) if is_told(recipe) else None  # their conditions
+    lends = load_data(recipe, "test", context.root) if recipe.data.told_more else None  # their conditions
 
     def fitting(taken: StepTaken) -> tuple[int, int]:
         """Return the columns and steps that fit into a sheet's share of the minutes, steps cut before columns.
