@@ -37,8 +37,7 @@ def test_the_table_is_the_result_file_and_carries_interval_floor_sizes_and_proto
         assert line.count("[") == 4  # the name's, and the intervals of score, floor and difference
         assert f"* {score['name']}: " in said.out and "too few images" in said.out  # n < 10 d is flagged
     assert tree["provenance"]["nfe"] == 3  # Heun on 2 steps: 2 N - 1
-    assert tree["command"].startswith(f"sfumato evaluate {labelled} --n 64")
-    assert "--metrics fd kid" in tree["command"]
+    assert tree["command"].startswith(f"sfumato evaluate {labelled} grid.steps=2 --metrics fd kid --n 64")
 
 
 def test_the_recorded_command_makes_the_same_scores_again(labelled: Path, cli) -> None:

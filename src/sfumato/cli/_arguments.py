@@ -29,7 +29,7 @@ Count = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
 Folder = Annotated[str | None, arg(metavar="PATH", help_behavior_hint="")]
 MOST = 10_000_000  # images of one command
 LAST = 2**62  # first seed of one; samples of a picture have seeds of their own beyond it
-ELSEWHERE = ("out", "device", "data_root", "quiet", "runs", "jobs", "cluster", "cluster_options")
+MACHINE = ("out", "device", "data_root", "quiet")  # options of every command that change no number of it
 COMMAND: ContextVar[str] = ContextVar("command", default="")
 
 
@@ -38,24 +38,22 @@ def typed() -> str:
     return COMMAND.get()
 
 
-def repeated(command: Callable[..., Any], given: Mapping[str, Any]) -> str:
-    """Return the command line that makes a result again: what a command was given beside its defaults.
-
-    Where it computes and writes, and what it shows on the way, is left out.
+def again(command: Callable[..., Any], values: Mapping[str, Any]) -> str:
+    """Return the command that makes a result again: its words and all options that differ from what is usual.
 
     Arguments:
         command: The command's function.
-        given: Its arguments by name, the `locals()` it begins with.
+        values: What its parameters hold, by name. Where a result goes, and on which machine, is left out (`MACHINE`).
     """
-    words, flags = [command.__name__], []
+    words = ["sfumato", command.__name__]
     for name, parameter in inspect.signature(command).parameters.items():
-        value = given[name]
-        values = [str(each) for each in (value if isinstance(value, tuple | list) else [value])]
+        value = values[name]
+        each = [str(one) for one in (value if isinstance(value, tuple | list) else (value,))]
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
-            words += values
-        elif name not in ELSEWHERE and value != parameter.default:
-            flags += [f"--{name.replace('_', '-')}", *([] if value is True else values)]
-    return shlex.join(["sfumato", *words, *flags])
+            words += each
+        elif name not in MACHINE and value != parameter.default:
+            words += [f"--{name.replace('_', '-')}", *(() if value is True else each)]
+    return shlex.join(words)
 
 
 def arrange(command: Callable[..., Any], words: Sequence[str]) -> list[str]:

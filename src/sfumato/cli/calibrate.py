@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name, repeated
+from sfumato.cli._arguments import Folder, Name, again
 
 if TYPE_CHECKING:
     from sfumato.report.table import Row, Value
@@ -44,7 +44,7 @@ def calibrate(
         data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
         quiet: No progress bar.
     """
-    command = repeated(calibrate, locals())
+    command = again(calibrate, locals())
     print(f"sfumato calibrate {data}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato.cli.evaluate import words_of

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Number, Text, device_named, repeated
+from sfumato.cli._arguments import Count, Folder, Name, Number, Text, again, device_named
 from sfumato.runs.drawn import SAMPLES
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def compress(
         device: cpu, cuda, mps, ...; the best at hand unless given.
         data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
     """
-    command = repeated(compress, locals())
+    command = again(compress, locals())
     print(f"sfumato compress {run}", flush=True)  # before torch is imported, which takes seconds
 
     from tqdm import tqdm

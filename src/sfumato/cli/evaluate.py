@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import (
-    Count,
-    Folder,
-    Name,
-    Overrides,
-    Text,
-    check_first,
-    device_named,
-    given,
-    repeated,
-    settled,
-)
+from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, check_first, device_named, given, settled
 
 if TYPE_CHECKING:
     from sfumato.evaluation import Result
@@ -79,7 +69,6 @@ def evaluate(
         data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
         quiet: No progress bar.
     """
-    asked = dict(locals())
     print(f"sfumato evaluate {run}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato import evaluation
@@ -113,8 +102,19 @@ def evaluate(
             opened, n=n, m=m, extract=extract, options=options, metrics=tuple(names), split=one, first_seed=first_seed,
             use=use, root=data_root, device=where, quiet=quiet,
         )  # fmt: skip
-        command = repeated(evaluate, {**asked, "metrics": tuple(names), "split": one})
-        tree = {**result.to_json(), "command": command}
+        chosen = {
+            "n": n,
+            "m": m,
+            "extract": extract,
+            "weights": weights,
+            "resize": resize,
+            "split": one,
+            "first-seed": first_seed,
+            "use": use,
+        }
+        words = ["sfumato", "evaluate", run, *fields, "--metrics", *names]
+        words += [word for name, value in chosen.items() if value is not None for word in (f"--{name}", str(value))]
+        tree = {**result.to_json(), "command": shlex.join(words)}
         if ranks.first:
             tree |= {"pictures": draw_panels(result, tree["command"])} if result.panels else {}
             replace_json(result.path, tree)

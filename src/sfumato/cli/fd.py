@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name, repeated
+from sfumato.cli._arguments import Folder, Name, again
 
 
 def fd(
@@ -40,7 +40,7 @@ def fd(
         data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
         quiet: No progress bar.
     """
-    command = repeated(fd, locals())
+    command = again(fd, locals())
     print(f"sfumato fd {first} {second}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato.cli.evaluate import score_table, words_of

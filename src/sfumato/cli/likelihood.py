@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Number, Text, device_named, repeated, seed_list
+from sfumato.cli._arguments import Count, Folder, Name, Number, Text, again, device_named, seed_list
 
 
 def likelihood(
@@ -52,7 +52,7 @@ def likelihood(
         data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
         quiet: No progress bar.
     """
-    command = repeated(likelihood, locals())
+    command = again(likelihood, locals())
     print(f"sfumato likelihood {run}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato.codelength.latents import bits_of_pixels

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name, Overrides, device_named, repeated, settled
+from sfumato.cli._arguments import Folder, Name, Overrides, again, device_named, settled
 from sfumato.runs.drawn import PICTURES
 
 
@@ -36,7 +36,7 @@ def picture(
         device: cpu, cuda, mps, ...; the best at hand unless given.
         data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
     """
-    command = repeated(picture, locals())
+    command = again(picture, locals())
     print(f"sfumato picture {kind} {run}", flush=True)  # before torch is imported, which takes seconds
 
     from dataclasses import replace
@@ -52,7 +52,7 @@ def picture(
     known = options_of(entry, fixed=("run", "device", "root"))
     mine = [text for text in overrides if re.split(r"[.=]", text)[0].replace("-", "_") in known]
     fields = [text for text in overrides if text not in mine]
-    given = {name.replace("-", "_"): text.strip() for name, _, text in (word.partition("=") for word in mine)}
+    given = {name.replace("-", "_"): _value(text) for name, _, text in (word.partition("=") for word in mine)}
     hints = {name for name, p in known.items() if p.annotation == "str"}
     values = {name: text if name in hints else parse(text) for name, text in given.items()}
     singles = {name for name, p in known.items() if str(p.annotation).startswith("tuple")}
@@ -70,3 +70,7 @@ def picture(
     print(f"  {save(drawn, target, command=command)}")
     show_next(reporting(run))
     return 0
+
+
+def _value(text: str) -> str:
+    return text.strip()

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, device_named, repeated
+from sfumato.cli._arguments import Count, Folder, Name, again, device_named
 
 
 def probe(
@@ -41,7 +41,7 @@ def probe(
         data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
         quiet: No progress bar.
     """
-    command = repeated(probe, locals())
+    command = again(probe, locals())
     print(f"sfumato probe {run}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato.cli.evaluate import draw_panels, row_table
@@ -59,7 +59,7 @@ def probe(
         print(f"\n{name}\n{row_table(rows)}")
     for flag in result.provenance["flags"]:
         print(flag)
-    tree["pictures"] = draw_panels(result, tree["command"])
+    tree["pictures"] = draw_panels(result, command)
     replace_json(result.path, tree)
     print("Written: " + ", ".join(map(str, [result.path, *draw(tree, result.path)])))
     return 0

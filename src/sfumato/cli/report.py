@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name, repeated
+from sfumato.cli._arguments import Folder, Name
 
 
 def report(
@@ -24,7 +24,6 @@ def report(
         out: The page, .html; RUN/report.html of the first run unless given (-o for short).
         title: Title of the page; the names of the runs unless given.
     """
-    command = repeated(report, locals())
     from sfumato.core.find import OptionError
     from sfumato.core.reading import as_written
     from sfumato.report.gather import read_report
@@ -35,9 +34,10 @@ def report(
     target = Path(out) if out else Path(runs[0]) / "report.html"
     if target.suffix not in (".html", ".htm"):
         raise OptionError(f"The page is written as HTML; got {target.name!r}. Name it {target.stem}.html.")
+    words = ["sfumato", "report", *runs, "-o", str(target), *(["--title", title] if title else [])]
     with as_written(f"A result of {', '.join(runs)}", "Evaluate the run again."):
         results = read_report([Path(run) for run in runs])
-        path = write_report(results, target, title=title or "", command=f"{command} -o {shlex.quote(str(target))}")
+        path = write_report(results, target, title=title or "", command=shlex.join(words))
     count = len({result["path"] for result in results})
     print(f"  {path}: {path.stat().st_size / 1e6:.2f} MB, {len(results)} results of {count} run{'s' * (count > 1)}")
     return 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Number, Overrides, device_named, repeated
+from sfumato.cli._arguments import Count, Folder, Name, Number, Overrides, again, device_named
 
 if TYPE_CHECKING:
     from sfumato.experiments.search import Search, Trial
@@ -51,7 +51,7 @@ def search(
         device: cpu, cuda, mps, ...; the best at hand unless given.
         data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
     """
-    command = repeated(search, locals())
+    command = again(search, locals())
     print(f"sfumato search {recipe} {' '.join(overrides)}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato import api

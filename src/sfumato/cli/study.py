@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name, Text, device_named, repeated
+from sfumato.cli._arguments import Folder, Name, Text, device_named
 
 
 def study(
@@ -48,15 +49,13 @@ def study(
         data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
         quiet: Print nothing but the tables and errors.
     """
-    command = repeated(study, locals())
     print(f"sfumato study {name} --scale {scale}", flush=True)  # before torch is imported, which takes seconds
 
-    from sfumato.experiments import cost, pages, verdict, work
+    from sfumato.experiments import cost, pages, study, verdict, work
     from sfumato.experiments import jobs as sharing
-    from sfumato.experiments.study import find_study
     from sfumato.report.table import text_table
 
-    asked = find_study(name, scale)
+    asked = study.find_study(name, scale)
     if rows:
         asked = asked.only(rows)
     if seeds:
@@ -74,6 +73,8 @@ def study(
         with sharing.processes(jobs) as (pool, threads):
             sharing.share(asked, space, pool, threads=threads, quiet=quiet)
     outcomes = work.carry_out(asked, folder, runs=runs, root=data_root, device=device_named(device), quiet=quiet)
+    chosen = [*(("--rows", *rows) if rows else ()), *(("--seeds", *map(str, seeds)) if seeds else ())]
+    command = shlex.join(["sfumato", "study", asked.name, "--scale", scale, *chosen])
     written = pages.write(asked, outcomes, price, folder, command)
     print(text_table(pages.lines(asked, outcomes, price.parameters)))
     for found in verdict.verdicts(asked, outcomes):

@@ -34,6 +34,9 @@ class Part:
     options: Mapping[str, Any] = field(default_factory=dict)
     code: str = ""
 
+    def __hash__(self) -> int:
+        return hash((self.axis, self.name, self.code))  # options may hold lists; equal parts hash alike without them
+
     def entry(self) -> Callable[..., Any]:
         """Return the function this part names."""
         return find(self.axis, self.name, self.code)

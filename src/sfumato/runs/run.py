@@ -121,9 +121,10 @@ class Run:
             data: Real images, which lend their conditions to a model that is told more than a class.
             first: First seed of the images.
         """
+        seeds = range(first, first + n)
         if self.recipe.data.told_more:
-            return lent(self.recipe, data, range(first, first + n)), "conditions of real images"
-        return asked_labels(self.recipe, n, len(self.classes))
+            return lent(self.recipe, data, seeds), "conditions of real images"
+        return asked_labels(self.recipe, seeds, len(self.classes))
 
     @property
     def title(self) -> str:
