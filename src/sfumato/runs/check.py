@@ -28,10 +28,11 @@ from sfumato.data.told.beside import split_kind
 from sfumato.networks._count import cost
 from sfumato.networks._named import factors_of_rates, frozen_weights
 from sfumato.runs.assemble import asks, constant, option
-from sfumato.runs.check_guidance import check_guidance, check_guides, explained
+from sfumato.runs.check_guidance import check_guidance, check_guides
 from sfumato.runs.check_numbers import check_numbers
 from sfumato.runs.costs import Blank
 from sfumato.runs.kinds import network_kind
+from sfumato.runs.part import explained
 from sfumato.runs.plan import Plan, divided
 from sfumato.runs.recipe import Recipe, RecipeError
 

@@ -46,10 +46,6 @@ class RecipeCost:
     training: float
 
 
-def _as_trained(network: Part, size: Size) -> Size:
-    return size
-
-
 @dataclass(frozen=True)
 class Kind:
     """A kind of model.
@@ -90,7 +86,7 @@ class Kind:
     paired: bool = False
     whole: bool = False
     on_latents: bool = False
-    walked: Callable[[Part, Size], Size] = _as_trained
+    walked: Callable[[Part, Size], Size] = lambda network, size: size
     coder: Callable[[nn.Module], nn.Module] | None = None
     levels: bool = True
     probed: Callable[[nn.Module], nn.Module] = lambda network: network

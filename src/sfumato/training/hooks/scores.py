@@ -33,9 +33,9 @@ from sfumato.metrics.rules import SelfComparisonError
 from sfumato.processes.dealing import images_of_all
 from sfumato.processes.machine import describe
 from sfumato.runs import checkpoint
-from sfumato.runs.check_guidance import explained
 from sfumato.runs.costs import sampling_cost
 from sfumato.runs.labelled import keep
+from sfumato.runs.part import explained
 from sfumato.runs.recipe import Recipe, RecipeError
 from sfumato.runs.records import trim_records
 from sfumato.runs.run import Run
