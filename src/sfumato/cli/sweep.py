@@ -243,15 +243,12 @@ def _score(
     command: str,
 ) -> None:
     """Evaluate every value, print the table, and draw the curves beside the result."""
-    from sfumato.cli.evaluate import words_of
+    from sfumato.cli.evaluate import row_table, words_of
+    from sfumato.cli.likelihood import draw
     from sfumato.core.find import OptionError
     from sfumato.core.outside import allow_named
     from sfumato.evaluation import sweep as scoring
     from sfumato.evaluation.findings import expand, tables
-    from sfumato.report.curve_kinds import CURVES
-    from sfumato.report.results import cell
-    from sfumato.report.save import save
-    from sfumato.report.table import text_table
 
     allow_named(*words_of(metrics))
     names = expand(words_of(metrics))
@@ -272,11 +269,7 @@ def _score(
         told=lambda value, point: print(f"  {field} {value}: {point['scores'][0]['value']:.4g}", flush=True),
     )
     for title, rows in tree["tables"].items():
-        print(f"\n{title}\n" + text_table([{k: cell(v) for k, v in row.items()} for row in rows]))
+        print(f"\n{title}\n{row_table(rows)}")
     for name, reason in tree["refused"].items():
         print(f"* {name} was not computed: {reason}")
-    drawn = []
-    for name, numbers in tree["curves"].items():
-        target = path.with_name(f"{path.stem}-{name.replace('_', '-')}.png")
-        drawn.append(save(CURVES[name][1](numbers), target, command=command))
-    print("Written: " + ", ".join(map(str, [path, *drawn])))
+    print("Written: " + ", ".join(map(str, [path, *draw(tree, path)])))
