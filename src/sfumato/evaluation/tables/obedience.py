@@ -21,15 +21,17 @@ import numpy as np
 import torch
 
 from sfumato.core.condition import part_of
+from sfumato.core.images import to_float
 from sfumato.data.dataset import Dataset
 from sfumato.data.told.attributes import MEASURES
 from sfumato.data.told.beside import twin
-from sfumato.evaluation.findings import Findings, Table
+from sfumato.evaluation.findings import Findings, Table, cell
 from sfumato.evaluation.judge import Generated, Judge
 from sfumato.evaluation.real import cached_features
+from sfumato.metrics.fidelity import psnr, with_interval
+from sfumato.metrics.prdc import NORMAL, share
 from sfumato.runs.conditions import lending
 
-Z = 1.959964  # of a 95% interval
 RIDGE = 0.01  # penalty of the regression, as a share of the features' variance
 
 
@@ -43,7 +45,7 @@ def correlation(asked: np.ndarray, measured: np.ndarray) -> dict[str, Any]:
     r = float(np.clip(np.corrcoef(asked, measured)[0, 1], -1, 1))
     if abs(r) > 1 - 1e-9 or len(asked) < 4:
         return {"value": r, "interval": [r, r]}
-    half = Z / math.sqrt(len(asked) - 3)
+    half = NORMAL / math.sqrt(len(asked) - 3)
     return {"value": r, "interval": [math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)]}
 
 
@@ -54,9 +56,7 @@ def accuracy(asked: np.ndarray, measured: np.ndarray) -> dict[str, Any]:
 
 def right(hits: np.ndarray) -> dict[str, Any]:
     """Return the share that is right, with Wilson's 95% interval."""
-    n, p = len(hits), float(np.mean(hits))
-    middle, half = p + Z**2 / (2 * n), Z * math.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
-    return {"value": p, "interval": [(middle + sign * half) / (1 + Z**2 / n) for sign in (-1, 1)]}
+    return cell(share(float(hits.sum()), len(hits)))
 
 
 def _check(judge: Judge, labels: np.ndarray | None) -> None:
@@ -93,11 +93,10 @@ def _measure(judge: Judge, made: Generated) -> Findings:
             }
         )
     if real.beside is not None and not real.condition.startswith("pairs"):
-        told, again = real.beside[asked_of].double(), twin(images, real.condition).double()
-        each = 10 * (255**2 / (told - again).square().flatten(1).mean(1).clamp(min=1e-9)).log10()
-        half = Z * float(each.std()) / math.sqrt(len(each))
-        value = {"value": float(each.mean()), "interval": [float(each.mean()) - half, float(each.mean()) + half]}
-        rows.append({"attribute": real.condition, "measured by": "its rule", "score": "PSNR (dB)", "samples": value})
+        told, again = to_float(real.beside[asked_of]), to_float(twin(images, real.condition))
+        value, *interval = with_interval(psnr(again, told))
+        nearness = {"value": value, "interval": interval}
+        rows.append({"attribute": real.condition, "measured by": "its rule", "score": "PSNR (dB)", "samples": nearness})
     return Findings(tables={"obedience": rows})
 
 
