@@ -24,15 +24,17 @@ import numpy as np
 import torch
 
 from sfumato.core.condition import part_of
+from sfumato.core.images import to_float
 from sfumato.data.dataset import Dataset
 from sfumato.data.told.attributes import MEASURES
 from sfumato.data.told.beside import twin
-from sfumato.evaluation.findings import Findings, Table
+from sfumato.evaluation.findings import Findings, Table, cell
 from sfumato.evaluation.judge import Generated, Judge
 from sfumato.evaluation.real import cached_features
+from sfumato.metrics.fidelity import psnr
+from sfumato.metrics.prdc import NORMAL, share
 from sfumato.runs.conditions import lending
 
-Z = 1.959964  # of a 95% interval
 MOST = 10_000  # training images that a regression is fitted to
 RIDGE = 0.01  # penalty of the regression, as a share of the features' variance
 
@@ -68,7 +70,7 @@ def correlation(asked: np.ndarray, measured: np.ndarray, conditions: np.ndarray)
         return {"value": r, "interval": [r, r]}
     x, y = ((row - row.mean()) / row.std() for row in (asked, measured))
     n = effective(x * y - r * (x * x + y * y) / 2, conditions)
-    half = Z / math.sqrt(n - 3) if n > 3 else math.inf
+    half = NORMAL / math.sqrt(n - 3) if n > 3 else math.inf
     return {"value": r, "interval": [math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)]}
 
 
@@ -83,8 +85,7 @@ def right(hits: np.ndarray, conditions: np.ndarray) -> dict[str, Any] | None:
         return None
     p = float(np.mean(hits))
     n = effective(hits - p, conditions)
-    middle, half = p + Z**2 / (2 * n), Z * math.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
-    return {"value": p, "interval": [(middle + sign * half) / (1 + Z**2 / n) for sign in (-1, 1)]}
+    return cell(share(p * n, n))
 
 
 def _check(judge: Judge, labels: np.ndarray | None) -> None:
@@ -123,11 +124,12 @@ def _measure(judge: Judge, made: Generated) -> Findings:
             }
         )
     if real.beside is not None and not real.condition.startswith("pairs"):
-        told, again = real.beside[asked_of].double(), twin(images, real.condition).double()
-        each = 10 * (255**2 / (told - again).square().flatten(1).mean(1).clamp(min=1e-9)).log10()
-        half = Z * float(each.std()) / math.sqrt(effective((each - each.mean()).numpy(), lent))
-        value = {"value": float(each.mean()), "interval": [float(each.mean()) - half, float(each.mean()) + half]}
-        rows.append({"attribute": real.condition, "measured by": "its rule", "score": "PSNR (dB)", "samples": value})
+        told, again = to_float(real.beside[asked_of]), to_float(twin(images, real.condition))
+        each = psnr(again, told)
+        mean, n = float(each.mean()), effective(each - each.mean(), lent)
+        half = NORMAL * float(each.std(ddof=1)) / math.sqrt(n)
+        nearness = {"value": mean, "interval": [mean - half, mean + half]}
+        rows.append({"attribute": real.condition, "measured by": "its rule", "score": "PSNR (dB)", "samples": nearness})
     return Findings(tables={"obedience": rows})
 
 
