@@ -37,7 +37,8 @@ from sfumato.runs.idle import differences
 from sfumato.runs.override import override
 from sfumato.runs.recipe import Recipe
 from sfumato.runs.records import read_records
-from sfumato.runs.run import Run, load_data, training_data
+from sfumato.runs.resolve import training_data
+from sfumato.runs.run import Run, load_data
 from sfumato.training.guard import Diverged
 from sfumato.training.loop import train
 from sfumato.training.steps import share_spent
