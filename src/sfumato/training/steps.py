@@ -111,8 +111,8 @@ class Steps(Protocol):
     """What the loop asks of a trainer.
 
     Attributes:
-        plan: The plan of the resolved recipe.
-        recipe: That recipe.
+        plan: Plan of the resolved recipe, its parts made once.
+        recipe: The resolved recipe, what the run keeps.
         device: Device of the weights.
         ranks: The processes that train together.
         network: All that is trained, as one module.
