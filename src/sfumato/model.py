@@ -44,7 +44,7 @@ from sfumato.runs.making import Making
 from sfumato.runs.override import override
 from sfumato.runs.recipe import RecipeError, part
 from sfumato.runs.run import Run
-from sfumato.sources import class_names, classes_named, in_turn
+from sfumato.sources import class_names, classes_named, in_turn, watched
 
 COLUMNS = 8
 SHOWN = 64  # images that a notebook shows of many
@@ -142,7 +142,8 @@ class Model:
         seeds, labels = self._asked(n, classes)
         told = self.run.named(seeds, labels, where, image, root)
         with tqdm(total=len(seeds), unit="img", disable=not progress, leave=False) as bar:
-            images = self.source(seeds, told, progress=bar.update)
+            source, finished = watched(self.source, bar)
+            images = source(seeds, told, progress=finished)
         return Pictures(images, seeds, labels, self.run.title, self.run.making(self.use).sentence)
 
     def steps(self, n: int | Sequence[int] = 4, classes: Sequence[str | int] | None = None) -> Image.Image:

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from sfumato.codelength.chain import continuous, on_path, own_gauge
 from sfumato.codelength.measure import ids
-from sfumato.codelength.result import Asked, bar_of, cell, drawn, flags_of, likelihood, score_of
+from sfumato.codelength.result import Asked, cell, drawn, flags_of, likelihood, score_of
 from sfumato.core.images import to_float
 from sfumato.core.noise import normal, uniform
 from sfumato.data.dataset import Dataset
@@ -34,6 +34,7 @@ from sfumato.latent.bound import levels_of, rest, saving, standard_normal
 from sfumato.latent.space import Latents
 from sfumato.metrics.protocol import canonical
 from sfumato.processes.machine import default_device, describe, keep_freed_memory
+from sfumato.progress import bar_of
 from sfumato.runs.assemble import option
 from sfumato.runs.checkpoint import replace_json
 from sfumato.runs.identity import identity, summary
@@ -104,7 +105,9 @@ def bits_of_pixels(
     }
     terms = {}
     for name, data in splits.items():
-        with bar_of(len(data) * len(asked.seeds) * steps, "eval", f"bound, {name}", quiet) as bar:
+        with bar_of(
+            len(data) * len(asked.seeds) * steps, "eval", f"bound, {name}", quiet=quiet, unit_scale=True
+        ) as bar:
             terms[name] = _terms(run, data, space, use, device, asked.seeds, steps, (near, far), told, bar.update)
     bits = {name: torch.stack(list(each.values())).sum(0) for name, each in terms.items()}
     rows = [
