@@ -45,7 +45,7 @@ def again(command: Callable[..., Any], values: Mapping[str, Any]) -> str:
         command: The command's function.
         values: What its parameters hold, by name. Where a result goes, and on which machine, is left out (`MACHINE`).
     """
-    words = ["sfumato", command.__name__]
+    words = ["sfumato", command.__name__.rstrip("_")]
     for name, parameter in inspect.signature(command).parameters.items():
         value = values[name]
         each = [str(one) for one in (value if isinstance(value, tuple | list) else (value,))]

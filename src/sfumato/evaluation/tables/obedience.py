@@ -128,9 +128,13 @@ def _measured(
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """Return an attribute as measured on the samples and on the real images, and how it was measured."""
     real, training = cast(Dataset, judge.real), cast(Dataset, judge.training)
+    assert training.vector is not None and real.vector is not None
     if name in MEASURES:
-        return MEASURES[name](images).numpy(), MEASURES[name](real.images).numpy(), "its rule"
-    assert training.vector is not None
+        own = MEASURES[name](real.images)
+        if torch.equal(
+            own.float().nan_to_num(), real.vector[:, column].nan_to_num()
+        ):  # else a table's column of that name
+            return MEASURES[name](images).numpy(), own.numpy(), "its rule"
     x, y = cached_features(judge.extract, training, judge.quiet), training.vector[:, column].double().numpy()
     x, y = x[~np.isnan(y)].astype(np.float64), y[~np.isnan(y)]
     mean, penalty = x.mean(0), RIDGE * len(x) * float(x.var(0).mean()) + 1e-12
