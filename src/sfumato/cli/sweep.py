@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, device_named, settled, typed
+from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, allowed, device_named, settled, typed
 from sfumato.runs.drawn import SAMPLES
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def sweep(
     picked = classes_named(classes, opened.classes)
     picked = picked if classes or picked is None else picked[:CLASSES]
     rows = len(picked) if picked else 8
-    seeds = list(range(rows * across))
+    seeds = list(range(allowed(rows * across)))
     labels = None if picked is None else in_turn(seeds, [label for label in picked for _ in range(across)])
     names = class_names(picked, opened.classes)
     picture = pictures.sweep(

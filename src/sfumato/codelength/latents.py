@@ -14,7 +14,6 @@ References:
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -25,14 +24,13 @@ from torch import Tensor
 
 from sfumato.codelength.chain import continuous, on_path, own_gauge
 from sfumato.codelength.measure import ids
-from sfumato.codelength.result import Asked, bar_of, cell, drawn, flags_of, likelihood, score_of
+from sfumato.codelength.result import Asked, bar_of, cell, drawn, flags_of, likelihood, name_of, score_of
 from sfumato.core.images import to_float
 from sfumato.core.noise import normal, uniform
 from sfumato.data.dataset import Dataset
 from sfumato.evaluation.reconstruction import pixel_nats
 from sfumato.latent.bound import levels_of, rest, saving, standard_normal
 from sfumato.latent.space import Latents
-from sfumato.metrics.protocol import canonical
 from sfumato.processes.machine import default_device, describe, keep_freed_memory
 from sfumato.runs.assemble import option
 from sfumato.runs.checkpoint import replace_json
@@ -122,8 +120,7 @@ def bits_of_pixels(
         "per_image": {name: {"latent": [round(v, 5) for v in values.tolist()]} for name, values in bits.items()},
         **({"command": command} if command else {}),
     }
-    key = hashlib.sha256(canonical([facts, {n: d.index_hash for n, d in splits.items()}]).encode()).hexdigest()[:8]
-    path = run.path / "results" / f"likelihood-{'-'.join(splits)}-n{asked.n}-{key}.json"
+    path = run.path / "results" / f"{name_of(asked, facts, splits)}.json"
     path.parent.mkdir(exist_ok=True)
     replace_json(path, tree)
     return tree, path

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from sfumato.core.find import nearest
 from sfumato.core.gauge import named
 from sfumato.data.dataset import Dataset
 from sfumato.evaluation import reference_of
+from sfumato.evaluation.cache import source_hash
+from sfumato.evaluation.real import content_of
 from sfumato.likelihood.codec.rate import rate_distortion
 from sfumato.likelihood.vlb import Bound, mean_and_error
 from sfumato.metrics import rules
@@ -144,9 +146,9 @@ def likelihood(
     flags = {name: flags_of(run, data, training) for name, data in splits.items()}
     told = asked.labels and (is_told(recipe) or bool(recipe.shape and recipe.shape.classes))
     facts = _facts(run, asked, chain, use, told, device)
-    key = hashlib.sha256(canonical([facts, {n: d.index_hash for n, d in splits.items()}]).encode()).hexdigest()[:8]
-    name = f"likelihood-{'-'.join(splits)}-n{asked.n}-{key}"
-    folder = run.path / "results" / f".{name}"
+    name = name_of(asked, facts, splits)
+    began = hashlib.sha256(canonical([facts, source_hash()]).encode()).hexdigest()[:8]
+    folder = run.path / "results" / f".{name}-{began}"  # blocks of one source are not mixed with those of another
     measured = {}
     for split, data in splits.items():
         images = Images(data.images, of_real(recipe, data, torch.arange(len(data))) if told else None)
@@ -167,6 +169,13 @@ def likelihood(
     replace_json(path, tree)
     _sweep_up(folder)
     return tree, path
+
+
+def name_of(asked: Asked, facts: Mapping[str, Any], splits: Mapping[str, Dataset]) -> str:
+    """Return the name of a result: measured in the same way, on the same images, under the same labels."""
+    content = {name: [data.index_hash, content_of(data)] for name, data in splits.items()}
+    key = hashlib.sha256(canonical([asdict(asked), facts, content]).encode()).hexdigest()[:8]
+    return f"likelihood-{'-'.join(splits)}-n{asked.n}-{key}"
 
 
 def drawn(run: Run, split: str, n: int, root: Path | str | None) -> Dataset:

@@ -10,6 +10,7 @@ which may not exceed what d numbers need.  Object arrays are never unpickled.
 
 from __future__ import annotations
 
+import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ class Statistics:
 
 def save_statistics(path: Path, moments: Moments, about: JSON) -> None:
     """Write the mean and covariance of `moments` with facts about them, replacing the file in one step."""
-    partial = path.with_suffix(".tmp")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with partial.open("wb") as file:
         np.savez(file, mean=moments.mean, cov=moments.cov, n=np.int64(moments.n), about=np.array(canonical(about)))
     partial.replace(path)
