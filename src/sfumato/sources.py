@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -159,8 +159,11 @@ class Diffusion(Maker):
         Raises:
             ValueError: For labels out of range, or labels given to an unlabelled model.
         """
-        for state in self.steps(start, noise, labels):
-            yield State(self.space.picture(state.x, state.level), state.level, self.space.picture(state.x0, CLEAN))
+        yield from map(self.shown, self.steps(start, noise, labels))
+
+    def shown(self, state: State) -> State:
+        """Return a state of the space that is walked as images."""
+        return State(self.space.picture(state.x, state.level), state.level, self.space.picture(state.x0, CLEAN))
 
     def begin(self, seeds: Sequence[int]) -> Tensor:
         """Return the noisy images that seeds start from, at the first level of the grid, as states show them."""
@@ -178,19 +181,24 @@ class Diffusion(Maker):
                 )
         x = like(self.grid[0].sigma, start) * start
         label = None if labels is None else labels.to(self.device)
-        generator = iter(self.sampler(self.denoiser, x, self.grid, noise=noise, label=label))
-        while True:
-            with torch.no_grad():  # not held across a yield: the caller's code keeps its own gradient mode
-                state = next(generator, None)
-            if state is None:
-                return
-            yield state
+        yield from without_gradients(self.sampler(self.denoiser, x, self.grid, noise=noise, label=label))
 
     def floats(self, seeds: Sequence[int], labels: Label | None = None) -> Tensor:
         """Return the final images of one batch as floats, not clipped, shape (B, C, H, W)."""
         noise = self.noise(seeds)
         with torch.no_grad():
             return self.space.decode(deque(self.steps(noise.start(), noise, labels), maxlen=1)[0].x)
+
+
+def without_gradients(states: Iterable[State]) -> Iterator[State]:
+    """Yield states that are made without gradients, while the caller's code keeps its own gradient mode."""
+    generator = iter(states)
+    while True:
+        with torch.no_grad():
+            state = next(generator, None)
+        if state is None:
+            return
+        yield state
 
 
 class Generated(Maker):

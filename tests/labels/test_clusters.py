@@ -23,7 +23,8 @@ from sfumato.runs.identity import identity, key_of
 from sfumato.runs.labelled import FILE
 from sfumato.runs.override import override
 from sfumato.runs.recipe import Recipe, RecipeError
-from sfumato.runs.run import Run, load_data, training_data
+from sfumato.runs.resolve import load_data, training_data
+from sfumato.runs.run import Run
 from sfumato.sources import labels_by_share
 from sfumato.training.loop import train
 

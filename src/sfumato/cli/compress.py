@@ -123,7 +123,7 @@ def _images(
 
     from sfumato.codelength import file as codec
     from sfumato.core.find import OptionError
-    from sfumato.runs.run import load_data
+    from sfumato.runs.resolve import load_data
     from sfumato.sources import check_labels, classes_named
 
     known = len(model.run.classes)

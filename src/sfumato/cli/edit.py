@@ -61,7 +61,7 @@ def edit(
     from sfumato.core.find import OptionError
     from sfumato.core.images import to_float, to_uint8
     from sfumato.editing import edit as noised
-    from sfumato.editing import reencode, said, start_level
+    from sfumato.editing import reencode, said, said_encoded, start_level
     from sfumato.interop.pictures import read_mask, read_picture
     from sfumato.report.save import save
     from sfumato.report.sheet import sheet
@@ -88,7 +88,7 @@ def edit(
         words = said(source.grid, strength)
     else:
         made = reencode(source, images, own, target, mask=changes)
-        words = f"encoded as {encode_as} and decoded"
+        words = said_encoded(encode_as)
     off = (made.cpu() - images).square().mean().sqrt() * 127.5
     words += f"{'' if to is None else f' as {to}'}, {off:.1f} grey levels (RMSE) from the picture"
     print(f"  {words}")

@@ -40,7 +40,7 @@ def restore(
     run: Annotated[Positional[str], arg(metavar="RUN")],
     overrides: Annotated[Overrides, arg(metavar="[PICTURE ...] [task=NAME OPTION=VALUE ...]")] = (),
     *,
-    method: str = "moment",
+    method: Name = None,
     samples: int = 4,
     score: Count = None,
     damaged: bool = False,
@@ -69,7 +69,8 @@ def restore(
     Arguments:
         run: Directory of a run.
         overrides: Pictures or folders of them, the task, and options.
-        method: How a sample is held to what is known of the picture; see `sfumato list methods`.
+        method: How a sample is held to what is known of the picture, see `sfumato list methods`; moment unless given,
+            or told for a model that is told the measurement.
         samples: Answers per picture; 19 or more make a band that holds the truth 90% of the time.
         score: Restore this many held-out images of the run's data and score them.
         damaged: Pictures are damaged already.
@@ -97,8 +98,10 @@ def restore(
     from sfumato.restoration import method_of, resampled, said
     from sfumato.restoration import restore as draw
     from sfumato.runs.checkpoint import replace_json
+    from sfumato.runs.conditions import measured_label, usual_method
     from sfumato.runs.identity import identity, summary
-    from sfumato.runs.run import Run, load_data
+    from sfumato.runs.resolve import load_data
+    from sfumato.runs.run import Run
 
     paths = [word for word in overrides if "=" not in word]
     if bool(paths) == (score is not None):
@@ -108,6 +111,7 @@ def restore(
     check_first(first_seed)
     allowed(samples)
     opened = Run.open(run)
+    method = method or usual_method(opened.recipe)
     asked = parted([word for word in overrides if "=" in word], method)
     opened = settled(opened, asked.fields, ("sample",), use)
     source, networks = opened.counted_walk(use, device_named(device))
@@ -128,7 +132,7 @@ def restore(
         y = measure(task, truth, first_seed)
         judge = _judge(opened, data, held)
     seeds = range(first_seed, first_seed + len(y))
-    wanted = _labels(opened, classes, labels, len(y))
+    wanted = measured_label(opened.recipe, task, y, _labels(opened, classes, labels, len(y)))
     print(f"  {len(y)} pictures, {task.words}, method {method}, {samples} samples each")
     if task.blind or not bool(task.open().any()):
         print("  Nothing is hidden: the picture comes back." if not task.blind else "  All is hidden: plain sampling.")

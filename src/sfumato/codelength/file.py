@@ -45,7 +45,8 @@ from sfumato.likelihood.vlb import Bound
 from sfumato.metrics.protocol import canonical
 from sfumato.runs.checkpoint import replace_json
 from sfumato.runs.recipe import RecipeError
-from sfumato.runs.run import Run, load_data
+from sfumato.runs.resolve import load_data
+from sfumato.runs.run import Run
 
 CALIBRATION = 32  # training images whose rate decides the levels
 EVERY = 2  # rungs between the levels of the calibration

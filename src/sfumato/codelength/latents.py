@@ -36,7 +36,8 @@ from sfumato.runs.assemble import option
 from sfumato.runs.checkpoint import replace_json
 from sfumato.runs.identity import identity, summary
 from sfumato.runs.recipe import RecipeError
-from sfumato.runs.run import Run, load_data
+from sfumato.runs.resolve import load_data
+from sfumato.runs.run import Run
 
 STEPS = 100  # levels at which the prior is asked
 NEAR, FAR = 0.01, 100.0  # sigma / alpha between which it is

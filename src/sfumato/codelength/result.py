@@ -42,7 +42,8 @@ from sfumato.processes.machine import default_device, describe, keep_freed_memor
 from sfumato.runs.checkpoint import replace_json
 from sfumato.runs.conditions import is_told, of_real
 from sfumato.runs.identity import identity
-from sfumato.runs.run import Run, load_data
+from sfumato.runs.resolve import load_data
+from sfumato.runs.run import Run
 
 PARTS = ("vlb", "ode")
 SPLITS = ("test", "train")

@@ -29,7 +29,8 @@ from sfumato.evaluation.result import Result, facts_of_split
 from sfumato.metrics.jackknife import Estimate
 from sfumato.metrics.prdc import share
 from sfumato.metrics.rules import check_leakage
-from sfumato.runs.run import Run, load_data, training_data
+from sfumato.runs.resolve import load_data, training_data
+from sfumato.runs.run import Run
 
 LOG_SNRS = tuple(float(v) for v in range(-10, 11, 2))
 

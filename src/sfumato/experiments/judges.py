@@ -35,8 +35,10 @@ from sfumato.experiments.study import Asked, StudyError
 from sfumato.metrics.score import Score
 from sfumato.processes.machine import default_device
 from sfumato.restoration import Restored, measured, method_of, restore
+from sfumato.runs.conditions import measured_label
 from sfumato.runs.recipe import Recipe
-from sfumato.runs.run import Run, load_data
+from sfumato.runs.resolve import load_data
+from sfumato.runs.run import Run
 
 TABLE = "reconstruction"
 
@@ -143,7 +145,8 @@ class Restoration:
         y = measured(task, to_float(held.images), seeds)
         spread = run.recipe.sigma_data or 0.5
         method, k = method_of(self.method), self.samples
-        found = restore(source, task, y, method, samples=k, seeds=seeds, sigma_data=spread, asked=networks)
+        told = measured_label(asked.recipe, task, y, None)
+        found = restore(source, task, y, method, samples=k, seeds=seeds, labels=told, sigma_data=spread, asked=networks)
         return held.images, y, task, found
 
     def __call__(self, asked: Asked) -> tuple[dict[str, Score], dict[str, Any]]:

@@ -27,7 +27,7 @@ from sfumato.report.save import write_whole
 from sfumato.report.signature import SignatureError, picture_of, read, signed
 from sfumato.runs.checkpoint import replace_json
 from sfumato.runs.identity import changed
-from sfumato.runs.recipe import today
+from sfumato.runs.recipe_json import today
 from sfumato.sources import Maker
 
 

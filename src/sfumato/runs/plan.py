@@ -102,7 +102,7 @@ class Plan:
         """Return the plan of the recipe with what the data decides; parts that did not ask for it are kept.
 
         Arguments:
-            recipe: This plan's, with its shape, classes and sigma_data filled in (`runs.run.resolve`).
+            recipe: This plan's, with its shape, classes and sigma_data filled in (`runs.resolve`).
         """
         parts = parts_of(recipe)
         return Plan(recipe, {name: made for name, made in self.asked.items() if parts[name] == self.parts[name]})

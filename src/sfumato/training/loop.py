@@ -32,7 +32,8 @@ from sfumato.runs.lock import locked
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe, Train
 from sfumato.runs.records import trim_records
-from sfumato.runs.run import Run, resolve, training_data
+from sfumato.runs.resolve import resolve, training_data
+from sfumato.runs.run import Run
 from sfumato.training.ema import Averages
 from sfumato.training.fit_memory import compiles
 from sfumato.training.guard import Diverged, Signals

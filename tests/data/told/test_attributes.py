@@ -69,8 +69,8 @@ def test_rows_follow_their_images_into_parts_and_batches(folder):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda text: text.replace("a/0.png,0,\n", ""), "no row for 1 files, such as a/0.png"),
-        (lambda text: text + "a/99.png,1,1\n", "what is no image of the source, 1 files, such as a/99.png"),
+        (lambda text: text.replace("a/0.png,0,\n", ""), r"no row for a/0.png \(1 in all\)"),
+        (lambda text: text + "a/99.png,1,1\n", r"what is no image of the source: a/99.png \(1 in all\)"),
         (lambda text: text.replace("a/2.png,2", "a/2.png,nan"), "column angle must hold a finite number"),
         (lambda text: text.replace("a/2.png,2", "a/2.png,up"), "column angle must hold a finite number"),
         (lambda text: text + "a/0.png,1,1\n", "repeats a file"),

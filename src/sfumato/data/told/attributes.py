@@ -122,10 +122,11 @@ def rows_of(table: Columns, files: Sequence[str], known: Iterable[str], where: s
         DataError: If an image has no row, or a row no image.
     """
     missing, extra = [f for f in files if f not in table[1]], sorted(set(table[1]) - set(known))
-    for lacking, what in ((missing, "no row for"), (extra, "a row for what is no image of the source,")):
+    for lacking, what in ((missing, "no row for"), (extra, "a row for what is no image of the source:")):
         if lacking:
             named = ", ".join(printable(f) for f in lacking[:SHOWN])
-            raise DataError(f"{where} has {what} {len(lacking)} files, such as {named}. Give every image one row.")
+            count = f"{len(lacking):,} in all"
+            raise DataError(f"{where} has {what} {named} ({count}). Give every image one row, and nothing else.")
     return torch.tensor([table[1][f] for f in files], dtype=torch.float64).reshape(len(files), len(table[0]))
 
 

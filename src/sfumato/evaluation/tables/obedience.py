@@ -1,13 +1,14 @@
-"""What was asked for against what is measured on the samples: attributes, and the image that a model is told.
+"""What was asked for against what is measured on the samples: classes, attributes, and the image that a model is told.
 
-Samples are made under the conditions of real images, and each attribute is measured on them: by its own rule, or, for
-a column of a table, by a ridge regression from features, fitted to the training images. A number is reported as the
+Samples of a model that is told more than a class are made under the conditions of real images. An attribute is
+measured by its own rule; a class, or a column of a table, by a ridge regression from features, fitted to the training
+images (of a class to 1 for its images and 0 for others; the largest is the class). A number is reported as the
 correlation r of asked and measured with Fisher's interval, tanh(artanh r +- 1.96 / sqrt(n - 3)); an attribute of two
-values as the share that is right with Wilson's. Where more samples are asked for than there are real images, several
-are made under one condition and are not independent: n in these intervals is the number of independent samples that
-would vary as much, n over Kish's design effect (`effective`). The same of real images beside it is what a perfect
-model would reach.
-An image that is told is compared with what the same operation makes of the sample, as PSNR.
+values, or the class, as the share that is right with Wilson's. Where more samples are asked for than there are real
+images, several are made under one condition and are not independent: n in these intervals is the number of
+independent samples that would vary as much, n over Kish's design effect (`effective`). The same of real images beside
+it is what a perfect model would reach. An image that is told is compared with what the same operation makes of the
+sample, as PSNR.
 
 References:
     Fisher. On the "Probable Error" of a Coefficient of Correlation Deduced from a Small Sample. Metron 1, 1921.
@@ -23,6 +24,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from sfumato.core.condition import part_of
 from sfumato.data.dataset import Dataset
 from sfumato.data.told.attributes import MEASURES
 from sfumato.data.told.beside import twin
@@ -36,7 +38,7 @@ RIDGE = 0.01  # penalty of the regression, as a share of the features' variance
 
 
 def obedience() -> Table:
-    """Asked against measured attributes of samples and of real images; PSNR of the image that is told."""
+    """Asked against measured classes and attributes of samples and of real images; PSNR of the image that is told."""
     return Table(_measure, _check, pixels=True)
 
 
@@ -72,21 +74,26 @@ def correlation(asked: np.ndarray, measured: np.ndarray, conditions: np.ndarray)
 
 def accuracy(asked: np.ndarray, measured: np.ndarray, conditions: np.ndarray) -> dict[str, Any] | None:
     """Return the share of measured numbers on the side of 1/2 that was asked for, with Wilson's 95% interval."""
-    if not len(asked):
+    return right((measured > 0.5) == (asked > 0.5), conditions)
+
+
+def right(hits: np.ndarray, conditions: np.ndarray) -> dict[str, Any] | None:
+    """Return the share that is right, with Wilson's 95% interval; None of nothing."""
+    if not len(hits):
         return None
-    right = (measured > 0.5) == (asked > 0.5)
-    p = float(np.mean(right))
-    n = effective(right - p, conditions)
+    p = float(np.mean(hits))
+    n = effective(hits - p, conditions)
     middle, half = p + Z**2 / (2 * n), Z * math.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
     return {"value": p, "interval": [(middle + sign * half) / (1 + Z**2 / n) for sign in (-1, 1)]}
 
 
 def _check(judge: Judge, labels: np.ndarray | None) -> None:
-    """Refuse a model that is told no more than a class."""
-    if judge.real is None or (judge.real.vector is None and judge.real.beside is None):
+    """Refuse a model that is told nothing."""
+    real = judge.real
+    if real is None or (labels is None and real.vector is None and real.beside is None):
         raise ValueError(
-            "Obedience compares attributes, or an image that is told, with those of the samples; this model is told "
-            "neither. Train with data.attributes or data.condition."
+            "Obedience compares classes, attributes, or an image that is told, with those of the samples; this model "
+            "is told none. Train with labels, data.attributes or data.condition."
         )
 
 
@@ -95,7 +102,8 @@ def _measure(judge: Judge, made: Generated) -> Findings:
     images = torch.from_numpy(np.array(made.rows["pixels"])).reshape(-1, *real.shape)
     asked_of = lending(len(real), range(made.first_seed, made.first_seed + made.n))
     lent, own_each = asked_of.numpy(), np.arange(len(real))
-    rows = []
+    label = part_of(made.told, "label")
+    rows = [] if label is None or real.labels is None else [_classes(judge, made, label.numpy(), lent)]
     for i, name in enumerate(real.attributes):
         assert real.vector is not None
         column = real.vector[:, i].double().numpy()
@@ -131,14 +139,36 @@ def _measured(
     assert training.vector is not None and real.vector is not None
     if name in MEASURES:
         own = MEASURES[name](real.images)
-        if torch.equal(
-            own.float().nan_to_num(), real.vector[:, column].nan_to_num()
-        ):  # else a table's column of that name
+        if torch.equal(own.float().nan_to_num(), real.vector[:, column].nan_to_num()):  # else a column of that name
             return MEASURES[name](images).numpy(), own.numpy(), "its rule"
-    x, y = cached_features(judge.extract, training, judge.quiet), training.vector[:, column].double().numpy()
-    x, y = x[~np.isnan(y)].astype(np.float64), y[~np.isnan(y)]
+    return _regressed(judge, made, training.vector[:, column].double().numpy())
+
+
+def _classes(judge: Judge, made: Generated, label: np.ndarray, lent: np.ndarray) -> dict[str, Any]:
+    """Return the row of the classes: as asked for, and as measured on the samples and on the real images."""
+    real, training = cast(Dataset, judge.real), cast(Dataset, judge.training)
+    assert real.labels is not None and training.labels is not None
+    found, own, by = _regressed(judge, made, np.eye(len(real.classes))[training.labels.numpy()])
+    asked = label >= 0
+    return {
+        "attribute": "class",
+        "measured by": by,
+        "score": "accuracy",
+        "samples": right(found.argmax(1)[asked] == label[asked], lent[asked]),
+        "real images": right(own.argmax(1) == real.labels.numpy(), np.arange(len(real))),
+        "n": int(asked.sum()),
+        "conditions": len(np.unique(lent[asked])),
+    }
+
+
+def _regressed(judge: Judge, made: Generated, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+    """Return numbers as read from the features of samples and real images, and how; y are those of training images."""
+    training = cast(Dataset, judge.training)
+    known = ~np.isnan(y.reshape(len(y), -1)).any(1)
+    x, y = cached_features(judge.extract, training, judge.quiet)[known].astype(np.float64), y[known]
     mean, penalty = x.mean(0), RIDGE * len(x) * float(x.var(0).mean()) + 1e-12
-    weights = np.linalg.solve((x - mean).T @ (x - mean) + penalty * np.eye(x.shape[1]), (x - mean).T @ (y - y.mean()))
+    right_side = (x - mean).T @ (y - y.mean(0))
+    weights = np.linalg.solve((x - mean).T @ (x - mean) + penalty * np.eye(x.shape[1]), right_side)
     samples, others = made.rows["features"], judge.features(judge.extract)
-    found, own = ((np.asarray(rows) - mean) @ weights + y.mean() for rows in (samples, others))
+    found, own = ((np.asarray(rows) - mean) @ weights + y.mean(0) for rows in (samples, others))
     return found, own, f"ridge regression from {judge.extract.name} features"

@@ -11,7 +11,8 @@ from PIL import Image as PILImage
 
 from sfumato.core.images import tile, to_float, to_uint8
 from sfumato.runs.kinds import kind_of
-from sfumato.runs.run import Run, load_data
+from sfumato.runs.resolve import load_data
+from sfumato.runs.run import Run
 from sfumato.training.hooks.due import Hook, RunContext, StepTaken
 from sfumato.training.steps import Steps
 

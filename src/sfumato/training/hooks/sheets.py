@@ -27,7 +27,8 @@ from sfumato.runs.drawn import SHEETS
 from sfumato.runs.kinds import kind_of
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe
-from sfumato.runs.run import Run, load_data
+from sfumato.runs.resolve import load_data
+from sfumato.runs.run import Run
 from sfumato.training.hooks.due import Hook, RunContext, StepTaken
 from sfumato.training.hooks.live import affordable_steps, check_weak, live_source
 from sfumato.training.steps import Steps
