@@ -159,6 +159,17 @@ def test_another_search_in_the_same_folder_is_refused(found: sf.api.Searched, ba
         sf.search(base, ["train.optimizer.lr=0.0,0.004"], found.file.parent, trials=4, n=50)
 
 
+def test_trials_of_other_images_are_not_mixed(found: sf.api.Searched, base: Recipe, monkeypatch) -> None:
+    of_today = engine.judged_by
+
+    def changed(*asked: object) -> dict[str, object]:
+        return of_today(*asked) | {"order": "another"}
+
+    monkeypatch.setattr(engine, "judged_by", changed)
+    with pytest.raises(RecipeError, match="holds another search.*\n.*data.order: "):
+        sf.search(base, ["train.optimizer.lr=0.0,0.004"], found.file.parent, trials=4, n=40)
+
+
 def test_a_search_without_a_whole_trial_says_why(base: Recipe) -> None:
     search = Search(base, (Dimension("train.batch", values=("8", "16")),))
     lost = Trial({"train.batch": "8"}, {}, (0.0, 0.0), "failed: it was not finite", 1.0, {})

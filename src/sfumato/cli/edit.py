@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name, Overrides, again, check_first, device_named, settled
+from sfumato.cli._arguments import Folder, Name, Overrides, again, allowed, check_first, device_named, settled
 from sfumato.runs.drawn import EDITED
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def edit(
     if len(paths) != 1 or n < 1:
         raise OptionError("Name one picture to edit, and n at least 1.")
     check_first(first_seed)
+    allowed(n)
     opened = Run.open(run)
     fields = [word for word in overrides if "=" in word]
     opened = settled(opened, fields, ("sample",), use)

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, again, check_first, device_named, settled
+from sfumato.cli._arguments import (
+    Count,
+    Folder,
+    Name,
+    Overrides,
+    Text,
+    again,
+    allowed,
+    check_first,
+    device_named,
+    settled,
+)
 from sfumato.cli._restoring import measure, parted, read
 from sfumato.runs.drawn import RESTORED
 
@@ -86,6 +96,7 @@ def restore(
     from sfumato.progress import bar_of
     from sfumato.restoration import method_of, resampled, said
     from sfumato.restoration import restore as draw
+    from sfumato.runs.checkpoint import replace_json
     from sfumato.runs.conditions import measured_label, usual_method
     from sfumato.runs.identity import identity, summary
     from sfumato.runs.resolve import load_data
@@ -98,6 +109,7 @@ def restore(
     if samples < 1 or resample < 1 or (score is not None and score < 1):
         raise OptionError("--samples, --resample and --score are at least 1.")
     check_first(first_seed)
+    allowed(samples)
     opened = Run.open(run)
     method = method or usual_method(opened.recipe)
     asked = parted([word for word in overrides if "=" in word], method)
@@ -181,7 +193,7 @@ def restore(
     )
     if score is None:
         _write(folder, names, found)
-    (folder / "restored.json").write_text(json.dumps(report, indent=1) + "\n")
+    replace_json(folder / "restored.json", report)
     print(f"  {folder / 'sheet.png'}\n  {folder / 'restored.json'}")
     if score is None:
         words = [

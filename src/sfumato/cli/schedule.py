@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Name, Overrides, device_named, resettle, typed
+from sfumato.cli._arguments import Name, Overrides, allowed, device_named, resettle, typed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,6 +66,7 @@ def schedule(
         raise OptionError(f"A grid is computed for 2 to {WALK} calls; got {calls}.")
     if seeds < FEWEST:
         raise OptionError(f"A grid is computed from at least {FEWEST} seeds; got {seeds}. Give more with --seeds.")
+    allowed(2 * seeds)
     check_name(named)
     opened = opened.with_recipe(resettle(opened.recipe, overrides, ("sample",)))
     candidates, source = _candidates(opened), opened.diffusion(use=use, device=device_named(device))

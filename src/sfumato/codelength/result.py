@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from sfumato.core.find import nearest
 from sfumato.core.gauge import named
 from sfumato.data.dataset import Dataset
 from sfumato.evaluation import reference_of
+from sfumato.evaluation.cache import source_hash
+from sfumato.evaluation.real import content_of
 from sfumato.evaluation.result import facts_of_run
 from sfumato.likelihood.codec.rate import rate_distortion
 from sfumato.likelihood.vlb import Bound, mean_and_error
@@ -144,7 +146,8 @@ def likelihood(
     told = asked.labels and (recipe.data.told_more or bool(run.plan.classes))
     facts = _facts(run, asked, chain, use, told, device)
     path = file_of(run, asked, facts, splits)
-    folder = path.with_name(f".{path.stem}")
+    began = hashlib.sha256(canonical([facts, source_hash()]).encode()).hexdigest()[:8]
+    folder = path.with_name(f".{path.stem}-{began}")  # blocks of one source are not mixed with those of another
     measured = {}
     for split, data in splits.items():
         images = Images(data.images, of_real(recipe, data, torch.arange(len(data))) if told else None)
@@ -183,8 +186,9 @@ def measured_sets(
 
 
 def file_of(run: Run, asked: Asked, facts: Mapping[str, Any], sets: Mapping[str, Dataset]) -> Path:
-    """Return the file of a result, named by what decides it."""
-    key = hashlib.sha256(canonical([facts, {n: d.index_hash for n, d in sets.items()}]).encode()).hexdigest()[:8]
+    """Return the file of a result: measured in the same way, on the same images, under the same labels."""
+    content = {name: [data.index_hash, content_of(data)] for name, data in sets.items()}
+    key = hashlib.sha256(canonical([asdict(asked), facts, content]).encode()).hexdigest()[:8]
     return run.path / "results" / f"likelihood-{'-'.join(sets)}-n{asked.n}-{key}.json"
 
 

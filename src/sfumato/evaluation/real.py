@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sfumato.core.digest import hash_tensors
 from sfumato.core.reading import read_json
 from sfumato.core.writing import replacing
 from sfumato.data.dataset import Dataset
@@ -71,6 +72,20 @@ def most_of(data: Dataset | Stream, labelled: bool) -> int:
 def order_of(data: Dataset | Stream) -> str:
     """Return a hash of images in their order."""
     return hashlib.sha256(np.ascontiguousarray(data.image_hashes).tobytes()).hexdigest()
+
+
+def content_of(data: Dataset | Stream, labels: bool = True) -> dict[str, str]:
+    """Return hashes of images in their order and of what is told beside each: its class, attributes, another image.
+
+    Arguments:
+        data: The images.
+        labels: Whether their classes belong to it.
+    """
+    found = {"order": order_of(data)}
+    if labels and data.labels is not None:
+        found["labelling"] = hashlib.sha256(data.labels.numpy().astype("<i8").tobytes()).hexdigest()
+    beside = {name: value for name in ("vector", "beside") if (value := getattr(data, name, None)) is not None}
+    return found | ({"told": hash_tensors(beside)} if beside else {})
 
 
 def cached_features(extract: Extractor, data: Dataset, quiet: bool = True, ranks: Ranks = Ranks()) -> Features:

@@ -39,7 +39,7 @@ from sfumato.core.images import NonFiniteError
 from sfumato.core.noise import words
 from sfumato.core.optional import optional
 from sfumato.core.reading import read_json
-from sfumato.evaluation.judge import Judge
+from sfumato.evaluation.judge import Judge, judged_by
 from sfumato.experiments.search_space import Dimension
 from sfumato.metrics.metric import find_metric
 from sfumato.metrics.rules import SelfComparisonError
@@ -156,7 +156,9 @@ def carry_out(
     began = time.monotonic()
     with locked(folder):
         asked, file = search.to_json(), folder / "search.json"
+        asked |= {"data": judged_by(search.recipe, search.split, search.root)}
         before = read_json(file) if file.exists() else asked
+        before = {"data": asked["data"], **before}  # an earlier version did not record it
         if changed := recipes.differences(before, json.loads(json.dumps(asked))):
             lines = "\n".join(f"  {path}: {old} -> {new}" for path, (old, new) in changed.items())
             raise RecipeError(f"{folder} holds another search:\n{lines}\nGive another --out.")
