@@ -43,6 +43,7 @@ from sfumato.training.replicas import check_shared
 from sfumato.training.start_from import (
     check_fits,
     check_resumes,
+    check_teacher,
     fingerprint_of,
     inherited,
     own_recipe,
@@ -124,6 +125,8 @@ def train(
         trained_on = encoded(recipe, data, folder, device)
     recipe = standardised(recipe, trained_on)
     planned = planned.resolved(recipe)
+    if parent is not None:
+        check_teacher(recipe, parent, data)
     start = None if parent is None else starting_weights(planned, parent)
     fingerprint = fingerprint_of(folder, recipe, data, start)
     facts = describe(device) | {"processes": ranks.world, "compiled": compiles(planned, device, ranks.world)}
