@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from sfumato.core.level import Level
 from sfumato.evaluation.findings import cell, series_of
-from sfumato.evaluation.look import PIXELS, Images, Look
+from sfumato.evaluation.probed import PIXELS, Images, Look
 from sfumato.evaluation.result import Result, facts_of_split
 from sfumato.metrics.flags import flagged
 from sfumato.metrics.linear_probe import Reading, principal, read_out
