@@ -195,8 +195,7 @@ def _label_rows(plan: Plan, parent: Parent) -> dict[str, Tensor]:
     "no label" does, and so do all where the parent has none: at zero, which adds nothing. Where the parent was told
     every label its row for none was never trained, and new ones begin at the mean of its classes.
     """
-    assert plan.recipe.shape is not None
-    theirs, classes = label_tables(parent.network), plan.recipe.shape.classes if plan.classes else ()
+    theirs, classes = label_tables(parent.network), plan.shape.classes if plan.classes else ()
     known = parent.names if parent.run.recipe.learned == plan.recipe.learned else ()  # clusters of others are others
     known = classes if parent.numbered and len(parent.names) == len(classes) else known
     made = {}
