@@ -390,7 +390,9 @@ class Plan:
     @cached_property
     def cost(self) -> RecipeCost:
         """What the recipe costs, counted without computing anything."""
-        return self.kind.cost(self.network, self.image)
+        asked_for = [name for name in parameters(self.kind.cost) if name not in ("network", "size")]
+        known = {name: option(self.parts["objective"], name) for name in asked_for}
+        return self.kind.cost(self.network, self.image, **known)
 
     def build_network(self, device: torch.device | str = "cpu") -> nn.Module:
         """Make the network with weights initialised from the recipe's own seed, in channels_last.
