@@ -35,7 +35,7 @@ def calibrate(
         data: A dataset, or the path of a folder or .zip of images.
         n: Images in each of the two sets, separated by commas.
         extract: Feature extractor; that of the dataset's own name if there is one, else random.
-        weights: Weights file of the extractor (inception, dinov2), or "download" for inception.
+        weights: Weights file of the extractor (inception, dinov2, resnet), or "download" for inception.
         resize: How inception resizes images: tf1, half_pixel or clean.
         metrics: Distances: fd, kid, prdc, 1nn.
         split: Part of the dataset to draw from.
