@@ -19,7 +19,7 @@ from sfumato.runs.costs import sampling_cost
 from sfumato.runs.override import override
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe
-from sfumato.runs.run import load_data, resolve
+from sfumato.runs.resolve import load_data, resolve
 
 
 def test_every_axis_is_listed_with_all_its_parts(cli) -> None:

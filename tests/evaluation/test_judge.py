@@ -33,7 +33,7 @@ from sfumato.metrics.views import view_key, view_of
 from sfumato.report.results import compared, score_rows
 from sfumato.runs.override import override
 from sfumato.runs.run import Run
-from sfumato.sources import balanced_labels
+from sfumato.sources import in_turn
 from sfumato.training.loop import train
 
 
@@ -199,7 +199,7 @@ def test_a_damaged_cache_is_computed_again(tmp_path: Path):
 def test_saturation_of_a_run_stands_beside_that_of_its_reference(run):
     result = evaluate(run, n=80, metrics=("saturation",), extract="digits", device="cpu", quiet=True)
     (score,), real = result.scores, load("digits", split="test").images
-    made = run.source(device="cpu")(range(80), balanced_labels(80, 10))
+    made = run.source(device="cpu")(range(80), in_turn(range(80), range(10)))
     for one, images in ((score, made), (score.floor, real)):
         assert one.value == pytest.approx(float(((images == 0) | (images == 255)).float().mean()), rel=1e-5)
         assert one.interval[0] < one.value < one.interval[1]

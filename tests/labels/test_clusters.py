@@ -23,7 +23,8 @@ from sfumato.runs.identity import identity, key_of
 from sfumato.runs.labelled import FILE
 from sfumato.runs.override import override
 from sfumato.runs.recipe import Recipe, RecipeError
-from sfumato.runs.run import Run, load_data, training_data
+from sfumato.runs.resolve import load_data, training_data
+from sfumato.runs.run import Run
 from sfumato.sources import labels_by_share
 from sfumato.training.loop import train
 
@@ -163,7 +164,9 @@ def test_clusters_are_asked_for_as_often_as_they_occur(clustered: Run) -> None:
     share = torch.bincount(train_labels, minlength=4) / len(train_labels)
     assert prior == "training" and (torch.bincount(asked, minlength=4) - 400 * share).abs().max() < 3
     shares = torch.tensor([0.62, 0.3, 0.07, 0.01])
-    found = labels_by_share(2000, shares)
+    found = labels_by_share(range(2000), shares)
+    assert torch.equal(labels_by_share(range(700, 900), shares), found[700:900])  # by the seed alone
+    assert torch.equal(clustered.labels(100, first=300)[0], asked[300:])
     for start in range(0, 1000, 97):
         counts = torch.bincount(found[start : start + 1000], minlength=4)
         assert (counts - 1000 * shares).abs().max() <= 4

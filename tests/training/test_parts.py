@@ -15,7 +15,7 @@ from sfumato.runs.averages import gamma_of
 from sfumato.runs.override import override
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Ema, RecipeError, part
-from sfumato.runs.run import load_data, resolve
+from sfumato.runs.resolve import load_data, resolve
 from sfumato.training import rates
 from sfumato.training.ema import Averages, half_life, power
 from sfumato.training.muon import EACH, FEWER, orthogonalise

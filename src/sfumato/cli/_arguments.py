@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import shlex
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
@@ -28,12 +29,31 @@ Count = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
 Folder = Annotated[str | None, arg(metavar="PATH", help_behavior_hint="")]
 MOST = 10_000_000  # images of one command
 LAST = 2**62  # first seed of one; samples of a picture have seeds of their own beyond it
+MACHINE = ("out", "device", "data_root", "quiet")  # options of every command that change no number of it
 COMMAND: ContextVar[str] = ContextVar("command", default="")
 
 
 def typed() -> str:
     """Return the command as it was typed, which a picture keeps; "" where Python called its function."""
     return COMMAND.get()
+
+
+def again(command: Callable[..., Any], values: Mapping[str, Any]) -> str:
+    """Return the command that makes a result again: its words and all options that differ from what is usual.
+
+    Arguments:
+        command: The command's function.
+        values: What its parameters hold, by name. Where a result goes, and on which machine, is left out (`MACHINE`).
+    """
+    words = ["sfumato", command.__name__]
+    for name, parameter in inspect.signature(command).parameters.items():
+        value = values[name]
+        each = [str(one) for one in (value if isinstance(value, tuple | list) else (value,))]
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            words += each
+        elif name not in MACHINE and value != parameter.default:
+            words += [f"--{name.replace('_', '-')}", *(() if value is True else each)]
+    return shlex.join(words)
 
 
 def arrange(command: Callable[..., Any], words: Sequence[str]) -> list[str]:

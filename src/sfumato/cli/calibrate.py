@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name
+from sfumato.cli._arguments import Folder, Name, again
 
 if TYPE_CHECKING:
     from sfumato.report.table import Row, Value
@@ -44,6 +44,7 @@ def calibrate(
         data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
         quiet: No progress bar.
     """
+    command = again(calibrate, locals())
     print(f"sfumato calibrate {data}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato.cli.evaluate import words_of
@@ -91,7 +92,7 @@ def calibrate(
         "slope": found.slope,
         "limit": found.limit,
         "expected": list(found.expected),
-        "command": f"sfumato calibrate {data} --n {n}",
+        "command": command,
         "scores": {name: [s.to_json() for s in scores] for name, scores in found.scores.items()},
     }
     if found.slope is not None:

@@ -78,7 +78,8 @@ def evaluate(
     from sfumato.evaluation.scoring import names_of
     from sfumato.processes.ranks import join
     from sfumato.runs.checkpoint import replace_json
-    from sfumato.runs.run import Run, load_data
+    from sfumato.runs.resolve import load_data
+    from sfumato.runs.run import Run
 
     for name, count in {"n": n, "m": m}.items():
         if count is not None and count < 1:

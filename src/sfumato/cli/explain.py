@@ -162,7 +162,7 @@ def _with_shape(recipe: Recipe, data_root: str | None, shape: str | None, classe
     from sfumato.data.root import folder_of
     from sfumato.runs.labelled import labelling
     from sfumato.runs.recipe import Shape
-    from sfumato.runs.run import load_data
+    from sfumato.runs.resolve import load_data
 
     if shape is not None:
         try:

@@ -3,18 +3,18 @@
     OUT/runs/RUN-seedK/       a run like any other; interrupted, it goes on where it was
     OUT/results/ROW-seedK.json    the scores of a row, with the key of everything they depend on
 
-The key of a result is the sha256 of the checkpoint's manifest (and that of the classifier that guides it; where a weak
-model guides, or the average was made afterwards, of all that makes the images, `runs.identity`), the recipe it was
-sampled by, the number of images, the metrics, the split and the judge. A result is made again only if its key has
-changed. A run that diverges (steps that are not finite, or a loss that ends above its start), or a model whose images
-are not finite, is a finding: it is remembered and shown as "-".
+The key of a result is the sha256 of the checkpoint's manifest (and that of the classifier that guides it; where a
+weak model guides, or the average was made afterwards, of all that makes the images, `runs.identity`), the recipe it
+was sampled by, the number of images, the metrics, the split and the judge; beside it stand hashes of the real images.
+A result is made again only if one of them has changed. A run that diverges (steps that are not finite, or a loss that
+ends above its start), or a model whose images are not finite, is a finding: it is remembered and shown as "-".
 """
 
 from __future__ import annotations
 
 import hashlib
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from sfumato import evaluation
 from sfumato.core.images import NonFiniteError
 from sfumato.core.reading import as_written, read_json
-from sfumato.experiments.study import Asked, Outcome, Row, Study, StudyError, slug
+from sfumato.evaluation.real import order_of
+from sfumato.experiments.judges import evaluated
+from sfumato.experiments.study import Asked, Outcome, Row, Study, slug
 from sfumato.metrics.metric import expand
 from sfumato.metrics.protocol import canonical
 from sfumato.metrics.score import Score
@@ -36,7 +37,8 @@ from sfumato.runs.idle import differences
 from sfumato.runs.override import override
 from sfumato.runs.recipe import Recipe
 from sfumato.runs.records import read_records
-from sfumato.runs.run import Run
+from sfumato.runs.resolve import training_data
+from sfumato.runs.run import Run, load_data
 from sfumato.training.guard import Diverged
 from sfumato.training.loop import train
 from sfumato.training.steps import share_spent
@@ -216,10 +218,12 @@ def judged(row: Row, seed: int, asked: Asked, file: Path) -> Outcome:
         asked: What the judge is given.
         file: JSON file of the result.
     """
-    key = result_key(row, asked)
+    key, data = result_key(row, asked), data_of(asked)
     stored = read_json(file, finite=False) if file.exists() else {}
-    if stored.get("key") != key:
-        stored = {"key": key, "row": row.name, "seed": seed, "failed": "", "scores": {}, "facts": {}}
+    with as_written(str(file), "Delete it: its row is judged anew."):
+        stale = stored.get("key") != key or _other_data(stored, data)
+    if stale:
+        stored = {"key": key, "data": data, "row": row.name, "seed": seed, "failed": "", "scores": {}, "facts": {}}
         try:
             scores, facts = (row.judge or _whole)(asked)
             stored |= {"scores": {metric: score.to_json() for metric, score in scores.items()}, "facts": facts}
@@ -231,21 +235,36 @@ def judged(row: Row, seed: int, asked: Asked, file: Path) -> Outcome:
         return Outcome(row, seed, asked.run, found, stored["facts"], stored["failed"])
 
 
+def data_of(asked: Asked) -> dict[str, Any]:
+    """Return hashes of the real images that a row is judged by: of its split, with labels, and of those for floors.
+
+    Arguments:
+        asked: What the judge is given.
+    """
+    whole = replace(asked.recipe, data=replace(asked.recipe.data, first=None))
+    real, training = load_data(asked.recipe, asked.study.split, asked.root), training_data(whole, asked.root)
+    labels = [] if real.labels is None else real.labels.tolist()
+    return {
+        "split": order_of(real),
+        "labels": hashlib.sha256(canonical(labels).encode()).hexdigest(),
+        "training": order_of(training),
+        "content": real.content_hash,
+        "n": len(real),
+    }
+
+
+def _other_data(stored: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
+    """Return whether a stored result is of other real images; one of an earlier version names its reference only."""
+    if "data" in stored or not isinstance(stored.get("scores"), dict):
+        return stored.get("data") != data
+    references = [score["protocol"]["reference"] for score in stored["scores"].values()]
+    return any(one["n"] == data["n"] and one["content_hash"] != data["content"] for one in references)
+
+
 def _whole(asked: Asked) -> tuple[dict[str, Score], dict[str, Any]]:
     """Score all that a run makes, as `sfumato evaluate` does."""
-    if asked.run is None:
-        raise StudyError("A row without a run needs a judge of its own.")
-    study = asked.study
-    result = evaluation.evaluate(
-        asked.run,
-        n=study.n,
-        metrics=study.metrics,
-        split=study.split,
-        root=asked.root,
-        device=asked.device,
-        quiet=asked.quiet,
-    )
-    possible = [metric for metric in study.metrics if not set(expand([metric])) & set(result.refused)]
+    result = evaluated(asked)
+    possible = [metric for metric in asked.study.metrics if not set(expand([metric])) & set(result.refused)]
     refused = {"refused": result.refused} if result.refused else {}
     return dict(zip(possible, result.scores, strict=True)), {**result.provenance, **refused}
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from sfumato.data.dataset import Dataset
 from sfumato.runs.override import override
-from sfumato.runs.run import Run, load_data
+from sfumato.runs.resolve import load_data
+from sfumato.runs.run import Run
 
 MOST_ROWS = 16  # of a sheet with a row per class
 

@@ -21,6 +21,7 @@ import csv
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import wraps
 
 import torch
 from torch import Tensor
@@ -30,23 +31,37 @@ from sfumato.data.dataset import DataError, Dataset
 
 FILE = "attributes.csv"
 SHOWN = 3  # files that an error names
+AT_ONCE = 1024  # images that are measured together, in float64
 Rows = Sequence[tuple[str, float, float, float, float]]
 """Of each attribute its name, mean, standard deviation, least and greatest value, as training saw them."""
 Columns = tuple[tuple[str, ...], dict[str, list[float]]]
 """The names of the attributes, and the numbers of every file."""
 
 
+def _in_parts(measure: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Measure few images at a time: in float64 all of a data set would take many times its memory."""
+
+    @wraps(measure)
+    def measured(images: Tensor) -> Tensor:
+        return torch.cat([measure(part) for part in images.split(AT_ONCE)])
+
+    return measured
+
+
+@_in_parts
 def ink(images: Tensor) -> Tensor:
     """Return how much of each image is ink, in [0, 1], float64 (N,)."""
     return _ink(images).mean((1, 2))
 
 
+@_in_parts
 def slant(images: Tensor) -> Tensor:
     """Return how far the strokes of each image lean to the right, float64 (N,); NaN without ink or height."""
     _, yy, xy = _moments(images)
     return -xy / torch.where(yy > 0, yy, math.nan)
 
 
+@_in_parts
 def width(images: Tensor) -> Tensor:
     """Return how wide the ink of each image spreads, two standard deviations over its width, float64 (N,)."""
     return 2 * _moments(images)[0].sqrt() / images.shape[-1]
@@ -116,10 +131,11 @@ def rows_of(table: Columns, files: Sequence[str], known: Iterable[str], where: s
         DataError: If an image has no row, or a row no image.
     """
     missing, extra = [f for f in files if f not in table[1]], sorted(set(table[1]) - set(known))
-    for lacking, what in ((missing, "no row for"), (extra, "a row for what is no image of the source,")):
+    for lacking, what in ((missing, "no row for"), (extra, "a row for what is no image of the source:")):
         if lacking:
             named = ", ".join(printable(f) for f in lacking[:SHOWN])
-            raise DataError(f"{where} has {what} {len(lacking)} files, such as {named}. Give every image one row.")
+            count = f"{len(lacking):,} in all"
+            raise DataError(f"{where} has {what} {named} ({count}). Give every image one row, and nothing else.")
     return torch.tensor([table[1][f] for f in files], dtype=torch.float32).reshape(len(files), len(table[0]))
 
 
