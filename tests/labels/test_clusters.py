@@ -118,6 +118,24 @@ def test_a_run_keeps_its_clusters_and_finds_them_again(clustered: Run, monkeypat
     assert load_data(opened.recipe, "test").labels.equal(here)
 
 
+def test_a_run_that_goes_on_with_other_clusters_keeps_both(
+    clustered: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, data = shutil.copytree(clustered.path, tmp_path / "run"), load_data(clustered.recipe, "train")
+    asked = override(replace(clustered.recipe, learned=""), ["data.labels.features=digits"])
+    other = replace(asked, learned=labelled.learned_of(asked, data))
+    before = (folder / FILE).read_bytes()
+    labelled.keep(other, folder)
+    assert other.learned != clustered.recipe.learned and (folder / FILE).read_bytes() == before
+    theirs = load_data(other, "test").labels
+    fresh(monkeypatch)
+    monkeypatch.setattr(labelled, "_learn", lambda *_: pytest.fail("learned again"))
+    for recipe in (other, clustered.recipe):
+        labelled.kept_in(recipe, folder)
+    assert load_data(other, "test").labels.equal(theirs)
+    assert not load_data(clustered.recipe, "test").labels.equal(theirs)
+
+
 def test_without_its_file_they_are_learned_again_and_a_damaged_one_is_refused(
     clustered: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

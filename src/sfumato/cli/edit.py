@@ -89,10 +89,10 @@ def edit(
     else:
         made = reencode(source, images, own, target, mask=changes)
         words = said_encoded(encode_as)
-    off = (made.cpu() - images).square().mean().sqrt() * 127.5
+    result = to_uint8(made.cpu())
+    off = (result.double() - picture.double()).square().mean().sqrt()
     words += f"{'' if to is None else f' as {to}'}, {off:.1f} grey levels (RMSE) from the picture"
     print(f"  {words}")
-    result = to_uint8(made.cpu())
     path = Path(out) if out else opened.path / EDITED / f"{Path(paths[0]).stem}.png"
     labels = ["picture", *(f"seed {seed}" for seed in seeds)] if encode_as is None else ["picture", "decoded"]
     drawn = sheet(

@@ -131,7 +131,8 @@ def _written(run: Run, use: str | None, name: str, images: Images, look: Look, f
     readings, widths, components, pixels = found.readings, found.widths, found.components, found.pixels
     block, nsr = found.best
     levels = list(dict.fromkeys(at for _, at in readings))
-    told = {at: f"at {at:.3g}" if look.run.plan.kind.levels else "clean" for at in levels}
+    digits = next(n for n in range(3, 20) if len({f"{at:.{n}g}" for at in levels}) == len(levels))  # tell them apart
+    told = {at: f"at {at:.{digits}g}" if look.run.plan.kind.levels else "clean" for at in levels}
     table: list[dict[str, Any]] = [
         {
             "block": name,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sfumato.core.reading import read_bytes
 from sfumato.data.dataset import DataError
-from sfumato.data.decoding import SUFFIXES, decode
+from sfumato.data.decoding import SUFFIXES, decode_alone
 
 
 def files_of(paths: Sequence[Path | str]) -> list[Path]:
@@ -53,7 +53,7 @@ def read_picture(file: Path, shapes: Sequence[tuple[int, ...]], fit: bool = Fals
     channels, height, width = shapes[0]
     alpha = "keep" if channels in (2, 4) else "refuse"  # of a model that makes the alpha channel, too
     try:
-        pixels = torch.from_numpy(decode(read_bytes(file, error=DataError), alpha=alpha).pixels)
+        pixels = torch.from_numpy(decode_alone(read_bytes(file, error=DataError), alpha=alpha).pixels)
     except DataError as error:
         raise DataError(f"{file}: {error}.") from None
     if tuple(pixels.shape) in shapes:
@@ -83,7 +83,7 @@ def read_mask(file: Path, height: int, width: int, fit: bool = False) -> Tensor:
         DataError: If the file cannot be decoded, or has another size and `fit` is not set.
     """
     try:
-        pixels = decode(read_bytes(file, error=DataError), alpha="black").pixels
+        pixels = decode_alone(read_bytes(file, error=DataError), alpha="black").pixels
     except DataError as error:
         raise DataError(f"{file}: {error}.") from None
     grey = Image.fromarray(pixels.mean(0).astype(np.uint8))
