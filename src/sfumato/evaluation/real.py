@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from sfumato.core.digest import hash_tensors
 from sfumato.core.reading import read_json
+from sfumato.core.weights import hash_tensors
 from sfumato.core.writing import replacing
 from sfumato.data.dataset import Dataset
 from sfumato.data.streaming import Stream
