@@ -89,6 +89,8 @@ def test_rows_of_one_run_train_one_recipe(tiny: Recipe) -> None:
 
 def test_a_study_refuses_what_contradicts_itself(tiny: Recipe) -> None:
     a, b = Row("a", tiny), Row("b", tiny)
+    with pytest.raises(StudyError, match="results of rows 'DDIM 0.2' and 'ddim-0.2' would be one file, 'ddim-0.2'"):
+        study_of(Row("DDIM 0.2", tiny, run="r"), Row("ddim-0.2", tiny, run="r"))
     with pytest.raises(StudyError, match="distinct names"):
         study_of(a, a)
     with pytest.raises(ValueError, match="Unknown metric 'fdd'. Did you mean 'fd'"):

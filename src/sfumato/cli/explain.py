@@ -75,6 +75,7 @@ def _every(out: str | None) -> int:
     from sfumato.cli._design import row
     from sfumato.core.find import entries
     from sfumato.report.table import markdown_table, text_table
+    from sfumato.runs.checkpoint import replace_text
 
     rows = [row(entry) for entry in entries("recipe").values()]
     if out is None:
@@ -88,7 +89,7 @@ def _every(out: str | None) -> int:
         "their parameter counts and by tests of their parts; the scores that their papers publish are in their "
         "docstrings (`sfumato explain NAME`).\n\n"
     )
-    Path(out).write_text(text + markdown_table(rows) + "\n")
+    replace_text(Path(out), text + markdown_table(rows) + "\n")
     print(f"{out}: {len(rows)} recipes")
     return 0
 

@@ -169,8 +169,7 @@ def _transposed(seen: Seen, args: Any, kwargs: Any, out: Tensor) -> Seen:
 
 
 def _gathered(seen: Seen, args: Any, kwargs: Any, out: Tensor) -> Seen:
-    after: Seen = np.logical_or.reduce(seen.reshape(out.shape[-1], -1, seen.shape[1]), axis=1)
-    return after
+    return np.asarray(seen.reshape(out.shape[-1], -1, seen.shape[1]).any(axis=1))
 
 
 def _interpolated(seen: Seen, args: Any, kwargs: Any, out: Tensor) -> Seen:
@@ -181,8 +180,7 @@ def _interpolated(seen: Seen, args: Any, kwargs: Any, out: Tensor) -> Seen:
     ends = len(seen) - 1, out.shape[-1] - 1
     low = np.arange(out.shape[-1]) * ends[0] // ends[1]
     high = -(-np.arange(out.shape[-1]) * ends[0] // ends[1])
-    after: Seen = np.logical_or.reduce((seen[low], seen[high]))
-    return after
+    return np.asarray(np.stack((seen[low], seen[high])).any(axis=0))
 
 
 def _spread(seen: Seen, args: Any, kwargs: Any, out: Tensor) -> Seen:

@@ -105,7 +105,7 @@ class AdversarialTrainer:
         return good
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
-        dtype = PRECISIONS[self.recipe.train.precision]
+        dtype = PRECISIONS[self.recipe.train.precision].autocast
         return contextlib.nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
 
     def _take(self, side: str, half: Half, factor: float, logged: Mapping[str, Tensor]) -> bool:
