@@ -178,9 +178,9 @@ def image_attention(qkv: Tensor, heads: int) -> Tensor:
     Returns:
         Tensor (B, C, H, W).
     """
-    batch, _, height, width = qkv.shape
-    q, k, v = qkv.reshape(batch, 3, heads, -1, height * width).transpose(-1, -2).unbind(1)
-    return attend(q, k, v).transpose(-1, -2).reshape(batch, -1, height, width)
+    batch, _, height, width = qkv.shape  # channels last, as the convolutions before and after it are fastest
+    q, k, v = qkv.permute(0, 2, 3, 1).reshape(batch, height * width, 3, heads, -1).permute(2, 0, 3, 1, 4)
+    return attend(q, k, v).transpose(1, 2).reshape(batch, height, width, -1).permute(0, 3, 1, 2)
 
 
 def near_multiples(side: int, multiple: int) -> list[int]:

@@ -136,13 +136,13 @@ def resnet(shape: ImageShape, weights: str = NAME) -> ResNetFeatures:
     path = Path(weights)
     if not path.is_file():
         raise WeightsError(
-            f"There is no weights file {path}. Bring {NAME} of pytorch_resnet_cifar10 and name it by --weights FILE (in "
-            "Python: the extractor's option weights='FILE')."
+            f"There is no weights file {path}. Bring {NAME} of pytorch_resnet_cifar10 and name it by --weights FILE "
+            "(in Python: the extractor's option weights='FILE')."
         )
     found = file_hash(path)
     if not found.startswith(HASH):
         raise WeightsError(
-            f"The sha256 of {path} is {found}; it must begin with {HASH}. The file is another network or damaged: bring "
-            f"{NAME}."
+            f"The sha256 of {path} is {found}; it must begin with {HASH}. The file is another network or damaged: "
+            f"bring {NAME}."
         )
     return ResNetFeatures(build(torch.load(path, map_location="cpu", weights_only=True)), found, shape)
