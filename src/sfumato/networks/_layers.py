@@ -64,10 +64,12 @@ class Conv3(nn.Conv2d):
     fewer_products = False
     _packed: tuple[tuple[int, int], Tensor] | None = None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
+        """Return the convolution of features (B, C, H, W), plus what is added to it (B, D, H, W)."""
         if self.fewer_products and _winograd.usable(x, self.weight):
-            return _winograd.convolve(x, self.weight, self.bias, self._kept())
-        return super().forward(x)
+            return _winograd.convolve(x, self.weight, self.bias, self._kept(), plus)
+        y = super().forward(x)
+        return y if plus is None else plus + y
 
     def _kept(self) -> Tensor | None:
         """Return the transformed weights, made once for as long as they stay; None where they may be trained."""
