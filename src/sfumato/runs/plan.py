@@ -391,7 +391,9 @@ class Plan:
     @cached_property
     def cost(self) -> RecipeCost:
         """What the recipe costs, counted without computing anything."""
-        return self.kind.cost(self.network, self.image)
+        asked_for = [name for name in parameters(self.kind.cost) if name not in ("network", "size")]
+        known = {name: option(self.parts["objective"], name) for name in asked_for}
+        return self.kind.cost(self.network, self.image, **known)
 
     @property
     def precision(self) -> Precision:
