@@ -164,8 +164,7 @@ class Model:
             options: Of the task.
         """
         entry = find("task", name)
-        made: Task = entry(self.source.shape, **check_options(f"task {name!r}", entry, options, fixed=("shape",)))
-        return made
+        return entry(self.source.shape, **check_options(f"task {name!r}", entry, options, fixed=("shape",)))
 
     def restore(
         self,
@@ -317,8 +316,7 @@ class Model:
         from sfumato.codelength.result import Asked
 
         tree, _ = measure(self.run, Asked(n=n, **options), use=self.use, device=self.device, quiet=True)
-        tables: dict[str, Any] = tree["tables"]
-        return tables
+        return tree["tables"]
 
     def __repr__(self) -> str:
         shape = self.run.recipe.shape

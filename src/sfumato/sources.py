@@ -248,8 +248,7 @@ class Generated(Maker):
             )
         self.rows += len(seeds)
         z = self.generator.latents(torch.as_tensor(seeds, dtype=torch.int64), device=self.device)  # type: ignore[operator]
-        images: Tensor = self.generator(z, None if chosen is None else chosen.to(self.device))
-        return images
+        return self.generator(z, None if chosen is None else chosen.to(self.device))
 
 
 class Real:

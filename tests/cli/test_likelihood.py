@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sfumato.codelength.result import Asked, drawn, name_of
+from sfumato.codelength.result import Asked, file_of, measured_sets
 from sfumato.runs.run import Run
 
 QUICK = ["--steps", 4, "--tolerance", 0.1, "--device", "cpu", "--quiet"]
@@ -44,11 +44,12 @@ def test_the_result_holds_terms_scores_curves_and_pictures(measured: Path, label
 
 def test_a_result_is_named_by_its_images_and_by_settings_in_full(labelled: Path) -> None:
     """Blocks of a killed measurement lie under its name, so another must not take them."""
-    data, asked = drawn(Run.open(labelled), "test", 6, None), Asked(6, ("test",), ("vlb",), (0,))
+    run, asked = Run.open(labelled), Asked(6, ("test",), ("vlb",), (0,))
+    data = measured_sets(run, asked, None)[0]["test"]
     others = [replace(data, images=255 - data.images), replace(data, labels=data.labels.flip(0))]
-    names = {name_of(asked, {}, {"test": one}) for one in (data, *others)}
-    names |= {name_of(replace(asked, tolerance=asked.tolerance * (1 + 1e-9)), {}, {"test": data})}
-    assert len(names) == 4 and name_of(asked, {}, {"test": data}) in names
+    names = {file_of(run, asked, {}, {"test": one}) for one in (data, *others)}
+    names |= {file_of(run, replace(asked, tolerance=asked.tolerance * (1 + 1e-9)), {}, {"test": data})}
+    assert len(names) == 4 and file_of(run, asked, {}, {"test": data}) in names
 
 
 def test_bits_are_compared_by_protocol(measured: Path, labelled: Path, cli) -> None:

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from sfumato.evaluation.tables.obedience import Z, accuracy, correlation, effective
+from sfumato.evaluation.tables.obedience import accuracy, correlation, effective
+from sfumato.metrics.prdc import NORMAL
 
 CONDITIONS, EACH, TRIALS = 60, 10, 200
 
@@ -28,7 +29,7 @@ def test_samples_of_one_condition_count_as_one_where_they_are_alike(rng: np.rand
 def test_intervals_of_conditions_met_once_are_those_of_fisher_and_wilson(rng: np.random.Generator) -> None:
     asked, measured = rng.normal(size=(2, 80))
     found = correlation(asked, measured, np.arange(80))
-    half = Z / math.sqrt(77)
+    half = NORMAL / math.sqrt(77)
     assert found["interval"] == pytest.approx([math.tanh(math.atanh(found["value"]) + s * half) for s in (-1, 1)])
     found = accuracy(np.repeat([0.0, 1.0], 40), np.ones(80), np.arange(80))
     assert (found["value"], found["interval"]) == (0.5, pytest.approx([0.393, 0.607], abs=1e-3))  # Wilson's of 40 of 80

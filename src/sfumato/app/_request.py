@@ -182,7 +182,7 @@ def _way(tree: Mapping[str, Any], models: Sequence[Model], limits: Limits) -> Pa
         raise RequestError(nearest("average", str(use)[:40], model.uses))
     sampler = _part(tree, "sampler", mine.sampler, limits.steps)
     if tree.get("grid") in model.computed:
-        grid = override(model.run.recipe, by_levels(model.run, [f"sample.grid={tree['grid']}"])).sample.grid
+        grid = override(model.run.recipe, by_levels(model.run, ["sample.grid=" + tree["grid"]])).sample.grid
     else:
         grid = _part(tree, "grid", mine.grid, limits.steps)
     guidance = number(tree, "guidance", -GUIDANCE, GUIDANCE, mine.guidance)

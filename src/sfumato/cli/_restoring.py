@@ -39,8 +39,7 @@ class Parted:
         if isinstance(mask, str) and Path(mask).suffix:
             options["mask"] = read_mask(Path(mask), shape[1], shape[2], fit)
         entry = find("task", self.name)
-        task: Task = entry(shape, **check_options(f"task '{self.name}'", entry, options, fixed=("shape",)))
-        return task
+        return entry(shape, **check_options(f"task '{self.name}'", entry, options, fixed=("shape",)))
 
 
 def parted(words: Sequence[str], method: str) -> Parted:

@@ -68,7 +68,7 @@ def compress(
     from tqdm import tqdm
 
     from sfumato.codelength import file as codec
-    from sfumato.report.save import write_whole
+    from sfumato.core.writing import write_whole
     from sfumato.report.table import text_table
     from sfumato.runs.run import Run
 

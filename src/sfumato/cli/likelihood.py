@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
@@ -78,7 +79,7 @@ def likelihood(
     return 0
 
 
-def draw(tree: dict[str, object], path: Path) -> list[Path]:
+def draw(tree: Mapping[str, Any], path: Path) -> list[Path]:
     """Draw the curves of a result beside it and return their paths.
 
     Arguments:
@@ -88,9 +89,11 @@ def draw(tree: dict[str, object], path: Path) -> list[Path]:
     from sfumato.report.curve_kinds import CURVES
     from sfumato.report.save import save
 
-    curves = tree.get("curves") or {}
-    assert isinstance(curves, dict)
     return [
-        save(CURVES[name][1](numbers), path.with_name(f"{path.stem}-{name.replace('_', '-')}.png"))
-        for name, numbers in curves.items()
+        save(
+            CURVES[name][1](numbers),
+            path.with_name(f"{path.stem}-{name.replace('_', '-')}.png"),
+            command=tree.get("command", ""),
+        )
+        for name, numbers in (tree.get("curves") or {}).items()
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as own
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, allowed, device_named, settled, typed
+from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, again, allowed, device_named, settled, typed
 from sfumato.runs.drawn import SAMPLES
 
 if TYPE_CHECKING:
@@ -64,6 +63,7 @@ def sweep(
         device: cpu, cuda, mps, ...; the best at hand unless given.
         data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
     """
+    command = again(sweep, locals())
     print(f"sfumato sweep {run} {field}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato.core.find import OptionError
@@ -87,9 +87,7 @@ def sweep(
         runs = {}
         for value in values:
             runs[value] = settled(opened, [*asked.fields, f"{path}={value}"], ("sample", "evaluate"), use)
-        words = ["sfumato", "sweep", run, field, *overrides, *(["--score", str(score)] if score is not None else [])]
-        words += ["--metrics", *metrics, "--split", split, *(["--use", use] if use else [])]
-        _score(runs, path, None if path == "evaluate.n" else score, metrics, split, use, data_root, where, words)
+        _score(runs, path, None if path == "evaluate.n" else score, metrics, split, use, data_root, where, command)
         if path.startswith("evaluate."):
             return 0
     across = PER_CLASS if n is None else n
@@ -243,18 +241,15 @@ def _score(
     use: str | None,
     root: str | None,
     device: str,
-    words: Sequence[str],
+    command: str,
 ) -> None:
     """Evaluate every value, print the table, and draw the curves beside the result."""
-    from sfumato.cli.evaluate import words_of
+    from sfumato.cli.evaluate import row_table, words_of
+    from sfumato.cli.likelihood import draw
     from sfumato.core.find import OptionError
     from sfumato.core.outside import allow_named
     from sfumato.evaluation import sweep as scoring
     from sfumato.evaluation.findings import expand, tables
-    from sfumato.report.curve_kinds import CURVES
-    from sfumato.report.results import cell
-    from sfumato.report.save import save
-    from sfumato.report.table import text_table
 
     allow_named(*words_of(metrics))
     names = expand(words_of(metrics))
@@ -262,7 +257,6 @@ def _score(
         raise OptionError(f"A sweep draws scores, and {refused[0]} is a table. Ask `sfumato evaluate` for it.")
     if n is not None and n < 1:
         raise OptionError(f"--score is at least 1 image; got {n}.")
-    command = shlex.join(words)
     tree, path = scoring.sweep(
         runs,
         field,
@@ -276,11 +270,7 @@ def _score(
         told=lambda value, point: print(f"  {field} {value}: {point['scores'][0]['value']:.4g}", flush=True),
     )
     for title, rows in tree["tables"].items():
-        print(f"\n{title}\n" + text_table([{k: cell(v) for k, v in row.items()} for row in rows]))
+        print(f"\n{title}\n{row_table(rows)}")
     for name, reason in tree["refused"].items():
         print(f"* {name} was not computed: {reason}")
-    drawn = []
-    for name, numbers in tree["curves"].items():
-        target = path.with_name(f"{path.stem}-{name.replace('_', '-')}.png")
-        drawn.append(save(CURVES[name][1](numbers), target, command=command))
-    print("Written: " + ", ".join(map(str, [path, *drawn])))
+    print("Written: " + ", ".join(map(str, [path, *draw(tree, path)])))

@@ -44,7 +44,6 @@ from sfumato.likelihood.codec.rate import CODES, cheapest, rates
 from sfumato.likelihood.vlb import Bound
 from sfumato.metrics.protocol import canonical
 from sfumato.runs.checkpoint import replace_json
-from sfumato.runs.recipe import RecipeError
 from sfumato.runs.resolve import load_data
 from sfumato.runs.run import Run
 
@@ -83,9 +82,7 @@ class Model:
     @property
     def shape(self) -> tuple[int, int, int]:
         """The shape of one image, (C, H, W)."""
-        shape = self.run.recipe.shape
-        if shape is None:
-            raise RecipeError(f"The recipe of {self.run.path} is not resolved; it was not written by a run.")
+        shape = self.run.plan.shape
         return shape.channels, shape.height, shape.width
 
 

@@ -46,9 +46,8 @@ from sfumato.metrics.protocol import Reference
 from sfumato.metrics.score import Score, measure, with_floor
 from sfumato.metrics.statistics import Features
 from sfumato.metrics.views import view_key, view_of
-from sfumato.runs.outside_names import check_code
 from sfumato.runs.recipe import Chosen, Recipe
-from sfumato.runs.resolve import load_data, training_data
+from sfumato.runs.resolve import check_code, load_data, training_data
 
 FLOOR_REPEATS = 8
 

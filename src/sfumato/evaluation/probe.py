@@ -25,7 +25,7 @@ import torch
 from tqdm import tqdm
 
 from sfumato.core.level import Level
-from sfumato.evaluation.findings import cell
+from sfumato.evaluation.findings import cell, series_of
 from sfumato.evaluation.look import PIXELS, Images, Look
 from sfumato.evaluation.result import Result, facts_of_split
 from sfumato.metrics.flags import flagged
@@ -154,15 +154,7 @@ def _written(run: Run, use: str | None, name: str, images: Images, look: Look, f
         "C": top.chosen,
         "m": len(images.held),
     }
-    series = {
-        name: {
-            "x": levels,
-            "y": [readings[name, at].accuracy.value for at in levels],
-            "low": [readings[name, at].accuracy.interval[0] for at in levels],
-            "high": [readings[name, at].accuracy.interval[1] for at in levels],
-        }
-        for name in widths
-    }
+    series = {name: series_of(levels, [readings[name, at].accuracy for at in levels]) for name in widths}
     curve = {
         "series": series,
         "pixels": pixels.accuracy.value,

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from sfumato.core.digest import hash_tensors
 from sfumato.core.reading import read_json
+from sfumato.core.writing import replacing
 from sfumato.data.dataset import Dataset
 from sfumato.data.streaming import Stream
 from sfumato.evaluation.cache import keep, place, whole
@@ -126,7 +127,6 @@ def cached_score(facts: Any, make: Callable[[], Score]) -> Score:
         return Score.from_json(read_json(file, finite=False))
     except (OSError, ValueError, KeyError, TypeError):
         found = make()
-    partial = file.with_suffix(f".{os.getpid()}.tmp")
-    partial.write_text(json.dumps(found.to_json()))
-    os.replace(partial, file)
+    with replacing(file) as partial:
+        partial.write_text(json.dumps(found.to_json()))
     return found

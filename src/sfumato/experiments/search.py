@@ -53,7 +53,7 @@ from sfumato.runs.recipe import Chosen, Recipe, RecipeError
 from sfumato.runs.records import read_records
 from sfumato.runs.run import Run
 from sfumato.training.guard import Diverged
-from sfumato.training.hooks.due import Hook, RunContext, StepTaken
+from sfumato.training.hooks.due import Hook, RunContext, StepTaken, go_on
 from sfumato.training.hooks.live import live_source
 from sfumato.training.loop import train
 from sfumato.training.steps import Steps
@@ -270,10 +270,6 @@ def _study(search: Search, trials: Sequence[Trial]) -> Any:
     return study
 
 
-def _go_on() -> None:
-    """Say that nothing stops."""
-
-
 class _Stopped(Exception):
     """A trial is not among the best at a rung."""
 
@@ -315,7 +311,7 @@ def _watch(search: Search, asked: Any, scores: dict[int, Score]) -> Callable[[St
             due = [step for step, share in RUNGS.items() if taken.before < share <= taken.spent < 1]
             if not due and not taken.finished:
                 return
-            stop = taken.stop if recipe.train.minutes is None else _go_on  # a score is not of the minutes of training
+            stop = taken.stop if recipe.train.minutes is None else go_on  # a score is not of the minutes of training
             try:
                 images = live_source(trainer, context, recipe.ema.use, stop)(range(search.n), labels)
             except StoppedError:  # a signal: the loop saves and leaves

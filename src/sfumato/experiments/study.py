@@ -335,8 +335,7 @@ def find_study(name: str, scale: str) -> Study:
         raise UnknownNameError(nearest("study", name, known))
     if scale not in SCALES:
         raise StudyError(nearest("scale", scale, SCALES))
-    found: Study = find_named("study", name)(scale)
-    return found
+    return find_named("study", name)(scale)
 
 
 def at(scale: str, sizes: Mapping[str, Setting]) -> Setting:

@@ -22,11 +22,11 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from sfumato import evaluation
 from sfumato.core.images import NonFiniteError
 from sfumato.core.reading import as_written, read_json
 from sfumato.evaluation.judge import judged_by, other_images
-from sfumato.experiments.study import Asked, Outcome, Row, Study, StudyError, slug
+from sfumato.experiments.judges import evaluated
+from sfumato.experiments.study import Asked, Outcome, Row, Study, slug
 from sfumato.metrics.metric import expand
 from sfumato.metrics.protocol import canonical
 from sfumato.metrics.score import Score
@@ -236,19 +236,8 @@ def judged(row: Row, seed: int, asked: Asked, file: Path) -> Outcome:
 
 def _whole(asked: Asked) -> tuple[dict[str, Score], dict[str, Any]]:
     """Score all that a run makes, as `sfumato evaluate` does."""
-    if asked.run is None:
-        raise StudyError("A row without a run needs a judge of its own.")
-    study = asked.study
-    result = evaluation.evaluate(
-        asked.run,
-        n=study.n,
-        metrics=study.metrics,
-        split=study.split,
-        root=asked.root,
-        device=asked.device,
-        quiet=asked.quiet,
-    )
-    possible = [metric for metric in study.metrics if not set(expand([metric])) & set(result.refused)]
+    result = evaluated(asked)
+    possible = [metric for metric in asked.study.metrics if not set(expand([metric])) & set(result.refused)]
     refused = {"refused": result.refused} if result.refused else {}
     return dict(zip(possible, result.scores, strict=True)), {**result.provenance, **refused}
 

@@ -98,8 +98,7 @@ def norm_act(x: Tensor, groups: int, eps: float, gain: Tensor, shift: Tensor, si
     Returns:
         The shape, type and memory format of `x`.
     """
-    out: Tensor = _NormAct.apply(x, gain.contiguous(), shift.contiguous(), groups, eps, silu)
-    return out
+    return _NormAct.apply(x, gain.contiguous(), shift.contiguous(), groups, eps, silu)
 
 
 def plain(x: Tensor, groups: int, eps: float, gain: Tensor, shift: Tensor, silu: bool) -> Tensor:

@@ -135,8 +135,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 def _scaled_dot_product(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     if q.device.type == "meta":  # where torch would otherwise take the products apart
-        out: Tensor = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)[0]
-        return out
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)[0]
     return F.scaled_dot_product_attention(q, k, v)
 
 

@@ -22,18 +22,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sfumato.core.condition import Label
-from sfumato.core.denoiser import Prediction
 from sfumato.core.level import Level, index_in
 from sfumato.data.told.attributes import MEASURES
 from sfumato.data.told.beside import split_kind
 from sfumato.networks._count import cost
 from sfumato.networks._named import factors_of_rates, frozen_weights
 from sfumato.runs.assemble import asks, constant, option
-from sfumato.runs.check_guidance import check_guidance, check_guides, explained
+from sfumato.runs.check_guidance import check_guidance, check_guides
 from sfumato.runs.check_numbers import check_numbers
-from sfumato.runs.conditions import is_told
+from sfumato.runs.costs import Blank
 from sfumato.runs.kinds import network_kind
+from sfumato.runs.part import explained
 from sfumato.runs.plan import Plan, divided
 from sfumato.runs.recipe import Recipe, RecipeError
 
@@ -58,7 +57,7 @@ def check(plan: Plan) -> None:
     recipe = plan.recipe
     check_numbers(recipe)
     _check_network(plan)
-    if is_told(recipe):
+    if recipe.data.told_more:
         _check_told(recipe)
     read = {name: part for name, part in plan.parts.items() if name in plan.reads}
     for name in read.keys() & {"draw", "weighting", "c_noise", "target"}:
@@ -292,18 +291,15 @@ def _walk(plan: Plan) -> Level:
 
     They must be levels that the network knows.
     """
-    recipe = plan.recipe
-    seen: list[Level] = []
-
-    def stand_in(x: Tensor, level: Level, label: Label | None = None) -> Prediction:
-        seen.append(level)
-        return Prediction(0 * x, None if recipe.variance == "none" else 0 * x)
-
+    recipe, blank = plan.recipe, Blank(plan.variance)
     with explained(f"sample.sampler={recipe.sample.sampler} cannot walk sample.grid={recipe.sample.grid}"):
         x = torch.zeros(1, 1, 1, 1)
-        for _ in plan.sampler(stand_in, x, plan.grid, noise=lambda step: x):
+        for _ in plan.sampler(blank, x, plan.grid, noise=lambda step: x):
             pass
-        visited = Level(torch.cat([v.alpha.reshape(-1) for v in seen]), torch.cat([v.sigma.reshape(-1) for v in seen]))
+        asked = blank.levels
+        visited = Level(
+            torch.cat([v.alpha.reshape(-1) for v in asked]), torch.cat([v.sigma.reshape(-1) for v in asked])
+        )
         if plan.known is not None:
             index_in(plan.known, visited)
         if recipe.c_in == "one":

@@ -27,11 +27,6 @@ from sfumato.runs.recipe import Recipe, RecipeError
 ORDER = 0  # the seed of the order in which real images lend their conditions
 
 
-def is_told(recipe: Recipe) -> bool:
-    """Return whether a model is told more than a class: attributes, or an image beside the one that it makes."""
-    return bool(recipe.data.attributes) or recipe.data.condition != "none"
-
-
 def told(recipe: Recipe, label: Label | None) -> Label | None:
     """Return what a model is told, of what the data holds: no class if it is unlabelled, and standardised attributes.
 

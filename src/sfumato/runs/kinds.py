@@ -46,10 +46,6 @@ class RecipeCost:
     training: float
 
 
-def _as_trained(network: Part, size: Size) -> Size:
-    return size
-
-
 @dataclass(frozen=True)
 class Kind:
     """A kind of model.
@@ -90,7 +86,7 @@ class Kind:
     paired: bool = False
     whole: bool = False
     on_latents: bool = False
-    walked: Callable[[Part, Size], Size] = _as_trained
+    walked: Callable[[Part, Size], Size] = lambda network, size: size
     coder: Callable[[nn.Module], nn.Module] | None = None
     levels: bool = True
     probed: Callable[[nn.Module], nn.Module] = lambda network: network
@@ -163,8 +159,7 @@ class _Judged(nn.Module):
         self.generator, self.discriminator = pair.get_submodule("generator"), pair.get_submodule("discriminator")
 
     def forward(self, z: Tensor) -> Tensor:
-        judged: Tensor = self.discriminator(self.generator(z, None), None)
-        return judged
+        return self.discriminator(self.generator(z, None), None)
 
 
 def _coded(network: nn.Module, size: Size) -> tuple[nn.Module, tuple[Any, ...], tuple[int, ...]]:

@@ -9,7 +9,6 @@ is, so the same labels are given again; without the file they are learned again,
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from sfumato.core.axes import AXES
 from sfumato.core.digest import hash_tensors
 from sfumato.core.find import check_options
 from sfumato.core.weights import read_tensors
+from sfumato.core.writing import replacing
 from sfumato.data.dataset import Dataset
 from sfumato.labels._labelling import Labelling
 from sfumato.runs.recipe import Part, Recipe, RecipeError
@@ -47,8 +47,7 @@ def labelling(part: Part, shape: tuple[int, int, int]) -> Labelling:
         OptionError: If an option does not fit.
     """
     options = check_options(f"labels={part.name}", part.entry(), part.options, fixed=AXES["labels"].fixed)
-    made: Labelling = part.entry()(shape, **options)
-    return made
+    return part.entry()(shape, **options)
 
 
 def labelled(recipe: Recipe, data: Dataset, training: Callable[[], Dataset]) -> Dataset:
@@ -138,9 +137,8 @@ def keep(recipe: Recipe, folder: Path) -> None:
     if file.exists() and hash_tensors(read_tensors(file, RecipeError)) != recipe.learned:
         file = _own(recipe, folder)
     if not file.exists():
-        partial = folder / f"{FILE}.{os.getpid()}.tmp"
-        save_file({name: tensor.contiguous() for name, tensor in found.items()}, partial)
-        os.replace(partial, file)
+        with replacing(file) as partial:
+            save_file({name: tensor.contiguous() for name, tensor in found.items()}, partial)
 
 
 def kept_in(recipe: Recipe, folder: Path) -> None:

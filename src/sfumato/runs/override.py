@@ -32,8 +32,7 @@ def recipe_named(name: str) -> Recipe:
         RecipeError: If the file holds no recipe.
     """
     if not name.endswith(".json"):
-        found: Recipe = find_named("recipe", name)()
-        return found
+        return find_named("recipe", name)()
     try:
         tree = read_json(Path(name))
         return Recipe.from_json(tree.get("recipe", tree))

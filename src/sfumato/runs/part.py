@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from sfumato.core import outside
 from sfumato.core.axes import AXES, axis_named
-from sfumato.core.find import check_options, find, find_named
+from sfumato.core.find import OptionError, check_options, find, find_named
 
 MOST_SHOWN = 40  # values of an option that a table prints
 
 
 class RecipeError(ValueError):
     """A recipe that cannot be built, or an override that does not fit it."""
+
+
+@contextmanager
+def explained(what: str = "") -> Iterator[None]:
+    """Raise the reason that a part gives as a `RecipeError`, after what the recipe asked for.
+
+    Arguments:
+        what: Fields of the recipe in words; "" if the part names them itself.
+    """
+    try:
+        yield
+    except (RecipeError, OptionError):
+        raise
+    except ValueError as error:
+        raise RecipeError(f"{what}: {error}" if what else str(error)) from None
 
 
 @dataclass(frozen=True)

@@ -307,8 +307,7 @@ class Plan:
     @property
     def schedule(self) -> Callable[[Tensor], Level]:
         """The schedule, t -> level."""
-        schedule: Callable[[Tensor], Level] = self._made("schedule")
-        return schedule
+        return self._made("schedule")
 
     @property
     def table(self) -> Level | None:
@@ -324,14 +323,12 @@ class Plan:
     @property
     def target(self) -> Target:
         """What the network is asked for."""
-        target: Target = self._made("target")
-        return target
+        return self._made("target")
 
     @property
     def c_noise(self) -> Callable[[Level], Tensor]:
         """How the network is told its level."""
-        c_noise: Callable[[Level], Tensor] = self._made("c_noise")
-        return c_noise
+        return self._made("c_noise")
 
     @property
     def c_in(self) -> Callable[[Level], Tensor] | None:
@@ -342,26 +339,22 @@ class Plan:
     @property
     def draw(self) -> Callable[[Tensor], Level]:
         """The levels of training, by quantile; it may have a memory, so a plan is trained once."""
-        draw: Callable[[Tensor], Level] = self._made("draw")
-        return draw
+        return self._made("draw")
 
     @property
     def weighting(self) -> Callable[..., Tensor]:
         """The weight of the loss."""
-        weighting: Callable[..., Tensor] = self._made("weighting")
-        return weighting
+        return self._made("weighting")
 
     @property
     def grid(self) -> Level:
         """The levels that sampling visits, noisy to clean."""
-        grid: Level = self._made("grid")
-        return grid
+        return self._made("grid")
 
     @property
     def rate(self) -> Callable[[int, float], float]:
         """The schedule of the learning rate."""
-        rate: Callable[[int, float], float] = self._made("rate")
-        return rate
+        return self._made("rate")
 
     @cached_property
     def sampler(self) -> Callable[..., Any]:
@@ -389,8 +382,7 @@ class Plan:
     def network(self) -> nn.Module:
         """The network on the meta device: shapes without weights, for checks and counts."""
         known = {**self._network_asks(), "null": self.shape.null}
-        network: nn.Module = self._once("network", known, lambda: self.build_network("meta"))
-        return network
+        return self._once("network", known, lambda: self.build_network("meta"))
 
     def _network_asks(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in asked(self.parts["network"], OFFERED)}

@@ -106,6 +106,11 @@ class Data:
     workers: Depth = 2
     latent: str | None = None
 
+    @property
+    def told_more(self) -> bool:
+        """Whether a model is told more than a class: attributes, or an image beside the one that it makes."""
+        return bool(self.attributes) or self.condition != "none"
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -330,7 +335,7 @@ class Recipe:
         shape: Stated by a recipe for data of a known shape, else filled in when the run starts.
         latent: The same for the latents that `data.latent` asks for.
         code: Of data, extractor and trackers from outside this package, the name and the hash of its source; filled in
-            when the run starts (`runs.outside_names`).
+            when the run starts (`runs.resolve`).
         learned: Hash of the labels that were learned from the training images (`runs.labelled`); filled in when the run
             starts, "" where labels are the data's own.
         chosen: How this recipe was chosen among others; every score of its runs says so. None if it was not.

@@ -1,23 +1,26 @@
 """From a recipe to its images, and to the recipe resolved by them: what only the data can tell is filled in.
 
 Images are loaded as the recipe says, with the labels that it learns (`runs.labelled`); training images that do not fit
-into memory are streamed. The shape, the class names, sigma_data and hashes of code from outside come from them.
+into memory are streamed. The shape, the class names and sigma_data come from them. Of data, extractor and trackers from
+outside this package the hash of the source is recorded (`Recipe.code`), as parts carry their own, and another refused.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from sfumato.core import outside
+from sfumato.core.find import find
 from sfumato.data import load
+from sfumato.data._load import outside_name
 from sfumato.data.dataset import Dataset, sigma_data
 from sfumato.data.gathering import Shape as Form
 from sfumato.data.streaming import Stream, streamed
 from sfumato.data.told.attributes import summary
 from sfumato.metrics.features import ExtractorShapeError, extractor
-from sfumato.runs.conditions import is_told
 from sfumato.runs.labelled import labelled, learned_of
-from sfumato.runs.outside_names import check_code, with_code
 from sfumato.runs.recipe import Part, Recipe, RecipeError, Shape
 
 SIGMA_IMAGES = 10_000  # of a stream, from which sigma_data is estimated
@@ -60,7 +63,7 @@ def training_data(recipe: Recipe, root: Path | str | None = None) -> Dataset | S
         DataError, RecipeError: If data.stream=true meets a source, or fields, that cannot be streamed.
     """
     data = recipe.data
-    whole = not data.classes and data.pad is None and not is_told(recipe)
+    whole = not data.classes and data.pad is None and not data.told_more
     if data.stream and not whole:
         raise RecipeError(
             "data.stream=true streams whole sources, without attributes and conditions: set data.classes=(), "
@@ -120,7 +123,7 @@ def resolve(recipe: Recipe, data: Dataset | Stream) -> Recipe:
     if isinstance(data, Dataset):
         recipe = replace(recipe, learned=learned_of(recipe, data))
     shape = Shape(*data.shape, tuple(data.classes) if recipe.data.labels else ())
-    if isinstance(data, Dataset) and is_told(recipe):
+    if isinstance(data, Dataset) and recipe.data.told_more:
         beside = () if data.beside is None else tuple(data.beside.shape[1:])
         shape = replace(shape, attributes=summary(data), beside=beside)
     scored = replace(recipe.evaluate, extractor=fitting(recipe.evaluate.extractor, data.shape))
@@ -146,3 +149,28 @@ def resolve(recipe: Recipe, data: Dataset | Stream) -> Recipe:
     else:
         estimated = recipe.sigma_data
     return with_code(replace(recipe, shape=shape, evaluate=scored, sigma_data=round(float(estimated), 4)))
+
+
+def _named(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """Yield axis and name, "module.path:function", of what a recipe takes from outside without holding a part of it."""
+    names = [("data", outside_name(recipe.data.name)), ("extractor", recipe.evaluate.extractor)]
+    names += [("tracker", name) for name in recipe.train.track]
+    yield from ((axis, name) for axis, name in names if outside.NAME.fullmatch(name))
+
+
+def with_code(recipe: Recipe) -> Recipe:
+    """Return a recipe that records the hash of the source behind every such name."""
+    return replace(recipe, code=tuple((name, outside.code_of(find(axis, name))) for axis, name in _named(recipe)))
+
+
+def check_code(recipe: Recipe, axis: str) -> None:
+    """Refuse what a recipe names on an axis if its source is not the recorded one.
+
+    Raises:
+        OptionError: If it has changed.
+        UnknownNameError: If it is not there or not allowed.
+    """
+    recorded = dict(recipe.code)
+    for found, name in _named(recipe):
+        if found == axis and name in recorded:
+            find(axis, name, recorded[name])

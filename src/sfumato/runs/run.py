@@ -35,7 +35,7 @@ from sfumato.latent.space import Latents, Pixels, Space
 from sfumato.runs import averages, checkpoint
 from sfumato.runs.check import check_sampling, sampled_shape
 from sfumato.runs.checkpoint import Checkpoint
-from sfumato.runs.conditions import is_told, lent, named
+from sfumato.runs.conditions import lent, named
 from sfumato.runs.guided import guide, weak_of
 from sfumato.runs.kinds import CLASSIFIER, DENOISER, Kind, require
 from sfumato.runs.labelled import asked_labels, kept_in
@@ -122,7 +122,7 @@ class Run:
             first: First seed of the images.
         """
         seeds = range(first, first + n)
-        if is_told(self.recipe):
+        if self.recipe.data.told_more:
             return lent(self.recipe, data, seeds), "conditions of real images"
         return asked_labels(self.recipe, seeds, len(self.classes))
 

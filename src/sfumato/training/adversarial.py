@@ -55,7 +55,7 @@ class AdversarialTrainer:
         self, plan: Plan, data: Dataset | Stream | Encoded, device: torch.device, ranks: Ranks = Ranks()
     ) -> None:
         recipe = plan.recipe
-        self.recipe, self.device, self.ranks = recipe, device, ranks
+        self.plan, self.recipe, self.device, self.ranks = plan, recipe, device, ranks
         self.network: nn.Module = plan.build_network(device)
         self.objective = plan.objective(device)
         self.loader = batches_of(recipe, data, device)

@@ -14,6 +14,7 @@ from PIL import Image
 from sfumato.core.find import UnknownNameError
 from sfumato.data import DataError, celeba, load
 from sfumato.data.loader import Loader
+from sfumato.data.told import attributes
 from sfumato.data.told.attributes import MEASURES, asked, standard, summary, unseen
 
 ROWS = [("ink", 0.25, 0.1, 0.0, 0.5), ("slant", 0.0, 1.0, -2.0, 2.0)]
@@ -43,6 +44,14 @@ def test_a_stroke_is_measured_as_its_rule_says():
     full = torch.full((1, 1, 12, 12), 255, dtype=torch.uint8)
     assert float(MEASURES["width"](full)) == pytest.approx(2 * math.sqrt((12**2 - 1) / 12) / 12)
     assert bool(MEASURES["slant"](torch.zeros(1, 1, 4, 4, dtype=torch.uint8)).isnan())
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_what_is_measured_does_not_depend_on_how_many_are_measured_at_once(name, monkeypatch):
+    images = torch.randint(0, 256, (8, 1, 6, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    whole = MEASURES[name](images)
+    monkeypatch.setattr(attributes, "AT_ONCE", 3)
+    assert torch.equal(MEASURES[name](images), whole) and MEASURES[name](images[:0]).shape == (0,)
 
 
 def test_a_table_is_read_beside_a_folder_and_in_an_archive(folder):

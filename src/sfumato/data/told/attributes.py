@@ -21,6 +21,7 @@ import csv
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import wraps
 
 import torch
 from torch import Tensor
@@ -32,23 +33,37 @@ FILE = "attributes.csv"
 SHOWN = 3  # files that an error names
 LOST = 1e-3  # of a standard deviation: how much of a number may be lost where it is kept in 32 bits
 LARGEST = float(torch.finfo(torch.float32).max)
+AT_ONCE = 1024  # images that are measured together, in float64
 Rows = Sequence[tuple[str, float, float, float, float]]
 """Of each attribute its name, mean, standard deviation, least and greatest value, as training saw them."""
 Columns = tuple[tuple[str, ...], dict[str, list[float]]]
 """The names of the attributes, and the numbers of every file."""
 
 
+def _in_parts(measure: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Measure few images at a time: in float64 all of a data set would take many times its memory."""
+
+    @wraps(measure)
+    def measured(images: Tensor) -> Tensor:
+        return torch.cat([measure(part) for part in images.split(AT_ONCE)])
+
+    return measured
+
+
+@_in_parts
 def ink(images: Tensor) -> Tensor:
     """Return how much of each image is ink, in [0, 1], float64 (N,)."""
     return _ink(images).mean((1, 2))
 
 
+@_in_parts
 def slant(images: Tensor) -> Tensor:
     """Return how far the strokes of each image lean to the right, float64 (N,); NaN without ink or height."""
     _, yy, xy = _moments(images)
     return -xy / torch.where(yy > 0, yy, math.nan)
 
 
+@_in_parts
 def width(images: Tensor) -> Tensor:
     """Return how wide the ink of each image spreads, two standard deviations over its width, float64 (N,)."""
     return 2 * _moments(images)[0].sqrt() / images.shape[-1]

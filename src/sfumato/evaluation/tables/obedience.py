@@ -1,14 +1,13 @@
 """What was asked for against what is measured on the samples: classes, attributes, and the image that a model is told.
 
-Samples of a model that is told more than a class are made under the conditions of real images. An attribute is
-measured by its own rule; a class, or a column of a table, by a ridge regression from features, fitted to the training
-images (of a class to 1 for its images and 0 for others; the largest is the class). A number is reported as the
-correlation r of asked and measured with Fisher's interval, tanh(artanh r +- 1.96 / sqrt(n - 3)); an attribute of two
-values, or the class, as the share that is right with Wilson's. Where more samples are asked for than there are real
-images, several are made under one condition and are not independent: n in these intervals is the number of
-independent samples that would vary as much, n over Kish's design effect (`effective`). The same of real images beside
-it is what a perfect model would reach. An image that is told is compared with what the same operation makes of the
-sample, as PSNR.
+Samples of a model that is told more than a class are made under the conditions of real images. An attribute is measured
+by its own rule; a class, or a column of a table, by a ridge regression from features, fitted to training images (of
+a class to 1 for its images and 0 for others; the largest is the class). A number is reported as the correlation r of
+asked and measured with Fisher's interval, tanh(artanh r +- 1.96 / sqrt(n - 3)); an attribute of two values, or the
+class, as the share that is right with Wilson's. Where more samples are asked for than there are real images, several
+are made under one condition and are not independent: n in these intervals is the number of independent samples that
+would vary as much, n over Kish's design effect (`effective`). The same of real images beside it is what a perfect
+model would reach. An image that is told is compared with what the same operation makes of the sample, as PSNR.
 
 References:
     Fisher. On the "Probable Error" of a Coefficient of Correlation Deduced from a Small Sample. Metron 1, 1921.
@@ -25,15 +24,18 @@ import numpy as np
 import torch
 
 from sfumato.core.condition import part_of
+from sfumato.core.images import to_float
 from sfumato.data.dataset import Dataset
 from sfumato.data.told.attributes import MEASURES
 from sfumato.data.told.beside import twin
-from sfumato.evaluation.findings import Findings, Table
+from sfumato.evaluation.findings import Findings, Table, cell
 from sfumato.evaluation.judge import Generated, Judge
 from sfumato.evaluation.real import cached_features
+from sfumato.metrics.fidelity import psnr
+from sfumato.metrics.prdc import NORMAL, share
 from sfumato.runs.conditions import lending
 
-Z = 1.959964  # of a 95% interval
+MOST = 10_000  # training images that a regression is fitted to
 RIDGE = 0.01  # penalty of the regression, as a share of the features' variance
 
 
@@ -68,7 +70,7 @@ def correlation(asked: np.ndarray, measured: np.ndarray, conditions: np.ndarray)
         return {"value": r, "interval": [r, r]}
     x, y = ((row - row.mean()) / row.std() for row in (asked, measured))
     n = effective(x * y - r * (x * x + y * y) / 2, conditions)
-    half = Z / math.sqrt(n - 3) if n > 3 else math.inf
+    half = NORMAL / math.sqrt(n - 3) if n > 3 else math.inf
     return {"value": r, "interval": [math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)]}
 
 
@@ -78,13 +80,12 @@ def accuracy(asked: np.ndarray, measured: np.ndarray, conditions: np.ndarray) ->
 
 
 def right(hits: np.ndarray, conditions: np.ndarray) -> dict[str, Any] | None:
-    """Return the share that is right, with Wilson's 95% interval; None of nothing."""
+    """Return the share that is right, with Wilson's 95% interval; None if nothing was asked."""
     if not len(hits):
         return None
     p = float(np.mean(hits))
     n = effective(hits - p, conditions)
-    middle, half = p + Z**2 / (2 * n), Z * math.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
-    return {"value": p, "interval": [(middle + sign * half) / (1 + Z**2 / n) for sign in (-1, 1)]}
+    return cell(share(p * n, n))
 
 
 def _check(judge: Judge, labels: np.ndarray | None) -> None:
@@ -123,11 +124,12 @@ def _measure(judge: Judge, made: Generated) -> Findings:
             }
         )
     if real.beside is not None and not real.condition.startswith("pairs"):
-        told, again = real.beside[asked_of].double(), twin(images, real.condition).double()
-        each = 10 * (255**2 / (told - again).square().flatten(1).mean(1).clamp(min=1e-9)).log10()
-        half = Z * float(each.std()) / math.sqrt(effective((each - each.mean()).numpy(), lent))
-        value = {"value": float(each.mean()), "interval": [float(each.mean()) - half, float(each.mean()) + half]}
-        rows.append({"attribute": real.condition, "measured by": "its rule", "score": "PSNR (dB)", "samples": value})
+        told, again = to_float(real.beside[asked_of]), to_float(twin(images, real.condition))
+        each = psnr(again, told)
+        mean, n = float(each.mean()), effective(each - each.mean(), lent)
+        half = NORMAL * float(each.std(ddof=1)) / math.sqrt(n)
+        nearness = {"value": mean, "interval": [mean - half, mean + half]}
+        rows.append({"attribute": real.condition, "measured by": "its rule", "score": "PSNR (dB)", "samples": nearness})
     return Findings(tables={"obedience": rows})
 
 
@@ -135,35 +137,44 @@ def _measured(
     judge: Judge, made: Generated, images: torch.Tensor, name: str, column: int
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """Return an attribute as measured on the samples and on the real images, and how it was measured."""
-    real, training = cast(Dataset, judge.real), cast(Dataset, judge.training)
-    assert training.vector is not None and real.vector is not None
+    real = cast(Dataset, judge.real)
+    assert real.vector is not None
     if name in MEASURES:
         own = MEASURES[name](real.images)
         if torch.equal(own.float().nan_to_num(), real.vector[:, column].nan_to_num()):  # else a column of that name
             return MEASURES[name](images).numpy(), own.numpy(), "its rule"
-    return _regressed(judge, made, training.vector[:, column].double().numpy())
+    training = _training(judge)
+    assert training.vector is not None
+    return _regressed(judge, made, training, training.vector[:, column].double().numpy())
+
+
+def _training(judge: Judge) -> Dataset:
+    """Return the training images that a regression is fitted to."""
+    training = cast(Dataset, judge.training)
+    return training if len(training) <= MOST else training.take(MOST, seed=0)
 
 
 def _classes(judge: Judge, made: Generated, label: np.ndarray, lent: np.ndarray) -> dict[str, Any]:
     """Return the row of the classes: as asked for, and as measured on the samples and on the real images."""
-    real, training = cast(Dataset, judge.real), cast(Dataset, judge.training)
+    real, training = cast(Dataset, judge.real), _training(judge)
     assert real.labels is not None and training.labels is not None
-    found, own, by = _regressed(judge, made, np.eye(len(real.classes))[training.labels.numpy()])
+    found, own, by = _regressed(judge, made, training, np.eye(len(real.classes))[training.labels.numpy()])
     asked = label >= 0
+    told_more = real.vector is not None or real.beside is not None  # only then do samples share what is told
+    conditions = lent if told_more else np.arange(len(label))
     return {
         "attribute": "class",
         "measured by": by,
         "score": "accuracy",
-        "samples": right(found.argmax(1)[asked] == label[asked], lent[asked]),
+        "samples": right(found.argmax(1)[asked] == label[asked], conditions[asked]),
         "real images": right(own.argmax(1) == real.labels.numpy(), np.arange(len(real))),
         "n": int(asked.sum()),
-        "conditions": len(np.unique(lent[asked])),
+        "conditions": len(np.unique(conditions[asked])),
     }
 
 
-def _regressed(judge: Judge, made: Generated, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+def _regressed(judge: Judge, made: Generated, training: Dataset, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
     """Return numbers as read from the features of samples and real images, and how; y are those of training images."""
-    training = cast(Dataset, judge.training)
     known = ~np.isnan(y.reshape(len(y), -1)).any(1)
     x, y = cached_features(judge.extract, training, judge.quiet)[known].astype(np.float64), y[known]
     mean, penalty = x.mean(0), RIDGE * len(x) * float(x.var(0).mean()) + 1e-12

@@ -31,7 +31,6 @@ from sfumato.interop.spacings import SPACINGS, rounded, visited
 from sfumato.interop.tensors import ForeignError
 from sfumato.interop.walks import CALL
 from sfumato.runs.assemble import option
-from sfumato.runs.conditions import is_told
 from sfumato.runs.guided import guidance_of
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Part, Recipe
@@ -89,7 +88,7 @@ def unet_config(recipe: Recipe) -> dict[str, Any]:
     ours = network.name == "ddpm"
     reasons: dict[str, Callable[[], bool]] = {
         "a model with labels (these pipelines pass none)": lambda: bool(shape.classes and recipe.data.labels),
-        "attributes or an image beside it (these pipelines tell none)": lambda: is_told(recipe),
+        "attributes or an image beside it (these pipelines tell none)": lambda: recipe.data.told_more,
         "a row for no label, kept from a labelled parent (train.start)": lambda: shape.null,
         "data.augment (its labels have no place)": lambda: recipe.data.augment > 0,
         f"network.resample={of('resample')} (only conv)": lambda: not ours and of("resample") != "conv",
