@@ -101,8 +101,8 @@ class HostileFiles:
         coded = ["--n", "1", "--steps", "3", "--search", "8", "--out", str(self.seeds / "coded.sfm")]
         assert self.main(["compress", str(self.run), *coded, *quiet]) == 0
         assert self.main(["ema", str(self.run), "--width", "0.08"]) == 0
-        self.searched = ["search", "edm-digits", *self.small[:-3], "train.optimizer.lr=0.01,0.02", "--trials", "1"]
-        self.searched += ["--n", "40"]
+        shared = [word for word in self.small if not word.startswith(("ema.", "train.optimizer.lr", "train.evaluate"))]
+        self.searched = ["search", "edm-digits", *shared, "train.optimizer.lr=0.01,0.02", "--trials", "1", "--n", "40"]
         assert self.main([*self.searched, "--out", str(self.seeds / "search"), "--device", "cpu"]) == 0
         (self.seeds / "studies").mkdir()
         (self.seeds / "studies" / "any.json").write_text(json.dumps(STUDY))
