@@ -15,6 +15,7 @@ from typing import Any
 from sfumato.core.reading import read_json
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "digits.md"
+PROTOCOL = re.compile(r"([0-9a-f]{16})\s+\((FD|KID)\)")  # as the page names those of its table
 PLACES = {"FD[digits]": 2, "KID[digits]": 3}
 
 
@@ -45,7 +46,7 @@ def renewed(text: str, runs: Path) -> str:
         text: The page.
         runs: Folder of runs, each named as its recipe.
     """
-    protocols = set(re.findall(r"[0-9a-f]{16}", text))
+    protocols = {protocol for protocol, _ in PROTOCOL.findall(text)}
 
     def anew(match: re.Match[str]) -> str:
         tree = newest(runs / match["recipe"], protocols)

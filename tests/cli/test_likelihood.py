@@ -48,7 +48,7 @@ def test_a_result_is_named_by_its_images_and_by_settings_in_full(labelled: Path)
     data = measured_sets(run, asked, None)[0]["test"]
     others = [replace(data, images=255 - data.images), replace(data, labels=data.labels.flip(0))]
     names = {file_of(run, asked, {}, {"test": one}) for one in (data, *others)}
-    names |= {file_of(run, replace(asked, tolerance=asked.tolerance * (1 + 1e-9)), {}, {"test": data})}
+    names |= {file_of(run, replace(asked, rtol=asked.rtol * (1 + 1e-9)), {}, {"test": data})}
     assert len(names) == 4 and file_of(run, asked, {}, {"test": data}) in names
 
 

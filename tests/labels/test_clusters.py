@@ -210,9 +210,11 @@ def test_what_decides_images_names_the_clusters(clustered: Run) -> None:
 def test_refusals(tiny: Recipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="got count=97 for 9[0-6]. Set data.labels.count=9[0-6] or less"):
         load_data(override(tiny, ["data.labels=clusters", "data.labels.count=97"]), "train")
-    import sfumato.runs.run as run
+    import sfumato.runs.resolve as resolve
 
-    monkeypatch.setattr(run, "streamed", lambda *_, **__: Stream(None, None, load("digits"), np.zeros(1), (1, 8, 8)))  # type: ignore[arg-type]
+    monkeypatch.setattr(
+        resolve, "streamed", lambda *_, **__: Stream(None, None, load("digits"), np.zeros(1), (1, 8, 8))
+    )  # type: ignore[arg-type]
     with pytest.raises(RecipeError, match="in memory, and these are streamed. Set data.stream=false"):
         training_data(override(tiny, ["data.labels=clusters"]))
 

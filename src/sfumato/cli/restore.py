@@ -90,12 +90,11 @@ def restore(
     import time
     from dataclasses import replace
 
-    from tqdm import tqdm
-
     from sfumato.cli._next import show_next
     from sfumato.core.find import OptionError
     from sfumato.core.images import to_uint8
     from sfumato.evaluation import restored as judged
+    from sfumato.progress import bar_of
     from sfumato.restoration import method_of, resampled, said
     from sfumato.restoration import restore as draw
     from sfumato.runs.checkpoint import replace_json
@@ -103,6 +102,7 @@ def restore(
     from sfumato.runs.identity import identity, summary
     from sfumato.runs.resolve import load_data
     from sfumato.runs.run import Run
+    from sfumato.sources import watched
 
     paths = [word for word in overrides if "=" not in word]
     if bool(paths) == (score is not None):
@@ -138,9 +138,10 @@ def restore(
     if task.blind or not bool(task.open().any()):
         print("  Nothing is hidden: the picture comes back." if not task.blind else "  All is hidden: plain sampling.")
     began = time.monotonic()
-    with tqdm(total=len(y) * samples, unit="img", desc="  restoring", leave=False, disable=None) as bar:
+    with bar_of(len(y) * samples, "img", "  restoring", leave=False) as bar:
+        maker, finished = watched(source, bar)
         found = draw(
-            source,
+            maker,
             task,
             y,
             bound,
@@ -148,7 +149,7 @@ def restore(
             seeds=seeds,
             labels=wanted,
             sigma_data=opened.recipe.sigma_data or 0.5,
-            progress=bar.update,
+            progress=finished,
             asked=networks,
         )
     seconds = time.monotonic() - began

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
@@ -50,13 +49,12 @@ def schedule(
     """
     print(f"sfumato schedule {run}", flush=True)  # before torch is imported, which takes seconds
 
-    from tqdm import tqdm
-
     from sfumato.cli._next import show_next
     from sfumato.cli.evaluate import row_table
     from sfumato.core.find import OptionError
     from sfumato.evaluation.schedule import FEWEST, TRIES, Walk, evenly, steps_within
     from sfumato.evaluation.schedule import schedule as computed
+    from sfumato.progress import bar_of
     from sfumato.runs.computed import check_name, store
     from sfumato.runs.run import Run
 
@@ -81,8 +79,7 @@ def schedule(
     for line in left_out:
         print(f"  {line}")
     work = seeds * (4 * whole + (TRIES + 2) * steps * calls)  # at most; a guided call counts once
-    often = {} if sys.stderr.isatty() else {"mininterval": 10.0, "delay": 5.0}
-    with tqdm(total=work, unit="call", desc="  computing", leave=False, **often) as bar:
+    with bar_of(work, "call", "  computing", leave=False) as bar:
 
         def told(x: Tensor, level: Level, label: Label | None = None) -> Prediction:
             bar.update(len(x))

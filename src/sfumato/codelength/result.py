@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from sfumato.codelength.chain import Chain, chain_of, continuous, on_path, own_gauge, span
 from sfumato.codelength.measure import Flow, Images, OdePath, measure_bound, measure_ode
@@ -40,6 +39,7 @@ from sfumato.metrics.jackknife import GROUPS, student
 from sfumato.metrics.protocol import EvalProtocol, canonical
 from sfumato.metrics.score import Score
 from sfumato.processes.machine import default_device, keep_freed_memory
+from sfumato.progress import bar_of
 from sfumato.runs.checkpoint import replace_json
 from sfumato.runs.conditions import of_real
 from sfumato.runs.resolve import load_data
@@ -155,10 +155,10 @@ def likelihood(
         batch, times = min(64, recipe.sample.batch), len(images) * len(asked.seeds)
         bound = flow = None
         if "vlb" in asked.parts:
-            with bar_of(times * (len(chain.grid) - 1), "eval", f"bound, {split}", quiet) as bar:
+            with bar_of(times * (len(chain.grid) - 1), "eval", f"bound, {split}", quiet=quiet, unit_scale=True) as bar:
                 bound = measure_bound(denoiser, images, chain, batch=batch, progress=bar.update, **options)
         if "ode" in asked.parts:
-            with bar_of(times, "img", f"ODE, {split}", quiet) as bar:
+            with bar_of(times, "img", f"ODE, {split}", quiet=quiet) as bar:
                 everywhere, walk = continuous(denoiser), ode_path(run, asked)
                 flow = measure_ode(everywhere, images, walk, batch=min(16, batch), progress=bar.update, **options)
         measured[split] = Measured(data, bound, flow)
@@ -186,7 +186,7 @@ def measured_sets(
 
 
 def file_of(run: Run, asked: Asked, facts: Mapping[str, Any], sets: Mapping[str, Dataset]) -> Path:
-    """Return the file of a result: measured in the same way, on the same images, told the same."""
+    """Return the file of a result: measured in the same way, on the same images, under the same labels."""
     content = {name: [data.index_hash, content_of(data)] for name, data in sets.items()}
     key = hashlib.sha256(canonical([asdict(asked), facts, content]).encode()).hexdigest()[:8]
     return run.path / "results" / f"likelihood-{'-'.join(sets)}-n{asked.n}-{key}.json"
@@ -223,12 +223,6 @@ def ode_path(run: Run, asked: Asked) -> OdePath:
     gauge = own_gauge(run.plan) if asked.gauge is None else named(asked.gauge)
     near, far = (on_path(gauge, torch.tensor(nsr, dtype=torch.float64)) for nsr in span(run.plan))
     return OdePath(gauge, near, far, asked.rtol)
-
-
-def bar_of(total: int, unit: str, what: str, quiet: bool) -> Any:
-    """Return the progress bar of a measurement."""
-    scaled = unit == "eval"
-    return tqdm(total=total, unit=unit, desc=what, disable=quiet or None, unit_scale=scaled, dynamic_ncols=True)
 
 
 def _sweep_up(folder: Path) -> None:

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from sfumato.core.digest import hash_tensors
 from sfumato.core.reading import read_json
+from sfumato.core.weights import hash_tensors
 from sfumato.core.writing import replacing
 from sfumato.data.dataset import Dataset
 from sfumato.data.streaming import Stream
@@ -25,6 +24,7 @@ from sfumato.metrics.score import Score
 from sfumato.metrics.statistics import Features
 from sfumato.metrics.views import Logits
 from sfumato.processes.ranks import Ranks
+from sfumato.progress import bar_of
 
 
 def reference_of(data: Dataset) -> Reference:
@@ -54,6 +54,19 @@ def balanced(data: Dataset) -> bool:
 def balanced_classes(data: Dataset) -> np.ndarray | None:
     """Return the classes of a dataset's images where it holds equally many of each; None elsewhere."""
     return data.labels.numpy() if data.labels is not None and balanced(data) else None
+
+
+def most_of(data: Dataset | Stream, labelled: bool) -> int:
+    """Return how many generated images at most can stand beside as many of these, with classes equally many of each.
+
+    Arguments:
+        data: Training images, from which floors are drawn.
+        labelled: Whether the model is asked for their classes in turn.
+    """
+    if not labelled or data.labels is None:
+        return len(data)
+    counts = np.unique(data.labels.numpy(), return_counts=True)[1]
+    return int(len(counts) * counts.min())
 
 
 def order_of(data: Dataset | Stream) -> str:
@@ -96,7 +109,7 @@ def cached_features(extract: Extractor, data: Dataset, quiet: bool = True, ranks
     partial = file.with_suffix(f".{os.getpid()}.tmp")
     rows = np.lib.format.open_memmap(partial, "w+", np.float32, (len(data), width)) if ranks.first else None
     crc, batch = 0, 250
-    with tqdm(total=len(data), unit="img", desc=f"{view} of {data.name} {data.split}", disable=quiet) as bar:
+    with bar_of(len(data), "img", f"{view} of {data.name} {data.split}", quiet=quiet) as bar:
         for turn in range(0, len(data), batch * ranks.world):
             images = data.images[turn + batch * ranks.rank :][:batch]
             part = np.empty((0, width), np.float32)

@@ -156,8 +156,8 @@ def trained(
         device: Device to train on; None for the best at hand.
         quiet: Whether to show no progress bar.
     """
-    grave = folder / "diverged.json"
-    if grave.exists() and (told := read_json(grave)).get("recipe") == recipe.hash:
+    given_up = folder / "diverged.json"
+    if given_up.exists() and (told := read_json(given_up)).get("recipe") == recipe.hash:
         return None, str(told.get("reason", "diverged"))
     if (done := _finished(recipe, folder)) is not None:
         return done, ""
@@ -169,7 +169,7 @@ def trained(
         reason = f"diverged: {error}"
     if not reason:
         return run, ""
-    replace_json(grave, {"recipe": recipe.hash, "reason": reason})
+    replace_json(given_up, {"recipe": recipe.hash, "reason": reason})
     return None, reason
 
 

@@ -19,9 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sfumato.core.axes import AXES
-from sfumato.core.digest import hash_tensors
 from sfumato.core.find import check_options
-from sfumato.core.weights import read_tensors
+from sfumato.core.weights import hash_tensors, read_tensors
 from sfumato.core.writing import replacing
 from sfumato.data.dataset import Dataset
 from sfumato.labels._labelling import Labelling

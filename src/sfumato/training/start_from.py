@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sfumato.core.digest import hash_tensors
+from sfumato.core.weights import hash_tensors
 from sfumato.data.dataset import Dataset
 from sfumato.data.streaming import Stream
 from sfumato.evaluation.real import content_of

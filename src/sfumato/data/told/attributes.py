@@ -31,9 +31,9 @@ from sfumato.data.dataset import DataError, Dataset
 
 FILE = "attributes.csv"
 SHOWN = 3  # files that an error names
+AT_ONCE = 1024  # images that are measured together, in float64
 LOST = 1e-3  # of a standard deviation: how much of a number may be lost where it is kept in 32 bits
 LARGEST = float(torch.finfo(torch.float32).max)
-AT_ONCE = 1024  # images that are measured together, in float64
 Rows = Sequence[tuple[str, float, float, float, float]]
 """Of each attribute its name, mean, standard deviation, least and greatest value, as training saw them."""
 Columns = tuple[tuple[str, ...], dict[str, list[float]]]
