@@ -175,7 +175,7 @@ def test_what_cannot_be_coded_is_refused(tmp_path: Path) -> None:
 
 def test_levels_are_calibrated_once(tmp_path: Path, monkeypatch) -> None:
     own = model()
-    own.run.path, own.run.plan = tmp_path, None  # type: ignore[misc]
+    own.run.path = tmp_path  # type: ignore[misc]
     asked: list[Chain] = []
     measure = codec.measure_bound
 
