@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sfumato.recipes._methods import distilled, flow_matched, image_predicted, noise_predicted, tuned
+from sfumato.recipes._paper import distilled, flow_matched, image_predicted, noise_predicted, tuned
 from sfumato.recipes.digits import edm_digits
 from sfumato.runs.recipe import Part, Recipe, Sample, part
 

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sfumato.recipes._methods import TWO_CALLS
-from sfumato.recipes._paper import RAW, adam, decaying, regression
+from sfumato.recipes._paper import RAW, TWO_CALLS, adam, decaying, regression
 from sfumato.recipes.edm import edm_cifar10
 from sfumato.runs.recipe import Data, Recipe, Sample, part
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sfumato.recipes._methods import flow_matched, noise_predicted
+from sfumato.recipes._paper import flow_matched, noise_predicted
 from sfumato.runs.recipe import Data, Ema, Evaluate, Recipe, Sample, Train, part
 
 

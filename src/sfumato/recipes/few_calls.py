@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sfumato.recipes._methods import distilled, mean_flow, tuned
+from sfumato.recipes._paper import distilled, mean_flow, tuned
 from sfumato.recipes.digits_families import flow_digits
 from sfumato.recipes.fashion_mnist import edm_fashion_mnist_cpu, flow_fashion_mnist_cpu
 from sfumato.runs.recipe import Recipe, Sample, part

@@ -10,8 +10,7 @@ References:
 
 from __future__ import annotations
 
-from sfumato.recipes._methods import image_predicted
-from sfumato.recipes._paper import FID_50K, decaying, square
+from sfumato.recipes._paper import FID_50K, decaying, image_predicted, square
 from sfumato.recipes.fashion_mnist import flow_fashion_mnist_cpu
 from sfumato.runs.recipe import Data, Recipe, Sample, Train, part
 

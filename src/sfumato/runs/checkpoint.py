@@ -27,9 +27,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sfumato.core.digest import hash_tensors
 from sfumato.core.reading import FileRefusedError, plain_name, read_json
-from sfumato.core.weights import read_tensors
+from sfumato.core.weights import hash_tensors, read_tensors
 from sfumato.core.writing import flush, write_whole
 from sfumato.processes.ranks import Ranks
 

@@ -14,7 +14,7 @@ from sfumato.core.find import OptionError, conform, find_named, hints_of, neares
 from sfumato.core.reading import read_json
 from sfumato.runs import recipe as recipes
 from sfumato.runs.check_numbers import check_numbers
-from sfumato.runs.idle import idle, is_idle, wakers
+from sfumato.runs.idle import idle, is_idle, read_with
 from sfumato.runs.part import Part, RecipeError, part, show
 from sfumato.runs.recipe import Recipe, Sample
 
@@ -89,7 +89,7 @@ def _refuse_idle(before: Recipe, recipe: Recipe, assignments: Sequence[str], nam
     for text, path in zip(assignments, named):
         field = next((name for name in silent if is_idle(path, frozenset((name,)))), None)
         if field is not None and any(is_idle(found, frozenset((field, BESIDE.get(field, field)))) for found in changed):
-            ways = sorted(wakers(recipe, field))[:SHOWN]
+            ways = sorted(read_with(recipe, field))[:SHOWN]
             instead = ", or set " + " or ".join(ways) if ways else ""
             raise RecipeError(
                 f"{text} would change nothing: nothing in this recipe reads {field}. Leave it out{instead}."
