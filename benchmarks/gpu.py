@@ -37,7 +37,7 @@ from sfumato.report.table import markdown_table
 from sfumato.runs.override import override
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe
-from sfumato.runs.run import resolve
+from sfumato.runs.resolve import resolve
 from sfumato.training.trainer import Trainer
 
 TRAINING: dict[str, tuple[str, ...]] = {

@@ -39,7 +39,7 @@ from sfumato.recipes.fashion_mnist import edm_fashion_mnist_cpu
 from sfumato.runs import checkpoint
 from sfumato.runs.override import override
 from sfumato.runs.plan import plan
-from sfumato.runs.run import resolve
+from sfumato.runs.resolve import resolve
 from sfumato.samplers.euler import euler
 from sfumato.training.trainer import Trainer
 

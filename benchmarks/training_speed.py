@@ -33,7 +33,7 @@ from sfumato.recipes.fashion_mnist import edm_fashion_mnist_cpu
 from sfumato.runs.override import override
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe
-from sfumato.runs.run import resolve
+from sfumato.runs.resolve import resolve
 from sfumato.training.optim import muon
 from sfumato.training.trainer import Trainer
 

@@ -49,7 +49,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_what_is_needed_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert all(name.startswith(("sfumato/", "sfumato-")) for name in names)
-    pages = ("app/page.html", "app/page.js", "app/picture.js", "app/page.css", "report/page.html.j2")
+    pages = ("app/page.html", "app/page.js", "app/picture.js", "app/told.js", "app/page.css", "report/page.html.j2")
     for needed in ("py.typed", "data/files/digits.npz", *pages):
         assert f"sfumato/{needed}" in names, needed
     assert not [name for name in names if "__pycache__" in name or "/tests/" in name]

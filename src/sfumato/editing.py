@@ -26,7 +26,7 @@ from sfumato.core.level import Level, like
 from sfumato.core.task import Task, TaskError, check_pictures
 from sfumato.methods.replacement import replacement
 from sfumato.samplers.ddim import ddim, encode
-from sfumato.sources import Diffusion, check_labels
+from sfumato.sources import Diffusion, check_labels, without_gradients
 from sfumato.tasks.inpaint import inpaint
 
 
@@ -117,16 +117,27 @@ def reencode(
     Raises:
         TaskError: If the grid is too short, or a picture or mask does not fit.
     """
+    found = reencoded(source, images, labels, to, mask=mask)
+    return found.finish(deque(found.states, maxlen=1)[0].x)
+
+
+def reencoded(
+    source: Diffusion, images: Tensor, labels: Tensor | None, to: Tensor | None, *, mask: Tensor | None = None
+) -> Watched:
+    """Begin to decode what is encoded before the first state; arguments and errors as for `reencode`."""
     if len(source.grid) < 3:
         raise TaskError(f"Encoding needs a grid of at least 2 steps; this one has {len(source.grid) - 1}.")
     keep, images = _kept(source, images, mask), images.to(source.device)
     old, new = (check_labels(each, len(images), source.classes) for each in (labels, to))
-    with torch.no_grad():
-        x0 = source.space.encode(images)
-        latent = deque(encode(source.denoiser, x0, source.grid, label=old), maxlen=1)[0].x
-        walk = ddim(_keeping(source, keep, images), latent, source.grid, label=new)
-        last = source.space.decode(deque(walk, maxlen=1)[0].x)
-    return _restore_kept(keep, images, last)
+
+    def states() -> Iterator[State]:
+        with torch.no_grad():
+            x0 = source.space.encode(images)
+            latent = deque(encode(source.denoiser, x0, source.grid, label=old), maxlen=1)[0].x
+        for state in without_gradients(ddim(_keeping(source, keep, images), latent, source.grid, label=new)):
+            yield source.shown(state)
+
+    return Watched(states(), len(source.grid) - 1, partial(_restore_kept, keep, images))
 
 
 def first_entry(steps: int, strength: float) -> int:
@@ -150,6 +161,11 @@ def first_entry(steps: int, strength: float) -> int:
 def said(grid: Level, strength: float) -> str:
     """Return what was done to a picture, for captions."""
     return f"edited with strength {strength:g}, noised to sigma / alpha = {float(start_level(grid, strength).nsr):.3g}"
+
+
+def said_encoded(own: str) -> str:
+    """Return what was done to a picture that was encoded under its own class, for captions."""
+    return f"encoded as {own} and decoded"
 
 
 def start_level(grid: Level, strength: float) -> Level:

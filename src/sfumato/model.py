@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -40,6 +41,7 @@ from sfumato.report import strip as walks
 from sfumato.report.sheet import sheet
 from sfumato.restoration import Restored, measured, method_of, restore
 from sfumato.runs.computed import by_levels, say_changes
+from sfumato.runs.conditions import measured_label, outside, usual_method
 from sfumato.runs.making import Making
 from sfumato.runs.override import override
 from sfumato.runs.recipe import RecipeError, part
@@ -141,6 +143,8 @@ class Model:
         """
         seeds, labels = self._asked(n, classes)
         told = self.run.named(seeds, labels, where, image, root)
+        for line in outside(self.run.recipe, where or {}):
+            warnings.warn(line, stacklevel=2)
         with tqdm(total=len(seeds), unit="img", disable=not progress, leave=False) as bar:
             source, finished = watched(self.source, bar)
             images = source(seeds, told, progress=finished)
@@ -161,14 +165,13 @@ class Model:
             options: Of the task.
         """
         entry = find("task", name)
-        made: Task = entry(self.source.shape, **check_options(f"task {name!r}", entry, options, fixed=("shape",)))
-        return made
+        return entry(self.source.shape, **check_options(f"task {name!r}", entry, options, fixed=("shape",)))
 
     def restore(
         self,
         images: Tensor,
         task: Task,
-        method: str = "moment",
+        method: str | None = None,
         samples: int = 4,
         classes: Sequence[str | int] | None = None,
         *,
@@ -180,7 +183,7 @@ class Model:
         Arguments:
             images: uint8 or float in [-1, 1], (B, C, H, W); with `damaged`, measurements (B, *task.measured).
             task: What happened to them; see `task`.
-            method: See `sfumato list methods`.
+            method: See `sfumato list methods`; moment unless given, or told for a model that is told the measurement.
             samples: Answers per picture.
             classes: Names or numbers taken in turn; None for no class.
             damaged: The images are measurements already.
@@ -193,13 +196,14 @@ class Model:
         seeds = range(len(clean))
         labels = None if classes is None else in_turn(seeds, classes_named(classes, self.classes))
         source, networks = self.run.counted_walk(self.use, self.device)
+        y = clean if damaged else measured(task, clean, seeds)
         return restore(
             source,
             task,
-            clean if damaged else measured(task, clean, seeds),
-            method_of(method, **options),
+            y,
+            method_of(method or usual_method(self.run.recipe), **options),
             samples=samples,
-            labels=labels,
+            labels=measured_label(self.run.recipe, task, y, labels),
             sigma_data=self.run.recipe.sigma_data or 0.5,
             asked=networks,
         )
@@ -313,8 +317,7 @@ class Model:
         from sfumato.codelength.result import Asked
 
         tree, _ = measure(self.run, Asked(n=n, **options), use=self.use, device=self.device, quiet=True)
-        tables: dict[str, Any] = tree["tables"]
-        return tables
+        return tree["tables"]
 
     def __repr__(self) -> str:
         shape = self.run.recipe.shape

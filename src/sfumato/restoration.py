@@ -19,7 +19,7 @@ from sfumato.core.axes import AXES
 from sfumato.core.condition import Label
 from sfumato.core.denoiser import Counted, Denoiser, Sampler, State
 from sfumato.core.find import check_options, find
-from sfumato.core.images import NonFiniteError, finite
+from sfumato.core.images import NonFiniteError, finite, to_float
 from sfumato.core.level import Level, like
 from sfumato.core.noise import drawn, normal
 from sfumato.core.task import Task, TaskError, check_pictures
@@ -114,6 +114,34 @@ def measured(task: Task, images: Tensor, seeds: Sequence[int]) -> Tensor:
     return task.measure(images, normal(seeds, task.measured, purpose="measurement", device=images.device).to(images))
 
 
+def measured_shapes(task: Task) -> list[tuple[int, ...]]:
+    """Return the shapes of a picture that a task takes: the original's, and that of a measurement that is smaller."""
+    small = len(task.measured) == 3 and task.measured != task.shape
+    return [task.shape, *([task.measured] if small else [])]
+
+
+def measurement(task: Task, images: Tensor, damaged: bool, seeds: Sequence[int]) -> tuple[Tensor | None, Tensor]:
+    """Return a person's pictures as originals, None if they are damaged already, and what is measured of them.
+
+    Arguments:
+        task: What happens or has happened to them.
+        images: uint8 (B, C, H, W), of one of `measured_shapes`; those of a measurement's own are damaged already.
+        damaged: Whether they are damaged already.
+        seeds: One per picture, of the noise of measuring.
+
+    Raises:
+        TaskError: If they are damaged, and not of the shape of a measurement.
+    """
+    clean, small = to_float(images), measured_shapes(task)[1:]
+    if tuple(images.shape[1:]) in small:
+        return None, clean
+    if damaged and small:
+        raise TaskError(f"A damaged picture has the shape of a measurement, {task.measured}; got {task.shape}.")
+    if damaged:
+        return None, clean if task.measured == task.shape else task.apply(clean)
+    return images, measured(task, clean, seeds)
+
+
 def said(task: Task, method: str) -> str:
     """Return what was done to a picture, for captions."""
     return f"{task.words}, restored by {method}"
@@ -148,7 +176,7 @@ def restore(
     *,
     samples: int = 4,
     seeds: Sequence[int] | None = None,
-    labels: Tensor | None = None,
+    labels: Label | None = None,
     sigma_data: float = 0.5,
     progress: Callable[[int], None] | None = None,
     asked: Callable[[], tuple[int, ...]] | None = None,
@@ -162,7 +190,7 @@ def restore(
         method: What makes a denoiser of a denoiser, a task and measurements; see `method_of`.
         samples: K, pictures drawn per measurement.
         seeds: One per measurement, 0..B-1 if None. Sample k of seed s is that of seed s + k 2^32.
-        labels: int64 (B,) or None.
+        labels: Classes int64 (B,), a `Condition`, or None.
         sigma_data: Standard deviation of clean pixels.
         progress: Told of every finished picture.
         asked: Says how many images each network below the source was asked about so far (`Run.counted_walk`), so that a
@@ -182,7 +210,7 @@ def restore(
         raise TaskError("A measurement holds NaN or infinity; restore pictures that are numbers.")
     each = seeds_of(range(len(y)) if seeds is None else seeds, samples)
     ys = y.to(source.device).repeat_interleave(samples, 0)
-    wanted = None if labels is None else labels.repeat_interleave(samples)
+    wanted = None if labels is None else labels[torch.arange(len(y)).repeat_interleave(samples)]
     counts, done = Counted(source.denoiser), []
     products: list[int] = []
     before = 0 if asked is None else sum(asked())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar, cast
 
@@ -162,8 +162,11 @@ class Diffusion(Maker):
         Raises:
             ValueError: For labels out of range, or labels given to an unlabelled model.
         """
-        for state in self.steps(start, noise, labels):
-            yield State(self.space.picture(state.x, state.level), state.level, self.space.picture(state.x0, CLEAN))
+        yield from map(self.shown, self.steps(start, noise, labels))
+
+    def shown(self, state: State) -> State:
+        """Return a state of the space that is walked as images."""
+        return State(self.space.picture(state.x, state.level), state.level, self.space.picture(state.x0, CLEAN))
 
     def begin(self, seeds: Sequence[int]) -> Tensor:
         """Return the noisy images that seeds start from, at the first level of the grid, as states show them."""
@@ -181,19 +184,24 @@ class Diffusion(Maker):
                 )
         x = like(self.grid[0].sigma, start) * start
         label = None if labels is None else labels.to(self.device)
-        generator = iter(self.sampler(self.denoiser, x, self.grid, noise=noise, label=label))
-        while True:
-            with torch.no_grad():  # not held across a yield: the caller's code keeps its own gradient mode
-                state = next(generator, None)
-            if state is None:
-                return
-            yield state
+        yield from without_gradients(self.sampler(self.denoiser, x, self.grid, noise=noise, label=label))
 
     def floats(self, seeds: Sequence[int], labels: Label | None = None) -> Tensor:
         """Return the final images of one batch as floats, not clipped, shape (B, C, H, W)."""
         noise = self.noise(seeds)
         with torch.no_grad():
             return self.space.decode(deque(self.steps(noise.start(), noise, labels), maxlen=1)[0].x)
+
+
+def without_gradients(states: Iterable[State]) -> Iterator[State]:
+    """Yield states that are made without gradients, while the caller's code keeps its own gradient mode."""
+    generator = iter(states)
+    while True:
+        with torch.no_grad():
+            state = next(generator, None)
+        if state is None:
+            return
+        yield state
 
 
 def watched(source: M, bar: Any, world: int = 1) -> tuple[M, Callable[[int], None]]:
@@ -275,8 +283,7 @@ class Generated(Maker):
             )
         self.rows += len(seeds)
         z = self.generator.latents(torch.as_tensor(seeds, dtype=torch.int64), device=self.device)  # type: ignore[operator]
-        images: Tensor = self.generator(z, None if chosen is None else chosen.to(self.device))
-        return images
+        return self.generator(z, None if chosen is None else chosen.to(self.device))
 
 
 class Real:
@@ -371,25 +378,20 @@ def check_labels(labels: Tensor | None, count: int, classes: int) -> Tensor | No
     return labels
 
 
-def balanced_labels(count: int, classes: int, start: int = 0) -> Tensor | None:
-    """Return the uniform class prior without sampling noise: label of seed i = i mod classes. None if unlabelled."""
-    return torch.arange(start, start + count) % classes if classes else None
-
-
-def labels_by_share(count: int, shares: Tensor) -> Tensor:
-    """Return labels that occur in given shares, without sampling noise: label i is a function of i and the shares.
+def labels_by_share(seeds: Sequence[int], shares: Tensor) -> Tensor:
+    """Return labels that occur in given shares, without sampling noise: each is a function of its seed and the shares.
 
     Arguments:
-        count: Number of labels.
+        seeds: Seeds of the images.
         shares: Share of each class, (K,), of sum 1.
 
     Returns:
-        Labels, int64 (count,); any run of m labels holds each class m times its share, within a few.
+        Labels, int64 (B,); those of m seeds in a row hold each class m times its share, within a few.
 
-    >>> labels_by_share(8, torch.tensor([0.75, 0.25])).tolist()
+    >>> labels_by_share(range(8), torch.tensor([0.75, 0.25])).tolist()
     [0, 0, 0, 0, 1, 0, 0, 1]
     """
-    u = (0.5 + GOLDEN * torch.arange(count, dtype=torch.float64)) % 1
+    u = (0.5 + GOLDEN * torch.tensor([seed % 2**32 for seed in seeds], dtype=torch.float64)) % 1
     edges = shares.double().cumsum(0)
     return torch.searchsorted(edges / edges[-1], u, right=True).clamp(max=len(shares) - 1)
 

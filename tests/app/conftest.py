@@ -80,3 +80,15 @@ def served(models: list[Model]) -> Iterator[Served]:
     one = Served(models[:1])
     yield one
     one.close()
+
+
+@pytest.fixture(scope="session")
+def told(tiny: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A playground on a run that is told attributes, and on one that is told a smaller image."""
+    folder = tmp_path_factory.mktemp("told")
+    short = ["train.images=64", "data.flip=false", "objective.vector_dropout=0.1"]
+    loop.train(override(tiny, [*short, "data.attributes=ink,slant"]), folder / "attributes", quiet=True)
+    loop.train(override(tiny, ["train.images=64", "data.condition=low:2"]), folder / "low", quiet=True)
+    one = Served([Model(folder / name, "cpu") for name in ("attributes", "low")])
+    yield one
+    one.close()

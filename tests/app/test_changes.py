@@ -21,7 +21,7 @@ from sfumato.app._models import Model
 from sfumato.cli import main
 from sfumato.core.images import to_float, to_uint8
 from sfumato.data.decoding import decode
-from sfumato.editing import edit
+from sfumato.editing import edit, reencode
 from sfumato.report.signature import SignatureError, picture_of, read
 from sfumato.restoration import measured, method_of, restore
 from sfumato.tasks.inpaint import inpaint
@@ -197,3 +197,55 @@ def test_a_huge_picture_is_refused(served: Served, ask) -> None:
     assert status == 422 and "12000x12000" in message
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the server stops reading first
         assert served.call("POST", "/changes", b"x" * 5_000_000)[0] == 413
+
+
+@pytest.mark.parametrize(
+    ("fields", "size"),
+    [
+        ({"damaged": True, "mask": MASK}, 8),
+        ({"damaged": True, "task": "superres"}, 4),
+        ({"resample": 3, "mask": MASK}, 8),
+    ],
+)
+def test_what_is_damaged_or_walked_again_is_restored_as_by_the_command_line(
+    fields: dict[str, Any], size: int, ask, picture: Tensor, tmp_path: Path, monkeypatch
+) -> None:
+    small = picture if size == 8 else picture.float().unfold(1, 2, 2).unfold(2, 2, 2).mean((3, 4)).byte()
+    _, made = ask("restore", method="ddnm", **{"picture": png(small), **fields})
+    for each in made["beside"][:2]:
+        (tmp_path / f"{each['name']}.png").write_bytes(base64.b64decode(each["png"]))
+    monkeypatch.chdir(tmp_path)
+    assert main([*shlex.split(made["command"])[1:], "--out", "made", "--device", "cpu"]) == 0
+    for k, entry in enumerate(made["images"]):
+        again = torch.from_numpy(decode((tmp_path / "made" / f"picture-sample-{k + 1}.png").read_bytes()).pixels)
+        assert torch.equal(again, pixels(entry["png"]))
+
+
+def test_a_picture_is_encoded_under_its_class_and_decoded_under_another(
+    ask, models: list[Model], picture: Tensor
+) -> None:
+    _, made = ask("edit", 1, {"label": 4}, encode_as="3")
+    source = models[0].run.diffusion(use=None, device="cpu")
+    own = to_uint8(reencode(source, to_float(picture)[None], torch.tensor([3]), torch.tensor([4])))
+    assert torch.equal(pixels(made["images"][0]["png"]), own[0])
+    assert "--encode-as 3 --to 4" in made["command"] and "--strength" not in made["command"]
+    for fields, count, words in (
+        ({"encode_as": "zebra"}, 1, "Unknown class 'zebra'"),
+        ({"encode_as": 3}, 1, "encode_as is the name of a class"),
+        ({"encode_as": "3"}, 2, "has one answer: count is 1; got 2"),
+    ):
+        status, message = ask("edit", count, **fields)
+        assert status == 422 and words in message
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"damaged": 1}, "damaged is true or false"),
+        ({"resample": 0}, "resample is a whole number from 1 to 50"),
+        ({"damaged": True, "task": "superres"}, "has the shape of a measurement, (1, 4, 4)"),
+    ],
+)
+def test_what_is_no_damage_is_refused(fields: dict[str, Any], words: str, ask) -> None:
+    status, found = ask("restore", **fields)
+    assert words in (found if status == 422 else found["message"])

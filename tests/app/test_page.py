@@ -171,6 +171,73 @@ def test_keys_alone_suffice(page) -> None:
     assert page.run(unnamed) == []
 
 
+@pytest.fixture
+def telling(browser, told: Served) -> Iterator[Any]:
+    """The page of a run that is told attributes, and one that is told an image."""
+    browser.open(told.url)
+    browser.wait(FREE)
+    browser.click("[name=mode][value=sample] + span")  # two models are first of all compared
+    yield browser
+    assert browser.complaints == []
+
+
+COMMAND = "document.querySelector('.command').textContent"
+
+
+def test_attributes_are_told_by_their_sliders_and_left_open_without(telling) -> None:
+    page = telling
+    sliders = "[...document.querySelectorAll('#attributes input[type=range]')].map(n => n.dataset.attribute)"
+    assert page.run(sliders) == ["ink", "slant"] and not page.run("document.querySelector('#told').hidden")
+    generate(page, count=2)
+    assert "--where" not in page.run(COMMAND)
+    page.choose("[type=range][data-attribute=ink]", 0.3)  # which ticks it
+    generate(page, count=2)
+    assert "--where ink=0.3" in page.run(COMMAND) and "slant" not in page.run(COMMAND)
+    page.choose("[type=number][data-attribute=ink]", 0.9)
+    generate(page, count=2)
+    assert "ink=0.9 lies outside what training saw" in page.run("document.querySelector('.result').textContent")
+    page.click("[type=checkbox][data-attribute=ink]")
+    generate(page, count=2)
+    assert "--where" not in page.run(COMMAND)
+
+
+def test_an_image_is_put_into_the_well_of_a_run_that_is_told_one(telling) -> None:
+    page = telling
+    page.choose("[name=run]", 1)
+    assert page.run("document.querySelector('#told-name').textContent") == "Image beside (low:2)"
+    assert page.run("document.querySelectorAll('#attributes .field').length") == 0
+    page.choose("#told-held", 5)
+    page.click("#told-take")
+    page.wait("!document.querySelector('#told-canvas').hidden")
+    assert page.run("[document.querySelector('#told-canvas').width, told.image.height]") == [4, 4]
+    generate(page, count=2)
+    assert "--like-image told.png" in page.run(COMMAND)
+    assert page.run("[...document.querySelectorAll('.beside-images figcaption')].map(n => n.textContent)") == ["told"]
+    page.click("#told-none")
+    generate(page, count=2)
+    assert "--like-image" not in page.run(COMMAND)
+    page.choose("[name=run]", 0)
+    assert page.run("document.querySelector('#told-image').hidden")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_what_is_told_fits_the_screen_and_can_be_read(telling, width: int, scheme: str, tmp_path: Path) -> None:
+    page = telling
+    generate(page, count=4)
+    for run in (0, 1):
+        page.choose("[name=run]", run)
+        page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        page.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500
+        )
+        assert page.run("document.documentElement.scrollWidth") <= width and page.contrast() >= 4.5
+        page.run("scrollTo(0, 0)")
+        folder = Path(os.environ.get("SFUMATO_PICTURES") or tmp_path)
+        page.screenshot(folder / f"told-{width}-{run}.png", width, 1100, scheme)
+    page.call("Emulation.clearDeviceMetricsOverride")
+    page.call("Emulation.setEmulatedMedia", features=[])
+
+
 @pytest.mark.parametrize("width", [360, 800, 1600])
 def test_no_page_is_wider_than_its_screen(page, width: int) -> None:
     generate(page, count=8)

@@ -84,6 +84,31 @@ def test_a_mask_painted_with_the_mouse_is_filled_in(page, models: list[Model], t
     assert torch.equal(answer(page, 1)[0], image)
 
 
+def test_the_tabs_have_the_options_of_the_commands(page, tmp_path: Path) -> None:
+    command = "document.querySelector('.command').textContent"
+    page.click("[name=mode][value=edit] + span")
+    page.choose("#held", 4)
+    page.click("#take")
+    page.wait(f"{STATUS} === 'The picture is taken.'")
+    page.choose("#encode-as", "4")
+    assert page.run("document.querySelector('#strength-field').hidden")
+    generate(page, count=3)
+    assert "--encode-as 4" in page.run(command) and page.run("document.querySelectorAll('.images button').length") == 1
+    page.choose("#encode-as", "")
+    page.click("[name=mode][value=restore] + span")
+    page.choose("#task", "superres")
+    page.choose("#method", "ddnm")
+    picture_of(torch.arange(0, 256, 16, dtype=torch.uint8).reshape(1, 4, 4)).save(tmp_path / "small.png")
+    page.attach("#picture-file", tmp_path / "small.png")
+    page.wait(f"{STATUS}.includes('brought to 8')")
+    page.click("#damaged")
+    page.choose("#resample", 2)
+    generate(page, count=2)
+    assert "--damaged --resample 2" in page.run(command)
+    shown = torch.from_numpy(decode(made(page, "figure:nth-child(1) a")).pixels)
+    assert shown[:1].equal(torch.arange(0, 256, 16, dtype=torch.uint8).reshape(1, 4, 4))
+
+
 def test_keys_paint_a_mask_and_a_picture_of_the_test_split_is_edited(page, models: list[Model]) -> None:
     page.click("[name=mode][value=edit] + span")
     page.choose("#held", 4)

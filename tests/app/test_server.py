@@ -290,7 +290,7 @@ def test_other_sites_and_names_are_refused(served: Served) -> None:
 
 
 def test_the_page_may_load_from_here_only_and_names_nobody_else(served: Served) -> None:
-    for path in ("/", "/page.css", "/page.js", "/picture.js"):
+    for path in ("/", "/page.css", "/page.js", "/picture.js", "/told.js"):
         status, content, headers = served.call("GET", path)
         assert status == 200 and headers["content-security-policy"].startswith("default-src 'none'")
         assert b"http://" not in content and b"https://" not in content and b"@import" not in content

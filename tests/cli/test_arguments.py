@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+import functools
+import inspect
+import shlex
+import typing
 
-from sfumato.cli._arguments import arrange, find_recipe, resettle, seed_list
+import pytest
+import tyro
+
+from sfumato.cli._arguments import MACHINE, again, arrange, find_recipe, resettle, seed_list
 from sfumato.cli._main import commands
 from sfumato.core.find import OptionError
 from sfumato.runs.override import override
@@ -39,6 +45,36 @@ def test_values_of_options_are_left_alone() -> None:
 def test_a_field_without_a_value_is_refused(words: list[str]) -> None:
     with pytest.raises(OptionError, match="needs a value: --train.batch VALUE, or train.batch=VALUE"):
         arrange(TRAIN, ["r", *words])
+
+
+def some(hint: object) -> object:
+    """Return a value of a parameter's type that is not the usual one."""
+    args = [arg for arg in typing.get_args(hint) if arg not in (type(None), ...)]
+    if typing.get_origin(hint) is tuple:
+        return (some(args[0]), some(args[0]))
+    if typing.get_origin(hint) is typing.Literal:
+        return args[-1]
+    return {int: 7, float: 0.125, bool: True, str: "it's a"}[args[0] if args else hint]
+
+
+@pytest.mark.parametrize("name", commands())
+def test_a_recorded_command_holds_every_option(name: str) -> None:
+    command, taken = commands()[name], {}
+    values = {key: some(hint) for key, hint in typing.get_type_hints(command).items() if key != "return"}
+    values |= {key: ("a=1", "b=2") for key in ("overrides", "recipes") if key in values}
+
+    @functools.wraps(command)
+    def stand_in(*args: object, **options: object) -> None:
+        taken.update(inspect.signature(command).bind(*args, **options).arguments)
+
+    said = shlex.split(again(command, values))
+    tyro.cli(stand_in, args=arrange(command, said[2:]), config=(tyro.conf.FlagCreatePairsOff,))
+    assert said[:2] == ["sfumato", name]
+    assert {key: taken[key] for key in values if key not in MACHINE} == {
+        k: v for k, v in values.items() if k not in MACHINE
+    }
+    usual = {k: p.default for k, p in inspect.signature(command).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    assert not [word for word in shlex.split(again(command, values | usual)) if word.startswith("--")]
 
 
 def test_a_mistyped_option_names_the_nearest_option_or_field() -> None:

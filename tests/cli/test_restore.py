@@ -52,7 +52,7 @@ def test_a_picture_is_restored_sample_by_sample(labelled: Path, picture: Path, m
     report = json.loads((out / "restored.json").read_text())
     assert report["scores"]["PSNR, mean"][0] > 0 and report["coverage expected"] == 0.5
     assert (report["calls"], report["vector-Jacobian products"], report["options"]) == (5, 10, {"iterations": 2})
-    assert command_in(out / "sheet.png").endswith("iterations=2 --method moment --samples 3")
+    assert command_in(out / "sheet.png").endswith("iterations=2 --samples 3")
     assert "moment" in description(out / "sheet.png")
     assert "PSNR, a sample" in said.out and "0.50 is right" in said.out
 
@@ -194,7 +194,7 @@ def test_an_edit_is_drawn_beside_its_picture(labelled: Path, picture: Path, mask
     words = ["edit", labelled, picture, "grid.steps=3", "--out", out]
     said = cli(*words, "--to", 3, "--strength", 0.6, "--mask", mask, "--n", 2)
     assert said.code == 0 and "strength 0.6, noised to sigma / alpha" in said.out and "as 3" in said.out
-    assert command_in(out).endswith(f"--to 3 --strength 0.6 --mask {mask} --n 2")
+    assert command_in(out).endswith(f"--to 3 --mask {mask} --n 2")
     assert "strength 0.6" in description(out)
     assert "0.0 grey levels (RMSE) from the picture" in cli(*words, "--strength", 0).out
     assert "encoded as 2 and decoded as 3" in cli(*words, "--to", 3, "--encode-as", 2).out

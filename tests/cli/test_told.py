@@ -13,7 +13,11 @@ import sfumato
 from sfumato.cli import main
 from sfumato.core.condition import Condition
 from sfumato.core.find import find
+from sfumato.core.images import to_float
 from sfumato.data import load
+from sfumato.data.told.beside import told_image
+from sfumato.report import sweep as pictures
+from sfumato.restoration import agreeing
 from sfumato.runs.override import override
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe, RecipeError
@@ -53,7 +57,8 @@ def test_attributes_are_asked_for_by_name(cli, told, tmp_path):
     again = cli("sample", told, "--like", tmp_path / "a" / "seed-000000001.png", "--out", tmp_path / "again.png")
     assert "the same, pixel for pixel" in again.out
     model = sfumato.load(told, device="cpu")
-    by_name = model.sample(3, classes=[1], where={"ink": 0.9, "slant": 0.0}, progress=False).images
+    with pytest.warns(UserWarning, match="ink=0.9 lies outside what training saw"):
+        by_name = model.sample(3, classes=[1], where={"ink": 0.9, "slant": 0.0}, progress=False).images
     made = [np.asarray(Image.open(tmp_path / "a" / f"seed-{s:09d}.png")) for s in range(3)]
     assert np.abs(by_name[:, 0].numpy().astype(int) - np.stack(made)).max() <= 1
     rows = Run.open(told).recipe.shape.attributes
@@ -85,6 +90,68 @@ def test_a_picture_sweeps_two_attributes(cli, told, tmp_path):
     assert said.code == 2 and "Did you mean 'ink'" in said.err
 
 
+def swept(monkeypatch):
+    """Return what the blocks of sweeps hold, by name, from now on."""
+    seen, draw = {}, pictures.sweep
+
+    def spy(sources, seeds, labels, **options):
+        seen.update({name: source(seeds, labels) for name, source in sources.items()}, rows=options["row_labels"])
+        return draw(sources, seeds, labels, **options)
+
+    monkeypatch.setattr(pictures, "sweep", spy)
+    return seen
+
+
+def test_a_sweep_of_an_attribute_is_that_attribute_asked_for_by_name(cli, told, monkeypatch):
+    seen = swept(monkeypatch)
+    said = cli("sweep", told, "where.slant=0,1sd", "where.ink=0.9", "--classes", "0,7", "--n", 2)
+    assert said.code == 0 and "ink=0.9 lies outside what training saw" in said.out
+    assert (told / "samples" / "sweep-where-slant.png").exists() and seen["rows"] == ["0", "7"]
+    model = sfumato.load(told, device="cpu")
+    for value in ("0", "1sd"):
+        with pytest.warns(UserWarning, match="ink=0.9 lies outside"):
+            own = model.sample(4, classes=[0, 0, 7, 7], where={"slant": value, "ink": 0.9}, progress=False)
+        assert own.images.equal(seen[f"slant {value}"])
+
+
+def test_a_second_attribute_or_the_classes_are_the_rows_of_a_sweep(cli, told, monkeypatch):
+    seen = swept(monkeypatch)
+    words = ["where.slant=-1sd,1sd", "where.ink=0.25,0.3,0.4", "--n", 2, "--classes", "3"]
+    assert cli("sweep", told, *words).code == 0
+    assert seen["rows"] == ["ink 0.25", "ink 0.3", "ink 0.4"]
+    model = sfumato.load(told, device="cpu")
+    own = [
+        model.sample(2, classes=[3], where={"slant": "1sd", "ink": ink}, progress=False).images
+        for ink in (0.25, 0.3, 0.4)
+    ]
+    assert (torch.cat(own).int() - seen["slant 1sd"].int()).abs().max() <= 1  # another batch rounds otherwise
+    assert cli("sweep", told, "classes=4,none", "where.ink=0.2,0.3", "--n", 1).code == 0
+    own = model.sample(1, classes=[4], where={"ink": 0.3}, progress=False).images
+    assert (own[0].int() - seen["classes 4"][1].int()).abs().max() <= 1
+    assert not seen["classes 4"].equal(seen["classes none"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["where.inc=0,1"], "Did you mean 'ink'?"),
+        (["where.ink=0,x"], "ink must be a finite number"),
+        (["where.ink=0.2"], "at least two values"),
+        (["where.ink=0,1", "where.ink=2"], "each named once"),
+        (["where.ink=0,1", "classes=1,2", "where.slant=0,1"], "one in its rows"),
+        (["where.ink=0,1", "--score", "40"], "--metrics obedience"),
+        (["classes=1,zebra"], "Unknown class 'zebra'"),
+    ],
+)
+def test_a_sweep_of_what_cannot_be_told_is_refused(cli, told, words, said):
+    found = cli("sweep", told, *words)
+    assert found.code == 2 and said in found.err
+
+
+def test_a_sweep_of_a_model_that_is_told_an_image_tells_those_of_test_images(cli, low, tmp_path):
+    assert cli("sweep", low, "sampler=heun,ddim", "--n", 1, "--out", tmp_path / "s.png").code == 0
+
+
 def test_a_model_is_told_a_picture(cli, low, tmp_path):
     Image.fromarray(load("digits", split="test", condition="low:2").beside[0, 0].numpy()).save(tmp_path / "low.png")
     said = cli("sample", low, "--like-image", tmp_path / "low.png", "--n", 2, "--out", tmp_path / "sheet.png")
@@ -99,22 +166,48 @@ def test_a_model_is_told_a_picture(cli, low, tmp_path):
         Run.open(low).source()([0])
 
 
+def test_a_model_that_is_told_the_measurement_restores_by_sampling(cli, low, told, tmp_path):
+    """The restored pictures are its samples under the small image, brought onto A x0 = y."""
+    data = load("digits", split="test", condition="low:2")
+    model = sfumato.load(low, device="cpu")
+    task = model.task("superres", factor=2)
+    y = to_float(data.beside[:2])
+    found = model.restore(y, task, samples=1, damaged=True)
+    label = Condition(image=told_image(data.beside[:2], (8, 8)))
+    assert torch.allclose(found.samples[:, 0], agreeing(task, y, model.source.floats([0, 1], label)), atol=1e-5)
+    assert found.vjps == 0
+    assert cli("restore", low, "--score", 20, "task=superres", "factor=2", "--out", tmp_path / "r").code == 0
+    tree = json.loads((tmp_path / "r" / "restored.json").read_text())
+    assert tree["method"] == "told" and {"PSNR, a sample", "PSNR, mean", "coverage"} <= set(tree["scores"])
+    Image.fromarray(data.images[0, 0].numpy()).save(tmp_path / "x.png")
+    said = cli("restore", low, tmp_path / "x.png", "task=inpaint", "mask=half")
+    assert said.code == 2 and "This model is told data.condition=low:2 of a picture" in said.err
+    said = cli("restore", low, tmp_path / "x.png", "task=superres", "factor=2", "filter=nearest")
+    assert said.code == 2 and "is another measurement" in said.err
+    said = cli("restore", told, tmp_path / "x.png", "task=superres", "factor=2", "--method", "told")
+    assert said.code == 2 and "samples a model that is told the measurement" in said.err
+
+
 def test_obedience_is_measured_beside_real_images(cli, told, low):
     said = cli("evaluate", told, "--n", 60, "--metrics", "obedience", "fd")
     assert said.code == 0
     (result,) = (told / "results").glob("*.json")
     tree = json.loads(result.read_text())
     rows = tree["tables"]["obedience"]
-    assert [row["attribute"] for row in rows] == ["ink", "slant", "width"]
-    assert all(row["real images"]["value"] == pytest.approx(1.0) for row in rows)
+    assert [row["attribute"] for row in rows] == ["class", "ink", "slant", "width"]
+    assert all(row["real images"]["value"] == pytest.approx(1.0) for row in rows[1:])
     assert all(-1 <= row["samples"]["interval"][0] <= row["samples"]["interval"][1] <= 1 for row in rows)
     assert tree["scores"][0]["protocol"]["class_prior"] == "conditions of real images"
     assert cli("evaluate", low, "--n", 60, "--metrics", "obedience", "fd").code == 0
 
 
-def test_a_model_of_classes_has_no_obedience(cli, labelled):
-    said = cli("evaluate", labelled, "--metrics", "obedience", "--n", 60)
-    assert said.code == 2 and "is told neither" in said.err
+def test_the_class_is_measured_beside_real_images(cli, labelled, unlabelled):
+    assert cli("evaluate", labelled, "--n", 60, "--metrics", "obedience", "fd").code == 0
+    (row,) = json.loads(max((labelled / "results").glob("*.json")).read_text())["tables"]["obedience"]
+    assert (row["attribute"], row["score"], row["n"]) == ("class", "accuracy", 60)
+    assert row["real images"]["value"] > 0.8 > row["samples"]["interval"][0]  # of ten classes, by their pixels
+    said = cli("evaluate", unlabelled, "--metrics", "obedience", "--n", 60)
+    assert said.code == 2 and "this model is told none" in said.err
 
 
 @pytest.mark.parametrize(

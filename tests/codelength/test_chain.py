@@ -12,7 +12,7 @@ from sfumato.data import load
 from sfumato.runs.override import override
 from sfumato.runs.plan import Plan, plan
 from sfumato.runs.recipe import Recipe, RecipeError
-from sfumato.runs.run import resolve
+from sfumato.runs.resolve import resolve
 
 
 def resolved(name: str, *fields: str) -> Recipe:

@@ -17,7 +17,7 @@ from sfumato.data.splits import pieces
 from sfumato.data.streaming import streamed
 from sfumato.recipes.digits import edm_digits
 from sfumato.runs.override import override
-from sfumato.runs.run import load_data
+from sfumato.runs.resolve import load_data
 
 
 def png(number: int) -> bytes:

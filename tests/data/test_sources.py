@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 from sfumato.cli import main
+from sfumato.core.errors import UnknownNameError
 from sfumato.data import DataError, load
 from sfumato.evaluation.two_sets import open_set
 
@@ -59,6 +61,31 @@ def test_official_splits_are_kept(rows, tmp_path: Path) -> None:
     assert len(load(source, split="all")) == COUNT
     held, rest = load(source, split="val", val=0.3), load(source, val=0.3)
     assert len(held) + len(rest) == 20 and len(held) > 0
+
+
+def test_the_other_columns_of_numbers_are_attributes(rows, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    angles = [None if i == 3 else i / 8 for i in range(COUNT)]
+    told = rows.add_column("angle", angles).add_column("Smiling", [i % 3 == 0 for i in range(COUNT)])
+    told = told.add_column("name", ["x"] * COUNT)
+    told.to_parquet(str(tmp_path / "told.parquet"))
+    both = datasets.DatasetDict(train=told.select(range(20)), test=told.select(range(20, COUNT)))
+    both.save_to_disk(str(tmp_path / "both"))
+    whole = load(f"hub:{tmp_path}/told.parquet", split="all", attributes=("Smiling", "angle"))
+    assert whole.vector[:, 0].tolist() == [float(i % 3 == 0) for i in range(COUNT)]
+    assert bool(whole.vector[3, 1].isnan()) and whole.vector[4:, 1].tolist() == angles[4:]
+    assert load(f"hub:{tmp_path}/both", split="test", attributes=("angle",)).vector[:, 0].tolist() == angles[20:]
+    assert load(f"hub:{tmp_path}/told.parquet").vector is None
+    with pytest.raises(UnknownNameError, match="Did you mean 'angle'"):
+        load(f"hub:{tmp_path}/told.parquet", attributes=("angel",))
+    rows.to_parquet(str(tmp_path / "plain.parquet"))
+    with pytest.raises(DataError, match="needs columns of numbers, the same in every split"):
+        load(f"hub:{tmp_path}/plain.parquet", attributes=("angle",))
+    rows.add_column("angle", [math.nan, *angles[4:], *angles[4:7]][:COUNT]).to_parquet(str(tmp_path / "nan.parquet"))
+    with pytest.raises(
+        DataError, match="column angle, must hold a finite number, or null where it is not known; got nan"
+    ):
+        load(f"hub:{tmp_path}/nan.parquet", attributes=("angle",))
 
 
 def test_sources_without_images_are_refused(tmp_path: Path) -> None:

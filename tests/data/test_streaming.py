@@ -15,7 +15,8 @@ from sfumato.data.sources import listing_of
 from sfumato.data.streaming import Stream, StreamLoader, streamed, too_large
 from sfumato.recipes.digits import edm_digits
 from sfumato.runs.override import override
-from sfumato.runs.run import Run, training_data
+from sfumato.runs.resolve import training_data
+from sfumato.runs.run import Run
 from sfumato.training.loop import train
 
 COUNT = 41

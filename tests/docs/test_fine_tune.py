@@ -9,7 +9,7 @@ from pathlib import Path
 from sfumato.runs.check import check
 from sfumato.runs.override import override, recipe_named
 from sfumato.runs.plan import plan
-from sfumato.runs.run import load_data, resolve
+from sfumato.runs.resolve import load_data, resolve
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "fine-tune-a-model.md"
 

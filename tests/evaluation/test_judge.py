@@ -33,7 +33,7 @@ from sfumato.metrics.views import view_key, view_of
 from sfumato.report.results import compared, score_rows
 from sfumato.runs.override import override
 from sfumato.runs.run import Run
-from sfumato.sources import balanced_labels
+from sfumato.sources import in_turn
 from sfumato.training.loop import train
 
 
@@ -121,6 +121,8 @@ def test_scores_per_class_find_the_class_that_is_wrong():
     assert int(np.argmax(values)) == 3 and values[3] > 10 * max(abs(v) for i, v in enumerate(values) if i != 3)
     assert len({row["protocol"] for row in table}) == 10
     assert table[3]["real images"]["interval"][0] < 0.2
+    spreads = [(row["spread"]["interval"], row["spread of real images"]["interval"]) for row in table]
+    assert sum(low[1] > high[0] and high[1] > low[0] for low, high in spreads) >= 8
 
 
 def test_a_class_that_is_too_scarce_for_a_floor_leaves_it_out_and_says_so():
@@ -199,7 +201,7 @@ def test_a_damaged_cache_is_computed_again(tmp_path: Path):
 def test_saturation_of_a_run_stands_beside_that_of_its_reference(run):
     result = evaluate(run, n=80, metrics=("saturation",), extract="digits", device="cpu", quiet=True)
     (score,), real = result.scores, load("digits", split="test").images
-    made = run.source(device="cpu")(range(80), balanced_labels(80, 10))
+    made = run.source(device="cpu")(range(80), in_turn(range(80), range(10)))
     for one, images in ((score, made), (score.floor, real)):
         assert one.value == pytest.approx(float(((images == 0) | (images == 255)).float().mean()), rel=1e-5)
         assert one.interval[0] < one.value < one.interval[1]

@@ -12,8 +12,8 @@ from PIL import Image
 
 from sfumato.cli import main
 from sfumato.data import load
-from sfumato.evaluation.look import Images, Look
 from sfumato.evaluation.probe import probe
+from sfumato.evaluation.probed import Images, Look
 from sfumato.metrics.flags import flagged
 from sfumato.metrics.linear_probe import ProbeError
 from sfumato.recipes.digits_families import adm_digits_classifier

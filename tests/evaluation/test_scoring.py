@@ -16,6 +16,7 @@ from sfumato.metrics.features import extractor, features_of
 from sfumato.metrics.rules import LeakageError, SelfComparisonError
 from sfumato.runs.override import override
 from sfumato.runs.run import Run
+from sfumato.sources import in_turn
 from sfumato.training.loop import train
 
 
@@ -54,6 +55,14 @@ def test_jackknife_groups_are_dealt_within_chosen_classes(run):
     even, uneven = load("digits", split="test"), load("digits", split="test")
     rows = torch.cat([(even.labels == k).nonzero()[:20, 0] for k in range(10)])
     assert balanced(even.subset(rows.tolist())) and not balanced(uneven)
+
+
+def test_an_image_is_judged_by_its_seed_wherever_the_seeds_begin(run):
+    """Seed k is of class k mod 10 whatever is asked beside it, so the images scored are those that `sample` makes."""
+    assert run.labels(20, first=7)[0].tolist() == [(7 + i) % 10 for i in range(20)]
+    (score,) = pixels(run, metrics=("saturation",), first_seed=7).scores
+    made = run.source(device="cpu")(range(7, 127), in_turn(range(7, 127), range(10)))
+    assert score.value == pytest.approx(float(((made == 0) | (made == 255)).float().mean()), rel=1e-5)
 
 
 def test_the_same_seeds_give_the_same_score_in_any_batch(run):

@@ -15,7 +15,8 @@ from sfumato.experiments.judges import Copying, Estimates, OneClass, RealImages,
 from sfumato.experiments.study import Asked, Row, Study, find_study
 from sfumato.experiments.work import Workspace, outcome_of, result_key, worse_than_at_first
 from sfumato.runs.override import override
-from sfumato.runs.run import Run, load_data
+from sfumato.runs.resolve import load_data
+from sfumato.runs.run import Run
 from sfumato.studies._bases import edm
 
 

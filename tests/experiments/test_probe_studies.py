@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sfumato.experiments.cost import estimate
 from sfumato.experiments.study import find_study
 from sfumato.experiments.work import carry_out
 from sfumato.runs.override import override
@@ -23,6 +24,12 @@ def test_clusters_takes_three_numbers_of_clusters_between_nothing_and_classes() 
 
 
 @pytest.mark.slow
+def test_the_cost_of_a_study_is_counted_where_its_recipes_state_no_shape() -> None:
+    study = find_study("clusters", "tiny")
+    rows = tuple(replace(row, recipe=replace(row.recipe, shape=None)) for row in study.rows)
+    assert estimate(replace(study, rows=rows)).calls == estimate(study).calls
+
+
 def test_clusters_are_asked_for_as_often_as_they_occur_and_found_again(tmp_path: Path) -> None:
     study = find_study("clusters", "tiny")
     rows = tuple(replace(row, recipe=override(row.recipe, SHORT)) for row in study.rows)

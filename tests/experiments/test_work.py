@@ -5,17 +5,21 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
-from sfumato import evaluation
 from sfumato.cli import main
 from sfumato.core.images import NonFiniteError
-from sfumato.experiments import pages, work
+from sfumato.data.dataset import Dataset
+from sfumato.evaluation import judge
+from sfumato.experiments import judges, pages, work
 from sfumato.experiments.cost import Estimate, estimate
 from sfumato.experiments.study import Ordering, Outcome, Row, Study, find_study, studies
 from sfumato.experiments.work import Workspace, carry_out, outcome_of
@@ -113,9 +117,33 @@ def test_what_is_done_is_skipped(study: Study, done: SimpleNamespace, monkeypatc
         raise AssertionError("this was done already")
 
     monkeypatch.setattr(work, "train", never)
-    monkeypatch.setattr(evaluation, "evaluate", never)
+    monkeypatch.setattr(judges, "evaluate", never)
     again = carry_out(study, done.folder, device="cpu", quiet=True)
     assert [o.scores for o in again] == [o.scores for o in done.outcomes]
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_row_is_judged_anew_when_the_real_images_have_changed(
+    study: Study, done: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, earlier: bool
+) -> None:
+    """A result of an earlier version knows its images by the reference of its scores."""
+    shutil.copytree(done.folder / "results", tmp_path / "results")
+    for file in (tmp_path / "results").glob("*.json"):
+        tree = json.loads(file.read_text())
+        file.write_text(json.dumps({k: v for k, v in tree.items() if not (earlier and k == "data")}))
+    carry = partial(carry_out, study, tmp_path, runs=done.folder / "runs", device="cpu", quiet=True)
+    called, evaluate = [], judges.evaluate
+    monkeypatch.setattr(judges, "evaluate", lambda *a, **k: called.append(1) or evaluate(*a, **k))
+    assert [one.scores for one in carry()] == [one.scores for one in done.outcomes] and not called
+    real = judge.load_data
+
+    def repainted(*asked: Any) -> Dataset:
+        data = real(*asked)
+        return replace(data, images=torch.cat((255 - data.images[:1], data.images[1:])))
+
+    monkeypatch.setattr(judge, "load_data", repainted)
+    carry()
+    assert len(called) == len(study.rows)
 
 
 def test_only_the_row_whose_settings_changed_is_judged_anew(
@@ -128,7 +156,7 @@ def test_only_the_row_whose_settings_changed_is_judged_anew(
         raise NonFiniteError("as if")
 
     monkeypatch.setattr(work, "train", None)
-    monkeypatch.setattr(evaluation, "evaluate", watched)
+    monkeypatch.setattr(judges, "evaluate", watched)
     changed = replace(study.rows[0], settings=("sample.grid.steps=4",))
     mixed = replace(study, rows=(changed, study.rows[1]))
     before = (done.folder / "results" / "two-seed0.json").read_text()

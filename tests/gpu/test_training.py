@@ -13,7 +13,8 @@ import torch
 from sfumato.runs.override import override
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe
-from sfumato.runs.run import Run, load_data, resolve
+from sfumato.runs.resolve import load_data, resolve
+from sfumato.runs.run import Run
 from sfumato.training import fit_memory
 from sfumato.training.loop import train
 from sfumato.training.trainer import Trainer

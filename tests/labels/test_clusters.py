@@ -23,7 +23,8 @@ from sfumato.runs.identity import identity, key_of
 from sfumato.runs.labelled import FILE
 from sfumato.runs.override import override
 from sfumato.runs.recipe import Recipe, RecipeError
-from sfumato.runs.run import Run, load_data, training_data
+from sfumato.runs.resolve import load_data, training_data
+from sfumato.runs.run import Run
 from sfumato.sources import labels_by_share
 from sfumato.training.loop import train
 
@@ -117,6 +118,24 @@ def test_a_run_keeps_its_clusters_and_finds_them_again(clustered: Run, monkeypat
     assert load_data(opened.recipe, "test").labels.equal(here)
 
 
+def test_a_run_that_goes_on_with_other_clusters_keeps_both(
+    clustered: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, data = shutil.copytree(clustered.path, tmp_path / "run"), load_data(clustered.recipe, "train")
+    asked = override(replace(clustered.recipe, learned=""), ["data.labels.features=digits"])
+    other = replace(asked, learned=labelled.learned_of(asked, data))
+    before = (folder / FILE).read_bytes()
+    labelled.keep(other, folder)
+    assert other.learned != clustered.recipe.learned and (folder / FILE).read_bytes() == before
+    theirs = load_data(other, "test").labels
+    fresh(monkeypatch)
+    monkeypatch.setattr(labelled, "_learn", lambda *_: pytest.fail("learned again"))
+    for recipe in (other, clustered.recipe):
+        labelled.kept_in(recipe, folder)
+    assert load_data(other, "test").labels.equal(theirs)
+    assert not load_data(clustered.recipe, "test").labels.equal(theirs)
+
+
 def test_without_its_file_they_are_learned_again_and_a_damaged_one_is_refused(
     clustered: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,7 +182,9 @@ def test_clusters_are_asked_for_as_often_as_they_occur(clustered: Run) -> None:
     share = torch.bincount(train_labels, minlength=4) / len(train_labels)
     assert prior == "training" and (torch.bincount(asked, minlength=4) - 400 * share).abs().max() < 3
     shares = torch.tensor([0.62, 0.3, 0.07, 0.01])
-    found = labels_by_share(2000, shares)
+    found = labels_by_share(range(2000), shares)
+    assert torch.equal(labels_by_share(range(700, 900), shares), found[700:900])  # by the seed alone
+    assert torch.equal(clustered.labels(100, first=300)[0], asked[300:])
     for start in range(0, 1000, 97):
         counts = torch.bincount(found[start : start + 1000], minlength=4)
         assert (counts - 1000 * shares).abs().max() <= 4
@@ -189,9 +210,11 @@ def test_what_decides_images_names_the_clusters(clustered: Run) -> None:
 def test_refusals(tiny: Recipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="got count=97 for 9[0-6]. Set data.labels.count=9[0-6] or less"):
         load_data(override(tiny, ["data.labels=clusters", "data.labels.count=97"]), "train")
-    import sfumato.runs.run as run
+    import sfumato.runs.resolve as resolve
 
-    monkeypatch.setattr(run, "streamed", lambda *_, **__: Stream(None, None, load("digits"), np.zeros(1), (1, 8, 8)))  # type: ignore[arg-type]
+    monkeypatch.setattr(
+        resolve, "streamed", lambda *_, **__: Stream(None, None, load("digits"), np.zeros(1), (1, 8, 8))
+    )  # type: ignore[arg-type]
     with pytest.raises(RecipeError, match="in memory, and these are streamed. Set data.stream=false"):
         training_data(override(tiny, ["data.labels=clusters"]))
 

@@ -15,7 +15,9 @@ from sfumato.codelength.latents import bits_of_pixels
 from sfumato.codelength.result import Asked, likelihood
 from sfumato.core.images import to_float, to_uint8
 from sfumato.core.level import Level
+from sfumato.core.noise import normal
 from sfumato.data import load
+from sfumato.data.streaming import loader_for
 from sfumato.evaluation import evaluate
 from sfumato.latent.space import Latents
 from sfumato.recipes.latents import autoencoder_digits, latent_dit_xl2_imagenet256, latent_edm_digits, lsgm_digits
@@ -26,6 +28,7 @@ from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Latent, Recipe, RecipeError, Shape
 from sfumato.runs.run import Run
 from sfumato.tasks.inpaint import inpaint
+from sfumato.training.latents import _encode, batches_of, encoded
 from sfumato.training.loop import train
 
 COMMON = (
@@ -124,6 +127,35 @@ def test_latents_are_scaled_and_their_coder_is_kept_by_hash(coder: Run, staged: 
     torch.testing.assert_close(per_channel.mean(1), torch.zeros(2), rtol=0, atol=1e-4)
     variance = per_channel.var(1, correction=0) + spread.square().transpose(0, 1).flatten(1).mean(1)
     torch.testing.assert_close(variance, torch.ones(2), rtol=0, atol=1e-4)
+
+
+def test_latents_that_were_damaged_on_disk_are_encoded_anew(staged: Run, tmp_path: Path, monkeypatch) -> None:
+    """And a batch of them is mirrored where a batch of images is, by the one rule of the loader."""
+    data, encodings = load("digits", first=96), []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("sfumato.training.latents._encode", lambda *asked: encodings.append(1) or _encode(*asked))
+    first = encoded(staged.recipe, data, staged.path, torch.device("cpu"))
+    (file,) = (tmp_path / "sfumato" / "latents").glob("*.npy")
+    raw = bytearray(file.read_bytes())
+    raw[-3] ^= 64
+    file.write_bytes(raw)
+    again = encoded(staged.recipe, data, staged.path, torch.device("cpu"))
+    assert len(encodings) == 2 and torch.equal(first.means, again.means) and torch.equal(first.log_vars, again.log_vars)
+    loader = loader_for(data, 3, "cpu", flip=True)
+    mirrored = loader.mirrored(torch.arange(40, 72))
+    x, label, positions = batches_of(override(staged.recipe, ["train.seed=3"]), again, torch.device("cpu")).batch(
+        40, 32
+    )
+    rows = again.means[mirrored.long(), loader.order(torch.arange(40, 72))]
+    n = normal(positions, x.shape[1:], seed=3, purpose="posterior")
+    spread = (0.5 * again.log_vars[mirrored.long(), loader.order(positions)]).exp()
+    shift, scale = (torch.tensor(v).reshape(-1, 1, 1) for v in (staged.recipe.latent.shift, staged.recipe.latent.scale))
+    assert 0 < mirrored.sum() < 32
+    torch.testing.assert_close(x, (rows + spread * n - shift) / scale)
+    images = loader.batch(40, 32)
+    plain = loader_for(data, 3, "cpu").batch(40, 32)[0]
+    assert torch.equal(images[0], torch.where(mirrored[:, None, None, None], plain.flip(-1), plain))
+    assert torch.equal(label, images[1])
 
 
 @pytest.mark.parametrize("which", ["staged", "joint"])

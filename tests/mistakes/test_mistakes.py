@@ -40,7 +40,7 @@ from sfumato.runs.check import check
 from sfumato.runs.override import override
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import RecipeError
-from sfumato.runs.run import load_data, resolve
+from sfumato.runs.resolve import load_data, resolve
 from sfumato.samplers.ancestral import ancestral
 from sfumato.sources import Diffusion
 from sfumato.training.loop import train

@@ -17,7 +17,7 @@ from sfumato.core.noise import normal
 from sfumato.objectives.consistency import consistency, nearer
 from sfumato.objectives.distill import distill, two_steps
 from sfumato.recipes.digits import edm_digits
-from sfumato.recipes.digits_families import distill_digits, ect_digits
+from sfumato.recipes.digits_families import distill_digits, ect_digits, v_digits
 from sfumato.runs.check import check
 from sfumato.runs.override import override
 from sfumato.runs.plan import plan
@@ -163,3 +163,23 @@ def test_weights_that_mean_something_else_are_refused(tmp_path) -> None:
         with pytest.raises(RecipeError, match=message):
             train(override(edm_digits(), [*small, start, change]), tmp_path / "second", quiet=True, device="cpu")
     assert not (tmp_path / "second").exists()
+
+
+def test_a_teacher_of_other_images_or_classes_is_refused(tmp_path) -> None:
+    short = [
+        "train.images=32",
+        "train.batch=16",
+        "train.precision=fp32",
+        "network.width=16",
+        "train.sheet_every=1000000",
+    ]
+    teacher = train(override(v_digits(), [*short, "data.first=32"]), tmp_path / "teacher", quiet=True, device="cpu")
+    student = override(distill_digits(), [*short, "data.first=32", f"train.start={teacher.path}"])
+    for change, words in (
+        ("data.classes=0,1,2", "8x8 images of 10 classes .*8x8 images of 3 classes"),
+        ("data.pad=16", "8x8 images .*16x16 images"),
+        ("data.name=toy:mixture", "data.name=digits.*data.name=toy:mixture"),
+    ):
+        with pytest.raises(RecipeError, match=f"on its teacher's images and classes: .*{words}"):
+            train(override(student, [change]), tmp_path / "student", quiet=True, device="cpu")
+    assert not (tmp_path / "student").exists()

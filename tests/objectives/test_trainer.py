@@ -12,7 +12,7 @@ from sfumato.data.augment import edm_augment
 from sfumato.draws import Importance
 from sfumato.runs.override import override
 from sfumato.runs.plan import plan
-from sfumato.runs.run import load_data, resolve
+from sfumato.runs.resolve import load_data, resolve
 from sfumato.training.loop import train
 from sfumato.training.trainer import Memory, Trainer
 

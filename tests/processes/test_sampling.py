@@ -19,7 +19,7 @@ from sfumato.processes.ranks import join
 from sfumato.report import seed_folder
 from sfumato.runs.override import override
 from sfumato.runs.run import Run
-from sfumato.sources import balanced_labels
+from sfumato.sources import in_turn
 from sfumato.training.loop import train
 
 BATCHES = (1, 7, 64)
@@ -33,7 +33,7 @@ def make(folder, out, batches) -> None:
     for batch in batches:
         told: list[int] = []
         source = run.with_recipe(override(run.recipe, [f"sample.batch={batch}"])).source(device=device)
-        images = images_of_all(ranks, source, range(COUNT), balanced_labels(COUNT, 10), progress=told.append)
+        images = images_of_all(ranks, source, range(COUNT), in_turn(range(COUNT), range(10)), progress=told.append)
         assert sum(told) <= COUNT and len(told) == len(ranks.deal(COUNT, batch))
         if ranks.first:
             assert sum(told) == COUNT
@@ -54,7 +54,7 @@ def make_bad(folder) -> None:
 
     source.denoiser = broken
     with pytest.raises(NonFiniteError):
-        images_of_all(ranks, source, range(8), balanced_labels(8, 10))
+        images_of_all(ranks, source, range(8), in_turn(range(8), range(10)))
 
 
 def write(folder, out) -> None:
@@ -62,7 +62,7 @@ def write(folder, out) -> None:
     ranks, device = join("cpu")
     source = Run.open(folder).source(device=device)
     source.batch = 4
-    written = seed_folder.fill(out, source, range(22), balanced_labels(22, 10), {"made": "so"}, ranks=ranks)
+    written = seed_folder.fill(out, source, range(22), in_turn(range(22), range(10)), {"made": "so"}, ranks=ranks)
     (out / f"told-{ranks.rank}.json").write_text(json.dumps(written))
 
 

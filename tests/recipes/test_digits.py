@@ -14,7 +14,7 @@ from sfumato.runs.check import check
 from sfumato.runs.override import override
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe
-from sfumato.runs.run import load_data, resolve
+from sfumato.runs.resolve import load_data, resolve
 from sfumato.studies.families import rivals
 from sfumato.training.loop import train
 

@@ -24,7 +24,8 @@ from sfumato.runs.check import check
 from sfumato.runs.override import override
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe, RecipeError, Shape
-from sfumato.runs.run import Run, load_data, resolve
+from sfumato.runs.resolve import load_data, resolve
+from sfumato.runs.run import Run
 from sfumato.training.loop import train
 
 GREY = Shape(1, 8, 8, tuple("0123456789"))

@@ -10,7 +10,7 @@ from sfumato.cli._design import row
 from sfumato.cli.explain import fields_of
 from sfumato.core.find import find
 from sfumato.runs import recipe as recipes
-from sfumato.runs.idle import differences, idle, wakers
+from sfumato.runs.idle import differences, idle, read_with
 from sfumato.runs.override import override
 from sfumato.runs.recipe import Recipe, RecipeError, part
 
@@ -39,7 +39,7 @@ def test_an_idle_field_is_refused_and_what_would_make_it_matter_is_named(
     with pytest.raises(RecipeError, match=f"reads {field}") as caught:
         override(recipe, [given])
     assert given in str(caught.value)
-    assert any(remedy in way for way in wakers(recipe, field))
+    assert any(remedy in way for way in read_with(recipe, field))
 
 
 def test_a_field_that_another_assignment_wakes_is_taken() -> None:

@@ -25,7 +25,7 @@ import resource, sys, torch
 from sfumato.cli._arguments import find_recipe
 from sfumato.data.dataset import Dataset
 from sfumato.runs.plan import plan
-from sfumato.runs.run import resolve
+from sfumato.runs.resolve import resolve
 from sfumato.training.trainer import Trainer
 from sfumato.processes.machine import keep_freed_memory
 keep_freed_memory()
@@ -64,7 +64,7 @@ def test_fused_attention_is_not_counted_as_a_square():
 
 def test_a_step_that_would_not_fit_is_cut_before_it_is_taken(tiny, monkeypatch, capsys):
     """With as much free memory as half of the round needs, the round is halved, and no step fails on the way."""
-    from sfumato.runs.run import load_data, resolve
+    from sfumato.runs.resolve import load_data, resolve
 
     data = load_data(tiny, "train")
     planned = plan(resolve(tiny, data))

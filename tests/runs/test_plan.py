@@ -16,7 +16,7 @@ from sfumato.runs.kinds import KINDS, kind_of
 from sfumato.runs.override import override
 from sfumato.runs.plan import parts_of, plan
 from sfumato.runs.recipe import Part, Recipe, Shape
-from sfumato.runs.run import load_data, resolve
+from sfumato.runs.resolve import load_data, resolve
 from sfumato.training.trainers import TRAINERS, trainer_of
 
 CPU = torch.device("cpu")

@@ -14,7 +14,7 @@ from sfumato.cli._arguments import find_recipe
 from sfumato.runs.override import override
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe, part
-from sfumato.runs.run import load_data, resolve
+from sfumato.runs.resolve import load_data, resolve
 from sfumato.training import deferred, optim
 from sfumato.training import trainer as trainer_module
 from sfumato.training.guard import Diverged

@@ -15,7 +15,8 @@ from sfumato.runs.memory import peaks
 from sfumato.runs.override import override
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe, RecipeError, Shape
-from sfumato.runs.run import Run, load_data, resolve
+from sfumato.runs.resolve import load_data, resolve
+from sfumato.runs.run import Run
 from sfumato.training.loop import train
 from sfumato.training.trainer import Trainer
 

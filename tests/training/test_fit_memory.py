@@ -11,7 +11,7 @@ import torch
 from sfumato.recipes.fashion_mnist import fashion_mnist_cpu_hour
 from sfumato.runs.override import override
 from sfumato.runs.plan import plan
-from sfumato.runs.run import load_data, resolve
+from sfumato.runs.resolve import load_data, resolve
 from sfumato.training import fit_memory, optim
 from sfumato.training.trainer import Trainer
 

@@ -12,7 +12,8 @@ from sfumato.runs import checkpoint
 from sfumato.runs.override import override
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import RecipeError, part
-from sfumato.runs.run import Run, load_data, resolve
+from sfumato.runs.resolve import load_data, resolve
+from sfumato.runs.run import Run
 from sfumato.training.guard import Diverged
 from sfumato.training.loop import train
 from sfumato.training.trainer import Trainer

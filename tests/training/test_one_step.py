@@ -14,7 +14,7 @@ import sfumato
 from sfumato.recipes.digits import edm_digits
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe
-from sfumato.runs.run import load_data, resolve
+from sfumato.runs.resolve import load_data, resolve
 from sfumato.training.trainer import Trainer
 
 ROOT = Path(sfumato.__file__).parent

@@ -12,7 +12,8 @@ from PIL import Image
 from sfumato.cli import main
 from sfumato.recipes.digits import edm_digits
 from sfumato.runs.override import override
-from sfumato.runs.run import Run, load_data, resolve, training_data
+from sfumato.runs.resolve import load_data, resolve, training_data
+from sfumato.runs.run import Run
 
 SMALL = [
     "shape=none",

@@ -111,6 +111,21 @@ def checked(axis: str, name: str, options: Mapping[str, Any], most: int) -> dict
     return found
 
 
+def attribute_control(row: tuple[str, float, float, float, float]) -> dict[str, Any]:
+    """Return the control of an attribute, from what training saw of it (`data.told.attributes.summary`).
+
+    Numbers that are 0 and 1 alone have the variance m (1 - m) of a coin, and no others between 0 and 1 have as much.
+
+    Arguments:
+        row: Its name, mean, standard deviation, least and greatest value.
+    """
+    name, mean, deviation, least, greatest = row
+    coin = (least, greatest) == (0, 1) and math.isclose(deviation**2, mean * (1 - mean), rel_tol=1e-4)
+    step = 10.0 ** math.floor(math.log10((greatest - least) / 100))
+    kind = "switch" if coin else "number"
+    return {"name": name, "kind": kind, "mean": mean, "least": least, "greatest": greatest, "step": step}
+
+
 def _value(what: str, control: Control, value: Any, most: int) -> Any:
     number = is_number(value)
     if control.kind == "number":

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from sfumato.app._controls import attribute_control
+from sfumato.core.condition import Label
 from sfumato.core.denoiser import Preconditioned
 from sfumato.core.find import entries
 from sfumato.core.level import Level
@@ -17,10 +21,13 @@ from sfumato.download import no_downloads
 from sfumato.report.signature import settings_of
 from sfumato.runs.assemble import option
 from sfumato.runs.check import check_sampling
+from sfumato.runs.computed import stored
+from sfumato.runs.conditions import usual_method
 from sfumato.runs.kinds import DENOISER, require
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Part, Recipe, RecipeError, Sample, Shape
-from sfumato.runs.run import Run, load_data
+from sfumato.runs.resolve import load_data
+from sfumato.runs.run import Run
 
 STEPS = 18  # of a grid that has no number of steps of its own, when its fitness is tried
 
@@ -77,6 +84,18 @@ class Model:
             )
         return data
 
+    def told(
+        self, seeds: Sequence[int], labels: Tensor | None, where: Mapping[str, str], image: Tensor | None
+    ) -> Label | None:
+        """Return what images are made under (`Run.named`); conditions of test images are read, never downloaded."""
+        with no_downloads():
+            return self.run.named(seeds, labels, where, image)
+
+    @property
+    def computed(self) -> list[str]:
+        """The names of the grids that were computed for the run."""
+        return stored(self.run)
+
     @property
     def uses(self) -> list[str]:
         """The averages that were kept, and "raw"."""
@@ -107,6 +126,12 @@ class Model:
             "guidance": sample.guidance,
             "unguided": _refusal(lambda: check_sampling(plan(self.recipe(guided)))),
             "grids": {name: _refusal(partial(self._on_grid, name)) for name in entries("grid")},
+            "computed": self.computed,
+            "attributes": [attribute_control(row) for row in shape.attributes],
+            "beside": list(shape.beside),
+            "condition": recipe.data.condition,
+            "method": usual_method(recipe),
+            "always": list(self.run.plan.always_told),
         }
 
     def _on_grid(self, name: str) -> Level:

@@ -1,10 +1,14 @@
 """From the bytes of a request to work that is allowed, or a message that says what is.
 
-    {"seed": 0, "count": 16, "label": "each" | "none" | number, "to": seed or null, "ways": [PANEL] or [PANEL, PANEL]}
+    {"seed": 0, "count": 16, "label": "each" | "none" | number, "to": seed or null, "ways": [PANEL] or [PANEL, PANEL],
+     "where": {ATTRIBUTE: number}, "like_image": PNG in base64 or null}
     PANEL = {"run": 0, "use": null, "guidance": 1, "sampler": NAME, "sampler_options": {}, "grid": NAME,
            "grid_options": {}}
 
+A grid is a part, or one that was computed for the run.
+
 With a field "restore" or "edit" (`_change`) a picture is changed, one way, and `count` is the number of answers.
+`where` and `like_image` say what images are made under beside a class, as in `sfumato sample`.
 Without `to`, images have the seeds seed, seed + 1, ...; with it, they lie between two seeds' starts. Two ways share
 seeds and labels, so what differs between their pictures is the way alone; runs of different classes take their own.
 """
@@ -13,15 +17,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from sfumato.app._change import LARGEST, Change, read_change
+import torch
+from torch import Tensor
+
+from sfumato.app._change import LARGEST, LONGEST, Change, grey_of, pixels_of, read_change
 from sfumato.app._controls import checked
 from sfumato.app._fields import RequestError, fields, is_number, named, number, short, whole
 from sfumato.app._models import Model
+from sfumato.core.condition import Label
 from sfumato.core.find import nearest
 from sfumato.core.reading import parse_json
+from sfumato.runs.computed import by_levels
+from sfumato.runs.conditions import outside
 from sfumato.runs.override import override
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Part, Sample
@@ -29,7 +39,6 @@ from sfumato.sources import classes_named, in_turn
 
 SEEDS = 2**53  # a browser's numbers are exact below
 GUIDANCE = 100.0  # largest absolute weight
-LONGEST = 100  # characters of a class's name
 CHANGES = ("restore", "edit")  # fields that change a picture
 
 
@@ -73,7 +82,11 @@ class Request:
         to: The seed at the other end of an interpolation, or None.
         mix: Weight of each image between the two seeds.
         ways: One, or two side by side.
+        told: Of each way: what its images are made under.
         change: What is to become of a picture; None for images from noise alone.
+        where: Attributes that all of them are to have, by name.
+        image: The image that models are told beside, uint8 (c, h, w); None for those of test images, or nothing.
+        unseen: Which attributes lie outside what training saw, a sentence each.
     """
 
     seeds: tuple[int, ...]
@@ -81,7 +94,11 @@ class Request:
     to: int | None
     mix: tuple[float, ...]
     ways: tuple[Panel, ...]
+    told: tuple[Label | None, ...]
     change: Change | None = None
+    where: Mapping[str, str] = field(default_factory=dict)
+    image: Tensor | None = None
+    unseen: tuple[str, ...] = ()
 
 
 def read_request(body: bytes, models: Sequence[Model], limits: Limits) -> Request:
@@ -98,7 +115,7 @@ def read_request(body: bytes, models: Sequence[Model], limits: Limits) -> Reques
     tree = fields(
         parse_json(body, "A request", kind=object, error=RequestError),
         "A request",
-        ("seed", "count", "label", "to", "ways", *CHANGES),
+        ("seed", "count", "label", "to", "ways", "where", "like_image", *CHANGES),
     )
     to = None if tree.get("to") is None else whole(tree, "to", 0, SEEDS - 1, 0)
     count = whole(tree, "count", 1 if to is None else 2, limits.images, 1 if to is None else 9)
@@ -111,7 +128,29 @@ def read_request(body: bytes, models: Sequence[Model], limits: Limits) -> Reques
         return _changed(tree, seed, count, ways, limits)
     seeds = (seed,) * count if to is not None else tuple(range(seed, seed + count))
     mix = () if to is None else tuple(i / (count - 1) for i in range(count))
-    return Request(seeds, _labels(tree.get("label", "each"), seeds, ways), to, mix, ways)
+    labels = _labels(tree.get("label", "each"), seeds, ways)
+    where, image = _where(tree.get("where")), None
+    if tree.get("like_image") is not None:
+        image = pixels_of(tree["like_image"], "The image that a model is told")
+        if any(way.model.shape.beside[:1] == (1,) for way in ways):
+            image = grey_of(image)
+    unseen = dict.fromkeys(line for way in ways for line in outside(way.model.run.recipe, where))
+    told = tuple(way.model.told(seeds, _tensor(own), where, image) for way, own in zip(ways, labels))
+    return Request(seeds, labels, to, mix, ways, told, None, where, image, tuple(unseen))
+
+
+def _where(tree: Any) -> dict[str, str]:
+    """Return attributes by name, as a command line has them."""
+    if tree is not None and not isinstance(tree, dict):
+        raise RequestError(f"where is a JSON object of attributes and numbers; got {short(tree)}.")
+    for name, value in (tree or {}).items():
+        if not is_number(value) and not (isinstance(value, str) and len(value) <= LONGEST):
+            raise RequestError(f"{name[:40]} must be a finite number; got {short(value)}.")
+    return {name: str(value) for name, value in (tree or {}).items()}
+
+
+def _tensor(labels: tuple[int, ...] | None) -> Tensor | None:
+    return None if labels is None else torch.tensor(labels)
 
 
 def _changed(tree: Mapping[str, Any], seed: int, count: int, ways: tuple[Panel, ...], limits: Limits) -> Request:
@@ -121,11 +160,16 @@ def _changed(tree: Mapping[str, Any], seed: int, count: int, ways: tuple[Panel, 
     if seed >= LARGEST:
         raise RequestError(f"The seed of a picture's answers is below {LARGEST:,}; got {seed}.")
     label = tree.get("label", "none")
+    if tree.get("where") or tree.get("like_image"):
+        raise RequestError("A picture is restored or edited under a class alone: leave where and like_image out.")
     if label == "each":
         raise RequestError('The answers for one picture have one class: label is "none", a class or its number.')
     change = read_change(kinds[0], tree[kinds[0]], ways[0].model, limits.steps)
+    if change.single and count > 1:
+        raise RequestError(f"A picture that is encoded and decoded has one answer: count is 1; got {count}.")
     seeds = tuple(change.seeds(seed, count))
-    return Request(seeds, _labels(label, seeds, ways), None, (), ways, change)
+    labels = _labels(label, seeds, ways)
+    return Request(seeds, labels, None, (), ways, tuple(map(_tensor, labels)), change)
 
 
 _WAY = ("run", "use", "sampler", "sampler_options", "grid", "grid_options", "guidance")
@@ -137,13 +181,16 @@ def _way(tree: Mapping[str, Any], models: Sequence[Model], limits: Limits) -> Pa
     if use is not None and use not in model.uses:
         raise RequestError(nearest("average", str(use)[:40], model.uses))
     sampler = _part(tree, "sampler", mine.sampler, limits.steps)
-    grid = _part(tree, "grid", mine.grid, limits.steps)
+    if tree.get("grid") in model.computed:
+        grid = override(model.run.recipe, by_levels(model.run, ["sample.grid=" + tree["grid"]])).sample.grid
+    else:
+        grid = _part(tree, "grid", mine.grid, limits.steps)
     guidance = number(tree, "guidance", -GUIDANCE, GUIDANCE, mine.guidance)
     guided = override(model.run.recipe, [f"sample.guidance={guidance!r}"]).sample
     sample = dataclasses.replace(guided, sampler=sampler, grid=grid)
     steps = len(plan(model.recipe(sample)).grid) - 1
     if steps > limits.steps:
-        raise RequestError(f"At most {limits.steps:,} steps; grid={grid} has {steps:,}. Take fewer, or another grid.")
+        raise RequestError(f"At most {limits.steps:,} steps; this grid has {steps:,}. Take fewer, or another grid.")
     return Panel(model, use, sample)
 
 

@@ -1,10 +1,10 @@
 """The playground over HTTP.
 
-    GET  /            the page; /page.css, /page.js, /picture.js
+    GET  /            the page; /page.css, /page.js, /picture.js, /told.js
     GET  /about       what can be sampled, and the limits
     POST /images      a request (`_request`); the answer is a stream of events, one JSON value a line
-    POST /changes     the same with a picture that is restored or edited
-    GET  /picture     ?run=0&number=3: an image of the test split, as PNG
+    POST /changes     the same with a picture: that is restored or edited, or that a model is told
+    GET  /picture     ?run=0&number=3: an image of the test split, as PNG; with &what=told what a model is told of it
     POST /settings    a picture made here or by `sfumato sample --images`; the answer is how it was made
 
 Other sites cannot use it through a visitor's browser: their `Origin` is refused, and on the loopback address so is a
@@ -34,7 +34,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sfumato.app import _patience
 from sfumato.app._controls import described
-from sfumato.app._fields import RequestError, fields, whole
+from sfumato.app._fields import RequestError, fields, short, whole
 from sfumato.app._line import FullError, Job, Line
 from sfumato.app._models import Model
 from sfumato.app._request import Limits, read_request
@@ -49,6 +49,7 @@ FILES = {
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
     "/picture.js": ("picture.js", "text/javascript"),
+    "/told.js": ("told.js", "text/javascript"),
 }
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -136,11 +137,14 @@ def _file(name: str, kind: str) -> Callable[[Call], Awaitable[Response]]:
 def _held(query: Mapping[str, str], models: Sequence[Model]) -> Response:
     """Return an image of a test split."""
     asked = {name: int(text) if re.fullmatch(r"\d{1,9}", text) else text for name, text in query.items()}
-    asked = dict(fields(asked, "A question for a picture", ("run", "number")))
+    asked = dict(fields(asked, "A question for a picture", ("run", "number", "what")))
     data = models[whole(asked, "run", 0, len(models) - 1, 0)].held
     number = whole(asked, "number", 0, len(data) - 1, 0)
+    if asked.get("what", "image") not in ("image", "told") or (asked.get("what") == "told" and data.beside is None):
+        raise RequestError(f"what is image, or told where a model is told an image; got {short(asked['what'])}.")
+    images = data.beside if asked.get("what") == "told" and data.beside is not None else data.images
     out = io.BytesIO()
-    picture_of(data.images[number]).save(out, format="PNG")
+    picture_of(images[number]).save(out, format="PNG")
     return Response(out.getvalue(), media_type="image/png")
 
 
@@ -180,7 +184,8 @@ def _understood(made: dict[str, Any], models: Sequence[Model]) -> dict[str, Any]
         checkpoint, recipe = settings["checkpoint"], settings["recipe"]
         for number, model in enumerate(models):
             if model.settings(model.run.recipe.sample, None)["checkpoint"] == checkpoint:
-                return {**made, "run": number, "use": settings["use"], "sample": settings["sample"]}
+                told = {"where": settings.get("where", {})}
+                return {**made, **told, "run": number, "use": settings["use"], "sample": settings["sample"]}
     except (KeyError, TypeError, ValueError) as error:
         raise SignatureError(f"The picture's settings cannot be read ({type(error).__name__}: {error}).") from None
     raise SignatureError(

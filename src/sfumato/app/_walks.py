@@ -26,13 +26,16 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from sfumato.app._change import beside, carried
+from sfumato.app._change import beside, carried, encoded
 from sfumato.app._models import Model
 from sfumato.app._request import Panel, Request
+from sfumato.core.condition import part_of
 from sfumato.core.denoiser import Counted, State, stoppable
 from sfumato.core.images import finite, tile, to_uint8
 from sfumato.core.level import like
+from sfumato.data.hashing import hash_image
 from sfumato.report.signature import picture_of, signed
+from sfumato.runs.assemble import option
 from sfumato.runs.averages import spelled
 from sfumato.runs.recipe import Part, Sample
 
@@ -66,12 +69,11 @@ class _Walk:
         self.counted = Counted(stoppable(way.model.denoiser(way.use), stop))
         self.run = way.model.run.with_recipe(way.model.recipe(way.sample))
         self.source = self.run.diffusion(use=way.use, device=way.model.device, denoiser=self.counted)
-        self.labels = request.labels[number]
-        labels = None if self.labels is None else torch.tensor(self.labels)
+        self.labels, labels = request.labels[number], request.told[number]
         self.steps = len(self.source.grid) - 1
         self.finish: Callable[[Tensor], Tensor] = _as_it_is
         if request.change is not None:
-            watched = request.change.begin(self.source, request.seeds, labels)
+            watched = request.change.begin(self.source, request.seeds, part_of(labels, "label"))
             self.states, self.steps, self.finish = watched.states, watched.steps, watched.finish
         elif request.to is None:
             self.states = self.source.states(request.seeds, labels)
@@ -114,6 +116,7 @@ class _Walk:
             "sheet": self._sheet(images) if bool(good.all()) else None,
             "beside": self._beside(),
             "bad": int((~good).sum()),
+            "unseen": list(self.request.unseen),
             "seconds": self.seconds,
             "nfe": self.counted.rows / count,
             "vjps": self.counted.vjps,
@@ -130,6 +133,9 @@ class _Walk:
     def _beside(self) -> list[Event]:
         """Return what is shown beside the answers for one picture, each signed."""
         request = self.request
+        if request.image is not None:
+            made = {"seeds": request.seeds, "labels": self.labels, "what": "told"}
+            return [{"name": "told", "png": self._signed(picture_of(request.image), made)}]
         if request.change is None:
             return []
         assert self.last is not None
@@ -144,10 +150,16 @@ class _Walk:
         return self._signed(Image.fromarray(tile(images, min(COLUMNS, len(images)), GAP)), made)
 
     def _signed(self, picture: Image.Image, made: Event) -> str:
-        settings = json.dumps(self.way.model.settings(self.way.sample, self.way.use), sort_keys=True)
-        change = self.request.change
-        asked = {} if change is None else {change.name: carried(change)}
-        return _png(picture, signed(picture, {**made, **asked, "settings": settings}, self._words()))
+        settings = self.way.model.settings(self.way.sample, self.way.use)
+        change, image = self.request.change, self.request.image
+        asked: Event = {} if change is None else {change.name: carried(change)}
+        if self.request.where:
+            settings["where"] = dict(self.request.where)
+        if image is not None:
+            settings["like_image"], asked["like_image"] = hash_image(image.numpy()).hex(), encoded(image)
+        return _png(
+            picture, signed(picture, {**made, **asked, "settings": json.dumps(settings, sort_keys=True)}, self._words())
+        )
 
     def _words(self) -> str:
         nfe = self.counted.rows / len(self.request.seeds)
@@ -193,6 +205,10 @@ def command(way: Panel, request: Request, labels: tuple[int, ...] | None) -> str
         words += ["--classes", "none"]
     elif labels is not None and labels != tuple(s % len(classes) for s in request.seeds):
         words += ["--classes", _named(labels[0], classes)]
+    if request.where:
+        words += ["--where", ",".join(f"{name}={value}" for name, value in request.where.items())]
+    if request.image is not None:
+        words += ["--like-image", "told.png"]
     return shlex.join(words + (["--use", use] if use else []))
 
 
@@ -206,6 +222,9 @@ def _fields(model: Model, sample: Sample) -> Iterator[str]:
     mine = model.run.recipe.sample
     pairs: list[tuple[str, Part, Part]] = [("sampler", sample.sampler, mine.sampler), ("grid", sample.grid, mine.grid)]
     for name, part, own in pairs:
+        if part != own and (called := option(part, "called")) in model.computed:
+            yield f"{name}={called}"
+            continue
         if part.name != own.name:
             yield f"{name}={part.name}"
         before = own.options if part.name == own.name else {}

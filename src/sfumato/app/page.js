@@ -9,7 +9,7 @@ const make = (tag, facts = {}, ...children) => {
   node.append(...children);
   return node;
 };
-let about, picture, ways = [], panels = [], running = null, chosen = null;
+let about, picture, told, ways = [], panels = [], running = null, chosen = null;
 
 // ---- controls
 
@@ -25,7 +25,6 @@ class Way {
     $(".run", this.node).hidden = about.runs.length < 2;
     run.value = Math.min(number, about.runs.length - 1);
     sampler.append(...about.samplers.map(each => make("option", {value: each.name, textContent: each.name})));
-    grid.append(...about.grids.map(each => make("option", {value: each.name, textContent: each.name})));
     run.onchange = () => { this.restore(); arrange(); };
     sampler.onchange = () => this.changed("sampler", {});
     grid.onchange = () => this.changed("grid", {});
@@ -45,12 +44,16 @@ class Way {
     const {fields} = this;
     fields.use.replaceChildren(...run.uses.map(each => make("option", {value: each, textContent: each})));
     fields.use.value = use;
+    const named = names => names.map(name => make("option", {value: name, textContent: name}));
+    fields.grid.replaceChildren(...named(about.grids.map(each => each.name)), ...(run.computed.length
+      ? [make("optgroup", {label: "computed for this run"}, ...named(run.computed))] : []));
     for (const option of fields.grid.options) {
-      option.disabled = run.grids[option.value] !== null;
+      option.disabled = Boolean(run.grids[option.value]);
       option.title = run.grids[option.value] ?? "";
     }
     fields.sampler.value = sample.sampler.name;
-    fields.grid.value = sample.grid.name;
+    const {called} = sample.grid.options;
+    fields.grid.value = run.computed.includes(called) ? called : sample.grid.name;
     this.set("guidance", sample.guidance);
     fields.guidance.disabled = fields["guidance-range"].disabled = run.unguided !== null;
     const why = $(".why", this.node);
@@ -60,7 +63,7 @@ class Way {
     this.changed("grid", sample.grid.options);
   }
   changed(axis, options) {
-    const {fields} = this, entry = about[axis + "s"].find(each => each.name === fields[axis].value);
+    const {fields} = this, entry = about[axis + "s"].find(each => each.name === fields[axis].value) ?? {controls: []};
     this.own[axis] = {};
     const controls = entry.controls.filter(each => axis !== "grid" || each.name !== "steps");
     $(`[data-axis=${axis}]`, this.node).replaceChildren(...controls.map(each => control(this.own[axis], each, options[each.name])));
@@ -127,6 +130,7 @@ function arrange() {  // the form for the chosen mode
   const changes = changing(), each = $("[name=label][value=each]");
   $("#change").hidden = !changes;
   if (changes) { picture.fit(); picture.arrange(); }
+  told.fit();
   if (each) {
     each.parentNode.hidden = changes;
     if (changes && each.checked) $("[name=label][value=none]").checked = true;
@@ -146,9 +150,9 @@ function offerClasses() {
 
 function request() {
   const now = mode(), label = $("[name=label]:checked")?.value ?? "each";
-  return {seed: $("#seed").valueAsNumber, count: $("#count").valueAsNumber,
+  return {seed: $("#seed").valueAsNumber, count: picture.encodes ? 1 : $("#count").valueAsNumber,
     to: now === "interpolate" ? $("#to").valueAsNumber : null,
-    label: /^\d+$/.test(label) ? Number(label) : label, ...(changing() ? {[now]: picture.request()} : {}),
+    label: /^\d+$/.test(label) ? Number(label) : label, ...(changing() ? {[now]: picture.request()} : told.request()),
     ways: ways.slice(0, now === "compare" ? 2 : 1).map(way => way.request())};
 }
 
@@ -225,7 +229,8 @@ class Panel {
     $("progress", this.node).value = 1;
     const rate = this.count / event.seconds;
     const text = `${event.nfe % 1 ? event.nfe.toFixed(1) : event.nfe} network calls${event.vjps ? ` and ${event.vjps} gradients` : ""} per image · ${event.seconds.toFixed(2)} s · ${rate.toFixed(rate < 10 ? 1 : 0)} images/s`;
-    $(".result", this.node).textContent = event.bad ? `${event.bad} of ${this.count} images hold NaN or infinity and are left out. ${text}` : text;
+    const unseen = event.unseen.map(line => line + " ").join("");
+    $(".result", this.node).textContent = unseen + (event.bad ? `${event.bad} of ${this.count} images hold NaN or infinity and are left out. ${text}` : text);
     $(".count", this.node).textContent = `${this.count} image${this.count > 1 ? "s" : ""}`;
     const {classes} = this;
     this.cells.forEach((cell, i) => {
@@ -299,7 +304,7 @@ async function generate(event) {
   $("#go").disabled = true; $("#stop").disabled = false; $("#difference").hidden = true;
   say("Asking …");
   try {
-    const answer = await fetch(changing() ? "changes" : "images", {method: "POST", body: JSON.stringify(asked), signal: running.signal});
+    const answer = await fetch(changing() || asked.like_image ? "changes" : "images", {method: "POST", body: JSON.stringify(asked), signal: running.signal});
     if (!answer.ok) throw new Error((await answer.json()).message);
     panels = active.map(way => new Panel(way, asked, way.run.shape));
     $("#panels").replaceChildren(...panels.map(panel => panel.node));
@@ -357,6 +362,7 @@ async function take(file) {  // the settings of a picture that was made here
     ways[0].restore(ways[0].run, made.sample, made.use);
     arrange();
     if (past) await picture.take(made);
+    else await told.take(made);
     say(`Settings taken from ${file.name}. Press Generate to make it again.`);
   } catch (error) { complain(error.message); }
 }
@@ -378,6 +384,7 @@ async function start() {
   offerClasses();
   ways.push(new Way(0), new Way(1));
   picture = new Picture();
+  told = new Told();
   arrange();
   if (about.runs.length > 1) $("[name=mode][value=compare]").checked = true;
   arrange();

@@ -9,11 +9,12 @@ class Picture {
     for (const axis of ["task", "method"]) {
       const parts = about[axis + "s"], select = $(`#${axis}`);
       select.append(...parts.map(each => make("option", {value: each.name, textContent: each.name})));
-      select.value = axis === "task" ? "inpaint" : "moment";
+      select.value = axis === "task" ? "inpaint" : this.run.method;
       select.onchange = () => this.changed(axis, {});
       this.changed(axis, {});
     }
     $("#strength").oninput = () => { $("#strength-shown").textContent = $("#strength").value; };
+    $("#encode-as").onchange = () => this.arrange();
     $("#take").onclick = () => this.held();
     $("#picture-file").onchange = event => { this.choose(event.target.files[0]); event.target.value = ""; };
     droppable($("#picture-drop"), file => this.choose(file));
@@ -29,8 +30,14 @@ class Picture {
     this.canvas.onfocus = this.canvas.onblur = () => this.draw();
   }
   get run() { return about.runs[ways[0].fields.run.value]; }
+  get encodes() { return mode() === "edit" && this.run.classes.length > 0 && $("#encode-as").value !== ""; }
   fit() {  // an empty picture of the model's size, unless there is one
     const [, height, width] = this.run.shape;
+    if (this.offered !== this.run.classes) {
+      this.offered = this.run.classes;
+      const entries = [["", "noise it instead"], ...this.offered.map(name => [name, name])];
+      $("#encode-as").replaceChildren(...entries.map(([value, textContent]) => make("option", {value, textContent})));
+    }
     if (this.width === width && this.height === height) return;
     Object.assign(this, {width, height, image: null, mask: new Uint8Array(width * height), at: [width >> 1, height >> 1]});
     Object.assign(this.canvas, {width, height});
@@ -51,27 +58,16 @@ class Picture {
     const restores = mode() === "restore";
     $$("[data-only]").forEach(node => { node.hidden = node.dataset.only !== mode(); });
     $("#mask-tools").hidden = restores && !this.masked;
+    $("#encode-field").hidden = restores || !this.run.classes.length;
+    $("#strength-field").hidden = restores || this.encodes;
     if (this.image) this.draw();
   }
   // ---- the picture
 
   async load(source, wanted = null) {  // an image, cropped to the model's proportions and brought to its size
     this.fit();
-    const image = new Image();
-    image.src = source;
-    await image.decode();
-    const {width: w, height: h} = this, scale = Math.min(image.width / w, image.height / h);
-    const canvas = make("canvas", {width: w, height: h}), pen = canvas.getContext("2d", {willReadFrequently: true});
-    pen.imageSmoothingQuality = "high";
-    pen.fillStyle = "#fff";
-    pen.fillRect(0, 0, w, h);
-    pen.drawImage(image, (image.width - w * scale) / 2, (image.height - h * scale) / 2, w * scale, h * scale, 0, 0, w, h);
-    if (this.run.shape[0] === 1) {
-      const grey = pen.getImageData(0, 0, w, h), {data} = grey;
-      for (let i = 0; i < data.length; i += 4) data[i] = data[i + 1] = data[i + 2] = Math.round(.299 * data[i] + .587 * data[i + 1] + .114 * data[i + 2]);
-      pen.putImageData(grey, 0, 0);
-    }
-    this.image = canvas;
+    const {width: w, height: h} = this, [canvas, image] = await brought(source, this.run.shape);
+    Object.assign(this, {image: canvas, whole: image});
     this.mask.fill(0);
     if (wanted) await this.wear(wanted);
     this.draw();
@@ -87,17 +83,12 @@ class Picture {
   }
   async choose(file) {
     if (!file) return;
-    const source = await new Promise(done => { const reader = new FileReader(); reader.onload = () => done(reader.result); reader.readAsDataURL(file); });
-    try { await this.load(source); }
+    try { await this.load(await contentOf(file)); }
     catch { complain(`${file.name} cannot be read as a picture.`); }
   }
   async held() {
-    try {
-      const answer = await fetch(`picture?run=${ways[0].fields.run.value}&number=${$("#held").value}`);
-      if (!answer.ok) throw new Error((await answer.json()).message);
-      const bytes = new Uint8Array(await answer.arrayBuffer());
-      await this.load("data:image/png;base64," + btoa(String.fromCharCode(...bytes)));
-    } catch (error) { complain(error.message); }
+    try { await this.load(await testImage($("#held").value, "image")); }
+    catch (error) { complain(error.message); }
   }
   // ---- the mask
 
@@ -154,18 +145,59 @@ class Picture {
   }
   request() {
     if (!this.image) throw new Error("There is no picture yet. Drop one, or take one of the test split.");
-    const picture = bare(this.image);
-    if (mode() === "edit") return {picture, strength: $("#strength").valueAsNumber, mask: this.mask.some(Boolean) ? this.png() : null};
-    return {picture, mask: this.masked ? this.png() : null, task: $("#task").value, task_options: this.own.task,
-      method: $("#method").value, method_options: this.own.method};
+    const picture = bare(this.image), damaged = $("#damaged").checked;
+    if (mode() === "edit") return {picture, strength: $("#strength").valueAsNumber, mask: this.mask.some(Boolean) ? this.png() : null,
+      encode_as: this.encodes ? $("#encode-as").value : null};
+    return {picture: damaged && !this.masked ? this.original() : picture, mask: this.masked ? this.png() : null,
+      task: $("#task").value, task_options: this.own.task, method: $("#method").value, method_options: this.own.method,
+      damaged, resample: $("#resample").valueAsNumber};
+  }
+  original() {  // a damaged picture at its own size, which may be that of a measurement
+    const {width, height} = this.whole, canvas = make("canvas", {width, height});
+    canvas.getContext("2d").drawImage(this.whole, 0, 0);
+    return bare(canvas);
   }
   async take(made) {  // what a picture that was made here carries
     const data = text => text && "data:image/png;base64," + text, asked = made.restore ?? made.edit;
     if (made.restore) {
       for (const axis of ["task", "method"]) { $(`#${axis}`).value = asked[axis]; this.changed(axis, asked[axis + "_options"]); }
-    } else { $("#strength").value = asked.strength; $("#strength").oninput(); }
+      $("#damaged").checked = asked.damaged ?? false;
+      $("#resample").value = asked.resample ?? 1;
+    } else {
+      $("#strength").value = asked.strength;
+      $("#strength").oninput();
+      $("#encode-as").value = asked.encode_as ?? "";
+      this.arrange();
+    }
     await this.load(data(asked.picture), data(asked.mask));
   }
+}
+
+async function brought(source, [channels, h, w]) {  // [an image cropped and resized on a canvas, the image as it was]
+  const image = new Image();
+  image.src = source;
+  await image.decode();
+  const scale = Math.min(image.width / w, image.height / h);
+  const canvas = make("canvas", {width: w, height: h}), pen = canvas.getContext("2d", {willReadFrequently: true});
+  pen.imageSmoothingQuality = "high";
+  pen.fillStyle = "#fff";
+  pen.fillRect(0, 0, w, h);
+  pen.drawImage(image, (image.width - w * scale) / 2, (image.height - h * scale) / 2, w * scale, h * scale, 0, 0, w, h);
+  if (channels === 1) {
+    const grey = pen.getImageData(0, 0, w, h), {data} = grey;
+    for (let i = 0; i < data.length; i += 4) data[i] = data[i + 1] = data[i + 2] = Math.round(.299 * data[i] + .587 * data[i + 1] + .114 * data[i + 2]);
+    pen.putImageData(grey, 0, 0);
+  }
+  return [canvas, image];
+}
+
+const contentOf = file => new Promise(done => { const reader = new FileReader(); reader.onload = () => done(reader.result); reader.readAsDataURL(file); });
+
+async function testImage(number, what) {  // of the test split, or what a model is told of it, as a data URL
+  const answer = await fetch(`picture?run=${ways[0].fields.run.value}&number=${number}&what=${what}`);
+  if (!answer.ok) throw new Error((await answer.json()).message);
+  const bytes = new Uint8Array(await answer.arrayBuffer());
+  return "data:image/png;base64," + btoa(String.fromCharCode(...bytes));
 }
 
 const bare = canvas => canvas.toDataURL("image/png").split(",")[1];

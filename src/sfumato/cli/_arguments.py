@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import shlex
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
@@ -28,12 +29,31 @@ Count = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
 Folder = Annotated[str | None, arg(metavar="PATH", help_behavior_hint="")]
 MOST = 10_000_000  # images of one command
 LAST = 2**62  # first seed of one; samples of a picture have seeds of their own beyond it
+MACHINE = ("out", "device", "data_root", "quiet")  # options of every command that change no number of it
 COMMAND: ContextVar[str] = ContextVar("command", default="")
 
 
 def typed() -> str:
     """Return the command as it was typed, which a picture keeps; "" where Python called its function."""
     return COMMAND.get()
+
+
+def again(command: Callable[..., Any], values: Mapping[str, Any]) -> str:
+    """Return the command that makes a result again: its words and all options that differ from what is usual.
+
+    Arguments:
+        command: The command's function.
+        values: What its parameters hold, by name. Where a result goes, and on which machine, is left out (`MACHINE`).
+    """
+    words = ["sfumato", command.__name__.rstrip("_")]
+    for name, parameter in inspect.signature(command).parameters.items():
+        value = values[name]
+        each = [str(one) for one in (value if isinstance(value, tuple | list) else (value,))]
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            words += each
+        elif name not in MACHINE and value != parameter.default:
+            words += [f"--{name.replace('_', '-')}", *(() if value is True else each)]
+    return shlex.join(words)
 
 
 def arrange(command: Callable[..., Any], words: Sequence[str]) -> list[str]:
@@ -209,7 +229,7 @@ def seed_list(text: str | None, n: int | None, default: int) -> list[int]:
         count = default if n is None else n
         if count < 1:
             raise _option_error(f"n must be at least 1; got {count}.")
-        return list(range(_allowed(count)))
+        return list(range(allowed(count)))
     seeds: list[int] = []
     for piece in text.split(","):
         match = re.fullmatch(r"(\d+)(?::(\d+))?", piece.strip())
@@ -218,7 +238,7 @@ def seed_list(text: str | None, n: int | None, default: int) -> list[int]:
         first, end = int(match[1]), int(match[2] or int(match[1]) + 1)
         if end > 2**63:
             raise _option_error(f"A seed lies below 2^63; got {text!r}.")
-        _allowed(end - first + len(seeds))
+        allowed(end - first + len(seeds))
         seeds += range(first, end)
     if len(set(seeds)) != len(seeds):
         raise _option_error(f"Seeds must be distinct, or images repeat; got {text!r}.")
@@ -237,7 +257,12 @@ def check_first(seed: int) -> None:
         raise _option_error(f"--first-seed is at least 0{'' if seed < 0 else ' and at most 2^62'}; got {seed}.")
 
 
-def _allowed(count: int) -> int:
+def allowed(count: int) -> int:
+    """Return a number of images that one command makes.
+
+    Raises:
+        OptionError: If they are more than that.
+    """
     if count > MOST:
         raise _option_error(f"One command makes at most {MOST:,} images; got {count:,}. Make them in several ranges.")
     return count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections import deque
 from pathlib import Path
@@ -14,10 +15,13 @@ from torch import Tensor
 
 from sfumato.core.images import tile, to_uint8
 from sfumato.core.reading import parse_json
+from sfumato.data.decoding import decode
+from sfumato.data.hashing import hash_image
 from sfumato.report.signature import SignatureError, picture_of, read, settings_of, signed
 from sfumato.runs.drawn import SAMPLES
 from sfumato.runs.identity import changed
-from sfumato.runs.recipe import Recipe, today
+from sfumato.runs.recipe import Recipe
+from sfumato.runs.recipe_json import today
 from sfumato.runs.run import Run
 
 COLUMNS = 8  # of a sheet
@@ -47,12 +51,13 @@ def again(run: Run, like: Path, out: Path | None, device: str) -> Path:
                 f"{run.path}` to make it again, or use `sfumato {change}`."
             )
     settings = _settings(made, like)
-    if "like_image" in settings:
+    if "like_image" in settings and "like_image" not in made:
         raise SignatureError(f"{like} was made beside another image, which it does not carry. Use --like-image.")
     tree = {**run.recipe.to_json(), "sample": settings["sample"]}
     run, use = run.with_recipe(Recipe.from_json(tree)), settings["use"]
     mine = settings_of(run, use, device)
-    differ = changed(today(settings), mine | {k: settings[k] for k in ("device", "torch", "where") if k in settings})
+    asked: dict[str, Any] = {key: settings[key] for key in ("where", "like_image") if key in settings}
+    differ = changed(today(settings), mine | asked | {key: settings[key] for key in ("device", "torch")})
     if differ:
         lines = "\n".join(f"  {path}: {old} -> {new}" for path, (old, new) in differ.items())
         raise SignatureError(
@@ -60,16 +65,13 @@ def again(run: Run, like: Path, out: Path | None, device: str) -> Path:
             f"made it:\n{lines}\nName the run that made it; one that was trained on since, or is guided by another "
             "model, makes other images."
         )
-    images = _images(run, use, device, made, like, settings.get("where", {}))
+    images = _images(run, use, device, made, like, asked)
     new = picture_of(images[0]) if "seed" in made else Image.fromarray(tile(images, min(COLUMNS, len(images)), GAP))
     target = out or run.path / SAMPLES / f"again-{like.stem}.png"
     if target.suffix != ".png":
         raise SignatureError(f"Pictures are written as PNG; got {target.name!r}. Name it {target.stem}.png.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    carried = {
-        **made,
-        "settings": json.dumps(mine | ({"where": settings["where"]} if "where" in settings else {}), sort_keys=True),
-    }
+    carried = {**made, "settings": json.dumps(mine | asked, sort_keys=True)}
     new.save(target, pnginfo=signed(new, carried, run.making(use).sentence))
     print(f"  {_difference(picture, new)}")
     for key in ("device", "torch"):
@@ -87,20 +89,34 @@ def _settings(made: dict[str, Any], like: Path) -> dict[str, Any]:
     return dict(settings)
 
 
-def _images(run: Run, use: str, device: str, made: dict[str, Any], like: Path, where: dict[str, str]) -> Tensor:
+def _images(run: Run, use: str, device: str, made: dict[str, Any], like: Path, asked: dict[str, Any]) -> Tensor:
     """Return the picture's images as uint8 (B, C, H, W)."""
     try:
         seeds = [int(s) for s in made.get("seeds", [made.get("seed")])]
         given = made.get("labels", [made.get("label")]) or [None]
         labels = None if None in given else torch.tensor([int(label) for label in given])
+        image = _beside(made["like_image"], asked["like_image"]) if "like_image" in asked else None
+        told = run.named(seeds, labels, asked.get("where", {}), image)
         if "to" in made:
             weights = torch.tensor(made["mix"], dtype=torch.float64).reshape(-1)
-            states = run.diffusion(use=use, device=device).mixed(seeds[0], int(made["to"]), weights, labels)
+            states = run.diffusion(use=use, device=device).mixed(seeds[0], int(made["to"]), weights, told)
             return to_uint8(deque(states, maxlen=1)[0].x).cpu()
         source = run.source(use=use, device=device)
-        return to_uint8(source.floats(seeds, run.named(seeds, labels, where)), source.quantisation).cpu()
+        return to_uint8(source.floats(seeds, told), source.quantisation).cpu()
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise SignatureError(f"{like} names seeds that cannot be read ({type(error).__name__}: {error}).") from None
+
+
+def _beside(text: str, hashed: str) -> Tensor:
+    """Return the image that was told beside, which the picture carries as a PNG in base64.
+
+    Raises:
+        ValueError: If it is another than the settings say.
+    """
+    pixels = decode(base64.b64decode(text)).pixels
+    if hash_image(pixels).hex() != hashed:
+        raise ValueError("the image that it carries is not the one that was told")
+    return torch.from_numpy(pixels)
 
 
 def _difference(old: Image.Image, new: Image.Image) -> str:

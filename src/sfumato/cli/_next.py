@@ -63,7 +63,7 @@ def scoring(run: Run, root: str | None = None, *more: str) -> Step:
     try:
         find("extractor", named)((shape.channels, shape.height, shape.width))
     except ValueError:
-        purpose = f"score it; `{named}`, which the recipe names, needs --weights FILE or --weights download"
+        purpose = f"score it; `{named}`, which the recipe names, needs --weights FILE"
         return [*words, "--extract", ANY], purpose
     return words, purpose
 

@@ -39,8 +39,7 @@ class Parted:
         if isinstance(mask, str) and Path(mask).suffix:
             options["mask"] = read_mask(Path(mask), shape[1], shape[2], fit)
         entry = find("task", self.name)
-        task: Task = entry(shape, **check_options(f"task '{self.name}'", entry, options, fixed=("shape",)))
-        return task
+        return entry(shape, **check_options(f"task '{self.name}'", entry, options, fixed=("shape",)))
 
 
 def parted(words: Sequence[str], method: str) -> Parted:
@@ -81,30 +80,21 @@ def read(
     """Return (names, originals or None, measurements) of a person's pictures.
 
     Raises:
-        DataError: If a picture does not fit, or originals and measurements are mixed.
+        DataError, TaskError: If a picture does not fit, or originals and measurements are mixed.
     """
     import torch
 
-    from sfumato.core.images import to_float
     from sfumato.data.dataset import DataError
     from sfumato.interop.pictures import files_of, read_picture
+    from sfumato.restoration import measured_shapes, measurement
 
-    small = len(task.measured) == 3 and task.measured != task.shape
-    shapes = [task.shape, *([task.measured] if small else [])]
     files = files_of(paths)
-    pictures = [read_picture(file, shapes, fit) for file in files]
+    pictures = [read_picture(file, measured_shapes(task), fit) for file in files]
     if len({picture.shape for picture in pictures}) > 1:
         raise DataError("Some pictures have the size of the original and some that of a measurement. Give one kind.")
     images = torch.stack(pictures)
     names = _distinct([file.stem for file in files])
-    if small and tuple(images.shape[1:]) == task.measured:
-        return names, None, to_float(images)
-    if damaged and small:
-        raise DataError(f"A damaged picture has the shape of a measurement, {task.measured}; got {task.shape}.")
-    if damaged:
-        clean = to_float(images)
-        return names, None, clean if task.measured == task.shape else task.apply(clean)
-    return names, images, measure(task, images, first_seed)
+    return names, *measurement(task, images, damaged, range(first_seed, first_seed + len(images)))
 
 
 def _distinct(names: list[str]) -> list[str]:

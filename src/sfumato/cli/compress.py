@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Number, Text, device_named
+from sfumato.cli._arguments import Count, Folder, Name, Number, Text, again, device_named
 from sfumato.runs.drawn import SAMPLES
 
 if TYPE_CHECKING:
@@ -63,11 +62,12 @@ def compress(
         device: cpu, cuda, mps, ...; the best at hand unless given.
         data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
     """
+    command = again(compress, locals())
     print(f"sfumato compress {run}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato.codelength import file as codec
+    from sfumato.core.writing import write_whole
     from sfumato.progress import bar_of
-    from sfumato.report.save import write_whole
     from sfumato.report.table import text_table
     from sfumato.runs.run import Run
 
@@ -98,12 +98,7 @@ def compress(
     print(text_table([row for i, row in enumerate(rows) if (len(rows) - 1 - i) % every == 0]))
     print("\n" + "\n".join(summary(coded, len(codes))))
     if n is not None:
-        words = ["sfumato", "compress", run, "--n", str(n), "--split", split, "--steps", str(steps), "--seed",
-                 str(seed), "--search", str(search), "--rule", rule, "--section", str(section),
-                 *(["--lossless"] if lossless else []),
-                 *(["--near", str(near)] if near is not None else []),
-                 *(["--use", use] if use is not None else [])]  # fmt: skip
-        print(f"Rates: {record(model, coded, names, shlex.join(words), use)}")
+        print(f"Rates: {record(model, coded, names, command, use)}")
     print(f"Written: {target}. Decode it with: sfumato decompress {run} {target} -o image.png")
     return 0
 
@@ -127,7 +122,7 @@ def _images(
 
     from sfumato.codelength import file as codec
     from sfumato.core.find import OptionError
-    from sfumato.runs.run import load_data
+    from sfumato.runs.resolve import load_data
     from sfumato.sources import check_labels, classes_named
 
     known = len(model.run.classes)

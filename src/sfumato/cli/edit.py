@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name, Overrides, check_first, device_named, settled
+from sfumato.cli._arguments import Folder, Name, Overrides, again, allowed, check_first, device_named, settled
 from sfumato.runs.drawn import EDITED
 
 if TYPE_CHECKING:
@@ -52,6 +51,7 @@ def edit(
         out: Path of the PNG; RUN/edited/PICTURE.png unless given.
         device: cpu, cuda, mps, ...; the best at hand unless given.
     """
+    command = again(edit, locals())
     print(f"sfumato edit {run}", flush=True)  # before torch is imported, which takes seconds
 
     from dataclasses import replace
@@ -61,7 +61,7 @@ def edit(
     from sfumato.core.find import OptionError
     from sfumato.core.images import to_float, to_uint8
     from sfumato.editing import edit as noised
-    from sfumato.editing import reencode, said, start_level
+    from sfumato.editing import reencode, said, said_encoded, start_level
     from sfumato.interop.pictures import read_mask, read_picture
     from sfumato.report.save import save
     from sfumato.report.sheet import sheet
@@ -71,6 +71,7 @@ def edit(
     if len(paths) != 1 or n < 1:
         raise OptionError("Name one picture to edit, and n at least 1.")
     check_first(first_seed)
+    allowed(n)
     opened = Run.open(run)
     fields = [word for word in overrides if "=" in word]
     opened = settled(opened, fields, ("sample",), use)
@@ -87,16 +88,12 @@ def edit(
         words = said(source.grid, strength)
     else:
         made = reencode(source, images, own, target, mask=changes)
-        words = f"encoded as {encode_as} and decoded"
-    off = (made.cpu() - images).square().mean().sqrt() * 127.5
+        words = said_encoded(encode_as)
+    result = to_uint8(made.cpu())
+    off = (result.double() - picture.double()).square().mean().sqrt()
     words += f"{'' if to is None else f' as {to}'}, {off:.1f} grey levels (RMSE) from the picture"
     print(f"  {words}")
-    result = to_uint8(made.cpu())
     path = Path(out) if out else opened.path / EDITED / f"{Path(paths[0]).stem}.png"
-    chosen = {"to": to, "strength": strength, "mask": mask, "encode-as": encode_as, "n": n, "use": use}
-    chosen |= {"first-seed": first_seed or None}
-    asked = [word for name, value in chosen.items() if value is not None for word in (f"--{name}", str(value))]
-    command = shlex.join(["sfumato", "edit", run, *overrides, *asked, *["--fit"] * fit])
     labels = ["picture", *(f"seed {seed}" for seed in seeds)] if encode_as is None else ["picture", "decoded"]
     drawn = sheet(
         torch.cat((picture[None], result)),

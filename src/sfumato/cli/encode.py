@@ -55,7 +55,8 @@ def encode(
     from sfumato.report import inversion
     from sfumato.report.save import save
     from sfumato.report.table import text_table
-    from sfumato.runs.run import Run, load_data
+    from sfumato.runs.resolve import load_data
+    from sfumato.runs.run import Run
     from sfumato.sources import Real
 
     opened = Run.open(run)

@@ -52,7 +52,7 @@ def evaluate(
         n: How many images to generate; the recipe's choice unless given.
         m: How many real images to compare with; all of the split unless given.
         extract: Feature extractor; see `sfumato list extractors`; the recipe's choice unless given.
-        weights: Weights file of the extractor (inception, dinov2), or "download" for inception.
+        weights: Weights file of the extractor (inception, dinov2, resnet), or "download" for inception.
         resize: How inception resizes images: tf1, half_pixel or clean.
         metrics: What is computed: fd and kid unless given (accuracy for a classifier). `sfumato list metrics` has all:
             fd (FID if over inception), kid, prdc (precision, recall, density, coverage), is, 1nn, ...; the tables
@@ -78,7 +78,8 @@ def evaluate(
     from sfumato.evaluation.scoring import names_of
     from sfumato.processes.ranks import join
     from sfumato.runs.checkpoint import replace_json
-    from sfumato.runs.run import Run, load_data
+    from sfumato.runs.resolve import load_data
+    from sfumato.runs.run import Run
 
     for name, count in {"n": n, "m": m}.items():
         if count is not None and count < 1:

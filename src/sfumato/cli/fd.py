@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name
+from sfumato.cli._arguments import Folder, Name, again
 
 
 def fd(
@@ -33,7 +32,7 @@ def fd(
         first: Images A: a folder, .zip, .npy, .npz or DATASET@SPLIT.
         second: Images B: the same, or a statistics file.
         extract: Feature extractor of images; see `sfumato list extractors`; random unless given, inception for FID.
-        weights: Weights file of the extractor (inception, dinov2), or "download" for inception.
+        weights: Weights file of the extractor (inception, dinov2, resnet), or "download" for inception.
         resize: How inception resizes images: tf1, half_pixel or clean.
         metrics: Which of: fd, kid, prdc (precision, recall, density, coverage), fd-infinity, 1nn.
         save_stats: Write B's statistics to this .npz file, to be given as B later.
@@ -41,6 +40,7 @@ def fd(
         data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
         quiet: No progress bar.
     """
+    command = again(fd, locals())
     print(f"sfumato fd {first} {second}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato.cli.evaluate import score_table, words_of
@@ -74,7 +74,7 @@ def fd(
         "scores": [score.to_json() for score in found.scores],
         "refused": dict(found.refused),
         "provenance": {},
-        "command": shlex.join(["sfumato", "fd", first, second, *([] if extract is None else ["--extract", extract])]),
+        "command": command,
     }
     if found.scores:
         print(score_table([tree]))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Number, Text, device_named, seed_list
+from sfumato.cli._arguments import Count, Folder, Name, Number, Text, again, device_named, seed_list
 
 
 def likelihood(
@@ -53,6 +53,7 @@ def likelihood(
         data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
         quiet: No progress bar.
     """
+    command = again(likelihood, locals())
     print(f"sfumato likelihood {run}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato.codelength.latents import bits_of_pixels
@@ -63,27 +64,8 @@ def likelihood(
 
     chosen = tuple(seed_list(seeds, None, 1))
     asked = Asked(n, splits, parts, chosen, steps, near, variance, not unlabelled, tolerance, gauge)
-    given = {
-        "n": n,
-        "seeds": seeds,
-        "steps": steps,
-        "near": near,
-        "variance": variance,
-        "tolerance": tolerance,
-        "gauge": gauge,
-        "use": use,
-    }
-    words = ["sfumato", "likelihood", run]
-    words += [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
-    words += ["--splits", *splits, "--parts", *parts, *(["--unlabelled"] if unlabelled else [])]
     tree, path = bits_of_pixels(
-        Run.open(run),
-        asked,
-        use=use,
-        root=data_root,
-        device=device_named(device),
-        command=shlex.join(words),
-        quiet=quiet,
+        Run.open(run), asked, use=use, root=data_root, device=device_named(device), command=command, quiet=quiet
     )
     for title in tree["tables"]:
         print(f"\n{title}\n{text_table(rows_of(tree, title))}")
@@ -97,7 +79,7 @@ def likelihood(
     return 0
 
 
-def draw(tree: dict[str, object], path: Path) -> list[Path]:
+def draw(tree: Mapping[str, Any], path: Path) -> list[Path]:
     """Draw the curves of a result beside it and return their paths.
 
     Arguments:
@@ -107,9 +89,11 @@ def draw(tree: dict[str, object], path: Path) -> list[Path]:
     from sfumato.report.curve_kinds import CURVES
     from sfumato.report.save import save
 
-    curves = tree.get("curves") or {}
-    assert isinstance(curves, dict)
     return [
-        save(CURVES[name][1](numbers), path.with_name(f"{path.stem}-{name.replace('_', '-')}.png"))
-        for name, numbers in curves.items()
+        save(
+            CURVES[name][1](numbers),
+            path.with_name(f"{path.stem}-{name.replace('_', '-')}.png"),
+            command=tree.get("command", ""),
+        )
+        for name, numbers in (tree.get("curves") or {}).items()
     ]

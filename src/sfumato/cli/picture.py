@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name, Overrides, device_named, settled
+from sfumato.cli._arguments import Folder, Name, Overrides, again, device_named, settled
 from sfumato.runs.drawn import PICTURES
 
 
@@ -37,6 +36,7 @@ def picture(
         device: cpu, cuda, mps, ...; the best at hand unless given.
         data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
     """
+    command = again(picture, locals())
     print(f"sfumato picture {kind} {run}", flush=True)  # before torch is imported, which takes seconds
 
     from dataclasses import replace
@@ -67,8 +67,7 @@ def picture(
     drawn = entry(opened.with_recipe(recipe), **{k: v for k, v in bound.items() if k in taken}, **options)
     suffix = ".gif" if getattr(drawn, "format", None) == "GIF" else ".png"
     target = Path(out) if out else opened.path / PICTURES / f"{kind.replace('_', '-')}{suffix}"
-    words = ["sfumato", "picture", kind, run, *overrides, *(["--use", use] if use else [])]
-    print(f"  {save(drawn, target, command=shlex.join(words))}")
+    print(f"  {save(drawn, target, command=command)}")
     show_next(reporting(run))
     return 0
 

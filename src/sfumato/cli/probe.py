@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, device_named
+from sfumato.cli._arguments import Count, Folder, Name, again, device_named
 
 
 def probe(
@@ -42,6 +41,7 @@ def probe(
         data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
         quiet: No progress bar.
     """
+    command = again(probe, locals())
     print(f"sfumato probe {run}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato.cli.evaluate import draw_panels, row_table
@@ -54,17 +54,12 @@ def probe(
         Run.open(run), at=at, blocks=block, n=n, m=m, split=split, use=use, root=data_root,
         device=device_named(device), quiet=quiet,
     )  # fmt: skip
-    given = {"--at": at, "--block": block, "--n": n, "--m": m, "--split": split, "--use": use}
-    words = ["sfumato", "probe", run]
-    for flag, value in given.items():
-        values = value if isinstance(value, tuple) else () if value is None else (value,)
-        words += [flag, *map(str, values)] if values else []
-    tree = {**result.to_json(), "command": shlex.join(words)}
+    tree = {**result.to_json(), "command": command}
     for name, rows in result.tables.items():
         print(f"\n{name}\n{row_table(rows)}")
     for flag in result.provenance["flags"]:
         print(flag)
-    tree["pictures"] = draw_panels(result, tree["command"])
+    tree["pictures"] = draw_panels(result, command)
     replace_json(result.path, tree)
     print("Written: " + ", ".join(map(str, [result.path, *draw(tree, result.path)])))
     return 0

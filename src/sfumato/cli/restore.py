@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, check_first, device_named, settled
+from sfumato.cli._arguments import (
+    Count,
+    Folder,
+    Name,
+    Overrides,
+    Text,
+    again,
+    allowed,
+    check_first,
+    device_named,
+    settled,
+)
 from sfumato.cli._restoring import measure, parted, read
 from sfumato.runs.drawn import RESTORED
 
@@ -31,7 +40,7 @@ def restore(
     run: Annotated[Positional[str], arg(metavar="RUN")],
     overrides: Annotated[Overrides, arg(metavar="[PICTURE ...] [task=NAME OPTION=VALUE ...]")] = (),
     *,
-    method: str = "moment",
+    method: Name = None,
     samples: int = 4,
     score: Count = None,
     damaged: bool = False,
@@ -60,7 +69,8 @@ def restore(
     Arguments:
         run: Directory of a run.
         overrides: Pictures or folders of them, the task, and options.
-        method: How a sample is held to what is known of the picture; see `sfumato list methods`.
+        method: How a sample is held to what is known of the picture, see `sfumato list methods`; moment unless given,
+            or told for a model that is told the measurement.
         samples: Answers per picture; 19 or more make a band that holds the truth 90% of the time.
         score: Restore this many held-out images of the run's data and score them.
         damaged: Pictures are damaged already.
@@ -73,6 +83,7 @@ def restore(
         device: cpu, cuda, mps, ...; the best at hand unless given.
         data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
     """
+    command = again(restore, locals())
     print(f"sfumato restore {run}", flush=True)  # before torch is imported, which takes seconds
 
     import time
@@ -85,8 +96,11 @@ def restore(
     from sfumato.progress import bar_of
     from sfumato.restoration import method_of, resampled, said
     from sfumato.restoration import restore as draw
+    from sfumato.runs.checkpoint import replace_json
+    from sfumato.runs.conditions import measured_label, usual_method
     from sfumato.runs.identity import identity, summary
-    from sfumato.runs.run import Run, load_data
+    from sfumato.runs.resolve import load_data
+    from sfumato.runs.run import Run
     from sfumato.sources import watched
 
     paths = [word for word in overrides if "=" not in word]
@@ -95,7 +109,9 @@ def restore(
     if samples < 1 or resample < 1 or (score is not None and score < 1):
         raise OptionError("--samples, --resample and --score are at least 1.")
     check_first(first_seed)
+    allowed(samples)
     opened = Run.open(run)
+    method = method or usual_method(opened.recipe)
     asked = parted([word for word in overrides if "=" in word], method)
     opened = settled(opened, asked.fields, ("sample",), use)
     source, networks = opened.counted_walk(use, device_named(device))
@@ -116,7 +132,7 @@ def restore(
         y = measure(task, truth, first_seed)
         judge = _judge(opened, data, held)
     seeds = range(first_seed, first_seed + len(y))
-    wanted = _labels(opened, classes, labels, len(y))
+    wanted = measured_label(opened.recipe, task, y, _labels(opened, classes, labels, len(y)))
     print(f"  {len(y)} pictures, {task.words}, method {method}, {samples} samples each")
     if task.blind or not bool(task.open().any()):
         print("  Nothing is hidden: the picture comes back." if not task.blind else "  All is hidden: plain sampling.")
@@ -138,11 +154,6 @@ def restore(
     seconds = time.monotonic() - began
     print(f"  {found.nfe:g} network calls and {found.vjps} vector-Jacobian products an image; {seconds:.1f} s")
     folder = Path(out) if out else opened.path / RESTORED / f"{task.name}-{method}"
-    chosen = {"method": method, "samples": samples, "score": score, "classes": classes, "use": use}
-    chosen |= {"first-seed": first_seed or None, "resample": resample if resample > 1 else None}
-    words = [word for name, value in chosen.items() if value is not None for word in (f"--{name}", str(value))]
-    words += ["--damaged"] * damaged + ["--fit"] * fit
-    command = shlex.join(["sfumato", "restore", run, *overrides, *words])
     report: dict[str, Any] = {
         "command": command,
         "task": task.words,
@@ -182,7 +193,7 @@ def restore(
     )
     if score is None:
         _write(folder, names, found)
-    (folder / "restored.json").write_text(json.dumps(report, indent=1) + "\n")
+    replace_json(folder / "restored.json", report)
     print(f"  {folder / 'sheet.png'}\n  {folder / 'restored.json'}")
     if score is None:
         words = [

@@ -190,10 +190,9 @@ class Drawn:
     @property
     def unseen(self) -> list[str]:
         """What is asked for outside what training saw, a sentence each."""
-        from sfumato.data.told.attributes import asked, unseen
+        from sfumato.runs.conditions import outside
 
-        rows = self.run.recipe.shape.attributes if self.run.recipe.shape else ()
-        return unseen(asked(self.where, rows), rows)
+        return outside(self.run.recipe, self.where)
 
     @property
     def caption(self) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Name, Overrides, device_named, resettle, typed
+from sfumato.cli._arguments import Name, Overrides, allowed, device_named, resettle, typed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,6 +50,7 @@ def schedule(
     print(f"sfumato schedule {run}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato.cli._next import show_next
+    from sfumato.cli.evaluate import row_table
     from sfumato.core.find import OptionError
     from sfumato.evaluation.schedule import FEWEST, TRIES, Walk, evenly, steps_within
     from sfumato.evaluation.schedule import schedule as computed
@@ -65,6 +66,7 @@ def schedule(
         raise OptionError(f"A grid is computed for 2 to {WALK} calls; got {calls}.")
     if seeds < FEWEST:
         raise OptionError(f"A grid is computed from at least {FEWEST} seeds; got {seeds}. Give more with --seeds.")
+    allowed(2 * seeds)
     check_name(named)
     opened = opened.with_recipe(resettle(opened.recipe, overrides, ("sample",)))
     candidates, source = _candidates(opened), opened.diffusion(use=use, device=device_named(device))
@@ -91,7 +93,8 @@ def schedule(
     for key, far in ends.items():
         farther = None if key == "computed" else _interval(far - ends["computed"])
         rows.append({"grid": key, "distance": _interval(far), "farther": farther})
-    print(_table(rows))
+    shown = {"grid": "grid", "distance": "distance to the walk", "farther": "farther than computed"}
+    print(row_table([{words: row[key] for key, words in shown.items()} for row in rows]))
     if chosen.taken in others:
         print(f"  No computed grid wins: on the training seeds {chosen.taken} ends nearer, and is kept.")
     facts = {
@@ -139,17 +142,7 @@ def _others(run: Run, steps: int) -> tuple[dict[str, Level], list[str]]:
 
 def _interval(values: Tensor) -> dict[str, Any]:
     """Return the mean of values, one per seed, with its 95% interval."""
-    mean, half = float(values.mean()), 1.96 * float(values.std()) / len(values) ** 0.5
-    return {"value": mean, "interval": [mean - half, mean + half]}
+    from sfumato.metrics.fidelity import with_interval
 
-
-def _table(rows: list[dict[str, Any]]) -> str:
-    from sfumato.report.table import Cell, text_table
-
-    def cell(found: dict[str, Any] | None) -> Cell | str:
-        return "-" if found is None else Cell(found["value"], tuple(found["interval"]))
-
-    names = {"distance": "distance to the walk", "farther": "farther than computed"}
-    return text_table(
-        [{"grid": row["grid"], **{words: cell(row[key]) for key, words in names.items()}} for row in rows]
-    )
+    mean, *interval = with_interval(values.numpy())
+    return {"value": mean, "interval": interval}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Number, Overrides, device_named
+from sfumato.cli._arguments import Count, Folder, Name, Number, Overrides, again, device_named
 
 if TYPE_CHECKING:
     from sfumato.experiments.search import Search, Trial
@@ -52,6 +51,7 @@ def search(
         device: cpu, cuda, mps, ...; the best at hand unless given.
         data_root: One folder a dataset; the variable SFUMATO_DATA or the cache unless given.
     """
+    command = again(search, locals())
     print(f"sfumato search {recipe} {' '.join(overrides)}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato import api
@@ -79,7 +79,6 @@ def search(
     print(text_table(rows(found.search, found.trials)))
     for field, share in found.importances.items():
         print(f"  {share:.0%} of the importance: {field}")
-    command = shlex.join(["sfumato", "search", recipe, *overrides, "--trials", str(trials), "--seed", str(seed)])
     print(f"Written: {found.file}, {found.draw(command)}")
     print(f"Next: sfumato train {found.file}")
     return 0

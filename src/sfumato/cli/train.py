@@ -80,7 +80,7 @@ def _for_epochs(recipe: Recipe, epochs: str, data_root: str | None) -> Recipe:
     """
     from sfumato.core.find import OptionError
     from sfumato.runs.override import override
-    from sfumato.runs.run import training_data
+    from sfumato.runs.resolve import training_data
 
     try:
         count = float(epochs)

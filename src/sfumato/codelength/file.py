@@ -35,7 +35,7 @@ from sfumato.core.level import Level
 from sfumato.core.noise import SamplingNoise
 from sfumato.core.reading import read_bytes, read_json
 from sfumato.data.dataset import DataError
-from sfumato.data.decoding import decode
+from sfumato.data.decoding import decode_alone
 from sfumato.data.transforms import to_channels
 from sfumato.likelihood.codec import coding
 from sfumato.likelihood.codec.coding import Cost, Decoded
@@ -44,8 +44,8 @@ from sfumato.likelihood.codec.rate import CODES, cheapest, rates
 from sfumato.likelihood.vlb import Bound
 from sfumato.metrics.protocol import canonical
 from sfumato.runs.checkpoint import replace_json
-from sfumato.runs.recipe import RecipeError
-from sfumato.runs.run import Run, load_data
+from sfumato.runs.resolve import load_data
+from sfumato.runs.run import Run
 
 CALIBRATION = 32  # training images whose rate decides the levels
 EVERY = 2  # rungs between the levels of the calibration
@@ -82,9 +82,7 @@ class Model:
     @property
     def shape(self) -> tuple[int, int, int]:
         """The shape of one image, (C, H, W)."""
-        shape = self.run.recipe.shape
-        if shape is None:
-            raise RecipeError(f"The recipe of {self.run.path} is not resolved; it was not written by a run.")
+        shape = self.run.plan.shape
         return shape.channels, shape.height, shape.width
 
 
@@ -98,7 +96,7 @@ def read_images(paths: Sequence[Path | str], shape: tuple[int, int, int]) -> Ten
     channels, height, width = shape
     for path in map(Path, paths):
         try:
-            pixels = torch.from_numpy(decode(read_bytes(path)).pixels)[None]
+            pixels = torch.from_numpy(decode_alone(read_bytes(path)).pixels)[None]
         except DataError as error:
             raise ValueError(f"{path} is not an image that can be read: {error}.") from None
         if pixels.shape[2:] != (height, width):

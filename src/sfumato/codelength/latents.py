@@ -14,7 +14,6 @@ References:
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -25,21 +24,19 @@ from torch import Tensor
 
 from sfumato.codelength.chain import continuous, on_path, own_gauge
 from sfumato.codelength.measure import ids
-from sfumato.codelength.result import Asked, cell, drawn, flags_of, likelihood, score_of
+from sfumato.codelength.result import Asked, cell, facts_of, file_of, likelihood, measured_sets, score_of
 from sfumato.core.images import to_float
 from sfumato.core.noise import normal, uniform
 from sfumato.data.dataset import Dataset
 from sfumato.evaluation.reconstruction import pixel_nats
 from sfumato.latent.bound import levels_of, rest, saving, standard_normal
 from sfumato.latent.space import Latents
-from sfumato.metrics.protocol import canonical
-from sfumato.processes.machine import default_device, describe, keep_freed_memory
+from sfumato.processes.machine import default_device, keep_freed_memory
 from sfumato.progress import bar_of
 from sfumato.runs.assemble import option
 from sfumato.runs.checkpoint import replace_json
-from sfumato.runs.identity import identity, summary
 from sfumato.runs.recipe import RecipeError
-from sfumato.runs.run import Run, load_data
+from sfumato.runs.run import Run
 
 STEPS = 100  # levels at which the prior is asked
 NEAR, FAR = 0.01, 100.0  # sigma / alpha between which it is
@@ -85,23 +82,11 @@ def bits_of_pixels(
     near, far = (asked.near or option(recipe.objective, "near") or NEAR, option(recipe.objective, "far") or FAR)
     if not near < far:
         raise RecipeError(f"--near is the sigma/alpha at the clean end, below {far:g}; got {near:g}.")
-    training = load_data(recipe, "train", root)
-    splits = {name: drawn(run, name, asked.n, root) for name in asked.splits}
-    flags = {name: flags_of(run, data, training) for name, data in splits.items()}
-    told = asked.labels and bool(recipe.shape and recipe.shape.classes)
-    saved = run.taken(use)[0]
-    facts: dict[str, Any] = {
-        "checkpoint": saved.path.name,
-        "images_seen": saved.state["seen"],
-        "weights": use or recipe.ema.use,
-        "recipe": recipe.hash,
-        **summary(identity(run, use)),
-        "precision": "fp32",
-        "labels": "each image's own" if told else "none",
-        "seeds": list(asked.seeds),
+    splits, flags = measured_sets(run, asked, root)
+    told = asked.labels and bool(run.plan.classes)
+    facts = facts_of(run, asked, use, told, device) | {
         "bound": f"{steps} levels from sigma/alpha {far:g} to {near:g}, one in each part of ln SNR",
         "nfe": steps,
-        "machine": describe(device),
     }
     terms = {}
     for name, data in splits.items():
@@ -125,8 +110,7 @@ def bits_of_pixels(
         "per_image": {name: {"latent": [round(v, 5) for v in values.tolist()]} for name, values in bits.items()},
         **({"command": command} if command else {}),
     }
-    key = hashlib.sha256(canonical([facts, {n: d.index_hash for n, d in splits.items()}]).encode()).hexdigest()[:8]
-    path = run.path / "results" / f"likelihood-{'-'.join(splits)}-n{asked.n}-{key}.json"
+    path = file_of(run, asked, facts, splits)
     path.parent.mkdir(exist_ok=True)
     replace_json(path, tree)
     return tree, path

@@ -9,7 +9,6 @@ Every finished block is a small file in a folder named by everything that decide
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from sfumato.core.gauge import Gauge
 from sfumato.core.images import to_float
 from sfumato.core.level import Level
 from sfumato.core.noise import SamplingNoise
+from sfumato.core.writing import replacing
 from sfumato.likelihood.ode import dequantise, likelihood, probes
 from sfumato.likelihood.vlb import Bound, vlb
 
@@ -204,8 +204,5 @@ def _load(folder: Path | None, name: str) -> Stored | None:
 def _store(folder: Path | None, name: str, values: Stored) -> None:
     if folder is None:
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{name}.{os.getpid()}.tmp"
-    with open(partial, "wb") as file:
+    with replacing(folder / f"{name}.npz") as partial, open(partial, "wb") as file:
         np.savez(file, allow_pickle=False, **values)
-    partial.replace(folder / f"{name}.npz")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,9 @@ from sfumato.core.find import nearest
 from sfumato.core.gauge import named
 from sfumato.data.dataset import Dataset
 from sfumato.evaluation import reference_of
+from sfumato.evaluation.cache import source_hash
+from sfumato.evaluation.real import content_of
+from sfumato.evaluation.result import facts_of_run
 from sfumato.likelihood.codec.rate import rate_distortion
 from sfumato.likelihood.vlb import Bound, mean_and_error
 from sfumato.metrics import rules
@@ -35,12 +38,12 @@ from sfumato.metrics.flags import flagged
 from sfumato.metrics.jackknife import GROUPS, student
 from sfumato.metrics.protocol import EvalProtocol, canonical
 from sfumato.metrics.score import Score
-from sfumato.processes.machine import default_device, describe, keep_freed_memory
+from sfumato.processes.machine import default_device, keep_freed_memory
 from sfumato.progress import bar_of
 from sfumato.runs.checkpoint import replace_json
-from sfumato.runs.conditions import is_told, of_real
-from sfumato.runs.identity import identity
-from sfumato.runs.run import Run, load_data
+from sfumato.runs.conditions import of_real
+from sfumato.runs.resolve import load_data
+from sfumato.runs.run import Run
 
 PARTS = ("vlb", "ode")
 SPLITS = ("test", "train")
@@ -139,14 +142,12 @@ def likelihood(
     denoiser = run.denoiser(use, device)
     denoiser.autocast = None  # a low precision would be a noise of its own
     chain = chain_of(run.plan, asked.steps, asked.near, asked.variance)
-    splits = {name: drawn(run, name, asked.n, root) for name in asked.splits}
-    training = load_data(recipe, "train", root)
-    flags = {name: flags_of(run, data, training) for name, data in splits.items()}
-    told = asked.labels and (is_told(recipe) or bool(recipe.shape and recipe.shape.classes))
+    splits, flags = measured_sets(run, asked, root)
+    told = asked.labels and (recipe.data.told_more or bool(run.plan.classes))
     facts = _facts(run, asked, chain, use, told, device)
-    key = hashlib.sha256(canonical([facts, {n: d.index_hash for n, d in splits.items()}]).encode()).hexdigest()[:8]
-    name = f"likelihood-{'-'.join(splits)}-n{asked.n}-{key}"
-    folder = run.path / "results" / f".{name}"
+    path = file_of(run, asked, facts, splits)
+    began = hashlib.sha256(canonical([facts, source_hash()]).encode()).hexdigest()[:8]
+    folder = path.with_name(f".{path.stem}-{began}")  # blocks of one source are not mixed with those of another
     measured = {}
     for split, data in splits.items():
         images = Images(data.images, of_real(recipe, data, torch.arange(len(data))) if told else None)
@@ -162,22 +163,33 @@ def likelihood(
                 flow = measure_ode(everywhere, images, walk, batch=min(16, batch), progress=bar.update, **options)
         measured[split] = Measured(data, bound, flow)
     tree = result(run.path.name, recipe.name, measured, facts, flags, command)
-    path = run.path / "results" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
     replace_json(path, tree)
     _sweep_up(folder)
     return tree, path
 
 
-def drawn(run: Run, split: str, n: int, root: Path | str | None) -> Dataset:
-    """Return the images of a split that are measured, the same for every run."""
-    data = load_data(replace(run.recipe, data=replace(run.recipe.data, flip=False)), split, root)
-    if n > len(data):
-        raise ValueError(
-            f"Split {split!r} of {data.name} has {len(data)} images and {n} were asked for. Both splits are measured "
-            f"on equally many: give n <= {len(data)}, or one split that is larger."
-        )
-    return data.take(n, seed=0)
+def measured_sets(
+    run: Run, asked: Asked, root: Path | str | None
+) -> tuple[dict[str, Dataset], dict[str, tuple[str, ...]]]:
+    """Return the images of each split that are measured, the same for every run, and the flags of their numbers."""
+    training, sets = load_data(run.recipe, "train", root), {}
+    for split in asked.splits:
+        data = load_data(replace(run.recipe, data=replace(run.recipe.data, flip=False)), split, root)
+        if asked.n > len(data):
+            raise ValueError(
+                f"Split {split!r} of {data.name} has {len(data)} images and {asked.n} were asked for. Both splits are "
+                f"measured on equally many: give n <= {len(data)}, or one split that is larger."
+            )
+        sets[split] = data.take(asked.n, seed=0)
+    return sets, {split: flags_of(run, data, training) for split, data in sets.items()}
+
+
+def file_of(run: Run, asked: Asked, facts: Mapping[str, Any], sets: Mapping[str, Dataset]) -> Path:
+    """Return the file of a result: measured in the same way, on the same images, under the same labels."""
+    content = {name: [data.index_hash, content_of(data)] for name, data in sets.items()}
+    key = hashlib.sha256(canonical([asdict(asked), facts, content]).encode()).hexdigest()[:8]
+    return run.path / "results" / f"likelihood-{'-'.join(sets)}-n{asked.n}-{key}.json"
 
 
 def flags_of(run: Run, data: Dataset, training: Dataset) -> tuple[str, ...]:
@@ -188,20 +200,15 @@ def flags_of(run: Run, data: Dataset, training: Dataset) -> tuple[str, ...]:
     return tuple(found)
 
 
+def facts_of(run: Run, asked: Asked, use: str | None, told: bool, device: torch.device) -> dict[str, Any]:
+    """Return the provenance that all bits of a run have in common."""
+    labels = "each image's own" if told else "none"
+    return facts_of_run(run, use, device) | {"precision": "fp32", "labels": labels, "seeds": list(asked.seeds)}
+
+
 def _facts(run: Run, asked: Asked, chain: Chain, use: str | None, told: bool, device: torch.device) -> dict[str, Any]:
     """Return the provenance of a result."""
-    saved, known = run.taken(use)[0], identity(run, use)
-    facts: dict[str, Any] = {
-        "checkpoint": saved.path.name,
-        "images_seen": saved.state["seen"],
-        "weights": use or run.recipe.ema.use,
-        "recipe": run.recipe.hash,
-        "weights_hash": known["weights"][:16],
-        "precision": "fp32",
-        "labels": "each image's own" if told else "none",
-        "seeds": list(asked.seeds),
-        "machine": describe(device),
-    }
+    facts = facts_of(run, asked, use, told, device)
     if "vlb" in asked.parts:
         facts |= {"chain": chain.words, "nfe": len(chain.grid) - 1, "variance": chain.variance}
     if "ode" in asked.parts:

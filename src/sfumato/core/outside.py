@@ -109,8 +109,7 @@ def _imported(axis: str, name: str) -> Entry:
     if function not in found:
         own = [k for k, v in found.items() if inspect.isfunction(v) and not k.startswith("_")]
         raise UnknownNameError(nearest(f"function of {module}", function, own))
-    entry: Entry = found[function]
-    return entry
+    return found[function]
 
 
 def _refuse_unnamed(axis: str, name: str, module: str) -> None:

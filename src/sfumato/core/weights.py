@@ -1,12 +1,15 @@
-"""Tensors in safetensors files, read within bounds: a file's header decides how much is built of it."""
+"""Weights: read from safetensors files within bounds, and named by what they hold, never by a file or a step."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -47,3 +50,16 @@ def read_tensors(path: Path, error: Error = FileRefusedError) -> dict[str, Tenso
         return load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as reason:
         raise error(f"{path} is not a readable safetensors file: {reason}.") from None
+
+
+def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """Return the sha256 (hex) of tensors: names, types, shapes and values, in order of name.
+
+    Arguments:
+        tensors: Any, on any device; how they lie in memory does not matter.
+    """
+    total = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        total.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return total.hexdigest()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sfumato.data.dataset import Dataset
-from sfumato.data.gathering import Shape, gather
+from sfumato.data.gathering import Shape, attributes_of, gather
 from sfumato.data.listing import open_listing, parts_of
 from sfumato.data.splits import HELD_OUT
 
@@ -58,5 +58,5 @@ def folder(
     name = Path(path).expanduser().resolve().name
     return gather(
         parts_of(listing), name, shape, split=split, val=val, test=test, labels=labels, skip_bad=skip_bad,
-        table=listing if attributes else None,
+        numbers=attributes_of(listing) if attributes else None,
     )  # fmt: skip

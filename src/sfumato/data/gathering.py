@@ -32,6 +32,8 @@ from sfumato.progress import bar_of
 
 SHOWN = 5  # bad files named in an error
 THREADS = 4  # Pillow decodes outside the interpreter's lock
+Numbers = Callable[[Sequence[str]], tuple[tuple[str, ...], torch.Tensor]]
+"""Files by name -> the names of attributes, and their numbers, float32 (N, d)."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,7 @@ def gather(
     test: float,
     labels: bool,
     skip_bad: bool,
-    table: Listing | None = None,
+    numbers: Numbers | None = None,
 ) -> Dataset:
     """Read the files of a source and choose one split of it.
 
@@ -204,7 +206,7 @@ def gather(
         test: Share held out for testing where there is no official split for it, in [0, 1).
         labels: Whether to look for labels.
         skip_bad: Whether to leave bad files out instead of failing.
-        table: The whole source, whose attributes.csv is read; None to read none.
+        numbers: Names of attributes and their numbers, of files by name; None for none.
 
     Returns:
         The dataset; its indices count all image files of the source in the order of their names.
@@ -214,7 +216,6 @@ def gather(
     """
     chosen = pieces(parts, split, val=val, test=test)
     usable, unlabelled = labelled_only(parts, chosen, labels)
-    numbers = None if table is None else _attributes(table)
     made = [_gathered(parts[piece.part], name, shape, piece, labels, skip_bad, numbers) for piece in usable]
     if len(parts) > 1:
         made = [data.subset(range(len(data)), note=piece.note) for data, piece in zip(made, usable)]
@@ -249,8 +250,8 @@ def labelled_only(
     return usable, tuple(piece.part for piece in chosen if piece not in usable)
 
 
-def _attributes(source: Listing) -> Callable[[Sequence[str]], tuple[tuple[str, ...], torch.Tensor]]:
-    """Read a source's attributes.csv; return what gives names and numbers of some of its files.
+def attributes_of(source: Listing) -> Numbers:
+    """Read the attributes.csv of a whole source; return what gives names and numbers of some of its files.
 
     Raises:
         DataError: If there is none, or it does not fit the files.
@@ -266,13 +267,7 @@ def _attributes(source: Listing) -> Callable[[Sequence[str]], tuple[tuple[str, .
 
 
 def _gathered(
-    listing: Listing,
-    name: str,
-    shape: Shape,
-    piece: Piece,
-    labels: bool,
-    skip_bad: bool,
-    numbers: Callable[[Sequence[str]], tuple[tuple[str, ...], torch.Tensor]] | None,
+    listing: Listing, name: str, shape: Shape, piece: Piece, labels: bool, skip_bad: bool, numbers: Numbers | None
 ) -> Dataset:
     classes = labels_of(listing) if labels else None
     found = read_all(listing, shape)

@@ -4,22 +4,26 @@ A row is an image and, if there is one, a class. The bytes of the image are take
 same rules as files: refused rather than guessed at. Official splits are kept (`data.splits.pieces`): training takes
 the split called train; "val" is the validation split, and "test" is the test split, or the validation split where
 there is no test. A split whose labels are all -1, as the test split of ImageNet, has none. Labels are a class, an
-integer or a text; classes of texts are sorted, over all splits. Needs the package `datasets`: pip install
-'sfumato[data]'.
+integer or a text; classes of texts are sorted, over all splits. The other columns of numbers, or of true and false,
+are attributes (`data.told`). Needs the package `datasets`: pip install 'sfumato[data]'.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sfumato.core.optional import optional
 from sfumato.data.dataset import DataError, Dataset, numbered
-from sfumato.data.gathering import Shape, gather
+from sfumato.data.gathering import Numbers, Shape, gather
 from sfumato.data.listing import Listing
 from sfumato.data.splits import HELD_OUT
+from sfumato.data.told.attributes import Columns, rows_of
 
 LABELS = ("label", "labels", "class", "class_name", "category")
+NUMBERS = ("bool", "float", "int", "uint")  # how the types of columns that are attributes begin
 
 
 class RowListing(Listing):
@@ -47,6 +51,11 @@ class RowListing(Listing):
         ]
         classes = [name for name, kind in kinds.items() if isinstance(kind, ClassLabel)]
         labels = classes or plain
+        self.numbers = tuple(
+            name
+            for name, kind in kinds.items()
+            if isinstance(kind, Value) and name not in labels[:1] and kind.dtype.startswith(NUMBERS)
+        )
         self._rows = rows.cast_column(images[0], Image(decode=False))
         self._image, self._label = images[0], labels[0] if labels else None
         self.labelled_by = f"Column {self._label}"
@@ -56,6 +65,24 @@ class RowListing(Listing):
     def values(self) -> list[Any]:
         """Return the labels as they are stored, None for those that are missing."""
         return list(self._rows[self._label]) if self._label else []
+
+    def told(self) -> dict[str, list[float]]:
+        """Return the numbers of every row, NaN for what is null.
+
+        Raises:
+            DataError: If one is not finite.
+        """
+        columns = []
+        for name in self.numbers:
+            values = [math.nan if value is None else float(value) for value in self._rows[name]]
+            bad = [i for i, value in enumerate(self._rows[name]) if value is not None and not math.isfinite(value)]
+            if bad:
+                raise DataError(
+                    f"Row {bad[0]} of {self.path}, column {name}, must hold a finite number, or null where it is not "
+                    f"known; got {values[bad[0]]}."
+                )
+            columns.append(values)
+        return {file: list(row) for file, row in zip(self.names, zip(*columns))}
 
     def read(self, name: str) -> bytes:
         """Return the undecoded bytes of a row's image."""
@@ -94,6 +121,7 @@ def hub(
     cmyk: str = "refuse",
     labels: bool = True,
     skip_bad: bool = False,
+    attributes: bool = False,
 ) -> Dataset:
     """Load an image dataset of the Hugging Face Hub, or its parquet or arrow files on disk.
 
@@ -110,6 +138,7 @@ def hub(
         cmyk: Treatment of CMYK files: "refuse", or "convert" without a colour profile.
         labels: False ignores the labels.
         skip_bad: Whether to leave bad images out and count them, instead of failing.
+        attributes: Whether to read the other columns of numbers.
 
     Returns:
         uint8 images (N, C, H, W).
@@ -117,11 +146,31 @@ def hub(
     Raises:
         DataError: If the package or the source is missing, or an image is bad.
     """
-    shape, name = Shape(size, channels, filter, crop, alpha, cmyk), Path(str(path)).name
-    return gather(row_listings(path), name, shape, split=split, val=val, test=test, labels=labels, skip_bad=skip_bad)
+    shape, parts = Shape(size, channels, filter, crop, alpha, cmyk), row_listings(path)
+    return gather(
+        dict(parts), Path(str(path)).name, shape, split=split, val=val, test=test, labels=labels, skip_bad=skip_bad,
+        numbers=_columns(path, parts) if attributes else None,
+    )  # fmt: skip
 
 
-def row_listings(path: str | Path) -> dict[str, Listing]:
+def _columns(path: str | Path, parts: Mapping[str, RowListing]) -> Numbers:
+    """Return what gives names and numbers of rows of any split.
+
+    Raises:
+        DataError: If there are none, or splits have others.
+    """
+    found = {part.numbers for part in parts.values()}
+    if len(found) > 1 or not min(found):
+        each = " and ".join(", ".join(names) or "none" for names in sorted(found))
+        raise DataError(
+            f"{path} needs columns of numbers, the same in every split, for data.attributes; it has {each}."
+        )
+    rows = {file: row for part in parts.values() for file, row in part.told().items()}
+    table: Columns = (next(iter(found)), rows)
+    return lambda files: (table[0], rows_of(table, files, rows, str(path)))
+
+
+def row_listings(path: str | Path) -> dict[str, RowListing]:
     """Return the splits of a source, by name.
 
     Raises:
@@ -136,9 +185,9 @@ def row_listings(path: str | Path) -> dict[str, Listing]:
     except Exception as error:  # the library raises its own, its transport's and Arrow's errors
         raise DataError(f"{path} could not be loaded by the package datasets: {error}") from error
     splits = dict(found) if isinstance(found, datasets.DatasetDict) else {"train": found}
-    found = {name: RowListing(local, rows, name) for name, rows in splits.items()}
-    _share_classes(list(found.values()))
-    return dict(found)
+    listings = {name: RowListing(local, rows, name) for name, rows in splits.items()}
+    _share_classes(list(listings.values()))
+    return listings
 
 
 def _share_classes(parts: list[RowListing]) -> None:

@@ -246,8 +246,7 @@ def parts_of(listing: Listing) -> dict[str, Listing]:
         )
     inner = [name.removeprefix(base).partition("/")[2] for name in (*listing.names, *listing.others)]
     classes = tuple(sorted({top for name in inner if (top := _top(name)) is not None}))
-    found: dict[str, Listing] = {top: Part(listing, f"{base}{top}", classes) for top in sorted(splits)}
-    return found
+    return {top: Part(listing, f"{base}{top}", classes) for top in sorted(splits)}
 
 
 class DamagedArchiveError(DataError):

@@ -103,9 +103,8 @@ class Loader:
         chosen = self.order(positions)
         codes = self.codes(start, chosen)
         positions = positions.to(self.device, non_blocking=True)
-        mirrored = None
-        if self.flip:
-            mirrored = uniform(positions, seed=self.seed, purpose="flip", device=self.device) < 0.5
+        mirrored = self.mirrored(positions)
+        if mirrored is not None:
             codes = torch.where(mirrored[:, None, None, None], codes.flip(-1), codes)
         label = None
         if self._labels is not None:
@@ -114,6 +113,16 @@ class Loader:
         if self.dataset.vector is not None or self.dataset.beside is not None:
             told = condition_of(self.dataset, label, chosen, mirrored=mirrored, device=self.device)
         return to_float(codes), told, positions
+
+    def mirrored(self, positions: Tensor) -> Tensor | None:
+        """Return which samples are mirrored left-right, bool (B,) on the device; None if none ever is.
+
+        Arguments:
+            positions: int64 (B,) on the device, each >= 0.
+        """
+        if not self.flip:
+            return None
+        return uniform(positions, seed=self.seed, purpose="flip", device=self.device) < 0.5
 
     def codes(self, start: int, chosen: Tensor) -> Tensor:
         """Return the pixels of a batch on the device, uint8 (B, C, H, W).

@@ -26,6 +26,7 @@ from PIL import Image
 from sfumato.core.archives import opened
 from sfumato.core.errors import printable
 from sfumato.core.reading import read_text
+from sfumato.core.writing import replacing
 from sfumato.data.dataset import DataError
 from sfumato.data.decoding import to_picture
 from sfumato.data.gathering import Shape, good_ones, read_all
@@ -118,10 +119,8 @@ def _settle(work: Path, settings: dict[str, object]) -> None:
                 f"{work} holds unfinished work on other files or settings, or the files have changed since. Finish "
                 "that, or delete it."
             )
-    work.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".part")
-    part.write_text(written)
-    os.replace(part, file)
+    with replacing(file) as part:
+        part.write_text(written)
 
 
 def _write_chunk(chunk: Path, listing: Listing, start: int, shape: Shape, skip_bad: bool) -> Counter[str]:
@@ -130,12 +129,10 @@ def _write_chunk(chunk: Path, listing: Listing, start: int, shape: Shape, skip_b
     found = read_all(listing, shape, names)
     if not skip_bad:
         good_ones(listing, found, skip_bad=False)
-    part = chunk.with_suffix(f".{os.getpid()}.part")  # another process may be at it
-    with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
+    with replacing(chunk) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
         for number, image in enumerate(found, start):
             if image.pixels is not None:
                 archive.writestr(_entry(f"{number:09d}"), _png(image.pixels))
-    os.replace(part, chunk)
     return Counter(image.reason for image in found if image.pixels is None)
 
 

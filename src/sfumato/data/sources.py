@@ -17,7 +17,7 @@ OPENERS: dict[str, Callable[[str], Parts]] = {
     "folder": lambda path: parts_of(open_listing(path)),
     "zip": lambda path: parts_of(open_listing(path)),
     "lmdb": database_parts,
-    "hub": row_listings,
+    "hub": lambda path: dict(row_listings(path)),
 }
 SUFFIXES = {".zip": "zip", ".npz": "npz", ".npy": "npz", ".parquet": "hub", ".arrow": "hub"}
 """The kind of a file that is named without one."""

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from sfumato.core.archives import read_npz
 from sfumato.core.reading import FileRefusedError
+from sfumato.core.writing import replacing
 from sfumato.data.dataset import DataError, Dataset
 from sfumato.data.gathering import Found, Shape, good_ones, labelled_only, read_one, unlike, usual_shape, whole_of
 from sfumato.data.hashing import hash_image
@@ -221,13 +222,10 @@ def _first_pass(
         good_ones(listing, faults, skip_bad=False)
     c, h, w = usual
     why = [found.reason.replace("\n", " ") or "unknown" for found in faults]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(f".{os.getpid()}.tmp")
-    with open(part, "wb") as handle:
+    with replacing(file) as part, open(part, "wb") as handle:
         np.savez(
             handle, original=original, final=final, shape=np.array([c, h, w]), bad=bad, why=np.array("\n".join(why))
         )
-    os.replace(part, file)
     return original, final, (c, h, w), bad, why
 
 

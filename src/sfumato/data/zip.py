@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sfumato.data.dataset import Dataset
-from sfumato.data.gathering import Shape, gather
+from sfumato.data.gathering import Shape, attributes_of, gather
 from sfumato.data.listing import open_listing, parts_of
 from sfumato.data.splits import HELD_OUT
 
@@ -56,5 +56,5 @@ def zip(
     shape, listing = Shape(size, channels, filter, crop, alpha, cmyk), open_listing(path)
     return gather(
         parts_of(listing), Path(path).stem, shape, split=split, val=val, test=test, labels=labels, skip_bad=skip_bad,
-        table=listing if attributes else None,
+        numbers=attributes_of(listing) if attributes else None,
     )  # fmt: skip

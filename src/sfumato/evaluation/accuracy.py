@@ -21,7 +21,7 @@ from sfumato.core import noise
 from sfumato.core.classifier import NoisyClassifier
 from sfumato.core.images import to_float
 from sfumato.core.level import Level
-from sfumato.evaluation.findings import cell
+from sfumato.evaluation.findings import cell, series_of
 from sfumato.evaluation.judge import some
 from sfumato.evaluation.real import reference_of
 from sfumato.evaluation.result import Result, facts_of_split
@@ -29,7 +29,8 @@ from sfumato.metrics.jackknife import Estimate
 from sfumato.metrics.prdc import share
 from sfumato.metrics.rules import check_leakage
 from sfumato.progress import bar_of
-from sfumato.runs.run import Run, load_data, training_data
+from sfumato.runs.resolve import load_data, training_data
+from sfumato.runs.run import Run
 
 LOG_SNRS = tuple(float(v) for v in range(-10, 11, 2))
 
@@ -88,12 +89,7 @@ def evaluate_classifier(
         {"ln SNR": round(p.log_snr, 2), "accuracy": {**cell(p.share), **mark}, "-ln p(y | x)": p.nats, "m": len(data)}
         for p in found
     ]
-    series = {
-        "x": [p.log_snr for p in found],
-        "y": [p.share.value for p in found],
-        "low": [p.share.interval[0] for p in found],
-        "high": [p.share.interval[1] for p in found],
-    }
+    series = series_of([p.log_snr for p in found], [p.share for p in found])
     chance = 1 / max(1, len(data.classes))
     facts = facts_of_split(run, use, data, notes, device)
     curve = {"series": {f"{data.name} {split}": series}, "chance": chance}

@@ -67,6 +67,12 @@ def find_asked(name: str) -> Metric | Table:
     return find(AXIS, name)() if name.replace("_", "-") in tables() else find_metric(name)
 
 
+def series_of(x: Sequence[float], values: Sequence[Any]) -> dict[str, list[float]]:
+    """Return scores or estimates at x as a line of a curve, with their intervals."""
+    low, high = zip(*(value.interval for value in values))
+    return {"x": list(x), "y": [value.value for value in values], "low": list(low), "high": list(high)}
+
+
 def cell(value: Any) -> dict[str, Any]:
     """Return a score or an estimate as a value of a table."""
     return {"value": value.value, "interval": list(value.interval)}

@@ -25,8 +25,8 @@ import torch
 from tqdm import tqdm
 
 from sfumato.core.level import Level
-from sfumato.evaluation.findings import cell
-from sfumato.evaluation.look import PIXELS, Images, Look
+from sfumato.evaluation.findings import cell, series_of
+from sfumato.evaluation.probed import PIXELS, Images, Look
 from sfumato.evaluation.result import Result, facts_of_split
 from sfumato.metrics.flags import flagged
 from sfumato.metrics.linear_probe import Reading, principal, read_out
@@ -131,7 +131,8 @@ def _written(run: Run, use: str | None, name: str, images: Images, look: Look, f
     readings, widths, components, pixels = found.readings, found.widths, found.components, found.pixels
     block, nsr = found.best
     levels = list(dict.fromkeys(at for _, at in readings))
-    told = {at: f"at {at:.3g}" if look.run.plan.kind.levels else "clean" for at in levels}
+    digits = next(n for n in range(3, 20) if len({f"{at:.{n}g}" for at in levels}) == len(levels))  # tell them apart
+    told = {at: f"at {at:.{digits}g}" if look.run.plan.kind.levels else "clean" for at in levels}
     table: list[dict[str, Any]] = [
         {
             "block": name,
@@ -154,15 +155,7 @@ def _written(run: Run, use: str | None, name: str, images: Images, look: Look, f
         "C": top.chosen,
         "m": len(images.held),
     }
-    series = {
-        name: {
-            "x": levels,
-            "y": [readings[name, at].accuracy.value for at in levels],
-            "low": [readings[name, at].accuracy.interval[0] for at in levels],
-            "high": [readings[name, at].accuracy.interval[1] for at in levels],
-        }
-        for name in widths
-    }
+    series = {name: series_of(levels, [readings[name, at].accuracy for at in levels]) for name in widths}
     curve = {
         "series": series,
         "pixels": pixels.accuracy.value,

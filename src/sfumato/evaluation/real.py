@@ -13,13 +13,15 @@ import numpy as np
 import torch
 
 from sfumato.core.reading import read_json
+from sfumato.core.weights import hash_tensors
+from sfumato.core.writing import replacing
 from sfumato.data.dataset import Dataset
 from sfumato.data.streaming import Stream
-from sfumato.evaluation.cache import place
+from sfumato.evaluation.cache import keep, place, whole
 from sfumato.metrics.features import Extractor, stream
 from sfumato.metrics.protocol import Reference
 from sfumato.metrics.score import Score
-from sfumato.metrics.statistics import Features, blocks
+from sfumato.metrics.statistics import Features
 from sfumato.metrics.views import Logits
 from sfumato.processes.ranks import Ranks
 from sfumato.progress import bar_of
@@ -72,6 +74,20 @@ def order_of(data: Dataset | Stream) -> str:
     return hashlib.sha256(np.ascontiguousarray(data.image_hashes).tobytes()).hexdigest()
 
 
+def content_of(data: Dataset | Stream, labels: bool = True) -> dict[str, str]:
+    """Return hashes of images in their order and of what is told beside each: its class, attributes, another image.
+
+    Arguments:
+        data: The images.
+        labels: Whether their classes belong to it.
+    """
+    found = {"order": order_of(data)}
+    if labels and data.labels is not None:
+        found["labelling"] = hashlib.sha256(data.labels.numpy().astype("<i8").tobytes()).hexdigest()
+    beside = {name: value for name in ("vector", "beside") if (value := getattr(data, name, None)) is not None}
+    return found | ({"told": hash_tensors(beside)} if beside else {})
+
+
 def cached_features(extract: Extractor, data: Dataset, quiet: bool = True, ranks: Ranks = Ranks()) -> Features:
     """Return the features (N, d) of real images, computed once per content and extractor, read from disk where used.
 
@@ -86,7 +102,8 @@ def cached_features(extract: Extractor, data: Dataset, quiet: bool = True, ranks
     view, width = ("logits" if isinstance(extract, Logits) else "features"), extract.dimension
     facts = [order_of(data), extract.name, extract.weights_hash, extract.describe(), view]
     file = place("features", facts).with_suffix(".npy")
-    stored = _whole(file, (len(data), width)) if ranks.first else None
+    stored = whole(file) if ranks.first else None
+    stored = stored if stored is not None and stored.shape == (len(data), width) else None
     if ranks.from_first(stored is not None):
         return np.empty((0, width), np.float32) if stored is None else stored
     partial = file.with_suffix(f".{os.getpid()}.tmp")
@@ -98,33 +115,17 @@ def cached_features(extract: Extractor, data: Dataset, quiet: bool = True, ranks
             part = np.empty((0, width), np.float32)
             if len(images):
                 part = next(stream(extract, [images]))
-            whole = np.concatenate(ranks.gather(part))
+            joined = np.concatenate(ranks.gather(part))
             if rows is not None:
-                rows[turn : turn + len(whole)] = whole
-                crc = zlib.crc32(np.ascontiguousarray(whole, np.float32).tobytes(), crc)
-            bar.update(len(whole))
+                rows[turn : turn + len(joined)] = joined
+                crc = zlib.crc32(np.ascontiguousarray(joined, np.float32).tobytes(), crc)
+            bar.update(len(joined))
     if rows is None:
         return np.empty((0, width), np.float32)
     rows.flush()
     del rows
-    file.with_suffix(".json").write_text(json.dumps({"crc32": crc, "facts": facts}))
-    os.replace(partial, file)
+    keep(partial, file, crc, facts)
     return np.load(file, mmap_mode="r", allow_pickle=False)
-
-
-def _whole(file: os.PathLike[str], shape: tuple[int, int]) -> Features | None:
-    """Return cached features if they are there, of the right shape, and as they were written."""
-    try:
-        stored = np.load(file, mmap_mode="r", allow_pickle=False)
-        if stored.shape != shape or stored.dtype != np.float32:
-            return None
-        wanted = read_json(os.path.splitext(file)[0] + ".json", finite=False)["crc32"]
-        crc = 0
-        for part in blocks(stored):
-            crc = zlib.crc32(np.ascontiguousarray(part).tobytes(), crc)
-        return stored if crc == wanted else None
-    except (ValueError, OSError, EOFError, KeyError):
-        return None
 
 
 def cached_score(facts: Any, make: Callable[[], Score]) -> Score:
@@ -139,7 +140,6 @@ def cached_score(facts: Any, make: Callable[[], Score]) -> Score:
         return Score.from_json(read_json(file, finite=False))
     except (OSError, ValueError, KeyError, TypeError):
         found = make()
-    partial = file.with_suffix(f".{os.getpid()}.tmp")
-    partial.write_text(json.dumps(found.to_json()))
-    os.replace(partial, file)
+    with replacing(file) as partial:
+        partial.write_text(json.dumps(found.to_json()))
     return found

@@ -30,7 +30,8 @@ from sfumato.metrics.fidelity import psnr
 from sfumato.metrics.rules import check_leakage
 from sfumato.metrics.score import Score
 from sfumato.progress import bar_of
-from sfumato.runs.run import Run, load_data, training_data
+from sfumato.runs.resolve import load_data, training_data
+from sfumato.runs.run import Run
 
 MOST = 10_000  # training images that a distance is taken to where they are a stream
 

@@ -20,6 +20,25 @@ from sfumato.runs.identity import identity, summary
 from sfumato.runs.run import Run
 
 
+def facts_of_run(run: Run, use: str | None, device: torch.device | str) -> dict[str, Any]:
+    """Return the provenance of what is measured of a run: its weights, and the machine.
+
+    Arguments:
+        run: The run.
+        use: Name of an average of the weights; None for the recipe's choice.
+        device: Where it was computed.
+    """
+    saved = run.taken(use)[0]
+    return {
+        "checkpoint": saved.path.name,
+        "images_seen": saved.state["seen"],
+        **summary(identity(run, use)),
+        "weights": use or run.recipe.ema.use,
+        "recipe": run.recipe.hash,
+        "machine": describe(torch.device(device)),
+    }
+
+
 def facts_of_split(
     run: Run, use: str | None, data: Dataset, notes: Sequence[str], device: torch.device | str
 ) -> dict[str, Any]:
@@ -32,17 +51,7 @@ def facts_of_split(
         notes: Flags of what is measured.
         device: Where it was computed.
     """
-    saved = run.taken(use)[0]
-    return {
-        "checkpoint": saved.path.name,
-        "images_seen": saved.state["seen"],
-        **summary(identity(run, use)),
-        "weights": use or run.recipe.ema.use,
-        "recipe": run.recipe.hash,
-        "reference": reference_of(data).content_hash,
-        "flags": list(notes),
-        "machine": describe(torch.device(device)),
-    }
+    return facts_of_run(run, use, device) | {"reference": reference_of(data).content_hash, "flags": list(notes)}
 
 
 @dataclass(frozen=True)

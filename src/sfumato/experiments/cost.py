@@ -23,7 +23,7 @@ from sfumato.runs.check import check_sampling
 from sfumato.runs.costs import sampling_cost
 from sfumato.runs.plan import Plan, plan
 from sfumato.runs.recipe import Data, Recipe, Shape
-from sfumato.runs.run import load_data, resolve
+from sfumato.runs.resolve import load_data, resolve
 
 PASSES, LARGEST, ENOUGH = 3, 64, 20.0  # passes that measure the speed, their images at most, GFLOP that are enough
 

@@ -150,8 +150,7 @@ def cluster(name: str, folder: str, options: Mapping[str, Any], at_once: int) ->
         executor.update_parameters(**{"timeout_min": 24 * 60, "name": "sfumato", **limited, **options})
     except (NameError, TypeError, ValueError, RuntimeError) as error:
         raise StudyError(f"submitit does not take these options on cluster {name!r}: {error}") from None
-    found: Executor = executor
-    return found
+    return executor
 
 
 def options_of(text: str | None) -> dict[str, Any]:

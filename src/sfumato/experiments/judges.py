@@ -27,7 +27,7 @@ from sfumato.core.condition import Label
 from sfumato.core.find import find
 from sfumato.core.images import to_float, to_uint8
 from sfumato.core.task import Task
-from sfumato.evaluation import evaluate, restored
+from sfumato.evaluation import Result, evaluate, restored
 from sfumato.evaluation.judge import Judge, each
 from sfumato.evaluation.probe import probe
 from sfumato.evaluation.reconstruction import evaluate_autoencoder
@@ -35,8 +35,10 @@ from sfumato.experiments.study import Asked, StudyError
 from sfumato.metrics.score import Score
 from sfumato.processes.machine import default_device
 from sfumato.restoration import Restored, measured, method_of, restore
+from sfumato.runs.conditions import measured_label
 from sfumato.runs.recipe import Recipe
-from sfumato.runs.run import Run, load_data
+from sfumato.runs.resolve import load_data
+from sfumato.runs.run import Run
 
 TABLE = "reconstruction"
 
@@ -131,8 +133,7 @@ class Restoration:
 
     def task_of(self, shape: tuple[int, int, int]) -> Task:
         """Return the task for pictures of a shape (C, H, W)."""
-        made: Task = find("task", self.task)(shape, **dict(self.options))
-        return made
+        return find("task", self.task)(shape, **dict(self.options))
 
     def restored(self, asked: Asked) -> tuple[Tensor, Tensor, Task, Restored]:
         """Return originals (uint8), measurements, the task and what was restored."""
@@ -143,7 +144,8 @@ class Restoration:
         y = measured(task, to_float(held.images), seeds)
         spread = run.recipe.sigma_data or 0.5
         method, k = method_of(self.method), self.samples
-        found = restore(source, task, y, method, samples=k, seeds=seeds, sigma_data=spread, asked=networks)
+        told = measured_label(asked.recipe, task, y, None)
+        found = restore(source, task, y, method, samples=k, seeds=seeds, labels=told, sigma_data=spread, asked=networks)
         return held.images, y, task, found
 
     def __call__(self, asked: Asked) -> tuple[dict[str, Score], dict[str, Any]]:
@@ -201,16 +203,7 @@ class Copying:
 
     def __call__(self, asked: Asked) -> tuple[dict[str, Score], dict[str, Any]]:
         """Return scores by metric, and facts: the figures of `metrics.memorization` among them."""
-        run, study = _run(asked), asked.study
-        result = evaluate(
-            run,
-            n=study.n,
-            metrics=(*study.metrics, "memorization"),
-            split=study.split,
-            root=asked.root,
-            device=asked.device,
-            quiet=asked.quiet,
-        )
+        run, study, result = _run(asked), asked.study, evaluated(asked, "memorization")
         rows = {row["measure"]: row for row in result.tables["memorization"]}
         space = f"({run.recipe.evaluate.extractor} features)"
         near, authentic = rows[f"nearer than all but 1% of held-out images {space}"], rows[f"AuthPct {space}"]
@@ -254,9 +247,18 @@ class Probed:
         return scores, {**facts, "figures": figures, "probed": f"{best['block']} {best['level']}"}
 
 
+def evaluated(asked: Asked, *more: str) -> Result:
+    """Return what `sfumato evaluate` finds of all that a row's run makes, by the study's metrics and more."""
+    study = asked.study
+    return evaluate(
+        _run(asked), n=study.n, metrics=(*study.metrics, *more), split=study.split, root=asked.root,
+        device=asked.device, quiet=asked.quiet,
+    )  # fmt: skip
+
+
 def _run(asked: Asked) -> Run:
     if asked.run is None:
-        raise StudyError("This judge looks at the images of a run, and the row has none.")
+        raise StudyError("This judge looks at the images of a run, and the row has none: it needs a judge of its own.")
     return asked.run
 
 

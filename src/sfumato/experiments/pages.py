@@ -26,7 +26,7 @@ from sfumato.report.plot import Series
 from sfumato.report.save import save
 from sfumato.report.table import Cell, Value, csv_table, markdown_table
 from sfumato.report.table import Row as Line
-from sfumato.runs.checkpoint import replace_json
+from sfumato.runs.checkpoint import replace_json, replace_text
 
 NAMED = 4  # protocols that a caption names; more are counted
 ANSWERS = {True: "holds", False: "does not hold", None: "undecided"}
@@ -52,12 +52,15 @@ def mean_cell(scores: Sequence[Score]) -> Cell | None:
     Arguments:
         scores: Scores of one metric and protocol.
     """
-    if not scores:
+    return mean_of([(s.value, *s.interval) for s in scores], "*" if any(s.flags for s in scores) else "")
+
+
+def mean_of(found: Sequence[Sequence[float]], mark: str = "") -> Cell | None:
+    """Return the mean of numbers (value, low, high) as a cell; None for none."""
+    if not found:
         return None
-    count = len(scores)
-    low, high = (sum(score.interval[i] for score in scores) / count for i in (0, 1))
-    mark = "*" if any(score.flags for score in scores) else ""
-    return Cell(sum(score.value for score in scores) / count, (low, high), mark)
+    value, low, high = (sum(parts) / len(found) for parts in zip(*found))
+    return Cell(value, (low, high), mark)
 
 
 def ranks(study: Study, outcomes: Sequence[Outcome]) -> dict[str, int]:
@@ -110,7 +113,7 @@ def lines(study: Study, outcomes: Sequence[Outcome], parameters: Mapping[str, in
             floors = [score.floor for score in scores if score.floor is not None]
             line[f"{name}, floor"] = Cell(floors[0].value, floors[0].interval) if floors else None
         for name in dict.fromkeys(name for o in outcomes for name in o.facts.get("figures", {})):
-            line[name] = _figure([o.facts["figures"][name] for o in mine if name in o.facts.get("figures", {})])
+            line[name] = mean_of([o.facts["figures"][name] for o in mine if name in o.facts.get("figures", {})])
         if study.paper:
             line["paper"] = row.paper
         if several:
@@ -126,14 +129,6 @@ def lines(study: Study, outcomes: Sequence[Outcome], parameters: Mapping[str, in
     if study.ranked:
         table.sort(key=lambda line: _sorting(line, score_name(outcomes, study.metrics[0]), study))
     return table
-
-
-def _figure(found: Sequence[Sequence[float]]) -> Cell | None:
-    """Return the mean over training seeds of a figure of a judge, each [value, low, high], with the mean interval."""
-    if not found:
-        return None
-    value, low, high = (sum(parts) / len(found) for parts in zip(*found))
-    return Cell(value, (low, high))
 
 
 def score_name(outcomes: Sequence[Outcome], metric: str) -> str:
@@ -165,12 +160,7 @@ def series(outcomes: Sequence[Outcome], metric: str) -> dict[str, Series]:
     for name, line in points.items():
         line.sort(key=lambda point: point[0])
         intervals = [cell.interval or (cell.value, cell.value) for _, cell in line]
-        found[name] = Series.of(
-            [x for x, _ in line],
-            [cell.value for _, cell in line],
-            [low for low, _ in intervals],
-            [high for _, high in intervals],
-        )
+        found[name] = Series.of([x for x, _ in line], [cell.value for _, cell in line], *zip(*intervals))
     return found
 
 
@@ -216,8 +206,8 @@ def write(study: Study, outcomes: Sequence[Outcome], cost: Estimate, out: Path, 
         for name, picture in study.pictures(study, outcomes).items()
     }
     page, numbers, tree = (out / f"{study.name}.{ending}" for ending in ("md", "csv", "json"))
-    page.write_text(markdown(study, outcomes, table, answers, cost, command, pictures))
-    numbers.write_text(csv_table(table))
+    replace_text(page, markdown(study, outcomes, table, answers, cost, command, pictures))
+    replace_text(numbers, csv_table(table))
     replace_json(tree, to_json(study, outcomes, answers, cost, command))
     return [page, numbers, tree, *pictures.values()]
 

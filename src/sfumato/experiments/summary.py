@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.core.reading import FileRefusedError, as_written, read_json
+from sfumato.experiments.pages import mean_of
 from sfumato.experiments.study import titled
 from sfumato.report.table import Cell, Row, Value, markdown_table
 
@@ -142,15 +143,13 @@ def _best(tree: Mapping[str, Any]) -> str | None:
     if not by_row:
         return None
     name, scores = min(by_row.items(), key=lambda item: sum(s["value"] for s in item[1]) / len(item[1]))
-    return f"{name}: {scores[0]['name']} {_mean(scores)}"
+    return f"{name}: {scores[0]['name']} {mean_of(_numbers(scores))}"
 
 
-def _mean(scores: Sequence[Mapping[str, Any]]) -> Cell:
-    count = len(scores)
-    low, high = (sum(s["interval"][i] for s in scores) / count for i in (0, 1))
-    return Cell(sum(s["value"] for s in scores) / count, (low, high), "")
+def _numbers(scores: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+    return [[s["value"], *s["interval"]] for s in scores]
 
 
 def _floor(tree: Mapping[str, Any]) -> str | None:
     floors = [score["floor"] for _, score in _scores(tree) if score.get("floor")]
-    return str(_mean(floors[:1])) if floors else None
+    return str(mean_of(_numbers(floors[:1]))) if floors else None

@@ -3,11 +3,11 @@
     OUT/runs/RUN-seedK/       a run like any other; interrupted, it goes on where it was
     OUT/results/ROW-seedK.json    the scores of a row, with the key of everything they depend on
 
-The key of a result is the sha256 of the checkpoint's manifest (and that of the classifier that guides it; where a weak
-model guides, or the average was made afterwards, of all that makes the images, `runs.identity`), the recipe it was
-sampled by, the number of images, the metrics, the split and the judge. A result is made again only if its key has
-changed. A run that diverges (steps that are not finite, or a loss that ends above its start), or a model whose images
-are not finite, is a finding: it is remembered and shown as "-".
+The key of a result is the sha256 of the checkpoint's manifest (and that of the classifier that guides it; where a
+weak model guides, or the average was made afterwards, of all that makes the images, `runs.identity`), the recipe it
+was sampled by, the number of images, the metrics, the split and the judge; beside it stand hashes of the real images.
+A result is made again only if one of them has changed. A run that diverges (steps that are not finite, or a loss that
+ends above its start), or a model whose images are not finite, is a finding: it is remembered and shown as "-".
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from sfumato import evaluation
 from sfumato.core.images import NonFiniteError
 from sfumato.core.reading import as_written, read_json
-from sfumato.experiments.study import Asked, Outcome, Row, Study, StudyError, slug
+from sfumato.evaluation.judge import judged_by, other_images
+from sfumato.experiments.judges import evaluated
+from sfumato.experiments.study import Asked, Outcome, Row, Study, slug
 from sfumato.metrics.metric import expand
 from sfumato.metrics.protocol import canonical
 from sfumato.metrics.score import Score
@@ -155,8 +156,8 @@ def trained(
         device: Device to train on; None for the best at hand.
         quiet: Whether to show no progress bar.
     """
-    grave = folder / "diverged.json"
-    if grave.exists() and (told := read_json(grave)).get("recipe") == recipe.hash:
+    given_up = folder / "diverged.json"
+    if given_up.exists() and (told := read_json(given_up)).get("recipe") == recipe.hash:
         return None, str(told.get("reason", "diverged"))
     if (done := _finished(recipe, folder)) is not None:
         return done, ""
@@ -168,7 +169,7 @@ def trained(
         reason = f"diverged: {error}"
     if not reason:
         return run, ""
-    replace_json(grave, {"recipe": recipe.hash, "reason": reason})
+    replace_json(given_up, {"recipe": recipe.hash, "reason": reason})
     return None, reason
 
 
@@ -216,10 +217,12 @@ def judged(row: Row, seed: int, asked: Asked, file: Path) -> Outcome:
         asked: What the judge is given.
         file: JSON file of the result.
     """
-    key = result_key(row, asked)
+    key, data = result_key(row, asked), judged_by(asked.recipe, asked.study.split, asked.root)
     stored = read_json(file, finite=False) if file.exists() else {}
-    if stored.get("key") != key:
-        stored = {"key": key, "row": row.name, "seed": seed, "failed": "", "scores": {}, "facts": {}}
+    with as_written(str(file), "Delete it: its row is judged anew."):
+        stale = stored.get("key") != key or other_images(stored, data)
+    if stale:
+        stored = {"key": key, "data": data, "row": row.name, "seed": seed, "failed": "", "scores": {}, "facts": {}}
         try:
             scores, facts = (row.judge or _whole)(asked)
             stored |= {"scores": {metric: score.to_json() for metric, score in scores.items()}, "facts": facts}
@@ -233,19 +236,8 @@ def judged(row: Row, seed: int, asked: Asked, file: Path) -> Outcome:
 
 def _whole(asked: Asked) -> tuple[dict[str, Score], dict[str, Any]]:
     """Score all that a run makes, as `sfumato evaluate` does."""
-    if asked.run is None:
-        raise StudyError("A row without a run needs a judge of its own.")
-    study = asked.study
-    result = evaluation.evaluate(
-        asked.run,
-        n=study.n,
-        metrics=study.metrics,
-        split=study.split,
-        root=asked.root,
-        device=asked.device,
-        quiet=asked.quiet,
-    )
-    possible = [metric for metric in study.metrics if not set(expand([metric])) & set(result.refused)]
+    result = evaluated(asked)
+    possible = [metric for metric in asked.study.metrics if not set(expand([metric])) & set(result.refused)]
     refused = {"refused": result.refused} if result.refused else {}
     return dict(zip(possible, result.scores, strict=True)), {**result.provenance, **refused}
 

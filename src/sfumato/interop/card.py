@@ -28,8 +28,7 @@ def card(run: Run, use: str | None = None, repo: str = "THIS_REPOSITORY") -> str
         use: Average of the weights that goes with the run; None for the recipe's choice.
         repo: OWNER/NAME of the repository, for the example of use.
     """
-    recipe, shape = run.recipe, run.recipe.shape
-    assert shape is not None
+    recipe, shape = run.recipe, run.plan.shape
     made = run.making(use)
     kinds = f"{len(shape.classes)} classes" if shape.classes else "unlabelled"
     tag = "class-conditional" if shape.classes else "unconditional-image-generation"

@@ -231,8 +231,7 @@ def _weights(path: Path) -> Any:
 
 def _config(path: Path) -> dict[str, Any]:
     # diffusers writes lambda_min_clipped as -Infinity; the readers of values refuse what must be finite
-    tree: dict[str, Any] = read_json(path, most=CONFIG_BYTES, finite=False, error=ForeignError)
-    return tree
+    return read_json(path, most=CONFIG_BYTES, finite=False, error=ForeignError)
 
 
 def numbered(count: int) -> tuple[str, ...]:

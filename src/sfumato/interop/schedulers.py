@@ -157,9 +157,6 @@ READ = (*CHAIN, *LEADING)  # keys that every walk of a chain reads
 OF_DDPM = Scheduler(ddpm, "", DDPM, (*READ, *CLIP, *ZERO, "variance_type"))
 OF_DDIM = Scheduler(ddim, "", DDIM, (*READ, *CLIP, *ZERO, "set_alpha_to_one"))
 
-ELSEWHERE = "it belongs to a model that is no denoiser of pixels"
-BETWEEN = "it asks the network between the steps of its chain"
-DISTILLED = "it samples a distilled model, which is asked in another way"
 
 CLASSES: dict[str, Scheduler] = {
     "DDPMScheduler": OF_DDPM,
@@ -241,38 +238,28 @@ CLASSES: dict[str, Scheduler] = {
         edm, "", NOISES | SOLVER | DYNAMIC,
         (*(k for k in NOISES if k != "final_sigmas_type"), "solver_order", "algorithm_type", "solver_type"),
     ),
-    "ScoreSdeVeScheduler": Scheduler(why="its network gives the score itself and is told sigma: no target here"),
-    "ScoreSdeVpScheduler": Scheduler(why="its network is told a time that is no step; import score SDE's own file"),
-    "KarrasVeScheduler": Scheduler(why="its network is told sigma in a scale of its own; import EDM's own file"),
-    "CMStochasticIterativeScheduler": Scheduler(
-        why="its consistency model is exact at sigma_min instead of at the clean image, a target that is not here"
-    ),
-    "SCMScheduler": Scheduler(why=DISTILLED),
-    "LCMScheduler": Scheduler(why=DISTILLED),
-    "TCDScheduler": Scheduler(why=DISTILLED),
-    "FlowMatchLCMScheduler": Scheduler(why=DISTILLED),
-    "ConsistencyDecoderScheduler": Scheduler(why="it decodes latents"),
-    "SASolverScheduler": Scheduler(why="SA-Solver is not among the samplers"),
-    "DPMSolverSDEScheduler": Scheduler(why=BETWEEN),
-    "CosineDPMSolverMultistepScheduler": Scheduler(why="its network is told the angle of a schedule of its own"),
-    "IPNDMScheduler": Scheduler(why="its chain is a sine of its own whose times are no steps"),
-    "DDIMInverseScheduler": Scheduler(why="it walks from images to noise; here that is `sfumato encode`"),
-    "DPMSolverMultistepInverseScheduler": Scheduler(why="it walks from images to noise; here that is `sfumato encode`"),
-    "RePaintScheduler": Scheduler(why="it paints in given pixels, which is not built"),
-    "UnCLIPScheduler": Scheduler(why=ELSEWHERE),
-    "CogVideoXDDIMScheduler": Scheduler(why=ELSEWHERE),
-    "CogVideoXDPMScheduler": Scheduler(why=ELSEWHERE),
-    "DDPMWuerstchenScheduler": Scheduler(why=ELSEWHERE),
-    "FlowMapEulerDiscreteScheduler": Scheduler(why="its network is told two times, the start and the end of a step"),
-    "LTXEulerAncestralRFScheduler": Scheduler(why=ELSEWHERE),
-    "HeliosScheduler": Scheduler(why=ELSEWHERE),
-    "HeliosDMDScheduler": Scheduler(why=ELSEWHERE),
-    "MiniMaxH3Scheduler": Scheduler(why=ELSEWHERE),
-    "PiflowScheduler": Scheduler(why=ELSEWHERE),
-    "RFD4ProteinaScheduler": Scheduler(why=ELSEWHERE),
-    "AmusedScheduler": Scheduler(why=ELSEWHERE),
-    "BlockRefinementScheduler": Scheduler(why=ELSEWHERE),
-    "DiscreteDDIMScheduler": Scheduler(why=ELSEWHERE),
-    "EntropyBoundScheduler": Scheduler(why=ELSEWHERE),
-    "VQDiffusionScheduler": Scheduler(why=ELSEWHERE),
 }  # fmt: skip
+# what is known to have no recipe here: why -> classes, without the word Scheduler that ends their names
+WITHOUT = {
+    "its network gives the score itself and is told sigma: no target here": ("ScoreSdeVe",),
+    "its network is told a time that is no step; import score SDE's own file": ("ScoreSdeVp",),
+    "its network is told sigma in a scale of its own; import EDM's own file": ("KarrasVe",),
+    "its consistency model is exact at sigma_min instead of at the clean image, a target that is not here": (
+        "CMStochasticIterative",
+    ),
+    "it samples a distilled model, which is asked in another way": ("SCM", "LCM", "TCD", "FlowMatchLCM"),
+    "it decodes latents": ("ConsistencyDecoder",),
+    "SA-Solver is not among the samplers": ("SASolver",),
+    "it asks the network between the steps of its chain": ("DPMSolverSDE",),
+    "its network is told the angle of a schedule of its own": ("CosineDPMSolverMultistep",),
+    "its chain is a sine of its own whose times are no steps": ("IPNDM",),
+    "it walks from images to noise; here that is `sfumato encode`": ("DDIMInverse", "DPMSolverMultistepInverse"),
+    "it paints in given pixels, which is not built": ("RePaint",),
+    "its network is told two times, the start and the end of a step": ("FlowMapEulerDiscrete",),
+    "it belongs to a model that is no denoiser of pixels": (
+        *("UnCLIP", "CogVideoXDDIM", "CogVideoXDPM", "DDPMWuerstchen", "LTXEulerAncestralRF", "Helios", "HeliosDMD"),
+        *("MiniMaxH3", "Piflow", "RFD4Proteina", "Amused", "BlockRefinement", "DiscreteDDIM", "EntropyBound"),
+        "VQDiffusion",
+    ),
+}
+CLASSES |= {f"{name}Scheduler": Scheduler(why=why) for why, names in WITHOUT.items() for name in names}

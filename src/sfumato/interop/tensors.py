@@ -308,8 +308,7 @@ class _Decoder(Decoder):
         dtype, content = self.value(call.args[0], depth), self.value(call.args[1], depth)
         if not isinstance(dtype, np.dtype) or not isinstance(content, bytes) or len(content) != dtype.itemsize:
             raise ValueError("no number")
-        number: int | float | bool = np.frombuffer(content, dtype=dtype)[0].item()
-        return number
+        return np.frombuffer(content, dtype=dtype)[0].item()
 
     def persistent(self, call: Call, depth: int) -> Module:
         (meta,) = call.args

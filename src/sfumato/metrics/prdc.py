@@ -33,7 +33,7 @@ from sfumato.metrics.statistics import Features, check_pair
 NORMAL = 1.959963984540054  # 97.5% quantile of the normal distribution
 
 
-def share(hits: float, total: int) -> Estimate:
+def share(hits: float, total: float) -> Estimate:
     """Estimate a probability from counts, with Wilson's 95% interval.
 
     >>> share(20, 20).value, round(share(20, 20).interval[0], 3)

@@ -18,6 +18,7 @@ import numpy as np
 
 from sfumato.core.archives import ARRAYS, header_of, opened, read_member
 from sfumato.core.reading import parse_json
+from sfumato.core.writing import replacing
 from sfumato.metrics.protocol import JSON, canonical
 from sfumato.metrics.statistics import Moments
 
@@ -55,10 +56,8 @@ class Statistics:
 
 def save_statistics(path: Path, moments: Moments, about: JSON) -> None:
     """Write the mean and covariance of `moments` with facts about them, replacing the file in one step."""
-    partial = path.with_suffix(".tmp")
-    with partial.open("wb") as file:
+    with replacing(path) as partial, open(partial, "wb") as file:
         np.savez(file, mean=moments.mean, cov=moments.cov, n=np.int64(moments.n), about=np.array(canonical(about)))
-    partial.replace(path)
 
 
 def facts_of(path: Path) -> JSON:
@@ -109,8 +108,7 @@ def _about(archive: zipfile.ZipFile, path: Path) -> JSON:
     if "about.npy" not in archive.namelist():
         return {}
     text = str(_array(archive, "about", (), path))
-    facts: JSON = parse_json(text, f"{path} is not a readable {KIND}: about", error=StatisticsError)
-    return facts
+    return parse_json(text, f"{path} is not a readable {KIND}: about", error=StatisticsError)
 
 
 def _array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], path: Path) -> np.ndarray:

@@ -113,8 +113,7 @@ class Span(nn.Module):
         )
 
     def forward(self, length: Tensor) -> Tensor:
-        embedded: Tensor = self.layers(length)
-        return embedded
+        return self.layers(length)
 
 
 def label_rows(label: Tensor | None, classes: int, batch: int, device: torch.device) -> Tensor:

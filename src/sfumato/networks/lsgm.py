@@ -35,8 +35,7 @@ class LSGM(nn.Module):
         self.coder, self.prior = coder, prior
 
     def forward(self, z: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
-        out: Tensor = self.prior(z, c_noise, label)
-        return out
+        return self.prior(z, c_noise, label)
 
 
 def lsgm(

@@ -152,8 +152,7 @@ def derivative(u: Velocity, x: Tensor, level: Level, v: Tensor) -> Tensor:
     if bool((_time(end) > t).any()):
         raise ValueError("A step goes from t to a cleaner r <= t; got r > t.")
     along = torch.func.jvp(lambda x, t: u(x, _on_line(t).towards(end)), (x, t), (v, torch.ones_like(t)))
-    found: Tensor = along[1]
-    return found
+    return along[1]
 
 
 def _rate(

@@ -39,7 +39,7 @@ def attributes(
         first: First seed.
         device: Torch device that computes.
     """
-    rows = run.recipe.shape.attributes if run.recipe.shape else ()
+    rows = run.plan.shape.attributes
     names = [row[0] for row in rows]
     over = over or tuple(names[:1])
     if points < 2 or not 1 <= len(over) <= 2 or not spread > 0:

@@ -22,7 +22,7 @@ from sfumato.pictures._ask import seeds_of
 from sfumato.report.sheet import sheet
 from sfumato.restoration import method_of, restore
 from sfumato.runs.run import Run
-from sfumato.sources import Diffusion, balanced_labels, class_names
+from sfumato.sources import Diffusion, class_names, classes_named, in_turn
 from sfumato.tasks.inpaint import inpaint
 
 MOST = 16  # columns of the picture
@@ -46,7 +46,7 @@ def autoregressive(
     height, width = source.shape[1:]
     if not 0 < block < max(height, width):
         raise ValueError(f"A block is smaller than the image of {height}x{width} pixels; got {block}.")
-    labels = balanced_labels(n, source.classes, first)
+    labels = in_turn(seeds, classes_named(None, run.classes))
     steps, calls = block_by_block(source, seeds, labels, block, method, run.recipe.sigma_data or 0.5, networks)
     shown = [round(i * (len(steps) - 1) / (MOST - 1)) for i in range(MOST)] if len(steps) > MOST else range(len(steps))
     plain = to_uint8(source.floats(seeds, labels).cpu())

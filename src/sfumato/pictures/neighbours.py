@@ -14,7 +14,8 @@ from sfumato.metrics.features import extractor, features_of
 from sfumato.metrics.neighbours import nearest
 from sfumato.pictures._ask import seeds_of
 from sfumato.report import neighbours as draw
-from sfumato.runs.run import Run, load_data
+from sfumato.runs.resolve import load_data
+from sfumato.runs.run import Run
 from sfumato.sources import class_names, classes_named, in_turn
 
 

@@ -15,7 +15,8 @@ from sfumato.metrics.frechet import frechet
 from sfumato.pictures._ask import seeds_of
 from sfumato.report import curves as draw
 from sfumato.report.plot import Series
-from sfumato.runs.run import Run, load_data
+from sfumato.runs.resolve import load_data
+from sfumato.runs.run import Run
 from sfumato.sources import classes_named, in_turn
 
 

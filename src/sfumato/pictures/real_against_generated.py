@@ -12,7 +12,8 @@ from torch import Tensor
 from sfumato.pictures._ask import MOST_ROWS, seeds_of
 from sfumato.report.blocks import blocks
 from sfumato.report.sheet import choice
-from sfumato.runs.run import Run, load_data
+from sfumato.runs.resolve import load_data
+from sfumato.runs.run import Run
 from sfumato.sources import class_names, classes_named
 
 

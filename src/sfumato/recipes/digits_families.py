@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sfumato.recipes._paper import distilled, flow_matched, image_predicted, noise_predicted, tuned
 from sfumato.recipes.digits import edm_digits
 from sfumato.runs.recipe import Part, Recipe, Sample, part
 
@@ -78,7 +79,7 @@ def vp_digits() -> Recipe:
     one seed, one core of an AMD EPYC.
     """
     return replace(
-        _eps("vp-digits"),
+        noise_predicted(edm_digits(), "vp-digits"),
         schedule=part("schedule", "vp"),
         c_noise=part("conditioning", "vp-time", scale=1.0),
         draw=part("draw", "uniform", t_min=1e-5),
@@ -97,7 +98,7 @@ def ve_digits() -> Recipe:
     one seed, one core of an AMD EPYC.
     """
     return replace(
-        _eps("ve-digits"),
+        noise_predicted(edm_digits(), "ve-digits"),
         c_in="unit-variance",
         schedule=part("schedule", "ve"),
         target=part("target", "score"),
@@ -117,15 +118,7 @@ def flow_digits() -> Recipe:
     Measured here: FD[digits] -0.02 [-0.37, 0.34]; n = 1,000 against the 360 test digits, floor -0.16 [-0.41, 0.09],
     one seed, one core of an AMD EPYC.
     """
-    return replace(
-        _eps("flow-digits"),
-        schedule=part("schedule", "flow"),
-        target=part("target", "flow"),
-        c_noise=part("conditioning", "flow-time"),
-        draw=part("draw", "logit-normal"),
-        weighting=part("weighting", "flow"),
-        sample=Sample(part("sampler", "heun", gauge="flow"), part("grid", "flow", steps=18)),
-    )
+    return flow_matched(edm_digits(), "flow-digits", steps=18)
 
 
 def otcfm_digits() -> Recipe:
@@ -155,7 +148,7 @@ def v_digits() -> Recipe:
     one seed, one core of an AMD EPYC.
     """
     return replace(
-        _eps("v-digits"),
+        noise_predicted(edm_digits(), "v-digits"),
         schedule=part("schedule", "trig", log_snr_min=-20.0, log_snr_max=20.0),
         target=part("target", "v"),
         c_noise=part("conditioning", "angle"),
@@ -174,19 +167,8 @@ def distill_digits() -> Recipe:
     Measured here: FD[digits] 0.09 [-0.31, 0.50]; n = 1,000 against the 360 test digits, floor -0.16 [-0.41, 0.09],
     one seed, one core of an AMD EPYC.
     """
-    base, halvings, last = v_digits(), 3, 4
-    return replace(
-        base,
-        name="distill-digits",
-        objective=part("objective", "distill", steps=last * 2**halvings, halvings=halvings, label_dropout=0.1),
-        train=replace(
-            base.train,
-            start="runs/v-digits",
-            optimizer=part("optimizer", "adam", lr=5e-4),
-            rate=part("rate", "stages", count=halvings),
-        ),
-        sample=Sample(part("sampler", "ddim", clip=True), part("grid", "uniform", steps=last, t_min=1 / last)),
-    )
+    sample = Sample(part("sampler", "ddim", clip=True), part("grid", "uniform", steps=4, t_min=1 / 4))
+    return distilled(v_digits(), "distill-digits", halvings=3, sample=sample)
 
 
 def ect_digits() -> Recipe:
@@ -199,17 +181,7 @@ def ect_digits() -> Recipe:
     Measured here: FD[digits] 0.88 [0.19, 1.57]; n = 1,000 against the 360 test digits, floor -0.16 [-0.41, 0.09],
     one seed, one core of an AMD EPYC.
     """
-    base = edm_digits()
-    return replace(
-        base,
-        name="ect-digits",
-        draw=part("draw", "lognormal", mean=-1.1, std=2.0),
-        objective=part("objective", "consistency", stages=8, label_dropout=0.1),
-        train=replace(base.train, start="runs/edm-digits", optimizer=part("optimizer", "radam", lr=5e-4)),
-        sample=Sample(
-            part("sampler", "ddim", fresh=True), part("grid", "karras", steps=2, sigma_min=0.821, sigma_max=80.0)
-        ),
-    )
+    return tuned(edm_digits(), "ect-digits")
 
 
 def cfg_digits() -> Recipe:
@@ -223,7 +195,7 @@ def cfg_digits() -> Recipe:
     one seed, one core of an AMD EPYC.
     """
     return replace(
-        _eps("cfg-digits"),
+        noise_predicted(edm_digits(), "cfg-digits"),
         schedule=part("schedule", "trig", log_snr_min=-20.0, log_snr_max=20.0),
         c_noise=part("conditioning", "angle"),
         sample=replace(_ancestral("small", part("grid", "uniform", steps=50)), guidance=1.5),
@@ -342,34 +314,18 @@ def jit_digits() -> Recipe:
     Hardware and time: about a minute on two CPU cores.
     Expected: no published score.
     """
-    return replace(
-        edm_digits(),
-        name="jit-digits",
-        schedule=part("schedule", "flow"),
-        target=part("target", "x0"),
-        c_noise=part("conditioning", "signal-share"),
-        draw=part("draw", "logit-normal", mean=0.8, std=0.8),
-        weighting=part("weighting", "flow", least=0.05),
-        sample=Sample(part("sampler", "heun", gauge="flow"), part("grid", "flow", steps=18)),
-        network=part("network", "jit", patch=2, width=96, depth=6, heads=4, bottleneck=16),
-        c_in="unit-line",
-    )
-
-
-def _eps(name: str) -> Recipe:
-    """Return `edm-digits` with what the families of epsilon and uniform levels share."""
-    return replace(
-        edm_digits(),
-        name=name,
-        target=part("target", "eps"),
-        c_in="one",
-        draw=part("draw", "uniform"),
-        weighting=part("weighting", "simple"),
-    )
+    network = part("network", "jit", patch=2, width=96, depth=6, heads=4, bottleneck=16)
+    return image_predicted(flow_digits(), "jit-digits", network)
 
 
 def _chain(name: str, schedule: Part, objective: Part) -> Recipe:
-    return replace(_eps(name), schedule=schedule, c_noise=STEPS, objective=objective, sample=_ancestral("small"))
+    return replace(
+        noise_predicted(edm_digits(), name),
+        schedule=schedule,
+        c_noise=STEPS,
+        objective=objective,
+        sample=_ancestral("small"),
+    )
 
 
 def _ancestral(variance: str, grid: Part = HUNDRED) -> Sample:

@@ -12,13 +12,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sfumato.recipes._paper import RAW, adam, decaying, regression
+from sfumato.recipes._paper import RAW, TWO_CALLS, adam, decaying, regression
 from sfumato.recipes.edm import edm_cifar10
 from sfumato.runs.recipe import Data, Recipe, Sample, part
-
-TWO_CALLS = Sample(
-    part("sampler", "ddim", fresh=True), part("grid", "karras", steps=2, sigma_min=0.821, sigma_max=80.0)
-)
 
 
 def progressive_teacher_cifar10() -> Recipe:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sfumato.recipes._paper import flow_matched, noise_predicted
 from sfumato.runs.recipe import Data, Ema, Evaluate, Recipe, Sample, Train, part
 
 
@@ -84,14 +85,9 @@ def ddpm_fashion_mnist_cpu() -> Recipe:
     floor -0.001 [-0.008, 0.007], one seed (docs/results/fashion-mnist.md).
     """
     return replace(
-        edm_fashion_mnist_cpu(),
-        name="ddpm-fashion-mnist-cpu",
+        noise_predicted(edm_fashion_mnist_cpu(), "ddpm-fashion-mnist-cpu"),
         schedule=part("schedule", "linear", steps=1000),
-        target=part("target", "eps"),
         c_noise=part("conditioning", "index", scale=1e-3),
-        c_in="one",
-        draw=part("draw", "uniform"),
-        weighting=part("weighting", "simple"),
         sample=Sample(part("sampler", "ddim", clip=True), part("grid", "respaced", steps=50)),
     )
 
@@ -106,14 +102,4 @@ def flow_fashion_mnist_cpu() -> Recipe:
     Measured here: FD[fashion_mnist] 0.93 [0.85, 1.02]; n = 5,000 against the 10,000 test images,
     floor -0.001 [-0.008, 0.007], one seed (docs/results/fashion-mnist.md).
     """
-    return replace(
-        edm_fashion_mnist_cpu(),
-        name="flow-fashion-mnist-cpu",
-        schedule=part("schedule", "flow"),
-        target=part("target", "flow"),
-        c_noise=part("conditioning", "flow-time"),
-        c_in="one",
-        draw=part("draw", "logit-normal"),
-        weighting=part("weighting", "flow"),
-        sample=Sample(part("sampler", "heun", gauge="flow"), part("grid", "flow", steps=25)),
-    )
+    return flow_matched(edm_fashion_mnist_cpu(), "flow-fashion-mnist-cpu", steps=25)

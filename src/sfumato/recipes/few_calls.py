@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sfumato.recipes._paper import distilled, mean_flow, tuned
 from sfumato.recipes.digits_families import flow_digits
-from sfumato.recipes.distillation import TWO_CALLS
 from sfumato.recipes.fashion_mnist import edm_fashion_mnist_cpu, flow_fashion_mnist_cpu
 from sfumato.runs.recipe import Recipe, Sample, part
 
@@ -24,7 +24,7 @@ def meanflow_digits() -> Recipe:
     Hardware and time: two minutes on two CPU cores.
     Expected: no published score.
     """
-    return _mean_flow(flow_digits(), "meanflow-digits")
+    return mean_flow(flow_digits(), "meanflow-digits")
 
 
 def meanflow_fashion_mnist_cpu() -> Recipe:
@@ -35,7 +35,7 @@ def meanflow_fashion_mnist_cpu() -> Recipe:
     Cost: 200,000 images, as flow-fashion-mnist-cpu, each step about a half dearer.
     Expected: no published score.
     """
-    recipe = _mean_flow(flow_fashion_mnist_cpu(), "meanflow-fashion-mnist-cpu")
+    recipe = mean_flow(flow_fashion_mnist_cpu(), "meanflow-fashion-mnist-cpu")
     return replace(recipe, train=replace(recipe.train, precision="fp32"))
 
 
@@ -47,21 +47,7 @@ def ect_fashion_mnist_cpu() -> Recipe:
     Cost: 100,000 images, after edm-fashion-mnist-cpu.
     Expected: no published score.
     """
-    base = edm_fashion_mnist_cpu()
-    return replace(
-        base,
-        name="ect-fashion-mnist-cpu",
-        draw=part("draw", "lognormal", mean=-1.1, std=2.0),
-        objective=part("objective", "consistency", stages=8, label_dropout=0.1),
-        train=replace(
-            base.train,
-            images=100_000,
-            start="runs/edm-fashion-mnist-cpu",
-            optimizer=part("optimizer", "radam", lr=5e-4),
-            precision="fp32",
-        ),
-        sample=TWO_CALLS,
-    )
+    return tuned(edm_fashion_mnist_cpu(), "ect-fashion-mnist-cpu", images=100_000, precision="fp32")
 
 
 def distill_fashion_mnist_cpu() -> Recipe:
@@ -74,29 +60,6 @@ def distill_fashion_mnist_cpu() -> Recipe:
     Cost: 100,000 images, after flow-fashion-mnist-cpu.
     Expected: no published score.
     """
-    base, halvings, last = flow_fashion_mnist_cpu(), 4, 2
-    return replace(
-        base,
-        name="distill-fashion-mnist-cpu",
-        objective=part("objective", "distill", steps=last * 2**halvings, halvings=halvings, label_dropout=0.1),
-        train=replace(
-            base.train,
-            images=100_000,
-            start="runs/flow-fashion-mnist-cpu",
-            optimizer=part("optimizer", "adam", lr=5e-4),
-            rate=part("rate", "stages", count=halvings),
-            precision="fp32",
-        ),
-        sample=Sample(part("sampler", "ddim"), part("grid", "flow", steps=last)),
-    )
-
-
-def _mean_flow(base: Recipe, name: str) -> Recipe:
-    """Return a flow-matching recipe as MeanFlow: told where its steps end, and sampled in one."""
-    return replace(
-        base,
-        name=name,
-        network=base.network.with_options(two_levels=True),
-        objective=part("objective", "meanflow", steps=0.5),
-        sample=Sample(part("sampler", "ddim"), part("grid", "flow", steps=1)),
-    )
+    sample = Sample(part("sampler", "ddim"), part("grid", "flow", steps=2))
+    more = {"images": 100_000, "precision": "fp32"}
+    return distilled(flow_fashion_mnist_cpu(), "distill-fashion-mnist-cpu", halvings=4, sample=sample, **more)

@@ -10,9 +10,7 @@ References:
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from sfumato.recipes._paper import FID_50K, decaying, square
+from sfumato.recipes._paper import FID_50K, decaying, image_predicted, square
 from sfumato.recipes.fashion_mnist import flow_fashion_mnist_cpu
 from sfumato.runs.recipe import Data, Recipe, Sample, Train, part
 
@@ -60,16 +58,8 @@ def jit_fashion_mnist_cpu() -> Recipe:
     Hardware and time: 200,000 images.
     Expected: no published score.
     """
-    return replace(
-        flow_fashion_mnist_cpu(),
-        name="jit-fashion-mnist-cpu",
-        network=part("network", "jit", patch=4, width=256, depth=8, heads=8, bottleneck=16, context=4, context_from=3),
-        target=part("target", "x0"),
-        c_noise=part("conditioning", "signal-share"),
-        c_in="unit-line",
-        draw=part("draw", "logit-normal", mean=0.8, std=0.8),
-        weighting=part("weighting", "flow", least=0.05),
-    )
+    network = part("network", "jit", patch=4, width=256, depth=8, heads=8, bottleneck=16, context=4, context_from=3)
+    return image_predicted(flow_fashion_mnist_cpu(), "jit-fashion-mnist-cpu", network)
 
 
 def _jit(name: str, **network: int | float) -> Recipe:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from sfumato.core.writing import write_whole
 from sfumato.report.provenance import protocols, provenance
 from sfumato.report.results import Result, made_by, path_of
-from sfumato.report.save import write_whole
 from sfumato.report.sections import sections
 
 

@@ -7,7 +7,6 @@ it, and the report page can describe it to people who cannot see it.
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
+from sfumato.core.writing import write_whole
 from sfumato.report.resolution import resolution
 
 DPI = 144  # of figures
@@ -77,26 +77,6 @@ def save(picture: Image.Image | Figure, path: Path | str, *, command: str = "") 
         what = "Animations" if kind == "GIF" else "Pictures"
         raise ValueError(f"{what} are written as {kind}; got {path.name!r}. Name it {path.stem}.{kind.lower()}.")
     return write_whole(path, encode(picture, command))
-
-
-def write_whole(path: Path, content: bytes) -> Path:
-    """Write a file under another name, flush it and rename it, so that it is whole or absent; return its path.
-
-    Arguments:
-        path: Where it goes; folders are made.
-        content: The whole file.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
 
 
 def description(file: Path | str | IO[bytes]) -> str:

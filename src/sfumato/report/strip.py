@@ -25,8 +25,9 @@ from sfumato.core.condition import Label
 from sfumato.core.denoiser import State
 from sfumato.core.images import to_uint8
 from sfumato.core.level import Level, like
+from sfumato.core.writing import write_whole
 from sfumato.report._canvas import Frame, draw
-from sfumato.report.save import animated, write_whole
+from sfumato.report.save import animated
 from sfumato.report.sheet import name_seeds
 
 What = Literal["x", "x0", "both"]

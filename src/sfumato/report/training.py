@@ -102,12 +102,7 @@ def score_curves(
     figure, ax = axes("training images seen", name, title)
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     series = {
-        run: Series.of(
-            [r["images"] for r in rs],
-            [r["value"] for r in rs],
-            [r["interval"][0] for r in rs],
-            [r["interval"][1] for r in rs],
-        )
+        run: Series.of([r["images"] for r in rs], [r["value"] for r in rs], *zip(*(r["interval"] for r in rs)))
         for run, rs in runs.items()
     }
     lines(ax, series, alike=alike)

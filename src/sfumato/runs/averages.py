@@ -127,8 +127,7 @@ def inner(a: Sequence[Profile], b: Sequence[Profile], unit: int) -> np.ndarray:
     ga, gb = gammas[0][:, None], gammas[1][None, :]
     ta, tb = times[0][:, None], times[1][None, :]
     later, power = np.maximum(ta, tb), np.where(ta <= tb, gb, ga)
-    share: np.ndarray = (ga + 1) * (gb + 1) / (ga + gb + 1) * (np.minimum(ta, tb) / later) ** power / later
-    return share
+    return (ga + 1) * (gb + 1) / (ga + gb + 1) * (np.minimum(ta, tb) / later) ** power / later
 
 
 def fit(kept: Sequence[Profile], wanted: Profile) -> tuple[np.ndarray, float]:

@@ -9,6 +9,7 @@
     augmentation        a network that can be told of it
     latents             a kind of model that can be trained on them, and images that the autoencoder can halve
     weights by name     patterns that mean some, and something left to train (`networks._named`)
+    gradients of a GAN  of single images, so without BatchNorm
     coupling            a batch that is not cut into pieces
     conditions          a network that can be told more than a class, and an objective that drops it
 
@@ -20,20 +21,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from sfumato.core.condition import Label
-from sfumato.core.denoiser import Prediction
 from sfumato.core.level import Level, index_in
 from sfumato.data.told.attributes import MEASURES
 from sfumato.data.told.beside import split_kind
 from sfumato.networks._count import cost
 from sfumato.networks._named import factors_of_rates, frozen_weights
 from sfumato.runs.assemble import asks, constant, option
-from sfumato.runs.check_guidance import check_guidance, check_guides, explained
+from sfumato.runs.check_guidance import check_guidance, check_guides
 from sfumato.runs.check_numbers import check_numbers
-from sfumato.runs.conditions import is_told
+from sfumato.runs.costs import Blank
 from sfumato.runs.kinds import network_kind
+from sfumato.runs.part import explained
 from sfumato.runs.plan import Plan, divided
 from sfumato.runs.recipe import Recipe, RecipeError
 
@@ -58,7 +59,7 @@ def check(plan: Plan) -> None:
     recipe = plan.recipe
     check_numbers(recipe)
     _check_network(plan)
-    if is_told(recipe):
+    if recipe.data.told_more:
         _check_told(recipe)
     read = {name: part for name, part in plan.parts.items() if name in plan.reads}
     for name in read.keys() & {"draw", "weighting", "c_noise", "target"}:
@@ -131,6 +132,11 @@ def _quantiles() -> Tensor:
     return (torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES
 
 
+def _mixes(network: nn.Module) -> bool:
+    """Return whether a network's output for an image depends on the others of its batch."""
+    return any(isinstance(module, _BatchNorm) for module in network.modules())
+
+
 def _check_network(plan: Plan) -> None:
     recipe, kind, found = plan.recipe, plan.kind, network_kind(plan.recipe.network)
     if found is not kind:
@@ -142,6 +148,11 @@ def _check_network(plan: Plan) -> None:
         raise RecipeError(
             f"BatchNorm looks at the whole batch, and train.micro={recipe.train.micro} cuts it. Set train.micro=none, "
             "or a smaller train.batch."
+        )
+    if kind.paired and option(recipe.objective, "r1") and _mixes(plan.network.get_submodule("discriminator")):
+        raise RecipeError(
+            f"objective.r1={option(recipe.objective, 'r1'):g} takes the gradient of each image's own logit, and "
+            "BatchNorm in the discriminator mixes images. Set network.norm=spectral or network.norm=plain."
         )
     if recipe.data.latent is not None:
         _check_latent(plan)
@@ -292,18 +303,15 @@ def _walk(plan: Plan) -> Level:
 
     They must be levels that the network knows.
     """
-    recipe = plan.recipe
-    seen: list[Level] = []
-
-    def stand_in(x: Tensor, level: Level, label: Label | None = None) -> Prediction:
-        seen.append(level)
-        return Prediction(0 * x, None if recipe.variance == "none" else 0 * x)
-
+    recipe, blank = plan.recipe, Blank(plan.variance)
     with explained(f"sample.sampler={recipe.sample.sampler} cannot walk sample.grid={recipe.sample.grid}"):
         x = torch.zeros(1, 1, 1, 1)
-        for _ in plan.sampler(stand_in, x, plan.grid, noise=lambda step: x):
+        for _ in plan.sampler(blank, x, plan.grid, noise=lambda step: x):
             pass
-        visited = Level(torch.cat([v.alpha.reshape(-1) for v in seen]), torch.cat([v.sigma.reshape(-1) for v in seen]))
+        asked = blank.levels
+        visited = Level(
+            torch.cat([v.alpha.reshape(-1) for v in asked]), torch.cat([v.sigma.reshape(-1) for v in asked])
+        )
         if plan.known is not None:
             index_in(plan.known, visited)
         if recipe.c_in == "one":

@@ -8,13 +8,11 @@ classifier    a run of a classifier of the same images and classes
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from sfumato.core.axes import AXES
-from sfumato.core.find import OptionError, check_options
+from sfumato.core.find import check_options
 from sfumato.core.level import Level, index_in
 from sfumato.core.reading import read_json
 from sfumato.guidance._facts import Facts
@@ -22,6 +20,7 @@ from sfumato.runs.assemble import asks, constant, needs, option
 from sfumato.runs.checkpoint import steps
 from sfumato.runs.guided import guidance_of, weak_of
 from sfumato.runs.kinds import CLASSIFIER, DENOISER, kind_of
+from sfumato.runs.part import explained
 from sfumato.runs.plan import Plan, plan
 from sfumato.runs.recipe import Part, Recipe, RecipeError, Shape
 
@@ -173,18 +172,3 @@ def _text(shape: Shape | None) -> str:
         return "no shape"
     names = ", ".join(shape.classes[:5]) + (", ..." if len(shape.classes) > 5 else "")
     return f"{shape.channels}x{shape.height}x{shape.width}, {len(shape.classes)} classes ({names})"
-
-
-@contextmanager
-def explained(what: str = "") -> Iterator[None]:
-    """Raise the reason that a part gives as a `RecipeError`, after what the recipe asked for.
-
-    Arguments:
-        what: Fields of the recipe in words; "" if the part names them itself.
-    """
-    try:
-        yield
-    except (RecipeError, OptionError):
-        raise
-    except ValueError as error:
-        raise RecipeError(f"{what}: {error}" if what else str(error)) from None

@@ -27,9 +27,9 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sfumato.core.digest import hash_tensors
 from sfumato.core.reading import FileRefusedError, plain_name, read_json
-from sfumato.core.weights import read_tensors
+from sfumato.core.weights import hash_tensors, read_tensors
+from sfumato.core.writing import flush, write_whole
 from sfumato.processes.ranks import Ranks
 
 SCHEMA = 1
@@ -92,15 +92,15 @@ def save(
         for stem, group in tensors.items():
             contiguous = {k: v.detach().to("cpu").contiguous() for k, v in group.items()}
             save_file(contiguous, partial / f"{stem}.safetensors")
-            _flush(partial / f"{stem}.safetensors")
+            flush(partial / f"{stem}.safetensors")
         write_json(partial / "state.json", state)
         files = {p.name: {"size": p.stat().st_size, "sha256": _digest(p)} for p in sorted(partial.iterdir())}
         write_json(partial / "MANIFEST.json", {"schema": SCHEMA, "files": files, "belongs": dict(fingerprint or {})})
-        _flush(partial)
+        flush(partial)
         if final.exists():
             shutil.rmtree(final)  # saving the same step again, e.g. after a signal
         os.rename(partial, final)
-        _flush(folder)
+        flush(folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         needed = sum(v.numel() * v.element_size() for group in tensors.values() for v in group.values())
@@ -287,7 +287,7 @@ def latest_of(ranks: Ranks, folder: Path, fits: Callable[[Checkpoint], None] = h
 def write_json(path: Path, value: Any) -> None:
     """Write JSON and flush it to disk."""
     path.write_text(json.dumps(value, indent=1))
-    _flush(path)
+    flush(path)
 
 
 def replace_json(path: Path, value: Any) -> None:
@@ -297,23 +297,7 @@ def replace_json(path: Path, value: Any) -> None:
 
 def replace_text(path: Path, text: str) -> None:
     """Replace a text file atomically: on a full disk it stays as it was."""
-    partial = path.with_name(path.name + ".tmp")
-    try:
-        partial.write_text(text)
-        _flush(partial)
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    _flush(path.parent)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    write_whole(path, text.encode())
 
 
 def _digest(path: Path) -> str:

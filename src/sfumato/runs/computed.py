@@ -118,8 +118,7 @@ def say_changes(run: Run, use: str | None = None) -> None:
 
 
 def _read(run: Run, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = read_json(run.path / FOLDER / f"{name}.json")
-    return found
+    return read_json(run.path / FOLDER / f"{name}.json")
 
 
 def _weights(run: Run, use: str | None) -> str:

@@ -7,6 +7,7 @@ image gets: classes in turn, and with attributes or an image beside, those of re
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,19 +15,16 @@ import torch
 from torch import Tensor
 
 from sfumato.core.condition import Condition, Label, part_of
+from sfumato.core.images import to_float, to_uint8
+from sfumato.core.task import Task, TaskError
 from sfumato.data.dataset import Dataset
 from sfumato.data.order import ranking
 from sfumato.data.streaming import Stream
-from sfumato.data.told.attributes import asked, standard
-from sfumato.data.told.beside import condition_of, told_image
+from sfumato.data.told.attributes import asked, standard, unseen
+from sfumato.data.told.beside import condition_of, split_kind, told_image, twin
 from sfumato.runs.recipe import Recipe, RecipeError
 
 ORDER = 0  # the seed of the order in which real images lend their conditions
-
-
-def is_told(recipe: Recipe) -> bool:
-    """Return whether a model is told more than a class: attributes, or an image beside the one that it makes."""
-    return bool(recipe.data.attributes) or recipe.data.condition != "none"
 
 
 def told(recipe: Recipe, label: Label | None) -> Label | None:
@@ -105,3 +103,50 @@ def named(
         raise ValueError(f"This model is told {wanted}; got an image of {'x'.join(map(str, image.shape))}.")
     pixels = told_image(image[None], (shape.height, shape.width))
     return Condition(labels, vector, pixels.expand(count, -1, -1, -1))
+
+
+def usual_method(recipe: Recipe) -> str:
+    """Return the method by which a model restores unless told otherwise: "told" if it is told an image."""
+    return "moment" if recipe.data.condition == "none" else "told"
+
+
+def measured_label(recipe: Recipe, task: Task, y: Tensor, labels: Tensor | None) -> Label | None:
+    """Return what a model is told of measurements: their class, and themselves where it is told such images.
+
+    Arguments:
+        recipe: Resolved.
+        task: What was done to the pictures.
+        y: Measurements, shape (B, *task.measured).
+        labels: Classes int64 (B,), or None.
+
+    Raises:
+        TaskError: If the model is told an image that the task does not measure.
+    """
+    shape, told = recipe.shape, recipe.data.condition
+    if told == "none":
+        return labels
+    assert shape is not None
+    if tuple(task.measured) == tuple(shape.beside) and task.noise == 0 and split_kind(told)[0] != "pairs":
+        codes = torch.from_numpy(ranking(256, ORDER, 0)).to(torch.uint8)  # a picture of every code
+        probe = codes.repeat(-(-math.prod(task.shape) // 256))[: math.prod(task.shape)].reshape(1, *task.shape)
+        if int((to_uint8(task.apply(to_float(probe))).int() - twin(probe, told).int()).abs().max()) <= 1:
+            size = (shape.height, shape.width)
+            return Condition(labels, None, told_image(to_uint8(y), size))
+    raise TaskError(
+        f"This model is told data.condition={told} of a picture, and {task.words} is another measurement. Take the "
+        "task that makes it (superres with its factor, or colorize), without noise, or a run that is told no image."
+    )
+
+
+def outside(recipe: Recipe, where: Mapping[str, float | str]) -> list[str]:
+    """Say which attributes that a person asks for lie outside what training saw, a sentence each.
+
+    Arguments:
+        recipe: Resolved.
+        where: Attributes by name.
+
+    Raises:
+        UnknownNameError, ValueError: For an attribute that it is not told, or a value that is no number.
+    """
+    rows = recipe.shape.attributes if recipe.shape else ()
+    return unseen(asked(where, rows), rows)

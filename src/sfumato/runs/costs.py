@@ -17,7 +17,7 @@ from sfumato.sources import Diffusion
 
 
 class Blank:
-    """Stand in for a denoiser: it sees grey everywhere and counts the images it was asked about.
+    """Stand in for a denoiser: it sees grey everywhere and remembers the levels it was asked at, of each image.
 
     Arguments:
         variance: Learned variance of the recipe, as in `Recipe`.
@@ -25,10 +25,10 @@ class Blank:
 
     def __init__(self, variance: str) -> None:
         self.learned = variance != "none"
-        self.images = 0
+        self.levels: list[Level] = []
 
     def __call__(self, x: Tensor, level: Level, label: Label | None = None) -> Prediction:
-        self.images += len(x)
+        self.levels += [level] * len(x)
         return Prediction(0 * x, 0 * x if self.learned else None)
 
 
@@ -45,4 +45,4 @@ def sampling_cost(plan: Plan) -> tuple[int, int]:
     source = Diffusion(denoiser, sampler, plan.grid, (plan.channels, 1, 1), classes=plan.classes)
     for _ in source.states([0], torch.zeros(1, dtype=torch.int64) if plan.classes else None):
         pass
-    return len(plan.grid) - 1, blank.images
+    return len(plan.grid) - 1, len(blank.levels)

@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from sfumato.metrics.protocol import canonical
-from sfumato.runs.conditions import is_told
 from sfumato.runs.idle import DESIGN
 from sfumato.runs.recipe import Recipe, differences
 from sfumato.runs.run import Run
@@ -54,7 +53,7 @@ def _model(run: Run, use: str | None = None) -> dict[str, Any]:
     model |= {"classes": len(recipe.shape.classes) if recipe.shape else 0, "labels": bool(recipe.data.labels)}
     model |= {"learned": recipe.learned} if recipe.learned else {}
     model["augmented"] = recipe.data.augment > 0
-    if recipe.shape is not None and is_told(recipe):  # what a number that is asked for means
+    if recipe.shape is not None and recipe.data.told_more:  # what a number that is asked for means
         model["told"] = {name: tree["shape"].get(name) for name in ("attributes", "beside")}
     model |= {"latent": tree["latent"]} if "latent" in tree else {}
     return {"weights": found.digest(group), "model": model}

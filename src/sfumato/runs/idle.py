@@ -64,7 +64,7 @@ def is_idle(path: str, idle_fields: frozenset[str]) -> bool:
     return any(path == name or path.startswith(f"{name}.") for name in idle_fields)
 
 
-def wakers(recipe: Recipe, path: str) -> list[str]:
+def read_with(recipe: Recipe, path: str) -> list[str]:
     """Return assignments that would make an idle field matter, one change each.
 
     Arguments:

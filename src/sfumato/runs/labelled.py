@@ -9,8 +9,7 @@ is, so the same labels are given again; without the file they are learned again,
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,13 +19,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sfumato.core.axes import AXES
-from sfumato.core.digest import hash_tensors
 from sfumato.core.find import check_options
-from sfumato.core.weights import read_tensors
+from sfumato.core.weights import hash_tensors, read_tensors
+from sfumato.core.writing import replacing
 from sfumato.data.dataset import Dataset
 from sfumato.labels._labelling import Labelling
 from sfumato.runs.recipe import Part, Recipe, RecipeError
-from sfumato.sources import balanced_labels, labels_by_share
+from sfumato.sources import in_turn, labels_by_share
 
 FILE = "labels.safetensors"
 Learned = Mapping[str, Tensor]
@@ -47,8 +46,7 @@ def labelling(part: Part, shape: tuple[int, int, int]) -> Labelling:
         OptionError: If an option does not fit.
     """
     options = check_options(f"labels={part.name}", part.entry(), part.options, fixed=AXES["labels"].fixed)
-    made: Labelling = part.entry()(shape, **options)
-    return made
+    return part.entry()(shape, **options)
 
 
 def labelled(recipe: Recipe, data: Dataset, training: Callable[[], Dataset]) -> Dataset:
@@ -128,34 +126,51 @@ def adopted(recipe: Recipe, before: Recipe) -> Recipe:
 
 
 def keep(recipe: Recipe, folder: Path) -> None:
-    """Write what a recipe has learned into a run's directory, whole or not at all."""
-    if recipe.learned and not (folder / FILE).exists():
-        partial = folder / f"{FILE}.{os.getpid()}.tmp"
-        save_file({name: tensor.contiguous() for name, tensor in _find(recipe, None, _no_data).items()}, partial)
-        os.replace(partial, folder / FILE)
+    """Write what a recipe has learned into a run's directory, whole or not at all.
+
+    A run that goes on with other labels keeps those of its earlier checkpoints beside them.
+    """
+    if not recipe.learned:
+        return
+    file, found = _file(recipe, folder), _find(recipe, None, _no_data)
+    if file.exists() and hash_tensors(read_tensors(file, RecipeError)) != recipe.learned:
+        file = _own(recipe, folder)
+    if not file.exists():
+        with replacing(file) as partial:
+            save_file({name: tensor.contiguous() for name, tensor in found.items()}, partial)
 
 
 def kept_in(recipe: Recipe, folder: Path) -> None:
     """Remember that the labels of a recipe are in a run's directory."""
-    if recipe.learned and (folder / FILE).exists():
-        _files[recipe.learned] = folder / FILE
+    if recipe.learned and (file := _file(recipe, folder)).exists():
+        _files[recipe.learned] = file
 
 
-def asked_labels(recipe: Recipe, n: int, classes: int) -> tuple[Tensor | None, str]:
-    """Return the labels that n images are asked for when they are scored together, and their prior in words.
+def _file(recipe: Recipe, folder: Path) -> Path:
+    return own if (own := _own(recipe, folder)).exists() else folder / FILE
 
-    Classes are asked for equally often, without sampling noise. Clusters are of unequal sizes by chance, and only
-    together do they make up the data: each is asked for as often as it occurs among the training images.
+
+def _own(recipe: Recipe, folder: Path) -> Path:
+    """Return the file of labels that came after others in a run."""
+    return folder / f"labels-{recipe.learned[:16]}.safetensors"
+
+
+def asked_labels(recipe: Recipe, seeds: Sequence[int], classes: int) -> tuple[Tensor | None, str]:
+    """Return the labels that images are asked for when they are scored together, and their prior in words.
+
+    Classes are asked for in turn by the seed, as everywhere, and so equally often, without sampling noise. Clusters are
+    of unequal sizes by chance, and only together do they make up the data: each is asked for as often as it occurs
+    among the training images.
 
     Arguments:
         recipe: Resolved.
-        n: Number of images.
+        seeds: Seeds of the images, in a row.
         classes: Number of classes that can be asked for; 0 for none.
     """
     if isinstance(recipe.data.labels, bool) or not classes:
-        return balanced_labels(n, classes), "uniform" if classes else "unconditional"
+        return in_turn(seeds, range(classes) if classes else None), "uniform" if classes else "unconditional"
     counts = torch.bincount(_find(recipe, None, _no_data)["labels"], minlength=classes)
-    return labels_by_share(n, counts / counts.sum()), "training"
+    return labels_by_share(seeds, counts / counts.sum()), "training"
 
 
 def _no_data() -> Dataset:

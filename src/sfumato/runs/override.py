@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sfumato.core.find import OptionError, find_named
+from sfumato.core import outside
+from sfumato.core.axes import AXES
+from sfumato.core.find import OptionError, conform, find_named, hints_of, nearest, options_of, parse
 from sfumato.core.reading import read_json
 from sfumato.runs import recipe as recipes
 from sfumato.runs.check_numbers import check_numbers
-from sfumato.runs.idle import idle, is_idle, wakers
-from sfumato.runs.recipe import Recipe, RecipeError, Sample, assign
+from sfumato.runs.idle import idle, is_idle, read_with
+from sfumato.runs.part import Part, RecipeError, part, show
+from sfumato.runs.recipe import Recipe, Sample
 
 SHOWN = 4  # of the choices that would make an idle field matter
 BESIDE = {
@@ -28,8 +32,7 @@ def recipe_named(name: str) -> Recipe:
         RecipeError: If the file holds no recipe.
     """
     if not name.endswith(".json"):
-        found: Recipe = find_named("recipe", name)()
-        return found
+        return find_named("recipe", name)()
     try:
         tree = read_json(Path(name))
         return Recipe.from_json(tree.get("recipe", tree))
@@ -57,7 +60,7 @@ def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
             raise RecipeError(f"An override reads field=value, for example train.batch=128; got {text!r}.")
         keys = path.strip().replace("-", "_").split(".")
         try:
-            recipe = assign(recipe, keys, value, path.strip())
+            recipe = _assign(recipe, keys, value, path.strip())
         except OptionError as error:
             raise RecipeError(str(error)) from None
         named.append(".".join(keys))
@@ -86,8 +89,84 @@ def _refuse_idle(before: Recipe, recipe: Recipe, assignments: Sequence[str], nam
     for text, path in zip(assignments, named):
         field = next((name for name in silent if is_idle(path, frozenset((name,)))), None)
         if field is not None and any(is_idle(found, frozenset((field, BESIDE.get(field, field)))) for found in changed):
-            ways = sorted(wakers(recipe, field))[:SHOWN]
+            ways = sorted(read_with(recipe, field))[:SHOWN]
             instead = ", or set " + " or ".join(ways) if ways else ""
             raise RecipeError(
                 f"{text} would change nothing: nothing in this recipe reads {field}. Leave it out{instead}."
             )
+
+
+def _assign(node: Any, keys: list[str], value: str, path: str) -> Any:
+    """Return a recipe, or a node of one, with one field replaced.
+
+    Arguments:
+        node: A recipe, a group of its fields, or a part.
+        keys: Path of the field below the node.
+        value: Text, read as the field's type.
+        path: The whole path, for messages.
+
+    Raises:
+        RecipeError, OptionError: For an unknown field or an ill-typed value.
+    """
+    key, rest = keys[0], keys[1:]
+    if isinstance(node, Part):
+        if rest:
+            raise RecipeError(f"{path}: an option of {node.axis}={node.name} has no fields of its own.")
+        given = parse(value)
+        several = typing.get_origin(hints_of(node.entry()).get(key)) is tuple
+        return node.with_options(**{key: _several(given) if several else given})
+    names = {f.name: f for f in dataclasses.fields(node)}
+    if key not in names:
+        raise RecipeError(f"{path}: " + nearest("field", key, names))
+    current = getattr(node, key)
+    if names[key].metadata.keys() & {"parts"} and (rest or not isinstance(parse(value), int | float)):
+        return _assign_parts(node, names[key], rest, value, path)
+    if rest:
+        if not (dataclasses.is_dataclass(current) or isinstance(current, Part)):
+            raise RecipeError(f"{path}: {key} = {show(current)} has no field {'.'.join(rest)!r}.")
+        return dataclasses.replace(node, **{key: _assign(current, rest, value, path)})
+    hint = typing.get_type_hints(type(node))[key]
+    if hint is Part or (hint == bool | Part and isinstance(parse(value), str)):
+        chosen = part(names[key].metadata["axis"], value.strip())
+        chosen.entry()  # refuses an unknown name
+        return dataclasses.replace(node, **{key: chosen})
+    if "axis" in names[key].metadata:  # the name of a part, or several
+        outside.allow_named(*value.split(","))
+    if (
+        dataclasses.is_dataclass(current)
+        and not isinstance(current, Part)
+        and not (parse(value) is None and type(None) in typing.get_args(hint))
+    ):
+        inner = ", ".join(f"{path}.{f.name}" for f in dataclasses.fields(current))
+        raise RecipeError(f"{path} is a group of fields; set one of {inner}.")
+    literal = typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
+    parsed = value.strip() if hint is str or value.strip() in literal else parse(value)  # variance=none is a name
+    if typing.get_origin(hint) is tuple:
+        parsed = _several(parsed)
+    return dataclasses.replace(node, **{key: conform(path, parsed, hint)})
+
+
+def _several(parsed: Any) -> tuple[Any, ...]:
+    """Return a value of a field that holds several: one stands for itself alone, none for no value."""
+    return parsed if isinstance(parsed, tuple) else () if parsed is None else (parsed,)
+
+
+def _assign_parts(node: Any, number: dataclasses.Field[Any], rest: list[str], value: str, path: str) -> Any:
+    """Name the parts that stand beside a number, or set an option of the first of them that takes it."""
+    beside = number.metadata["parts"]
+    held: tuple[Part, ...] = getattr(node, beside)
+    if not rest:
+        axis = next(f.metadata["axis"] for f in dataclasses.fields(node) if f.name == beside)
+        named = [] if parse(value) is None else value.strip().strip("[]()").split(",")
+        chosen = tuple(part(axis, name.strip()) for name in named)
+        for each in chosen:
+            each.entry()  # refuses an unknown name
+        return dataclasses.replace(node, **{beside: chosen, number.name: number.default})
+    *of, option = rest
+    for i, each in enumerate(held):
+        known = options_of(each.entry(), fixed=AXES[each.axis].fixed)
+        if option in known and of in ([], [each.name.replace("-", "_")]):
+            new = (*held[:i], _assign(each, [option], value, path), *held[i + 1 :])
+            return dataclasses.replace(node, **{beside: new})
+    here = ", ".join(str(each) for each in held) or "none"
+    raise RecipeError(f"{path} is an option of a part named in {number.name}, and none takes it; named: {here}.")

@@ -30,10 +30,11 @@ from sfumato.core.level import Level, nearest_in
 from sfumato.core.target import Target
 from sfumato.data.augment import LABELS
 from sfumato.networks._embeddings import keep_null_row
-from sfumato.networks._layers import near_multiples
+from sfumato.networks._layers import near_multiples, take_fewer_products
 from sfumato.runs.assemble import (
     PRECISIONS,
     SCALES,
+    Precision,
     asked,
     asks,
     bound_sampler,
@@ -102,7 +103,7 @@ class Plan:
         """Return the plan of the recipe with what the data decides; parts that did not ask for it are kept.
 
         Arguments:
-            recipe: This plan's, with its shape, classes and sigma_data filled in (`runs.run.resolve`).
+            recipe: This plan's, with its shape, classes and sigma_data filled in (`runs.resolve`).
         """
         parts = parts_of(recipe)
         return Plan(recipe, {name: made for name, made in self.asked.items() if parts[name] == self.parts[name]})
@@ -307,8 +308,7 @@ class Plan:
     @property
     def schedule(self) -> Callable[[Tensor], Level]:
         """The schedule, t -> level."""
-        schedule: Callable[[Tensor], Level] = self._made("schedule")
-        return schedule
+        return self._made("schedule")
 
     @property
     def table(self) -> Level | None:
@@ -324,14 +324,12 @@ class Plan:
     @property
     def target(self) -> Target:
         """What the network is asked for."""
-        target: Target = self._made("target")
-        return target
+        return self._made("target")
 
     @property
     def c_noise(self) -> Callable[[Level], Tensor]:
         """How the network is told its level."""
-        c_noise: Callable[[Level], Tensor] = self._made("c_noise")
-        return c_noise
+        return self._made("c_noise")
 
     @property
     def c_in(self) -> Callable[[Level], Tensor] | None:
@@ -342,26 +340,22 @@ class Plan:
     @property
     def draw(self) -> Callable[[Tensor], Level]:
         """The levels of training, by quantile; it may have a memory, so a plan is trained once."""
-        draw: Callable[[Tensor], Level] = self._made("draw")
-        return draw
+        return self._made("draw")
 
     @property
     def weighting(self) -> Callable[..., Tensor]:
         """The weight of the loss."""
-        weighting: Callable[..., Tensor] = self._made("weighting")
-        return weighting
+        return self._made("weighting")
 
     @property
     def grid(self) -> Level:
         """The levels that sampling visits, noisy to clean."""
-        grid: Level = self._made("grid")
-        return grid
+        return self._made("grid")
 
     @property
     def rate(self) -> Callable[[int, float], float]:
         """The schedule of the learning rate."""
-        rate: Callable[[int, float], float] = self._made("rate")
-        return rate
+        return self._made("rate")
 
     @cached_property
     def sampler(self) -> Callable[..., Any]:
@@ -389,8 +383,7 @@ class Plan:
     def network(self) -> nn.Module:
         """The network on the meta device: shapes without weights, for checks and counts."""
         known = {**self._network_asks(), "null": self.shape.null}
-        network: nn.Module = self._once("network", known, lambda: self.build_network("meta"))
-        return network
+        return self._once("network", known, lambda: self.build_network("meta"))
 
     def _network_asks(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in asked(self.parts["network"], OFFERED)}
@@ -398,7 +391,14 @@ class Plan:
     @cached_property
     def cost(self) -> RecipeCost:
         """What the recipe costs, counted without computing anything."""
-        return self.kind.cost(self.network, self.image)
+        asked_for = [name for name in parameters(self.kind.cost) if name not in ("network", "size")]
+        known = {name: option(self.parts["objective"], name) for name in asked_for}
+        return self.kind.cost(self.network, self.image, **known)
+
+    @property
+    def precision(self) -> Precision:
+        """How the network computes."""
+        return PRECISIONS[self.recipe.train.precision]
 
     def build_network(self, device: torch.device | str = "cpu") -> nn.Module:
         """Make the network with weights initialised from the recipe's own seed, in channels_last.
@@ -418,6 +418,8 @@ class Plan:
                 network: nn.Module = make(part, self._network_asks())
                 if self.shape.null:
                     keep_null_row(network)
+                if self.precision.fewer_products:
+                    take_fewer_products(network)
         except RecipeError:
             raise
         except (ArithmeticError, LookupError, RuntimeError, AssertionError) as error:
@@ -430,7 +432,7 @@ class Plan:
     def model(self, network: nn.Module) -> Any:
         """Make what the objective trains around a network."""
         model = self.kind.model
-        given: dict[str, Any] = {"network": network, "autocast": PRECISIONS[self.recipe.train.precision]}
+        given: dict[str, Any] = {"network": network, "autocast": self.precision.autocast}
         asks_for = [name for name in parameters(model) if name not in given]
         others = {name: self.known if name == "table" else self.made(name) for name in asks_for}
         return model(**others, **{name: value for name, value in given.items() if name in parameters(model)})

@@ -2,24 +2,21 @@
 
 A recipe names one part of each axis (a `Part`) and the numbers of the run. Every field can be overridden by its
 dotted path (`runs.override`), checked against its type, or, for a part's options, against the signature of the
-function it names. The tree is saved as JSON in the run and in every checkpoint, so that sampling and evaluating need no
-flags.
+function it names. The tree is saved as JSON (`runs.recipe_json`) in the run and in every checkpoint, so that sampling
+and evaluating need no flags.
 
     recipe = override(edm_digits(), ["train.images=50_000", "sample.sampler=heun", "sample.sampler.churn=40"])
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from sfumato.core import outside
-from sfumato.core.axes import AXES, axis_named
 from sfumato.core.bounds import (
     Batch,
     Bounds,
@@ -35,106 +32,15 @@ from sfumato.core.bounds import (
     Size,
     Whole,
 )
-from sfumato.core.find import check_options, conform, find, find_named, hints_of, nearest, options_of, parse
-
-
-class RecipeError(ValueError):
-    """A recipe that cannot be built, or an override that does not fit it."""
-
-
-# Axis -> what runs saved before axes had names call it; the hash of a recipe is taken in this spelling still.
-EARLIER = {
-    "schedule": "schedules",
-    "target": "core.target",
-    "network": "networks",
-    "conditioning": "conditioning",
-    "draw": "draws",
-    "weighting": "weightings",
-    "objective": "objectives",
-    "optimizer": "training.optim",
-    "rate": "training.rates",
-    "sampler": "samplers",
-    "grid": "grids",
-}
-
+from sfumato.runs.part import Part, part, show
+from sfumato.runs.part import RecipeError as RecipeError  # every user of a recipe may meet one
+from sfumato.runs.recipe_json import earlier, from_json, to_json
 
 Kept = typing.Annotated[int, Bounds(2, 2**53)]
 Sampled = typing.Annotated[int, Bounds(2, 10_000_000)]
 Width = typing.Annotated[float, Bounds(0, 0.28, "()")]  # of a power-function average
 Channels = typing.Annotated[int, Bounds(1, 4)]
 LatentChannels = typing.Annotated[int, Bounds(1, 4096)]
-
-MOST_SHOWN = 40  # values of an option that a table prints
-# Fields added to the JSON since: left out while they are at their defaults, so that old trees stay equal.
-LATER = (
-    "code",
-    "guides",
-    "channels",
-    "alpha",
-    "cmyk",
-    "skip_bad",
-    "learned",
-    "freeze",
-    "rate_factors",
-    "null",
-    "chosen",
-    "attributes",
-    "condition",
-    "beside",
-    "latent",
-)
-
-
-@dataclass(frozen=True)
-class Part:
-    """Name a part of an axis and its options; make one with `part`.
-
-    Attributes:
-        axis: Its axis, e.g. "sampler".
-        name: Its name on the axis, e.g. "heun", or "module.path:function".
-        options: What differs from the part's own defaults.
-        code: Hash of the source of a part from outside this package (`core.outside`); "" for the package's own.
-    """
-
-    axis: str
-    name: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    code: str = ""
-
-    def entry(self) -> Callable[..., Any]:
-        """Return the function this part names."""
-        return find(self.axis, self.name, self.code)
-
-    def with_name(self, name: str) -> Part:
-        """Return another part of the same axis, with its default options."""
-        return part(self.axis, name)
-
-    def with_options(self, **options: Any) -> Part:
-        """Return the part with options replaced, checked against the signature of its function."""
-        checked = check_options(f"{self.axis}={self.name}", self.entry(), options, fixed=AXES[self.axis].fixed)
-        return dataclasses.replace(self, options={**self.options, **checked})
-
-    def __str__(self) -> str:
-        inside = ", ".join(f"{k}={_show(v)}" for k, v in self.options.items())
-        return f"{self.name}({inside})" if inside else self.name
-
-
-def part(axis: str, name: str | Callable[..., Any], **options: Any) -> Part:
-    """Make a part with options; they are checked when the recipe is validated or built.
-
-    Arguments:
-        axis: Such as "sampler".
-        name: Of a part of that axis, "module.path:function", or a function itself. Whoever names it allows its module.
-        options: Of the part.
-    """
-    axis = axis_named(axis)
-    if not isinstance(name, str):
-        name, code = outside.hand_over(name)
-        outside.load(axis, name, code)
-        return Part(axis, name, options, code)
-    if ":" in name:
-        return Part(axis, name.strip(), options, outside.code_of(find_named(axis, name.strip())))
-    return Part(axis, name.replace("_", "-"), options)
 
 
 def _choice(axis: str, name: str) -> Any:
@@ -199,6 +105,11 @@ class Data:
     stream: bool | None = None
     workers: Depth = 2
     latent: str | None = None
+
+    @property
+    def told_more(self) -> bool:
+        """Whether a model is told more than a class: attributes, or an image beside the one that it makes."""
+        return bool(self.attributes) or self.condition != "none"
 
 
 @dataclass(frozen=True)
@@ -285,7 +196,8 @@ class Train:
         rate: The learning-rate schedule (axis rate).
         clip: Largest gradient norm; None for no clipping.
         compile: Whether torch compiles the network: "on", "off", or "auto": on one GPU (`training.fit_memory`).
-        precision: "fp32" or "bf16" (autocast; normalisation and weights stay fp32).
+        precision: "fp32", "bf16" (autocast; normalisation and weights stay fp32), or "bf16-winograd": as bf16, with
+            fewer products in 3x3 convolutions, and their error doubled, on CPUs that gain by it (`networks._winograd`).
         log_every: Most images between records in metrics.jsonl; there are at least 50 records a run.
         save_every: Minutes between checkpoints.
         keep: Checkpoints kept, at least 2.
@@ -310,7 +222,7 @@ class Train:
     rate: Part = _choice("rate", "constant")
     clip: Positive | None = None
     compile: typing.Literal["auto", "on", "off"] = "auto"
-    precision: typing.Literal["fp32", "bf16"] = "fp32"
+    precision: typing.Literal["fp32", "bf16", "bf16-winograd"] = "fp32"
     log_every: Count = 8192
     save_every: NoLimit = 5.0
     keep: Kept = 2
@@ -424,7 +336,7 @@ class Recipe:
         shape: Stated by a recipe for data of a known shape, else filled in when the run starts.
         latent: The same for the latents that `data.latent` asks for.
         code: Of data, extractor and trackers from outside this package, the name and the hash of its source; filled in
-            when the run starts (`runs.outside_names`).
+            when the run starts (`runs.resolve`).
         learned: Hash of the labels that were learned from the training images (`runs.labelled`); filled in when the run
             starts, "" where labels are the data's own.
         chosen: How this recipe was chosen among others; every score of its runs says so. None if it was not.
@@ -454,17 +366,17 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """Return the tree as plain JSON values."""
-        return typing.cast(dict[str, Any], _to_json(self))
+        return typing.cast(dict[str, Any], to_json(self))
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any]) -> Self:
         """Rebuild a recipe from `to_json`; unknown or missing fields are errors."""
-        return typing.cast(Self, _from_json(cls, tree, "recipe"))
+        return typing.cast(Self, from_json(cls, tree, "recipe"))
 
     @property
     def hash(self) -> str:
         """sha256 of the canonical JSON in its earliest spelling (`EARLIER`), 16 hex digits."""
-        return hashlib.sha256(json.dumps(_earlier(self.to_json()), sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(earlier(self.to_json()), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def differences(a: Any, b: Any, path: str = "") -> dict[str, tuple[str, str]]:
@@ -476,168 +388,4 @@ def differences(a: Any, b: Any, path: str = "") -> dict[str, tuple[str, str]]:
         for key in dict.fromkeys([*a, *b]):
             found |= differences(a.get(key), b.get(key), f"{path}.{key}" if path else str(key))
         return found
-    return {} if a == b else {path: (_show(a), _show(b))}
-
-
-def assign(node: Any, keys: list[str], value: str, path: str) -> Any:
-    """Return a recipe, or a node of one, with one field replaced.
-
-    Arguments:
-        node: A recipe, a group of its fields, or a part.
-        keys: Path of the field below the node.
-        value: Text, read as the field's type.
-        path: The whole path, for messages.
-
-    Raises:
-        RecipeError, OptionError: For an unknown field or an ill-typed value.
-    """
-    key, rest = keys[0], keys[1:]
-    if isinstance(node, Part):
-        if rest:
-            raise RecipeError(f"{path}: an option of {node.axis}={node.name} has no fields of its own.")
-        given = parse(value)
-        several = typing.get_origin(hints_of(node.entry()).get(key)) is tuple
-        return node.with_options(**{key: _several(given) if several else given})
-    names = {f.name: f for f in dataclasses.fields(node)}
-    if key not in names:
-        raise RecipeError(f"{path}: " + nearest("field", key, names))
-    current = getattr(node, key)
-    if names[key].metadata.keys() & {"parts"} and (rest or not isinstance(parse(value), int | float)):
-        return _assign_parts(node, names[key], rest, value, path)
-    if rest:
-        if not (dataclasses.is_dataclass(current) or isinstance(current, Part)):
-            raise RecipeError(f"{path}: {key} = {_show(current)} has no field {'.'.join(rest)!r}.")
-        return dataclasses.replace(node, **{key: assign(current, rest, value, path)})
-    hint = typing.get_type_hints(type(node))[key]
-    if hint is Part or (hint == bool | Part and isinstance(parse(value), str)):
-        chosen = part(names[key].metadata["axis"], value.strip())
-        chosen.entry()  # refuses an unknown name
-        return dataclasses.replace(node, **{key: chosen})
-    if "axis" in names[key].metadata:  # the name of a part, or several
-        outside.allow_named(*value.split(","))
-    if (
-        dataclasses.is_dataclass(current)
-        and not isinstance(current, Part)
-        and not (parse(value) is None and type(None) in typing.get_args(hint))
-    ):
-        inner = ", ".join(f"{path}.{f.name}" for f in dataclasses.fields(current))
-        raise RecipeError(f"{path} is a group of fields; set one of {inner}.")
-    literal = typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
-    parsed = value.strip() if hint is str or value.strip() in literal else parse(value)  # variance=none is a name
-    if typing.get_origin(hint) is tuple:
-        parsed = _several(parsed)
-    return dataclasses.replace(node, **{key: conform(path, parsed, hint)})
-
-
-def _several(parsed: Any) -> tuple[Any, ...]:
-    """Return a value of a field that holds several: one stands for itself alone, none for no value."""
-    return parsed if isinstance(parsed, tuple) else () if parsed is None else (parsed,)
-
-
-def _assign_parts(node: Any, number: dataclasses.Field[Any], rest: list[str], value: str, path: str) -> Any:
-    """Name the parts that stand beside a number, or set an option of the first of them that takes it."""
-    beside = number.metadata["parts"]
-    held: tuple[Part, ...] = getattr(node, beside)
-    if not rest:
-        axis = next(f.metadata["axis"] for f in dataclasses.fields(node) if f.name == beside)
-        named = [] if parse(value) is None else value.strip().strip("[]()").split(",")
-        chosen = tuple(part(axis, name.strip()) for name in named)
-        for each in chosen:
-            each.entry()  # refuses an unknown name
-        return dataclasses.replace(node, **{beside: chosen, number.name: number.default})
-    *of, option = rest
-    for i, each in enumerate(held):
-        known = options_of(each.entry(), fixed=AXES[each.axis].fixed)
-        if option in known and of in ([], [each.name.replace("-", "_")]):
-            new = (*held[:i], assign(each, [option], value, path), *held[i + 1 :])
-            return dataclasses.replace(node, **{beside: new})
-    here = ", ".join(str(each) for each in held) or "none"
-    raise RecipeError(f"{path} is an option of a part named in {number.name}, and none takes it; named: {here}.")
-
-
-def _show(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        if len(value) > MOST_SHOWN:
-            return f"{_show(value[:2])},...,{_show(value[-1])} [{len(value)}]"
-        return ",".join(_show(v) for v in value) if value else "()"
-    return f"{value:g}" if isinstance(value, float) else str(value).lower() if value in (True, False) else str(value)
-
-
-def _to_json(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        kept = (f for f in dataclasses.fields(value) if f.name not in LATER or getattr(value, f.name) != f.default)
-        return {f.name: _to_json(getattr(value, f.name)) for f in kept}
-    if isinstance(value, Mapping):
-        return {k: _to_json(v) for k, v in sorted(value.items())}
-    if isinstance(value, list | tuple):
-        return [_to_json(v) for v in value]
-    return value
-
-
-def _earlier(tree: Any) -> Any:
-    """Return a tree of `to_json` with axes called as they were when recipes were first hashed."""
-    if isinstance(tree, list):
-        return [_earlier(value) for value in tree]
-    if not isinstance(tree, Mapping):
-        return tree
-    named = {"room": EARLIER.get(tree["axis"], tree["axis"])} if "axis" in tree else {}
-    return {key: _earlier(value) for key, value in tree.items() if key != "axis"} | named
-
-
-def today(tree: Any) -> Any:
-    """Return JSON of parts in today's spelling, as `to_json` writes it, where an earlier version wrote it.
-
-    >>> today({"sampler": {"room": "samplers", "name": "heun", "options": {}}})
-    {'sampler': {'axis': 'sampler', 'name': 'heun', 'options': {}}}
-    """
-    if isinstance(tree, list):
-        return [today(value) for value in tree]
-    if not isinstance(tree, Mapping):
-        return tree
-    axes = {module: axis for axis, module in EARLIER.items()}
-    named = {"axis": axes.get(str(tree["room"]), tree["room"])} if {"room", "name", "options"} <= set(tree) else {}
-    return named | {key: today(value) for key, value in tree.items() if not (named and key == "room")}
-
-
-def _from_json(cls: Any, tree: Any, path: str) -> Any:
-    hints = typing.get_type_hints(cls)
-    if not isinstance(tree, Mapping):
-        raise RecipeError(f"{path} must be a JSON object; got {tree!r:.60}.")
-    unknown = set(tree) - set(hints)
-    if unknown:
-        raise RecipeError(f"{path}: " + nearest("field", sorted(unknown)[0], hints))
-    fields = dataclasses.fields(cls)
-    axes = {f.name: f.metadata.get("axis", "") for f in fields}
-    values: dict[str, Any] = {}
-    for key, value in tree.items():
-        hint = hints[key]
-        inner = next((a for a in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(a)), None)
-        if inner is Part and not (isinstance(value, bool) and bool in typing.get_args(hint)):
-            several = isinstance(value, list) and tuple in (
-                hint,
-                *map(typing.get_origin, (hint, *typing.get_args(hint))),
-            )
-            read = [_part_from_json(v, f"{path}.{key}", axes[key]) for v in (value if several else [value])]
-            values[key] = tuple(read) if several else read[0]
-        elif inner is not None and isinstance(value, Mapping):
-            values[key] = _from_json(inner, value, f"{path}.{key}")
-        else:
-            values[key] = conform(f"{path}.{key}", value, hint)
-    required = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
-    if missing := [name for name in required if name not in values]:
-        raise RecipeError(f"{path} must have the field {missing[0]!r}; got {', '.join(tree) or 'none'}.")
-    return cls(**values)
-
-
-def _part_from_json(tree: Any, path: str, axis: str) -> Part:
-    """Read a part of one axis; a file that names another is refused, so that it cannot decide what is called."""
-    given, name, options, code = (
-        (tree.get("axis", tree.get("room")), *(tree.get(key) for key in ("name", "options")), tree.get("code", ""))
-        if isinstance(tree, Mapping)
-        else (None,) * 4
-    )
-    if not (all(isinstance(text, str) for text in (given, name, code)) and isinstance(options, Mapping)):
-        raise RecipeError(f"{path} must have an axis, a name and options; got {tree!r:.60}.")
-    if given not in (axis, EARLIER.get(axis)):
-        raise RecipeError(f"{path} must be a part of the axis {axis}; got one of {given!r:.60}. Restore this file.")
-    return Part(axis, name, {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}, code)
+    return {} if a == b else {path: (show(a), show(b))}

@@ -28,153 +28,22 @@ from sfumato.core.condition import Condition, Label, condition
 from sfumato.core.denoiser import Counted, Denoiser, Preconditioned
 from sfumato.core.find import nearest
 from sfumato.core.reading import FileRefusedError, read_json, with_a_name
-from sfumato.data import load
-from sfumato.data.dataset import Dataset, sigma_data
-from sfumato.data.gathering import Shape as Form
-from sfumato.data.streaming import Stream, streamed
-from sfumato.data.told.attributes import summary
+from sfumato.data.dataset import Dataset
+from sfumato.data.streaming import Stream
 from sfumato.latent.autoencoder import Autoencoder
 from sfumato.latent.space import Latents, Pixels, Space
-from sfumato.metrics.features import ExtractorShapeError, extractor
 from sfumato.runs import averages, checkpoint
 from sfumato.runs.check import check_sampling, sampled_shape
 from sfumato.runs.checkpoint import Checkpoint
-from sfumato.runs.conditions import is_told, lent, named
+from sfumato.runs.conditions import lent, named
 from sfumato.runs.guided import guide, weak_of
 from sfumato.runs.kinds import CLASSIFIER, DENOISER, Kind, require
-from sfumato.runs.labelled import asked_labels, kept_in, labelled, learned_of
+from sfumato.runs.labelled import asked_labels, kept_in
 from sfumato.runs.making import Making
-from sfumato.runs.outside_names import check_code, with_code
 from sfumato.runs.plan import Plan, plan
-from sfumato.runs.recipe import Part, Recipe, RecipeError, Shape
+from sfumato.runs.recipe import Recipe, RecipeError
+from sfumato.runs.resolve import load_data
 from sfumato.sources import Diffusion, Generated, Maker
-
-SIGMA_IMAGES = 10_000  # of a stream, from which sigma_data is estimated
-FOUND = ("classes", "attributes", "beside")  # fields of a shape that a recipe need not state
-FILES = {"alpha": "refuse", "cmyk": "refuse", "skip_bad": False}  # fields for data of files, and what is no wish
-
-
-def load_data(recipe: Recipe, split: str, root: Path | str | None = None) -> Dataset:
-    """Load one split of a recipe's data; `first` limits the training split only.
-
-    Its labels are those of the data, or those that the recipe learns from its training images (`runs.labelled`).
-    """
-    check_code(recipe, "data")
-    data = recipe.data
-    options = {name: value for name, usual in FILES.items() if (value := getattr(data, name)) != usual}
-    found = load(
-        data.name,
-        split=split,
-        root=root,
-        val=data.val,
-        test=data.test,
-        classes=data.classes or None,
-        first=data.first if split == "train" else None,
-        channels=data.channels,
-        size=data.size,
-        pad=data.pad,
-        labels=data.labels is True or bool(data.classes),
-        attributes=data.attributes,
-        condition=data.condition,
-        options=options,
-    )
-    unlabelled = replace(recipe, data=replace(data, labels=bool(data.classes)))
-    return labelled(recipe, found, lambda: load_data(unlabelled, "train", root))
-
-
-def training_data(recipe: Recipe, root: Path | str | None = None) -> Dataset | Stream:
-    """Load a recipe's training images; files that do not fit into memory are streamed (see `data.streaming`).
-
-    Raises:
-        DataError, RecipeError: If data.stream=true meets a source, or fields, that cannot be streamed.
-    """
-    data = recipe.data
-    whole = not data.classes and data.pad is None and not is_told(recipe)
-    if data.stream and not whole:
-        raise RecipeError(
-            "data.stream=true streams whole sources, without attributes and conditions: set data.classes=(), "
-            "data.pad=none, data.attributes=() and data.condition=none."
-        )
-    stream = None
-    if whole and data.stream is not False:
-        stream = streamed(
-            data.name,
-            Form(data.size, data.channels, alpha=data.alpha, cmyk=data.cmyk),
-            split="train",
-            val=data.val,
-            test=data.test,
-            labels=data.labels is True,
-            skip_bad=data.skip_bad,
-            always=bool(data.stream),
-        )
-    if stream is not None and isinstance(data.labels, Part):
-        raise RecipeError(
-            f"data.labels={data.labels.name} is learned from all training images in memory, and these are streamed. "
-            "Set data.stream=false or data.labels=false."
-        )
-    if stream is None:
-        return load_data(recipe, "train", root)
-    if data.first is None:
-        return stream
-    if not 0 < data.first <= len(stream):
-        raise RecipeError(f"data.first must lie in [1, {len(stream)}]; got {data.first}.")
-    return stream.subset(range(data.first), note=f"first {data.first}")
-
-
-def fitting(name: str, shape: tuple[int, int, int]) -> str:
-    """Return an extractor that takes images of a shape: the one named, else random features, else the pixels.
-
-    >>> fitting("digits", (1, 8, 8)), fitting("digits", (3, 32, 32)), fitting("digits", (3, 6, 6))
-    ('digits', 'random', 'pixels')
-    """
-    for candidate in (name, "random"):
-        try:
-            extractor(candidate, shape)
-        except ExtractorShapeError:
-            continue
-        except (ValueError, OSError):  # of weights that are not at hand, which `evaluate` explains
-            pass
-        return candidate
-    return "pixels"
-
-
-def resolve(recipe: Recipe, data: Dataset | Stream) -> Recipe:
-    """Fill in what the data decides: the image shape, the class names, sigma_data, and hashes of outside code.
-
-    An extractor that does not take such images is replaced by one that does.
-
-    Raises:
-        RecipeError: If the recipe is for images of another shape or another number of classes.
-    """
-    if isinstance(data, Dataset):
-        recipe = replace(recipe, learned=learned_of(recipe, data))
-    shape = Shape(*data.shape, tuple(data.classes) if recipe.data.labels else ())
-    if isinstance(data, Dataset) and is_told(recipe):
-        beside = () if data.beside is None else tuple(data.beside.shape[1:])
-        shape = replace(shape, attributes=summary(data), beside=beside)
-    scored = replace(recipe.evaluate, extractor=fitting(recipe.evaluate.extractor, data.shape))
-    stated = recipe.shape
-    if stated is not None and replace(shape, **{name: getattr(stated, name) for name in FOUND}) != stated:
-        raise RecipeError(
-            f"{recipe.name} is for images of {stated.channels}x{stated.height}x{stated.width}, and {data.name} has "
-            f"{'x'.join(map(str, data.shape))}. Use data.size or data.pad, or shape=none to take the data's shape."
-        )
-    if stated is not None and len(stated.classes) != len(shape.classes):
-        raise RecipeError(
-            f"{recipe.name} is for {len(stated.classes)} classes, and {data.name} has {len(shape.classes)}. Use "
-            "data.labels or data.classes, or shape=none to take the data's classes."
-        )
-    if recipe.sigma_data is None:
-        known = data.take(min(len(data), SIGMA_IMAGES), seed=0) if isinstance(data, Stream) else data
-        estimated = sigma_data(known) if recipe.data.latent is None else 1.0  # latents are brought to that
-        if round(float(estimated), 4) <= 0:
-            raise RecipeError(
-                f"All pixels of {data.name} are equal: sigma_data, their standard deviation, is "
-                f"{float(estimated):.2g}, and there is nothing to learn. Give other data."
-            )
-    else:
-        estimated = recipe.sigma_data
-    return with_code(replace(recipe, shape=shape, evaluate=scored, sigma_data=round(float(estimated), 4)))
 
 
 def is_choice(value: Any) -> TypeGuard[Mapping[str, Any]]:
@@ -254,9 +123,10 @@ class Run:
             data: Real images, which lend their conditions to a model that is told more than a class.
             first: First seed of the images.
         """
-        if is_told(self.recipe):
-            return lent(self.recipe, data, range(first, first + n)), "conditions of real images"
-        return asked_labels(self.recipe, n, len(self.classes))
+        seeds = range(first, first + n)
+        if self.recipe.data.told_more:
+            return lent(self.recipe, data, seeds), "conditions of real images"
+        return asked_labels(self.recipe, seeds, len(self.classes))
 
     @property
     def title(self) -> str:

@@ -117,6 +117,11 @@ def small_gan(scale: str) -> Recipe:
     return replace(override(dcgan_fashion_mnist_cpu(), (*quiet, *sized, *scored)), name="dcgan-fashion-mnist14")
 
 
+def seen(recipe: Recipe, images: int) -> Recipe:
+    """Return a recipe of another budget of training images."""
+    return replace(recipe, train=replace(recipe.train, images=images))
+
+
 def only(recipe: Recipe, classes: Sequence[str | int], labels: bool) -> Recipe:
     """Return a recipe on some classes only, told of them or not."""
     chosen = replace(recipe.data, classes=tuple(classes), labels=labels)

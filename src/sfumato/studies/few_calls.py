@@ -23,7 +23,7 @@ from sfumato.recipes.few_calls import meanflow_digits, meanflow_fashion_mnist_cp
 from sfumato.runs.override import override
 from sfumato.runs.recipe import Part, Recipe, Sample, part
 from sfumato.studies._bases import edm as shared
-from sfumato.studies._bases import small, small_gan, tiny
+from sfumato.studies._bases import seen, small, small_gan, tiny
 
 # scale -> teacher's calls, students' calls, steps that distillation begins with, images in all, images judged, seeds
 SIZES = {
@@ -40,17 +40,17 @@ def few_calls(scale: str) -> Study:
     """
     calls, few, longest, images, n, seeds = at(scale, SIZES)
     digits = scale == "tiny"
-    edm = _seen(shared(scale), images)  # the run that other studies train, too
+    edm = seen(shared(scale), images)  # the run that other studies train, too
     flow, mean = (
-        _seen(tiny(one) if digits else small(other), images)
+        seen(tiny(one) if digits else small(other), images)
         for one, other in ((flow_digits(), flow_fashion_mnist_cpu()), (meanflow_digits(), meanflow_fashion_mnist_cpu()))
     )
-    gan, half = _seen(small_gan(scale), images), images // 2
+    gan, half = seen(small_gan(scale), images), images // 2
     rows = [
         *(Row(f"EDM, {_in(k)}", edm, (f"sample.grid.steps={k}",), run="edm", line="EDM") for k in calls),
         *(Row(f"flow, {_in(k)}", flow, _euler(k), run="flow", line="flow matching") for k in calls),
-        Row("EDM, half trained", _seen(edm, half), line="half-trained teachers"),
-        Row("flow, half trained", _seen(flow, half), line="half-trained teachers"),
+        Row("EDM, half trained", seen(edm, half), line="half-trained teachers"),
+        Row("flow, half trained", seen(flow, half), line="half-trained teachers"),
         *(Row(f"MeanFlow, {_in(k)}", mean, (f"sample.grid.steps={k}",), run="meanflow", line="MeanFlow") for k in few),
         *(
             Row(f"ECT, {_in(k)}", _tuned(edm, half), (f"sample.grid.steps={k}",), run="ect", line="consistency tuning")
@@ -86,11 +86,6 @@ def few_calls(scale: str) -> Study:
 def _in(steps: int) -> str:
     """Return a number of steps in words."""
     return "1 step" if steps == 1 else f"{steps} steps"
-
-
-def _seen(recipe: Recipe, images: int) -> Recipe:
-    """Return a recipe that sees so many training images."""
-    return replace(recipe, train=replace(recipe.train, images=images))
 
 
 def _euler(steps: int) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from sfumato.recipes.latents import (
 )
 from sfumato.runs.override import override
 from sfumato.runs.recipe import Latent, Recipe
-from sfumato.studies._bases import SMALL, TINY, small_edm
+from sfumato.studies._bases import SMALL, TINY, seen, small_edm
 
 # scale -> training images in all, images judged, images whose bits are counted, levels that they are counted at, seeds
 SIZES = {"tiny": (1024, 80, 20, 10, (0,)), "cpu": (120_000, 2000, 200, 100, (0, 1))}
@@ -52,10 +52,10 @@ def latent(scale: str) -> Study:
         varies="what is walked, and what learns when",
         equal=f"{images:,} training images in all, those of an autoencoder included; data, sampler, grid, n",
         rows=(
-            Row("pixels", _seen(small_edm(scale), images), judge=judge),
-            Row("two stages", _seen(staged, images // 2), judge=judge),
-            Row("joint", _seen(joint, images), judge=judge),
-            Row("autoencoder", _seen(coder, images // 2), judge=judge),
+            Row("pixels", seen(small_edm(scale), images), judge=judge),
+            Row("two stages", seen(staged, images // 2), judge=judge),
+            Row("joint", seen(joint, images), judge=judge),
+            Row("autoencoder", seen(coder, images // 2), judge=judge),
         ),
         metrics=("fd", "kid", "precision", "recall"),
         n=n,
@@ -94,7 +94,3 @@ def _budget(settings: Sequence[str]) -> list[str]:
 
 def _named(recipe: Recipe) -> Recipe:
     return replace(recipe, name=recipe.name.replace("fashion-mnist-cpu", "fashion-mnist14"))
-
-
-def _seen(recipe: Recipe, images: int) -> Recipe:
-    return replace(recipe, train=replace(recipe.train, images=images))

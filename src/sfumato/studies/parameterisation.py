@@ -42,8 +42,7 @@ SOURCE = "Ho et al. 2020, Table 2"
 def _recipe(name: str, scale: str, steps: int) -> Recipe:
     fields, _, published = CELLS[name]
     if scale == "paper" and published:
-        made: Recipe = find("recipe", published)()
-        return made
+        return find("recipe", published)()
     base = ddpm_cifar10() if scale == "paper" else small_ddpm(scale)
     ancestral = ("sample.sampler=ancestral", "sample.sampler.clip=true", "sample.grid=respaced")
     made = override(base, [*ancestral, f"sample.grid.steps={steps}", *fields])

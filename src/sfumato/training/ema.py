@@ -64,8 +64,9 @@ class Averages:
     def __init__(self, network: nn.Module, spec: Ema, held: Copies | None = None) -> None:
         self.held = held or Copies(Ranks())
         self.spec = spec
-        self.profiles: dict[str, Profile] = {power_name(w): power(w) for w in spec.power}
-        self.profiles |= {half_life_name(h): half_life(h, spec.warmup) for h in spec.half_life}
+        profiles = [*map(power, spec.power), *(half_life(h, spec.warmup) for h in spec.half_life)]
+        names = [*map(power_name, spec.power), *map(half_life_name, spec.half_life)]
+        self.profiles: dict[str, Profile] = dict(zip(names, profiles))
         if not {"raw", *self.profiles} & {*spellings(spec.use, spec)}:
             raise RecipeError(f"ema.use={spec.use!r} is not kept. Available: {', '.join(['raw', *self.profiles])}.")
         self.weights = {name: _copy(network) for name in self.profiles}

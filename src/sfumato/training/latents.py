@@ -12,6 +12,7 @@ and variance 1 in every channel: sigma_data = 1.
 from __future__ import annotations
 
 import os
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,11 +22,11 @@ from torch import Tensor
 
 from sfumato.core.condition import Label
 from sfumato.core.images import to_float
-from sfumato.core.noise import normal, uniform
+from sfumato.core.noise import normal
 from sfumato.data.dataset import Dataset
 from sfumato.data.loader import Loader
 from sfumato.data.streaming import Stream, loader_for
-from sfumato.evaluation.cache import place
+from sfumato.evaluation.cache import keep, place, whole
 from sfumato.evaluation.real import order_of
 from sfumato.latent.autoencoder import Autoencoder, Posterior
 from sfumato.runs.recipe import Latent, Recipe, RecipeError
@@ -94,16 +95,17 @@ def encoded(recipe: Recipe, data: Dataset | Stream, folder: Path, device: torch.
     if recipe.latent is None:
         return data
     turns = 2 if recipe.data.flip else 1
-    file = place("latents", [order_of(data), recipe.latent.weights, turns, BATCH]).with_suffix(".npy")
-    rows = _read(file)
-    if rows is None:
+    facts = [order_of(data), recipe.latent.weights, turns, BATCH]
+    file = place("latents", facts).with_suffix(".npy")
+    rows = whole(file)
+    if rows is None or rows.shape[:2] != (turns, len(data)) or rows.shape[2] % recipe.latent.channels:
         run, use = Run(folder, recipe, {}).encoder_run()
         rows = _encode(run.autoencoder(use, device), data, turns, device)
         partial = file.with_suffix(f".{os.getpid()}.tmp")
         with open(partial, "wb") as out:
             np.save(out, rows)
-        os.replace(partial, file)
-    found, count = torch.from_numpy(rows), recipe.latent.channels
+        keep(partial, file, zlib.crc32(rows.tobytes()), facts)
+    found, count = torch.from_numpy(np.array(rows)), recipe.latent.channels
     return Encoded(data, found[:, :, :count], found[:, :, count:] if found.shape[2] > count else None)
 
 
@@ -127,14 +129,6 @@ def standardised(recipe: Recipe, data: Dataset | Stream | Encoded) -> Recipe:
         )
     shift, scale = (tuple(round(v, 6) for v in values.tolist()) for values in (mean, spread.sqrt()))
     return replace(recipe, latent=replace(recipe.latent, shift=shift, scale=scale))
-
-
-def _read(file: Path) -> np.ndarray | None:
-    try:
-        found: np.ndarray = np.load(file, allow_pickle=False)
-        return found
-    except (OSError, ValueError, EOFError):
-        return None
 
 
 @torch.no_grad()
@@ -164,7 +158,7 @@ class LatentLoader:
 
     def __init__(self, loader: Loader, recipe: Recipe, data: Encoded) -> None:
         assert recipe.latent is not None
-        self.loader, self.seed, self.flip = loader, recipe.train.seed, recipe.data.flip
+        self.loader, self.seed = loader, recipe.train.seed
         self.means = data.means.to(loader.device)
         self.log_vars = None if data.log_vars is None else data.log_vars.to(loader.device)
         self.shift, self.scale = (
@@ -176,9 +170,8 @@ class LatentLoader:
         """Return the samples at positions start, ..., start + count - 1: latents, labels and positions."""
         _, label, positions = self.loader.batch(start, count)
         chosen = self.loader.order(torch.arange(start, start + count)).to(positions.device)
-        turn = torch.zeros_like(chosen)
-        if self.flip:  # the loader's own rule
-            turn = (uniform(positions, seed=self.seed, purpose="flip", device=positions.device) < 0.5).long()
+        mirrored = self.loader.mirrored(positions)
+        turn = torch.zeros_like(chosen) if mirrored is None else mirrored.long()
         mean = self.means[turn, chosen]
         posterior = Posterior(mean, None if self.log_vars is None else self.log_vars[turn, chosen])
         n = normal(positions, mean.shape[1:], seed=self.seed, purpose="posterior", device=mean.device)

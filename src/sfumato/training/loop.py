@@ -9,12 +9,12 @@ crash between repeats them.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -34,7 +34,8 @@ from sfumato.runs.lock import locked
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe, Train
 from sfumato.runs.records import trim_records
-from sfumato.runs.run import Run, resolve, training_data
+from sfumato.runs.resolve import resolve, training_data
+from sfumato.runs.run import Run
 from sfumato.training.ema import Averages
 from sfumato.training.fit_memory import compiles
 from sfumato.training.guard import Diverged, Signals
@@ -44,6 +45,7 @@ from sfumato.training.replicas import check_shared
 from sfumato.training.start_from import (
     check_fits,
     check_resumes,
+    check_teacher,
     fingerprint_of,
     inherited,
     own_recipe,
@@ -110,13 +112,12 @@ def train(
         keep_freed_memory()
     recipe = with_encoder(recipe, folder)
     parent = None if checkpoint.steps(folder / "checkpoints") else parent_of(recipe)
-    planned = plan(recipe)
-    if recipe.shape is not None:  # then also before the data is read; class names are not known yet
-        planned = plan(dataclasses.replace(recipe, sample=dataclasses.replace(recipe.sample, classifier=None)))
-        check(planned)
     before = own_recipe(folder) if parent is None else parent.run.recipe
     if parent is None and before is not None:
         recipe = adopted(recipe, before)
+    planned = plan(replace(recipe, sample=replace(recipe.sample, classifier=None)))  # its classes are not known yet
+    if recipe.shape is not None:  # then also before the data is read
+        check(planned)
     with ranks.in_turn():
         data = training_data(recipe, root)
     asked, recipe = recipe.evaluate.extractor, inherited(resolve(recipe, data), recipe, before)
@@ -126,6 +127,8 @@ def train(
         trained_on = encoded(recipe, data, folder, device)
     recipe = standardised(recipe, trained_on)
     planned = planned.resolved(recipe)
+    if parent is not None:
+        check_teacher(recipe, parent, data)
     start = None if parent is None else starting_weights(planned, parent)
     fingerprint = fingerprint_of(folder, recipe, data, start)
     facts = describe(device) | {"processes": ranks.world, "compiled": compiles(planned, device, ranks.world)}
@@ -215,10 +218,9 @@ class _Loop:
         train = trainer.recipe.train
         self.seconds = None if train.minutes is None else 60 * train.minutes
         self.aside = 0.0  # seconds that hooks took so far
-        left = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} s{desc}{postfix}"
         how: dict[str, Any] = {"initial": trainer.seen, "unit_scale": True}
         if self.seconds is not None:
-            how = {"initial": round(trainer.elapsed), "bar_format": left}
+            how = {"initial": round(trainer.elapsed), "bar_format": BY_THE_CLOCK}
         total = train.images if self.seconds is None else round(self.seconds)
         self.bar = bar_of(total, "img", quiet=quiet, smoothing=0.05, delay=0.0, **how)
 
@@ -408,6 +410,8 @@ def resume(trainer: Steps, folder: Path) -> checkpoint.Checkpoint | None:
     Raises:
         CheckpointError: If there are checkpoints and none can be taken over.
     """
+    if not trainer.ranks.from_first(bool(checkpoint.steps(folder / "checkpoints"))):
+        return None
     fits = check_fits(trainer.tensors(), trainer.recipe)
     found = checkpoint.latest_of(trainer.ranks, folder / "checkpoints", fits)
     if found is None:

@@ -19,15 +19,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sfumato.core.digest import hash_tensors
+from sfumato.core.weights import hash_tensors
 from sfumato.data.dataset import Dataset
 from sfumato.data.streaming import Stream
-from sfumato.evaluation.real import order_of
+from sfumato.evaluation.real import content_of
 from sfumato.metrics.protocol import canonical
 from sfumato.networks._embeddings import label_tables
 from sfumato.runs import checkpoint
 from sfumato.runs import recipe as recipes
-from sfumato.runs.assemble import option
+from sfumato.runs.assemble import asks, option
 from sfumato.runs.averages import spellings
 from sfumato.runs.guided import weak_of
 from sfumato.runs.idle import differences
@@ -163,6 +163,31 @@ def starting_weights(plan: Plan, parent: Parent) -> dict[str, Tensor]:
     return weights
 
 
+def check_teacher(recipe: Recipe, parent: Parent, data: Dataset | Stream) -> None:
+    """Refuse a teacher of other images or classes than its student's, where the objective has a teacher.
+
+    Arguments:
+        recipe: The student's resolved recipe.
+        parent: The teacher; what was imported does not say what it was trained on.
+        data: The student's training images.
+
+    Raises:
+        RecipeError: Naming both.
+    """
+    run = parent.run
+    if not asks(recipe.objective, "teacher") or parent.numbered:
+        return
+    shapes = (run.recipe.shape, recipe.shape)
+    theirs, mine = ((s.channels, s.height, s.width, s.classes) if s else () for s in shapes)
+    hashed = run.about.get("fingerprint", {}).get("data")
+    if theirs != mine or (run.recipe.data.name != recipe.data.name and hashed != data.content_hash):
+        raise RecipeError(
+            f"objective={recipe.objective.name} teaches a student on its teacher's images and classes: {run.path} was "
+            f"trained on {_text(run.recipe.shape)} (data.name={run.recipe.data.name}), and this recipe's data is "
+            f"{_text(recipe.shape)} (data.name={recipe.data.name}). Give the student the data of its teacher."
+        )
+
+
 def _label_rows(plan: Plan, parent: Parent) -> dict[str, Tensor]:
     """Return the tables of labels for the new run's classes, by name.
 
@@ -170,8 +195,7 @@ def _label_rows(plan: Plan, parent: Parent) -> dict[str, Tensor]:
     "no label" does, and so do all where the parent has none: at zero, which adds nothing. Where the parent was told
     every label its row for none was never trained, and new ones begin at the mean of its classes.
     """
-    assert plan.recipe.shape is not None
-    theirs, classes = label_tables(parent.network), plan.recipe.shape.classes if plan.classes else ()
+    theirs, classes = label_tables(parent.network), plan.shape.classes if plan.classes else ()
     known = parent.names if parent.run.recipe.learned == plan.recipe.learned else ()  # clusters of others are others
     known = classes if parent.numbered and len(parent.names) == len(classes) else known
     made = {}
@@ -233,12 +257,8 @@ def fingerprint_of(
         data: The training images.
         start: The weights that a new run begins from; None for the network's own.
     """
-    found = {"data": data.content_hash, "indices": data.index_hash, "rule": data.rule, "order": order_of(data)}
-    if recipe.data.labels and data.labels is not None:
-        found["labelling"] = hashlib.sha256(data.labels.numpy().astype("<i8").tobytes()).hexdigest()
-    beside = {name: value for name in ("vector", "beside") if (value := getattr(data, name, None)) is not None}
-    if beside:
-        found["told"] = hash_tensors(beside)
+    found = {"data": data.content_hash, "indices": data.index_hash, "rule": data.rule}
+    found |= content_of(data, bool(recipe.data.labels))
     if start is not None:
         found["start"] = hash_tensors(start)
     mark = hashlib.sha256(canonical([recipe.hash, found]).encode()).hexdigest()[:16]

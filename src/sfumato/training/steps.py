@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from sfumato.processes.ranks import Ranks
 from sfumato.runs import checkpoint
+from sfumato.runs.plan import Plan
 from sfumato.runs.recipe import Recipe, Train
 from sfumato.training.ema import Averages
 
@@ -110,7 +111,8 @@ class Steps(Protocol):
     """What the loop asks of a trainer.
 
     Attributes:
-        recipe: The resolved recipe.
+        plan: Plan of the resolved recipe, its parts made once.
+        recipe: The resolved recipe, what the run keeps.
         device: Device of the weights.
         ranks: The processes that train together.
         network: All that is trained, as one module.
@@ -121,6 +123,7 @@ class Steps(Protocol):
         elapsed: Seconds of training before this process.
     """
 
+    plan: Plan
     recipe: Recipe
     device: torch.device
     ranks: Ranks

@@ -91,19 +91,21 @@ class Trainer:
         self, plan: Plan, data: Dataset | Stream | Encoded, device: torch.device, ranks: Ranks = Ranks()
     ) -> None:
         recipe = plan.recipe
-        self.recipe, self.device, self.ranks = recipe, device, ranks
+        self.plan, self.recipe, self.device, self.ranks = plan, recipe, device, ranks
         self.network: nn.Module = plan.build_network(device)
         self.model = plan.model(self.network)
+        self.objective = plan.objective(device)
+        self.rate = plan.rate
         draw = plan.draw if "draw" in plan.reads else None
         self.memory = draw if isinstance(draw, Memory) else None
-        self.objective = plan.objective(device)
         self.trained = self.network  # with what the objective has learned numbers of, if any
         if isinstance(self.objective, nn.Module):
             self.trained = nn.ModuleList((self.network, self.objective))
-        self.weights = _weights(plan, ranks, device)
         for name in frozen_weights(self.network, recipe.train.freeze):
             self.network.get_parameter(name).requires_grad_(False)
+        self.weights = _weights(plan, ranks, device)
         self.weights.divide([m for m in (self.network, self.objective) if isinstance(m, nn.Module)])
+        self.statistics = running_statistics(self.network)
         if fit_memory.compiles(plan, device, ranks.world):
             fit_memory.compile_network(self.network, recipe)
         self.replicas = None if ranks.world == 1 else self.weights.step(self.model, self.objective)
@@ -114,13 +116,11 @@ class Trainer:
             size, free = self.rounds[0][1], free_memory(device)
             held = data.images.numel() if isinstance(data, Dataset) else 0
             self.rounds = ranks.rounds(0, recipe.train.batch, fit_memory.fitting(plan, device, size, held, free))
-        self.statistics = running_statistics(self.network)
         self.loader = batches_of(recipe, data, device)
         self.optimizers: list[Optimizer] = make(recipe.train.optimizer, {"network": self.trained})
         self.weights.check(self.optimizers)
         factors = factors_of_rates(self.network, recipe.train.rate_factors)
         scale_rates(self.optimizers, {id(self.network.get_parameter(name)): f for name, f in factors.items()})
-        self.rate = plan.rate
         self.averages = Averages(self.network, recipe.ema, self.weights)
         self.watch = FiniteWatch(recipe.train.bad_in_a_row)
         # a draw that remembers losses must know at once

@@ -14,6 +14,7 @@ from PIL import Image
 from sfumato.core.find import UnknownNameError
 from sfumato.data import DataError, celeba, load
 from sfumato.data.loader import Loader
+from sfumato.data.told import attributes
 from sfumato.data.told.attributes import MEASURES, asked, standard, summary, unseen
 
 ROWS = [("ink", 0.25, 0.1, 0.0, 0.5), ("slant", 0.0, 1.0, -2.0, 2.0)]
@@ -45,6 +46,14 @@ def test_a_stroke_is_measured_as_its_rule_says():
     assert bool(MEASURES["slant"](torch.zeros(1, 1, 4, 4, dtype=torch.uint8)).isnan())
 
 
+@pytest.mark.parametrize("name", MEASURES)
+def test_what_is_measured_does_not_depend_on_how_many_are_measured_at_once(name, monkeypatch):
+    images = torch.randint(0, 256, (8, 1, 6, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    whole = MEASURES[name](images)
+    monkeypatch.setattr(attributes, "AT_ONCE", 3)
+    assert torch.equal(MEASURES[name](images), whole) and MEASURES[name](images[:0]).shape == (0,)
+
+
 def test_a_table_is_read_beside_a_folder_and_in_an_archive(folder):
     whole = load(f"folder:{folder}", split="all", attributes=("smiling", "angle"))
     order = ["a/0.png", "a/2.png", "a/4.png", "a/6.png", "b/1.png", "b/3.png", "b/5.png", "b/7.png"]
@@ -69,12 +78,16 @@ def test_rows_follow_their_images_into_parts_and_batches(folder):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda text: text.replace("a/0.png,0,\n", ""), "no row for 1 files, such as a/0.png"),
-        (lambda text: text + "a/99.png,1,1\n", "what is no image of the source, 1 files, such as a/99.png"),
+        (lambda text: text.replace("a/0.png,0,\n", ""), r"no row for a/0.png \(1 in all\)"),
+        (lambda text: text + "a/99.png,1,1\n", r"what is no image of the source: a/99.png \(1 in all\)"),
         (lambda text: text.replace("a/2.png,2", "a/2.png,nan"), "column angle must hold a finite number"),
         (lambda text: text.replace("a/2.png,2", "a/2.png,up"), "column angle must hold a finite number"),
         (lambda text: text + "a/0.png,1,1\n", "repeats a file"),
         (lambda text: text.replace("a/2.png,2,", "a/2.png,"), "has 2 cells, and line 1 has 3"),
+        (lambda text: text.replace("a/2.png,2", "a/2.png,1_0"), "column angle must hold a finite number"),
+        (lambda text: text.replace("a/2.png,2", "a/2.png,1e39"), "column angle must hold a finite number"),
+        (lambda text: text.replace("a/2.png,2", "\n\na/2.png,up"), "Line 6 of"),
+        (lambda text: text + "a" * 200_000 + ",1,1\n", "is no line of a table"),
         (lambda text: "", "begins with a line of column names"),
     ],
 )
@@ -83,6 +96,22 @@ def test_a_table_that_does_not_fit_is_refused(folder, change, said):
     table.write_text(change(table.read_text()))
     with pytest.raises(DataError, match=said):
         load(f"folder:{folder}", split="all", attributes=("angle",))
+
+
+def test_numbers_that_32_bits_do_not_tell_apart_are_refused_where_they_are_told(folder):
+    """Dates of a day, in seconds since 1970: as they are all images would be told one of two numbers."""
+    table = folder / "attributes.csv"
+    head, *lines = table.read_text().splitlines()
+    rows = [f"{line},{1_700_000_000 + i}" for i, line in enumerate(lines)]
+    table.write_text("\n".join([f"{head},taken", *rows]) + "\n")
+    assert load(f"folder:{folder}", split="all", attributes=("angle",)).vector.dtype == torch.float32
+    with pytest.raises(DataError, match=r"taken holds numbers about 1.7e\+09 that 32 bits do not tell apart"):
+        load(f"folder:{folder}", split="all", attributes=("taken",))
+
+
+def test_a_number_that_is_asked_for_is_finite_as_the_model_is_told_it():
+    with pytest.raises(ValueError, match="ink must be a finite number"):
+        asked({"ink": "1e39"}, [("ink", 0.3, 0.1, 0.0, 1.0)])
 
 
 def test_an_unknown_attribute_offers_the_nearest(folder):

@@ -22,7 +22,6 @@ from sfumato.core.optional import optional
 from sfumato.interop.card import card
 from sfumato.interop.tensors import ForeignError
 from sfumato.runs.checkpoint import write_json
-from sfumato.runs.conditions import is_told
 from sfumato.runs.run import Run
 
 TOLERANCE = 1e-4  # of the largest value; float32 with another order of sums reaches a few 1e-6
@@ -37,8 +36,7 @@ class _Plain(nn.Module):
         self.network = network
 
     def forward(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
-        out: Tensor = self.network(x, c_noise, label)
-        return out
+        return self.network(x, c_noise, label)
 
 
 def onnx(run: Run, folder: Path, use: str | None = None) -> list[str]:
@@ -56,9 +54,8 @@ def onnx(run: Run, folder: Path, use: str | None = None) -> list[str]:
         ForeignError: If the packages are missing, or the graph does not give the network's output.
     """
     _, onnxruntime = (optional(name, "onnx", "ONNX", ForeignError) for name in ("onnx", "onnxruntime"))
-    shape = run.recipe.shape
-    assert shape is not None
-    if is_told(run.recipe):
+    shape = run.plan.shape
+    if run.recipe.data.told_more:
         raise ForeignError(
             f"{run.recipe.name} is told attributes or an image beside its own, and the graph tells a label only. "
             "Export it as safetensors."
@@ -92,8 +89,7 @@ def onnx(run: Run, folder: Path, use: str | None = None) -> list[str]:
 
 
 def _inputs(run: Run, count: int, labelled: bool) -> tuple[Tensor, ...]:
-    shape = run.recipe.shape
-    assert shape is not None
+    shape = run.plan.shape
     x = normal(range(count), (shape.channels, shape.height, shape.width), purpose="onnx")
     grid = run.plan.grid
     told = run.plan.c_noise(grid[torch.arange(count) % max(1, len(grid) - 1)]).float().reshape(count)

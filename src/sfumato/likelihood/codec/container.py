@@ -24,9 +24,9 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.core.denoiser import NULL
-from sfumato.core.digest import hash_tensors
 from sfumato.core.gauge import Gauge, flow, ve, vp
 from sfumato.core.level import Level
+from sfumato.core.weights import hash_tensors
 from sfumato.likelihood.codec.channel import MAX_SEARCH
 
 MAGIC = b"sfumato\x00"

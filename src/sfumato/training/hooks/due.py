@@ -11,11 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from sfumato.runs.recipe import Train
 from sfumato.training.steps import Steps
 from sfumato.training.trackers import Tracker
 
+PARTS = 10  # of the budget, a sheet after each
 
-def _go_on() -> None:
+
+def go_on() -> None:
     """Never stop."""
 
 
@@ -43,7 +46,7 @@ class StepTaken:
     pace: float = 0.0
     finished: bool = False
     anew: bool = True
-    stop: Callable[[], str | None] = _go_on
+    stop: Callable[[], str | None] = go_on
 
     def passed(self, every: int) -> bool:
         """Return whether the step crossed a multiple of `every` images."""
@@ -52,6 +55,17 @@ class StepTaken:
     def passed_part(self, parts: int) -> bool:
         """Return whether the step crossed one of `parts` equal parts of the budget; the end is one."""
         return int(self.before * parts) != int(min(self.spent, 1.0) * parts) or self.finished
+
+    def sheet_due(self, train: Train) -> bool:
+        """Return whether a sheet is drawn: as often as a recipe says, ten over the budget unless it does; and last."""
+        by_share = train.minutes is not None and train.sheet_every is None
+        due = self.passed_part(PARTS) if by_share else self.passed(between_sheets(train))
+        return self.finished or (due and not (self.leaving or self.hurried))
+
+
+def between_sheets(train: Train) -> int:
+    """Return the images between two sheets of a budget of images."""
+    return train.sheet_every or max(train.batch, train.images // PARTS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,7 @@ from sfumato.core.level import Level
 from sfumato.runs.assemble import constant
 from sfumato.runs.costs import sampling_cost
 from sfumato.runs.guided import weak_of
-from sfumato.runs.kinds import kind_of
-from sfumato.runs.plan import Plan, plan
+from sfumato.runs.plan import Plan
 from sfumato.runs.recipe import RecipeError, part
 from sfumato.runs.run import Run
 from sfumato.sources import Diffusion, Maker
@@ -66,7 +65,7 @@ def live_source(
         CheckpointError, RecipeError: If the weak model that guides is a checkpoint that is not there yet.
     """
     recipe = trainer.recipe
-    cut = most_steps is not None and kind_of(recipe).walks and most_steps < len(plan(recipe).grid) - 1
+    cut = most_steps is not None and trainer.plan.kind.walks and most_steps < len(trainer.plan.grid) - 1
     if cut and (constant(recipe.sample.sampler, "ORDER") or 1) < 2:
         recipe = replace(recipe, sample=replace(recipe.sample, sampler=part("sampler", "ddim")))
     run = Run(context.folder, recipe, {})
@@ -83,8 +82,7 @@ def live_source(
 
 
 def _denoiser(run: Run, trainer: Steps, use: str) -> Preconditioned:
-    made: Preconditioned = run.plan.model(trainer.averages.network(trainer.network, use)).to(trainer.device)
-    return made
+    return run.plan.model(trainer.averages.network(trainer.network, use)).to(trainer.device)
 
 
 def thinned(grid: Level, steps: int) -> Level:

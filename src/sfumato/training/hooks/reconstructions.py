@@ -10,30 +10,26 @@ import torch
 from PIL import Image as PILImage
 
 from sfumato.core.images import tile, to_float, to_uint8
-from sfumato.runs.kinds import kind_of
-from sfumato.runs.run import Run, load_data
+from sfumato.runs.resolve import load_data
+from sfumato.runs.run import Run
 from sfumato.training.hooks.due import Hook, RunContext, StepTaken
 from sfumato.training.steps import Steps
 
 ROWS, COLUMNS = 4, 10  # pairs of rows
-PARTS = 10  # of the budget, a sheet after each
 
 
 def hook(trainer: Steps, context: RunContext) -> Hook | None:
     """Return what draws the sheets; None for a run without an autoencoder of its own."""
-    kind, recipe = kind_of(trainer.recipe), trainer.recipe
+    kind, recipe = trainer.plan.kind, trainer.recipe
     if kind.coder is None:
         return None
     with trainer.ranks.in_turn():
         held = load_data(recipe, "test", context.root)
     images = held.take(min(len(held), ROWS * COLUMNS), seed=0).images
-    every = recipe.train.sheet_every or max(recipe.train.batch, recipe.train.images // PARTS)
     folder = context.folder / "sheets" / ("reconstructions" if kind.draws else "")
-    by_share = recipe.train.minutes is not None and recipe.train.sheet_every is None
 
     def draw(trainer: Steps, taken: StepTaken) -> None:
-        due = taken.passed_part(PARTS) if by_share else taken.passed(every)
-        if not (taken.finished or (due and not (taken.leaving or taken.hurried))):
+        if not taken.sheet_due(recipe.train):
             return
         target = folder / f"{trainer.seen:09d}.png"
         network = trainer.averages.network(trainer.network, recipe.ema.use)

@@ -33,11 +33,9 @@ from sfumato.metrics.rules import SelfComparisonError
 from sfumato.processes.dealing import images_of_all
 from sfumato.processes.machine import describe
 from sfumato.runs import checkpoint
-from sfumato.runs.check_guidance import explained
 from sfumato.runs.costs import sampling_cost
-from sfumato.runs.kinds import kind_of
 from sfumato.runs.labelled import keep
-from sfumato.runs.plan import plan
+from sfumato.runs.part import explained
 from sfumato.runs.recipe import Recipe, RecipeError
 from sfumato.runs.records import trim_records
 from sfumato.runs.run import Run
@@ -65,7 +63,7 @@ def hook(trainer: Steps, context: RunContext) -> Hook | None:
     every = trainer.recipe.train.evaluate_every
     if every is None:
         return None
-    if not kind_of(trainer.recipe).draws:
+    if not trainer.plan.kind.draws:
         raise RecipeError(
             f"train.evaluate_every={every} scores images, and objective={trainer.recipe.objective.name} makes "
             "none. Set train.evaluate_every=none."
@@ -89,7 +87,7 @@ class Scoring:
             self.judge = Judge.of(recipe, root=context.root)
         with explained(f"train.evaluate_every={every} with evaluate.quick={recipe.evaluate.quick}"):
             self.judge.check(METRIC, recipe.evaluate.quick)
-        self.quick, self.calls = recipe.evaluate.quick, sampling_cost(plan(recipe))[1]
+        self.quick, self.calls = recipe.evaluate.quick, sampling_cost(trainer.plan)[1]
         self.told = False
         self.file = context.folder / "scores.jsonl"
         kept: list[dict[str, Any]] = []

@@ -21,35 +21,32 @@ from sfumato.core.images import NonFiniteError, tile
 from sfumato.data.dataset import Dataset
 from sfumato.processes.dealing import images_of_all
 from sfumato.runs.checkpoint import CheckpointError
-from sfumato.runs.conditions import is_told, lent
+from sfumato.runs.conditions import lent
 from sfumato.runs.costs import sampling_cost
 from sfumato.runs.drawn import SHEETS
-from sfumato.runs.kinds import kind_of
-from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe
-from sfumato.runs.run import Run, load_data
-from sfumato.training.hooks.due import Hook, RunContext, StepTaken
+from sfumato.runs.resolve import load_data
+from sfumato.runs.run import Run
+from sfumato.training.hooks.due import Hook, RunContext, StepTaken, between_sheets
 from sfumato.training.hooks.live import affordable_steps, check_weak, live_source
 from sfumato.training.steps import Steps
 
 COLUMNS = 8
 SHORT = 25  # steps that a budget of minutes leaves to a walk before it takes columns
-PARTS = 10  # of the budget, a sheet after each
 SHARE = 0.005, 0.05  # of a budget of minutes: what a sheet on the way takes at most, and what the one at the end takes
 
 
 def hook(trainer: Steps, context: RunContext) -> Hook | None:
     """Return what draws the sheets of a run; None for a classifier, which draws nothing."""
-    if not kind_of(trainer.recipe).draws:
+    if not trainer.plan.kind.draws:
         return None
     check_weak(trainer)
     recipe, train = trainer.recipe, trainer.recipe.train
     uses = list(dict.fromkeys((recipe.ema.use, "raw")))
-    every = train.sheet_every or max(train.batch, train.images // PARTS)
-    drawn = len(uses) * _rows(recipe) * COLUMNS * (1 + train.images // every)
-    every_step, calls = sampling_cost(plan(recipe))
-    most = affordable_steps(plan(recipe), drawn) if train.minutes is None else every_step
-    lends = load_data(recipe, "test", context.root) if is_told(recipe) else None  # their conditions
+    drawn = len(uses) * _rows(recipe) * COLUMNS * (1 + train.images // between_sheets(train))
+    every_step, calls = sampling_cost(trainer.plan)
+    most = affordable_steps(trainer.plan, drawn) if train.minutes is None else every_step
+    lends = load_data(recipe, "test", context.root) if recipe.data.told_more else None  # their conditions
 
     def fitting(taken: StepTaken) -> tuple[int, int]:
         """Return the columns and steps that fit into a sheet's share of the minutes, steps cut before columns.
@@ -63,9 +60,7 @@ def hook(trainer: Steps, context: RunContext) -> Hook | None:
         return min(COLUMNS, int(passes * every_step / calls / steps)), steps
 
     def draw(trainer: Steps, taken: StepTaken) -> None:
-        by_share = train.minutes is not None and train.sheet_every is None
-        due = taken.passed_part(PARTS) if by_share else taken.passed(every)
-        if not ((due and not (taken.leaving or taken.hurried)) or taken.finished):
+        if not taken.sheet_due(train):
             return
         count, steps = map(int, trainer.ranks.largest(*fitting(taken)))
         for use in uses if count or taken.finished else ():

@@ -24,7 +24,8 @@ from sfumato.evaluation.real import reference_of
 from sfumato.metrics.linear_probe import ProbeError
 from sfumato.metrics.rules import check_leakage
 from sfumato.networks._pooled import all_blocks, pooled, usual_blocks
-from sfumato.runs.run import Run, load_data, training_data
+from sfumato.runs.resolve import load_data, training_data
+from sfumato.runs.run import Run
 
 NSR = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # levels by default, where the run was trained on them
 PIXELS = "pixels, as noisy"  # beside the blocks

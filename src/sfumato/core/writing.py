@@ -1,0 +1,48 @@
+"""Files are written whole or not at all: beside their place first, then moved there in one step.
+
+On a full disk, or where the process is killed, what stood there before stays.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path, *, lasting: bool = False) -> Iterator[Path]:
+    """Give the path of a file to write, which takes another's place when the block ends; after an error it is removed.
+
+    Arguments:
+        path: The place; its folder is made.
+        lasting: Whether it must be on the disk before this returns, as what cannot be made again must.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield partial
+        if lasting:
+            flush(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    if lasting:
+        flush(path.parent)
+
+
+def write_whole(path: Path, content: bytes) -> Path:
+    """Write a file that lasts and return its path."""
+    with replacing(path, lasting=True) as partial:
+        partial.write_bytes(content)
+    return path
+
+
+def flush(path: Path) -> None:
+    """Flush a file or folder to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
