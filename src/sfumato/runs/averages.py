@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from sfumato.core.digest import hash_tensors
+from sfumato.core.weights import hash_tensors
 from sfumato.runs import checkpoint
 from sfumato.runs.recipe import Ema, RecipeError
 
