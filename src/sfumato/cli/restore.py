@@ -201,7 +201,7 @@ def restore(
             "edit",
             run,
             str(folder / f"{names[0]}-sample-1.png"),
-            *(["--to", opened.classes[-1]] * bool(opened.classes)),
+            *(["--to", opened.classes[-1]] if opened.classes else []),
         ]
         show_next((words, "change a picture"))
     return 0
