@@ -1,8 +1,6 @@
 """Run the command line as ``python -m sfumato``."""
 
-import sys
-
-from sfumato.cli import main
+from sfumato.cli import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

@@ -46,7 +46,7 @@ from sfumato.runs.making import Making
 from sfumato.runs.override import override
 from sfumato.runs.recipe import RecipeError, part
 from sfumato.runs.run import Run
-from sfumato.sources import class_names, classes_named, in_turn
+from sfumato.sources import class_names, classes_named, in_turn, watched
 
 COLUMNS = 8
 SHOWN = 64  # images that a notebook shows of many
@@ -146,7 +146,8 @@ class Model:
         for line in outside(self.run.recipe, where or {}):
             warnings.warn(line, stacklevel=2)
         with tqdm(total=len(seeds), unit="img", disable=not progress, leave=False) as bar:
-            images = self.source(seeds, told, progress=bar.update)
+            source, finished = watched(self.source, bar)
+            images = source(seeds, told, progress=finished)
         return Pictures(images, seeds, labels, self.run.title, self.run.making(self.use).sentence)
 
     def steps(self, n: int | Sequence[int] = 4, classes: Sequence[str | int] | None = None) -> Image.Image:

@@ -12,7 +12,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +63,9 @@ class Maker(Protocol):
             if progress is not None:
                 progress(len(done[-1]))
         return torch.cat(done) if done else torch.empty((0, *self.shape), dtype=torch.uint8)
+
+
+M = TypeVar("M", bound=Maker)
 
 
 class Diffusion(Maker):
@@ -199,6 +202,38 @@ def without_gradients(states: Iterable[State]) -> Iterator[State]:
         if state is None:
             return
         yield state
+
+
+def watched(source: M, bar: Any, world: int = 1) -> tuple[M, Callable[[int], None]]:
+    """Return a maker that moves a bar of images after every step of its sampler, and what is told of finished images.
+
+    Arguments:
+        source: Any maker; one that walks no grid moves the bar only when images are finished.
+        bar: A bar of tqdm with a total; what it counted before stays counted.
+        world: Processes that take the same steps at the same time.
+    """
+    done = bar.n
+
+    def move(images: float) -> None:
+        bar.update(max(0, min(int(images), bar.total) - bar.n))
+
+    def finished(images: int) -> None:
+        nonlocal done
+        done += images
+        move(done)
+
+    if not isinstance(source, Diffusion):
+        return source, finished
+    walk = source.sampler
+
+    def sampler(denoiser: Denoiser, x: Tensor, grid: Level, **more: Any) -> Iterator[State]:
+        for state in walk(denoiser, x, grid, **more):
+            sigma, alpha = (part.reshape(-1)[0] for part in (state.level.sigma, state.level.alpha))
+            passed = int((grid.sigma * alpha > sigma * grid.alpha).sum())  # levels of more noise than this one
+            move(done + world * len(x) * passed / (len(grid) - 1))
+            yield state
+
+    return cast(M, source.having(sampler=sampler)), finished
 
 
 class Generated(Maker):

@@ -69,7 +69,7 @@ def test_a_recorded_command_holds_every_option(name: str) -> None:
 
     said = shlex.split(again(command, values))
     tyro.cli(stand_in, args=arrange(command, said[2:]), config=(tyro.conf.FlagCreatePairsOff,))
-    assert said[:2] == ["sfumato", command.__name__]
+    assert said[:2] == ["sfumato", name]
     assert {key: taken[key] for key in values if key not in MACHINE} == {
         k: v for k, v in values.items() if k not in MACHINE
     }

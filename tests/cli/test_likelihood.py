@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from sfumato.codelength.result import Asked, file_of, measured_sets
+from sfumato.runs.run import Run
 
 QUICK = ["--steps", 4, "--tolerance", 0.1, "--device", "cpu", "--quiet"]
 
@@ -36,6 +40,16 @@ def test_the_result_holds_terms_scores_curves_and_pictures(measured: Path, label
     for column in ("bits/dim (VLB)", "L_T", "KL terms", "L_0", "bits/dim (ODE)", "test - train (ODE)"):
         assert column in said.out
     assert "The bound's chain: 4 levels chosen" in said.out and "tolerance 0.1 per image" in said.out
+
+
+def test_a_result_is_named_by_its_images_and_by_settings_in_full(labelled: Path) -> None:
+    """Blocks of a killed measurement lie under its name, so another must not take them."""
+    run, asked = Run.open(labelled), Asked(6, ("test",), ("vlb",), (0,))
+    data = measured_sets(run, asked, None)[0]["test"]
+    others = [replace(data, images=255 - data.images), replace(data, labels=data.labels.flip(0))]
+    names = {file_of(run, asked, {}, {"test": one}) for one in (data, *others)}
+    names |= {file_of(run, replace(asked, rtol=asked.rtol * (1 + 1e-9)), {}, {"test": data})}
+    assert len(names) == 4 and file_of(run, asked, {}, {"test": data}) in names
 
 
 def test_bits_are_compared_by_protocol(measured: Path, labelled: Path, cli) -> None:

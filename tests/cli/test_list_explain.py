@@ -97,7 +97,15 @@ def test_a_recipe_is_counted_without_its_data_or_says_why_not(name: str, tmp_pat
         assert "not counted" in text
     else:
         assert "GMAC" in text
-        assert ("sampling" in text) == (plan(recipe).kind.name == "denoiser")
+        assert ("sampling" in text) == ("sees" in text) == (plan(recipe).kind.name == "denoiser")
+
+
+def test_what_a_pixel_sees_is_told_in_the_units_of_what_is_walked() -> None:
+    whole = cost_report(find("recipe", "edm-digits")(), None, None)
+    assert "sees       62x62 pixels through convolutions; an image has 8x8" in whole
+    assert "all of it by attention at 4x4" in whole
+    latent = cost_report(find("recipe", "lsgm-digits")(), None, None)
+    assert "62x62 positions through convolutions; a latent has 4x4" in latent
 
 
 def test_recipes_side_by_side_mark_exactly_the_axes_that_differ(cli) -> None:

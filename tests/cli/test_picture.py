@@ -134,7 +134,7 @@ def test_masks_are_where_they_say() -> None:
     ("words", "message"),
     [
         (["strp"], "Did you mean 'strip'"),
-        (["strip", "n=0"], "n >= 1"),
+        (["strip", "n=0"], "n = 1 to"),
         (["strip", "what=y"], "what"),
         (["strip", "nn=3"], "Unknown field 'nn'"),
         (["interpolation", "mask=lft"], "mask"),

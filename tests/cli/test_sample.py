@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -14,10 +13,12 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from sfumato.core.images import NonFiniteError
-from sfumato.processes.ranks import Ranks
+from sfumato.progress import bar_of
 from sfumato.report import seed_folder, signature
 from sfumato.report.save import command_in, description
+from sfumato.restoration import resampled
 from sfumato.runs.run import Run
+from sfumato.sources import watched
 
 
 def pixels(folder: Path) -> dict[str, bytes]:
@@ -299,21 +300,34 @@ def test_a_picture_that_cannot_be_made_again_is_refused_with_the_reason(
     assert said.code == 2 and "--like takes every setting from the picture" in said.err
 
 
-def test_the_bar_moves_with_every_step_of_every_image(labelled: Path) -> None:
-    """12 images take 12 times the steps of the grid, told by blocks; the images stay as they are."""
+@pytest.mark.parametrize("times", [1, 2])
+def test_the_bar_moves_with_every_step_of_every_image(times: int, labelled: Path) -> None:
+    """Two blocks of 12 images: each step moves the bar by its share of the block, and the images stay as they are."""
 
     class Bar:
-        total, n, moves = 0, 0, 0
+        total, n = 24, 0
+        seen: list[int] = []
 
         def update(self, count: int) -> None:
-            self.n, self.moves = self.n + count, self.moves + 1
+            assert count >= 0
+            self.n += count
+            self.seen.append(self.n)
 
     source, bar = Run.open(labelled).diffusion(), Bar()
+    source.batch, bar.seen = 12, []
+    source.sampler = resampled(source.sampler, times)  # which walks every step so many times
+    maker, finished = watched(source, bar)
+    assert torch.equal(maker(range(24), progress=finished), source(range(24)))
     steps = len(source.grid) - 1
-    bar.total = 12 * steps
-    watched = import_module("sfumato.cli.sample")._watched(source, bar, Ranks())
-    assert torch.equal(watched(range(12)), source(range(12)))
-    assert bar.n == bar.total and bar.moves >= steps > 1
+    assert steps == 3 and sorted({*bar.seen}) == [4, 8, 12, 16, 20, 24] and len(bar.seen) == 2 * (times * steps + 1)
+
+
+def test_long_work_reports_to_a_pipe_and_short_work_does_not(capfd: pytest.CaptureFixture[str]) -> None:
+    for delay, said in ((None, False), (0.0, True)):
+        with bar_of(3, "img", "sampling", **({} if delay is None else {"delay": delay, "mininterval": 0.0})) as bar:
+            for _ in range(3):
+                bar.update(1)
+        assert ("sampling" in capfd.readouterr().err) == said
 
 
 def test_scale_draws_at_a_higher_resolution_and_ends_with_its_command(labelled: Path, tmp_path: Path, cli) -> None:

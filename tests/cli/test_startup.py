@@ -73,6 +73,20 @@ def test_process_exit_code_and_streams_of_bad_input(tmp_path: Path) -> None:
     assert "error" not in done.stdout
 
 
+def test_a_process_ends_at_once_and_with_its_code_once_all_is_said_and_done() -> None:
+    """What others do at the end is done, what was printed is there, and no object is taken apart."""
+    code = (
+        "import atexit\nfrom sfumato.cli import _main\n"
+        "class Slow:\n    def __del__(self): print('taken apart', flush=True)\n"
+        "slow, run = Slow(), _main._run\n"
+        "_main._run = lambda words: (atexit.register(print, 'at the end'), run(words))[1]\n_main.program()"
+    )
+    for words, expected in ((["--version"], 0), (["train"], 2)):
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+        assert done.returncode == expected and done.stdout.endswith("at the end\n"), done
+        assert "taken apart" not in done.stdout and ("sfumato 0" in done.stdout) == (expected == 0)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_while_training_saves_and_leaves_with_its_code(
     number: signal.Signals, code: int, small: list[str], tmp_path: Path, cli

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from sfumato.evaluation import sweep as sweeps
 from sfumato.report import sweep as pictures
 from sfumato.report.save import description
 
@@ -66,5 +67,11 @@ def test_a_scored_sweep_shows_saturation_beside_that_of_real_images(labelled: Pa
     low, high = curve["series"]["saturation"]["y"]
     assert 0 < low < high < 1 and 0 < curve["floors"]["saturation"] < 1
     assert file.with_name(f"{file.stem}-guidance.png").exists()
+    asked = ["sweep", run, "guidance=1,30", "--score", 40, "--metrics", "saturation,is", "--n", 1, "--device", "cpu"]
+    judged, evaluate = [], sweeps.evaluate
+    monkeypatch.setattr(sweeps, "evaluate", lambda *a, **k: judged.append(1) or evaluate(*a, **k))
+    assert cli(*asked).code == 0 and not judged
+    monkeypatch.setattr(sweeps, "judged_by", lambda *a: {"reference": "other images", "n": 360})
+    assert cli(*asked).code == 0 and len(judged) == 2
     said = cli("sweep", run, "guidance=1,30", "--score", 40, "--metrics", "per-class", "--device", "cpu")
     assert said.code == 2 and "per-class is a table" in said.err

@@ -13,7 +13,7 @@ from PIL import Image
 
 from sfumato.cli import main
 from sfumato.data import DataError, load
-from sfumato.data.decoding import AVIF, decode
+from sfumato.data.decoding import AVIF, decode, decode_alone
 from sfumato.evaluation.two_sets import open_set
 
 SIDE = 12
@@ -107,6 +107,8 @@ def test_several_pictures_in_a_file() -> None:
 @pytest.mark.parametrize("format", ["JPEG", "TIFF"])
 def test_four_inks_are_refused_with_the_remedy_or_converted_as_stated(format: str) -> None:
     content = encoded(Image.new("CMYK", (8, 8), (10, 20, 30, 40)), format)
+    with pytest.raises(DataError, match="colour profile; convert it to RGB$"):
+        decode_alone(content)  # of a picture by itself, for which no recipe chooses
     with pytest.raises(DataError, match="choose cmyk=convert"):
         decode(content)
     found = decode(content, cmyk="convert")

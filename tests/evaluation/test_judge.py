@@ -121,6 +121,8 @@ def test_scores_per_class_find_the_class_that_is_wrong():
     assert int(np.argmax(values)) == 3 and values[3] > 10 * max(abs(v) for i, v in enumerate(values) if i != 3)
     assert len({row["protocol"] for row in table}) == 10
     assert table[3]["real images"]["interval"][0] < 0.2
+    spreads = [(row["spread"]["interval"], row["spread of real images"]["interval"]) for row in table]
+    assert sum(low[1] > high[0] and high[1] > low[0] for low, high in spreads) >= 8
 
 
 def test_a_class_that_is_too_scarce_for_a_floor_leaves_it_out_and_says_so():

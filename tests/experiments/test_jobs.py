@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sfumato.experiments import jobs, work
+from sfumato.experiments import jobs, judges, work
 from sfumato.experiments.jobs import cluster, options_of, processes, share, units
 from sfumato.experiments.study import Row, Study, StudyError, find_study
 from sfumato.experiments.work import Workspace, carry_out
@@ -46,7 +46,7 @@ def test_after_sharing_nothing_is_left_to_do(study: Study, tmp_path: Path, monke
     place = Workspace(tmp_path, tmp_path / "runs", device="cpu", quiet=True)
     share(study, place, Here(), quiet=True)
     monkeypatch.setattr(work, "train", None)
-    monkeypatch.setattr(work.evaluation, "evaluate", None)
+    monkeypatch.setattr(judges, "evaluate", None)
     outcomes = carry_out(study, tmp_path, device="cpu", quiet=True)
     assert [(o.seed, o.row.name) for o in outcomes] == [(s, n) for s in (0, 1) for n in ("a", "b", "a, longer")]
     assert all(o.scores for o in outcomes)

@@ -73,6 +73,14 @@ def test_what_cannot_be_searched_is_refused_before_any_training(
     assert said in str(refused.value)
 
 
+def test_values_of_a_narrow_range_stay_apart_and_inside_it() -> None:
+    near = Dimension("ema.half_life", 1.00001, 1.00002)
+    words = {near.assigned(1.00001 + 1e-8 * k) for k in range(1001)}
+    assert len(words) > 100 and all(1.00001 <= float(word.split("=")[1]) <= 1.00002 for word in words)
+    assert Dimension("a", 0.001, 0.1).assigned(0.0123456) == "a=0.01235"  # as before
+    assert Dimension("a", 1e-9, 1.0, log=True).assigned(1.23456e-7) == "a=1.235e-07"
+
+
 def test_test_images_never_choose(base: Recipe) -> None:
     space = (Dimension("train.batch", values=("8", "16")),)
     with pytest.raises(OptionError, match="judged by training images.*got test"):
@@ -157,6 +165,33 @@ def test_a_trial_of_minutes_is_scored_when_they_are_over(base: Recipe, tmp_path:
 def test_another_search_in_the_same_folder_is_refused(found: sf.api.Searched, base: Recipe) -> None:
     with pytest.raises(RecipeError, match="holds another search.*\n.*n: 40 -> 50"):
         sf.search(base, ["train.optimizer.lr=0.0,0.004"], found.file.parent, trials=4, n=50)
+
+
+def test_a_line_that_is_no_trial_costs_that_line(found: sf.api.Searched, tmp_path: Path) -> None:
+    whole = (found.file.parent / "trials.jsonl").read_text().splitlines()
+    first = json.loads(whole[0])
+    damaged: list[object] = [
+        {"seconds": 1},
+        {**first, "values": {}},
+        {**first, "interval": [1]},
+        {**first, "scores": []},
+    ]
+    damaged += [{**first, "values": dict.fromkeys(first["values"], "none of them")}, {**first, "rungs": {"a": "b"}}]
+    (tmp_path / "trials.jsonl").write_text("\n".join([*whole, *map(json.dumps, damaged)]) + "\n")
+    with pytest.warns(UserWarning, match="no trial of this search"):
+        read = engine._trials(found.search, tmp_path / "trials.jsonl")
+    assert read == list(found.trials)
+
+
+def test_trials_of_other_images_are_not_mixed(found: sf.api.Searched, base: Recipe, monkeypatch) -> None:
+    of_today = engine.judged_by
+
+    def changed(*asked: object) -> dict[str, object]:
+        return of_today(*asked) | {"order": "another"}
+
+    monkeypatch.setattr(engine, "judged_by", changed)
+    with pytest.raises(RecipeError, match="holds another search.*\n.*data.order: "):
+        sf.search(base, ["train.optimizer.lr=0.0,0.004"], found.file.parent, trials=4, n=40)
 
 
 def test_a_search_without_a_whole_trial_says_why(base: Recipe) -> None:

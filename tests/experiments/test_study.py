@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,20 +13,23 @@ from sfumato.core.find import UnknownNameError
 from sfumato.experiments import study
 from sfumato.experiments.jobs import units
 from sfumato.experiments.study import Ordering, Row, Study, StudyError, find_study, studies
+from sfumato.networks._reach import Reach, reach
 from sfumato.runs.override import override
-from sfumato.runs.recipe import Recipe
+from sfumato.runs.plan import plan
+from sfumato.runs.recipe import Recipe, Shape
 from sfumato.studies.eta import KINDS, PUBLISHED
 from sfumato.studies.families import rivals
 
 PUBLISHED_SIZES = {
-    *("adagn", "adm-ablation", "attention", "calibration", "eta", "gan-diffusion", "gan-variants"),
+    *("adagn", "adm-ablation", "attention", "bottleneck", "calibration", "eta", "gan-diffusion", "gan-variants"),
     *("one-or-two-classes", "parameterisation", "schedule-sizes", "timesteps"),
 }
-CATS_AND_FROGS = {"gan-diffusion", "gan-variants", "one-or-two-classes", "schedule-sizes", "timesteps"}
+CATS_AND_FROGS = {*("bottleneck", "gan-diffusion", "gan-variants", "one-or-two-classes", "schedule-sizes", "timesteps")}
 NUMBERS = {  # studies whose rows carry a paper's numbers, and how many of its orderings they contradict
     "adagn": 0,
     "adm-ablation": 0,
     "attention": 0,
+    "bottleneck": 0,
     "gan-variants": 0,
     "parameterisation": 0,
     "gan-diffusion": 1,  # the course project's GAN of cats beats its cosine diffusion of three stages
@@ -85,6 +89,8 @@ def test_rows_of_one_run_train_one_recipe(tiny: Recipe) -> None:
 
 def test_a_study_refuses_what_contradicts_itself(tiny: Recipe) -> None:
     a, b = Row("a", tiny), Row("b", tiny)
+    with pytest.raises(StudyError, match="results of rows 'DDIM 0.2' and 'ddim-0.2' would be one file, 'ddim-0.2'"):
+        study_of(Row("DDIM 0.2", tiny, run="r"), Row("ddim-0.2", tiny, run="r"))
     with pytest.raises(StudyError, match="distinct names"):
         study_of(a, a)
     with pytest.raises(ValueError, match="Unknown metric 'fdd'. Did you mean 'fd'"):
@@ -201,3 +207,28 @@ def test_some_rows_of_a_study_keep_the_orderings_between_them() -> None:
         study.only(["AdamW 0.02"])
     guided = find_study("classifier-guidance", "cpu")
     assert guided.guides and not guided.only([row.name for row in guided.rows if not row.guide]).guides
+
+
+@pytest.mark.parametrize("scale", ["tiny", "cpu"])
+def test_receptive_fields_are_those_of_the_networks_at_equal_capacity(scale):
+    recipes = {row.name: (row, with_shape(row.recipe)) for row in find_study("receptive-field", scale).rows}
+    assert len(recipes) == 8
+    for capacity in ("small", "large"):
+        sizes = {name: plan(r).cost.parameters for name, (_, r) in recipes.items() if name.startswith(capacity)}
+        plain = [size for name, size in sizes.items() if name.endswith("none")]
+        assert max(sizes.values()) < 1.12 * min(sizes.values()) and max(plain) < 1.03 * min(plain)
+    for name in ("small, field 17, none", "large, field 33, attention"):
+        row, recipe = recipes[name]
+        assert reach(plan(recipe).network, plan(recipe).image) == Reach(int(row.x), name.endswith("attention"))
+
+
+@pytest.mark.parametrize("scale", ["tiny", "cpu", "lossy"])
+def test_bottlenecks_have_as_many_weights(scale):
+    rows = find_study("bottleneck", scale).rows
+    sizes = [plan(with_shape(row.recipe)).cost.parameters for row in rows]
+    assert max(sizes) < 1.17 * min(sizes)
+    assert [row.x for row in rows] == ([8, 4, 2] if scale == "tiny" else [16, 8, 4, 2])
+
+
+def with_shape(recipe):
+    return replace(recipe, shape=Shape(1, 16, 16, tuple("0123456789")), sigma_data=0.5)

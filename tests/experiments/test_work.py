@@ -18,6 +18,7 @@ import torch
 from sfumato.cli import main
 from sfumato.core.images import NonFiniteError
 from sfumato.data.dataset import Dataset
+from sfumato.evaluation import judge
 from sfumato.experiments import judges, pages, work
 from sfumato.experiments.cost import Estimate, estimate
 from sfumato.experiments.study import Ordering, Outcome, Row, Study, find_study, studies
@@ -134,13 +135,13 @@ def test_a_row_is_judged_anew_when_the_real_images_have_changed(
     called, evaluate = [], judges.evaluate
     monkeypatch.setattr(judges, "evaluate", lambda *a, **k: called.append(1) or evaluate(*a, **k))
     assert [one.scores for one in carry()] == [one.scores for one in done.outcomes] and not called
-    real = work.load_data
+    real = judge.load_data
 
     def repainted(*asked: Any) -> Dataset:
         data = real(*asked)
         return replace(data, images=torch.cat((255 - data.images[:1], data.images[1:])))
 
-    monkeypatch.setattr(work, "load_data", repainted)
+    monkeypatch.setattr(judge, "load_data", repainted)
     carry()
     assert len(called) == len(study.rows)
 

@@ -56,6 +56,7 @@ SMALL = {  # so little of every network that two steps take no time
     "edm2": "width=8 mult=1,1 blocks=1 attention=() head_width=8",
     "jit": "width=16 depth=1 heads=2 bottleneck=8",
     "lsgm": "factor=2 latents=1 width=8 mult=1 prior=8 prior_mult=1,1 prior_blocks=1 attention=() embedding=16",
+    "sngan": "latent=8 up=8 down=8 flat=0",
     "songunet": "width=8 mult=1,1 blocks=1 attention=()",
     "unet": " ".join(word.removeprefix("network.") for word in UNET),
 }

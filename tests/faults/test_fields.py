@@ -28,7 +28,12 @@ MANY = 120
 def said(path: str) -> tuple[str, ...]:
     """Return the words of which a refusal of a field must hold one."""
     last = path.split(".")[-1]
-    also = {"data.name": ("dataset", "Shape"), "data.classes": ("class",), "data.pad": ("Padding",)}
+    also = {
+        "data.name": ("dataset", "Shape"),
+        "data.attributes": ("attribute",),
+        "data.classes": ("class",),
+        "data.pad": ("Padding",),
+    }
     return (last, last.replace("_", "-"), path, *also.get(path, ()))
 
 

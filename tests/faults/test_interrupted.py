@@ -47,6 +47,11 @@ def run(tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(override(tiny, ["train.images=32"]), tmp_path_factory.mktemp("run") / "run", quiet=True).path
 
 
+def hearing() -> None:
+    """Let a new process hear SIGINT, which a shell's job in the background ignores."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def computing(process: subprocess.Popen[str]) -> float:
     """Return the seconds that a process has computed."""
     fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(") ")[2].split()
@@ -60,7 +65,7 @@ def test_ctrl_c_answers_within_a_second(name: str, run: Path, tmp_path: Path) ->
     with open(tmp_path / "said", "w+") as said:
         process = subprocess.Popen(
             [sys.executable, "-m", "sfumato", *words, *([] if name == "study" else ["--device", "cpu"])],
-            cwd=tmp_path, env=environment, stdout=said, stderr=subprocess.STDOUT, text=True,
+            cwd=tmp_path, env=environment, stdout=said, stderr=subprocess.STDOUT, text=True, preexec_fn=hearing,
         )  # fmt: skip
         try:
             end, ready = time.monotonic() + 500, 0.0

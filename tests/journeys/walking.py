@@ -51,6 +51,7 @@ class Walk:
             process = subprocess.Popen(
                 [sys.executable, *(("-m", "sfumato") if program == "sfumato" else ()), *words, *["--port=0"] * app],
                 cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
             )  # fmt: skip
             if app:
                 self._visit(process, said)

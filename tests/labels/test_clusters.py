@@ -118,6 +118,24 @@ def test_a_run_keeps_its_clusters_and_finds_them_again(clustered: Run, monkeypat
     assert load_data(opened.recipe, "test").labels.equal(here)
 
 
+def test_a_run_that_goes_on_with_other_clusters_keeps_both(
+    clustered: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, data = shutil.copytree(clustered.path, tmp_path / "run"), load_data(clustered.recipe, "train")
+    asked = override(replace(clustered.recipe, learned=""), ["data.labels.features=digits"])
+    other = replace(asked, learned=labelled.learned_of(asked, data))
+    before = (folder / FILE).read_bytes()
+    labelled.keep(other, folder)
+    assert other.learned != clustered.recipe.learned and (folder / FILE).read_bytes() == before
+    theirs = load_data(other, "test").labels
+    fresh(monkeypatch)
+    monkeypatch.setattr(labelled, "_learn", lambda *_: pytest.fail("learned again"))
+    for recipe in (other, clustered.recipe):
+        labelled.kept_in(recipe, folder)
+    assert load_data(other, "test").labels.equal(theirs)
+    assert not load_data(clustered.recipe, "test").labels.equal(theirs)
+
+
 def test_without_its_file_they_are_learned_again_and_a_damaged_one_is_refused(
     clustered: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,9 +210,11 @@ def test_what_decides_images_names_the_clusters(clustered: Run) -> None:
 def test_refusals(tiny: Recipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="got count=97 for 9[0-6]. Set data.labels.count=9[0-6] or less"):
         load_data(override(tiny, ["data.labels=clusters", "data.labels.count=97"]), "train")
-    import sfumato.runs.run as run
+    import sfumato.runs.resolve as resolve
 
-    monkeypatch.setattr(run, "streamed", lambda *_, **__: Stream(None, None, load("digits"), np.zeros(1), (1, 8, 8)))  # type: ignore[arg-type]
+    monkeypatch.setattr(
+        resolve, "streamed", lambda *_, **__: Stream(None, None, load("digits"), np.zeros(1), (1, 8, 8))
+    )  # type: ignore[arg-type]
     with pytest.raises(RecipeError, match="in memory, and these are streamed. Set data.stream=false"):
         training_data(override(tiny, ["data.labels=clusters"]))
 

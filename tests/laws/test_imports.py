@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,13 @@ def module_of(file: Path) -> str:
 FILES = {module_of(file): file for file in sorted(ROOT.rglob("*.py"))}
 
 
-def imports(module: str) -> Iterator[tuple[int, str]]:
-    """Yield (line, dotted module of sfumato) of every import in a source file, relative ones resolved."""
+@cache
+def imports(module: str) -> list[tuple[int, str]]:
+    """Return (line, dotted module of sfumato) of every import in a source file, relative ones resolved."""
+    return list(_imports(module))
+
+
+def _imports(module: str) -> Iterator[tuple[int, str]]:
     file = FILES[module]
     package = module.split(".")[: None if file.name == "__init__.py" else -1]
     for node in ast.walk(ast.parse(file.read_text())):

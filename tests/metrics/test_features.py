@@ -11,11 +11,15 @@ import pytest
 import torch
 
 from sfumato.core.find import find
+from sfumato.data import load
 from sfumato.metrics.dinov2_net import DinoNet
 from sfumato.metrics.extractors.classifier import FILES
 from sfumato.metrics.extractors.dinov2 import DinoFeatures, build
 from sfumato.metrics.extractors.inception import WeightsError
-from sfumato.metrics.features import available, extractor, features_of, file_hash, stream
+from sfumato.metrics.extractors.resnet import NAME as RESNET
+from sfumato.metrics.extractors.resnet import ResNet, ResNetFeatures
+from sfumato.metrics.extractors.resnet import build as resnet_of
+from sfumato.metrics.features import ExtractorShapeError, available, extractor, features_of, file_hash, stream
 
 OWN = {"fashion-mnist": (1, 28, 28), "fashion-mnist14": (1, 14, 14), "digits": (1, 8, 8), "mnist": (1, 28, 28)}
 SHAPES = {**OWN, "pixels": (3, 6, 5), "random": (3, 12, 10)}
@@ -26,7 +30,7 @@ def images(n: int, shape: tuple[int, int, int], seed: int = 0) -> torch.Tensor:
 
 
 def test_every_extractor_is_listed_and_has_a_line_of_documentation() -> None:
-    assert set(available()) == {*SHAPES, "inception", "dinov2"}
+    assert set(available()) == {*SHAPES, "inception", "dinov2", "resnet"}
     for make in available().values():
         assert (make.__doc__ or "").strip()
 
@@ -141,3 +145,38 @@ def test_dinov2_refuses_other_networks() -> None:
         build({"a": torch.zeros(1)})
     with pytest.raises(WeightsError, match="no weights file"):
         extractor("dinov2", (3, 8, 8), {"weights": "none.pth"})
+
+
+def small_resnet(**changed: torch.Tensor) -> dict[str, dict[str, torch.Tensor]]:
+    """Return what the published file holds, with numbers of our own: no counters of batches, names of a wrapper."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        state = {f"module.{key}": value for key, value in ResNet().state_dict().items() if "num_batches" not in key}
+    return {"state_dict": {**state, **changed}}
+
+
+def test_resnet_is_the_published_network_and_takes_its_images_only(tmp_path: Path) -> None:
+    extract, x = ResNetFeatures(resnet_of(small_resnet()), "rule", (3, 32, 32)), images(3, (3, 32, 32))
+    assert sum(p.numel() for p in extract.net.parameters()) == 853_018  # 0.85 million, He et al. 2016, table 6
+    rows = extract(x)
+    assert rows.shape == (3, 64) and torch.equal(extract.logits(x), extract.net.linear(rows))
+    assert torch.allclose(extract(x[1:2]), rows[1:2], rtol=1e-4, atol=1e-5)
+    with pytest.raises(ExtractorShapeError, match=r"\(3, 32, 32\), got \(3, 28, 28\)"):
+        ResNetFeatures(extract.net, "rule", (3, 28, 28))
+    with pytest.raises(WeightsError, match=r"2 tensors do not fit .* first 'extra'"):
+        resnet_of(small_resnet(**{"module.extra": torch.zeros(1), "module.linear.bias": torch.zeros(11)}))
+    with pytest.raises(WeightsError, match="no weights file"):
+        extractor("resnet", (3, 32, 32), {"weights": "none.th"})
+    torch.save(small_resnet(), tmp_path / "other.th")
+    with pytest.raises(WeightsError, match="must begin with 4bfd9763"):
+        extractor("resnet", (3, 32, 32), {"weights": str(tmp_path / "other.th")})
+
+
+WEIGHTS = Path(os.environ.get("SFUMATO_DATA", "none")) / "cifar10-resnet" / RESNET
+
+
+@pytest.mark.skipif(not WEIGHTS.exists(), reason=f"SFUMATO_DATA has no cifar10-resnet/{RESNET}")
+def test_resnet_knows_the_images_that_it_learned() -> None:
+    data = load("cifar10-first4000", first=100)
+    extract = extractor("resnet", (3, 32, 32), {"weights": str(WEIGHTS)})
+    assert torch.equal(extract.logits(data.images).argmax(1), data.labels)  # its accuracy there is 100.0%

@@ -33,7 +33,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "jit": {"options": {"width": 32, "depth": 3, "heads": 4, "patch": 2, "bottleneck": 12}},
     "edm2": {"options": {"width": 16, "mult": (1, 2), "blocks": 1, "attention": (8,), "head_width": 16}},
 }
-NOT_DENOISERS = {"adm_classifier", "autoencoder", "dcgan", "lsgm"}
+NOT_DENOISERS = {"adm_classifier", "autoencoder", "dcgan", "lsgm", "sngan"}
 
 
 def make(name: str, channels: int = 3, classes: int = 0, size: int = 16, **options: Any) -> nn.Module:

@@ -33,7 +33,10 @@ def test_constructor_names_its_options(name):
     for parameter in parameters.values():
         assert parameter.default is not inspect.Parameter.empty, parameter
         assert parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
-        assert hints[parameter.name] in (int, float, bool, str, tuple[int, ...], tuple[float, ...])
+        assert hints[parameter.name] in (
+            *(int, float, bool, str, tuple[int, ...], tuple[float, ...]),
+            int | tuple[int, ...],
+        )
     assert entry.__doc__ and len(entry.__doc__.splitlines()[0]) > 20
 
 

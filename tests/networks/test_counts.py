@@ -198,3 +198,19 @@ def test_dcgan(options, generator, discriminator):
     network = build("dcgan", options)
     assert parameter_count(network.generator) == generator
     assert parameter_count(network.discriminator) == discriminator
+
+
+@pytest.mark.parametrize(
+    ("options", "generator", "discriminator"),
+    [
+        ({}, 4_276_739, 1_053_824),
+        ({"channels": 1, "size": 8, "latent": 32, "up": (64,), "down": (64,), "flat": 1}, 112_769, 111_616),
+        # ten classes: a gain and a bias in six norms for each, and a vector; one row more for the null label
+        ({"classes": 10}, 4_276_739 + (11 - 1) * 6 * 512, 1_053_824 + 11 * 128),
+    ],
+)
+def test_sngan(options, generator, discriminator):
+    """By hand, G at 32 pixels: 129 * 16 * 256 + 3 * (2 * 590,080 + 65,792 + 1,024) + 512 + 6,915."""
+    network = build("sngan", options)
+    assert parameter_count(network.generator) == generator
+    assert parameter_count(network.discriminator) == discriminator

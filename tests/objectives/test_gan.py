@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sfumato.objectives.gan import gan
+from sfumato.objectives.hinge import hinge
 
 
 class Fixed(torch.nn.Module):
@@ -98,3 +99,60 @@ def test_noise_does_not_depend_on_the_batch():
 def test_impossible_options_are_refused(options, said):
     with pytest.raises(ValueError, match=said):
         gan(0, **options)
+
+
+class Smooth(torch.nn.Module):
+    """A small smooth discriminator of 2x2 images."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(
+            torch.randn(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        )
+
+    def discriminator(self, x, label=None):
+        return torch.tanh(x.flatten(1) @ self.weight.T).sum(dim=1)
+
+
+@pytest.mark.parametrize("make", [gan, hinge])
+def test_r1_is_the_squared_gradient_at_real_images(make):
+    """Against finite differences of D's logit in every pixel, and of the penalty in every weight."""
+    generator = torch.Generator().manual_seed(0)
+    x0, made = torch.randn(2, 3, 1, 2, 2, dtype=torch.float64, generator=generator)
+    pair, positions, step = Smooth(), torch.arange(3), 1e-5
+
+    def penalty():
+        with_r1, without = (
+            make(seed=0, r1=r1).discriminator(pair, x0, made, None, positions, 0.0).each for r1 in (3.0, 0.0)
+        )
+        return with_r1 - without
+
+    moves = step * torch.eye(4, dtype=torch.float64).reshape(4, 1, 1, 2, 2)
+    slopes = torch.stack([(pair.discriminator(x0 + d) - pair.discriminator(x0 - d)) / (2 * step) for d in moves])
+    torch.testing.assert_close(penalty(), 1.5 * slopes.square().sum(dim=0), rtol=1e-8, atol=1e-10)
+    penalty().sum().backward()
+    for i in ((0, 0), (4, 2)):
+        values = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                pair.weight[i] += sign * step
+            values.append(penalty().sum().item())
+            with torch.no_grad():
+                pair.weight[i] -= sign * step
+        assert float(pair.weight.grad[i]) == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-6)
+
+
+def test_the_best_discriminator_of_the_hinge_is_the_sign_and_its_loss_the_overlap():
+    """Of densities p and q: D = sign(p - q), and the loss is 2 sum min(p, q)."""
+    p, q = torch.tensor([0.5, 0.25, 0.2, 0.05]), torch.tensor([0.1, 0.2, 0.3, 0.4])
+    losses, logits = hinge(seed=0).losses, torch.linspace(-3, 3, 601)
+    cost = p[:, None] * losses.real(logits) + q[:, None] * losses.fake(logits)
+    best = cost.min(dim=1)
+    assert float(best.values.sum()) == pytest.approx(2 * float(torch.minimum(p, q).sum()), abs=1e-6)
+    torch.testing.assert_close(logits[best.indices], torch.sign(p - q), atol=1e-6, rtol=0)
+    assert torch.equal(losses.generator(logits), -logits)
+
+
+def test_turns_are_counted_from_one():
+    with pytest.raises(ValueError, match="at least 1; got 0"):
+        hinge(seed=0, every=0)

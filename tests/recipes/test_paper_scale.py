@@ -98,6 +98,7 @@ PARAMETERS = {
     "course-ddpm-cats-small": (3_062_531, 0),
     "course-ddpm-cats-frogs": (23_335_299 - 8 * 256, 256),  # two classes of ten
     "dcgan-lsun-bedroom": (3_576_704 + 2_765_568, 0),
+    "sngan-cifar10": (4_276_739 + 1_053_824, 0),
     "course-dcgan-cats": (1_183_616 + 663_296, 0),
     "course-dcgan-cats-modified": (1_839_232 + 797_440, 0),
     "course-dcgan-cats-frogs": (1_880_192 + 673_536 + 2 * 2 * 10, 2 * 10),  # a table of two classes on either side

@@ -7,7 +7,8 @@ import json
 import pytest
 import torch
 
-from sfumato.recipes.gans import dcgan_digits
+from sfumato.networks._spectral import power_states
+from sfumato.recipes.gans import dcgan_digits, sngan_digits
 from sfumato.runs.check import check
 from sfumato.runs.override import override
 from sfumato.runs.plan import plan
@@ -55,6 +56,51 @@ def test_resume_is_bit_exact(recipe, tmp_path):
     assert straight.checkpoint.state["step"] == resumed.checkpoint.state["step"] == 20
     assert same(straight.checkpoint.tensors, resumed.checkpoint.tensors)
     assert log_of(tmp_path / "a")[-1] == log_of(tmp_path / "b")[-1]
+
+
+@pytest.fixture
+def spectral():
+    small = ["network.up=[8]", "network.down=[8]", "network.latent=8", "network.flat=0"]
+    return override(sngan_digits(), [*small, *TINY[:1], "train.batch=16", "train.images=160", *TINY[-2:]])
+
+
+def test_a_gradient_of_single_images_is_refused_where_batch_norm_mixes_them(recipe):
+    recipe = override(recipe, ["network.up=[8,8]", "network.down=[8,8]", "objective.r1=1"])
+    shaped = resolve(recipe, load_data(recipe, "train"))
+    with pytest.raises(RecipeError, match="BatchNorm in the discriminator mixes images.*network.norm=spectral"):
+        check(plan(shaped))
+    check(plan(override(shaped, ["network.norm=plain"])))
+
+
+def test_the_directions_of_spectral_layers_are_saved_and_resumed(spectral, tmp_path):
+    straight = train(spectral, tmp_path / "a", quiet=True, device="cpu")
+    train(override(spectral, ["train.images=80"]), tmp_path / "b", quiet=True, device="cpu")
+    resumed = train(spectral, tmp_path / "b", quiet=True, device="cpu", allow=("train.images",))
+    assert any(name.endswith(".u") for name in straight.checkpoint.tensors["network"])
+    assert same(straight.checkpoint.tensors, resumed.checkpoint.tensors)
+
+
+def test_a_step_that_is_left_out_leaves_the_directions(spectral, monkeypatch):
+    trainer = trainer_of(spectral)
+    trainer.advance(0.0)
+    before = [u.clone() for u in power_states(trainer.network)]
+    monkeypatch.setattr(trainer.loader, "batch", lambda *_: (torch.full((16, 1, 8, 8), torch.nan), *_batch()))
+    assert not trainer.advance(0.0)
+    assert all(map(torch.equal, before, power_states(trainer.network)))
+
+
+def _batch():
+    return torch.zeros(16, dtype=torch.int64), torch.arange(16)
+
+
+def test_the_generator_may_learn_from_every_third_batch(spectral):
+    trainer = trainer_of(override(spectral, ["objective.every=3"]))
+    moved = []
+    for _ in range(6):
+        before = [p.clone() for p in trainer.network.generator.parameters()]
+        trainer.advance(0.0)
+        moved.append(not all(map(torch.equal, before, trainer.network.generator.parameters())))
+    assert moved == [False, False, True] * 2
 
 
 def test_each_half_moves_its_own_side_only(recipe, monkeypatch):

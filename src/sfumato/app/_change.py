@@ -31,7 +31,7 @@ from sfumato.core.find import find, options_of, parse
 from sfumato.core.images import finite, to_float, to_uint8
 from sfumato.core.task import Task, TaskError
 from sfumato.data.dataset import DataError
-from sfumato.data.decoding import decode
+from sfumato.data.decoding import decode_alone
 from sfumato.editing import Watched, edited, reencoded
 from sfumato.evaluation.restored import band_picture, expected_coverage
 from sfumato.interop.pictures import in_words
@@ -295,7 +295,7 @@ def pixels_of(text: Any, what: str) -> Tensor:
     if not isinstance(text, str):
         raise RequestError(f"{what} is a PNG in base64; got {type(text).__name__}. Choose a picture.")
     try:
-        return torch.from_numpy(decode(base64.b64decode(text, validate=True)).pixels)
+        return torch.from_numpy(decode_alone(base64.b64decode(text, validate=True)).pixels)
     except (binascii.Error, DataError) as error:
         raise RequestError(f"{what} cannot be read: {error}.") from None
 

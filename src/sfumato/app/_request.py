@@ -190,7 +190,7 @@ def _way(tree: Mapping[str, Any], models: Sequence[Model], limits: Limits) -> Pa
     sample = dataclasses.replace(guided, sampler=sampler, grid=grid)
     steps = len(plan(model.recipe(sample)).grid) - 1
     if steps > limits.steps:
-        raise RequestError(f"At most {limits.steps:,} steps; grid={grid} has {steps:,}. Take fewer, or another grid.")
+        raise RequestError(f"At most {limits.steps:,} steps; this grid has {steps:,}. Take fewer, or another grid.")
     return Panel(model, use, sample)
 
 

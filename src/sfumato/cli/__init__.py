@@ -12,6 +12,6 @@ Exit codes
     130  Ctrl-C, 143 SIGTERM: whatever was running has been saved
 """
 
-from sfumato.cli._main import main
+from sfumato.cli._main import main, program
 
-__all__ = ["main"]
+__all__ = ["main", "program"]

@@ -45,7 +45,7 @@ def again(command: Callable[..., Any], values: Mapping[str, Any]) -> str:
         command: The command's function.
         values: What its parameters hold, by name. Where a result goes, and on which machine, is left out (`MACHINE`).
     """
-    words = ["sfumato", command.__name__]
+    words = ["sfumato", command.__name__.rstrip("_")]
     for name, parameter in inspect.signature(command).parameters.items():
         value = values[name]
         each = [str(one) for one in (value if isinstance(value, tuple | list) else (value,))]
@@ -229,7 +229,7 @@ def seed_list(text: str | None, n: int | None, default: int) -> list[int]:
         count = default if n is None else n
         if count < 1:
             raise _option_error(f"n must be at least 1; got {count}.")
-        return list(range(_allowed(count)))
+        return list(range(allowed(count)))
     seeds: list[int] = []
     for piece in text.split(","):
         match = re.fullmatch(r"(\d+)(?::(\d+))?", piece.strip())
@@ -238,7 +238,7 @@ def seed_list(text: str | None, n: int | None, default: int) -> list[int]:
         first, end = int(match[1]), int(match[2] or int(match[1]) + 1)
         if end > 2**63:
             raise _option_error(f"A seed lies below 2^63; got {text!r}.")
-        _allowed(end - first + len(seeds))
+        allowed(end - first + len(seeds))
         seeds += range(first, end)
     if len(set(seeds)) != len(seeds):
         raise _option_error(f"Seeds must be distinct, or images repeat; got {text!r}.")
@@ -257,7 +257,12 @@ def check_first(seed: int) -> None:
         raise _option_error(f"--first-seed is at least 0{'' if seed < 0 else ' and at most 2^62'}; got {seed}.")
 
 
-def _allowed(count: int) -> int:
+def allowed(count: int) -> int:
+    """Return a number of images that one command makes.
+
+    Raises:
+        OptionError: If they are more than that.
+    """
     if count > MOST:
         raise _option_error(f"One command makes at most {MOST:,} images; got {count:,}. Make them in several ranges.")
     return count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
 import inspect
@@ -45,6 +46,29 @@ def commands() -> dict[str, Command]:
     names = [info.name for info in pkgutil.iter_modules([str(Path(__file__).parent)]) if not info.name.startswith("_")]
     found = {name: getattr(importlib.import_module(f"{__package__}.{name}"), name) for name in sorted(names)}
     return {name.removesuffix("_"): command for name, command in found.items()}
+
+
+def program() -> None:
+    """Run the command of this process and end it.
+
+    What other packages do at the end is done. Then the process ends: to take the objects of torch apart one by one
+    would take most of a second.
+    """
+    code = None
+
+    @atexit.register  # registered first, so called last
+    def leave() -> None:
+        if code is None:
+            return
+        try:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+        except OSError:  # Python says it
+            return
+        os._exit(code)
+
+    code = main()
+    sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

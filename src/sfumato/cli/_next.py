@@ -54,13 +54,16 @@ def scoring(run: Run, root: str | None = None, *more: str) -> Step:
     words = ["evaluate", str(run.path), *more, *(["--data-root", root] if root else [])]
     if not kind_of(recipe).draws or recipe.shape is None:
         return words, "score it against held-out images"
-    named, shape = recipe.evaluate.extractor, recipe.shape
+    named, shape, most = recipe.evaluate.extractor, recipe.shape, run.about.get("floor_of", recipe.evaluate.n)
+    purpose = "score it against real images that it has not seen"
+    if most < recipe.evaluate.n:
+        words, purpose = [*words, "--n", str(most)], "score as many images as there are real ones for the floor"
     try:
         find("extractor", named)((shape.channels, shape.height, shape.width))
     except ValueError:
-        purpose = f"score it; `{named}`, which the recipe names, needs --weights FILE or --weights download"
+        purpose = f"score it; `{named}`, which the recipe names, needs --weights FILE"
         return [*words, "--extract", ANY], purpose
-    return words, "score it against real images that it has not seen"
+    return words, purpose
 
 
 def playing(*runs: Run) -> list[Step]:

@@ -1,4 +1,4 @@
-"""``sfumato calibrate``: what real images score against real images, by their number."""
+"""``sfumato calibrate``: what real images score by their number, and how a score moves with what should not matter."""
 
 from __future__ import annotations
 
@@ -7,22 +7,29 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name, again
+from sfumato.cli._arguments import Folder, Name, Text, again
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from sfumato.report.table import Row, Value
+
+SIZES = "500,1000,2000,5000"
+ALONE = 2000  # images of each side of --sensitivity
 
 
 def calibrate(
     data: Annotated[Positional[str], arg(metavar="DATA")],
     *,
-    n: Annotated[str, arg(metavar="N,N,...")] = "500,1000,2000,5000",
+    n: Annotated[str, arg(metavar="N,N,...")] = SIZES,
     extract: Name = None,
     weights: Folder = None,
     resize: Name = None,
     metrics: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = ("fd", "kid"),
     split: str = "train",
     repeats: int = 8,
+    sensitivity: bool = False,
+    against: Text = None,
     out: Folder = None,
     data_root: Folder = None,
     quiet: bool = False,
@@ -31,15 +38,24 @@ def calibrate(
 
     Prints a table, and writes a picture of the plain distance against 1/n with its fitted line beside a .json file.
 
+    With --sensitivity it scores one set of images as always, and again with one thing changed at a time: dtype, resize,
+    threads, batch, device and file codec. The table has the change beside the score's own interval:
+
+        sfumato calibrate RUN --sensitivity --n 2000
+        sfumato calibrate my-images --sensitivity --against cifar10@test
+
     Arguments:
-        data: A dataset, or the path of a folder or .zip of images.
-        n: Images in each of the two sets, separated by commas.
+        data: A dataset, or the path of a folder or .zip of images; with --sensitivity also a run.
+        n: Images in each of the two sets, separated by commas; one number with --sensitivity, 2,000 unless given.
         extract: Feature extractor; that of the dataset's own name if there is one, else random.
-        weights: Weights file of the extractor (inception, dinov2), or "download" for inception.
+        weights: Weights file of the extractor (inception, dinov2, resnet), or "download" for inception.
         resize: How inception resizes images: tf1, half_pixel or clean.
         metrics: Distances: fd, kid, prdc, 1nn.
         split: Part of the dataset to draw from.
         repeats: How often each size is drawn.
+        sensitivity: Score one set of images with one thing changed at a time.
+        against: The reference of --sensitivity: a folder, .zip or DATASET@SPLIT. Of a run its test images, and of other
+            images as many others of them, unless given.
         out: Folder of the picture and the numbers; calibration/DATA unless given.
         data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
         quiet: No progress bar.
@@ -60,6 +76,10 @@ def calibrate(
     from sfumato.report.table import text_table
     from sfumato.runs.checkpoint import replace_json
 
+    if sensitivity:
+        return _sensitivity(command, data, n, extract, weights, resize, metrics, split, against, out, data_root, quiet)
+    if against is not None:
+        raise OptionError("--against is the reference of --sensitivity. Add --sensitivity, or leave it out.")
     if not all(word.isdecimal() and int(word) > 0 for word in words_of((n,))):
         raise OptionError(f"--n takes numbers of images separated by commas, such as 500,1000; got {n!r}.")
     if repeats < 2:
@@ -121,3 +141,129 @@ def calibrate(
     replace_json(folder / "calibration.json", tree)
     print(f"Written to {folder / 'calibration.json'}")
     return 0
+
+
+def _sensitivity(
+    command: str,
+    data: str,
+    n: str,
+    extract: str | None,
+    weights: str | None,
+    resize: str | None,
+    metrics: tuple[str, ...],
+    split: str,
+    against: str | None,
+    out: str | None,
+    data_root: str | None,
+    quiet: bool,
+) -> int:
+    """Print, write and keep how a score moves; arguments as for `calibrate`."""
+    import torch
+
+    from sfumato.cli.evaluate import words_of
+    from sfumato.core.find import OptionError
+    from sfumato.core.outside import allow_named
+    from sfumato.evaluation.sensitivity import sensitivity
+    from sfumato.metrics.metric import expand, find_metric
+    from sfumato.processes.machine import describe
+    from sfumato.report.results import cell
+    from sfumato.report.table import markdown_table, text_table
+    from sfumato.runs.checkpoint import replace_json
+
+    count = str(ALONE) if n == SIZES else n
+    if not (count.isdecimal() and int(count) > 0):
+        raise OptionError(f"--sensitivity takes one number of images, --n 2000 for example; got --n {n}.")
+    allow_named(extract or "", *words_of(metrics))
+    names = expand(words_of(metrics))
+    if other := [name for name in names if find_metric(name).view != "features" or find_metric(name).own]:
+        raise OptionError(f"{other[0]} is not of features that a change could move; ask for fd, kid or prdc.")
+    made, real, judge = _two_sides(data, int(count), split, against, extract, data_root, quiet)
+    options = {name: value for name, value in {"weights": weights, "resize": resize}.items() if value is not None}
+    found = sensitivity(made, real, judge, options=options, metrics=names, quiet=quiet)
+    usual = {name: {"value": e.value, "interval": list(e.interval)} for name, e in found.base.items()}
+    rows: list[Row] = []
+    for i in range(0, len(found.moved), len(usual)):
+        change = found.moved[i].change
+        row: dict[str, Value] = {
+            "changed": change.what,
+            "to": change.name,
+            "on": "both sides" if change.both else "the generated",
+        }
+        for one in found.moved[i : i + len(usual)]:
+            row[f"{one.metric} moves by"] = cell({"value": one.by.value, "interval": list(one.by.interval)})
+            row[f"of its {one.metric.partition('[')[0]} interval"] = f"{one.share:.1%}"
+        rows.append(row)
+    scores = ", ".join(f"{name} {cell(one)}" for name, one in usual.items())
+    said = f"{scores}; n = {found.n:,} against m = {found.m:,} images. One thing changed at a time:"
+    print(said)
+    print(text_table(rows))
+    folder = Path(out or f"calibration/{Path(data).stem}")
+    folder.mkdir(parents=True, exist_ok=True)
+    tree = {
+        "data": data,
+        "against": against,
+        "n": found.n,
+        "m": found.m,
+        "extractor": judge,
+        "machine": describe(torch.device("cpu")),
+        "command": command,
+        "scores": usual,
+        "moved": [
+            {
+                "changed": one.change.what,
+                "to": one.change.name,
+                "both": one.change.both,
+                "score": one.metric,
+                "value": one.value,
+                "by": one.by.value,
+                "interval": list(one.by.interval),
+                "share": one.share,
+            }
+            for one in found.moved
+        ],
+    }
+    replace_json(folder / "sensitivity.json", tree)
+    (folder / "sensitivity.md").write_text(f"{said}\n\n{markdown_table(rows)}\n")
+    print(f"Written to {folder / 'sensitivity.json'} and {folder / 'sensitivity.md'}")
+    return 0
+
+
+def _two_sides(
+    data: str, n: int, split: str, against: str | None, extract: str | None, root: str | None, quiet: bool
+) -> tuple[Tensor, Tensor, str]:
+    """Return generated images, the reference, both uint8, and the name of an extractor."""
+    import torch
+
+    from sfumato.data import load
+    from sfumato.evaluation.generated import generate, pixels_of
+    from sfumato.evaluation.two_sets import Images, open_set
+    from sfumato.metrics.features import available
+    from sfumato.processes.machine import default_device
+    from sfumato.runs.run import Run, load_data
+
+    def opened(text: str) -> Tensor:
+        found = open_set(text, root)
+        if not isinstance(found, Images):
+            raise ValueError(f"The file codec and the arithmetic change images, and {text} holds none. Give images.")
+        return torch.cat(list(found.chunks()))
+
+    if (Path(data) / "recipe.json").is_file():
+        run = Run.open(data)
+        test = load_data(run.recipe, "test", root)
+        labels, _ = run.labels(n, test)
+        rows, _ = generate(
+            run, n, {"pixels": pixels_of(test.shape)}, device=default_device(), quiet=quiet, labels=labels
+        )
+        made = torch.from_numpy(rows["pixels"].reshape(n, *test.shape).copy())
+        return made, test.images[:] if against is None else opened(against), extract or run.recipe.evaluate.extractor
+    if against is not None:
+        made = opened(data)
+        return made[:n], opened(against), extract or "random"
+    pool = load(data, split=split, root=root)
+    if 2 * n > len(pool):
+        raise ValueError(
+            f"Two disjoint sets of {n:,} need {2 * n:,} images; {pool.name} {pool.split} has {len(pool):,}. Use "
+            f"--n {len(pool) // 2}, or name a reference by --against."
+        )
+    drawn = pool.take(2 * n, seed=0).images
+    return drawn[:n], drawn[n:], extract or (pool.name if pool.name in available() else "random")

@@ -65,10 +65,9 @@ def compress(
     command = again(compress, locals())
     print(f"sfumato compress {run}", flush=True)  # before torch is imported, which takes seconds
 
-    from tqdm import tqdm
-
     from sfumato.codelength import file as codec
     from sfumato.core.writing import write_whole
+    from sfumato.progress import bar_of
     from sfumato.report.table import text_table
     from sfumato.runs.run import Run
 
@@ -77,10 +76,10 @@ def compress(
     model = codec.Model.of(Run.open(run), use, where)
     codes, labels, names = _images(model, images, n, split, classes, data_root)
     target = Path(out) if out else _beside(model.run.path, images, n, split)
-    with tqdm(desc="  levels", unit="eval", leave=False, disable=None) as bar:
+    with bar_of(None, "eval", "  levels", leave=False) as bar:
         grid = codec.grid_of(model, steps, near, data_root, bar.update)
     total = codec.walks(len(grid) - 2, lossless)
-    with tqdm(total=total, desc="  coding", unit="step", leave=False, disable=None) as bar:
+    with bar_of(total, "step", "  coding", leave=False) as bar:
         coded = codec.encode_images(
             model,
             codes,

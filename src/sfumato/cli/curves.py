@@ -60,13 +60,14 @@ def _draw(opened: list[Run], found: Mapping[str, list[Any]], names: list[str], f
         term_curves,
         training_curves,
     )
+    from sfumato.runs.checkpoint import replace_text
 
     groups = {name: alike(run.recipe.to_json()) for name, run in zip(names, opened)}
     print(f"  {save(training_curves(found, groups), folder / 'training.png')}")
     for i, (run, (title, records)) in enumerate(zip(opened, found.items())):
         suffix = "" if len(opened) == 1 else f"-{i}-{run.path.name}"
         table = folder / f"training{suffix}.csv"
-        table.write_text(records_csv(records))
+        replace_text(table, records_csv(records))
         if run.plan.kind.paired:
             name, picture = f"losses{suffix}.png", adversarial_curves(records, title=title)
         else:

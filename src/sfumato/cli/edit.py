@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name, Overrides, again, check_first, device_named, settled
+from sfumato.cli._arguments import Folder, Name, Overrides, again, allowed, check_first, device_named, settled
 from sfumato.runs.drawn import EDITED
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def edit(
     if len(paths) != 1 or n < 1:
         raise OptionError("Name one picture to edit, and n at least 1.")
     check_first(first_seed)
+    allowed(n)
     opened = Run.open(run)
     fields = [word for word in overrides if "=" in word]
     opened = settled(opened, fields, ("sample",), use)
@@ -88,10 +89,10 @@ def edit(
     else:
         made = reencode(source, images, own, target, mask=changes)
         words = said_encoded(encode_as)
-    off = (made.cpu() - images).square().mean().sqrt() * 127.5
+    result = to_uint8(made.cpu())
+    off = (result.double() - picture.double()).square().mean().sqrt()
     words += f"{'' if to is None else f' as {to}'}, {off:.1f} grey levels (RMSE) from the picture"
     print(f"  {words}")
-    result = to_uint8(made.cpu())
     path = Path(out) if out else opened.path / EDITED / f"{Path(paths[0]).stem}.png"
     labels = ["picture", *(f"seed {seed}" for seed in seeds)] if encode_as is None else ["picture", "decoded"]
     drawn = sheet(

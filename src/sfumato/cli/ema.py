@@ -69,12 +69,11 @@ def ema(
 def _choose(
     run: Run, widths: tuple[float, ...], metric: str, n: int | None, split: str, root: str | None, device: str | None
 ) -> str:
-    from tqdm import tqdm
-
     from sfumato.evaluation.choose_average import choose
+    from sfumato.progress import bar_of
     from sfumato.report.table import Cell, text_table
 
-    with tqdm(unit="img", desc="  sampling", leave=False, disable=None) as bar:
+    with bar_of(None, "img", "  sampling", leave=False) as bar:
         name, judged = choose(
             run, widths, metric=metric, n=n, split=split, root=root, device=device_named(device), progress=bar.update
         )

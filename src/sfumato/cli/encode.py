@@ -50,9 +50,8 @@ def encode(
     """
     print(f"sfumato encode {run}", flush=True)  # before torch is imported, which takes seconds
 
-    from tqdm import tqdm
-
     from sfumato.core.find import OptionError
+    from sfumato.progress import bar_of
     from sfumato.report import inversion
     from sfumato.report.save import save
     from sfumato.report.table import text_table
@@ -71,7 +70,7 @@ def encode(
     labels = data.labels[chosen] if data.labels is not None and opened.recipe.data.labels else None
     denoiser = opened.denoiser(use, where)
     found = {}
-    for count, walk in tqdm(walks.items(), unit="walk", leave=False, disable=None):
+    for count, walk in bar_of(None, "walk", iterable=walks.items(), leave=False):
         found[count] = inversion.round_trip(walk.source(use=use, device=where, denoiser=denoiser), images, labels)
     print(text_table([inversion.row(count, trip) for count, trip in found.items()]))
     caption = f"{data.name} {split}, images {first}..{first + n - 1} of its shuffled order."

@@ -16,6 +16,7 @@ from sfumato.cli._arguments import Folder, Text, find_recipe
 from sfumato.cli._design import columns, literal, neighbours, table
 
 if TYPE_CHECKING:
+    from sfumato.runs.plan import Plan
     from sfumato.runs.recipe import Recipe
 
 EVERY = "all"
@@ -74,6 +75,7 @@ def _every(out: str | None) -> int:
     from sfumato.cli._design import row
     from sfumato.core.find import entries
     from sfumato.report.table import markdown_table, text_table
+    from sfumato.runs.checkpoint import replace_text
 
     rows = [row(entry) for entry in entries("recipe").values()]
     if out is None:
@@ -87,7 +89,7 @@ def _every(out: str | None) -> int:
         "their parameter counts and by tests of their parts; the scores that their papers publish are in their "
         "docstrings (`sfumato explain NAME`).\n\n"
     )
-    Path(out).write_text(text + markdown_table(rows) + "\n")
+    replace_text(Path(out), text + markdown_table(rows) + "\n")
     print(f"{out}: {len(rows)} recipes")
     return 0
 
@@ -134,6 +136,8 @@ def cost_report(recipe: Recipe, data_root: str | None, shape: str | None, classe
         steps, calls = sampling_cost(made)
         said = f"{steps} steps = {calls} network calls" if made.kind.walks else f"{calls} network call"
         lines.append(f"sampling   {said} = {operations(calls * found.gflop)} per image")
+    if made.kind.walks:
+        lines += field_of(made)
     device = default_device().type
     held, train = peaks(made, device), recipe.train
     count = min(train.batch, train.micro or train.batch)
@@ -141,6 +145,21 @@ def cost_report(recipe: Recipe, data_root: str | None, shape: str | None, classe
     lines.append(f"memory     {held.step / 2**30:.2f} GiB at the peak of a training step of {count} images{sheet}")
     lines.append(f"           (on the {device}; the images of the data come on top)")
     return "\n".join(lines)
+
+
+def field_of(made: Plan) -> list[str]:
+    """Return what an output pixel sees, in lines: through convolutions, and by attention.
+
+    Arguments:
+        made: A plan of a denoiser, with its shape.
+    """
+    from sfumato.networks._reach import reach
+
+    found, (_, height, width) = reach(made.network, made.walked), made.walked
+    unit, whole = ("positions", "a latent") if made.in_latents else ("pixels", "an image")
+    lines = [f"sees       {found.side}x{found.side} {unit} through convolutions; {whole} has {height}x{width}"]
+    sides = [f"{level.height}x{level.width}" for level in made.cost.network.levels if level.attention]
+    return lines + ([f"           all of it by attention at {', '.join(sides)}"] if found.attends else [])
 
 
 def operations(gflop: float) -> str:

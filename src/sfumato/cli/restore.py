@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, again, check_first, device_named, settled
+from sfumato.cli._arguments import (
+    Count,
+    Folder,
+    Name,
+    Overrides,
+    Text,
+    again,
+    allowed,
+    check_first,
+    device_named,
+    settled,
+)
 from sfumato.cli._restoring import measure, parted, read
 from sfumato.runs.drawn import RESTORED
 
@@ -79,18 +89,19 @@ def restore(
     import time
     from dataclasses import replace
 
-    from tqdm import tqdm
-
     from sfumato.cli._next import show_next
     from sfumato.core.find import OptionError
     from sfumato.core.images import to_uint8
     from sfumato.evaluation import restored as judged
+    from sfumato.progress import bar_of
     from sfumato.restoration import method_of, resampled, said
     from sfumato.restoration import restore as draw
+    from sfumato.runs.checkpoint import replace_json
     from sfumato.runs.conditions import measured_label, usual_method
     from sfumato.runs.identity import identity, summary
     from sfumato.runs.resolve import load_data
     from sfumato.runs.run import Run
+    from sfumato.sources import watched
 
     paths = [word for word in overrides if "=" not in word]
     if bool(paths) == (score is not None):
@@ -98,6 +109,7 @@ def restore(
     if samples < 1 or resample < 1 or (score is not None and score < 1):
         raise OptionError("--samples, --resample and --score are at least 1.")
     check_first(first_seed)
+    allowed(samples)
     opened = Run.open(run)
     method = method or usual_method(opened.recipe)
     asked = parted([word for word in overrides if "=" in word], method)
@@ -125,9 +137,10 @@ def restore(
     if task.blind or not bool(task.open().any()):
         print("  Nothing is hidden: the picture comes back." if not task.blind else "  All is hidden: plain sampling.")
     began = time.monotonic()
-    with tqdm(total=len(y) * samples, unit="img", desc="  restoring", leave=False, disable=None) as bar:
+    with bar_of(len(y) * samples, "img", "  restoring", leave=False) as bar:
+        maker, finished = watched(source, bar)
         found = draw(
-            source,
+            maker,
             task,
             y,
             bound,
@@ -135,7 +148,7 @@ def restore(
             seeds=seeds,
             labels=wanted,
             sigma_data=opened.recipe.sigma_data or 0.5,
-            progress=bar.update,
+            progress=finished,
             asked=networks,
         )
     seconds = time.monotonic() - began
@@ -180,7 +193,7 @@ def restore(
     )
     if score is None:
         _write(folder, names, found)
-    (folder / "restored.json").write_text(json.dumps(report, indent=1) + "\n")
+    replace_json(folder / "restored.json", report)
     print(f"  {folder / 'sheet.png'}\n  {folder / 'restored.json'}")
     if score is None:
         words = [

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sfumato.core.condition import Label
-    from sfumato.core.denoiser import Denoiser, State
-    from sfumato.core.level import Level
     from sfumato.processes.ranks import Ranks
     from sfumato.runs.run import Run
     from sfumato.sources import Diffusion, Maker
@@ -219,40 +216,21 @@ def draw_sheet(drawn: Drawn, source: Maker, target: Path, ranks: Ranks | None = 
     from sfumato.core.condition import part_of
     from sfumato.processes.dealing import images_of_all
     from sfumato.processes.ranks import Ranks
+    from sfumato.progress import bar_of
     from sfumato.report.save import save
     from sfumato.report.sheet import sheet
-    from sfumato.sources import Diffusion
+    from sfumato.sources import watched
 
     run, seeds, labels, ranks = drawn.run, drawn.seeds, part_of(drawn.told, "label"), ranks or Ranks()
-    walk = source if isinstance(source, Diffusion) else None
-    with _bar(len(seeds) * (len(walk.grid) - 1 if walk else 1), ranks, "step" if walk else "img") as bar:
-        maker, told = (source, bar.update) if walk is None else (_watched(walk, bar, ranks), None)
-        made = images_of_all(ranks, maker, seeds, drawn.told, progress=told)
+    with bar_of(len(seeds), "img", "  sampling", leave=False, quiet=not ranks.first) as bar:
+        maker, finished = watched(source, bar, ranks.world)
+        made = images_of_all(ranks, maker, seeds, drawn.told, progress=finished)
     if not ranks.first:
         return target
     order, columns, names = _by_class(run, len(seeds), labels)
     title, words = run.title, drawn.caption
     picture = sheet(made[order], columns, row_labels=names, seeds=seeds, title=title, caption=words)
     return save(picture, target, command=typed())
-
-
-def _bar(count: int, ranks: Ranks, unit: str = "img") -> Any:
-    """Return a bar of work done, which the first process shows; in a pipe, a line now and then of what takes long."""
-    from tqdm import tqdm
-
-    often = {} if sys.stderr.isatty() else {"mininterval": 10.0, "delay": 5.0}
-    return tqdm(total=count, unit=unit, desc="  sampling", leave=False, disable=not ranks.first, **often)
-
-
-def _watched(source: Diffusion, bar: Any, ranks: Ranks) -> Diffusion:
-    """Return the maker with a sampler that moves a bar after every step: while one rank takes a step, so do others."""
-
-    def watched(denoiser: Denoiser, x: Tensor, grid: Level, **more: Any) -> Iterator[State]:
-        for state in source.sampler(denoiser, x, grid, **more):
-            bar.update(min(len(x) * ranks.world, bar.total - bar.n))
-            yield state
-
-    return source.having(sampler=watched)
 
 
 def _by_class(run: Run, count: int, labels: Tensor | None) -> tuple[Tensor, int, list[str]]:
@@ -301,13 +279,16 @@ def draw_walk(drawn: Drawn, source: Diffusion, target: Path, *, strip: bool, gif
 def _write_images(drawn: Drawn, source: Maker, folder: Path, device: str, ranks: Ranks) -> None:
     """Write one PNG a seed; those that are there already stay."""
     from sfumato.data.hashing import hash_image
+    from sfumato.progress import bar_of
     from sfumato.report.seed_folder import fill
     from sfumato.report.signature import settings_of
+    from sfumato.sources import watched
 
     run, count = drawn.run, len(drawn.seeds)
     settings = settings_of(run, drawn.use, device) | ({"where": dict(drawn.where)} if drawn.where else {})
     if drawn.image is not None:
         settings |= {"like_image": hash_image(drawn.image.numpy()).hex()}
-    with _bar(count, ranks) as bar:
-        written = fill(folder, source, drawn.seeds, drawn.told, settings, bar.update, ranks, drawn.caption)
+    with bar_of(count, "img", "  sampling", leave=False, quiet=not ranks.first) as bar:
+        maker, finished = watched(source, bar, ranks.world)
+        written = fill(folder, maker, drawn.seeds, drawn.told, settings, finished, ranks, drawn.caption)
     print(f"  {folder}: {written} images written, {count - written} were there.")

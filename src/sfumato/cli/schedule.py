@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Name, Overrides, device_named, resettle, typed
+from sfumato.cli._arguments import Name, Overrides, allowed, device_named, resettle, typed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,13 +49,12 @@ def schedule(
     """
     print(f"sfumato schedule {run}", flush=True)  # before torch is imported, which takes seconds
 
-    from tqdm import tqdm
-
     from sfumato.cli._next import show_next
     from sfumato.cli.evaluate import row_table
     from sfumato.core.find import OptionError
     from sfumato.evaluation.schedule import FEWEST, TRIES, Walk, evenly, steps_within
     from sfumato.evaluation.schedule import schedule as computed
+    from sfumato.progress import bar_of
     from sfumato.runs.computed import check_name, store
     from sfumato.runs.run import Run
 
@@ -68,6 +66,7 @@ def schedule(
         raise OptionError(f"A grid is computed for 2 to {WALK} calls; got {calls}.")
     if seeds < FEWEST:
         raise OptionError(f"A grid is computed from at least {FEWEST} seeds; got {seeds}. Give more with --seeds.")
+    allowed(2 * seeds)
     check_name(named)
     opened = opened.with_recipe(resettle(opened.recipe, overrides, ("sample",)))
     candidates, source = _candidates(opened), opened.diffusion(use=use, device=device_named(device))
@@ -80,8 +79,7 @@ def schedule(
     for line in left_out:
         print(f"  {line}")
     work = seeds * (4 * whole + (TRIES + 2) * steps * calls)  # at most; a guided call counts once
-    often = {} if sys.stderr.isatty() else {"mininterval": 10.0, "delay": 5.0}
-    with tqdm(total=work, unit="call", desc="  computing", leave=False, **often) as bar:
+    with bar_of(work, "call", "  computing", leave=False) as bar:
 
         def told(x: Tensor, level: Level, label: Label | None = None) -> Prediction:
             bar.update(len(x))

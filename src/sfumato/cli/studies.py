@@ -28,6 +28,7 @@ def studies(
     from sfumato.core.reading import with_a_name
     from sfumato.experiments.stored import renew
     from sfumato.experiments.summary import results_of, summary
+    from sfumato.runs.checkpoint import replace_text
 
     where = with_a_name(Path(folder))
     if not where.is_dir():
@@ -36,6 +37,6 @@ def studies(
     anew = sum(renew(tree) for tree in results_of(where))
     results = results_of(where)
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(summary(results, page))
+    replace_text(page, summary(results, page))
     print(f"  {len(results)} results, {anew} answered anew -> {page}")
     return 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, again, device_named, settled, typed
+from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, again, allowed, device_named, settled, typed
 from sfumato.runs.drawn import SAMPLES
 
 if TYPE_CHECKING:
@@ -200,6 +200,7 @@ def _images(
     """Return the seeds and the labels of a block, and a name for each of its rows."""
     from sfumato.sources import class_names, in_turn
 
+    allowed(across * max(8, len(picked or ()), len(asked.rows[1]) if asked.rows else 0))
     if asked.rows:
         name, values = asked.rows
         seeds = list(range(across)) * len(values)

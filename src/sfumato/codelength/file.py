@@ -35,7 +35,7 @@ from sfumato.core.level import Level
 from sfumato.core.noise import SamplingNoise
 from sfumato.core.reading import read_bytes, read_json
 from sfumato.data.dataset import DataError
-from sfumato.data.decoding import decode
+from sfumato.data.decoding import decode_alone
 from sfumato.data.transforms import to_channels
 from sfumato.likelihood.codec import coding
 from sfumato.likelihood.codec.coding import Cost, Decoded
@@ -96,7 +96,7 @@ def read_images(paths: Sequence[Path | str], shape: tuple[int, int, int]) -> Ten
     channels, height, width = shape
     for path in map(Path, paths):
         try:
-            pixels = torch.from_numpy(decode(read_bytes(path)).pixels)[None]
+            pixels = torch.from_numpy(decode_alone(read_bytes(path)).pixels)[None]
         except DataError as error:
             raise ValueError(f"{path} is not an image that can be read: {error}.") from None
         if pixels.shape[2:] != (height, width):

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from sfumato.codelength.chain import continuous, on_path, own_gauge
 from sfumato.codelength.measure import ids
-from sfumato.codelength.result import Asked, bar_of, cell, facts_of, file_of, likelihood, measured_sets, score_of
+from sfumato.codelength.result import Asked, cell, facts_of, file_of, likelihood, measured_sets, score_of
 from sfumato.core.images import to_float
 from sfumato.core.noise import normal, uniform
 from sfumato.data.dataset import Dataset
@@ -32,6 +32,7 @@ from sfumato.evaluation.reconstruction import pixel_nats
 from sfumato.latent.bound import levels_of, rest, saving, standard_normal
 from sfumato.latent.space import Latents
 from sfumato.processes.machine import default_device, keep_freed_memory
+from sfumato.progress import bar_of
 from sfumato.runs.assemble import option
 from sfumato.runs.checkpoint import replace_json
 from sfumato.runs.recipe import RecipeError
@@ -89,7 +90,9 @@ def bits_of_pixels(
     }
     terms = {}
     for name, data in splits.items():
-        with bar_of(len(data) * len(asked.seeds) * steps, "eval", f"bound, {name}", quiet) as bar:
+        with bar_of(
+            len(data) * len(asked.seeds) * steps, "eval", f"bound, {name}", quiet=quiet, unit_scale=True
+        ) as bar:
             terms[name] = _terms(run, data, space, use, device, asked.seeds, steps, (near, far), told, bar.update)
     bits = {name: torch.stack(list(each.values())).sum(0) for name, each in terms.items()}
     rows = [

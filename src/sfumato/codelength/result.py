@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from sfumato.codelength.chain import Chain, chain_of, continuous, on_path, own_gauge, span
 from sfumato.codelength.measure import Flow, Images, OdePath, measure_bound, measure_ode
@@ -29,6 +28,8 @@ from sfumato.core.find import nearest
 from sfumato.core.gauge import named
 from sfumato.data.dataset import Dataset
 from sfumato.evaluation import reference_of
+from sfumato.evaluation.cache import source_hash
+from sfumato.evaluation.real import content_of
 from sfumato.evaluation.result import facts_of_run
 from sfumato.likelihood.codec.rate import rate_distortion
 from sfumato.likelihood.vlb import Bound, mean_and_error
@@ -38,6 +39,7 @@ from sfumato.metrics.jackknife import GROUPS, student
 from sfumato.metrics.protocol import EvalProtocol, canonical
 from sfumato.metrics.score import Score
 from sfumato.processes.machine import default_device, keep_freed_memory
+from sfumato.progress import bar_of
 from sfumato.runs.checkpoint import replace_json
 from sfumato.runs.conditions import of_real
 from sfumato.runs.resolve import load_data
@@ -144,7 +146,8 @@ def likelihood(
     told = asked.labels and (recipe.data.told_more or bool(run.plan.classes))
     facts = _facts(run, asked, chain, use, told, device)
     path = file_of(run, asked, facts, splits)
-    folder = path.with_name(f".{path.stem}")
+    began = hashlib.sha256(canonical([facts, source_hash()]).encode()).hexdigest()[:8]
+    folder = path.with_name(f".{path.stem}-{began}")  # blocks of one source are not mixed with those of another
     measured = {}
     for split, data in splits.items():
         images = Images(data.images, of_real(recipe, data, torch.arange(len(data))) if told else None)
@@ -152,10 +155,10 @@ def likelihood(
         batch, times = min(64, recipe.sample.batch), len(images) * len(asked.seeds)
         bound = flow = None
         if "vlb" in asked.parts:
-            with bar_of(times * (len(chain.grid) - 1), "eval", f"bound, {split}", quiet) as bar:
+            with bar_of(times * (len(chain.grid) - 1), "eval", f"bound, {split}", quiet=quiet, unit_scale=True) as bar:
                 bound = measure_bound(denoiser, images, chain, batch=batch, progress=bar.update, **options)
         if "ode" in asked.parts:
-            with bar_of(times, "img", f"ODE, {split}", quiet) as bar:
+            with bar_of(times, "img", f"ODE, {split}", quiet=quiet) as bar:
                 everywhere, walk = continuous(denoiser), ode_path(run, asked)
                 flow = measure_ode(everywhere, images, walk, batch=min(16, batch), progress=bar.update, **options)
         measured[split] = Measured(data, bound, flow)
@@ -183,8 +186,9 @@ def measured_sets(
 
 
 def file_of(run: Run, asked: Asked, facts: Mapping[str, Any], sets: Mapping[str, Dataset]) -> Path:
-    """Return the file of a result, named by what decides it."""
-    key = hashlib.sha256(canonical([facts, {n: d.index_hash for n, d in sets.items()}]).encode()).hexdigest()[:8]
+    """Return the file of a result: measured in the same way, on the same images, under the same labels."""
+    content = {name: [data.index_hash, content_of(data)] for name, data in sets.items()}
+    key = hashlib.sha256(canonical([asdict(asked), facts, content]).encode()).hexdigest()[:8]
     return run.path / "results" / f"likelihood-{'-'.join(sets)}-n{asked.n}-{key}.json"
 
 
@@ -219,12 +223,6 @@ def ode_path(run: Run, asked: Asked) -> OdePath:
     gauge = own_gauge(run.plan) if asked.gauge is None else named(asked.gauge)
     near, far = (on_path(gauge, torch.tensor(nsr, dtype=torch.float64)) for nsr in span(run.plan))
     return OdePath(gauge, near, far, asked.rtol)
-
-
-def bar_of(total: int, unit: str, what: str, quiet: bool) -> Any:
-    """Return the progress bar of a measurement."""
-    scaled = unit == "eval"
-    return tqdm(total=total, unit=unit, desc=what, disable=quiet or None, unit_scale=scaled, dynamic_ncols=True)
 
 
 def _sweep_up(folder: Path) -> None:

@@ -64,6 +64,8 @@ def _short(end: float) -> str:
 LARGE = 2**53
 Size = Annotated[int, Bounds(1, 65_536)]  # of a network or an image
 SizeOr0 = Annotated[int, Bounds(0, 65_536)]  # 0 where another option says it
+ByLevel = Size | tuple[Size, ...]  # one for all levels of a network, or one for each, finest first
+ByLevelOr0 = SizeOr0 | tuple[SizeOr0, ...]
 Batch = Annotated[int, Bounds(1, 2**24)]
 Steps = Annotated[int, Bounds(1, 100_000)]
 Count = Annotated[int, Bounds(1, LARGE)]

@@ -15,6 +15,7 @@ compared with our own cap before any pixel is decoded: a few bytes can announce 
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ SUFFIXES = (
 )
 ALPHAS = ("refuse", "black", "white", "drop", "keep")
 CMYKS = ("refuse", "convert")
+ALONE = {"alpha": "save it without transparency", "cmyk": "convert it to RGB"}  # where no policy can be chosen
 MAX_PIXELS = 1 << 26
 """The most pixels one image may have: 8192 x 8192."""
 FILTERS = {
@@ -93,6 +95,22 @@ def decode(content: bytes, *, alpha: str = "refuse", cmyk: str = "refuse") -> De
         return _decoded(content, alpha, cmyk)
     except UnreadableError:  # of a text or a profile beside the pixels, perhaps
         return _decoded(pixel_chunks, alpha, cmyk)
+
+
+def decode_alone(content: bytes, *, alpha: str = "refuse") -> Decoded:
+    """Decode a picture that a person hands over by itself, where there is no recipe that could choose a policy.
+
+    Arguments:
+        content: The bytes of the file.
+        alpha: What to do with transparent pixels, as for `decode`.
+
+    Raises:
+        DataError: As `decode`, with what to do to the file in place of what to choose.
+    """
+    try:
+        return decode(content, alpha=alpha)
+    except DataError as error:
+        raise DataError(re.sub(r"; choose (\w+)=.*", lambda found: f"; {ALONE[found[1]]}", str(error))) from error
 
 
 class UnreadableError(DataError):

@@ -19,7 +19,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from sfumato.core.errors import UnknownNameError, nearest, printable
 from sfumato.data.dataset import DataError, Dataset
@@ -29,6 +28,7 @@ from sfumato.data.listing import DamagedArchiveError, Labels, Listing, labels_of
 from sfumato.data.splits import OFFICIAL, Piece, is_split, join, pieces, split_by_hash
 from sfumato.data.told.attributes import FILE, read_table, rows_of
 from sfumato.data.transforms import to_channels
+from sfumato.progress import bar_of
 
 SHOWN = 5  # bad files named in an error
 THREADS = 4  # Pillow decodes outside the interpreter's lock
@@ -155,7 +155,7 @@ def read_all(listing: Listing, shape: Shape, names: tuple[str, ...] | None = Non
     chosen = listing.names if names is None else names
     with ThreadPoolExecutor(THREADS) as pool:
         outcomes: Iterator[Found] = pool.map(lambda name: read_one(listing, name, shape), chosen)
-        found = list(tqdm(outcomes, total=len(chosen), desc=f"Reading {listing.path.name}", disable=None, leave=False))
+        found = list(bar_of(len(chosen), "img", f"Reading {listing.path.name}", iterable=outcomes, leave=False))
     usual = usual_shape(f.pixels.shape for f in found if f.pixels is not None)
     return [f if f.pixels is None or f.pixels.shape == usual else unlike(f, f.pixels.shape, usual) for f in found]
 

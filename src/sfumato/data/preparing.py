@@ -22,7 +22,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from sfumato.core.archives import opened
 from sfumato.core.errors import printable
@@ -33,6 +32,7 @@ from sfumato.data.decoding import to_picture
 from sfumato.data.gathering import Shape, good_ones, read_all
 from sfumato.data.listing import LABEL_FILE, Labels, Listing, labels_of, stamp
 from sfumato.data.sources import listing_of
+from sfumato.progress import bar_of
 
 CHUNK = 1000  # images between two resting points
 FORM = 2  # of the unfinished work: images are named by their numbers
@@ -90,7 +90,7 @@ def prepare_listing(
     starts = range(0, len(listing.names), CHUNK)
     chunks = [work / f"{start:08d}.zip" for start in starts]
     resumed, skipped = 0, Counter[str]()
-    with tqdm(total=len(listing.names), desc=f"Preparing {target.name}", unit="img", disable=None) as bar:
+    with bar_of(len(listing.names), "img", f"Preparing {target.name}") as bar:
         for start, chunk in zip(starts, chunks):
             names = listing.names[start : start + CHUNK]
             if chunk.exists():

@@ -22,7 +22,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from sfumato.core.archives import read_npz
 from sfumato.core.reading import FileRefusedError
@@ -34,6 +33,7 @@ from sfumato.data.listing import Listing, labels_of, stamp
 from sfumato.data.loader import Loader
 from sfumato.data.sources import kind_of, listings_of
 from sfumato.data.splits import HELD_OUT, pieces, split_by_hash
+from sfumato.progress import bar_of
 
 AHEAD = 3  # batches that workers decode before they are asked for
 STREAMS = ("folder", "zip", "lmdb")  # sources of files without splits of their own
@@ -203,7 +203,7 @@ def _first_pass(
     shapes: list[tuple[int, ...] | None] = []
     faults: list[Found] = []
     told = f"Hashing {listing.path.name}"
-    with ThreadPoolExecutor(4) as pool, tqdm(total=count, desc=told, unit="img", disable=None) as bar:
+    with ThreadPoolExecutor(4) as pool, bar_of(count, "img", told) as bar:
         for start in range(0, count, PASS):
             names = listing.names[start : start + PASS]
             for i, found in enumerate(pool.map(lambda name: read_one(listing, name, form), names), start):

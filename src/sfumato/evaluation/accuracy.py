@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from sfumato.core import noise
 from sfumato.core.classifier import NoisyClassifier
@@ -29,6 +28,7 @@ from sfumato.evaluation.result import Result, facts_of_split
 from sfumato.metrics.jackknife import Estimate
 from sfumato.metrics.prdc import share
 from sfumato.metrics.rules import check_leakage
+from sfumato.progress import bar_of
 from sfumato.runs.resolve import load_data, training_data
 from sfumato.runs.run import Run
 
@@ -82,7 +82,7 @@ def evaluate_classifier(
     classifier, batch = run.classifier(use, device), run.recipe.sample.batch
     found = [
         _at(classifier, level, data.images, data.labels, batch, device)
-        for level in tqdm(levels_at(run, log_snrs), desc="accuracy", unit="level", leave=False, disable=quiet or None)
+        for level in bar_of(None, "level", "accuracy", iterable=levels_at(run, log_snrs), leave=False, quiet=quiet)
     ]
     mark = {"mark": "*"} if notes else {}
     rows: list[dict[str, Any]] = [

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from sfumato.core.condition import Condition, Label
 from sfumato.data.hashing import hash_images
@@ -26,8 +25,10 @@ from sfumato.evaluation.cache import place, source_hash
 from sfumato.evaluation.rows import Rows
 from sfumato.processes.machine import describe
 from sfumato.processes.ranks import Ranks
+from sfumato.progress import bar_of
 from sfumato.runs.identity import identity, key_of, summary
 from sfumato.runs.run import Run
+from sfumato.sources import watched
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +168,8 @@ def _made(
         return _Block(start, rows, seconds, own + weak, weak)
 
     done = n - sum(stop - start for (start, stop), _ in left)
-    with tqdm(total=n, initial=done, unit="img", desc="sampling", disable=quiet, dynamic_ncols=True) as bar:
+    with bar_of(n, "img", "sampling", quiet=quiet, initial=done) as bar:
+        source, finished = watched(source, bar, ranks.world)
         for turn in range(0, len(left), ranks.world):
             mine = left[turn + ranks.rank : turn + ranks.rank + 1]
             try:
@@ -181,4 +183,4 @@ def _made(
             for block in found:
                 if isinstance(block, _Block):
                     yield block
-            bar.update(sum(stop - start for (start, stop), _ in left[turn : turn + ranks.world]))
+            finished(sum(stop - start for (start, stop), _ in left[turn : turn + ranks.world]))

@@ -31,6 +31,7 @@ from sfumato.evaluation.real import (
     balanced_classes,
     cached_features,
     cached_score,
+    content_of,
     identity,
     order_of,
     reference_of,
@@ -320,6 +321,35 @@ class Judge:
         counts = np.unique(labels, return_counts=True)[1]
         shares = n // len(counts) + (np.arange(len(counts)) < n % len(counts))
         return bool((shares <= counts).all())
+
+
+def judged_by(recipe: Recipe, split: str, root: Path | str | None = None) -> dict[str, Any]:
+    """Return hashes of the real images that a recipe is judged by: the reference, and the training images of floors.
+
+    Arguments:
+        recipe: Says the data.
+        split: Real images that are the reference.
+        root: Data root.
+    """
+    whole = replace(recipe, data=replace(recipe.data, first=None))
+    real, training = load_data(recipe, split, root), training_data(whole, root)
+    facts = {"reference": real.content_hash, "n": len(real), "training": order_of(training)}
+    return facts | content_of(real)
+
+
+def other_images(stored: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Return whether a stored result is of other real images than those of today (`judged_by`).
+
+    Arguments:
+        stored: With "data", what was known of the images; of an earlier version with "scores" only, by name or in a
+            list, of which those against as many images are compared.
+        now: The same of today.
+    """
+    if "data" in stored:
+        return stored["data"] != dict(now)
+    scores = stored.get("scores", [])
+    references = [s["protocol"]["reference"] for s in (scores.values() if isinstance(scores, Mapping) else scores)]
+    return any(one["n"] == now["n"] and one["content_hash"] != now["reference"] for one in references)
 
 
 def _choice(chosen: Chosen, reference: Reference) -> str:

@@ -32,6 +32,7 @@ from sfumato.metrics.flags import flagged
 from sfumato.metrics.linear_probe import Reading, principal, read_out
 from sfumato.metrics.neighbours import nearest
 from sfumato.processes.machine import default_device
+from sfumato.progress import bar_of
 from sfumato.runs.run import Run
 
 SHOWN = (8, 6)  # images, and neighbours of each, of the sheet
@@ -78,7 +79,7 @@ def probe(
     look = Look.of(run, use, torch.device(device if device is not None else default_device()), batch)
     levels, chosen = look.levels(at), look.blocks(images.train, blocks)
     total = len(levels) * (len(images.train) + len(images.held))
-    with tqdm(total=total, unit="img", desc="probing", disable=quiet, dynamic_ncols=True) as bar:
+    with bar_of(total, "img", "probing", quiet=quiet) as bar:
         found = _read(images, look, levels, chosen, bar)
     return _written(run, use, f"probe-{split}-n{len(images.train)}-m{len(images.held)}", images, look, found)
 
@@ -130,7 +131,8 @@ def _written(run: Run, use: str | None, name: str, images: Images, look: Look, f
     readings, widths, components, pixels = found.readings, found.widths, found.components, found.pixels
     block, nsr = found.best
     levels = list(dict.fromkeys(at for _, at in readings))
-    told = {at: f"at {at:.3g}" if look.run.plan.kind.levels else "clean" for at in levels}
+    digits = next(n for n in range(3, 20) if len({f"{at:.{n}g}" for at in levels}) == len(levels))  # tell them apart
+    told = {at: f"at {at:.{digits}g}" if look.run.plan.kind.levels else "clean" for at in levels}
     table: list[dict[str, Any]] = [
         {
             "block": name,

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from sfumato.core.reading import read_json
+from sfumato.core.weights import hash_tensors
 from sfumato.core.writing import replacing
 from sfumato.data.dataset import Dataset
 from sfumato.data.streaming import Stream
@@ -24,6 +24,7 @@ from sfumato.metrics.score import Score
 from sfumato.metrics.statistics import Features
 from sfumato.metrics.views import Logits
 from sfumato.processes.ranks import Ranks
+from sfumato.progress import bar_of
 
 
 def reference_of(data: Dataset) -> Reference:
@@ -55,9 +56,36 @@ def balanced_classes(data: Dataset) -> np.ndarray | None:
     return data.labels.numpy() if data.labels is not None and balanced(data) else None
 
 
+def most_of(data: Dataset | Stream, labelled: bool) -> int:
+    """Return how many generated images at most can stand beside as many of these, with classes equally many of each.
+
+    Arguments:
+        data: Training images, from which floors are drawn.
+        labelled: Whether the model is asked for their classes in turn.
+    """
+    if not labelled or data.labels is None:
+        return len(data)
+    counts = np.unique(data.labels.numpy(), return_counts=True)[1]
+    return int(len(counts) * counts.min())
+
+
 def order_of(data: Dataset | Stream) -> str:
     """Return a hash of images in their order."""
     return hashlib.sha256(np.ascontiguousarray(data.image_hashes).tobytes()).hexdigest()
+
+
+def content_of(data: Dataset | Stream, labels: bool = True) -> dict[str, str]:
+    """Return hashes of images in their order and of what is told beside each: its class, attributes, another image.
+
+    Arguments:
+        data: The images.
+        labels: Whether their classes belong to it.
+    """
+    found = {"order": order_of(data)}
+    if labels and data.labels is not None:
+        found["labelling"] = hashlib.sha256(data.labels.numpy().astype("<i8").tobytes()).hexdigest()
+    beside = {name: value for name in ("vector", "beside") if (value := getattr(data, name, None)) is not None}
+    return found | ({"told": hash_tensors(beside)} if beside else {})
 
 
 def cached_features(extract: Extractor, data: Dataset, quiet: bool = True, ranks: Ranks = Ranks()) -> Features:
@@ -81,7 +109,7 @@ def cached_features(extract: Extractor, data: Dataset, quiet: bool = True, ranks
     partial = file.with_suffix(f".{os.getpid()}.tmp")
     rows = np.lib.format.open_memmap(partial, "w+", np.float32, (len(data), width)) if ranks.first else None
     crc, batch = 0, 250
-    with tqdm(total=len(data), unit="img", desc=f"{view} of {data.name} {data.split}", disable=quiet) as bar:
+    with bar_of(len(data), "img", f"{view} of {data.name} {data.split}", quiet=quiet) as bar:
         for turn in range(0, len(data), batch * ranks.world):
             images = data.images[turn + batch * ranks.rank :][:batch]
             part = np.empty((0, width), np.float32)

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from sfumato.core.images import to_float, to_uint8
 from sfumato.core.noise import normal
@@ -30,6 +29,7 @@ from sfumato.likelihood.gaussian import discretised
 from sfumato.metrics.fidelity import psnr
 from sfumato.metrics.rules import check_leakage
 from sfumato.metrics.score import Score
+from sfumato.progress import bar_of
 from sfumato.runs.resolve import load_data, training_data
 from sfumato.runs.run import Run
 
@@ -72,7 +72,7 @@ def evaluate_autoencoder(
     autoencoder, batch = run.autoencoder(use, device), run.recipe.sample.batch
     parts = [
         coded(autoencoder, data.images[start : start + batch].to(device), start)
-        for start in tqdm(range(0, len(data), batch), desc="coding", unit="batch", leave=False, disable=quiet or None)
+        for start in bar_of(None, "batch", "coding", iterable=range(0, len(data), batch), leave=False, quiet=quiet)
     ]
     found = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
     rebuilt, numbers = found.pop("images"), data.images[0].numel()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.core.reading import read_json
+from sfumato.evaluation.judge import judged_by, other_images
 from sfumato.evaluation.scoring import evaluate
 from sfumato.metrics.protocol import canonical
 from sfumato.runs.checkpoint import replace_json
@@ -132,15 +133,17 @@ def sweep(
     path.parent.mkdir(exist_ok=True)
     known, others = _known(path), set(path.parent.glob("*.json"))
     done: list[Point] = []
+    data = judged_by(first.recipe, split, root)
     for value, run in runs.items():
         settings = run.recipe.to_json()["sample"]
         own = {"value": value, "settings": settings, "identity": key_of(identity(run, use))}
-        point = next((p for p in known if {key: p.get(key) for key in own} == own), None)
+        same = [p for p in known if {key: p.get(key) for key in own} == own and not other_images(p, data)]
+        point = next(iter(same), None)
         if point is None:
             result = evaluate(run, n=n, metrics=tuple(metrics), split=split, use=use, root=root, device=device)
             tree = result.to_json()
             kept: dict[str, Any] = {key: tree[key] for key in ("scores", "provenance", "refused") if key in tree}
-            point = own | kept
+            point = {**own, "data": data, **kept}
             if result.path not in others:  # somebody's evaluation stays
                 result.path.unlink(missing_ok=True)  # it lives on as a point
         done.append(point)

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from sfumato.data import load
 from sfumato.data.arrays import as_images, members, read_array
@@ -41,6 +40,7 @@ from sfumato.metrics.protocol import Reference
 from sfumato.metrics.score import Score
 from sfumato.metrics.statistics import Features, Moments, blocks, check_features
 from sfumato.metrics.statistics_file import facts_of, load_statistics, save_statistics
+from sfumato.progress import bar_of
 
 CHUNK = 250  # images decoded at once
 
@@ -289,9 +289,7 @@ def _features(
     rows = np.lib.format.open_memmap(file, "w+", np.float32, (images.count, extract.dimension))
     hashes = np.empty((images.count, 32), np.uint8)
     place = 0
-    with tqdm(
-        total=images.count, unit="img", desc=f"features of {images.name}", disable=quiet, dynamic_ncols=True
-    ) as bar:
+    with bar_of(images.count, "img", f"features of {images.name}", quiet=quiet) as bar:
         for part in images.chunks():
             stop = place + len(part)
             rows[place:stop] = next(stream(extract, [part]))

@@ -26,7 +26,7 @@ from sfumato.report.plot import Series
 from sfumato.report.save import save
 from sfumato.report.table import Cell, Value, csv_table, markdown_table
 from sfumato.report.table import Row as Line
-from sfumato.runs.checkpoint import replace_json
+from sfumato.runs.checkpoint import replace_json, replace_text
 
 NAMED = 4  # protocols that a caption names; more are counted
 ANSWERS = {True: "holds", False: "does not hold", None: "undecided"}
@@ -206,8 +206,8 @@ def write(study: Study, outcomes: Sequence[Outcome], cost: Estimate, out: Path, 
         for name, picture in study.pictures(study, outcomes).items()
     }
     page, numbers, tree = (out / f"{study.name}.{ending}" for ending in ("md", "csv", "json"))
-    page.write_text(markdown(study, outcomes, table, answers, cost, command, pictures))
-    numbers.write_text(csv_table(table))
+    replace_text(page, markdown(study, outcomes, table, answers, cost, command, pictures))
+    replace_text(numbers, csv_table(table))
     replace_json(tree, to_json(study, outcomes, answers, cost, command))
     return [page, numbers, tree, *pictures.values()]
 

@@ -26,6 +26,7 @@ import json
 import math
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -39,7 +40,7 @@ from sfumato.core.images import NonFiniteError
 from sfumato.core.noise import words
 from sfumato.core.optional import optional
 from sfumato.core.reading import read_json
-from sfumato.evaluation.judge import Judge
+from sfumato.evaluation.judge import Judge, judged_by
 from sfumato.experiments.search_space import Dimension
 from sfumato.metrics.metric import find_metric
 from sfumato.metrics.rules import SelfComparisonError
@@ -156,12 +157,14 @@ def carry_out(
     began = time.monotonic()
     with locked(folder):
         asked, file = search.to_json(), folder / "search.json"
+        asked |= {"data": judged_by(search.recipe, search.split, search.root)}
         before = read_json(file) if file.exists() else asked
+        before = {"data": asked["data"], **before}  # an earlier version did not record it
         if changed := recipes.differences(before, json.loads(json.dumps(asked))):
             lines = "\n".join(f"  {path}: {old} -> {new}" for path, (old, new) in changed.items())
             raise RecipeError(f"{folder} holds another search:\n{lines}\nGive another --out.")
         replace_json(file, asked)
-        done = [_trial(record) for record in read_records(folder / "trials.jsonl", ("seconds",))]
+        done = _trials(search, folder / "trials.jsonl")
         while len(done) < trials and (minutes is None or time.monotonic() - began < 60 * minutes):
             done.append(_try(search, done, folder / "trial"))
             with open(folder / "trials.jsonl", "a") as records:
@@ -212,9 +215,21 @@ def _with(search: Search, values: Mapping[str, Any]) -> Recipe:
     return override(search.recipe, [d.assigned(values[d.field]) for d in search.space])
 
 
-def _trial(record: Mapping[str, Any]) -> Trial:
-    scores = {int(step): value for step, value in record["scores"].items()}
-    return Trial(**{**record, "scores": scores, "interval": tuple(record["interval"])})
+def _trials(search: Search, file: Path) -> list[Trial]:
+    """Return the trials in a file; a line that holds none of this search costs that line."""
+    trials = []
+    for record in read_records(file, ("seconds",)):
+        try:
+            low, high = map(float, record["interval"])
+            scores, rungs = ({key: float(v) for key, v in record[name].items()} for name in ("scores", "rungs"))
+            by_step = {int(step): value for step, value in scores.items()}
+            trial = Trial(dict(record["values"]), by_step, (low, high), str(record["end"]), record["seconds"], rungs)
+            _study(search, [trial])  # Optuna takes it
+        except (LookupError, TypeError, ValueError, AttributeError):
+            warnings.warn(f"{file} holds a line that is no trial of this search: left out.", stacklevel=2)
+        else:
+            trials.append(trial)
+    return trials
 
 
 def _distributions(search: Search) -> dict[str, Any]:

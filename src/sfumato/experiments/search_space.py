@@ -52,8 +52,13 @@ class Dimension:
         return f"{self.field}={'log:' if self.log else ''}{self.low:g}..{self.high:g}"
 
     def assigned(self, value: Any) -> str:
-        """Return the assignment of one of its values."""
-        return f"{self.field}={value:.4g}" if isinstance(value, float) else f"{self.field}={value}"
+        """Return the assignment of one of its values: of a range in four digits, or as many as tell a hundred apart."""
+        if not isinstance(value, float):
+            return f"{self.field}={value}"
+        largest = 1.0 if self.log else max(abs(self.low), abs(self.high))
+        width = 1.0 if self.log else self.high - self.low
+        digits = 4 + max(0, math.ceil(math.log10(largest / width / 20)))
+        return f"{self.field}={value:.{digits}g}"
 
     @property
     def ends(self) -> list[Any]:

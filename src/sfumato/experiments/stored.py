@@ -18,7 +18,7 @@ from sfumato.experiments.study import Ordering, Outcome, Study, StudyError, find
 from sfumato.experiments.verdict import verdicts
 from sfumato.metrics.score import Score
 from sfumato.report.table import csv_table
-from sfumato.runs.checkpoint import replace_json
+from sfumato.runs.checkpoint import replace_json, replace_text
 
 
 def stored(tree: Mapping[str, Any]) -> tuple[Study, list[Outcome]]:
@@ -73,8 +73,8 @@ def renew(tree: Mapping[str, Any]) -> bool:
         table = lines(study, outcomes, cost.parameters)
     drawn = re.findall(r"^!\[(.+)\]\((.+)\)$", page.read_text(), re.MULTILINE) if page.is_file() else []
     pictures = {name: file.with_name(picture) for name, picture in drawn}
-    page.write_text(markdown(study, outcomes, table, answers, cost, tree["command"], pictures))
-    file.with_suffix(".csv").write_text(csv_table(table))
+    replace_text(page, markdown(study, outcomes, table, answers, cost, tree["command"], pictures))
+    replace_text(file.with_suffix(".csv"), csv_table(table))
     whole = {**tree, "orderings": [answer.to_json() for answer in answers]}
     replace_json(file, {key: value for key, value in whole.items() if key != "file"})
     return True

@@ -17,6 +17,7 @@ import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -235,6 +236,10 @@ class Study:
         names = [row.name for row in self.rows]
         if not names or len(set(names)) != len(names) or not self.seeds:
             raise StudyError(f"{self.name} needs rows with distinct names and a seed; got {names}, {self.seeds}.")
+        for each, what in ((names, "results of rows"), ([*self.runs, *self.guides], "runs")):
+            for a, b in combinations(each, 2):
+                if slug(a) == slug(b) and a != b:
+                    raise StudyError(f"{self.name}: the {what} {a!r} and {b!r} would be one file, {slug(a)!r}.")
         for metric in self.metrics:
             find_metric(metric)
         for name, recipe in self.runs.items():

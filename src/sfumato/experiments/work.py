@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from sfumato.core.images import NonFiniteError
 from sfumato.core.reading import as_written, read_json
-from sfumato.evaluation.real import order_of
+from sfumato.evaluation.judge import judged_by, other_images
 from sfumato.experiments.judges import evaluated
 from sfumato.experiments.study import Asked, Outcome, Row, Study, slug
 from sfumato.metrics.metric import expand
@@ -37,8 +37,7 @@ from sfumato.runs.idle import differences
 from sfumato.runs.override import override
 from sfumato.runs.recipe import Recipe
 from sfumato.runs.records import read_records
-from sfumato.runs.resolve import training_data
-from sfumato.runs.run import Run, load_data
+from sfumato.runs.run import Run
 from sfumato.training.guard import Diverged
 from sfumato.training.loop import train
 from sfumato.training.steps import share_spent
@@ -218,10 +217,10 @@ def judged(row: Row, seed: int, asked: Asked, file: Path) -> Outcome:
         asked: What the judge is given.
         file: JSON file of the result.
     """
-    key, data = result_key(row, asked), data_of(asked)
+    key, data = result_key(row, asked), judged_by(asked.recipe, asked.study.split, asked.root)
     stored = read_json(file, finite=False) if file.exists() else {}
     with as_written(str(file), "Delete it: its row is judged anew."):
-        stale = stored.get("key") != key or _other_data(stored, data)
+        stale = stored.get("key") != key or other_images(stored, data)
     if stale:
         stored = {"key": key, "data": data, "row": row.name, "seed": seed, "failed": "", "scores": {}, "facts": {}}
         try:
@@ -233,32 +232,6 @@ def judged(row: Row, seed: int, asked: Asked, file: Path) -> Outcome:
     with as_written(str(file), "Delete it: its row is judged anew."):
         found = {metric: Score.from_json(values) for metric, values in stored["scores"].items()}
         return Outcome(row, seed, asked.run, found, stored["facts"], stored["failed"])
-
-
-def data_of(asked: Asked) -> dict[str, Any]:
-    """Return hashes of the real images that a row is judged by: of its split, with labels, and of those for floors.
-
-    Arguments:
-        asked: What the judge is given.
-    """
-    whole = replace(asked.recipe, data=replace(asked.recipe.data, first=None))
-    real, training = load_data(asked.recipe, asked.study.split, asked.root), training_data(whole, asked.root)
-    labels = [] if real.labels is None else real.labels.tolist()
-    return {
-        "split": order_of(real),
-        "labels": hashlib.sha256(canonical(labels).encode()).hexdigest(),
-        "training": order_of(training),
-        "content": real.content_hash,
-        "n": len(real),
-    }
-
-
-def _other_data(stored: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
-    """Return whether a stored result is of other real images; one of an earlier version names its reference only."""
-    if "data" in stored or not isinstance(stored.get("scores"), dict):
-        return stored.get("data") != data
-    references = [score["protocol"]["reference"] for score in stored["scores"].values()]
-    return any(one["n"] == data["n"] and one["content_hash"] != data["content"] for one in references)
 
 
 def _whole(asked: Asked) -> tuple[dict[str, Score], dict[str, Any]]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sfumato.core.reading import read_bytes
 from sfumato.data.dataset import DataError
-from sfumato.data.decoding import SUFFIXES, decode
+from sfumato.data.decoding import SUFFIXES, decode_alone
 
 
 def files_of(paths: Sequence[Path | str]) -> list[Path]:
@@ -50,16 +50,20 @@ def read_picture(file: Path, shapes: Sequence[tuple[int, ...]], fit: bool = Fals
     Raises:
         DataError: If the file cannot be decoded, or has another shape and `fit` is not set.
     """
+    channels, height, width = shapes[0]
+    alpha = "keep" if channels in (2, 4) else "refuse"  # of a model that makes the alpha channel, too
     try:
-        pixels = torch.from_numpy(decode(read_bytes(file, error=DataError)).pixels)
+        pixels = torch.from_numpy(decode_alone(read_bytes(file, error=DataError), alpha=alpha).pixels)
     except DataError as error:
         raise DataError(f"{file}: {error}.") from None
     if tuple(pixels.shape) in shapes:
         return pixels
-    if not fit:
-        wanted = " or ".join(in_words(shape) for shape in dict.fromkeys(shapes))
-        raise DataError(f"{file} is {in_words(tuple(pixels.shape))}; this needs {wanted}. {remedy}")
-    channels, height, width = shapes[0]
+    if not fit or (channels not in (1, 3) and len(pixels) != channels):
+        wanted, more = " or ".join(in_words(shape) for shape in dict.fromkeys(shapes)), "" if fit else f" {remedy}"
+        raise DataError(f"{file} is {in_words(tuple(pixels.shape))}; this needs {wanted}.{more}")
+    if channels not in (1, 3):
+        planes = [Image.fromarray(p.numpy()).resize((width, height), Image.Resampling.BICUBIC) for p in pixels]
+        return torch.stack([torch.from_numpy(np.array(plane)) for plane in planes])
     picture = Image.fromarray(pixels[0].numpy() if len(pixels) == 1 else pixels.permute(1, 2, 0).numpy())
     resized = picture.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BICUBIC)
     array = np.asarray(resized)
@@ -79,7 +83,7 @@ def read_mask(file: Path, height: int, width: int, fit: bool = False) -> Tensor:
         DataError: If the file cannot be decoded, or has another size and `fit` is not set.
     """
     try:
-        pixels = decode(read_bytes(file, error=DataError), alpha="black").pixels
+        pixels = decode_alone(read_bytes(file, error=DataError), alpha="black").pixels
     except DataError as error:
         raise DataError(f"{file}: {error}.") from None
     grey = Image.fromarray(pixels.mean(0).astype(np.uint8))

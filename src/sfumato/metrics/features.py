@@ -12,8 +12,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from sfumato.core import outside
 from sfumato.core.find import check_options, entries, find
 
 ImageShape = tuple[int, int, int]
+_lowered: ContextVar[str] = ContextVar("lowered", default="")
 
 
 class ExtractorShapeError(ValueError):
@@ -121,12 +123,23 @@ def file_hash(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def exact_float32(device: torch.device) -> Iterator[None]:
-    """Switch gradients, autocast and TF32 off inside the block."""
-    matmul, conv = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+def lowered(kind: Literal["bfloat16", "tf32"]) -> Iterator[None]:
+    """Let extractors compute in a lower precision inside the block: to see what that does, never for a score."""
+    token = _lowered.set(kind)
     try:
-        with torch.inference_mode(), torch.autocast(device.type, enabled=False):
+        yield
+    finally:
+        _lowered.reset(token)
+
+
+@contextlib.contextmanager
+def exact_float32(device: torch.device) -> Iterator[None]:
+    """Switch gradients, autocast and TF32 off inside the block, but for what `lowered` asks."""
+    kind = _lowered.get()
+    matmul, conv = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = kind == "tf32"
+    try:
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=kind == "bfloat16"):
             yield
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, conv
@@ -144,7 +157,7 @@ def stream(extract: Extractor, batches: Iterable[Tensor]) -> Iterator[np.ndarray
     """
     seen = 0
     for images in batches:
-        rows = extract(images).cpu().numpy()
+        rows = extract(images).float().cpu().numpy()
         bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
         if len(bad):
             raise ValueError(

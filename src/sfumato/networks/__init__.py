@@ -14,5 +14,7 @@ typed options with defaults, so that a recipe names them. Files that start with 
 
     _embeddings   noise levels and labels as vectors
     _layers       convolutions, normalisation, attention, resampling
-    _report       parameters, multiply-adds and attention memory of any network
+    _count        parameters, multiply-adds and attention memory of any network
+    _reach        the receptive field of any network
+    _spectral     layers of spectral norm 1, and the projection of a class, for discriminators
 """

@@ -17,7 +17,7 @@ References:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -37,8 +37,8 @@ class Style:
         affine: Whether an adaptive normalisation keeps a gain and bias of its own.
         scale: Factor on every residual sum.
         dropout: Probability before the second convolution.
-        heads: Heads of attention.
-        head_width: Channels per head, at least one head; 0 = count by `heads`.
+        heads: Heads of attention; a tuple has a number for each level, finest first.
+        head_width: Channels per head, at least one head; 0 = count by `heads`. A tuple as for `heads`.
         law: Initial weights, see `_layers.start`.
         zero: Gain of the layers that end a residual branch or the network.
         attention_gain: Gain of queries, keys and values.
@@ -53,8 +53,8 @@ class Style:
     affine: bool = True
     scale: float = 1.0
     dropout: float = 0.0
-    heads: int = 1
-    head_width: int = 0
+    heads: int | tuple[int, ...] = 1
+    head_width: int | tuple[int, ...] = 0
     law: str = "torch"
     zero: float = 0.0
     attention_gain: float = 1.0
@@ -65,17 +65,53 @@ class Style:
         """Return the normalisation of `width` channels."""
         return GroupNorm(width, max(1, min(self.groups, width // self.group_width)), self.eps, affine)
 
+    def by_level(self, levels: int) -> tuple[Style, ...]:
+        """Return the style of each level, finest first: they differ in their heads of attention.
+
+        Raises:
+            ValueError: If heads or head_width name another number of levels.
+        """
+        named = {name: one_by_level(getattr(self, name), levels, name) for name in ("heads", "head_width")}
+        return tuple(
+            replace(self, heads=heads, head_width=width)
+            for heads, width in zip(named["heads"], named["head_width"], strict=True)
+        )
+
     def head_count(self, width: int) -> int:
-        """Return the number of heads for `width` channels.
+        """Return the number of heads for `width` channels, at a level's own style.
 
         Raises:
             ValueError: If the heads cannot share the channels equally.
         """
+        assert isinstance(self.heads, int) and isinstance(self.head_width, int)  # `by_level`
         heads = max(1, width // self.head_width) if self.head_width else self.heads
         if width % heads or (self.head_width and width > self.head_width and width % self.head_width):
-            asked = f"heads of {self.head_width} channels" if self.head_width else f"{self.heads} heads"
+            asked = f"heads of {self.head_width} channels" if self.head_width else f"{heads} heads"
             raise ValueError(f"Attention over {width} channels cannot have {asked}: choose a divisor of {width}.")
         return heads
+
+
+def one_by_level(number: int | tuple[int, ...], levels: int, name: str) -> tuple[int, ...]:
+    """Return a number for each level, finest first.
+
+    Arguments:
+        number: The same for all levels, or one for each.
+        levels: How many there are.
+        name: What is counted, for the message.
+
+    Raises:
+        ValueError: If there are more or fewer numbers than levels.
+
+    >>> one_by_level(4, 3, "heads"), one_by_level((1, 2), 2, "heads")
+    ((4, 4, 4), (1, 2))
+    """
+    numbers = number if isinstance(number, tuple) else (number,) * levels
+    if len(numbers) != levels:
+        raise ValueError(
+            f"{name} is one number, or one for each of {levels} levels, finest first; got {len(numbers)}: "
+            f"{','.join(map(str, numbers))}."
+        )
+    return numbers
 
 
 class ResidualBlock(nn.Module):

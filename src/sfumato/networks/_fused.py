@@ -10,9 +10,8 @@ image, so an image does not depend on its batch. The gradient, with d = dL/dy Si
 
     dB = sum d,  dA = sum d u  (over positions),    dx = (A d - sum_g(A dB)/N - u sum_g(A dA)/N) / sqrt(var_g + eps)
 
-The file is compiled once a machine, in about a second, by the C compiler at hand (`cc`, or `$CC`), and kept under
-``$XDG_CACHE_HOME/sfumato/kernels``. It is checked against torch before it is used. Without a compiler, or with
-``SFUMATO_NATIVE=0``, everything is computed by torch as before: the same numbers up to rounding.
+Without a compiler, or with ``SFUMATO_NATIVE=0`` (`_native`), everything is computed by torch as before: the same
+numbers up to rounding.
 
 References:
     "Group Normalization", Wu and He, 2018, https://arxiv.org/abs/1803.08494
@@ -23,23 +22,16 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
-import hashlib
-import os
-import platform
-import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SOURCE = Path(__file__).parent / "files" / "norm_act.c"
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
+from ._native import at, compiled, enough
+
 STORES: dict[torch.dtype, tuple[str, ...]] = {torch.float32: (), torch.bfloat16: ("-DHALF",)}
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 2e-2}  # of the check, relative to the largest value
 
@@ -117,9 +109,9 @@ class _NormAct(torch.autograd.Function):
         mean, rstd = torch.empty(2, images, groups, device=x.device).unbind(0)
         if x.device.type != "meta":
             native = _library(x.dtype)
-            _check(
+            enough(
                 native.forward(
-                    _at(x), _at(gain), _at(shift), _stride(gain), _stride(shift), _at(y), _at(mean), _at(rstd), images,
+                    at(x), at(gain), at(shift), _stride(gain), _stride(shift), at(y), at(mean), at(rstd), images,
                     height * width, channels, groups, eps, int(silu), torch.get_num_threads(),
                 )
             )  # fmt: skip
@@ -141,10 +133,10 @@ class _NormAct(torch.autograd.Function):
         dx = torch.empty_like(x)
         dgain, dshift = torch.empty(2, images, channels, device=x.device).unbind(0)
         if x.device.type != "meta":
-            _check(
+            enough(
                 _library(x.dtype).backward(
-                    _at(dy), _at(x), _at(gain), _at(shift), _stride(gain), _stride(shift), _at(mean), _at(rstd),
-                    _at(dx), _at(dgain), _at(dshift), images, height * width, channels, groups, int(silu),
+                    at(dy), at(x), at(gain), at(shift), _stride(gain), _stride(shift), at(mean), at(rstd),
+                    at(dx), at(dgain), at(dshift), images, height * width, channels, groups, int(silu),
                     torch.get_num_threads(),
                 )
             )  # fmt: skip
@@ -152,17 +144,8 @@ class _NormAct(torch.autograd.Function):
         return dx, *shared, None, None, None
 
 
-def _at(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())
-
-
 def _stride(by_channel: Tensor) -> int:
     return by_channel.shape[1] if by_channel.ndim == 2 else 0
-
-
-def _check(failed: int) -> None:
-    if failed:
-        raise MemoryError("GroupNorm could not allocate its scratch memory. Use a smaller micro-batch.")
 
 
 def _library(dtype: torch.dtype) -> ctypes.CDLL:
@@ -175,47 +158,14 @@ def _library(dtype: torch.dtype) -> ctypes.CDLL:
 @functools.cache
 def library(dtype: torch.dtype) -> ctypes.CDLL | None:
     """Return the compiled kernels for a storage type, building them once a machine; None if that is not possible."""
-    if os.environ.get("SFUMATO_NATIVE", "1") == "0" or sys.platform == "win32":
+    native = compiled("norm_act.c", STORES[dtype])
+    if native is None:
         return None
-    for threads in (("-fopenmp",), ()):  # symbols of OpenMP come from the one torch has loaded
-        try:
-            native = ctypes.CDLL(str(_built((*FLAGS, *STORES[dtype], *threads))))
-        except (OSError, subprocess.SubprocessError):
-            continue
-        sizes, pointer, number = ctypes.c_int64, ctypes.c_void_p, ctypes.c_int
-        ends = (number, number)
-        native.forward.argtypes = [*[pointer] * 3, *[sizes] * 2, *[pointer] * 3, *[sizes] * 4, ctypes.c_float, *ends]
-        native.backward.argtypes = [*[pointer] * 4, *[sizes] * 2, *[pointer] * 5, *[sizes] * 4, *ends]
-        return native if _agrees(native, dtype) else None
-    return None
-
-
-def _built(flags: tuple[str, ...]) -> Path:
-    """Return the shared library of these flags, compiled if it is not there."""
-    compiler = shlex.split(os.environ.get("CC", "cc"))
-    facts = "\n".join((SOURCE.read_text(), *compiler, *flags, platform.machine(), _cpu_features()))
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sfumato" / "kernels"
-    target = folder / f"norm_act-{hashlib.sha256(facts.encode()).hexdigest()[:16]}.so"
-    if not target.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        piece, whole = target.with_suffix(f".{os.getpid()}.o"), target.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            for command in ((*flags, "-c", str(SOURCE), "-o", str(piece)), ("-shared", str(piece), "-o", str(whole))):
-                subprocess.run([*compiler, *command], check=True, capture_output=True, timeout=120)
-            os.replace(whole, target)
-        finally:
-            piece.unlink(missing_ok=True)
-            whole.unlink(missing_ok=True)
-    return target
-
-
-def _cpu_features() -> str:
-    """Return what "-march=native" looks at, so that a home shared by several machines keeps a file for each."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return "\n".join(sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))}))
+    sizes, pointer, number = ctypes.c_int64, ctypes.c_void_p, ctypes.c_int
+    ends = (number, number)
+    native.forward.argtypes = [*[pointer] * 3, *[sizes] * 2, *[pointer] * 3, *[sizes] * 4, ctypes.c_float, *ends]
+    native.backward.argtypes = [*[pointer] * 4, *[sizes] * 2, *[pointer] * 5, *[sizes] * 4, *ends]
+    return native if _agrees(native, dtype) else None
 
 
 def _agrees(native: ctypes.CDLL, dtype: torch.dtype) -> bool:
@@ -224,8 +174,6 @@ def _agrees(native: ctypes.CDLL, dtype: torch.dtype) -> bool:
     x = (ramp * 0.7).sin().mul(3).add(1).view(2, 16, 3, 3).to(dtype).contiguous(memory_format=torch.channels_last)
     gain, shift = (ramp[:32] * 0.3).cos().view(2, 16), (ramp[:32] * 0.9).sin().view(2, 16)
     y, mean, rstd = torch.empty_like(x), torch.empty(2, 4), torch.empty(2, 4)
-    failed = native.forward(
-        _at(x), _at(gain), _at(shift), 16, 16, _at(y), _at(mean), _at(rstd), 2, 9, 16, 4, 1e-5, 1, 1
-    )
+    failed = native.forward(at(x), at(gain), at(shift), 16, 16, at(y), at(mean), at(rstd), 2, 9, 16, 4, 1e-5, 1, 1)
     expected = plain(x, 4, 1e-5, gain, shift, True).float()
     return not failed and bool((y.float() - expected).abs().max() <= TOLERANCE[dtype] * expected.abs().max())

@@ -244,7 +244,7 @@ class Encoder(nn.Module):
         self.conv_in = conv(channels, first, law=style.law)
         self.outputs = [first]
         self.levels = nn.ModuleList()
-        width = first
+        width, styles = first, style.by_level(len(widths))
         for i, target in enumerate(widths):
             move = halve(width, embedding, style, resampling) if i else None
             path: ImagePath | ImageSkip | None = None
@@ -256,11 +256,11 @@ class Encoder(nn.Module):
                 self.outputs.append(width)
             steps = []
             for _ in range(blocks):
-                steps.append(Step(width, target, embedding, style, attended[i]))
+                steps.append(Step(width, target, embedding, styles[i], attended[i]))
                 width = target
                 self.outputs.append(width)
             self.levels.append(DownLevel(steps, move, path))
-        self.middle = nn.ModuleList(Step(width, width, embedding, style, bridge and not k) for k in range(2))
+        self.middle = nn.ModuleList(Step(width, width, embedding, styles[-1], bridge and not k) for k in range(2))
 
     def forward(
         self, x: Tensor, e: Tensor, joins: Callable[[Tensor], Tensor] | None = None
@@ -305,13 +305,13 @@ class Decoder(nn.Module):
         images: int = 0,
     ) -> None:
         super().__init__()
-        remembered, width = list(outputs), widths[-1]
+        remembered, width, styles = list(outputs), widths[-1], style.by_level(len(widths))
         levels: list[UpLevel] = []
         for i in reversed(range(len(widths))):
             steps = []
             for k in range(blocks + 1):
                 here = attended[i] and (k == blocks or not last_only)
-                steps.append(Step(width + remembered.pop(), widths[i], embedding, style, here))
+                steps.append(Step(width + remembered.pop(), widths[i], embedding, styles[i], here))
                 width = widths[i]
             path = ImageOut(width, images, style) if i and images else None
             levels.append(UpLevel(steps, double(width, embedding, style, resampling) if i else None, path))

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import _fused
+from . import _fused, _winograd
 
 MANY = 256  # positions from which on the fused attention is the faster one on CPUs
 HALF = (torch.float16, torch.bfloat16)
@@ -49,12 +49,41 @@ def conv(
     width_in: int, width_out: int, kernel: int = 3, gain: float = 1.0, law: str = "xavier", bias: bool = True
 ) -> nn.Conv2d:
     """Return a convolution that keeps the size; see `start` for its weights."""
-    return start(nn.Conv2d(width_in, width_out, kernel, padding=kernel // 2, bias=bias), gain, law)
+    kind = Conv3 if kernel == 3 else nn.Conv2d
+    return start(kind(width_in, width_out, kernel, padding=kernel // 2, bias=bias), gain, law)
 
 
 def linear(width_in: int, width_out: int, gain: float = 1.0, law: str = "xavier", bias: bool = True) -> nn.Linear:
     """Return a linear layer; see `start` for its weights."""
     return start(nn.Linear(width_in, width_out, bias), gain, law)
+
+
+class Conv3(nn.Conv2d):
+    """A 3x3 convolution of padding 1, which a precision may let compute with fewer products (`_winograd`)."""
+
+    fewer_products = False
+    _packed: tuple[tuple[int, int], Tensor] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.fewer_products and _winograd.usable(x, self.weight):
+            return _winograd.convolve(x, self.weight, self.bias, self._kept())
+        return super().forward(x)
+
+    def _kept(self) -> Tensor | None:
+        """Return the transformed weights, made once for as long as they stay; None where they may be trained."""
+        if torch.is_grad_enabled() or self.weight.is_inference():
+            return None
+        key = (self.weight.data_ptr(), self.weight._version)
+        if self._packed is None or self._packed[0] != key:
+            self._packed = (key, _winograd.pack(self.weight))
+        return self._packed[1]
+
+
+def take_fewer_products(network: nn.Module) -> None:
+    """Let the 3x3 convolutions of a network compute with fewer products where they can."""
+    for module in network.modules():
+        if isinstance(module, Conv3):
+            module.fewer_products = True
 
 
 class GroupNorm(nn.Module):
@@ -98,13 +127,13 @@ class GroupNorm(nn.Module):
 
     def _modulated(self, scale: Tensor | None, shift: Tensor | None, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return gain and shift of the normalised values, float32, (width,) or (B, width)."""
-        width = self.width
-        gain = torch.ones(width, device=device) if self.weight is None else self.weight.float()
-        bias = torch.zeros(width, device=device) if self.bias is None else self.bias.float()
-        if scale is None or shift is None:
-            return gain, bias
-        factor = 1 + scale.float()
-        return gain * factor, bias * factor + shift.float()
+        if scale is not None and shift is not None:
+            factor, shift = 1 + scale.float(), shift.float()
+            if self.weight is None or self.bias is None:
+                return factor, shift
+            return self.weight.float() * factor, self.bias.float() * factor + shift
+        gain = torch.ones(self.width, device=device) if self.weight is None else self.weight.float()
+        return gain, torch.zeros(self.width, device=device) if self.bias is None else self.bias.float()
 
     def _normalised(self, x: Tensor) -> Tensor:
         if _fused.differentiated(x):

@@ -25,7 +25,7 @@ References:
 
 from __future__ import annotations
 
-from sfumato.core.bounds import Depth, Few, Fraction, Size, SizeOr0, Whole
+from sfumato.core.bounds import ByLevel, ByLevelOr0, Depth, Few, Fraction, Size, Whole
 
 from ._blocks import Style
 from ._embeddings import Sinusoid, geometric
@@ -41,7 +41,7 @@ def check_resample(resample: str) -> None:
 
 
 def adm_style(
-    adaptive: bool, rescale: bool, heads: int, head_width: int, dropout: float, groups: int, group_width: int
+    adaptive: bool, rescale: bool, heads: ByLevel, head_width: ByLevelOr0, dropout: float, groups: int, group_width: int
 ) -> Style:
     """Return the blocks of ADM; the arguments are those of `adm`."""
     return Style(
@@ -66,8 +66,8 @@ def adm(
     mult: tuple[Few, ...] = (1, 2, 3, 4),
     blocks: Depth = 3,
     attention: tuple[Whole, ...] = (32, 16, 8),
-    heads: Size = 4,
-    head_width: SizeOr0 = 64,
+    heads: ByLevel = 4,
+    head_width: ByLevelOr0 = 64,
     bridge: bool = True,
     adaptive: bool = True,
     resample: str = "block",
@@ -93,8 +93,9 @@ def adm(
         mult: Channels of each level in units of `width`, finest first; a first level of 1/2 is allowed.
         blocks: Residual blocks per level on the way down; one more on the way up.
         attention: Sides of the feature maps with attention.
-        heads: Heads of attention where `head_width` is 0.
-        head_width: Channels per head; 0 = count by `heads`.
+        heads: Heads of attention where `head_width` is 0; or a number for each level, finest first. The middle has
+            those of the coarsest.
+        head_width: Channels per head, or a number for each level; 0 = count by `heads`.
         bridge: Whether the middle has attention.
         adaptive: Whether the embedding scales and shifts (AdaGN); otherwise it is added.
         resample: What resamples: block (residual blocks), conv (convolutions) or mean (no weights).

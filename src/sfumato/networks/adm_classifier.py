@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfumato.core.bounds import Depth, Few, Fraction, Size, SizeOr0, Whole
+from sfumato.core.bounds import ByLevel, ByLevelOr0, Depth, Few, Fraction, Size, Whole
 
 from ._embeddings import Sinusoid, geometric, refuse_label
 from ._ladder import Embedder, Encoder, attended_levels, check_ladder, level_widths
@@ -131,8 +131,8 @@ def adm_classifier(
     mult: tuple[Few, ...] = (1, 2, 3, 4),
     blocks: Depth = 4,
     attention: tuple[Whole, ...] = (32, 16, 8),
-    heads: Size = 4,
-    head_width: SizeOr0 = 64,
+    heads: ByLevel = 4,
+    head_width: ByLevelOr0 = 64,
     adaptive: bool = True,
     resample: str = "block",
     dropout: Fraction = 0.0,
@@ -149,8 +149,8 @@ def adm_classifier(
         mult: Channels of each level in units of `width`, finest first.
         blocks: Residual blocks per level.
         attention: Sides of the feature maps with attention.
-        heads: Heads of attention where `head_width` is 0.
-        head_width: Channels per head; 0 = count by `heads`.
+        heads: Heads of attention where `head_width` is 0; or a number for each level, finest first.
+        head_width: Channels per head, or a number for each level; 0 = count by `heads`.
         adaptive: Whether the embedding scales and shifts (AdaGN); otherwise it is added.
         resample: What resamples: block (residual blocks), conv (convolutions) or mean (no weights).
         dropout: Probability inside the blocks.
@@ -176,5 +176,5 @@ def adm_classifier(
         return ADMClassifier(embedder, encoder, None, MeansPool(sum(encoder.outputs) + last, classes, norm))
     head: nn.Module = MeanPool(last, classes)
     if pool == "attention":
-        head = AttentionPool(last, side, style.head_count(last), classes)
+        head = AttentionPool(last, side, style.by_level(len(mult))[-1].head_count(last), classes)
     return ADMClassifier(embedder, encoder, style.norm(last), head)

@@ -6,8 +6,9 @@
 A side is half of the next, rounded up: 14 pixels have maps of 7 and 4. Kernels are 4 wide where the larger side of a
 layer is even and 3 where it is odd, so that D meets every pixel that G makes; those that meet the coarsest map have its
 side. No layer has a bias except the BatchNorms; weights start as N(0, 0.02), gains as N(1, 0.02). A
-labelled pair embeds the class: appended to z in G, and repeated over all pixels as extra channels in D. The pair is
-one module, so that it is saved, loaded and averaged together.
+labelled pair embeds the class: appended to z in G, and repeated over all pixels as extra channels in D, or joined to
+D's features at the end by a projection. D may have layers of spectral norm 1 in place of BatchNorm, or neither
+(`_spectral`); they then have biases. The pair is one module, so that it is saved, loaded and averaged together.
 
 | images | up | down | latent | G | D |
 |---|---|---|---|---|---|
@@ -25,6 +26,8 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, get_args
 
@@ -37,6 +40,7 @@ from sfumato.core.bounds import Size
 
 from ._embeddings import LabelTable
 from ._layers import check_images
+from ._spectral import Projection, SpectralConv
 
 STD = 0.02
 SIDES = range(2, 9)  # of the coarsest map: smaller holds no layout, larger needs another layer
@@ -69,6 +73,34 @@ def _batch_norm(width: int) -> nn.BatchNorm2d:
     norm = nn.BatchNorm2d(width)
     nn.init.normal_(norm.weight, mean=1.0, std=STD)
     return norm
+
+
+@dataclass(frozen=True)
+class Norm:
+    """How a discriminator's layers are normalised.
+
+    Attributes:
+        layer: Makes a convolution.
+        after: Makes what follows a convolution of a width.
+        bias: Whether a convolution has a bias.
+    """
+
+    layer: Callable[..., nn.Conv2d]
+    after: Callable[[int], nn.Module]
+    bias: bool = True
+
+
+NORMS = {
+    "batch": Norm(nn.Conv2d, _batch_norm, bias=False),
+    "spectral": Norm(SpectralConv, lambda width: nn.Identity()),
+    "plain": Norm(nn.Conv2d, lambda width: nn.Identity()),
+}
+
+
+def check_prior(prior: str) -> None:
+    """Refuse an unknown distribution of z."""
+    if prior not in get_args(Prior):
+        raise ValueError(f"prior must be one of {', '.join(get_args(Prior))}; got {prior!r}.")
 
 
 class Generator(nn.Module):
@@ -117,56 +149,62 @@ class Discriminator(nn.Module):
         down: Channels at the first map, at the next, ..., at the coarsest.
         sides: Height and width of each feature map in pixels, the images' own first.
         classes: Number of classes, 0 = unlabelled.
-        embedding: Number of channels that carry the class embedding.
+        embedding: Number of channels that carry the class embedding; 0 for a projection of the last features.
+        norm: The layers' kind, and what follows them.
     """
 
-    def __init__(self, channels: int, down: tuple[int, ...], sides: list[int], classes: int, embedding: int) -> None:
+    def __init__(
+        self, channels: int, down: tuple[int, ...], sides: list[int], classes: int, embedding: int, norm: Norm
+    ) -> None:
         super().__init__()
         self.channels, self.side = channels, sides[0]
-        self.label = LabelTable(classes, embedding)
+        self.label = LabelTable(classes if embedding else 0, embedding)
         widths = (channels + (embedding if classes else 0), *down)
         self.convs = nn.ModuleList(
-            _normal(nn.Conv2d(a, b, _kernel(side), stride=2, padding=1, bias=False))
+            _normal(norm.layer(a, b, _kernel(side), stride=2, padding=1, bias=norm.bias))
             for a, b, side in zip(widths, down, sides)
         )
-        self.norms = nn.ModuleList([nn.Identity(), *(_batch_norm(width) for width in down[1:])])
-        self.last = _normal(nn.Conv2d(down[-1], 1, sides[-1], bias=False))
+        self.norms = nn.ModuleList([nn.Identity(), *(norm.after(width) for width in down[1:])])
+        self.last = _normal(norm.layer(down[-1], 1, sides[-1], bias=False))
+        self.project = None if embedding else Projection(classes, down[-1], norm.layer is SpectralConv)
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         check_images(x, self.channels, self.side, "the discriminator's size")
         if x.shape[-2:] != (self.side, self.side):
             raise ValueError(f"This discriminator takes images of {self.side}x{self.side}; got {tuple(x.shape[-2:])}.")
-        row = self.label(label, len(x), x.device)
+        row = self.label(label, len(x), x.device) if self.project is None else None
         h = x
         if row is not None:
             h = torch.cat((x, row.to(x.dtype)[:, :, None, None].expand(-1, -1, *x.shape[-2:])), dim=1)
         for layer, norm in zip(self.convs, self.norms, strict=True):
             h = F.leaky_relu(norm(layer(h)), 0.2)
-        return self.last(h).flatten().to(x.dtype)
+        logit = self.last(h).flatten()
+        return (logit if self.project is None else self.project(logit, h.sum(dim=(2, 3)), label)).to(x.dtype)
 
 
 class DCGAN(nn.Module):
     """A generator and a discriminator; called as network(z, label) it generates.
 
     Arguments:
-        generator: Network (z, label) -> images.
+        generator: Network (z, label) -> images, which knows the length `latent` of z.
         discriminator: Network (images, label) -> logits, positive = real.
         prior: Distribution of z, "normal" or "uniform" on (-1, 1).
     """
 
-    def __init__(self, generator: Generator, discriminator: Discriminator, prior: Prior = "normal") -> None:
+    def __init__(self, generator: nn.Module, discriminator: nn.Module, prior: Prior = "normal") -> None:
         super().__init__()
         self.generator, self.discriminator, self.prior = generator, discriminator, prior
 
     def latents(self, ids: noise.Ids, *, seed: int = 0, device: torch.device | str = "cpu") -> Tensor:
         """Return z of the prior for every id, (B, latent) float32: a function of (seed, id) alone."""
-        shape = (self.generator.latent,)
+        shape = (int(self.generator.latent),)  # type: ignore[arg-type]
         if self.prior == "normal":
             return noise.normal(ids, shape, seed=seed, purpose="latent", device=device)
         return 2 * noise.uniform(ids, shape, seed=seed, purpose="latent", device=device, dtype=torch.float32) - 1
 
     def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
-        return self.generator(z, label)
+        made: Tensor = self.generator(z, label)
+        return made
 
 
 def dcgan(
@@ -178,6 +216,8 @@ def dcgan(
     down: tuple[Size, ...] = (64, 128, 256),
     embedding: Size = 10,
     prior: Prior = "normal",
+    norm: str = "batch",
+    projection: bool = False,
 ) -> DCGAN:
     """DCGAN's generator and discriminator, with labels if asked.
 
@@ -190,12 +230,15 @@ def dcgan(
         down: Channels of the discriminator at the first map, at the next, ..., at the coarsest.
         embedding: Length of the class embedding.
         prior: Distribution of z, "normal" or "uniform" on (-1, 1).
+        norm: Normalisation in the discriminator: batch, spectral (layers of spectral norm 1), or plain (none).
+        projection: Whether the discriminator judges the class by a projection of its last features.
 
     Raises:
-        ValueError: If the layers do not lead to a coarsest map of 2 to 8 pixels, or the prior is unknown.
+        ValueError: If the layers do not lead to a coarsest map of 2 to 8 pixels, or the prior or norm is unknown.
     """
-    if prior not in get_args(Prior):
-        raise ValueError(f"prior must be one of {', '.join(get_args(Prior))}; got {prior!r}.")
+    check_prior(prior)
+    if norm not in NORMS:
+        raise ValueError(f"norm must be one of {', '.join(NORMS)}; got {norm!r}.")
     for name, layers in (("up", up), ("down", down)):
         side = _sides(size, len(layers))[-1]
         if not layers or side not in SIDES:
@@ -209,6 +252,6 @@ def dcgan(
     sides = _sides(size, len(up))
     return DCGAN(
         Generator(latent, up, channels, sides, classes, embedding),
-        Discriminator(channels, down, sides, classes, embedding),
+        Discriminator(channels, down, sides, classes, 0 if projection else embedding, NORMS[norm]),
         prior,
     )

@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfumato.core.bounds import Depth, Fraction, Nsr, Size
+from sfumato.core.bounds import ByLevel, Depth, Fraction, Nsr, Size
 from sfumato.core.condition import Label
 
 from ._blocks import Attention, ResidualBlock, Style
@@ -130,8 +130,10 @@ class UNet(nn.Module):
         def block(width_in: int, width_out: int) -> ResidualBlock:
             return ResidualBlock(width_in, width_out, embedding, style)
 
-        def attention(width: int, present: bool) -> nn.Module:
-            return Attention(width, style) if present else nn.Identity()
+        styles = style.by_level(len(widths))
+
+        def attention(level: int, present: bool) -> nn.Module:
+            return Attention(widths[level], styles[level]) if present else nn.Identity()
 
         self.noise = nn.Sequential(
             Sinusoid(frequencies), linear(2 * len(frequencies), embedding), nn.SiLU(), linear(embedding, embedding)
@@ -142,12 +144,12 @@ class UNet(nn.Module):
         for i, width in enumerate(widths):
             move = halve(widths[i - 1], width, resample) if i else nn.Identity()
             steps = [block(width, width) for _ in range(blocks)]
-            self.down.append(Down(move, steps, attention(width, attended[i])))
+            self.down.append(Down(move, steps, attention(i, attended[i])))
         self.middle = block(widths[-1], widths[-1])
-        self.middle_attention = attention(widths[-1], bridge)
+        self.middle_attention = attention(-1, bridge)
         for i, width in reversed(list(enumerate(widths))):
             steps = [block((1 + skips) * width, width) for _ in range(blocks)]
-            look = attention(width, attended[i])
+            look = attention(i, attended[i])
             move = double(width, widths[i - 1], resample) if i else nn.Identity()
             self.up.append(Up(steps, look, move, skips))
         self.norm_out = style.norm(widths[0])
@@ -179,7 +181,7 @@ def unet(
     blocks: Depth = 2,
     attention: tuple[Depth, ...] = (1,),
     bridge: bool = False,
-    head_width: Size = 64,
+    head_width: ByLevel = 64,
     embedding: Size = 256,
     frequencies: Size = 32,
     lowest: Nsr = 0.5,
@@ -204,7 +206,8 @@ def unet(
         blocks: Residual blocks per level and direction, >= 1.
         attention: Levels with attention, 0 = finest; level k has size / (patch * 2^k) positions a side.
         bridge: Whether the middle has attention.
-        head_width: Channels per head; narrower levels have one head.
+        head_width: Channels per head, or a number for each level, finest first; narrower levels have one head. The
+            middle has that of the coarsest.
         embedding: Length of the embedding of noise level and label.
         frequencies: Number of frequencies that embed c_noise.
         lowest, highest: Range of the frequencies, radians per unit of c_noise.

@@ -13,8 +13,13 @@ Two ways to weaken a D that wins too early, since then G learns nothing from it:
     noise       x + n, n ~ N(0, std^2), on whatever D sees, real or made, once each; std falls linearly to 0 at a share
                 of the budget. Distributions of low dimension then overlap, and D cannot be perfect.
 
-The target of G is `real`, as in the code that smoothing is known from. D sees real and made images in passes of their
-own, so that BatchNorm never mixes them. All random numbers are addressed by the sample's position.
+A third keeps D flat around the data, where a steep one would throw G about:
+
+    R1          (r1 / 2) |grad_x D(x)|^2 of every real image x as D sees it, added to D's loss
+
+The target of G is `real`, as in the code that smoothing is known from. G may learn from every k-th batch only
+(`every`), so that D leads. D sees real and made images in passes of their own, so that BatchNorm never mixes them. All
+random numbers are addressed by the sample's position.
 
 References:
     Goodfellow et al. Generative Adversarial Nets. 2014. https://arxiv.org/abs/1406.2661
@@ -23,12 +28,15 @@ References:
     https://arxiv.org/abs/1606.03498
     Arjovsky, Bottou. Towards Principled Methods for Training Generative Adversarial Networks. 2017, section 3 (noise).
     https://arxiv.org/abs/1701.04862
+    Mescheder, Geiger, Nowozin. Which Training Methods for GANs do actually Converge? 2018, eq. (9) (R1).
+    https://arxiv.org/abs/1801.04406
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -36,7 +44,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sfumato.core import noise as addressed
-from sfumato.core.bounds import Few
+from sfumato.core.bounds import Depth, Few, NotNegative
 
 TRAINS = "generator"
 
@@ -63,14 +71,38 @@ class Half:
 
 
 @dataclass(frozen=True, slots=True)
+class Losses:
+    """What logits (B,) cost, one number each.
+
+    Attributes:
+        real: D's loss on real images.
+        fake: D's loss on made ones.
+        generator: G's loss on what it made.
+    """
+
+    real: Callable[[Tensor], Tensor]
+    fake: Callable[[Tensor], Tensor]
+    generator: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
 class Adversarial:
-    """The two losses of a pair; see `gan` for the attributes."""
+    """The two losses of a pair; see `gan` for what is not said here.
+
+    Attributes:
+        seed: Seed of the run.
+        losses: What logits cost.
+        noise, noise_until: Noise on what D sees.
+        r1: Weight of the squared gradient.
+        every: Batches of D for each of G.
+    """
 
     seed: int
-    real: float
-    fake: float
-    noise: float
-    noise_until: float
+    losses: Losses
+    noise: float = 0.0
+    noise_until: float = 1.0
+    r1: float = 0.0
+    every: int = 1
 
     def discriminator(
         self, pair: Pair, x0: Tensor, made: Tensor, label: Tensor | None, positions: Tensor, spent: float
@@ -88,14 +120,20 @@ class Adversarial:
         Returns:
             The loss, with D's belief that real ("real") and made ("fake") images are real, both in (0, 1).
         """
-        real = pair.discriminator(self.shown(x0, positions, "real", spent), label)
+        shown = self.shown(x0, positions, "real", spent)
+        if self.r1:
+            shown = shown.detach().requires_grad_()
+        real = pair.discriminator(shown, label)
         fake = pair.discriminator(self.shown(made, positions, "made", spent), label)
-        each = _cross_entropy(real, self.real) + _cross_entropy(fake, self.fake)
+        each = self.losses.real(real) + self.losses.fake(fake)
+        if self.r1:
+            (slope,) = torch.autograd.grad(real.sum(), shown, create_graph=True)
+            each = each + self.r1 / 2 * slope.square().flatten(1).sum(dim=1)
         return Half(each, {"real": real.detach().sigmoid(), "fake": fake.detach().sigmoid()})
 
     def generator(self, pair: Pair, made: Tensor, label: Tensor | None, positions: Tensor, spent: float) -> Half:
         """Return G's loss. Arguments as for `discriminator`, with `made` attached to G."""
-        return Half(_cross_entropy(pair.discriminator(self.shown(made, positions, "made", spent), label), self.real))
+        return Half(self.losses.generator(pair.discriminator(self.shown(made, positions, "made", spent), label)))
 
     def std(self, spent: float) -> float:
         """Return the standard deviation of the noise when a share of the budget is spent."""
@@ -120,7 +158,15 @@ class Adversarial:
         return images + std * n
 
 
-def gan(seed: int, real: float = 1.0, fake: float = 0.0, noise: Few = 0.0, noise_until: float = 1.0) -> Adversarial:
+def gan(
+    seed: int,
+    real: float = 1.0,
+    fake: float = 0.0,
+    noise: Few = 0.0,
+    noise_until: float = 1.0,
+    r1: NotNegative = 0.0,
+    every: Depth = 1,
+) -> Adversarial:
     """Make the losses of a generator and its discriminator, with label smoothing and annealed noise if asked.
 
     Arguments:
@@ -129,17 +175,28 @@ def gan(seed: int, real: float = 1.0, fake: float = 0.0, noise: Few = 0.0, noise
         fake: D's target for made images: 0, or 0.1 with two-sided smoothing.
         noise: Standard deviation of the noise that D sees at the start, in units of [-1, 1]; 0 for none.
         noise_until: Share of the budget at which it has fallen to 0.
+        r1: Weight of the squared gradient of D's logit at real images; 0 for none. Of one image, so D has no BatchNorm.
+        every: Batches that D learns from for each that G does.
 
     Raises:
-        ValueError: If the targets are not 0 <= fake < real <= 1, noise is negative or noise_until is not in (0, 1].
+        ValueError: If the targets are not 0 <= fake < real <= 1, noise is negative, noise_until is not in (0, 1], or
+            every is 0.
     """
     if not 0 <= fake < real <= 1:
         raise ValueError(f"Targets are shares with 0 <= fake < real <= 1; got fake={fake:g}, real={real:g}.")
+    losses = Losses(*(partial(_cross_entropy, target=target) for target in (real, fake, real)))
+    return adversarial(seed, losses, noise, noise_until, r1, every)
+
+
+def adversarial(seed: int, losses: Losses, noise: float, noise_until: float, r1: float, every: int) -> Adversarial:
+    """Return the losses of a pair once their numbers are checked; see `gan`."""
     if noise < 0 or not 0 < noise_until <= 1:
         raise ValueError(
             f"noise is a standard deviation >= 0 and noise_until a share in (0, 1]; got {noise:g}, {noise_until:g}."
         )
-    return Adversarial(seed, real, fake, noise, noise_until)
+    if every < 1:
+        raise ValueError(f"every counts D's batches for each of G's, at least 1; got {every}.")
+    return Adversarial(seed, losses, noise, noise_until, r1, every)
 
 
 def _cross_entropy(logits: Tensor, target: float) -> Tensor:

@@ -10,6 +10,7 @@ from sfumato.runs.resolve import load_data
 from sfumato.runs.run import Run
 
 MOST_ROWS = 16  # of a sheet with a row per class
+MOST = 10_000  # images of a picture
 
 
 def seeds_of(n: int, first: int) -> list[int]:
@@ -18,8 +19,11 @@ def seeds_of(n: int, first: int) -> list[int]:
     Raises:
         ValueError: If there are none, or they are negative.
     """
-    if n < 1 or first < 0:
-        raise ValueError(f"A picture shows n >= 1 images of seeds from first >= 0 on; got n = {n}, first = {first}.")
+    if not 1 <= n <= MOST or not 0 <= first < 2**62:
+        raise ValueError(
+            f"A picture shows n = 1 to {MOST:,} images of seeds from first >= 0 on, below 2^62; got n = {n}, first = "
+            f"{first}."
+        )
     return list(range(first, first + n))
 
 

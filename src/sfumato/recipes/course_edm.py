@@ -3,7 +3,7 @@
 A small U-Net with conditional BatchNorm, EDM's preconditioning with an estimated sigma_data, noise held to 0.002-80,
 labels dropped at 20%, Adam 1e-4, neither average, flips, dropout nor clipping. The report judged 50 Euler steps
 (CelebA: stochastic Heun) by FID of 50,000 images against the test set, and split off validation images; here the split
-is by hash. Attention can be dropped with network.attention=(): the ablation of the report.
+is by hash. Attention can be dropped with network.attention=none: the ablation of the report.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import inspect
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,9 +23,26 @@ from sfumato.core.find import check_options
 from sfumato.core.level import Level
 from sfumato.runs.recipe import Part, RecipeError
 
+
+class Precision(NamedTuple):
+    """How a network computes.
+
+    Attributes:
+        autocast: dtype of its products; None for that of its weights.
+        fewer_products: Whether its 3x3 convolutions may take fewer of them (`networks._winograd`).
+    """
+
+    autocast: torch.dtype | None = None
+    fewer_products: bool = False
+
+
 LAYERS = 5_000
 """The most layers of a network; ADM's of 512 pixels has 556."""
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
+PRECISIONS = {
+    "fp32": Precision(),
+    "bf16": Precision(torch.bfloat16),
+    "bf16-winograd": Precision(torch.bfloat16, fewer_products=True),
+}
 SCALES: dict[str, Callable[..., Callable[[Level], Tensor] | None]] = {  # c_in -> what makes it, asked by parameter name
     "one": lambda: None,
     "unit-variance": unit_variance,

@@ -9,6 +9,7 @@
     augmentation        a network that can be told of it
     latents             a kind of model that can be trained on them, and images that the autoencoder can halve
     weights by name     patterns that mean some, and something left to train (`networks._named`)
+    gradients of a GAN  of single images, so without BatchNorm
     coupling            a batch that is not cut into pieces
     conditions          a network that can be told more than a class, and an objective that drops it
 
@@ -20,7 +21,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from sfumato.core.level import Level, index_in
 from sfumato.data.told.attributes import MEASURES
@@ -130,6 +132,11 @@ def _quantiles() -> Tensor:
     return (torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES
 
 
+def _mixes(network: nn.Module) -> bool:
+    """Return whether a network's output for an image depends on the others of its batch."""
+    return any(isinstance(module, _BatchNorm) for module in network.modules())
+
+
 def _check_network(plan: Plan) -> None:
     recipe, kind, found = plan.recipe, plan.kind, network_kind(plan.recipe.network)
     if found is not kind:
@@ -141,6 +148,11 @@ def _check_network(plan: Plan) -> None:
         raise RecipeError(
             f"BatchNorm looks at the whole batch, and train.micro={recipe.train.micro} cuts it. Set train.micro=none, "
             "or a smaller train.batch."
+        )
+    if kind.paired and option(recipe.objective, "r1") and _mixes(plan.network.get_submodule("discriminator")):
+        raise RecipeError(
+            f"objective.r1={option(recipe.objective, 'r1'):g} takes the gradient of each image's own logit, and "
+            "BatchNorm in the discriminator mixes images. Set network.norm=spectral or network.norm=plain."
         )
     if recipe.data.latent is not None:
         _check_latent(plan)

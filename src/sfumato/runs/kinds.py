@@ -56,7 +56,8 @@ class Kind:
         network: A network of the kind, for remedies.
         asks: The parameter that only networks of the kind take; None for the kind without one.
         model: Makes the model around a network; what else it asks for is given by parameter name.
-        cost: Counts what a recipe costs from its network on the meta device and the size (C, H, W) of an image.
+        cost: Counts what a recipe costs from its network on the meta device and the size (C, H, W) of an image; options
+            of the objective that it asks for are given by parameter name.
         forward: Returns one pass of a model over so many images of a size, to be timed; None if that is not timed.
         step: What a training step goes through, for a count of its memory: a module, what it is told beside its input,
             and the shape of one input.
@@ -78,7 +79,7 @@ class Kind:
     network: str
     asks: str | None
     model: Callable[..., nn.Module]
-    cost: Callable[[nn.Module, Size], RecipeCost]
+    cost: Callable[..., RecipeCost]
     forward: Callable[[nn.Module, Size, int], Callable[[], object]] | None
     step: Callable[[nn.Module, Size], tuple[nn.Module, tuple[Any, ...], tuple[int, ...]]]
     walks: bool = False
@@ -105,16 +106,18 @@ def _one_network(network: nn.Module, size: Size) -> RecipeCost:
     return RecipeCost(found, found.parameters, 3 * found.gflop)
 
 
-def _two_networks(network: nn.Module, size: Size) -> RecipeCost:
-    """Count a step of both: F = (3 + 3 + 2) d + 3 g.
+def _two_networks(network: nn.Module, size: Size, every: int | None, r1: float | None) -> RecipeCost:
+    """Count a step of both: F = (3 + 3) d + g + (2 d + 2 g) / every, and 3 d more for R1.
 
     D passes forward and back on real and made images, then G and D for G's half, where D's weights are fixed (its
-    backward pass costs one).
+    backward pass costs one). R1 passes back once for the gradient, and twice more through that.
     """
     generator, discriminator = network.get_submodule("generator"), network.get_submodule("discriminator")
     made = cost(generator, (int(generator.latent),), level=False)  # type: ignore[arg-type]
     judged = cost(discriminator, size, level=False)
-    return RecipeCost(made, made.parameters + judged.parameters, 8 * judged.gflop + 3 * made.gflop)
+    d, g = judged.gflop, made.gflop
+    training = (6 + 3 * bool(r1)) * d + g + (2 * d + 2 * g) / (every or 1)
+    return RecipeCost(made, made.parameters + judged.parameters, training)
 
 
 def _through(network: nn.Module, size: Size) -> RecipeCost:

@@ -126,17 +126,33 @@ def adopted(recipe: Recipe, before: Recipe) -> Recipe:
 
 
 def keep(recipe: Recipe, folder: Path) -> None:
-    """Write what a recipe has learned into a run's directory, whole or not at all."""
-    if recipe.learned and not (folder / FILE).exists():
-        found = {name: tensor.contiguous() for name, tensor in _find(recipe, None, _no_data).items()}
-        with replacing(folder / FILE) as partial:
-            save_file(found, partial)
+    """Write what a recipe has learned into a run's directory, whole or not at all.
+
+    A run that goes on with other labels keeps those of its earlier checkpoints beside them.
+    """
+    if not recipe.learned:
+        return
+    file, found = _file(recipe, folder), _find(recipe, None, _no_data)
+    if file.exists() and hash_tensors(read_tensors(file, RecipeError)) != recipe.learned:
+        file = _own(recipe, folder)
+    if not file.exists():
+        with replacing(file) as partial:
+            save_file({name: tensor.contiguous() for name, tensor in found.items()}, partial)
 
 
 def kept_in(recipe: Recipe, folder: Path) -> None:
     """Remember that the labels of a recipe are in a run's directory."""
-    if recipe.learned and (folder / FILE).exists():
-        _files[recipe.learned] = folder / FILE
+    if recipe.learned and (file := _file(recipe, folder)).exists():
+        _files[recipe.learned] = file
+
+
+def _file(recipe: Recipe, folder: Path) -> Path:
+    return own if (own := _own(recipe, folder)).exists() else folder / FILE
+
+
+def _own(recipe: Recipe, folder: Path) -> Path:
+    """Return the file of labels that came after others in a run."""
+    return folder / f"labels-{recipe.learned[:16]}.safetensors"
 
 
 def asked_labels(recipe: Recipe, seeds: Sequence[int], classes: int) -> tuple[Tensor | None, str]:

@@ -40,7 +40,7 @@ def peaks(plan: Plan, device: str, *, images: int | None = None, data: int = 0) 
         data: Bytes of the training images in memory.
     """
     train, sample = plan.recipe.train, plan.recipe.sample
-    half = train.precision == "bf16"
+    half = plan.precision.autocast is not None
     held = held_bytes(plan) + (PROGRAM + data if device == "cpu" else 0)
     inner, told, shape = plan.kind.step(plan.network, plan.image)
 

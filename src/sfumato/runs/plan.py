@@ -30,10 +30,11 @@ from sfumato.core.level import Level, nearest_in
 from sfumato.core.target import Target
 from sfumato.data.augment import LABELS
 from sfumato.networks._embeddings import keep_null_row
-from sfumato.networks._layers import near_multiples
+from sfumato.networks._layers import near_multiples, take_fewer_products
 from sfumato.runs.assemble import (
     PRECISIONS,
     SCALES,
+    Precision,
     asked,
     asks,
     bound_sampler,
@@ -390,7 +391,14 @@ class Plan:
     @cached_property
     def cost(self) -> RecipeCost:
         """What the recipe costs, counted without computing anything."""
-        return self.kind.cost(self.network, self.image)
+        asked_for = [name for name in parameters(self.kind.cost) if name not in ("network", "size")]
+        known = {name: option(self.parts["objective"], name) for name in asked_for}
+        return self.kind.cost(self.network, self.image, **known)
+
+    @property
+    def precision(self) -> Precision:
+        """How the network computes."""
+        return PRECISIONS[self.recipe.train.precision]
 
     def build_network(self, device: torch.device | str = "cpu") -> nn.Module:
         """Make the network with weights initialised from the recipe's own seed, in channels_last.
@@ -410,6 +418,8 @@ class Plan:
                 network: nn.Module = make(part, self._network_asks())
                 if self.shape.null:
                     keep_null_row(network)
+                if self.precision.fewer_products:
+                    take_fewer_products(network)
         except RecipeError:
             raise
         except (ArithmeticError, LookupError, RuntimeError, AssertionError) as error:
@@ -422,7 +432,7 @@ class Plan:
     def model(self, network: nn.Module) -> Any:
         """Make what the objective trains around a network."""
         model = self.kind.model
-        given: dict[str, Any] = {"network": network, "autocast": PRECISIONS[self.recipe.train.precision]}
+        given: dict[str, Any] = {"network": network, "autocast": self.precision.autocast}
         asks_for = [name for name in parameters(model) if name not in given]
         others = {name: self.known if name == "table" else self.made(name) for name in asks_for}
         return model(**others, **{name: value for name, value in given.items() if name in parameters(model)})

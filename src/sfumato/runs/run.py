@@ -56,6 +56,8 @@ def _check_about(tree: Mapping[str, Any]) -> None:
     wrong = [key for key in ("fingerprint", "imported") if not isinstance(tree.get(key, {}), Mapping)]
     if "selected" in tree and not is_choice(tree["selected"]):
         wrong.append("selected")
+    if not isinstance(tree.get("floor_of", 0), int):
+        wrong.append("floor_of")
     if wrong:
         raise FileRefusedError(f"{wrong[0]} is not what was written, got {str(tree[wrong[0]])[:40]!r}")
 

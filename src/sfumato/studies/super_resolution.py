@@ -32,7 +32,7 @@ from sfumato.studies._bases import tiny
 # scale -> factor, pictures, samples of each, steps
 SIZES = {"tiny": (2, 40, 3, 4), "cpu": (4, 200, 9, 18)}
 BUDGET = ("train.sheet_every=100000000",)  # training images are those of the recipes
-METHODS = ("replacement", "ddnm", "pigdm", "moment")
+METHODS = ("ddnm", "pigdm", "moment")
 SHOWN = 4  # pictures of a sheet
 
 

@@ -2,7 +2,7 @@
 
     1. real images of positions p .. p + batch and as many made ones, of the same labels
     2. one step of D on both, G held fixed
-    3. one step of G against the D of step 2, on the same made images
+    3. one step of G against the D of step 2, on the same made images; of every k-th batch, if the objective says so
 
 A half whose loss or gradient is not finite changes nothing, and a step with such a half moves neither the averages nor
 the running statistics of BatchNorm; G's half is left out if D's fails. BatchNorm sees the whole batch at once, so a
@@ -58,6 +58,7 @@ class AdversarialTrainer:
         self.plan, self.recipe, self.device, self.ranks = plan, recipe, device, ranks
         self.network: nn.Module = plan.build_network(device)
         self.objective = plan.objective(device)
+        self.every = getattr(self.objective, "every", 1)  # an objective from outside may know of no turns
         self.loader = batches_of(recipe, data, device)
         self.statistics = running_statistics(self.network)
         self.sides: dict[str, nn.Module] = {side: self.network.get_submodule(side) for side in SIDES}
@@ -89,7 +90,7 @@ class AdversarialTrainer:
             made = self.network(z, label)
             judged = self.objective.discriminator(self.network, x0, made.detach(), label, positions, spent)  # type: ignore[attr-defined]
         good = self._take("discriminator", judged, factor, {"loss": judged.each, **judged.parts})
-        if good:
+        if good and (self.step + 1) % self.every == 0:
             with held(self.sides["discriminator"]):
                 with self._autocast():
                     fooled = self.objective.generator(self.network, made, label, positions, spent)  # type: ignore[attr-defined]
@@ -104,7 +105,7 @@ class AdversarialTrainer:
         return good
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
-        dtype = PRECISIONS[self.recipe.train.precision]
+        dtype = PRECISIONS[self.recipe.train.precision].autocast
         return contextlib.nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
 
     def _take(self, side: str, half: Half, factor: float, logged: Mapping[str, Tensor]) -> bool:

@@ -23,8 +23,10 @@ from tqdm import tqdm
 
 from sfumato.core.errors import printable
 from sfumato.core.find import find
+from sfumato.evaluation.real import most_of
 from sfumato.processes.machine import default_device, describe, keep_freed_memory
 from sfumato.processes.ranks import join, others_may_end
+from sfumato.progress import bar_of
 from sfumato.runs import checkpoint
 from sfumato.runs.check import check
 from sfumato.runs.labelled import adopted, keep
@@ -130,7 +132,7 @@ def train(
     start = None if parent is None else starting_weights(planned, parent)
     fingerprint = fingerprint_of(folder, recipe, data, start)
     facts = describe(device) | {"processes": ranks.world, "compiled": compiles(planned, device, ranks.world)}
-    about = {"fingerprint": fingerprint, "machine": facts}
+    about = {"fingerprint": fingerprint, "floor_of": most_of(data, bool(recipe.data.labels)), "machine": facts}
     with ExitStack() as ending:
         with ranks.in_turn():
             if ranks.first:
@@ -216,17 +218,11 @@ class _Loop:
         train = trainer.recipe.train
         self.seconds = None if train.minutes is None else 60 * train.minutes
         self.aside = 0.0  # seconds that hooks took so far
-        self.bar = tqdm(
-            total=train.images if self.seconds is None else round(self.seconds),
-            initial=trainer.seen if self.seconds is None else round(trainer.elapsed),
-            unit="img",
-            unit_scale=self.seconds is None,
-            bar_format=None if self.seconds is None else BY_THE_CLOCK,
-            disable=quiet,
-            mininterval=0.5,
-            smoothing=0.05,
-            dynamic_ncols=True,
-        )
+        how: dict[str, Any] = {"initial": trainer.seen, "unit_scale": True}
+        if self.seconds is not None:
+            how = {"initial": round(trainer.elapsed), "bar_format": BY_THE_CLOCK}
+        total = train.images if self.seconds is None else round(self.seconds)
+        self.bar = bar_of(total, "img", quiet=quiet, smoothing=0.05, delay=0.0, **how)
 
     def go(self, began: float) -> None:
         """Train until the budget is spent.
@@ -272,6 +268,8 @@ class _Loop:
                 finished = good and spent >= 1 and trainer.watch.run == 0
                 if not finished:
                     self._call_hooks(taken)
+                    if ranks.world == 1:  # hooks take long: no other step before an answer
+                        signal = signal or self.signals.received or 0
                 saved = good and (signal or finished or save_now) and self._save(leaving=bool(signal) or finished)
                 if finished and not saved:
                     raise Diverged(self._trouble())

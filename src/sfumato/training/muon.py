@@ -4,8 +4,15 @@ A convolution is the matrix out x (in k k). With momentum M the update is
 
     O = NewtonSchulz(M) ~ U V^T of M's SVD,        W <- W (1 - lr wd) - lr sqrt(max(1, rows / columns)) O
 
-where five quintic iterations X <- a X + (b A + c A^2) X, A = X X^T, push every singular value towards 1. torch ships a
-Muon for two-dimensional parameters only; the weights of a U-Net are convolutions.
+where five quintic iterations X <- P X, P = a + b A + c A^2, A = X X^T, push every singular value towards 1. torch
+ships a Muon for two-dimensional parameters only; the weights of a U-Net are convolutions.
+
+P and A are as small as the shorter side of X, and commute. So several iterations in a row need X at their ends only:
+
+    X <- P3 P2 P1 X,        A <- P A P after each
+
+which is half the arithmetic for the kernel of a convolution, nine times as wide as high. In bfloat16 that A drifts
+from the X X^T it stands for, so it is made anew after three of the five.
 
 References:
     Jordan et al. Muon: An optimizer for hidden layers in neural networks. 2024. https://kellerjordan.github.io/posts/muon/
@@ -20,6 +27,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+EACH, FEWER = (1, 1, 1, 1, 1), (3, 2)  # iterations between which X is made
+
 
 class Muon(Optimizer):
     """Step hidden matrices along their orthogonalised Nesterov momentum (see the module docstring).
@@ -32,10 +41,14 @@ class Muon(Optimizer):
         lr: Step size; the update's singular values are near 1.
         momentum: Momentum of the exponential gradient average, in [0, 1).
         weight_decay: Decoupled decay per unit of lr.
+        blocks: Iterations between which X is made; (1, 1, 1, 1, 1) for after each.
     """
 
-    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float, weight_decay: float) -> None:
+    def __init__(
+        self, params: Iterable[Tensor], lr: float, momentum: float, weight_decay: float, blocks: tuple[int, ...] = EACH
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.blocks = blocks
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -58,7 +71,7 @@ class Muon(Optimizer):
                 decay = group["lr"] * group["weight_decay"]
                 torch._foreach_mul_(params, 1 - (decay if found_inf is None else decay * (1 - found_inf)))
             for shape, alike in _by_shape(params).items():
-                matrices = orthogonalise(torch.stack([_rows(updates[i]) for i in alike]))
+                matrices = orthogonalise(torch.stack([_rows(updates[i]) for i in alike]), self.blocks)
                 if found_inf is not None:
                     matrices = matrices * (1 - found_inf).to(matrices.dtype)
                 rows, columns = shape[0], matrices.shape[-1]
@@ -86,21 +99,30 @@ def _unrows(matrix: Tensor, like: Tensor) -> Tensor:
     return matrix.reshape(like.movedim(1, -1).shape).movedim(-1, 1)
 
 
-def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
+def orthogonalise(matrix: Tensor, blocks: tuple[int, ...] = EACH) -> Tensor:
     """Return an approximation of U V^T of the matrix's SVD by Newton-Schulz iterations in bfloat16.
 
     Arguments:
         matrix: One or a batch, shape (..., m, n).
-        steps: Iterations; five bring singular values into about [0.7, 1.2].
+        blocks: Iterations after which X is made, in order; five in all bring singular values into about [0.7, 1.2].
     """
-    a, b, c = 3.4445, -4.7750, 2.0315
     x = matrix.to(torch.bfloat16)
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
     x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
-    for _ in range(steps):
+    for count in blocks:
         gram = x @ x.mT
-        polynomial = (gram @ gram).mul_(c).add_(gram, alpha=b)
-        polynomial.diagonal(dim1=-2, dim2=-1).add_(a)
-        x = polynomial @ x
+        polynomial = so_far = _polynomial(gram)
+        for _ in range(count - 1):
+            gram = polynomial @ (gram @ polynomial)
+            polynomial = _polynomial(gram)
+            so_far = polynomial @ so_far
+        x = so_far @ x
     return (x.mT if tall else x).to(matrix.dtype)
+
+
+def _polynomial(gram: Tensor) -> Tensor:
+    a, b, c = 3.4445, -4.7750, 2.0315
+    found = (gram @ gram).mul_(c).add_(gram, alpha=b)
+    found.diagonal(dim1=-2, dim2=-1).add_(a)
+    return found

@@ -17,7 +17,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from sfumato.core.bounds import Few, Fraction, Positive, Rate
-from sfumato.training.muon import Muon
+from sfumato.training.muon import EACH, FEWER, Muon
 
 
 def adam(
@@ -56,8 +56,19 @@ def muon(
     weight_decay: Few = 0.0,
     rest_lr: Rate = 1e-3,
     rest_beta2: Fraction = 0.99,
+    fewer_products: bool = False,
 ) -> list[Optimizer]:
-    """Muon on hidden convolutions, or on the matrices of a transformer's blocks; AdamW on the rest."""
+    """Muon on hidden convolutions, or on the matrices of a transformer's blocks; AdamW on the rest.
+
+    Arguments:
+        network: Whose weights move.
+        lr: Step size of the matrices.
+        momentum: Momentum of the matrices, in [0, 1).
+        weight_decay: Decoupled decay of the matrices per unit of lr.
+        rest_lr: Learning rate of the rest.
+        rest_beta2: Memory of squared gradients of the rest.
+        fewer_products: Whether matrices are orthogonalised in about half the time, the same to rounding.
+    """
     parameters = _trained(network)
     convolutions = [m.weight for m in network.modules() if isinstance(m, nn.Conv2d)]
     blocks = [block for stack in network.modules() if isinstance(stack, nn.ModuleList) for block in stack]
@@ -71,7 +82,7 @@ def muon(
             f"{len(matrices)} of them among {len(parameters)} tensors. Set train.optimizer=adam."
         )
     return [
-        Muon(matrices, lr=lr, momentum=momentum, weight_decay=weight_decay),
+        Muon(matrices, lr, momentum, weight_decay, FEWER if fewer_products else EACH),
         torch.optim.AdamW(others, lr=rest_lr, betas=(0.9, rest_beta2), weight_decay=0.0, fused=_fused(others)),
     ]
 

@@ -25,6 +25,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from sfumato.networks._spectral import power_states
 from sfumato.objectives import Loss
 from sfumato.processes.ranks import LaunchError, Ranks
 from sfumato.runs.assemble import option
@@ -118,9 +119,10 @@ def quiet(step: nn.Module, last: bool) -> AbstractContextManager[object]:
 
 
 def running_statistics(network: nn.Module) -> list[Tensor]:
-    """Return the running means, variances and counts of a network's BatchNorms, which a forward pass moves."""
+    """Return what a forward pass moves: means, variances and counts of BatchNorms, and directions of power methods."""
     norms = (m for m in network.modules() if isinstance(m, _BatchNorm))
-    return [s for m in norms for s in (m.running_mean, m.running_var, m.num_batches_tracked) if s is not None]
+    running = [s for m in norms for s in (m.running_mean, m.running_var, m.num_batches_tracked) if s is not None]
+    return running + power_states(network)
 
 
 def set_back(statistics: Sequence[Tensor], before: Sequence[Tensor]) -> None:

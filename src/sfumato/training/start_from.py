@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from sfumato.core.weights import hash_tensors
 from sfumato.data.dataset import Dataset
 from sfumato.data.streaming import Stream
-from sfumato.evaluation.real import order_of
+from sfumato.evaluation.real import content_of
 from sfumato.metrics.protocol import canonical
 from sfumato.networks._embeddings import label_tables
 from sfumato.runs import checkpoint
@@ -257,12 +257,8 @@ def fingerprint_of(
         data: The training images.
         start: The weights that a new run begins from; None for the network's own.
     """
-    found = {"data": data.content_hash, "indices": data.index_hash, "rule": data.rule, "order": order_of(data)}
-    if recipe.data.labels and data.labels is not None:
-        found["labelling"] = hashlib.sha256(data.labels.numpy().astype("<i8").tobytes()).hexdigest()
-    beside = {name: value for name in ("vector", "beside") if (value := getattr(data, name, None)) is not None}
-    if beside:
-        found["told"] = hash_tensors(beside)
+    found = {"data": data.content_hash, "indices": data.index_hash, "rule": data.rule}
+    found |= content_of(data, bool(recipe.data.labels))
     if start is not None:
         found["start"] = hash_tensors(start)
     mark = hashlib.sha256(canonical([recipe.hash, found]).encode()).hexdigest()[:16]

@@ -84,6 +84,10 @@ def test_rows_follow_their_images_into_parts_and_batches(folder):
         (lambda text: text.replace("a/2.png,2", "a/2.png,up"), "column angle must hold a finite number"),
         (lambda text: text + "a/0.png,1,1\n", "repeats a file"),
         (lambda text: text.replace("a/2.png,2,", "a/2.png,"), "has 2 cells, and line 1 has 3"),
+        (lambda text: text.replace("a/2.png,2", "a/2.png,1_0"), "column angle must hold a finite number"),
+        (lambda text: text.replace("a/2.png,2", "a/2.png,1e39"), "column angle must hold a finite number"),
+        (lambda text: text.replace("a/2.png,2", "\n\na/2.png,up"), "Line 6 of"),
+        (lambda text: text + "a" * 200_000 + ",1,1\n", "is no line of a table"),
         (lambda text: "", "begins with a line of column names"),
     ],
 )
@@ -92,6 +96,22 @@ def test_a_table_that_does_not_fit_is_refused(folder, change, said):
     table.write_text(change(table.read_text()))
     with pytest.raises(DataError, match=said):
         load(f"folder:{folder}", split="all", attributes=("angle",))
+
+
+def test_numbers_that_32_bits_do_not_tell_apart_are_refused_where_they_are_told(folder):
+    """Dates of a day, in seconds since 1970: as they are all images would be told one of two numbers."""
+    table = folder / "attributes.csv"
+    head, *lines = table.read_text().splitlines()
+    rows = [f"{line},{1_700_000_000 + i}" for i, line in enumerate(lines)]
+    table.write_text("\n".join([f"{head},taken", *rows]) + "\n")
+    assert load(f"folder:{folder}", split="all", attributes=("angle",)).vector.dtype == torch.float32
+    with pytest.raises(DataError, match=r"taken holds numbers about 1.7e\+09 that 32 bits do not tell apart"):
+        load(f"folder:{folder}", split="all", attributes=("taken",))
+
+
+def test_a_number_that_is_asked_for_is_finite_as_the_model_is_told_it():
+    with pytest.raises(ValueError, match="ink must be a finite number"):
+        asked({"ink": "1e39"}, [("ink", 0.3, 0.1, 0.0, 1.0)])
 
 
 def test_an_unknown_attribute_offers_the_nearest(folder):

@@ -32,6 +32,8 @@ from sfumato.data.dataset import DataError, Dataset
 FILE = "attributes.csv"
 SHOWN = 3  # files that an error names
 AT_ONCE = 1024  # images that are measured together, in float64
+LOST = 1e-3  # of a standard deviation: how much of a number may be lost where it is kept in 32 bits
+LARGEST = float(torch.finfo(torch.float32).max)
 Rows = Sequence[tuple[str, float, float, float, float]]
 """Of each attribute its name, mean, standard deviation, least and greatest value, as training saw them."""
 Columns = tuple[tuple[str, ...], dict[str, list[float]]]
@@ -93,12 +95,16 @@ def read_table(text: str, where: str) -> Columns:
     Raises:
         DataError: If it is no such table; the message names the line.
     """
-    rows = [row for row in csv.reader(text.splitlines()) if row]
-    names = tuple(name.strip() for name in rows[0][1:]) if rows else ()
+    reader = csv.reader(text.splitlines())
+    try:
+        rows = [(reader.line_num, row) for row in reader if row]
+    except csv.Error as error:
+        raise DataError(f"Line {reader.line_num} of {where} is no line of a table ({error}).") from None
+    names = tuple(name.strip() for name in rows[0][1][1:]) if rows else ()
     if not names or len(set(names)) != len(names) or not all(names):
         raise DataError(f"{where} begins with a line of column names, the file's first: file,smiling,angle.")
     found: dict[str, list[float]] = {}
-    for line, row in enumerate(rows[1:], 2):
+    for line, row in rows[1:]:
         if len(row) != len(names) + 1 or row[0] in found:
             fault = "repeats a file" if row[0] in found else f"has {len(row)} cells, and line 1 has {len(names) + 1}"
             raise DataError(f"Line {line} of {where} ({printable(row[0])}) {fault}.")
@@ -111,7 +117,7 @@ def _number(cell: str, where: str) -> float:
         value = float(cell) if cell.strip() else 0.0
     except ValueError:
         value = math.inf
-    if not math.isfinite(value):
+    if not abs(value) <= LARGEST or "_" in cell:  # Python reads 1_000 as a number
         raise DataError(
             f"{where} must hold a finite number, or nothing where it is not known; got {printable(cell)!r}."
         )
@@ -119,7 +125,7 @@ def _number(cell: str, where: str) -> float:
 
 
 def rows_of(table: Columns, files: Sequence[str], known: Iterable[str], where: str) -> Tensor:
-    """Return the numbers of some files, float32 (N, d).
+    """Return the numbers of some files, float64 (N, d).
 
     Arguments:
         table: Every file's numbers.
@@ -136,7 +142,7 @@ def rows_of(table: Columns, files: Sequence[str], known: Iterable[str], where: s
             named = ", ".join(printable(f) for f in lacking[:SHOWN])
             count = f"{len(lacking):,} in all"
             raise DataError(f"{where} has {what} {named} ({count}). Give every image one row, and nothing else.")
-    return torch.tensor([table[1][f] for f in files], dtype=torch.float32).reshape(len(files), len(table[0]))
+    return torch.tensor([table[1][f] for f in files], dtype=torch.float64).reshape(len(files), len(table[0]))
 
 
 def with_attributes(data: Dataset, wanted: Sequence[str]) -> Dataset:
@@ -144,6 +150,7 @@ def with_attributes(data: Dataset, wanted: Sequence[str]) -> Dataset:
 
     Raises:
         UnknownNameError: For any other; the nearest is offered.
+        DataError: If numbers of one differ by less than 32 bits tell apart.
     """
     if not wanted:
         return replace(data, attributes=(), vector=None)
@@ -151,8 +158,20 @@ def with_attributes(data: Dataset, wanted: Sequence[str]) -> Dataset:
     for name in wanted:
         if name not in own and name not in MEASURES:
             raise UnknownNameError(nearest(f"attribute of {data.name}", name, {*own, *MEASURES}))
-    columns = [own[name] if name in own else MEASURES[name](data.images).float() for name in wanted]
+    columns = [_single(own[name] if name in own else MEASURES[name](data.images), name) for name in wanted]
     return replace(data, attributes=tuple(wanted), vector=torch.stack(columns, 1))
+
+
+def _single(column: Tensor, name: str) -> Tensor:
+    """Return an attribute in single precision, which must tell its numbers apart."""
+    exact = column[~column.isnan()].double()
+    lost = (exact.float() - exact).abs()
+    if len(exact) and exact.min() != exact.max() and lost.max() > LOST * exact.std(correction=0):
+        raise DataError(
+            f"Attribute {name} holds numbers about {float(exact.mean()):.6g} that 32 bits do not tell apart. "
+            "Subtract what all of them share."
+        )
+    return column.float()
 
 
 def summary(data: Dataset) -> tuple[tuple[str, float, float, float, float], ...]:
@@ -223,9 +242,10 @@ def asked(where: Mapping[str, float | str], rows: Rows) -> Tensor:
             number = float(text.removesuffix("sd"))
         except ValueError:
             number = math.nan
-        if not math.isfinite(number):
+        number = number if text.endswith("sd") else (number - row[1]) / row[2]
+        if not abs(number) <= LARGEST:
             raise ValueError(f"{name} must be a finite number, such as {row[1]:g}, or 2sd; got {text!r}.")
-        vector[names.index(name)] = number if text.endswith("sd") else (number - row[1]) / row[2]
+        vector[names.index(name)] = number
     return vector
 
 

@@ -46,7 +46,7 @@ def split_kind(condition: str) -> tuple[str, str]:
     if kind not in KINDS:
         raise UnknownNameError(nearest("condition", kind, KINDS))
     rest = rest or (str(FACTOR) if kind == "low" else "")
-    if kind == "low" and not (rest.isdigit() and int(rest) > 1):
+    if kind == "low" and not (rest.isdecimal() and len(rest) < 10 and int(rest) > 1):
         raise ValueError(f"data.condition=low:K makes images K times smaller, K = 2, 3, ...; got {condition!r}.")
     if (kind == "pairs") != bool(rest) and kind != "low":
         raise ValueError(f"data.condition is none, low, low:K, grey or pairs:FOLDER; got {condition!r}.")

@@ -138,8 +138,11 @@ def _measured(
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """Return an attribute as measured on the samples and on the real images, and how it was measured."""
     real = cast(Dataset, judge.real)
+    assert real.vector is not None
     if name in MEASURES:
-        return MEASURES[name](images).numpy(), MEASURES[name](real.images).numpy(), "its rule"
+        own = MEASURES[name](real.images)
+        if torch.equal(own.float().nan_to_num(), real.vector[:, column].nan_to_num()):  # else a column of that name
+            return MEASURES[name](images).numpy(), own.numpy(), "its rule"
     training = _training(judge)
     assert training.vector is not None
     return _regressed(judge, made, training, training.vector[:, column].double().numpy())

@@ -1,4 +1,8 @@
-"""Scores of single classes, by KID: counts are below the number of features, where a Frechet distance is all bias."""
+"""Scores of single classes, by KID: counts are below the number of features, where a Frechet distance is all bias.
+
+Beside each stands the spread of the class, generated and real (`metrics.class_spread`): a class that varies less is
+easier to score well on.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from sfumato.evaluation.findings import Findings, Table, cell
 from sfumato.evaluation.judge import Generated, Judge
 from sfumato.evaluation.real import cached_features, reference_of
 from sfumato.metrics.calibration import draws
+from sfumato.metrics.class_spread import class_spread
 from sfumato.metrics.features import Extractor
 from sfumato.metrics.jackknife import GROUPS
 from sfumato.metrics.metric import find_metric
@@ -19,7 +24,7 @@ from sfumato.metrics.statistics import Features
 
 
 def per_class() -> Table:
-    """KID of each class against the real images of that class, and of other real images beside it."""
+    """KID of each class against the real images of that class, that of other real images, and how much each varies."""
     return Table(_measure, _check)
 
 
@@ -60,6 +65,8 @@ def _measure(judge: Judge, made: Generated) -> Findings:
             chosen = more.numpy()[np.sort(draws(len(more), len(mine), 1, 0)[0])]
             others = Generated({"features": cached_features(judge.extract, pool, judge.quiet)[chosen]})
             row["real images"] = cell(own.score(metric, others))
+        row["spread"] = cell(class_spread(features["features"]))
+        row["spread of real images"] = cell(class_spread(own.features(judge.extract)))
         rows.append({**row, "protocol": score.protocol.protocol_id})
         bars[name] = cell(score)
     title = rows[0]["score"] if rows else "KID"

@@ -23,6 +23,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from sfumato.core.bounds import ByLevel, ByLevelOr0
 from sfumato.core.level import Level, index_in
 from sfumato.core.table import Table
 from sfumato.interop.card import card
@@ -30,6 +31,7 @@ from sfumato.interop.keys import diffusers_names
 from sfumato.interop.spacings import SPACINGS, rounded, visited
 from sfumato.interop.tensors import ForeignError
 from sfumato.interop.walks import CALL
+from sfumato.networks._blocks import one_by_level
 from sfumato.runs.assemble import option
 from sfumato.runs.guided import guidance_of
 from sfumato.runs.plan import plan
@@ -134,14 +136,18 @@ def unet_config(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _head_width(widths: list[int], attended: list[bool], heads: int, head_width: int) -> int | None:
-    if head_width:
-        return head_width
-    found = {w // heads for w, here in zip(widths, attended) if here} | {widths[-1] // heads}
-    if heads == 1:
+def _head_width(widths: list[int], attended: list[bool], heads: ByLevel, head_width: ByLevelOr0) -> int | None:
+    counts = one_by_level(heads, len(widths), "heads")
+    levels = list(zip(widths, [*attended[:-1], True], counts, one_by_level(head_width, len(widths), "head_width")))
+    used = [(width, count, channels) for width, here, count, channels in levels if here]  # the middle attends, too
+    if all(count == 1 and not channels for _, count, channels in used):
         return None
+    found = {channels or width // count for width, count, channels in used}
     if len(found) > 1:
-        raise _refused(f"network.heads={heads} at levels of different widths (diffusers counts channels per head)")
+        raise _refused(
+            f"network.heads={heads} network.head_width={head_width}: heads at levels of different widths "
+            "(diffusers has channels per head, the same at all levels)"
+        )
     return found.pop()
 
 

@@ -4,6 +4,9 @@
    x, y, dy, dx: (images, positions, channels). gain, shift: (images, channels), or one row for all (stride 0).
    mean, rstd: (images, groups). dgain, dshift: (images, channels). */
 
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -28,6 +31,15 @@ typedef float store;
 static inline float get(store v) { return v; }
 static inline store put(float f) { return f; }
 #endif
+
+/* Store a row of channels. */
+static inline void put_row(const float *restrict row, store *restrict out, int64_t channels) {
+    int64_t c = 0;
+#if defined(HALF) && defined(__AVX512BF16__)
+    for (; c + 16 <= channels; c += 16) _mm256_storeu_si256((__m256i *)(out + c), (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(row + c)));
+#endif
+    for (; c < channels; c++) out[c] = put(row[c]);
+}
 
 /* 1 / (1 + exp(-v)): 2^n times a polynomial on [-ln2/2, ln2/2], relative error below 1e-6. */
 static inline float sigmoid(float v) {
@@ -95,16 +107,12 @@ int forward(const store *restrict x, const float *restrict gain, const float *re
             a[c] *= gain[i * gain_stride + c];
             b[c] = shift[i * shift_stride + c] - m[c] * a[c];
         }
-        if (act)
-            for (int64_t k = 0; k < positions; k++)
-                for (int64_t c = 0; c < channels; c++) {
-                    float v = get(xi[k * channels + c]) * a[c] + b[c];
-                    yi[k * channels + c] = put(v * sigmoid(v));
-                }
-        else
-            for (int64_t k = 0; k < positions; k++)
-                for (int64_t c = 0; c < channels; c++)
-                    yi[k * channels + c] = put(get(xi[k * channels + c]) * a[c] + b[c]);
+        for (int64_t k = 0; k < positions; k++) {
+            for (int64_t c = 0; c < channels; c++) s[c] = get(xi[k * channels + c]) * a[c] + b[c];
+            if (act)
+                for (int64_t c = 0; c < channels; c++) s[c] *= sigmoid(s[c]);
+            put_row(s, yi + k * channels, channels);
+        }
         free(m);
     }
     return failed;
