@@ -17,6 +17,8 @@ from sfumato.recipes.gans import sngan_digits
 from sfumato.runs.override import override
 from sfumato.training.loop import train
 
+LEFT_OUT = ("jpeg, quality 95", "webp, quality 80", "doubled by bicubic, halved", "doubled by lanczos, halved")
+
 
 @pytest.fixture(scope="module")
 def digits():
@@ -25,7 +27,10 @@ def digits():
 
 @pytest.fixture(scope="module")
 def found(digits):
-    return sensitivity(digits[:300], digits[300:700], "digits", quiet=True)
+    whole = module.changes
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "changes", lambda *given: [one for one in whole(*given) if one.name not in LEFT_OUT])
+        return sensitivity(digits[:300], digits[300:500], "digits", quiet=True)
 
 
 def by(found, name, both=None, metric="FD[digits]"):
