@@ -61,6 +61,21 @@ def test_neither_batch_nor_threads_change_a_number():
 
 
 @needs_kernel
+def test_what_is_added_is_rounded_with_the_sum():
+    layer, x, g = layer_and_input()
+    plus = torch.randn(3, 48, 5, 7).bfloat16().requires_grad_()
+    layer.fewer_products = True
+    with torch.autocast("cpu", torch.bfloat16):
+        y, alone = layer(x, plus), layer(x)
+    assert torch.allclose(y, alone + plus, rtol=2**-6, atol=0.05) and not torch.equal(y, alone)
+    found, usual = (torch.autograd.grad(out, (x, layer.weight, layer.bias), g, retain_graph=True) for out in (y, alone))
+    assert all(torch.equal(a, b) for a, b in zip(found, usual))
+    assert torch.equal(torch.autograd.grad(y, plus, g)[0], g)
+    layer.fewer_products = False
+    assert torch.equal(layer(x.float(), plus), plus + layer(x.float()))
+
+
+@needs_kernel
 def test_weights_that_stay_are_transformed_once_and_anew_when_they_move(monkeypatch):
     layer, x, _ = layer_and_input()
     layer.fewer_products, made, pack = True, [], _winograd.pack

@@ -102,7 +102,7 @@ def test_fewer_products_orthogonalise_the_same_to_rounding(smallest):
     usual, fewer, drifted = (
         float((orthogonalise(matrix, b) - exact).norm() / exact.norm()) for b in (EACH, FEWER, (5,))
     )
-    assert fewer < 1.2 * usual < 0.15
+    assert fewer < 1.2 * usual < 0.2
     assert smallest == 0 or drifted > 1  # without making it anew, the small ones are lost
 
 

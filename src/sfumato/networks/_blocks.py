@@ -145,7 +145,7 @@ class ResidualBlock(nn.Module):
             h = self.norm2(h + modulation[:, :, None, None].to(h.dtype), silu=True)
         if self.dropout:
             h = F.dropout(h, self.dropout, self.training)
-        y = self.shortcut(self.resample(x)) + self.conv2(h)
+        y: Tensor = self.conv2(h, plus=self.shortcut(self.resample(x)))
         return y if self.scale == 1 else y * self.scale
 
 

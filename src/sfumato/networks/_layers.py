@@ -62,21 +62,23 @@ class Conv3(nn.Conv2d):
     """A 3x3 convolution of padding 1, which a precision may let compute with fewer products (`_winograd`)."""
 
     fewer_products = False
-    _packed: tuple[tuple[int, int], Tensor] | None = None
+    _packed: tuple[Tensor, tuple[int, int], Tensor] | None = None  # weights, where and when they were taken, result
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.fewer_products and _winograd.usable(x, self.weight):
-            return _winograd.convolve(x, self.weight, self.bias, self._kept())
-        return super().forward(x)
+    def forward(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
+        """Return the convolution of features (B, C, H, W), plus what is added to it (B, D, H, W)."""
+        if self.fewer_products and _winograd.usable(x, weight := self.weight):
+            return _winograd.convolve(x, weight, self.bias, self._kept(weight), plus)
+        y = super().forward(x)
+        return y if plus is None else plus + y
 
-    def _kept(self) -> Tensor | None:
-        """Return the transformed weights, made once for as long as they stay; None where they may be trained."""
-        if torch.is_grad_enabled() or self.weight.is_inference():
+    def _kept(self, weight: Tensor) -> Tensor | None:
+        """Return the transformed weights, made once for as long as they stay; None where they are about to change."""
+        if torch.is_grad_enabled() or weight.is_inference() or type(weight) is not nn.Parameter:
             return None
-        key = (self.weight.data_ptr(), self.weight._version)
-        if self._packed is None or self._packed[0] != key:
-            self._packed = (key, _winograd.pack(self.weight))
-        return self._packed[1]
+        state = (weight.data_ptr(), weight._version)
+        if self._packed is None or self._packed[0] is not weight or self._packed[1] != state:
+            self._packed = (weight, state, _winograd.pack(weight))
+        return self._packed[2]
 
 
 def take_fewer_products(network: nn.Module) -> None:
@@ -178,9 +180,9 @@ def image_attention(qkv: Tensor, heads: int) -> Tensor:
     Returns:
         Tensor (B, C, H, W).
     """
-    batch, _, height, width = qkv.shape
-    q, k, v = qkv.reshape(batch, 3, heads, -1, height * width).transpose(-1, -2).unbind(1)
-    return attend(q, k, v).transpose(-1, -2).reshape(batch, -1, height, width)
+    batch, _, height, width = qkv.shape  # channels last, as the convolutions before and after it are fastest
+    q, k, v = qkv.permute(0, 2, 3, 1).reshape(batch, height * width, 3, heads, -1).permute(2, 0, 3, 1, 4)
+    return attend(q, k, v).transpose(1, 2).reshape(batch, height, width, -1).permute(0, 3, 1, 2)
 
 
 def near_multiples(side: int, multiple: int) -> list[int]:

@@ -6,7 +6,7 @@ where the definition takes 36:
     y = A^T [(G w G^T) * (B^T d B)] A,      dL/dw = G^T [sum (A dy A^T) * (B^T d B)] G
 
 with matrices of 0, 1, -1 and 1/2. The gradient of the input is a convolution by the turned weights. What is transformed
-is rounded to bfloat16 once more: the error is 1.4 times that of a convolution in bfloat16 for the output, 1.8 times for
+is rounded to bfloat16 once more: the error is 1.4 times that of a convolution in bfloat16 for the output, 1.9 times for
 the gradient of the input, 2.4 times for that of the weights (`tests/networks/test_winograd.py`), whose sums, and the
 weights themselves, are float32 throughout. So it is a precision of its own (train.precision=bf16-winograd) and not
 another way to compute the same numbers.
@@ -49,7 +49,9 @@ def usable(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, packed: Tensor | None = None) -> Tensor:
+def convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, packed: Tensor | None = None, plus: Tensor | None = None
+) -> Tensor:
     """Return a 3x3 convolution of padding 1 for which `usable` holds, bfloat16 in channels_last.
 
     Arguments:
@@ -57,8 +59,11 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, packed: Tensor | No
         weight: Float32 (D, C, 3, 3).
         bias: Float32 (D,), or None.
         packed: The weights as `pack` returns them, for weights that stay as they are; None to do that here.
+        plus: What is added before the sum is rounded (B, D, H, W); None for nothing.
     """
-    out: Tensor = _Convolve.apply(x.to(torch.bfloat16), weight, bias, packed)
+    if plus is not None:
+        plus = plus.to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
+    out: Tensor = _Convolve.apply(x.to(torch.bfloat16), weight, bias, packed, plus)
     return out
 
 
@@ -79,9 +84,11 @@ def plain(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 class _Convolve(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, packed: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, packed: Tensor | None, plus: Tensor | None
+    ) -> Tensor:
         ctx.save_for_backward(x, weight, bias)
-        return _convolved(x, pack(weight) if packed is None else packed, bias, len(weight))
+        return _convolved(x, pack(weight) if packed is None else packed, bias, len(weight), plus)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -89,11 +96,13 @@ class _Convolve(torch.autograd.Function):
         if torch.is_grad_enabled():  # the gradient of this gradient may be asked for: torch knows it
             inputs = [t for t in (x, weight, bias) if t is not None and t.requires_grad]
             found = iter(torch.autograd.grad(plain(x, weight, bias), inputs, grads, create_graph=True))
-            return (*(next(found) if t is not None and t.requires_grad else None for t in (x, weight, bias)), None)
+            own = (next(found) if t is not None and t.requires_grad else None for t in (x, weight, bias))
+            return (*own, None, grads[0] if ctx.needs_input_grad[4] else None)
         dy = grads[0].to(x.dtype).contiguous(memory_format=torch.channels_last)
         dx = _convolved(dy, pack(weight, back=True), None, x.shape[1]) if ctx.needs_input_grad[0] else None
+        dplus = dy if ctx.needs_input_grad[4] else None
         if not any(ctx.needs_input_grad[1:3]):
-            return dx, None, None, None
+            return dx, None, None, None, dplus
         dweight = torch.empty_like(weight, memory_format=torch.channels_last)
         dbias = torch.empty(len(weight), device=x.device)
         images, into, height, width = x.shape
@@ -105,10 +114,10 @@ class _Convolve(torch.autograd.Function):
                     max(threads, SUMMED // _tiles(x)), threads,
                 )
             )  # fmt: skip
-        return dx, dweight, None if bias is None else dbias, None
+        return dx, dweight, None if bias is None else dbias, None, dplus
 
 
-def _convolved(x: Tensor, packed: Tensor, bias: Tensor | None, out: int) -> Tensor:
+def _convolved(x: Tensor, packed: Tensor, bias: Tensor | None, out: int, plus: Tensor | None = None) -> Tensor:
     images, into, height, width = x.shape
     y = torch.empty((images, out, height, width), dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
     if x.device.type != "meta":
@@ -116,7 +125,7 @@ def _convolved(x: Tensor, packed: Tensor, bias: Tensor | None, out: int) -> Tens
         at_once = max(1, min(TILES // _tiles(x), -(-images // threads)))
         enough(
             _library().convolve(
-                at(x), at(packed), at(bias), at(y), images, height, width, into, out, at_once,
+                at(x), at(packed), at(bias), at(plus), at(y), images, height, width, into, out, at_once,
                 threads,
             )
         )  # fmt: skip
@@ -144,7 +153,8 @@ def library() -> ctypes.CDLL | None:
         return None
     sizes, pointer, number = ctypes.c_int64, ctypes.c_void_p, ctypes.c_int
     native.pack.argtypes = [*[pointer] * 2, *[sizes] * 2, number, number]
-    native.convolve.argtypes = native.weigh.argtypes = [*[pointer] * 4, *[sizes] * 6, number]
+    native.convolve.argtypes = [*[pointer] * 5, *[sizes] * 6, number]
+    native.weigh.argtypes = [*[pointer] * 4, *[sizes] * 6, number]
     return native if _agrees(native) else None
 
 
@@ -156,6 +166,6 @@ def _agrees(native: ctypes.CDLL) -> bool:
     weight = (ramp.square() * 0.3).cos().view(16, 16, 3, 3).contiguous(memory_format=cl)
     packed, y = torch.empty(16 * 16 * 16, dtype=torch.bfloat16), torch.empty_like(x)
     native.pack(at(weight), at(packed), 16, 16, 0, 1)
-    failed = native.convolve(at(x), at(packed), None, at(y), 2, 3, 3, 16, 16, 1, 1)
+    failed = native.convolve(at(x), at(packed), None, None, at(y), 2, 3, 3, 16, 16, 1, 1)
     expected = F.conv2d(x.float(), weight, padding=1)
     return not failed and bool((y.float() - expected).abs().max() <= TOLERANCE * expected.abs().max())

@@ -150,8 +150,8 @@ int pack(const float *weight, half *out, int64_t in, int64_t outs, int back, int
     return 0;
 }
 
-/* y = x * weight + bias, with the packed weights; bias may be NULL. */
-int convolve(const half *x, const half *packed, const float *bias, half *y, int64_t images, int64_t height, int64_t width, int64_t in,
+/* y = x * weight + bias + more, with the packed weights; bias and more, of the shape of y, may be NULL. */
+int convolve(const half *x, const half *packed, const float *bias, const half *more, half *y, int64_t images, int64_t height, int64_t width, int64_t in,
              int64_t outs, int64_t at_once, int threads) {
     const int64_t high = (height + 1) / 2, wide = (width + 1) / 2, tiles = high * wide, line = (2 * wide + 2) * in;
     int failed = 0;
@@ -191,17 +191,21 @@ int convolve(const half *x, const half *packed, const float *bias, half *y, int6
             for (int64_t i = 0; i < count; i++)
                 for (int64_t t = 0; t < tiles; t++) {
                     const int64_t row = t / wide * 2, column = t % wide * 2;
-                    half *at = y + (((first + i) * height + row) * width + column) * outs;
+                    const int64_t place = (((first + i) * height + row) * width + column) * outs;
+                    half *at = y + place;
                     const int right = column + 1 < width, below = row + 1 < height;
                     for (int64_t c = 0; c < outs; c += LANES) {
                         vec d[16], out[4], b = bias ? _mm512_loadu_ps(bias + c) : _mm512_setzero_ps();
 #pragma GCC unroll 16
                         for (int p = 0; p < 16; p++) d[p] = _mm512_loadu_ps(m + (p * rows + i * tiles + t) * outs + c);
                         leave(d, out);
-                        store(at + c, out[0] + b);
-                        if (right) store(at + outs + c, out[1] + b);
-                        if (below) store(at + width * outs + c, out[2] + b);
-                        if (right && below) store(at + (width + 1) * outs + c, out[3] + b);
+                        for (int p = 0; p < 4; p++) {
+                            const int64_t to = (p / 2 * width + p % 2) * outs + c;
+                            if ((p % 2 && !right) || (p / 2 && !below)) continue;
+                            out[p] += b;
+                            if (more) out[p] += load(more + place + to);
+                            store(at + to, out[p]);
+                        }
                     }
                 }
         }
