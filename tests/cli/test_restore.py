@@ -250,3 +250,12 @@ def test_walking_every_step_again_costs_as_many_calls(labelled: Path, picture: P
     words = ["task=inpaint", "sampler=euler", "grid.steps=4", "--method", "replacement", "--resample", 3]
     said = cli("restore", labelled, picture, *words, "--out", tmp_path / "out")
     assert said.code == 0 and "12 network calls and 0 vector-Jacobian" in said.out, said.err
+
+
+def test_what_comes_next_names_a_class_where_there_are_classes(
+    labelled: Path, unlabelled: Path, picture: Path, tmp_path: Path, cli
+) -> None:
+    for run, more in ((labelled, "--to 9 "), (unlabelled, "")):
+        out = tmp_path / run.name
+        said = cli("restore", run, picture, "task=inpaint", "mask=half", "--samples", 1, "-o", out, "--device", "cpu")
+        assert said.code == 0 and f"{out / 'one-sample-1.png'} {more}" in said.out, said.err

@@ -259,7 +259,7 @@ def _draw(
         row_labels=list(names[:ROWS]),
         column_labels=labels,
         title=f"{run.title}: {task.words}",
-        caption=f"{words} The band is white where the samples span all grey levels.",
+        caption=words + " The band is white where the samples span all grey levels." * (found.samples.shape[1] > 1),
     )
     save(picture, folder / "sheet.png", command=command)
 

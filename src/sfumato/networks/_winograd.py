@@ -6,7 +6,7 @@ where the definition takes 36:
     y = A^T [(G w G^T) * (B^T d B)] A,      dL/dw = G^T [sum (A dy A^T) * (B^T d B)] G
 
 with matrices of 0, 1, -1 and 1/2. The gradient of the input is a convolution by the turned weights. What is transformed
-is rounded to bfloat16 once more: the error is 1.4 times that of a convolution in bfloat16 for the output, 1.8 times for
+is rounded to bfloat16 once more: the error is 1.4 times that of a convolution in bfloat16 for the output, 1.9 times for
 the gradient of the input, 2.4 times for that of the weights (`tests/networks/test_winograd.py`), whose sums, and the
 weights themselves, are float32 throughout. So it is a precision of its own (train.precision=bf16-winograd) and not
 another way to compute the same numbers.

@@ -312,6 +312,8 @@ def jit_digits() -> Recipe:
     Command: sfumato train jit-digits
     Hardware and time: about a minute on two CPU cores.
     Expected: no published score.
+    Measured here: FD[digits] 0.03 [-0.30, 0.36]; n = 1,000 against the 360 test digits, floor -0.16 [-0.41, 0.09],
+    one seed, one core of an AMD EPYC that other work shared.
     """
     network = part("network", "jit", patch=2, width=96, depth=6, heads=4, bottleneck=16)
     return image_predicted(flow_digits(), "jit-digits", network)
