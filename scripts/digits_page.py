@@ -52,7 +52,7 @@ def renewed(text: str, runs: Path) -> str:
         tree = newest(runs / match["recipe"], protocols)
         return match[0] if tree is None else row(match["name"], tree)
 
-    return re.sub(r"^\| (?P<name>`(?P<recipe>[\w-]+)`(?: \(\*\))?) \|.*\|$", anew, text, flags=re.MULTILINE)
+    return re.sub(r"^\| (?P<name>`(?P<recipe>[\w-]+)`(?: \(\*+\))?) \|.*\|$", anew, text, flags=re.MULTILINE)
 
 
 if __name__ == "__main__":

@@ -59,6 +59,7 @@ def test_full_is_respaced_by_the_identity() -> None:
 def test_respaced_keeps_both_ends_and_ddim_starts_at_the_cleanest() -> None:
     assert indices(grids.respaced(TABLE, 3)) == [1000, 501, 1, 0]  # 1 + round(499.5), half to even
     assert indices(grids.respaced(TABLE, spec="ddim4")) == [751, 501, 251, 1, 0]
+    assert indices(grids.respaced(TABLE, 4, "ddim")) == [751, 501, 251, 1, 0]
 
 
 def test_trailing_starts_at_the_noisiest() -> None:
@@ -100,8 +101,9 @@ def test_uniform_ends_clean_or_steps_to_clean() -> None:
     [
         (lambda: grids.respaced(TABLE), "either steps or spec"),
         (lambda: grids.respaced(TABLE, 10, "ddim10"), "either steps or spec"),
+        (lambda: grids.respaced(TABLE, spec="ddim"), "either steps or spec"),
         (lambda: grids.respaced(TABLE, spec="ddim999"), "No integer stride takes 999 of 1000"),
-        (lambda: grids.respaced(TABLE, spec="ddim"), "A spec is 'ddimN'"),
+        (lambda: grids.respaced(TABLE, spec="ddimx"), "A spec is 'ddimN'"),
         (lambda: grids.respaced(TABLE, spec="10,x"), "A spec is 'ddimN' or counts"),
         (lambda: grids.respaced(TABLE, spec="600,10"), "section of 500 levels cannot give 600"),
         (lambda: grids.trailing(TABLE, 1001), "at most the table's 1000"),

@@ -88,23 +88,28 @@ def respaced(table: Level, steps: Whole = 0, spec: str = "") -> Level:
 
     Arguments:
         table: From clean to noisy, shape (T + 1,).
-        steps: N evenly spaced levels, both ends kept, rounded. Ignored (leave 0) if `spec` is given.
-        spec: "ddimN" for the first integer stride that gives N levels, counted from the cleanest; or comma-separated
-            counts, one for each of as many equal sections of the table, from the cleanest.
+        steps: N evenly spaced levels, both ends kept, rounded; 0 if `spec` says how many.
+        spec: "ddim" for the first integer stride that gives N levels, counted from the cleanest, N being `steps`;
+            "ddimN" is the same; or comma-separated counts, one for each of as many equal sections of the table, from
+            the cleanest.
 
     Returns:
         Shape (N + 1,).
 
     Raises:
-        ValueError: If no stride fits, a section is too short for its count, or both or neither are given.
+        ValueError: If no stride fits, a section is too short for its count, or the number of levels is said twice or
+            not at all.
 
     >>> from sfumato.core.table import Table
     >>> table = Table.from_betas(torch.full((300,), 0.01, dtype=torch.float64)).levels
     >>> len(respaced(table, spec="10,15,20")), len(respaced(table, spec="ddim50")), len(respaced(table, 7))
     (46, 51, 8)
     """
-    if bool(steps) == bool(spec):
-        raise ValueError(f"respaced takes either steps or spec; got steps = {steps} and spec = {spec!r}.")
+    if bool(steps) == (spec not in ("", "ddim")):
+        raise ValueError(
+            f"respaced takes either steps or spec, or both with spec = 'ddim'; got steps = {steps}, spec = {spec!r}."
+        )
+    spec = f"ddim{steps}" if spec == "ddim" else spec
     size = len(table) - 1
     if spec.startswith("ddim"):
         wanted = _counts(spec[4:])[0]

@@ -6,10 +6,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from sfumato.cli.compress import over_the_kl
 
 pytest.importorskip("constriction")
 
@@ -31,6 +34,12 @@ def coded(labelled: Path, image: Path) -> Path:
     words = ["compress", str(labelled), str(image), "--classes", "3", "--lossless", *map(str, QUICK)]
     assert main(words) == 0
     return image.with_suffix(".sfm")
+
+
+@pytest.mark.parametrize(("over", "said"), [(0.36, "at most 36% more"), (-0.24, "at least 24% less"), (None, "")])
+def test_what_symbols_cost_is_said_as_it_is(over: float | None, said: str) -> None:
+    words = over_the_kl(SimpleNamespace(overhead=lambda: over))
+    assert said in words and ("--search" in words) is (over is not None and over < 0) and bool(words) is bool(said)
 
 
 def test_another_process_decodes_the_exact_pixels(labelled: Path, image: Path, coded: Path, tmp_path: Path) -> None:

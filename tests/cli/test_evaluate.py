@@ -62,6 +62,7 @@ def test_the_recorded_command_makes_the_same_scores_again(labelled: Path, cli) -
         (["--metrics", "kld"], "Did you mean 'kid'?"),
         (["--split", "tset"], "tset"),
         (["--n", "0"], "n must be at least 1"),
+        (["--n", "1000000000000"], "at most 10,000,000 images; got 1,000,000,000,000"),
         (["--n", "1"], "1"),
         (["--guidance", "much"], "much"),
         (["--train.batch", "4"], "train.batch belongs to training"),

@@ -167,6 +167,8 @@ def test_pictures_and_masks_are_fitted_if_asked(labelled: Path, tmp_path: Path, 
         (["PICTURE", "task=quantise", "--method", "ddnm"], "method ddnm needs a linear task, and quantise is not one"),
         (["PICTURE", "task=quantise"], "method moment needs a linear task, and quantise is not one. Use method dps."),
         (["PICTURE", "task=inpaint", "--samples", "0"], "--samples, --resample and --score are at least 1"),
+        (["PICTURE", "task=inpaint", "--resample", "1000000000000"], "--resample at most 1,000"),
+        (["PICTURE", "task=inpaint", "--samples", "1000000000000"], "at most 10,000,000 images"),
         (["PICTURE", "task=inpaint", "--classes", "eleven"], "Unknown class 'eleven'"),
         (["missing.png", "task=inpaint"], "There is no such picture or folder: missing.png"),
         (["task=inpaint", "--score", "100000"], "test has 360 images; got --score 100000"),
@@ -248,3 +250,12 @@ def test_walking_every_step_again_costs_as_many_calls(labelled: Path, picture: P
     words = ["task=inpaint", "sampler=euler", "grid.steps=4", "--method", "replacement", "--resample", 3]
     said = cli("restore", labelled, picture, *words, "--out", tmp_path / "out")
     assert said.code == 0 and "12 network calls and 0 vector-Jacobian" in said.out, said.err
+
+
+def test_what_comes_next_names_a_class_where_there_are_classes(
+    labelled: Path, unlabelled: Path, picture: Path, tmp_path: Path, cli
+) -> None:
+    for run, more in ((labelled, "--to 9 "), (unlabelled, "")):
+        out = tmp_path / run.name
+        said = cli("restore", run, picture, "task=inpaint", "mask=half", "--samples", 1, "-o", out, "--device", "cpu")
+        assert said.code == 0 and f"{out / 'one-sample-1.png'} {more}" in said.out, said.err

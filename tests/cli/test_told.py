@@ -82,6 +82,12 @@ def test_what_the_model_is_not_told_is_refused(cli, told, words, said):
     assert found.code == 2 and said in found.err
 
 
+def test_a_model_of_told_images_makes_no_other_size(cli, low):
+    """It was a stack trace: the image that is told has a size of its own."""
+    said = cli("sample", low, "sample.size=16")
+    assert said.code == 2 and "is an image of its own, which sample.size=16 leaves as it is" in said.err
+
+
 def test_a_picture_sweeps_two_attributes(cli, told, tmp_path):
     target = tmp_path / "sweep.png"
     said = cli("picture", "attributes", told, "over=ink,slant", "points=3", "--out", target)

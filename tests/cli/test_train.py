@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from sfumato.cli._next import scoring
+from sfumato.runs.override import override
 from sfumato.runs.recipe import Recipe
+from sfumato.runs.run import Run, training_data
 
 
 def test_a_run_holds_its_resolved_recipe_log_checkpoint_and_sheet(labelled: Path) -> None:
@@ -89,3 +92,18 @@ def test_a_missing_data_folder_is_named(tmp_path: Path, cli) -> None:
     said = cli("train", "edm-digits", f"data.name=folder:{tmp_path / 'none'}", "--out", tmp_path / "run")
     assert said.code == 2
     assert str(tmp_path / "none") in said.err and "Traceback" not in said.err
+
+
+def test_the_score_that_comes_next_asks_for_as_many_images_as_its_floor_can_have(
+    labelled: Path, unlabelled: Path
+) -> None:
+    """Equally many of each class where there are classes; of a model without held-out images, the training images."""
+    for path in (labelled, unlabelled):
+        run = Run.open(path)
+        labels = training_data(run.recipe).labels
+        most = 10 * int(labels.bincount().min()) if path == labelled and labels is not None else 1437
+        for n, more in ((5000, ["--n", str(most)]), (most, [])):
+            chosen = run.with_recipe(override(run.recipe, [f"evaluate.n={n}"]))
+            assert scoring(chosen)[0] == ["evaluate", str(path), *more]
+        chosen = run.with_recipe(override(run.recipe, ["data.test=0"]))
+        assert scoring(chosen)[0] == ["evaluate", str(path), "--split", "train"]

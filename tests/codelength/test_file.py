@@ -41,7 +41,7 @@ GRID = ladder(ve, [34, 16, 8, 0, -8, -16, -28])
 
 def model(classes: int = 0, identity: str = "toy") -> Model:
     shape = SimpleNamespace(channels=1, height=SIDE, width=SIDE, classes=tuple(map(str, range(classes))))
-    run = SimpleNamespace(recipe=SimpleNamespace(shape=shape), classes=shape.classes, path=Path("toy"))
+    run = SimpleNamespace(plan=SimpleNamespace(shape=shape), recipe=None, classes=shape.classes, path=Path("toy"))
     return Model(TRUTH, identity, run, torch.device("cpu"))  # type: ignore[arg-type]
 
 
@@ -175,7 +175,7 @@ def test_what_cannot_be_coded_is_refused(tmp_path: Path) -> None:
 
 def test_levels_are_calibrated_once(tmp_path: Path, monkeypatch) -> None:
     own = model()
-    own.run.path, own.run.plan = tmp_path, None  # type: ignore[misc]
+    own.run.path = tmp_path  # type: ignore[misc]
     asked: list[Chain] = []
     measure = codec.measure_bound
 

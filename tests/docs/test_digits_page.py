@@ -17,7 +17,7 @@ def test_rows_are_written_from_results_and_others_stay(tmp_path: Path) -> None:
     number = r"(-?[\d.]+)"
     cell = rf"{number} \[{number}, {number}\]"
     rows = re.findall(rf"^\| `([\w-]+)`.*? \| (\d+) \| {cell} \| {cell} \| {number} \|$", TEXT, re.MULTILINE)
-    assert len(rows) == 18
+    assert len(rows) == 19
     for name, nfe, *numbers, minutes in rows:
         scores = [
             {"name": f"{metric}[digits]", "value": v, "interval": [low, high], "protocol": {"protocol_id": key}}

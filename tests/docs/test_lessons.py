@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,19 @@ def lines_of(page: Path) -> list[list[str]]:
 
 def test_the_tour_visits_every_page() -> None:
     assert {page.name for page in PAGES} == set(re.findall(r"\]\(([a-z-]+\.md)\)", (LESSONS / "README.md").read_text()))
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash on this machine")
+def test_a_shell_takes_every_command_of_the_documents_as_it_is_printed() -> None:
+    """Brackets without quotes, as in network.attention=(), are an error of the shell."""
+    root = LESSONS.parents[1]
+    blocks = [
+        block
+        for page in (root / "README.md", *root.glob("docs/**/*.md"))
+        for block in re.findall(r"^```bash\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    ]
+    said = subprocess.run(["bash", "-n"], input="".join(blocks), capture_output=True, text=True)
+    assert len(blocks) > 20 and said.returncode == 0, said.stderr
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -216,7 +216,7 @@ def test_receptive_fields_are_those_of_the_networks_at_equal_capacity(scale):
     for capacity in ("small", "large"):
         sizes = {name: plan(r).cost.parameters for name, (_, r) in recipes.items() if name.startswith(capacity)}
         plain = [size for name, size in sizes.items() if name.endswith("none")]
-        assert max(sizes.values()) < 1.12 * min(sizes.values()) and max(plain) < 1.03 * min(plain)
+        assert max(sizes.values()) < 1.15 * min(sizes.values()) and max(plain) < 1.03 * min(plain)
     for name in ("small, field 17, none", "large, field 33, attention"):
         row, recipe = recipes[name]
         assert reach(plan(recipe).network, plan(recipe).image) == Reach(int(row.x), name.endswith("attention"))

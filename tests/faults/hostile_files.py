@@ -1,4 +1,4 @@
-"""More files that nobody meant: of a run that goes on, coded files, studies, pictures and masks, and requests.
+"""More files that nobody meant: of a run that goes on, coded files, studies, searches, grids, tables, and requests.
 
 Each method takes a random generator, changes a copy of a seed, and returns the words of a command; `Fuzz` in
 `hostile` collects them by name. A request of the playground is not a command: its words say what was asked, and
@@ -40,6 +40,24 @@ STUDY = {
     "rows": [{"row": "a", "scores": {"fd": {"name": "FD", "value": 1.0, "interval": [0.9, 1.1], "floor": None}}}],
 }
 
+GRID = {"name": "computed-3", "sampler": "heun", "alphas": [1.0, 1.0, 1.0], "sigmas": [80.0, 2.0, 0.1], "weights": "0"}
+CELLS = [
+    "",
+    "nan",
+    "1e39",
+    "-1e400",
+    "1_0",
+    "\u0663",
+    '"',
+    "a,b",
+    "\0",
+    "x" * 200_000,
+    "../a.png",
+    "=1+1",
+    "1" * 5000,
+    "\x1b[31m",
+]
+
 
 def request(r: random.Random, picture: str) -> tuple[str, str, bytes]:
     """Return the method, path and body of a call that a page would make."""
@@ -65,6 +83,7 @@ class HostileFiles:
     small: list[str]
     main: Callable[[list[str]], int]
     asked: tuple[str, str, bytes]
+    searched: list[str]
 
     def _copy(self, name: str) -> Path:
         raise NotImplementedError
@@ -82,6 +101,9 @@ class HostileFiles:
         coded = ["--n", "1", "--steps", "3", "--search", "8", "--out", str(self.seeds / "coded.sfm")]
         assert self.main(["compress", str(self.run), *coded, *quiet]) == 0
         assert self.main(["ema", str(self.run), "--width", "0.08"]) == 0
+        shared = [word for word in self.small if not word.startswith(("ema.", "train.optimizer.lr", "train.evaluate"))]
+        self.searched = ["search", "edm-digits", *shared, "train.optimizer.lr=0.01,0.02", "--trials", "1", "--n", "40"]
+        assert self.main([*self.searched, "--out", str(self.seeds / "search"), "--device", "cpu"]) == 0
         (self.seeds / "studies").mkdir()
         (self.seeds / "studies" / "any.json").write_text(json.dumps(STUDY))
         self.app = playground([Model(self.run, "cpu")], Limits(seconds=5), "127.0.0.1")
@@ -138,6 +160,41 @@ class HostileFiles:
         folder = self._copy("studies")
         self._changed(folder / "any.json", r)
         return ["studies", str(folder), "--out", str(self.place / "page.md")]
+
+    def try_grid(self, r: random.Random) -> list[str]:
+        """A grid that was computed for a run."""
+        run = self._copy("run")
+        (run / "grids").mkdir()
+        file = run / "grids" / "computed-3.json"
+        file.write_text(json.dumps(GRID))
+        self._changed(file, r)
+        return ["sample", str(run), "--grid", "computed-3", "--n", "2", "--device", "cpu"]
+
+    def try_search(self, r: random.Random) -> list[str]:
+        """A search that goes on, or ends at once as it is finished."""
+        folder = self._copy("search")
+        self._changed(r.choice([folder / "search.json", folder / "trials.jsonl"]), r)
+        return [*self.searched, "--out", str(folder), "--device", "cpu"]
+
+    def try_attributes(self, r: random.Random) -> list[str]:
+        """A table of attributes beside images."""
+        folder, table = self._copy("folder"), self.place / "folder" / "attributes.csv"
+        files = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.png"))
+        rows = [["file", "angle", "kind"], *([name, str(i), str(i % 2)] for i, name in enumerate(files))]
+        if r.random() < 0.6:
+            r.choice(rows)[r.randrange(3)] = r.choice(CELLS)
+        table.write_text("\n".join(map(",".join, rows)) + "\n")
+        if r.random() < 0.5:
+            self._changed(table, r)
+        words = [
+            f"data.name=folder:{folder}",
+            "data.attributes=angle",
+            "data.test=0.25",
+            "train.images=16",
+            "train.batch=8",
+        ]
+        words += ["train.sheet_every=1000000", "--device", "cpu", "--quiet"]
+        return ["train", "edm-digits", *self.small[2:8], *words, "--out", str(self.place / "told")]
 
     def try_mask(self, r: random.Random) -> list[str]:
         picture, mask = self._copy("picture.png"), self._copy("mask.png")

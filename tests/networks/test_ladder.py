@@ -127,3 +127,36 @@ def test_the_classifier_at_another_size():
     assert adm_classifier(**SMALL, pool="mean")(x, c).shape == (1, 1000)
     with pytest.raises(ValueError, match="8x8, the training size; got 16x16"):
         adm_classifier(**SMALL, pool="attention")(x, c)
+
+
+HEADS = {
+    "adm": lambda **o: adm(width=32, mult=(1, 2), blocks=1, attention=(16, 8), size=16, **o),
+    "classifier": lambda **o: adm_classifier(
+        width=32, mult=(1, 2), blocks=1, attention=(16, 8), size=16, classes=2, **o
+    ),
+}
+
+
+def heads_of(network: torch.nn.Module) -> list[tuple[int, int]]:
+    """Channels and heads of every attention, in order."""
+    found = [m for m in network.modules() if isinstance(m, Attention)]
+    return [(m.out.in_channels, m.heads) for m in found]
+
+
+@pytest.mark.parametrize("make", HEADS.values(), ids=HEADS)
+def test_heads_may_differ_by_level_and_the_middle_has_those_of_the_coarsest(make):
+    by_count = heads_of(make(heads=(1, 4), head_width=0))
+    assert set(by_count) == {(32, 1), (64, 4)} == set(heads_of(make(head_width=(32, 16))))
+    torch.manual_seed(0)
+    one = make(heads=2, head_width=0)
+    torch.manual_seed(0)
+    each = make(heads=(2, 2), head_width=(0, 0))
+    assert heads_of(one) == heads_of(each)
+    assert all(map(torch.equal, one.state_dict().values(), each.state_dict().values()))
+
+
+def test_heads_are_one_number_or_one_for_each_level():
+    with pytest.raises(ValueError, match="heads is one number, or one for each of 2 levels.*got 3: 1,2,4"):
+        HEADS["adm"](heads=(1, 2, 4), head_width=0)
+    with pytest.raises(ValueError, match="64 channels cannot have 5 heads"):
+        HEADS["adm"](heads=(1, 5), head_width=0)

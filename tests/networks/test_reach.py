@@ -41,7 +41,7 @@ def test_a_column_is_seen_exactly_where_the_gradient_is(name, monkeypatch):
     seen, attends = dependencies(make(name), (3, SIDE, SIDE))
     assert attends == (name != "convnet")
     network = local(make(name, **LOOSE.get(name, {})), name, monkeypatch)
-    for column in (0, 13, SIDE // 2, SIDE - 1):
+    for column in (13, SIDE - 1):
         x = torch.rand(1, 3, SIDE, SIDE, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         network(x.requires_grad_(), torch.tensor(0.5, dtype=torch.float64))[0, :, column, column].sum().backward()
         touched = x.grad[0].abs().sum(0) > 0

@@ -104,3 +104,16 @@ def test_a_size_below_the_smallest_offers_one_size():
         unet(size=3)
     with pytest.raises(ValueError, match=r"Nearest: 28 or 32\."):
         unet(size=30)
+
+
+def test_heads_of_the_compact_network_may_differ_by_level_and_are_set_by_a_field():
+    from sfumato.networks._blocks import Attention
+    from sfumato.recipes.digits import edm_digits
+    from sfumato.runs.override import override
+    from sfumato.runs.recipe import Recipe
+
+    network = unet(width=16, mult=(1, 2), attention=(0, 1), bridge=True, head_width=(4, 16), embedding=16)
+    found = {(m.out.in_channels, m.heads) for m in network.modules() if isinstance(m, Attention)}
+    assert found == {(16, 4), (32, 2)}
+    recipe = override(edm_digits(), ["network.head_width=16,32"])
+    assert Recipe.from_json(recipe.to_json()) == recipe and recipe.network.options["head_width"] == (16, 32)

@@ -97,3 +97,11 @@ def test_an_early_snapshot_is_a_weak_model(tiny, tmp_path):
     assert own.keys() == saved.keys() and all(torch.equal(own[name], value) for name, value in saved.items())
     with pytest.raises(RecipeError, match="Unknown average 'raw'"):
         replace(run, recipe=override(run.recipe, [f"sample.autoguidance=@{early}@raw"])).weak()
+
+
+def test_an_average_that_was_chosen_stays_marked_when_it_is_made_again(tmp_path):
+    """Else a score on the images that chose it would carry no flag."""
+    chosen, made = {"by": "FD", "candidates": 7}, averages.Fitted({"w": torch.ones(2)}, 0.0, 64, 4, 2, {})
+    for selected, tensors, found in ((chosen, 1.0, chosen), (None, 1.0, chosen), (None, 2.0, None)):
+        name = averages.store(tmp_path, 0.08, replace(made, tensors={"w": torch.full((2,), tensors)}), selected)
+        assert averages.load(tmp_path, name).state.get("selected") == found

@@ -181,10 +181,7 @@ def _way(tree: Mapping[str, Any], models: Sequence[Model], limits: Limits) -> Pa
     if use is not None and use not in model.uses:
         raise RequestError(nearest("average", str(use)[:40], model.uses))
     sampler = _part(tree, "sampler", mine.sampler, limits.steps)
-    if tree.get("grid") in model.computed:
-        grid = override(model.run.recipe, by_levels(model.run, ["sample.grid=" + tree["grid"]])).sample.grid
-    else:
-        grid = _part(tree, "grid", mine.grid, limits.steps)
+    grid = _grid(tree, model, limits.steps)
     guidance = number(tree, "guidance", -GUIDANCE, GUIDANCE, mine.guidance)
     guided = override(model.run.recipe, [f"sample.guidance={guidance!r}"]).sample
     sample = dataclasses.replace(guided, sampler=sampler, grid=grid)
@@ -192,6 +189,13 @@ def _way(tree: Mapping[str, Any], models: Sequence[Model], limits: Limits) -> Pa
     if steps > limits.steps:
         raise RequestError(f"At most {limits.steps:,} steps; this grid has {steps:,}. Take fewer, or another grid.")
     return Panel(model, use, sample)
+
+
+def _grid(tree: Mapping[str, Any], model: Model, most: int) -> Part:
+    """Return a grid by its name: a part, or one that was computed for the run."""
+    if tree.get("grid") in model.computed:
+        return override(model.run.recipe, by_levels(model.run, ["sample.grid=" + tree["grid"]])).sample.grid
+    return _part(tree, "grid", model.run.recipe.sample.grid, most)
 
 
 def _part(tree: Mapping[str, Any], kind: str, mine: Part, most: int) -> Part:

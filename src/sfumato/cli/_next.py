@@ -56,7 +56,9 @@ def scoring(run: Run, root: str | None = None, *more: str) -> Step:
         return words, "score it against held-out images"
     named, shape, most = recipe.evaluate.extractor, recipe.shape, run.about.get("floor_of", recipe.evaluate.n)
     purpose = "score it against real images that it has not seen"
-    if most < recipe.evaluate.n:
+    if recipe.data.test == 0:
+        words, purpose = [*words, "--split", "train"], "score it against training images, since none are held out"
+    elif most < recipe.evaluate.n:
         words, purpose = [*words, "--n", str(most)], "score as many images as there are real ones for the floor"
     try:
         find("extractor", named)((shape.channels, shape.height, shape.width))

@@ -152,14 +152,24 @@ def summary(coded: Coded, count: int) -> list[str]:
     """Say what a file costs and what of it is overhead."""
     d, size = coded.dimensions, len(coded.data)
     spent = sum(float(c.bits.sum()) for c in coded.costs)
-    over = coded.overhead()
     lines = [
         f"{count} image{'s' * (count > 1)}, {size:,} bytes, {8 * size / d:.3f} bits/dim: symbols {spent / d:.3f}, "
         f"header {8 * coded.header / d:.3f} ({coded.header} bytes), frames of sections {8 * coded.frames / d:.3f}."
     ]
-    if over is not None:
-        lines.append(f"Above 0.1 bits/dim the symbols cost at most {100 * over:.0f}% more than the KL along the walk.")
-    return lines
+    return [*lines, *filter(None, [over_the_kl(coded)])]
+
+
+def over_the_kl(coded: Coded) -> str:
+    """Say what symbols cost over the KL along the walk; "" where too little is sent to tell."""
+    over = coded.overhead()
+    if over is None:
+        return ""
+    if over < 0:
+        return (
+            f"Above 0.1 bits/dim the symbols cost at least {-100 * over:.0f}% less than the KL along the walk: so few "
+            "candidates cannot send it, and the images are worse for it. Give a higher --search."
+        )
+    return f"Above 0.1 bits/dim the symbols cost at most {100 * over:.0f}% more than the KL along the walk."
 
 
 def record(model: Model, coded: Coded, what: str, command: str, use: str | None = None) -> Path:
@@ -182,8 +192,6 @@ def record(model: Model, coded: Coded, what: str, command: str, use: str | None 
         )
     }
     series["file"] = {"x": [8 * float(row["file bytes"] or 0) / coded.dimensions for row in rows], "y": rmse}
-    over = coded.overhead()
-    said = "" if over is None else f" Above 0.1 bits/dim the symbols cost at most {100 * over:.0f}% more than the KL."
     tree = {
         "run": model.run.path.name,
         "recipe": model.run.recipe.name,
@@ -199,8 +207,8 @@ def record(model: Model, coded: Coded, what: str, command: str, use: str | None 
         "curves": {
             "coding": {
                 "series": series,
-                "caption": f"Progressive codec, {what} in one file: distortion of "
-                f"x0-hat at the rate of the formula, predicted, spent, and of the whole file.{said}",
+                "caption": f"Progressive codec, {what} in one file: distortion of x0-hat at the rate of the formula, "
+                f"predicted, spent, and of the whole file. {over_the_kl(coded)}".strip(),
             }
         },
     }

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Overrides, device_named, settled
+from sfumato.cli._arguments import Count, Folder, Name, Overrides, allowed, device_named, settled
 
 if TYPE_CHECKING:
     from sfumato.report.table import Row
@@ -50,6 +50,7 @@ def ema(
     from sfumato.runs import averages
     from sfumato.runs.run import Run
 
+    allowed(n or 0)
     opened = Run.open(run)
     opened = settled(opened, overrides, ("sample", "evaluate"))
     if choose:

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, check_first, device_named, given, settled
+from sfumato.cli._arguments import (
+    Count,
+    Folder,
+    Name,
+    Overrides,
+    Text,
+    allowed,
+    check_first,
+    device_named,
+    given,
+    settled,
+)
 
 if TYPE_CHECKING:
     from sfumato.evaluation import Result
@@ -82,7 +93,7 @@ def evaluate(
     from sfumato.runs.run import Run
 
     for name, count in {"n": n, "m": m}.items():
-        if count is not None and count < 1:
+        if count is not None and allowed(count) < 1:
             raise OptionError(f"{name} must be at least 1; got {count}.")
     check_first(first_seed)
     allow_named(extract or "", *words_of(metrics))

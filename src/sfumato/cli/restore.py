@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sfumato.runs.run import Run
 
 ROWS = 8  # pictures on a sheet
+OFTEN = 1000  # times that a step is walked again
 
 
 def restore(
@@ -106,8 +107,8 @@ def restore(
     paths = [word for word in overrides if "=" not in word]
     if bool(paths) == (score is not None):
         raise OptionError("Name pictures to restore, or --score N for held-out images of the run's data: one of them.")
-    if samples < 1 or resample < 1 or (score is not None and score < 1):
-        raise OptionError("--samples, --resample and --score are at least 1.")
+    if samples < 1 or not 1 <= resample <= OFTEN or (score is not None and score < 1):
+        raise OptionError(f"--samples, --resample and --score are at least 1, and --resample at most {OFTEN:,}.")
     check_first(first_seed)
     allowed(samples)
     opened = Run.open(run)
@@ -200,7 +201,7 @@ def restore(
             "edit",
             run,
             str(folder / f"{names[0]}-sample-1.png"),
-            *(["--to", opened.classes[-1]] * bool(opened.classes)),
+            *(["--to", opened.classes[-1]] if opened.classes else []),
         ]
         show_next((words, "change a picture"))
     return 0
@@ -258,7 +259,7 @@ def _draw(
         row_labels=list(names[:ROWS]),
         column_labels=labels,
         title=f"{run.title}: {task.words}",
-        caption=f"{words} The band is white where the samples span all grey levels.",
+        caption=words + " The band is white where the samples span all grey levels." * (found.samples.shape[1] > 1),
     )
     save(picture, folder / "sheet.png", command=command)
 

@@ -136,7 +136,7 @@ def calibrate(
     if x0_mse is None:
         data = load_data(model.run.recipe, "train", root)
         data = data.take(min(CALIBRATION, len(data)), seed=1)
-        labels = data.labels if model.run.recipe.shape and model.run.recipe.shape.classes else None
+        labels = data.labels if model.run.plan.shape.classes else None
         chain = Chain(ladder(own_gauge(model.run.plan), rungs), "small-own", "ladder")
         bound = measure_bound(
             model.denoiser, Images(data.images, labels), chain, device=model.device, progress=progress

@@ -67,7 +67,9 @@ def split_by_hash(
     bounds = {"test": (0.0, test), "val": (test, test + val), "train": (test + val, 1.0), "all": (0.0, 1.0)}
     low, high = bounds[split]
     if low == high:
-        raise ValueError(f"The {split} split of {whole.name} is empty, for its share is 0. Pass {split}=0.1, say.")
+        raise ValueError(
+            f"The {split} split of {whole.name} is empty: its share is 0. Train with {split}=0.1, or take train."
+        )
     if (low, high) == (0.0, 1.0):
         return replace(whole, split=split)
     u = fractions(whole.image_hashes if hashes is None else hashes)

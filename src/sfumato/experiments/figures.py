@@ -51,7 +51,7 @@ def panels(study: Study, outcomes: Sequence[Outcome]) -> tuple[dict[str, Series]
 
 
 def sheets(study: Study, outcomes: Sequence[Outcome], columns: int = 10, rows: int = 2) -> Mapping[str, Picture]:
-    """Draw the first images of every row, those of its first training seed, one sheet below the other.
+    """Draw the first images of every row that makes any, those of its first training seed, one sheet below the other.
 
     Arguments:
         study: Study at its scale.
@@ -61,7 +61,7 @@ def sheets(study: Study, outcomes: Sequence[Outcome], columns: int = 10, rows: i
     """
     parts, names = [], []
     for outcome in outcomes:
-        if outcome.run is None or outcome.seed != study.seeds[0]:
+        if outcome.run is None or outcome.seed != study.seeds[0] or not outcome.run.plan.kind.draws:
             continue
         source, seeds, judge = outcome.run.source(), range(columns * rows), outcome.row.judge
         labels = torch.arange(len(seeds)) % source.classes if source.classes else None

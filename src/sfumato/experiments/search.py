@@ -181,7 +181,7 @@ def best_of(search: Search, trials: Sequence[Trial]) -> Trial:
     """
     whole = [trial for trial in trials if trial.end == "done"]
     if not whole:
-        ends = "; ".join(dict.fromkeys(trial.end for trial in trials)) or "no trial began"
+        ends = "; ".join(dict.fromkeys(trial.end.rstrip(".") for trial in trials)) or "no trial began"
         raise RecipeError(f"No trial was trained to the end: {ends}. Give more trials or minutes.")
     return (max if search.direction == "maximize" else min)(whole, key=lambda trial: trial.last)
 

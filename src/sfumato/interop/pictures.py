@@ -52,8 +52,9 @@ def read_picture(file: Path, shapes: Sequence[tuple[int, ...]], fit: bool = Fals
     """
     channels, height, width = shapes[0]
     alpha = "keep" if channels in (2, 4) else "refuse"  # of a model that makes the alpha channel, too
+    content = read_bytes(file, error=DataError)
     try:
-        pixels = torch.from_numpy(decode_alone(read_bytes(file, error=DataError), alpha=alpha).pixels)
+        pixels = torch.from_numpy(decode_alone(content, alpha=alpha).pixels)
     except DataError as error:
         raise DataError(f"{file}: {error}.") from None
     if tuple(pixels.shape) in shapes:
@@ -82,8 +83,9 @@ def read_mask(file: Path, height: int, width: int, fit: bool = False) -> Tensor:
     Raises:
         DataError: If the file cannot be decoded, or has another size and `fit` is not set.
     """
+    content = read_bytes(file, error=DataError)
     try:
-        pixels = decode_alone(read_bytes(file, error=DataError), alpha="black").pixels
+        pixels = decode_alone(content, alpha="black").pixels
     except DataError as error:
         raise DataError(f"{file}: {error}.") from None
     grey = Image.fromarray(pixels.mean(0).astype(np.uint8))

@@ -2,9 +2,9 @@
 
 A chain of T steps counted 0..T-1 is walked in N by one of three spacings, with their names in diffusers:
 
-    leading     0, T//N, 2 (T//N), ...  plus an offset        sample.grid=respaced sample.grid.spec=ddimN
     trailing    T-1, T-1 - T/N, ...  rounded                  sample.grid=trailing sample.grid.steps=N
     linspace    0 .. T-1 evenly  (rounded, or in between)     sample.grid=respaced sample.grid.steps=N
+    leading     0, T//N, 2 (T//N), ...  plus an offset        the same with sample.grid.spec=ddim
 
 The multistep solvers take N + 1 of leading and linspace and leave out the cleanest.
 
@@ -62,7 +62,7 @@ def grid_of(steps: Sequence[int], total: int) -> Part:
     table = Level(angle.cos(), angle.sin())  # any falling levels will do: their numbers alone matter
     named: list[tuple[Callable[[], Level], Part]] = [
         (lambda: grids.full(table), part("grid", "full")),
-        (lambda: grids.respaced(table, spec=f"ddim{count}"), part("grid", "respaced", spec=f"ddim{count}")),
+        (lambda: grids.respaced(table, count, "ddim"), part("grid", "respaced", steps=count, spec="ddim")),
         (lambda: grids.trailing(table, count), part("grid", "trailing", steps=count)),
         (lambda: grids.respaced(table, count), part("grid", "respaced", steps=count)),
     ]

@@ -183,7 +183,7 @@ def sngan(
         if not blocks or size % 2 ** len(blocks):
             fitting = [n for n in range(1, 10) if not size % 2**n]
             raise ValueError(
-                f"{name} has a block for each halving, and size={size} cannot be halved {len(blocks)} times. "
+                f"{name} has a block for each halving, at least one; size={size} does not go with {len(blocks)}. "
                 f"Blocks that fit: {', '.join(map(str, fitting)) or 'none; the size must be even'}."
             )
     return DCGAN(

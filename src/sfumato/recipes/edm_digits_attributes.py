@@ -81,7 +81,7 @@ def sr3_fashion_mnist_cpu() -> Recipe:
     Command: sfumato train sr3-fashion-mnist-cpu
     Cost: 200,000 images.
     Expected: no published score.
-    Measured here: FD[fashion_mnist] 0.3 [-0.8, 1.5] of enlarged test images; n = 200 against the 9,800 others, floor
+    Measured here: FD[fashion_mnist] 0.3 [-0.8, 1.4] of enlarged test images; n = 200 against the 9,800 others, floor
     -0.5 [-2.0, 1.1], one seed (docs/results/conditions.md).
     """
     data = Data("fashion-mnist", labels=False, condition="low:4")

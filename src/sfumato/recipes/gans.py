@@ -150,12 +150,14 @@ def sngan_cifar10() -> Recipe:
 
 
 def sngan_digits() -> Recipe:
-    """SNGAN on the UCI digits (8x8), class-conditional by projection: a minute or two on a CPU.
+    """SNGAN on the UCI digits (8x8), class-conditional by projection: minutes on a CPU.
 
     Paper: Miyato and Koyama, cGANs with Projection Discriminator, 2018; one batch for both sides and an average of the
     weights are ours.
     Command: sfumato train sngan-digits
     Cost: 40,000 images, the budget of the recipes beside it.
+    Measured here: FD[digits] 0.08 [-0.25, 0.42]; n = 1,000 against the 360 test digits, floor -0.16 [-0.41, 0.09], one
+    seed, one shared core of an AMD EPYC, torch 2.13.0 (`sfumato evaluate runs/sngan-digits --n 1000`).
     """
     return Recipe(
         name="sngan-digits",

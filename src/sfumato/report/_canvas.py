@@ -186,7 +186,7 @@ def draw(images: Tensor, columns: int, frame: Frame, *, zoom: int | None = None)
         w, _ = size_of(frame.corner, small)
         _lines(pen, frame.corner.split("\n"), (left - 8 * k - w, layout.corner[0] - 5 * k - head), small, MUTED)
     _lines(pen, caption, (pad, bottom + 8 * k), small, MUTED)
-    picture.info["Description"] = " ".join(part for part in (frame.title, frame.caption) if part)
+    picture.info["Description"] = ". ".join(part for part in (frame.title, frame.caption) if part)
     return picture, layout
 
 

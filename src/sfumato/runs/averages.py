@@ -24,6 +24,7 @@ References:
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from sfumato.core.weights import hash_tensors
 from sfumato.runs import checkpoint
 from sfumato.runs.recipe import Ema, RecipeError
 
@@ -235,6 +237,8 @@ def name_of(width: float) -> str:
 def store(run: Path, width: float, made: Fitted, selected: Mapping[str, Any] | None = None) -> str:
     """Write an average into RUN/averages and return its name.
 
+    One that was chosen among others stays marked as chosen when it is made again.
+
     Arguments:
         run: The run's directory.
         width: Its width.
@@ -244,8 +248,12 @@ def store(run: Path, width: float, made: Fitted, selected: Mapping[str, Any] | N
     name = name_of(width)
     state: dict[str, Any] = {"seen": made.seen, "step": made.step, "width": width}
     state |= {"error": made.error, "snapshots": made.snapshots}
-    state |= {"selected": dict(selected)} if selected else {}
     folder = run / "averages" / name
+    with contextlib.suppress(checkpoint.CheckpointError):
+        before = checkpoint.load(folder / f"step-{made.step}")
+        if selected is None and before.digest("network") == hash_tensors(made.tensors):
+            selected = before.state.get("selected")
+    state |= {"selected": dict(selected)} if selected else {}
     checkpoint.save(folder, made.step, {"network": made.tensors}, state, fingerprint=made.belongs)
     for step in checkpoint.steps(folder):
         if step != made.step:  # of what the run was before

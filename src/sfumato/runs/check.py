@@ -199,9 +199,14 @@ def _check_told(recipe: Recipe) -> None:
         )
     if data.flip and (sided := [name for name in data.attributes if name in MEASURES]):
         raise RecipeError(f"data.flip=true mirrors images, whose {sided[0]} was measured before. Set data.flip=false.")
-    if image and (data.augment or recipe.sample.size):
-        field = f"data.augment={data.augment:g}" if data.augment else f"sample.size={recipe.sample.size}"
-        raise RecipeError(f"data.condition={data.condition} is an image of its own, which {field} leaves as it is.")
+    if image and data.augment:
+        raise RecipeError(_as_it_is(recipe, f"data.augment={data.augment:g}"))
+    if image and recipe.sample.size:
+        raise RecipeError(_as_it_is(recipe, f"sample.size={','.join(map(str, recipe.sample.size))}"))
+
+
+def _as_it_is(recipe: Recipe, field: str) -> str:
+    return f"data.condition={recipe.data.condition} is an image of its own, which {field} leaves as it is."
 
 
 def _check_latent(plan: Plan) -> None:
@@ -290,6 +295,8 @@ def sampled_shape(plan: Plan) -> tuple[int, int, int]:
     size = plan.recipe.sample.size
     if not size:
         return plan.walked
+    if plan.recipe.data.condition != "none":
+        raise RecipeError(_as_it_is(plan.recipe, f"sample.size={','.join(map(str, size))}"))
     if len(size) > 2 or min(size) < 1:
         raise RecipeError(f"sample.size is one number, or height and width, in pixels; got {size}.")
     sampled = (plan.walked[0], *divided((size[0], size[-1]), plan.factor, "The autoencoder", "sample.size"))

@@ -62,7 +62,7 @@ def receptive_field(scale: str) -> Study:
         scale=scale,
         question="Does attention help because the receptive field is too small?",
         varies="capacity, the field at equal capacity, attention",
-        equal="data, images seen, optimiser, sampler, grid, n; the weights of one capacity within 12%",
+        equal="data, images seen, optimiser, sampler, grid, n; the weights of one capacity within 15%",
         by="side of the receptive field, pixels",
         rows=tuple(rows),
         n=n,
