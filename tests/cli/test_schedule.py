@@ -116,7 +116,7 @@ def test_a_gan_has_no_levels(cli: Callable[..., Any], tmp_path: Path) -> None:
     run, fields = tmp_path / "gan", ["train.images=64", "train.batch=32", "train.log_every=32"]
     assert main(["train", "dcgan-digits", *fields, "--out", str(run), "--device", "cpu", "--quiet"]) == 0
     said = cli("schedule", run, "--device", "cpu")
-    assert said.code == 2 and "Traceback" not in said.err and "holds a generator" in said.err
+    assert said.code == 2 and "Traceback" not in said.err and "trained a generator" in said.err
 
 
 def test_an_unknown_grid_and_a_damaged_file(cli: Callable[..., Any], scheduled: Path) -> None:

@@ -40,13 +40,15 @@ def test_each_block_is_the_run_sampled_with_that_value(labelled: Path, tmp_path:
     ("field", "words"),
     [
         ("guidance=2", "at least two values"),
+        ("guidance=1,2 --metrics kid", "Give --score N, or leave them out"),
+        ("guidance=1,2 --score 1000000000000", "at most 10,000,000 images"),
         ("guidence=1,2", "guidance"),
         ("sampler=heun,eulr", "euler"),
         ("train.batch=1,2", "belongs to training"),
     ],
 )
 def test_bad_sweeps_say_what_to_do(labelled: Path, cli, field: str, words: str) -> None:
-    said = cli("sweep", labelled, field, "--device", "cpu")
+    said = cli("sweep", labelled, *field.split(), "--device", "cpu")
     assert said.code == 2 and words in said.err
 
 

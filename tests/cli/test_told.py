@@ -92,6 +92,8 @@ def test_a_picture_sweeps_two_attributes(cli, told, tmp_path):
     target = tmp_path / "sweep.png"
     said = cli("picture", "attributes", told, "over=ink,slant", "points=3", "--out", target)
     assert said.code == 0 and target.exists()
+    said = cli("picture", "attributes", told, "over=ink,ink")  # rows and columns would show one number under two names
+    assert said.code == 2 and "one or two attributes, each once" in said.err
     said = cli("picture", "attributes", told, "over=inc")
     assert said.code == 2 and "Did you mean 'ink'" in said.err
 

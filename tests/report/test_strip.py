@@ -123,7 +123,7 @@ def test_an_animation_has_its_title_names_and_words(tmp_path) -> None:
     words = {"names": ["shirt", "bag", "shoe"], "title": "mine (edm)", "caption": "euler.", "command": "sfumato sample"}
     told = gif(source(), SEEDS, None, tmp_path / "told.gif", columns=2, **words)
     assert told.height > bare.height + 30  # a title, and a line below each of two rows
-    assert told.info["Description"] == "mine (edm) Seeds 3..4, 11. Step 6 of 6, σ/α = 0. euler."
+    assert told.info["Description"] == "mine (edm). Seeds 3..4, 11. Step 6 of 6, σ/α = 0. euler."
     assert command_in(tmp_path / "told.gif") == "sfumato sample"
 
 

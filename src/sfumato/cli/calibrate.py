@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 SIZES = "500,1000,2000,5000"
 ALONE = 2000  # images of each side of --sensitivity
 
+OFTEN = 10_000  # draws of each size
+
 
 def calibrate(
     data: Annotated[Positional[str], arg(metavar="DATA")],
@@ -82,8 +84,8 @@ def calibrate(
         raise OptionError("--against is the reference of --sensitivity. Add --sensitivity, or leave it out.")
     if not all(word.isdecimal() and int(word) > 0 for word in words_of((n,))):
         raise OptionError(f"--n takes numbers of images separated by commas, such as 500,1000; got {n!r}.")
-    if repeats < 2:
-        raise OptionError(f"--repeats must be at least 2; got {repeats}.")
+    if not 2 <= repeats <= OFTEN:
+        raise OptionError(f"--repeats must be at least 2 and at most {OFTEN:,}; got {repeats}.")
     sizes = sorted({int(word) for word in words_of((n,))})
     allow_named(extract or "", *words_of(metrics))
     names = expand(words_of(metrics))

@@ -78,7 +78,10 @@ def sweep(
     asked = _asked(field, overrides)
     path, values = asked.path, asked.values
     where = device_named(device)
-    if score is not None or path.startswith("evaluate."):
+    scored = score is not None or path.startswith("evaluate.")
+    if not scored and (metrics != ("fd",) or split != "test"):
+        raise OptionError("--metrics and --split say by what values are scored. Give --score N, or leave them out.")
+    if scored:
         if asked.told or asked.rows or asked.where:
             raise OptionError(
                 "--score evaluates fields of `sample`. What a model is told is drawn here, and judged by: sfumato "

@@ -160,9 +160,10 @@ class Look:
         """
         if not self.run.plan.kind.levels:
             if asked:
+                kind = self.run.plan.kind
+                shown = "a discriminator" if kind.paired else kind.words
                 raise ProbeError(
-                    f"--at {asked[0]:g}: a discriminator is shown images without noise, so it has no levels. Leave it "
-                    "out."
+                    f"--at {asked[0]:g}: {shown} is shown images without noise, so it has no levels. Leave it out."
                 )
             return [Level.of(1.0, 0.0)]
         known = known_levels(self.run).nsr

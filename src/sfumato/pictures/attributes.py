@@ -42,10 +42,10 @@ def attributes(
     rows = run.plan.shape.attributes
     names = [row[0] for row in rows]
     over = over or tuple(names[:1])
-    if points < 2 or not 1 <= len(over) <= 2 or not spread > 0:
+    if points < 2 or not 1 <= len(set(over)) == len(over) <= 2 or not spread > 0 or not names:
         raise ValueError(
-            f"This picture sweeps one or two attributes over points >= 2 with spread > 0; got "
-            f"{','.join(over) or 'no attribute (this model is told none)'}, {points} and {spread:g}."
+            f"This picture sweeps one or two attributes, each once, over points >= 2 with spread > 0; got "
+            f"{','.join(over) if names else 'no attribute (this model is told none)'}, {points} and {spread:g}."
         )
     if unknown := [name for name in over if name not in names]:
         raise ValueError(nearest("attribute", unknown[0], names))
@@ -61,7 +61,7 @@ def attributes(
     def values(name: str) -> list[str]:
         _, mean, deviation, *_ = rows[names.index(name)]
         digits = max(0, 2 - math.floor(math.log10(deviation)))
-        return [f"{mean + deviation * end:.{min(digits, 4)}f}" for end in ends]
+        return [f"{mean + deviation * end:.{digits}f}" for end in ends]
 
     return sheet(
         images,

@@ -257,8 +257,8 @@ def songunet_digits() -> Recipe:
     """EDM with DDPM++ on digits, without the augmentation and the dropout of its paper.
 
     Paper: Karras et al., Elucidating the Design Space of Diffusion-Based Generative Models, 2022 (sizes and budget are
-    ours). Augmentation and dropout hold back a network that sees each image thousands of times; here it sees each 28
-    times, and with both (data.augment=0.12 network.dropout=0.1) it scored 3.13.
+    ours). Augmentation is for a network that sees each image thousands of times; here it sees each 28 times, and with
+    both (data.augment=0.12 network.dropout=0.1) it scored 3.13.
     Command: sfumato train songunet-digits
     Hardware and time: a few minutes on two CPU cores.
     Expected: no published score.

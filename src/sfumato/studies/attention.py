@@ -31,7 +31,7 @@ SOURCE = "a student report on EDM"
 def parameters(recipe: Recipe) -> int:
     """Return the number of weights of a recipe's network; of ten classes if its data has not been seen."""
     known = replace(recipe, shape=recipe.shape or Shape(1, 16, 16, tuple("0123456789")), sigma_data=0.5)
-    return plan(known).cost.parameters
+    return sum(weights.numel() for weights in plan(known).build_network("meta").parameters())
 
 
 def matched(plain: Recipe, wanted: int, fine: tuple[str, int]) -> Recipe:
@@ -48,7 +48,7 @@ def matched(plain: Recipe, wanted: int, fine: tuple[str, int]) -> Recipe:
 
 def _grown(recipe: Recipe, wanted: int, option: str, step: int, above: bool) -> Recipe:
     """Return a recipe with an option raised while that comes nearer to `wanted` weights, past it only if asked."""
-    value = int(option_of(recipe.network, option))
+    value, best = int(option_of(recipe.network, option)), parameters(recipe)
     while True:
         value += step
         larger = override(recipe, [f"network.{option}={value}"])
@@ -56,9 +56,9 @@ def _grown(recipe: Recipe, wanted: int, option: str, step: int, above: bool) -> 
             count = parameters(larger)
         except ValueError:  # a width that groups or heads do not divide
             continue
-        if abs(count - wanted) >= abs(parameters(recipe) - wanted) or (count > wanted and not above):
+        if abs(count - wanted) >= abs(best - wanted) or (count > wanted and not above):
             return recipe
-        recipe = larger
+        recipe, best = larger, count
 
 
 @cache
