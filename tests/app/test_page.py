@@ -78,7 +78,7 @@ def test_an_image_is_kept_with_what_made_it(page, tmp_path: Path) -> None:
     page.click("#large-save")
     file = tmp_path / "seed-000000042.png"
     page.wait("new Promise(done => setTimeout(() => done(true), 300))")
-    for _ in range(50):
+    for _ in range(300):
         if file.exists():
             break
         page.wait("new Promise(done => setTimeout(() => done(true), 100))")

@@ -10,7 +10,8 @@ import pytest
 from sfumato.cli._next import scoring
 from sfumato.runs.override import override
 from sfumato.runs.recipe import Recipe
-from sfumato.runs.run import Run, training_data
+from sfumato.runs.resolve import training_data
+from sfumato.runs.run import Run
 
 
 def test_a_run_holds_its_resolved_recipe_log_checkpoint_and_sheet(labelled: Path) -> None:
@@ -52,7 +53,7 @@ def test_allow_continues_with_a_changed_budget(tmp_path: Path, small: list[str],
         (["edm-digits", "--train.batch", "1.5"], "train.batch must be a whole number; got 1.5"),
         (["edm-digits", "sample.sampler=huen"], "Unknown sampler 'huen'. Did you mean 'heun'?"),
         (["edm-digits", "--sample.sampler.chrn", "3"], "Did you mean 'churn'?"),
-        (["edm-digits", "train.precision=fp8"], "train.precision must be fp32 or bf16; got 'fp8'"),
+        (["edm-digits", "train.precision=fp8"], "train.precision must be fp32, bf16 or bf16-winograd; got 'fp8'"),
         (["edm-digits", "train=3"], "train is a group of fields"),
         (["edm-digits", "--schedule", "edn"], "Unknown schedule 'edn'. Did you mean 'edm'?"),
         (["edm-digits", "--data.name", "digit"], "Unknown dataset 'digit'. Did you mean 'digits'?"),

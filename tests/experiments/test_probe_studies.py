@@ -9,6 +9,7 @@ import pytest
 
 from sfumato.experiments.cost import estimate
 from sfumato.experiments.study import find_study
+from sfumato.experiments.verdict import verdicts
 from sfumato.experiments.work import carry_out
 from sfumato.runs.override import override
 
@@ -38,6 +39,9 @@ def test_clusters_are_asked_for_as_often_as_they_occur_and_found_again(tmp_path:
     assert not any(outcome.failed for outcome in outcomes)
     priors = [outcome.scores["kid"].protocol.class_prior for outcome in outcomes]
     assert priors == ["unconditional", "training", "training"]
+    asked = tuple(replace(ordering, metric="kid") for ordering in study.orderings[:2])
+    answers = verdicts(replace(study, orderings=asked, n=40, metrics=("kid",)), outcomes)
+    assert [answer.spread is not None for answer in answers] == [True, True]
     again = carry_out(
         replace(study, rows=rows, n=40, metrics=("kid",), orderings=()).only(["10 clusters"]), tmp_path, quiet=True
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from sfumato.experiments.pages import mean_cell, ranks, series
 from sfumato.experiments.study import Ordering, Outcome, Row, Study
 from sfumato.experiments.verdict import rises, verdicts
 from sfumato.experiments.verdict import verdict as answered
-from sfumato.metrics.protocol import EvalProtocol, Reference
+from sfumato.metrics.protocol import EvalProtocol, IncomparableError, Reference
 from sfumato.metrics.score import Score
 from sfumato.runs.recipe import Recipe
 
@@ -50,6 +51,18 @@ def test_shared_noise_cancels_in_pairs() -> None:
     a, b = score(1.0), score(1.01)
     assert a.interval[1] > b.interval[0]
     assert told([1.0, 1.01]) == ("yes, the intervals are apart (n = 100)", True)
+
+
+def test_what_a_study_varies_may_differ_and_then_nothing_is_paired() -> None:
+    """Scores of other protocols are refused, but for the fields that the rows are there to vary."""
+    a, b, c = score(1.0), score(1.01), score(9.0)
+    b, c = (replace(s, protocol=replace(s.protocol, class_prior="unconditional")) for s in (b, c))
+    with pytest.raises(IncomparableError, match="class_prior"):
+        rises([[a], [b]], "ab")
+    assert rises([[a], [b]], "ab", ["class_prior"])[1] is None  # paired, these would be apart
+    assert rises([[a], [c]], "ac", ["class_prior"])[1] is True
+    with pytest.raises(IncomparableError):
+        rises([[a], [replace(c, protocol=replace(c.protocol, extractor="other"))]], "ac", ["class_prior"])
 
 
 def test_a_steady_rise_is_a_yes() -> None:

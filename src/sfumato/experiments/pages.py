@@ -74,7 +74,12 @@ def ranks(study: Study, outcomes: Sequence[Outcome]) -> dict[str, int]:
     scores = {row.name: [o.scores.get(metric) for o in of_row(outcomes, row.name)] for row in study.rows}
     measured = {name: [s for s in found if s is not None] for name, found in scores.items() if None not in found}
     return {
-        name: 1 + sum(compare_over_seeds(other, mine).winner == 1 for rival, other in measured.items() if rival != name)
+        name: 1
+        + sum(
+            compare_over_seeds(other, mine, study.varied).winner == 1
+            for rival, other in measured.items()
+            if rival != name
+        )
         for name, mine in measured.items()
     }
 

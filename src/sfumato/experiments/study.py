@@ -209,6 +209,7 @@ class Study:
             what it is trained on, where its recipe names one (`data.latent`).
         timed: Whether the table shows minutes of training and images sampled per second.
         plain: Whether the table shows the textbook value of the first metric, with its finite-sample bias.
+        varied: Fields of a score's protocol that differ between rows because the study varies them.
         pictures: Draws figures and sheets from the outcomes.
     """
 
@@ -231,6 +232,7 @@ class Study:
     starts: Mapping[str, str] = field(default_factory=dict)
     timed: bool = False
     plain: bool = False
+    varied: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = [row.name for row in self.rows]

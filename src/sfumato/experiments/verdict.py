@@ -16,7 +16,7 @@ Where nothing can be told, the verdict says which budget would tell a difference
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -55,12 +55,15 @@ class Verdict:
         return {**asdict(self.ordering), **said, **measured, "tau": found and found.tau}
 
 
-def rises(scores: Sequence[Sequence[Score]], names: Sequence[str]) -> tuple[str, bool | None]:
+def rises(
+    scores: Sequence[Sequence[Score]], names: Sequence[str], varied: Collection[str] = ()
+) -> tuple[str, bool | None]:
     """Say in words whether scores rise in their order.
 
     Arguments:
         scores: Two or more rows of one protocol, each with a score for each training seed.
         names: One per row.
+        varied: Fields in which their protocols may differ (`Study.varied`).
 
     Returns:
         The words, and True, False or None for yes, no and not distinguishable.
@@ -68,7 +71,7 @@ def rises(scores: Sequence[Sequence[Score]], names: Sequence[str]) -> tuple[str,
     last, seeds = len(scores) - 1, len(scores[0])
     judged = f"n = {scores[0][0].n}" + (f", over {seeds} training seeds" if seeds > 1 else "")
     pairs = itertools.combinations(range(len(scores)), 2)
-    found = {(i, j): compare_over_seeds(scores[i], scores[j]) for i, j in pairs}
+    found = {(i, j): compare_over_seeds(scores[i], scores[j], varied) for i, j in pairs}
     apart = {pair: c.difference for pair, c in found.items() if c.distinguishable}
     falling = [pair for pair, difference in apart.items() if difference < 0]
     if falling:
@@ -96,23 +99,24 @@ def verdicts(study: Study, outcomes: Sequence[Outcome]) -> list[Verdict]:
             name: [by_seed.get((name, seed), {}).get(ordering.metric) for seed in study.seeds] for name in ordering.rows
         }
 
-    return [verdict(ordering, measured(ordering)) for ordering in study.orderings]
+    return [verdict(ordering, measured(ordering), study.varied) for ordering in study.orderings]
 
 
-def verdict(ordering: Ordering, measured: Measured) -> Verdict:
+def verdict(ordering: Ordering, measured: Measured, varied: Collection[str] = ()) -> Verdict:
     """Answer an ordering.
 
     Arguments:
         ordering: Rows along which a score is said to rise.
         measured: Scores of at least its rows, each with as many training seeds.
+        varied: Fields in which their protocols may differ (`Study.varied`).
     """
     rows = [[score for score in measured[name] if score is not None] for name in ordering.rows]
     missing = [name for name, row in zip(ordering.rows, rows) if len(row) < len(measured[name])]
     if missing:
         return Verdict(ordering, f"not measured: {', '.join(missing)} made no score", None)
-    words, holds = rises(rows, ordering.rows)
+    words, holds = rises(rows, ordering.rows, varied)
     if len(rows[0]) > 1:
-        alone = [rises([[score] for score in seed], ordering.rows)[1] for seed in zip(*rows)]
+        alone = [rises([[score] for score in seed], ordering.rows, varied)[1] for seed in zip(*rows)]
         words += f"; by its images alone, it holds in {alone.count(True)} of {len(alone)} seeds"
         words += f" and does not in {alone.count(False)}" if False in alone else ""
     found = differences(rows[0], rows[-1])

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -178,8 +179,13 @@ def differences(a: JSON, b: JSON, prefix: str = "") -> list[tuple[str, Any, Any]
     return found
 
 
-def check_comparable(a: EvalProtocol, b: EvalProtocol) -> list[tuple[str, Any, Any]]:
+def check_comparable(a: EvalProtocol, b: EvalProtocol, varied: Collection[str] = ()) -> list[tuple[str, Any, Any]]:
     """Refuse two protocols whose identities differ.
+
+    Arguments:
+        a: First protocol.
+        b: Second.
+        varied: Fields in which they may differ, since what they say is what is compared.
 
     Returns:
         The fields of provenance that differ, for the reader.
@@ -187,6 +193,6 @@ def check_comparable(a: EvalProtocol, b: EvalProtocol) -> list[tuple[str, Any, A
     Raises:
         IncomparableError: With every identity field that differs.
     """
-    if fields := differences(a.identity, b.identity):
+    if fields := [found for found in differences(a.identity, b.identity) if found[0] not in varied]:
         raise IncomparableError(fields)
     return differences(a.provenance, b.provenance)

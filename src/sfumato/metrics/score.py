@@ -13,7 +13,7 @@ over any other network it is "FD[extractor]".  Every other metric is "metric[ext
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -230,13 +230,18 @@ class Comparison:
         return f"the {'first' if self.winner == 1 else 'second'} is better"
 
 
-def compare(a: Score, b: Score) -> Comparison:
+def compare(a: Score, b: Score, varied: Collection[str] = ()) -> Comparison:
     """Compare two scores that were made by one protocol.
+
+    Arguments:
+        a: First score.
+        b: Second.
+        varied: Fields in which their protocols may differ, since what they say is what is compared.
 
     Raises:
         IncomparableError: If the identities of their protocols differ; there is no difference to print.
     """
-    provenance, found = check_comparable(a.protocol, b.protocol), paired(a, b)
+    provenance, found = check_comparable(a.protocol, b.protocol, varied), paired(a, b)
     if found is not None:
         apart = not found.interval[0] <= 0 <= found.interval[1]
     else:
@@ -245,14 +250,16 @@ def compare(a: Score, b: Score) -> Comparison:
 
 
 def paired(a: Score, b: Score) -> Estimate | None:
-    """Return the second score minus the first with its own jackknife; None if they were not made from the same seeds.
+    """Return the second score minus the first with its own jackknife; None without the same seeds and protocol.
 
     Arguments:
         a: First score.
-        b: Second, of the same protocol.
+        b: Second.
     """
     seeds = a.protocol.provenance.get("seeds")
     if seeds is None or seeds != b.protocol.provenance.get("seeds") or not a.left_out or not b.left_out:
+        return None
+    if a.protocol.identity != b.protocol.identity:  # other images are left out together
         return None
     return jackknife(b.plain - a.plain, np.subtract(b.left_out, a.left_out), unbiased=a.plain == a.value)
 

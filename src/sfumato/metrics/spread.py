@@ -39,7 +39,7 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -161,14 +161,15 @@ def differences(first: Sequence[Score], second: Sequence[Score]) -> Spread:
     return spread([b.value - a.value for a, b in pairs], errors, left_out if len(left_out) == len(pairs) else ())
 
 
-def compare_over_seeds(first: Sequence[Score], second: Sequence[Score]) -> Comparison:
+def compare_over_seeds(first: Sequence[Score], second: Sequence[Score], varied: Collection[str] = ()) -> Comparison:
     """Compare two rows by their training seeds: one seed by its images (`compare`), several by `differences`.
 
     Arguments:
         first: A score for each training seed.
         second: As many, of the same seeds in the same order.
+        varied: Fields in which their protocols may differ (`compare`).
     """
-    alone = [compare(a, b) for a, b in zip(first, second, strict=True)]
+    alone = [compare(a, b, varied) for a, b in zip(first, second, strict=True)]
     if len(alone) == 1:
         return alone[0]
     found = differences(first, second)

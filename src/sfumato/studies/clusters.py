@@ -54,6 +54,7 @@ def clusters(scale: str) -> Study:
             Ordering.below("classes", "unlabelled"),
             Ordering.below(f"{some}, guided", some),
         ),
+        varied=("class_prior", "options.strata"),  # which labels are asked for is the question
         paper="Hu et al. 2022 and Adaloglou et al. 2024, on ImageNet and CIFAR",
         pictures=sheets,
     )
