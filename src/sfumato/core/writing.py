@@ -6,6 +6,7 @@ On a full disk, or where the process is killed, what stood there before stays.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ def replacing(path: Path, *, lasting: bool = False) -> Iterator[Path]:
         lasting: Whether it must be on the disk before this returns, as what cannot be made again must.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
         yield partial
         if lasting:

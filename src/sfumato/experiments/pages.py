@@ -284,11 +284,12 @@ def markdown(
         parts.append(f"\\* {'; '.join(flags)}.")
     if answers:
         noise = "over training seeds and images" if len(study.seeds) > 1 else "of images"
-        paired = (
-            "The difference is the last row's score less the first's, in pairs of the same seeds, with the 95% "
+        paired = " (unpaired where rows are told different things)" if study.varied else ""
+        differences = (
+            f"The difference is the last row's score less the first's, in pairs of the same seeds{paired}, with the 95% "
             f"interval {noise}. A budget that would tell is that of power 80% for a difference as large."
         )
-        parts += ["## Orderings", markdown_table(answer_lines(answers)), paired]
+        parts += ["## Orderings", markdown_table(answer_lines(answers)), differences]
     parts += [f"![{name}]({file.name})" for name, file in pictures.items()]
     return "\n\n".join([*parts, words(study, outcomes)]) + "\n"
 
