@@ -286,8 +286,8 @@ def markdown(
         noise = "over training seeds and images" if len(study.seeds) > 1 else "of images"
         paired = " (unpaired where rows are told different things)" if study.varied else ""
         differences = (
-            f"The difference is the last row's score less the first's, in pairs of the same seeds{paired}, with the 95% "
-            f"interval {noise}. A budget that would tell is that of power 80% for a difference as large."
+            f"The difference is the last row's score less the first's, in pairs of the same seeds{paired}, with the "
+            f"95% interval {noise}. A budget that would tell is that of power 80% for a difference as large."
         )
         parts += ["## Orderings", markdown_table(answer_lines(answers)), differences]
     parts += [f"![{name}]({file.name})" for name, file in pictures.items()]
