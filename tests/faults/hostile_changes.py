@@ -12,6 +12,7 @@ import random
 import struct
 import zipfile
 import zlib
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +57,11 @@ def changed_tree(tree: Any, r: random.Random) -> Any:
                 spots.append((node, key))
                 todo.append(node[key])
         if not spots:
-            return r.choice(VALUES)
+            return deepcopy(r.choice(VALUES))
         node, key = r.choice(spots)
         match r.randrange(6):
             case 0 | 1 | 2:
-                node[key] = r.choice(VALUES)
+                node[key] = deepcopy(r.choice(VALUES))
             case 3:
                 del node[key]
             case 4:
@@ -69,9 +70,11 @@ def changed_tree(tree: Any, r: random.Random) -> Any:
                     node[key] = json.loads(json.dumps(other[another]))
             case 5:
                 if isinstance(node, dict):
-                    node[r.choice(["x", "", "\ud800", "a" * 5000, "room", "axis", "__class__"])] = r.choice(VALUES)
+                    node[r.choice(["x", "", "\ud800", "a" * 5000, "room", "axis", "__class__"])] = deepcopy(
+                        r.choice(VALUES)
+                    )
                 else:
-                    node.insert(0, r.choice(VALUES))
+                    node.insert(0, deepcopy(r.choice(VALUES)))
     return tree
 
 
