@@ -97,6 +97,9 @@ def test_the_command_writes_the_table_and_refuses_what_it_cannot_read(tmp_path, 
         (["--n", "60,120"], "one number of images"),
         (["--n", "5000"], "Two disjoint sets of 5,000"),
         (["--metrics", "saturation"], "saturation is not of features"),
+        (["--repeats", "3"], "--sensitivity draws once"),
+        (["--against", "digits@test", "--split", "test"], "--split names the part"),
+        (["--n", "10000000000"], "10,000,000,000"),
     ):
         assert main([*words, *more]) == 2 and said in capsys.readouterr().err
     assert main(["calibrate", "digits", "--against", "digits@test"]) == 2

@@ -189,6 +189,8 @@ def test_a_network_from_outside_is_trained_recorded_and_asked_for(tmp_path: Path
         '    """Two levels."""\n'
         "    return convnet(channels, out_channels, classes, size, widths=(width, width), embedding=8)\n"
     )
+    assert "not counted" in ask("explain", "edm-digits", "network=nets:small").out  # its layers are not known
+    os.environ["SFUMATO_WITH"] = ""
     fields = [f for f in SMALL if not f.startswith("network")]
     words = ["network=nets:small", "network.width=4", "--out", "run", "--device", "cpu", "--quiet"]
     assert ask("train", "edm-digits", *fields, *words).code == 0

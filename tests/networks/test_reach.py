@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from sfumato.networks import _reach
 from sfumato.networks._layers import GroupNorm
 from sfumato.networks._reach import Reach, dependencies, reach
 from sfumato.networks.ddpm import ddpm
@@ -54,6 +55,15 @@ def test_two_convolutions_of_three_see_five_pixels_and_a_halving_doubles_their_s
     # conv_in, two convolutions each of the blocks down, in the middle and up, conv_out: 1 + 2 * 8
     assert reach(unet(patch=1, **flat), (1, 8, 8)) == Reach(17, attends=False)
     assert reach(unet(patch=2, **flat), (1, 8, 8)) == Reach(34, attends=False)
+
+
+def test_a_field_that_the_largest_image_cuts_is_said_to_be_cut(monkeypatch):
+    network = ddpm(width=32, mult=(1, 2), blocks=1, attention=(), size=16)
+    whole = reach(network, (3, 16, 16))
+    monkeypatch.setattr(_reach, "SIDE", 16)
+    monkeypatch.setattr(_reach, "LARGEST", 32)
+    small = reach(network, (3, 16, 16))
+    assert not whole.cut and small.cut and small.side < whole.side
 
 
 def test_the_field_does_not_depend_on_the_size_of_the_images():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name, Text, again
+from sfumato.cli._arguments import Folder, Name, Text, again, allowed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SIZES = "500,1000,2000,5000"
 ALONE = 2000  # images of each side of --sensitivity
-
+SPLIT, REPEATS = "train", 8
 OFTEN = 10_000  # draws of each size
 
 
@@ -28,8 +28,8 @@ def calibrate(
     weights: Folder = None,
     resize: Name = None,
     metrics: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = ("fd", "kid"),
-    split: str = "train",
-    repeats: int = 8,
+    split: str = SPLIT,
+    repeats: int = REPEATS,
     sensitivity: bool = False,
     against: Text = None,
     out: Folder = None,
@@ -78,6 +78,10 @@ def calibrate(
     from sfumato.report.table import text_table
     from sfumato.runs.checkpoint import replace_json
 
+    if sensitivity and repeats != REPEATS:
+        raise OptionError(
+            "--repeats says how often each size is drawn; --sensitivity draws once. Leave one of them out."
+        )
     if sensitivity:
         return _sensitivity(command, data, n, extract, weights, resize, metrics, split, against, out, data_root, quiet)
     if against is not None:
@@ -170,11 +174,16 @@ def _sensitivity(
     from sfumato.processes.machine import describe
     from sfumato.report.results import cell
     from sfumato.report.table import markdown_table, text_table
-    from sfumato.runs.checkpoint import replace_json
+    from sfumato.runs.checkpoint import replace_json, replace_text
 
     count = str(ALONE) if n == SIZES else n
     if not (count.isdecimal() and int(count) > 0):
         raise OptionError(f"--sensitivity takes one number of images, --n 2000 for example; got --n {n}.")
+    allowed(int(count))
+    if split != SPLIT and (against is not None or (Path(data) / "recipe.json").is_file()):
+        raise OptionError(
+            "--split names the part that both sets are drawn from; a run and --against have sets of their own."
+        )
     allow_named(extract or "", *words_of(metrics))
     names = expand(words_of(metrics))
     if other := [name for name in names if find_metric(name).view != "features" or find_metric(name).own]:
@@ -225,7 +234,7 @@ def _sensitivity(
         ],
     }
     replace_json(folder / "sensitivity.json", tree)
-    (folder / "sensitivity.md").write_text(f"{said}\n\n{markdown_table(rows)}\n")
+    replace_text(folder / "sensitivity.md", f"{said}\n\n{markdown_table(rows)}\n")
     print(f"Written to {folder / 'sensitivity.json'} and {folder / 'sensitivity.md'}")
     return 0
 
@@ -241,7 +250,8 @@ def _two_sides(
     from sfumato.evaluation.two_sets import Images, open_set
     from sfumato.metrics.features import available
     from sfumato.processes.machine import default_device
-    from sfumato.runs.run import Run, load_data
+    from sfumato.runs.resolve import load_data
+    from sfumato.runs.run import Run
 
     def opened(text: str) -> Tensor:
         found = open_set(text, root)

@@ -155,10 +155,14 @@ def field_of(made: Plan) -> list[str]:
     """
     from sfumato.networks._reach import reach
 
+    if made.recipe.network.code:
+        return ["sees       not counted: only the layers of this package's networks are known"]
     found, (_, height, width) = reach(made.network, made.walked), made.walked
     unit, whole = ("positions", "a latent") if made.in_latents else ("pixels", "an image")
-    lines = [f"sees       {found.side}x{found.side} {unit} through convolutions; {whole} has {height}x{width}"]
-    sides = [f"{level.height}x{level.width}" for level in made.cost.network.levels if level.attention]
+    side = f"{'at least ' * found.cut}{found.side}x{found.side}"
+    lines = [f"sees       {side} {unit} through convolutions; {whole} has {height}x{width}"]
+    levels = [level for level in made.cost.network.levels if level.attention]
+    sides = [f"{at.height}x{at.width}" if at.width > 1 else f"{at.height} tokens" for at in levels]
     return lines + ([f"           all of it by attention at {', '.join(sides)}"] if found.attends else [])
 
 

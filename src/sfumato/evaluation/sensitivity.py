@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from sfumato.core.find import options_of
 from sfumato.data.decoding import FILTERS
@@ -31,6 +30,7 @@ from sfumato.metrics.jackknife import Estimate, jackknife
 from sfumato.metrics.metric import Metric, find_metric
 from sfumato.metrics.resize import RESIZES
 from sfumato.metrics.statistics import Features
+from sfumato.progress import bar_of
 
 BATCH = 250
 CODECS: dict[str, tuple[str, dict[str, Any]]] = {  # name -> Pillow's format and its options
@@ -212,7 +212,7 @@ def sensitivity(
     x, y = (_features(usual, images, plain) for images in (made, real))
     base = {f"{metric.name}[{usual.name}]": _estimate(metric, x, y) for metric in chosen}
     moved = []
-    for change in tqdm(changes(name, kept), unit="change", disable=quiet):
+    for change in bar_of(None, "change", "  changing", quiet=quiet, iterable=changes(name, kept)):
         extract = extractor(name, shape, {**kept, **change.options}) if change.options else usual
         x_then = _features(extract, made, change)
         y_then = _features(extract, real, change) if change.both else y

@@ -42,16 +42,18 @@ class Reach:
     Attributes:
         side: Side of the receptive field in pixels, the largest of all output pixels.
         attends: Whether any layer attends, and so reaches the whole image.
+        cut: Whether the border of the largest image that is looked at may cut the field, which then is at least `side`.
     """
 
     side: int
     attends: bool
+    cut: bool = False
 
 
 def reach(network: nn.Module, shape: tuple[int, ...]) -> Reach:
     """Return the receptive field of a network called as network(x, c_noise, label).
 
-    The image is enlarged until no border cuts the field.
+    The image is enlarged until no border cuts the field, or it is as large as memory allows (`LARGEST`).
 
     Arguments:
         network: Its weights and its mode stay as they are.
@@ -66,8 +68,9 @@ def reach(network: nn.Module, shape: tuple[int, ...]) -> Reach:
     while True:
         seen, attends = dependencies(network, (channels, times * height, times * width))
         side = max(map(_extent, seen))
-        if 2 * side <= times * width or 4 * times * width > LARGEST:
-            return Reach(side, attends)
+        whole = 2 * side <= times * width
+        if whole or 4 * times * width > LARGEST:
+            return Reach(side, attends, cut=not whole)
         times *= 4
 
 
@@ -114,7 +117,8 @@ class _Watch(TorchFunctionMode):
                 after = moved(_fitted(found[0][1], first.shape[-1]), args, kwargs, out)
             else:
                 most = max(len(seen) for _, seen in found)
-                after = np.logical_or.reduce([_fitted(seen, most) for _, seen in found])
+                each = [_fitted(seen, most) for seen in {id(seen): seen for _, seen in found}.values()]
+                after = each[0] if len(each) == 1 else np.logical_or.reduce(each)
             for tensor in _tensors(out):
                 self.seen[id(tensor)] = after
                 self.held.append(tensor)
