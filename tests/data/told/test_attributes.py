@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -112,6 +113,15 @@ def test_numbers_that_32_bits_do_not_tell_apart_are_refused_where_they_are_told(
 def test_a_number_that_is_asked_for_is_finite_as_the_model_is_told_it():
     with pytest.raises(ValueError, match="ink must be a finite number"):
         asked({"ink": "1e39"}, [("ink", 0.3, 0.1, 0.0, 1.0)])
+
+
+@pytest.mark.parametrize("number", [1e300, -1e39])
+def test_a_number_that_32_bits_do_not_hold_is_refused_wherever_it_comes_from(number):
+    digits = load("digits")
+    column = torch.zeros(len(digits), 1, dtype=torch.float64)
+    column[3] = number
+    with pytest.raises(DataError, match="beyond 3.4e[+]38"):
+        attributes.with_attributes(replace(digits, vector=column, attributes=("angle",)), ["angle"])
 
 
 def test_an_unknown_attribute_offers_the_nearest(folder):

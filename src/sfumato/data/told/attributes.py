@@ -165,6 +165,8 @@ def with_attributes(data: Dataset, wanted: Sequence[str]) -> Dataset:
 def _single(column: Tensor, name: str) -> Tensor:
     """Return an attribute in single precision, which must tell its numbers apart."""
     exact = column[~column.isnan()].double()
+    if bool((exact.abs() > LARGEST).any()):
+        raise DataError(f"Attribute {name} holds a number beyond {LARGEST:.3g}, the largest that 32 bits hold.")
     lost = (exact.float() - exact).abs()
     if len(exact) and exact.min() != exact.max() and lost.max() > LOST * exact.std(correction=0):
         raise DataError(
