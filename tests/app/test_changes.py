@@ -92,15 +92,20 @@ def test_edited_pictures_are_those_of_the_library(strength: float, ask, models: 
     assert bool((own != picture).any()) == (strength > 0)
 
 
-def test_the_command_shown_makes_the_same_pictures(ask, tmp_path: Path, monkeypatch) -> None:
-    _, made = ask("restore", mask=MASK, method="moment", method_options={"iterations": 2}, request={"seed": 1})
+def check_command(made: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check that the command that the page shows makes the pictures that it made."""
     for each in made["beside"][:2]:
-        (tmp_path / f"{each['name']}.png").write_bytes(base64.b64decode(each["png"]))
-    monkeypatch.chdir(tmp_path)
+        (folder / f"{each['name']}.png").write_bytes(base64.b64decode(each["png"]))
+    monkeypatch.chdir(folder)
     assert main([*shlex.split(made["command"])[1:], "--out", "made", "--device", "cpu"]) == 0
     for k, entry in enumerate(made["images"]):
-        again = torch.from_numpy(decode((tmp_path / "made" / f"picture-sample-{k + 1}.png").read_bytes()).pixels)
+        again = torch.from_numpy(decode((folder / "made" / f"picture-sample-{k + 1}.png").read_bytes()).pixels)
         assert torch.equal(again, pixels(entry["png"]))
+
+
+def test_the_command_shown_makes_the_same_pictures(ask, tmp_path: Path, monkeypatch) -> None:
+    _, made = ask("restore", mask=MASK, method="moment", method_options={"iterations": 2}, request={"seed": 1})
+    check_command(made, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -212,13 +217,7 @@ def test_what_is_damaged_or_walked_again_is_restored_as_by_the_command_line(
 ) -> None:
     small = picture if size == 8 else picture.float().unfold(1, 2, 2).unfold(2, 2, 2).mean((3, 4)).byte()
     _, made = ask("restore", method="ddnm", **{"picture": png(small), **fields})
-    for each in made["beside"][:2]:
-        (tmp_path / f"{each['name']}.png").write_bytes(base64.b64decode(each["png"]))
-    monkeypatch.chdir(tmp_path)
-    assert main([*shlex.split(made["command"])[1:], "--out", "made", "--device", "cpu"]) == 0
-    for k, entry in enumerate(made["images"]):
-        again = torch.from_numpy(decode((tmp_path / "made" / f"picture-sample-{k + 1}.png").read_bytes()).pixels)
-        assert torch.equal(again, pixels(entry["png"]))
+    check_command(made, tmp_path, monkeypatch)
 
 
 def test_a_picture_is_encoded_under_its_class_and_decoded_under_another(
