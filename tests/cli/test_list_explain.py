@@ -133,6 +133,8 @@ def test_explain_never_downloads(tmp_path: Path, cli, monkeypatch: pytest.Monkey
         (["edm-digits", "--shape", "28"], "A shape reads CxHxW"),
         (["edm-digits", "--shape", "1x9x9"], "got 9. Nearest: 8 or 10"),
         (["edm-digits", "taget=v"], "Did you mean 'target'?"),
+        (["meanflow-digits", "sample.sampler=ancestral"], "sampler=ancestral"),
+        (["edm-digits", "data.flip=true", "data.attributes=slant"], "flip"),
     ],
 )
 def test_bad_input_to_explain(words: list[str], message: str, cli) -> None:

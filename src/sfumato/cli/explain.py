@@ -108,8 +108,12 @@ def cost_report(recipe: Recipe, data_root: str | None, shape: str | None, classe
         data_root: Where data lies.
         shape: "CxHxW" in place of the data's own.
         classes: How many classes that data has.
+
+    Raises:
+        RecipeError: If `train` would refuse it.
     """
     from sfumato.processes.machine import default_device
+    from sfumato.runs.check import check
     from sfumato.runs.costs import sampling_cost
     from sfumato.runs.memory import peaks
     from sfumato.runs.plan import plan
@@ -121,6 +125,9 @@ def cost_report(recipe: Recipe, data_root: str | None, shape: str | None, classe
             f"Give --shape CxHxW, or --data-root."
         )
     made = plan(resolved)
+    guided = resolved.sample.classifier is not None  # its classes are not known here
+    alone = dataclasses.replace(resolved, sample=dataclasses.replace(resolved.sample, classifier=None))
+    check(plan(alone) if guided else made)
     counted = made.cost
     found = counted.network
     lines = [f"image      {'x'.join(map(str, made.image))}", *found.table().splitlines()]
