@@ -61,7 +61,7 @@ def reach(network: nn.Module, shape: tuple[int, ...]) -> Reach:
 
     >>> from sfumato.networks.unet import unet
     >>> reach(unet(attention=(1,)), (1, 28, 28))
-    Reach(side=124, attends=True)
+    Reach(side=124, attends=True, cut=False)
     """
     channels, height, width = shape
     times = -(-SIDE // width)
