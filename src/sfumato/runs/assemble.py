@@ -19,7 +19,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from sfumato.core.axes import AXES
 from sfumato.core.denoiser import unit_circle, unit_line, unit_variance
-from sfumato.core.find import check_options
+from sfumato.core.find import check_options, signature
 from sfumato.core.level import Level
 from sfumato.runs.recipe import Part, RecipeError
 
@@ -59,7 +59,7 @@ def make(part: Part, context: Mapping[str, Any]) -> Any:
         OptionError: If an option does not fit its signature.
     """
     entry = part.entry()
-    parameters = inspect.signature(entry).parameters
+    parameters = signature(entry).parameters
     known = {name: context[name] for name in asked(part, context)}
     options = check_options(f"{part.axis}={part.name}", entry, part.options)
     for p in parameters.values():
@@ -86,7 +86,7 @@ def asked(part: Part, offered: Collection[str]) -> list[str]:
 
 def parameters(entry: Callable[..., Any]) -> list[str]:
     """Return the names of a function's parameters."""
-    return list(inspect.signature(entry).parameters)
+    return list(signature(entry).parameters)
 
 
 def asks(part: Part, name: str) -> bool:
@@ -96,13 +96,13 @@ def asks(part: Part, name: str) -> bool:
 
 def needs(part: Part, name: str) -> bool:
     """Return whether the entry of a part takes a parameter of this name and has no default for it."""
-    parameter = inspect.signature(part.entry()).parameters.get(name)
+    parameter = signature(part.entry()).parameters.get(name)
     return parameter is not None and parameter.default is inspect.Parameter.empty
 
 
 def option(part: Part, name: str) -> Any:
     """Return the value of a part's option, given or default; None if it has no such option."""
-    known = inspect.signature(part.entry()).parameters
+    known = signature(part.entry()).parameters
     return part.options.get(name, known[name].default) if name in known else None
 
 

@@ -27,7 +27,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from sfumato.core.level import Level, index_in
 from sfumato.data.told.attributes import MEASURES
 from sfumato.data.told.beside import split_kind
-from sfumato.networks._count import cost
+from sfumato.networks._count import Shapes, cost
 from sfumato.networks._named import factors_of_rates, frozen_weights
 from sfumato.runs.assemble import asks, constant, option
 from sfumato.runs.check_guidance import check_guidance, check_guides
@@ -93,7 +93,8 @@ def _check_call(plan: Plan) -> None:
             return
         x = torch.empty(2, *plan.walked, device="meta")
         label = torch.zeros(2, dtype=torch.int64, device="meta") if plan.classes and plan.kind.walks else None
-        plan.network(x, torch.zeros(2, device="meta"), label)
+        with Shapes():
+            plan.network(x, torch.zeros(2, device="meta"), label)
     except (ArithmeticError, LookupError, RuntimeError, AssertionError) as error:
         raise ValueError(
             f"it cannot take images of {'x'.join(map(str, plan.image))} ({type(error).__name__}: "

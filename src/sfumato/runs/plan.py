@@ -50,6 +50,7 @@ from sfumato.runs.recipe import Latent, Part, Recipe, RecipeError, Shape
 OFFERED = LEVELS + IMAGES
 TRAINED = OFFERED + TRAINING  # what objectives are offered
 MADE_OF = {"table": ("schedule",), "out_channels": ("variance",), "teacher": ()}  # what is no field is made of fields
+_COSTS: dict[str, RecipeCost] = {}
 STAND_IN = 0.5  # for sigma_data until the data is known: nothing that is checked or counted depends on its value
 
 
@@ -390,10 +391,14 @@ class Plan:
 
     @cached_property
     def cost(self) -> RecipeCost:
-        """What the recipe costs, counted without computing anything."""
+        """What the recipe costs, counted without computing anything, and once in a process for all recipes alike."""
         asked_for = [name for name in parameters(self.kind.cost) if name not in ("network", "size")]
         known = {name: option(self.parts["objective"], name) for name in asked_for}
-        return self.kind.cost(self.network, self.image, **known)
+        made_of = self.parts["network"], self._network_asks(), self.shape.null, self.recipe.train.precision
+        key = repr((self.kind.name, self.image, known, made_of))
+        if key not in _COSTS:
+            _COSTS[key] = self.kind.cost(self.network, self.image, **known)
+        return _COSTS[key]
 
     @property
     def precision(self) -> Precision:
