@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/memory.py [--only NAME ...] [--out docs/results/memory.md]
 
-A recipe is for a CPU if it learns digits, Fashion-MNIST or CIFAR-10 and is not a paper's own (CIFAR-10 by the JPEG copy).
-One that begins from another run is given that run, of two steps. Measured is the largest resident memory of the command,
+A recipe is for a CPU if it learns digits, Fashion-MNIST or CIFAR-10 (here the JPEG copy) and is not a paper's own. One
+that begins from another run is given that run, of two steps. Measured is the largest resident memory of the command,
 Python, torch and the data included; expected is what `sfumato explain` says, and the bytes of the images.
 """
 
@@ -118,11 +118,11 @@ def main() -> None:
 
 PAGE = """# What recipes for a CPU hold in memory
 
-Written by `OMP_NUM_THREADS=1 python benchmarks/memory.py --out docs/results/memory.md`: each recipe trains two steps of its
-own batch and draws a sample sheet by `sfumato train`, in a process of its own. *Measured* is the largest resident memory of
-that process, Python, torch and the images included. *Expected* is the larger of the two peaks that `sfumato explain` prints,
-with the bytes of the images. A recipe that begins from another run was given one of two steps; CIFAR-10 is the
-JPEG copy, whose images are as large.
+Written by `OMP_NUM_THREADS=1 python benchmarks/memory.py --out docs/results/memory.md`: each recipe trains two steps of
+its own batch and draws a sample sheet by `sfumato train`, in a process of its own. *Measured* is the largest resident
+memory of that process, Python, torch and the images included. *Expected* is the larger of the two peaks that
+`sfumato explain` prints, with the bytes of the images. A recipe that begins from another run was given one of two
+steps; CIFAR-10 is the JPEG copy, whose images are as large.
 
 """
 
