@@ -135,8 +135,9 @@ def inherited(recipe: Recipe, asked: Recipe, parent: Recipe | None) -> Recipe:
         return recipe
     sigma_data = parent.sigma_data if asked.sigma_data is None else recipe.sigma_data
     null = not recipe.data.labels and (parent.shape.null or bool(parent.data.labels))
-    known = {name: standard for name, *standard, _, _ in parent.shape.attributes}
-    told = tuple((name, *known.get(name, own), low, high) for name, *own, low, high in shape.attributes)
+    known = {name: (mean, deviation) for name, mean, deviation, _, _ in parent.shape.attributes}
+    rows = ((name, known.get(name, own), low, high) for name, *own, low, high in shape.attributes)
+    told = tuple((name, mean, deviation, low, high) for name, (mean, deviation), low, high in rows)
     return replace(recipe, sigma_data=sigma_data, shape=replace(shape, null=null, attributes=told))
 
 
