@@ -15,7 +15,7 @@ from sfumato.cli._design import AXES, distance, measured, neighbours
 from sfumato.cli.explain import cost_report
 from sfumato.core.axes import AXES as DESIGN
 from sfumato.core.find import entries, find, summary
-from sfumato.runs.costs import sampling_cost
+from sfumato.runs.guided import sampling_cost
 from sfumato.runs.override import override
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe

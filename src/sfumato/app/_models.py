@@ -18,11 +18,11 @@ from sfumato.core.level import Level
 from sfumato.data.dataset import DataError, Dataset
 from sfumato.download import no_downloads
 from sfumato.report.signature import settings_of
-from sfumato.runs.assemble import option
 from sfumato.runs.check import check_sampling
 from sfumato.runs.computed import stored
 from sfumato.runs.conditions import usual_method
 from sfumato.runs.kinds import DENOISER, require
+from sfumato.runs.part import option
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Part, Recipe, RecipeError, Sample, Shape
 from sfumato.runs.resolve import load_data

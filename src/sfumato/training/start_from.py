@@ -28,14 +28,15 @@ from sfumato.metrics.protocol import canonical
 from sfumato.networks._embeddings import Span, label_tables, untrained_layers
 from sfumato.runs import checkpoint
 from sfumato.runs import recipe as recipes
-from sfumato.runs.assemble import asks, option
 from sfumato.runs.averages import spellings
 from sfumato.runs.guided import weak_of
 from sfumato.runs.idle import differences
 from sfumato.runs.kinds import kind_of
+from sfumato.runs.part import asks, option
 from sfumato.runs.plan import Plan
 from sfumato.runs.recipe import Recipe, RecipeError, Shape
 from sfumato.runs.run import Run
+from sfumato.training.steps import Steps
 
 # Fields that say how a run is watched, not what it computes; they may differ on resume.
 FREE = (
@@ -118,7 +119,7 @@ def own_recipe(folder: Path) -> Recipe | None:
     return Run.open(folder).recipe if _begun(folder) else None
 
 
-def inherited(recipe: Recipe, asked: Recipe, parent: Recipe | None) -> Recipe:
+def inherited(recipe: Recipe, asked: Recipe, parent: Recipe) -> Recipe:
     """Return a resolved recipe with what comes with the weights that it begins from.
 
     A recipe that leaves sigma_data open takes the one that the weights were trained with. An unlabelled network that
@@ -128,10 +129,10 @@ def inherited(recipe: Recipe, asked: Recipe, parent: Recipe | None) -> Recipe:
     Arguments:
         recipe: The recipe with what the data decides filled in.
         asked: The recipe as a person gave it, sigma_data possibly left open.
-        parent: Recipe of the run that it begins from, or of this very run if it goes on; None for neither.
+        parent: Recipe of the run that it begins from, or of this very run if it goes on.
     """
     shape = recipe.shape
-    if recipe.train.start is None or parent is None or shape is None or parent.shape is None:
+    if recipe.train.start is None or shape is None or parent.shape is None:
         return recipe
     sigma_data = parent.sigma_data if asked.sigma_data is None else recipe.sigma_data
     null = not recipe.data.labels and (parent.shape.null or bool(parent.data.labels))
@@ -363,7 +364,34 @@ def _plain(path: str) -> str:
     return path.replace(".options.", ".")
 
 
-def taken_over(saved: checkpoint.Checkpoint, recipe: Recipe) -> checkpoint.Checkpoint:
+def resume(trainer: Steps, folder: Path) -> checkpoint.Checkpoint | None:
+    """Take over the newest checkpoint of a run that fits; return it, or None if there is none. All ranks call it.
+
+    Arguments:
+        trainer: As the run's recipe makes it.
+        folder: Directory of the run.
+
+    Raises:
+        CheckpointError: If there are checkpoints and none can be taken over.
+    """
+    if not trainer.ranks.from_first(bool(checkpoint.steps(folder / "checkpoints"))):
+        return None
+    fits = _check_fits(trainer.tensors(), trainer.recipe)
+    found = checkpoint.latest_of(trainer.ranks, folder / "checkpoints", fits)
+    if found is None:
+        return None
+    try:
+        trainer.load(_taken_over(found, trainer.recipe))
+    except (LookupError, RuntimeError, TypeError, ValueError) as error:
+        told = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else error}"
+        raise checkpoint.CheckpointError(
+            f"{found.path} cannot be taken over by this recipe ({told}). Give another --out; train.start=RUN begins a "
+            "run from another's weights."
+        ) from error
+    return found
+
+
+def _taken_over(saved: checkpoint.Checkpoint, recipe: Recipe) -> checkpoint.Checkpoint:
     """Return a checkpoint without what a recipe makes anew: averages that are new, the state of another optimiser.
 
     Arguments:
@@ -386,7 +414,7 @@ def _renewed(saved: checkpoint.Checkpoint, recipe: Recipe) -> tuple[str, ...]:
     return tuple(group for field, group in RENEWED.items() if field in changed)
 
 
-def check_fits(wanted: Mapping[str, Mapping[str, Tensor]], recipe: Recipe) -> Callable[[checkpoint.Checkpoint], None]:
+def _check_fits(wanted: Mapping[str, Mapping[str, Tensor]], recipe: Recipe) -> Callable[[checkpoint.Checkpoint], None]:
     """Return what refuses a checkpoint from which a trainer cannot go on, before anything is changed.
 
     Arguments:
