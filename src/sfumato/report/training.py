@@ -46,7 +46,8 @@ def training_curves(
         elif all(y > 0 for s in series.values() for y in s.y):
             decades(ax)
     skipped = sum(int(records[-1].get("skipped", 0)) for records in runs.values())
-    return finish(figure, f"Steps skipped as not finite: {skipped}. {caption}", title)
+    told = f"{skipped:,} steps were skipped, since their loss or gradient was not finite. " if skipped else ""
+    return finish(figure, f"Means of the steps between two points. {told}{caption}", title)
 
 
 def loss_by_level(records: Sequence[Record], moments: int = 4, *, title: str = "", caption: str = "") -> Figure:
@@ -76,7 +77,10 @@ def loss_by_level(records: Sequence[Record], moments: int = 4, *, title: str = "
     lines(ax, series)
     if all(y > 0 for s in series.values() for y in s.y):
         decades(ax)
-    return finish(figure, f"Mean loss of each bin of ln SNR; the outer bins are open. {caption}")
+    told = (
+        "Each line is a moment of training. SNR = (alpha / sigma)^2; means of bins, of which the outer ones are open."
+    )
+    return finish(figure, f"{told} {caption}")
 
 
 def score_curves(
