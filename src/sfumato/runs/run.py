@@ -14,6 +14,7 @@ It holds:
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -45,6 +46,8 @@ from sfumato.runs.recipe import Recipe, RecipeError
 from sfumato.runs.resolve import load_data
 from sfumato.sources import Diffusion, Generated, Maker
 
+MEANT = 3  # runs that a message names at most
+
 
 def is_choice(value: Any) -> TypeGuard[Mapping[str, Any]]:
     """Return whether a value says how weights were chosen among others."""
@@ -60,6 +63,18 @@ def _check_about(tree: Mapping[str, Any]) -> None:
         wrong.append("floor_of")
     if wrong:
         raise FileRefusedError(f"{wrong[0]} is not what was written, got {str(tree[wrong[0]])[:40]!r}")
+
+
+def _instead_of(path: Path) -> str:
+    """Say which runs a person may have meant who named a folder that is none: those inside it, or a name like it."""
+    inside = sorted(str(found.parent) for found in path.glob("*/recipe.json"))
+    beside = {found.parent.name: str(found.parent) for found in path.parent.glob("*/recipe.json")}
+    near = inside[:MEANT] or [beside[name] for name in difflib.get_close_matches(path.name, beside, n=1)]
+    if near:
+        return (
+            f"Did you mean {' or '.join(near)}? `sfumato runs {path if inside else path.parent}` lists what is there."
+        )
+    return f"`sfumato train RECIPE --out {path}` makes one."
 
 
 @dataclass(frozen=True)
@@ -88,7 +103,7 @@ class Run:
         path = with_a_name(Path(path))
         file = path / "recipe.json"
         if not file.exists():
-            raise RecipeError(f"{path} is not a run (no recipe.json). `sfumato train RECIPE --out {path}` makes one.")
+            raise RecipeError(f"{path} is not a run (no recipe.json). {_instead_of(path)}")
         try:
             tree = read_json(file, finite=False)
             recipe = tree.pop("recipe")
