@@ -70,6 +70,7 @@ def width(images: Tensor) -> Tensor:
 
 
 MEASURES: dict[str, Callable[[Tensor], Tensor]] = {"ink": ink, "slant": slant, "width": width}
+SIDED = frozenset({"slant"})  # a mirrored image has another value
 
 
 def _ink(images: Tensor) -> Tensor:
