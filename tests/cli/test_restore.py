@@ -37,8 +37,8 @@ def test_a_picture_is_restored_sample_by_sample(labelled: Path, picture: Path, m
     words = ["task=inpaint", f"mask={mask}", "grid.steps=3", "iterations=2"]
     said = cli("restore", labelled, picture, *words, "--samples", 3, "--out", out)
     assert said.code == 0, said.err
-    assert "1 pictures, inpaint, 19% hidden, method moment, 3 samples each" in said.out
-    assert "5 network calls and 10 vector-Jacobian products an image" in said.out  # Heun's method
+    assert "1 picture, inpaint, 19% hidden, method moment, 3 samples each" in said.out
+    assert "5 network calls and 10 gradients (vector-Jacobian products) an image" in said.out  # Heun's method
     original, hidden = np.asarray(Image.open(picture)), np.asarray(Image.open(mask)) > 0
     made = [np.asarray(Image.open(out / f"one-sample-{k}.png")) for k in (1, 2, 3)]
     for image in made:
@@ -54,7 +54,7 @@ def test_a_picture_is_restored_sample_by_sample(labelled: Path, picture: Path, m
     assert (report["calls"], report["vector-Jacobian products"], report["options"]) == (5, 10, {"iterations": 2})
     assert command_in(out / "sheet.png").endswith("iterations=2 --samples 3")
     assert "moment" in description(out / "sheet.png")
-    assert "PSNR, a sample" in said.out and "0.50 is right" in said.out
+    assert "PSNR, a sample" in said.out and " dB" in said.out and "0.50 is right" in said.out
 
 
 def test_held_out_images_are_scored(labelled: Path, tmp_path: Path, cli) -> None:
@@ -73,7 +73,7 @@ def test_held_out_images_are_scored(labelled: Path, tmp_path: Path, cli) -> None
         tmp_path,
     )
     assert said.code == 0, said.err
-    assert "5 pictures, superres, 4x4 to 8x8" in said.out and "3 network calls and 0 vector-Jacobian" in said.out
+    assert "5 pictures, superres, 4x4 to 8x8" in said.out and "3 network calls and 0 gradients" in said.out
     for name in ("PSNR, a sample", "PSNR, mean", "coverage"):
         value, low, high = json.loads((tmp_path / "restored.json").read_text())["scores"][name]
         assert low < value < high
@@ -249,7 +249,7 @@ def test_walking_every_step_again_costs_as_many_calls(labelled: Path, picture: P
     """RePaint's resampling from the command line: three walks of every step, with one-step Euler."""
     words = ["task=inpaint", "sampler=euler", "grid.steps=4", "--method", "replacement", "--resample", 3]
     said = cli("restore", labelled, picture, *words, "--out", tmp_path / "out")
-    assert said.code == 0 and "12 network calls and 0 vector-Jacobian" in said.out, said.err
+    assert said.code == 0 and "12 network calls and 0 gradients" in said.out, said.err
 
 
 def test_what_comes_next_names_a_class_where_there_are_classes(

@@ -49,6 +49,8 @@ def test_allow_continues_with_a_changed_budget(tmp_path: Path, small: list[str],
     [
         (["edm-digit"], "Unknown recipe 'edm-digit'. Did you mean 'edm-digits'?"),
         (["edm-digits", "train.btch=8"], "Unknown field 'btch'. Did you mean 'batch'?"),
+        (["edm-digits", "sampler=ddim"], "Write sample.sampler=ddim."),
+        (["edm-digits", "batch=8"], "Write train.batch=8 or sample.batch=8."),
         (["edm-digits", "--train.batch", "many"], "train.batch must be a whole number; got 'many'"),
         (["edm-digits", "--train.batch", "1.5"], "train.batch must be a whole number; got 1.5"),
         (["edm-digits", "sample.sampler=huen"], "Unknown sampler 'huen'. Did you mean 'heun'?"),

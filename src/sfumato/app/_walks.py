@@ -33,8 +33,7 @@ from sfumato.core.condition import part_of
 from sfumato.core.denoiser import Counted, State, stoppable
 from sfumato.core.images import finite, tile, to_uint8
 from sfumato.core.level import like
-from sfumato.data.hashing import hash_image
-from sfumato.report.signature import picture_of, signed
+from sfumato.report.signature import picture_of, signed, told_settings
 from sfumato.runs.averages import spelled
 from sfumato.runs.part import option
 from sfumato.runs.recipe import Part, Sample
@@ -153,10 +152,11 @@ class _Walk:
         settings = self.way.model.settings(self.way.sample, self.way.use)
         change, image = self.request.change, self.request.image
         asked: Event = {} if change is None else {change.name: carried(change)}
-        if self.request.where:
-            settings["where"] = dict(self.request.where)
+        where = self.request.where
+        if change is None:
+            settings |= told_settings(where, image, self.way.model.lender(where, image))
         if image is not None:
-            settings["like_image"], asked["like_image"] = hash_image(image.numpy()).hex(), encoded(image)
+            asked["like_image"] = encoded(image)
         return _png(
             picture, signed(picture, {**made, **asked, "settings": json.dumps(settings, sort_keys=True)}, self._words())
         )

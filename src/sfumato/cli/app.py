@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def app(
     run: Annotated[Positional[str], arg(metavar="RUN")],
-    other: Annotated[Positional[str | None], arg(metavar="[RUN2]")] = None,
+    other: Annotated[Positional[str | None], arg(metavar="[RUN2]", help_behavior_hint="")] = None,
     *,
     host: str = "127.0.0.1",
     port: int = 8642,

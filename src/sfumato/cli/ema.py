@@ -17,7 +17,7 @@ def ema(
     run: Annotated[Positional[str], arg(metavar="RUN")],
     overrides: Overrides = (),
     *,
-    width: Annotated[tuple[float, ...], arg(metavar="W ...")] = (),
+    width: Annotated[tuple[float, ...], arg(metavar="W ...", help_behavior_hint="")] = (),
     choose: bool = False,
     metric: str = "fd",
     n: Count = None,

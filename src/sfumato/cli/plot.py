@@ -29,7 +29,9 @@ NEEDED = {
 
 def plot(
     axis: Annotated[Positional[Literal["schedules", "grids", "draws", "weightings"]], arg(metavar="AXIS")],
-    names: Annotated[Positional[tuple[str, ...]], arg(metavar="[NAME [OPTION=VALUE ...]] ...")] = (),
+    names: Annotated[
+        Positional[tuple[str, ...]], arg(metavar="[NAME [OPTION=VALUE ...]] ...", help_behavior_hint="")
+    ] = (),
     *,
     schedule: Name = None,
     power: float = 0.25,

@@ -39,7 +39,9 @@ OFTEN = 1000  # times that a step is walked again
 
 def restore(
     run: Annotated[Positional[str], arg(metavar="RUN")],
-    overrides: Annotated[Overrides, arg(metavar="[PICTURE ...] [task=NAME OPTION=VALUE ...]")] = (),
+    overrides: Annotated[
+        Overrides, arg(metavar="[PICTURE ...] [task=NAME OPTION=VALUE ...]", help_behavior_hint="")
+    ] = (),
     *,
     method: Name = None,
     samples: int = 4,
@@ -134,7 +136,8 @@ def restore(
         judge = _judge(opened, data, held)
     seeds = range(first_seed, first_seed + len(y))
     wanted = measured_label(opened.recipe, task, y, _labels(opened, classes, labels, len(y)))
-    print(f"  {len(y)} pictures, {task.words}, method {method}, {samples} samples each")
+    each = "one sample" if samples == 1 else f"{samples} samples"
+    print(f"  {len(y)} picture{'s' * (len(y) > 1)}, {task.words}, method {method}, {each} each")
     if task.blind or not bool(task.open().any()):
         print("  Nothing is hidden: the picture comes back." if not task.blind else "  All is hidden: plain sampling.")
     began = time.monotonic()
@@ -153,7 +156,9 @@ def restore(
             asked=networks,
         )
     seconds = time.monotonic() - began
-    print(f"  {found.nfe:g} network calls and {found.vjps} vector-Jacobian products an image; {seconds:.1f} s")
+    print(
+        f"  {found.nfe:g} network calls and {found.vjps} gradients (vector-Jacobian products) an image; {seconds:.1f} s"
+    )
     folder = Path(out) if out else opened.path / RESTORED / f"{task.name}-{method}"
     report: dict[str, Any] = {
         "command": command,
@@ -175,7 +180,8 @@ def restore(
         report["coverage expected"] = judged.expected_coverage(found)
         for name, figure in figures.items():
             beside = f", {report['coverage expected']:.2f} is right" if name == "coverage" else ""
-            print(f"  {name:<16} {figure}{beside}")
+            unit = judged.UNITS.get(name.partition(",")[0], "")
+            print(f"  {name:<16} {figure}{unit}{beside}")
     if judge is not None:
         distance = judged.distance(judge, found)
         report["distance"] = distance.to_json()

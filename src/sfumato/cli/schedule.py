@@ -136,7 +136,8 @@ def _others(run: Run, steps: int) -> tuple[dict[str, Level], list[str]]:
             check_sampling(other.plan)
             found[name] = other.plan.grid
         except ValueError as error:
-            left_out.append(f"{name} is left out: {error}")
+            why = str(error).split(". ")[0].rstrip(".")  # the remedy is for who chooses a grid
+            left_out.append(f"The grid {name} is not compared: {why}.")
     return found, left_out
 
 

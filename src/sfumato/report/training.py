@@ -18,12 +18,15 @@ from sfumato.training.log_bins import BIN_EDGES
 Record = Mapping[str, Any]
 
 
-def training_curves(runs: Mapping[str, Sequence[Record]], alike: Mapping[str, str] | None = None) -> Figure:
+def training_curves(
+    runs: Mapping[str, Sequence[Record]], alike: Mapping[str, str] | None = None, *, title: str = ""
+) -> Figure:
     """Plot loss, gradient norm and learning rate against images seen.
 
     Arguments:
         runs: Run -> its records.
         alike: Run -> what is equal for runs of one recipe that differ in their seed alone; these are thin lines.
+        title: Text above the plots.
 
     Raises:
         ValueError: If a run has no record.
@@ -42,7 +45,8 @@ def training_curves(runs: Mapping[str, Sequence[Record]], alike: Mapping[str, st
         elif all(y > 0 for s in series.values() for y in s.y):
             decades(ax)
     skipped = sum(int(records[-1].get("skipped", 0)) for records in runs.values())
-    return finish(figure, f"Steps skipped as not finite: {skipped}.")
+    told = f"{skipped:,} steps were skipped, since their loss or gradient was not finite. " if skipped else ""
+    return finish(figure, f"Means of the steps between two points. {told}".rstrip(), title)
 
 
 def loss_by_level(records: Sequence[Record], moments: int = 4, *, title: str = "") -> Figure:
@@ -71,7 +75,10 @@ def loss_by_level(records: Sequence[Record], moments: int = 4, *, title: str = "
     lines(ax, series)
     if all(y > 0 for s in series.values() for y in s.y):
         decades(ax)
-    return finish(figure, "Mean loss of each bin of ln SNR; the outer bins are open.")
+    return finish(
+        figure,
+        "Each line is a moment of training. SNR = (alpha / sigma)^2; means of bins, of which the outer ones are open.",
+    )
 
 
 def score_curves(runs: Mapping[str, Sequence[Record]], alike: Mapping[str, str] | None = None) -> Figure:

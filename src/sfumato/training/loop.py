@@ -149,7 +149,8 @@ def train(
         saved = resume(trainer, folder)
         if saved is None and start is not None:
             held, own = trainer.averages.held, trainer.network.state_dict()
-            trainer.network.load_state_dict({name: held.divided(value, own[name]) for name, value in start.items()})
+            start = {name: held.divided(value, own[name]) for name, value in start.items()}
+            trainer.network.load_state_dict(own | start)
             trainer.averages = Averages(trainer.network, recipe.ema, held)
         if not quiet:
             _announce(trainer, data, asked, facts, began, resuming=saved is not None)
