@@ -208,7 +208,7 @@ class Model:
             method_of(method or usual_method(self.run.recipe), **options),
             samples=samples,
             labels=measured_label(self.run.recipe, task, y, labels),
-            sigma_data=self.run.recipe.sigma_data or 0.5,
+            sigma_data=self.run.plan.sigma_data,
             asked=networks,
         )
 

@@ -92,11 +92,6 @@ class Model:
         """The names of the grids that were computed for the run."""
         return stored(self.run)
 
-    @property
-    def uses(self) -> list[str]:
-        """The averages that were kept, and "raw"."""
-        return ["raw", *(s.removeprefix("ema-") for s in self.run.checkpoint.tensors if s.startswith("ema-"))]
-
     def recipe(self, sample: Sample) -> Recipe:
         """Return the run's recipe with other sampling settings."""
         return replace(self.run.recipe, sample=sample)
@@ -115,7 +110,7 @@ class Model:
             "shape": [shape.channels, shape.height, shape.width],
             "classes": list(self.run.classes),
             "seen": self.run.checkpoint.state["seen"],
-            "uses": self.uses,
+            "uses": self.run.tracked,
             "use": recipe.ema.use,
             "sampler": _part(sample.sampler),
             "grid": _part(sample.grid),

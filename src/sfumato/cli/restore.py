@@ -151,7 +151,7 @@ def restore(
             samples=samples,
             seeds=seeds,
             labels=wanted,
-            sigma_data=opened.recipe.sigma_data or 0.5,
+            sigma_data=opened.plan.sigma_data,
             progress=finished,
             asked=networks,
         )

@@ -123,6 +123,12 @@ class Run:
         return plan(self.recipe)
 
     @property
+    def trained(self) -> Plan:
+        """The plan at the image size of training; images may be sampled at another."""
+        shape = Recipe.from_json(self.checkpoint.state["recipe"]).shape
+        return plan(replace(self.recipe, shape=shape or self.recipe.shape))
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The class names that can be asked for: the model's, or those of the classifier that guides it; () if none."""
         guide, shape = self.recipe.sample.classifier, self.recipe.shape
@@ -188,11 +194,9 @@ class Run:
         Raises:
             RecipeError: If that average was not kept.
         """
-        found, group = self.taken(use)
-        trained = Recipe.from_json(self.checkpoint.state["recipe"]).shape  # images may be sampled at another size
-        recipe = plan(replace(self.recipe, shape=trained or self.recipe.shape))
-        self._check_fit(recipe.network, found.tensors[group])  # before weights of any size are made
-        network = recipe.build_network()
+        (found, group), made = self.taken(use), self.trained
+        self._check_fit(made.network, found.tensors[group])  # before weights of any size are made
+        network = made.build_network()
         network.load_state_dict(found.tensors[group])
         return network.eval().requires_grad_(False)
 
@@ -225,8 +229,12 @@ class Run:
         made = averages.stored(self.path)
         if use in made:
             return averages.load(self.path, use, self.mark), "network"
-        kept = ["raw", *(s.removeprefix("ema-") for s in self.checkpoint.tensors if s.startswith("ema-")), *made]
-        raise RecipeError(nearest("average", use, kept))
+        raise RecipeError(nearest("average", use, [*self.tracked, *made]))
+
+    @property
+    def tracked(self) -> list[str]:
+        """The averages that the checkpoint holds, "raw" first."""
+        return ["raw", *(s.removeprefix("ema-") for s in self.checkpoint.tensors if s.startswith("ema-"))]
 
     def selected(self, use: str | None = None) -> list[Mapping[str, Any]]:
         """Return how these weights were chosen among others by a score, if they were: each choice names its reference.

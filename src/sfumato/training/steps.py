@@ -6,6 +6,7 @@ One that leaves weights whose norm is not finite counts as such a step too; aver
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -133,7 +134,7 @@ class FiniteWatch:
         self.recent.clear()
 
 
-class Steps:
+class Steps(ABC):
     """What all trainers hold, and what the loop asks of each.
 
     Arguments:
@@ -180,18 +181,18 @@ class Steps:
             state[name] for name in ("seen", "step", "elapsed", "skipped")
         )
 
+    @abstractmethod
     def advance(self, spent: float) -> bool:
         """Take one step; return whether it was finite, hence taken."""
-        raise NotImplementedError
 
+    @abstractmethod
     def record(self, now: float, spent: float) -> dict[str, Any]:
         """Return a log record of everything since the last one; `now` in seconds of this process."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Return every tensor of the state, grouped by file."""
-        raise NotImplementedError
 
+    @abstractmethod
     def load(self, saved: checkpoint.Checkpoint) -> None:
         """Take over the state of a checkpoint."""
-        raise NotImplementedError
