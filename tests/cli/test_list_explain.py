@@ -16,7 +16,7 @@ from sfumato.cli._design import AXES, distance, measured, neighbours
 from sfumato.cli.explain import cost_report
 from sfumato.core.axes import AXES as DESIGN
 from sfumato.core.find import entries, find, meanings, options_of, summary
-from sfumato.runs.costs import sampling_cost
+from sfumato.runs.guided import sampling_cost
 from sfumato.runs.override import override
 from sfumato.runs.part import Part
 from sfumato.runs.plan import plan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,11 @@ from sfumato.core.images import to_float
 from sfumato.data import load
 from sfumato.data.told.beside import told_image
 from sfumato.report import sweep as pictures
+from sfumato.report.seed_folder import file_of
+from sfumato.report.signature import read
 from sfumato.restoration import agreeing
+from sfumato.runs import resolve
+from sfumato.runs.conditions import lending
 from sfumato.runs.override import override
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe, RecipeError
@@ -173,6 +178,41 @@ def test_a_model_is_told_a_picture(cli, low, tmp_path):
     assert said.code == 2 and "objective.image_dropout=0 has never learned" in said.err
     with pytest.raises(ValueError, match="An image by itself is asked for"):
         Run.open(low).source()([0])
+
+
+def test_what_test_images_lend_is_part_of_what_made_an_image(cli, low, tmp_path, monkeypatch):
+    """A folder of images made beside other test images is another folder, and so is a picture of it."""
+    words = ["sample", low, "--n", 3, "--images", tmp_path / "a"]
+    assert "3 images written" in cli(*words).out and "0 images written" in cli(*words).out
+    picture = ["sample", low, "--like", tmp_path / "a" / "seed-000000001.png", "--out", tmp_path / "again.png"]
+    assert "the same, pixel for pixel" in cli(*picture).out
+    real = resolve.load_data
+
+    def turned(*asked):
+        data = real(*asked)
+        return replace(data, beside=data.beside.flip(-1))
+
+    monkeypatch.setattr("sfumato.runs.resolve.load_data", turned)
+    monkeypatch.setattr("sfumato.runs.run.load_data", turned)
+    for again in (words, picture):
+        refused = cli(*again)
+        assert refused.code == 2 and "lent: " in refused.err
+
+
+def test_classes_that_are_chosen_are_told_beside_a_test_image(cli, small, tmp_path):
+    """The image is lent with its class, unless somebody chose another; what is written down is what was told."""
+    low = trained(small, tmp_path / "low", "sr3-digits", "data.labels=true", "train.images=64")
+    run = Run.open(low)
+    theirs = load("digits", split="test").labels[lending(len(load("digits", split="test")), range(4))]
+    for words, wanted in ((["--classes", "3"], [3] * 4), (["--classes", "none"], [None] * 4), ([], theirs.tolist())):
+        folder = tmp_path / "-".join(words or ["lent"])
+        assert cli("sample", low, "--n", 4, "--images", folder, *words).code == 0
+        assert [read(folder / file_of(seed))[1]["label"] for seed in range(4)] == wanted
+    model = sfumato.load(low, device="cpu")
+    assert model.sample(4, progress=False).labels.tolist() == theirs.tolist()
+    assert model.sample(4, ["3"], progress=False).labels.tolist() == [3] * 4
+    told = run.named(range(4), torch.full((4,), 3), lender=run.lender({}, None))
+    assert told.label.tolist() == [3] * 4 and told.image is not None
 
 
 def test_a_model_that_is_told_the_measurement_restores_by_sampling(cli, low, told, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -12,18 +12,17 @@ from typing import Any
 from torch import Tensor
 
 from sfumato.app._controls import attribute_control
-from sfumato.core.condition import Label
 from sfumato.core.denoiser import Preconditioned
 from sfumato.core.find import entries, find
 from sfumato.core.level import Level
 from sfumato.data.dataset import DataError, Dataset
 from sfumato.download import no_downloads
 from sfumato.report.signature import settings_of
-from sfumato.runs.assemble import option
 from sfumato.runs.check import check_sampling
 from sfumato.runs.computed import stored
 from sfumato.runs.conditions import usual_method
 from sfumato.runs.kinds import DENOISER, require
+from sfumato.runs.part import option
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Part, Recipe, RecipeError, Sample, Shape
 from sfumato.runs.resolve import load_data
@@ -84,12 +83,9 @@ class Model:
             )
         return data
 
-    def told(
-        self, seeds: Sequence[int], labels: Tensor | None, where: Mapping[str, str], image: Tensor | None
-    ) -> Label | None:
-        """Return what images are made under (`Run.named`); conditions of test images are read, never downloaded."""
-        with no_downloads():
-            return self.run.named(seeds, labels, where, image)
+    def lender(self, where: Mapping[str, str], image: Tensor | None) -> Dataset | None:
+        """Return the test images that lend what is not given (`Run.lender`); they are read, never downloaded."""
+        return self.run.lender(where, image, lambda: self.held)
 
     @property
     def computed(self) -> list[str]:

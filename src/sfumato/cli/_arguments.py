@@ -64,7 +64,8 @@ def arrange(command: Callable[..., Any], words: Sequence[str]) -> list[str]:
         words: What follows the command's name.
 
     Raises:
-        OptionError: For an option that is neither the command's nor a field, or a field without a value.
+        OptionError: For an option that is neither the command's nor a field, a second value of one that
+            takes one, or a field without a value.
     """
     parameters = inspect.signature(command).parameters
     hints = typing.get_type_hints(command)
@@ -72,6 +73,7 @@ def arrange(command: Callable[..., Any], words: Sequence[str]) -> list[str]:
     takes_fields = not {"overrides", "recipes"}.isdisjoint(parameters)
     positional: list[str] = []
     flags: list[str] = []
+    given: dict[str, list[str]] = {}
     rest = list(words)
     while rest:
         word = rest.pop(0)
@@ -81,9 +83,13 @@ def arrange(command: Callable[..., Any], words: Sequence[str]) -> list[str]:
         if not word.startswith("--") or key == "help":
             (flags if word.startswith("-") else positional).append(word)
         elif key in options:
-            flags.append(word)
-            if not equals:
-                flags += _values(options[key], rest)
+            values = [value] if equals else _values(options[key], rest)
+            if key not in given or options[key] is bool:
+                given[key] = values
+            elif typing.get_origin(options[key]) is tuple:
+                given[key] += values
+            else:
+                raise _option_error(f"--{name} is given twice, and the second would replace the first. Give one.")
         elif not takes_fields:
             flags.append(word)  # the parser names the nearest option
         else:
@@ -95,6 +101,8 @@ def arrange(command: Callable[..., Any], words: Sequence[str]) -> list[str]:
             positional.append(f"{name}={value}")
     if "overrides" in parameters:  # its one required word comes before the fields
         positional.sort(key=lambda word: "=" in word)
+    for key, values in given.items():
+        flags += [f"--{key.replace('_', '-')}", *values]
     return positional + flags
 
 

@@ -132,7 +132,7 @@ def cost_report(recipe: Recipe, data_root: str | None, shape: str | None, classe
     """
     from sfumato.processes.machine import default_device
     from sfumato.runs.check import check
-    from sfumato.runs.costs import sampling_cost
+    from sfumato.runs.guided import sampling_cost
     from sfumato.runs.memory import peaks
     from sfumato.runs.plan import plan
 

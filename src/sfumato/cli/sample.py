@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sfumato.core.condition import Label
+    from sfumato.data.dataset import Dataset
     from sfumato.processes.ranks import Ranks
     from sfumato.runs.run import Run
     from sfumato.sources import Diffusion, Maker
@@ -105,6 +106,7 @@ def sample(
             print(f"  {again(opened, Path(like), Path(out) if out else None, at)}")
         return 0
     from sfumato.data.told.attributes import parse
+    from sfumato.runs.resolve import load_data
     from sfumato.sources import classes_named
 
     chosen = given(sampler=sampler, grid=grid, grid__steps=steps, guidance=guidance)
@@ -113,7 +115,9 @@ def sample(
     picked = classes_named(classes, opened.classes)
     wanted = seed_list(seeds, n, COLUMNS * len(picked) if picked and len(picked) <= MOST_ROWS else SHEET)
     image = None if like_image is None else _told_image(opened, Path(like_image))
-    drawn = Drawn(opened, wanted, picked, use, parse(where) if where else {}, image, data_root)
+    said = {} if where is None else parse(where)
+    lender = opened.lender(said, image, partial(load_data, opened.recipe, "test", data_root))
+    drawn = Drawn(opened, wanted, picked, use, said, image, lender, classes is not None)
     for line in drawn.unseen if ranks.first else ():
         print(f"  {line}")
     walk = opened.diffusion(use=use, device=own) if strip or gif else None
@@ -163,8 +167,9 @@ class Drawn:
         picked: Classes taken in turn; None for no class.
         use: The average of the weights; None for the recipe's choice.
         where: Attributes that all of them are to have, by name.
-        image: The image that the model is told beside; None for those of test images where it is told one.
-        root: Data root of those.
+        image: The image that the model is told beside; None for none that is given.
+        lender: Real images that lend what the model is told and is not given.
+        chosen: Whether somebody chose the classes.
     """
 
     run: Run
@@ -173,7 +178,8 @@ class Drawn:
     use: str | None = None
     where: Mapping[str, str] = field(default_factory=dict)
     image: Tensor | None = None
-    root: str | None = None
+    lender: Dataset | None = None
+    chosen: bool = False
 
     @property
     def labels(self) -> Tensor | None:
@@ -185,7 +191,7 @@ class Drawn:
     @cached_property
     def told(self) -> Label | None:
         """What each image is made under."""
-        return self.run.named(self.seeds, self.labels, self.where, self.image, self.root)
+        return self.run.named(self.seeds, self.labels, self.where, self.image, self.lender, self.chosen)
 
     @property
     def unseen(self) -> list[str]:
@@ -302,16 +308,13 @@ def draw_walk(drawn: Drawn, source: Diffusion, target: Path, *, strip: bool, gif
 
 def _write_images(drawn: Drawn, source: Maker, folder: Path, device: str, ranks: Ranks) -> None:
     """Write one PNG a seed; those that are there already stay."""
-    from sfumato.data.hashing import hash_image
     from sfumato.progress import bar_of
     from sfumato.report.seed_folder import fill
-    from sfumato.report.signature import settings_of
+    from sfumato.report.signature import settings_of, told_settings
     from sfumato.sources import watched
 
     run, count = drawn.run, len(drawn.seeds)
-    settings = settings_of(run, drawn.use, device) | ({"where": dict(drawn.where)} if drawn.where else {})
-    if drawn.image is not None:
-        settings |= {"like_image": hash_image(drawn.image.numpy()).hex()}
+    settings = settings_of(run, drawn.use, device) | told_settings(drawn.where, drawn.image, drawn.lender)
     with bar_of(count, "img", "  sampling", leave=False, quiet=not ranks.first) as bar:
         maker, finished = watched(source, bar, ranks.world)
         written = fill(folder, maker, drawn.seeds, drawn.told, settings, finished, ranks, drawn.caption)

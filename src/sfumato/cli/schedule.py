@@ -115,7 +115,7 @@ def schedule(
 def _candidates(run: Run) -> Level:
     """Return the levels to choose from: the run's table, or many of its own grid."""
     from sfumato import grids
-    from sfumato.runs.assemble import asks
+    from sfumato.runs.part import asks
 
     table = run.plan.table
     if table is not None and (run.plan.known is not None or asks(run.recipe.sample.grid, "table")):

@@ -18,11 +18,11 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
-from tqdm import tqdm
 
 from sfumato.core.find import parse
 from sfumato.experiments.study import Study, StudyError
 from sfumato.experiments.work import Workspace, outcome_of
+from sfumato.progress import say
 
 
 class Job(Protocol):
@@ -98,7 +98,7 @@ def share(study: Study, space: Workspace, executor: Executor, *, threads: int = 
                 errors.append(error)
                 said = f"{type(error).__name__}: {error}"
             if not quiet:
-                tqdm.write(f"[{count}/{len(stage)}] {name}, training seed {seed}: {said}")
+                say(f"[{count}/{len(stage)}] {name}, training seed {seed}: {said}")
         if errors:
             raise errors[0]
 

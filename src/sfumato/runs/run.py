@@ -440,7 +440,8 @@ class Run:
         labels: Tensor | None,
         where: Mapping[str, float | str] | None = None,
         image: Tensor | None = None,
-        root: Path | str | None = None,
+        lender: Dataset | None = None,
+        picked: bool = True,
     ) -> Label | None:
         """Return what images are made under, as a person asks for it by name.
 
@@ -448,21 +449,38 @@ class Run:
             seeds: Seeds of the images.
             labels: Classes int64 (B,), or None.
             where: Attributes by name, the same for all images; those that are not named are not told.
-            image: What the model is told beside, uint8 (c, h, w), the same for all images. Images that are not given
-                are those of real test images, as are attributes that the model has never done without.
-            root: Data root of those.
+            image: What the model is told beside, uint8 (c, h, w), the same for all images.
+            lender: Real images that lend what is told and not given (`Run.lender`); None if they lend nothing.
+            picked: Whether somebody chose the classes; else each is that of the image that lends.
 
         Raises:
             UnknownNameError, ValueError: For an attribute that it is not told, or an image of another size.
         """
         label = named(self.recipe, where or {}, labels, len(seeds), image)
+        if lender is None:
+            return label
+        found, own = lent(self.recipe, lender, seeds), condition(label)
+        assert isinstance(found, Condition)
+        given = {} if own is None else own.parts
+        parts = {**found.parts, **given, "label": (given if picked else found.parts).get("label")}
+        return Condition(**parts)
+
+    def lender(
+        self, where: Mapping[str, float | str], image: Tensor | None, load: Callable[[], Dataset] | None = None
+    ) -> Dataset | None:
+        """Return the test images that lend what a person does not give; None if the model can do without.
+
+        They lend the image that it is told beside, and attributes where it was always told those.
+
+        Arguments:
+            where: Attributes that are given.
+            image: The image that is given.
+            load: Loads the test images; None for where they usually are.
+        """
         lacks_image = self.recipe.data.condition != "none" and image is None
         if not lacks_image and ("vector" not in self.plan.always_told or where):
-            return label
-        found, own = lent(self.recipe, load_data(self.recipe, "test", root), seeds), condition(label)
-        assert isinstance(found, Condition)
-        given = {} if own is None else {name: value for name, value in own.parts.items() if name != "label"}
-        return Condition(**{**found.parts, **given})
+            return None
+        return load_data(self.recipe, "test") if load is None else load()
 
     def counted(
         self, use: str | None = None, device: torch.device | str = "cpu"

@@ -106,10 +106,8 @@ def muon(
             f"muon orthogonalises hidden convolutions or the matrices of blocks, and {type(network).__name__} has "
             f"{len(matrices)} of them among {len(parameters)} tensors. Set train.optimizer=adam."
         )
-    return [
-        Muon(matrices, lr, momentum, weight_decay, FEWER if fewer_products else EACH),
-        torch.optim.AdamW(others, lr=rest_lr, betas=(0.9, rest_beta2), weight_decay=0.0, fused=_fused(others)),
-    ]
+    rest = torch.optim.AdamW(others, lr=rest_lr, betas=(0.9, rest_beta2), weight_decay=0.0, fused=_fused(others))
+    return [Muon(matrices, lr, momentum, weight_decay, FEWER if fewer_products else EACH), rest]
 
 
 def _trained(network: nn.Module) -> list[nn.Parameter]:
