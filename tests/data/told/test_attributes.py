@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from sfumato.core.find import UnknownNameError
-from sfumato.data import DataError, celeba, load
+from sfumato.data import DataError, celeba, check, load
 from sfumato.data.digits import digits
 from sfumato.data.loader import Loader
 from sfumato.data.told import attributes
@@ -179,3 +179,12 @@ def test_celeba_gives_the_official_attributes(tmp_path, monkeypatch):
     (top / celeba.ATTRIBUTES).write_text(f"4\nSmiling Male\n{rows[:-2]}yes\n")
     with pytest.raises(DataError, match="1 or -1 of each for every file"):
         load("celeba", root=tmp_path, size=32, attributes=("male",))
+
+
+def test_a_check_names_the_attributes_and_says_what_is_wrong_with_their_table(folder):
+    """The table was counted among the files that are passed over."""
+    said = str(check(folder))
+    assert "; attributes angle, smiling; 0 bad" in said and "passed over" not in said
+    (folder / "attributes.csv").write_text("file,angle\na/0.png,many\n")
+    said = str(check(folder))
+    assert "note  attributes.csv: " in said and "; attributes" not in said
