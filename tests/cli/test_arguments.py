@@ -41,6 +41,15 @@ def test_values_of_options_are_left_alone() -> None:
     assert arrange(TRAIN, ["r", "--train.clip", "-1"]) == ["r", "train.clip=-1"]
 
 
+def test_an_option_that_is_given_again_loses_nothing() -> None:
+    """The parser would keep the last: `--allow a --allow b` allowed b alone."""
+    words = ["r", "--allow", "train.images", "--quiet", "--allow=train.batch", "--quiet"]
+    assert arrange(TRAIN, words) == ["r", "--allow", "train.images", "train.batch", "--quiet"]
+    for twice in (["--out", "a", "--out", "b"], ["-o", "a", "--out=b"], ["--minutes", "1", "--minutes", "1"]):
+        with pytest.raises(OptionError, match="is given twice, and the second would replace the first"):
+            arrange(TRAIN, ["r", *twice])
+
+
 @pytest.mark.parametrize("words", [["--train.batch"], ["--train.batch", "--quiet"]])
 def test_a_field_without_a_value_is_refused(words: list[str]) -> None:
     with pytest.raises(OptionError, match="needs a value: --train.batch VALUE, or train.batch=VALUE"):
@@ -120,3 +129,5 @@ def test_a_trained_run_is_resettled_in_its_sampling_fields_only() -> None:
         resettle(recipe, ["evaluate.n=4"], ("sample",))
     with pytest.raises(RecipeError, match="Unknown field 'samler'. Did you mean 'sampler'"):
         resettle(recipe, ["samler.guidance=4"], ("sample",))
+    with pytest.raises(RecipeError, match="Write grid.steps=9."):
+        resettle(recipe, ["steps=9"], ("sample",))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,13 +12,18 @@ from PIL import Image
 
 import sfumato
 from sfumato.cli import main
+from sfumato.cli.sample import below_told
 from sfumato.core.condition import Condition
 from sfumato.core.find import find
 from sfumato.core.images import to_float
 from sfumato.data import load
 from sfumato.data.told.beside import told_image
 from sfumato.report import sweep as pictures
+from sfumato.report.seed_folder import file_of
+from sfumato.report.signature import read
 from sfumato.restoration import agreeing
+from sfumato.runs import resolve
+from sfumato.runs.conditions import lending
 from sfumato.runs.override import override
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe, RecipeError
@@ -174,6 +180,41 @@ def test_a_model_is_told_a_picture(cli, low, tmp_path):
         Run.open(low).source()([0])
 
 
+def test_what_test_images_lend_is_part_of_what_made_an_image(cli, low, tmp_path, monkeypatch):
+    """A folder of images made beside other test images is another folder, and so is a picture of it."""
+    words = ["sample", low, "--n", 3, "--images", tmp_path / "a"]
+    assert "3 images written" in cli(*words).out and "0 images written" in cli(*words).out
+    picture = ["sample", low, "--like", tmp_path / "a" / "seed-000000001.png", "--out", tmp_path / "again.png"]
+    assert "the same, pixel for pixel" in cli(*picture).out
+    real = resolve.load_data
+
+    def turned(*asked):
+        data = real(*asked)
+        return replace(data, beside=data.beside.flip(-1))
+
+    monkeypatch.setattr("sfumato.runs.resolve.load_data", turned)
+    monkeypatch.setattr("sfumato.runs.run.load_data", turned)
+    for again in (words, picture):
+        refused = cli(*again)
+        assert refused.code == 2 and "lent: " in refused.err
+
+
+def test_classes_that_are_chosen_are_told_beside_a_test_image(cli, small, tmp_path):
+    """The image is lent with its class, unless somebody chose another; what is written down is what was told."""
+    low = trained(small, tmp_path / "low", "sr3-digits", "data.labels=true", "train.images=64")
+    run = Run.open(low)
+    theirs = load("digits", split="test").labels[lending(len(load("digits", split="test")), range(4))]
+    for words, wanted in ((["--classes", "3"], [3] * 4), (["--classes", "none"], [None] * 4), ([], theirs.tolist())):
+        folder = tmp_path / "-".join(words or ["lent"])
+        assert cli("sample", low, "--n", 4, "--images", folder, *words).code == 0
+        assert [read(folder / file_of(seed))[1]["label"] for seed in range(4)] == wanted
+    model = sfumato.load(low, device="cpu")
+    assert model.sample(4, progress=False).labels.tolist() == theirs.tolist()
+    assert model.sample(4, ["3"], progress=False).labels.tolist() == [3] * 4
+    told = run.named(range(4), torch.full((4,), 3), lender=run.lender({}, None))
+    assert told.label.tolist() == [3] * 4 and told.image is not None
+
+
 def test_a_model_that_is_told_the_measurement_restores_by_sampling(cli, low, told, tmp_path):
     """The restored pictures are its samples under the small image, brought onto A x0 = y."""
     data = load("digits", split="test", condition="low:2")
@@ -225,7 +266,7 @@ def test_the_class_is_measured_beside_real_images(cli, labelled, unlabelled):
         (("network=convnet",), "cannot be told with network=convnet"),
         (("objective=vlb", "schedule=cosine", "variance=range"), "cannot be told with objective=vlb"),
         (("objective.coupling=ot",), "exchanges noises within a class"),
-        (("data.flip=true",), "whose ink was measured before"),
+        (("data.flip=true",), "whose slant was measured before"),
         (("data.attributes=ink,ink",), "names each attribute once"),
         (("data.condition=lo",), "Did you mean 'low'"),
     ],
@@ -257,3 +298,23 @@ def test_the_larger_recipes_are_counted_and_keep_their_names(name):
     if recipe.shape is None:
         recipe = replace(recipe, shape=Shape(1, 28, 28, ("a", "b")))
     assert plan(recipe).cost.parameters > 1e6 and Recipe.from_json(recipe.to_json()) == recipe
+
+
+def test_a_sheet_shows_above_each_sample_what_it_was_told():
+    made = torch.arange(13, dtype=torch.uint8).reshape(13, 1, 1, 1).expand(13, 1, 4, 4).contiguous()
+    told = to_float(made[:, :, ::2, ::2] + 100)
+    cells, columns, names = below_told(made, told)
+    assert columns == 8 and names == ["told", "sample", "told", "sample"]
+    first, second = cells.split(16)
+    assert first[8:].equal(made[:8]) and first[:8].equal(made[:8] + 100)  # enlarged to the samples' size
+    assert second[8:13].equal(made[8:]) and second[:5].equal(made[8:] + 100)
+    assert bool((second[13:] == 255).all()) and bool((second[5:8] == 255).all())
+
+
+def test_the_sheet_of_a_model_that_is_told_an_image_has_rows_for_it(cli, low, tmp_path):
+    heights = {}
+    for n in (8, 16):
+        assert cli("sample", low, "--n", n, "--steps", 2, "--out", tmp_path / f"{n}.png").code == 0
+        heights[n] = Image.open(tmp_path / f"{n}.png").height
+    one = Image.open(tmp_path / "8.png").width // 10
+    assert heights[16] - heights[8] >= 2 * one  # two rows more for eight samples more

@@ -27,7 +27,7 @@ from sfumato.app._change import LARGEST, LONGEST, Change, grey_of, pixels_of, re
 from sfumato.app._controls import checked
 from sfumato.app._fields import RequestError, fields, is_number, named, number, short, whole
 from sfumato.app._models import Model
-from sfumato.core.condition import Label
+from sfumato.core.condition import Label, part_of
 from sfumato.core.find import nearest
 from sfumato.core.reading import parse_json
 from sfumato.runs.computed import by_levels
@@ -135,7 +135,12 @@ def read_request(body: bytes, models: Sequence[Model], limits: Limits) -> Reques
         if any(way.model.shape.beside[:1] == (1,) for way in ways):
             image = grey_of(image)
     unseen = dict.fromkeys(line for way in ways for line in outside(way.model.run.recipe, where))
-    told = tuple(way.model.told(seeds, _tensor(own), where, image) for way, own in zip(ways, labels))
+    picked = tree.get("label", "each") != "each"
+    told = tuple(
+        way.model.run.named(seeds, _tensor(own), where, image, way.model.lender(where, image), picked)
+        for way, own in zip(ways, labels)
+    )
+    labels = tuple(None if (own := part_of(each, "label")) is None else tuple(own.tolist()) for each in told)
     return Request(seeds, labels, to, mix, ways, told, None, where, image, tuple(unseen))
 
 
@@ -178,8 +183,8 @@ _WAY = ("run", "use", "sampler", "sampler_options", "grid", "grid_options", "gui
 def _way(tree: Mapping[str, Any], models: Sequence[Model], limits: Limits) -> Panel:
     model = models[whole(tree, "run", 0, len(models) - 1, 0)]
     mine, use = model.run.recipe.sample, tree.get("use")
-    if use is not None and use not in model.uses:
-        raise RequestError(nearest("average", str(use)[:40], model.uses))
+    if use is not None and use not in model.run.tracked:
+        raise RequestError(nearest("average", str(use)[:40], model.run.tracked))
     sampler = _part(tree, "sampler", mine.sampler, limits.steps)
     grid = _grid(tree, model, limits.steps)
     guidance = number(tree, "guidance", -GUIDANCE, GUIDANCE, mine.guidance)

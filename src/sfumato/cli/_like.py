@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sfumato.core.condition import Label
 from sfumato.core.images import tile, to_uint8
 from sfumato.core.reading import parse_json
 from sfumato.data.decoding import decode
 from sfumato.data.hashing import hash_image
-from sfumato.report.signature import SignatureError, picture_of, read, settings_of, signed
+from sfumato.report.signature import SignatureError, picture_of, read, settings_of, signed, told_settings
 from sfumato.runs.drawn import SAMPLES
 from sfumato.runs.identity import changed
 from sfumato.runs.recipe import Recipe
@@ -56,7 +58,12 @@ def again(run: Run, like: Path, out: Path | None, device: str) -> Path:
     tree = {**run.recipe.to_json(), "sample": settings["sample"]}
     run, use = run.with_recipe(Recipe.from_json(tree)), settings["use"]
     mine = settings_of(run, use, device)
-    asked: dict[str, Any] = {key: settings[key] for key in ("where", "like_image") if key in settings}
+    try:
+        image = _beside(made["like_image"], settings["like_image"]) if "like_image" in settings else None
+        where = dict(settings.get("where", {}))
+    except (ValueError, TypeError) as error:
+        raise SignatureError(f"{like} says what was told in a way that cannot be read ({error}).") from None
+    asked = told_settings(where, image, lender := run.lender(where, image))
     differ = changed(today(settings), mine | asked | {key: settings[key] for key in ("device", "torch")})
     if differ:
         lines = "\n".join(f"  {path}: {old} -> {new}" for path, (old, new) in differ.items())
@@ -65,7 +72,7 @@ def again(run: Run, like: Path, out: Path | None, device: str) -> Path:
             f"made it:\n{lines}\nName the run that made it; one that was trained on since, or is guided by another "
             "model, makes other images."
         )
-    images = _images(run, use, device, made, like, asked)
+    images = _images(run, use, device, made, like, lambda seeds, labels: run.named(seeds, labels, where, image, lender))
     new = picture_of(images[0]) if "seed" in made else Image.fromarray(tile(images, min(COLUMNS, len(images)), GAP))
     target = out or run.path / SAMPLES / f"again-{like.stem}.png"
     if target.suffix != ".png":
@@ -89,14 +96,15 @@ def _settings(made: dict[str, Any], like: Path) -> dict[str, Any]:
     return dict(settings)
 
 
-def _images(run: Run, use: str, device: str, made: dict[str, Any], like: Path, asked: dict[str, Any]) -> Tensor:
+def _images(
+    run: Run, use: str, device: str, made: dict[str, Any], like: Path, named: Callable[..., Label | None]
+) -> Tensor:
     """Return the picture's images as uint8 (B, C, H, W)."""
     try:
         seeds = [int(s) for s in made.get("seeds", [made.get("seed")])]
         given = made.get("labels", [made.get("label")]) or [None]
         labels = None if None in given else torch.tensor([int(label) for label in given])
-        image = _beside(made["like_image"], asked["like_image"]) if "like_image" in asked else None
-        told = run.named(seeds, labels, asked.get("where", {}), image)
+        told = named(seeds, labels)
         if "to" in made:
             weights = torch.tensor(made["mix"], dtype=torch.float64).reshape(-1)
             states = run.diffusion(use=use, device=device).mixed(seeds[0], int(made["to"]), weights, told)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sfumato.core.condition import Label
+    from sfumato.data.dataset import Dataset
     from sfumato.processes.ranks import Ranks
     from sfumato.runs.run import Run
     from sfumato.sources import Diffusion, Maker
@@ -42,9 +43,9 @@ def sample(
     strip: bool = False,
     gif: bool = False,
     images: Folder = None,
-    like: Annotated[str | None, arg(metavar="PICTURE")] = None,
+    like: Annotated[str | None, arg(metavar="PICTURE", help_behavior_hint="")] = None,
     where: Text = None,
-    like_image: Annotated[str | None, arg(metavar="PICTURE")] = None,
+    like_image: Annotated[str | None, arg(metavar="PICTURE", help_behavior_hint="")] = None,
     data_root: Folder = None,
     device: Name = None,
 ) -> int:
@@ -54,8 +55,8 @@ def sample(
     seeds. Sampling fields can be set by name; nothing is retrained:
     sfumato sample RUN sampler=heun sampler.churn=40 grid.steps=50
 
-    Guidance composes: --guidance, --guidance-by-class, --guidance-ramp, --interval, --autoguidance RUN or @STEP,
-    --threshold dynamic, --classifier RUN. --size 56 samples a convolutional network at another size.
+    Guidance composes: --guidance, --guidance-by-class, --guidance-ramp, --interval, --autoguidance RUN or @STEP, also
+    with --threshold dynamic and --classifier RUN. --size 56 samples a convolutional network at another size.
 
     A PNG made by --images or by the playground says how it was made: sfumato sample RUN --like PICTURE.png
     makes it again and compares.
@@ -105,6 +106,7 @@ def sample(
             print(f"  {again(opened, Path(like), Path(out) if out else None, at)}")
         return 0
     from sfumato.data.told.attributes import parse
+    from sfumato.runs.resolve import load_data
     from sfumato.sources import classes_named
 
     chosen = given(sampler=sampler, grid=grid, grid__steps=steps, guidance=guidance)
@@ -113,7 +115,9 @@ def sample(
     picked = classes_named(classes, opened.classes)
     wanted = seed_list(seeds, n, COLUMNS * len(picked) if picked and len(picked) <= MOST_ROWS else SHEET)
     image = None if like_image is None else _told_image(opened, Path(like_image))
-    drawn = Drawn(opened, wanted, picked, use, parse(where) if where else {}, image, data_root)
+    said = {} if where is None else parse(where)
+    lender = opened.lender(said, image, partial(load_data, opened.recipe, "test", data_root))
+    drawn = Drawn(opened, wanted, picked, use, said, image, lender, classes is not None)
     for line in drawn.unseen if ranks.first else ():
         print(f"  {line}")
     walk = opened.diffusion(use=use, device=own) if strip or gif else None
@@ -134,7 +138,7 @@ def sample(
         for path in draw_walk(few, walk, target, strip=strip, gif=gif):
             print(f"  {path}")
     show_next(
-        scoring(opened),
+        scoring(opened, None, *chosen, *overrides, *(["--use", use] if use else [])),
         (["picture", "strip" if opened.plan.kind.walks else "sheet", run], "another picture (`sfumato list pictures`)"),
         (["sample", run, "--n", "8", "--images", str(folder)], "one file for each image"),
     )
@@ -163,8 +167,9 @@ class Drawn:
         picked: Classes taken in turn; None for no class.
         use: The average of the weights; None for the recipe's choice.
         where: Attributes that all of them are to have, by name.
-        image: The image that the model is told beside; None for those of test images where it is told one.
-        root: Data root of those.
+        image: The image that the model is told beside; None for none that is given.
+        lender: Real images that lend what the model is told and is not given.
+        chosen: Whether somebody chose the classes.
     """
 
     run: Run
@@ -173,7 +178,8 @@ class Drawn:
     use: str | None = None
     where: Mapping[str, str] = field(default_factory=dict)
     image: Tensor | None = None
-    root: str | None = None
+    lender: Dataset | None = None
+    chosen: bool = False
 
     @property
     def labels(self) -> Tensor | None:
@@ -185,7 +191,7 @@ class Drawn:
     @cached_property
     def told(self) -> Label | None:
         """What each image is made under."""
-        return self.run.named(self.seeds, self.labels, self.where, self.image, self.root)
+        return self.run.named(self.seeds, self.labels, self.where, self.image, self.lender, self.chosen)
 
     @property
     def unseen(self) -> list[str]:
@@ -218,7 +224,7 @@ def draw_sheet(drawn: Drawn, source: Maker, target: Path, ranks: Ranks | None = 
     from sfumato.processes.ranks import Ranks
     from sfumato.progress import bar_of
     from sfumato.report.save import save
-    from sfumato.report.sheet import sheet
+    from sfumato.report.sheet import choice, sheet
     from sfumato.sources import watched
 
     run, seeds, labels, ranks = drawn.run, drawn.seeds, part_of(drawn.told, "label"), ranks or Ranks()
@@ -227,10 +233,34 @@ def draw_sheet(drawn: Drawn, source: Maker, target: Path, ranks: Ranks | None = 
         made = images_of_all(ranks, maker, seeds, drawn.told, progress=finished)
     if not ranks.first:
         return target
-    order, columns, names = _by_class(run, len(seeds), labels)
+    told = part_of(drawn.told, "image")
     title, words = run.title, drawn.caption
+    if told is not None:
+        words = f"{choice(seeds, False)} Each row of samples stands below what they were told. {words}"
+        cells, columns, names = below_told(made, told)
+        return save(sheet(cells, columns, row_labels=names, title=title, caption=words), target, command=typed())
+    order, columns, names = _by_class(run, len(seeds), labels)
     picture = sheet(made[order], columns, row_labels=names, seeds=seeds, title=title, caption=words)
     return save(picture, target, command=typed())
+
+
+def below_told(made: Tensor, told: Tensor) -> tuple[Tensor, int, list[str]]:
+    """Return (images, columns, row labels) of a sheet in which each row of samples follows the images they were told.
+
+    Arguments:
+        made: uint8, shape (B, C, H, W).
+        told: float in [-1, 1], shape (B, C', h, w); C' is C or 1.
+    """
+    import torch
+    from torch.nn.functional import interpolate
+
+    from sfumato.core.images import to_uint8
+
+    columns = min(COLUMNS, len(made))
+    low = to_uint8(interpolate(told.cpu().float(), size=made.shape[-2:], mode="nearest")).expand(made.shape)
+    blank = made.new_full((-len(made) % columns, *made.shape[1:]), 255)  # at the end of the last row
+    pairs = zip(torch.cat((low, blank)).split(columns), torch.cat((made, blank)).split(columns))
+    return torch.cat([row for pair in pairs for row in pair]), columns, ["told", "sample"] * -(-len(made) // columns)
 
 
 def _by_class(run: Run, count: int, labels: Tensor | None) -> tuple[Tensor, int, list[str]]:
@@ -278,16 +308,13 @@ def draw_walk(drawn: Drawn, source: Diffusion, target: Path, *, strip: bool, gif
 
 def _write_images(drawn: Drawn, source: Maker, folder: Path, device: str, ranks: Ranks) -> None:
     """Write one PNG a seed; those that are there already stay."""
-    from sfumato.data.hashing import hash_image
     from sfumato.progress import bar_of
     from sfumato.report.seed_folder import fill
-    from sfumato.report.signature import settings_of
+    from sfumato.report.signature import settings_of, told_settings
     from sfumato.sources import watched
 
     run, count = drawn.run, len(drawn.seeds)
-    settings = settings_of(run, drawn.use, device) | ({"where": dict(drawn.where)} if drawn.where else {})
-    if drawn.image is not None:
-        settings |= {"like_image": hash_image(drawn.image.numpy()).hex()}
+    settings = settings_of(run, drawn.use, device) | told_settings(drawn.where, drawn.image, drawn.lender)
     with bar_of(count, "img", "  sampling", leave=False, quiet=not ranks.first) as bar:
         maker, finished = watched(source, bar, ranks.world)
         written = fill(folder, maker, drawn.seeds, drawn.told, settings, finished, ranks, drawn.caption)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as own
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -220,7 +221,10 @@ def _told(run: Run, source: Maker, cells: Sequence[Mapping[str, str]], root: str
     import torch
 
     from sfumato.core.condition import NULL, joined, part_of
+    from sfumato.runs.resolve import load_data
     from sfumato.sources import classes_named
+
+    load = cache(partial(load_data, run.recipe, "test", root))
 
     def make(seeds: Sequence[int], labels: Label | None = None) -> Tensor:
         each, told = len(seeds) // len(cells), []
@@ -229,7 +233,8 @@ def _told(run: Run, source: Maker, cells: Sequence[Mapping[str, str]], root: str
             mine = None if labels is None else part_of(labels[part], "label")
             if "classes" in cell:
                 mine = torch.full((each,), (classes_named(cell["classes"], run.classes) or [NULL])[0])
-            told.append(run.named(seeds[part], mine, _where(cell), root=root))
+            where = _where(cell)
+            told.append(run.named(seeds[part], mine, where, lender=run.lender(where, None, load)))
         return source(seeds, told[0] if len(told) == 1 else joined([label for label in told if label is not None]))
 
     return make

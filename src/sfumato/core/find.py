@@ -16,6 +16,7 @@ import functools
 import importlib
 import inspect
 import pkgutil
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -75,7 +76,7 @@ def find(axis: str, name: str, code: str = "") -> Callable[..., Any]:
         code: Hash of the source that a part from outside must have; "" for any.
 
     Raises:
-        UnknownNameError: With the nearest name and all available ones.
+        UnknownNameError: With the nearest name, and all available ones unless they are many.
         OptionError: If a part from outside does not fit the axis, or has changed.
     """
     axis = axis_named(axis)
@@ -84,7 +85,7 @@ def find(axis: str, name: str, code: str = "") -> Callable[..., Any]:
     available = _entries(axis)
     key = name.replace("_", "-")
     if key not in available:
-        raise UnknownNameError(nearest(axis, name, available))
+        raise UnknownNameError(nearest(axis, name, available, f"sfumato list {axis}"))
     return available[key]
 
 
@@ -110,9 +111,15 @@ def options_of(entry: Callable[..., Any], *, fixed: Iterable[str] = ()) -> dict[
     }
 
 
-def hints_of(entry: Callable[..., Any]) -> dict[str, Any]:
+@functools.lru_cache(maxsize=1024)
+def type_hints(thing: Any, include_extras: bool = False) -> Mapping[str, Any]:
+    """Return the annotations of a function or a class, evaluated once; arguments as for `typing.get_type_hints`."""
+    return types.MappingProxyType(typing.get_type_hints(thing, include_extras=include_extras))
+
+
+def hints_of(entry: Callable[..., Any]) -> Mapping[str, Any]:
     """Return the types of a part's parameters, by name."""
-    return typing.get_type_hints(getattr(entry, "__init__") if isinstance(entry, type) else entry)  # noqa: B009
+    return type_hints(getattr(entry, "__init__") if isinstance(entry, type) else entry)  # noqa: B009
 
 
 def check_options(
@@ -253,6 +260,20 @@ def parse(text: str) -> Any:
     if "," in text:
         return tuple(parse(part) for part in text.rstrip(",").split(","))
     return text
+
+
+def meanings(entry: Callable[..., Any]) -> dict[str, str]:
+    """Return what the docstring of a part, or of a dataclass, says of each argument or attribute, by name.
+
+    >>> meanings(conform)
+    {}
+    >>> meanings(find)["axis"]
+    'Its name, such as "sampler" (`core.axes`).'
+    """
+    doc = inspect.getdoc(entry) or ""
+    section = re.search(r"^(?:Arguments|Attributes):\n((?:    .*\n?|\n)+)", doc, re.MULTILINE)
+    found = re.findall(r"^    (\w[\w, ]*): (.*(?:\n        .*)*)", section[1] if section else "", re.MULTILINE)
+    return {name: re.sub(r"\s+", " ", text) for names, text in found for name in names.split(", ")}
 
 
 def summary(entry: Callable[..., Any]) -> str:

@@ -27,6 +27,9 @@ from torch import __version__ as torch_version
 
 from sfumato.core.images import planes
 from sfumato.core.reading import parse_json, read_bytes
+from sfumato.data.dataset import Dataset
+from sfumato.data.hashing import hash_image
+from sfumato.evaluation.real import content_of
 from sfumato.runs.identity import identity
 from sfumato.runs.run import Run
 
@@ -124,3 +127,17 @@ def settings_of(run: Run, use: str | None, device: str) -> dict[str, Any]:
         "device": device,
         "torch": torch_version,
     }
+
+
+def told_settings(where: Mapping[str, str], image: Tensor | None, lender: Dataset | None) -> dict[str, Any]:
+    """Return what images were told beside a class, by content, for their settings.
+
+    Arguments:
+        where: Attributes by name.
+        image: The image that was given, uint8 (c, h, w); None for none.
+        lender: Real images that lent the rest (`Run.lender`); None for none.
+    """
+    given: dict[str, Any] = {"where": dict(where)} if where else {}
+    if image is not None:
+        given["like_image"] = hash_image(image.numpy()).hex()
+    return given if lender is None else given | {"lent": content_of(lender)["told"]}
