@@ -9,11 +9,13 @@ import pytest
 import torch
 from tests.networks.contract import NOT_DENOISERS, SMALL, awake
 
+from sfumato.core.condition import Condition
 from sfumato.core.find import entries
 from sfumato.core.noise import normal
 from sfumato.recipes.digits import edm_digits
+from sfumato.runs.conditions import told
 from sfumato.runs.plan import plan
-from sfumato.runs.recipe import Recipe, RecipeError, Shape, part
+from sfumato.runs.recipe import Latent, Recipe, RecipeError, Shape, part
 from sfumato.runs.run import Run
 from sfumato.training.start_from import Parent, inherited, starting_weights
 
@@ -144,6 +146,50 @@ def test_sigma_data_is_the_parents_and_what_the_weights_mean_must_be_the_same() 
     told = replace(base, sigma_data=0.25, c_noise=part("conditioning", "flow-time"))
     with pytest.raises(RecipeError, match="c_noise.name: quarter-log-nsr -> flow-time"):
         starting_weights(plan(told), parent)
+
+
+def told_by(*rows: tuple[str, float, float, float, float]) -> Recipe:
+    """Return a recipe whose network is told attributes, with their mean, deviation, least and greatest value."""
+    base, names = recipe_of("unet", ()), tuple(row[0] for row in rows)
+    return replace(base, data=replace(base.data, attributes=names), shape=Shape(1, 16, 16, (), attributes=rows))
+
+
+def test_a_number_that_is_asked_for_means_what_the_weights_learned() -> None:
+    """A child of other images has other means; its first weights are the parent's only if numbers are told alike."""
+    parent = told_by(("ink", 0.3, 0.1, 0.0, 0.9), ("slant", 0.0, 1.0, -3.0, 3.0))
+    child = told_by(("ink", 0.6, 0.2, 0.1, 1.0), ("slant", 0.5, 2.0, -9.0, 9.0))
+    found = inherited(child, child, parent)
+    assert found.shape is not None
+    assert found.shape.attributes == (("ink", 0.3, 0.1, 0.1, 1.0), ("slant", 0.0, 1.0, -9.0, 9.0))
+    raw = Condition(vector=torch.tensor([[0.5, 1.0], [float("nan"), -2.0]]))
+    ours, theirs = told(found, raw), told(parent, raw)
+    assert isinstance(ours, Condition) and isinstance(theirs, Condition)
+    torch.testing.assert_close(ours.vector, theirs.vector, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("rows", "remedy"),
+    [
+        ((("slant", 0.0, 1.0, -3.0, 3.0), ("ink", 0.3, 0.1, 0.0, 0.9)), "Set data.attributes=ink,slant."),
+        ((("ink", 0.3, 0.1, 0.0, 0.9), ("width", 0.3, 0.1, 0.0, 0.9)), "Set data.attributes=ink,slant."),
+        ((), "Set data.attributes=ink,slant."),
+    ],
+)
+def test_weights_that_were_told_other_attributes_are_refused(rows: tuple, remedy: str) -> None:
+    """Two numbers are two numbers: the weights of one were taken for those of the other."""
+    parent = parent_of(told_by(("ink", 0.3, 0.1, 0.0, 0.9), ("slant", 0.0, 1.0, -3.0, 3.0)))
+    with pytest.raises(RecipeError, match=remedy):
+        starting_weights(plan(told_by(*rows)), parent)
+
+
+def test_a_latent_of_the_weights_keeps_its_scale_and_its_autoencoder() -> None:
+    base = recipe_of("unet", ())
+    base = replace(base, data=replace(base.data, latent="ae"))
+    parent = replace(base, latent=Latent(2, 2, (0.5, 0.1), (2.0, 3.0), "one"))
+    found = inherited(replace(base, latent=Latent(2, 2, weights="one")), base, parent)
+    assert found.latent == parent.latent
+    with pytest.raises(RecipeError, match="data.latent=one, and this recipe has other. Set data.latent=ae."):
+        starting_weights(plan(replace(parent, latent=Latent(2, 2, (0.5, 0.1), (2.0, 3.0), "other"))), parent_of(parent))
 
 
 def test_a_table_of_levels_belongs_to_the_weights() -> None:

@@ -29,6 +29,7 @@ from sfumato.data.told.attributes import MEASURES
 from sfumato.data.told.beside import split_kind
 from sfumato.networks._count import cost
 from sfumato.networks._named import factors_of_rates, frozen_weights
+from sfumato.networks._valueless import Valueless
 from sfumato.runs.assemble import asks, constant, option
 from sfumato.runs.check_guidance import check_guidance, check_guides
 from sfumato.runs.check_numbers import check_numbers
@@ -93,11 +94,15 @@ def _check_call(plan: Plan) -> None:
             return
         x = torch.empty(2, *plan.walked, device="meta")
         label = torch.zeros(2, dtype=torch.int64, device="meta") if plan.classes and plan.kind.walks else None
-        plan.network(x, torch.zeros(2, device="meta"), label)
+        with Valueless():
+            plan.network(x, torch.zeros(2, device="meta"), label)
     except (ArithmeticError, LookupError, RuntimeError, AssertionError) as error:
+        remedy = "Choose sizes that fit together; `sfumato explain` shows its options."
+        if "meta tensor" in str(error):
+            remedy = "It is counted without values first, so it may ask tensors for shapes and not for values."
         raise ValueError(
             f"it cannot take images of {'x'.join(map(str, plan.image))} ({type(error).__name__}: "
-            f"{str(error).splitlines()[0]}). Choose sizes that fit together; `sfumato explain` shows its options."
+            f"{str(error).splitlines()[0].rstrip('.!')}). {remedy}"
         ) from error
 
 

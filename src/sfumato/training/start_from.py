@@ -120,8 +120,9 @@ def own_recipe(folder: Path) -> Recipe | None:
 def inherited(recipe: Recipe, asked: Recipe, parent: Recipe | None) -> Recipe:
     """Return a resolved recipe with what comes with the weights that it begins from.
 
-    A recipe that leaves sigma_data open takes the one that the weights were trained with. An unlabelled network that
-    begins from a labelled one keeps the row for "no label", so that it is the parent's unconditional model.
+    A recipe that leaves sigma_data open takes the one that the weights were trained with, and what a number of an
+    attribute or of a latent means comes with them, too. An unlabelled network that begins from a labelled one keeps the
+    row for "no label", so that it is the parent's unconditional model.
 
     Arguments:
         recipe: The recipe with what the data decides filled in.
@@ -133,7 +134,12 @@ def inherited(recipe: Recipe, asked: Recipe, parent: Recipe | None) -> Recipe:
         return recipe
     sigma_data = parent.sigma_data if asked.sigma_data is None else recipe.sigma_data
     null = not recipe.data.labels and (parent.shape.null or bool(parent.data.labels))
-    return replace(recipe, sigma_data=sigma_data, shape=replace(shape, null=null))
+    scales = {name: (mean, deviation) for name, mean, deviation, *_ in parent.shape.attributes}
+    rows = tuple((row[0], *scales.get(row[0], row[1:3]), *row[3:]) for row in shape.attributes)
+    mine, theirs = recipe.latent, parent.latent
+    if mine is not None and theirs is not None and mine.weights == theirs.weights and not mine.scale:
+        recipe = replace(recipe, latent=theirs)
+    return replace(recipe, sigma_data=sigma_data, shape=replace(shape, null=null, attributes=rows))
 
 
 def starting_weights(plan: Plan, parent: Parent) -> dict[str, Tensor]:
@@ -156,11 +162,26 @@ def starting_weights(plan: Plan, parent: Parent) -> dict[str, Tensor]:
             f"The weights of {run.path} are those of a network asked in another way:\n{lines}\n"
             f"Give the new run the same {', '.join(meaning[:-1])} and {meaning[-1]}."
         )
+    for field, (theirs, mine) in _told(run.recipe, recipe).items():
+        if theirs != mine:
+            raise RecipeError(
+                f"The weights of {run.path} are those of a network with data.{field}={theirs}, and this recipe has "
+                f"{mine}. Set data.{field}={(run.recipe.data.latent or 'none') if field == 'latent' else theirs}."
+            )
     weights = {**parent.network.state_dict(), **_label_rows(plan, parent)}
     mine, theirs = _shapes(plan.network.state_dict()), _shapes(weights)
     if mine != theirs:
         raise RecipeError(_misfit(recipe, parent, mine, theirs))
     return weights
+
+
+def _told(*recipes: Recipe) -> dict[str, list[str]]:
+    """Return what networks are told beside a class, and in which latents they work, by the field that says it."""
+    names = [",".join(row[0] for row in recipe.shape.attributes) if recipe.shape else "" for recipe in recipes]
+    beside = [recipe.data.condition for recipe in recipes]
+    latents = [recipe.latent.weights[:16] if recipe.latent else "none" for recipe in recipes]
+    alike = [beside[0]] * 2 if "none" not in beside else beside  # another image may be told beside
+    return {"attributes": [name or "()" for name in names], "condition": alike, "latent": latents}
 
 
 def check_teacher(recipe: Recipe, parent: Parent, data: Dataset | Stream) -> None:
