@@ -187,7 +187,8 @@ class Model:
         Arguments:
             images: uint8 or float in [-1, 1], (B, C, H, W); with `damaged`, measurements (B, *task.measured).
             task: What happened to them; see `task`.
-            method: See `sfumato list methods`; moment unless given, or told for a model that is told the measurement.
+            method: See `sfumato list methods`; unless given moment, or told for a model that is told the measurement,
+                or dps for what is not linear.
             samples: Answers per picture.
             classes: Names or numbers taken in turn; None for no class.
             damaged: The images are measurements already.
@@ -205,7 +206,7 @@ class Model:
             source,
             task,
             y,
-            method_of(method or usual_method(self.run.recipe), **options),
+            method_of(method or usual_method(self.run.plan, task), **options),
             samples=samples,
             labels=measured_label(self.run.recipe, task, y, labels),
             sigma_data=self.run.plan.sigma_data,

@@ -144,6 +144,18 @@ def test_a_picture_is_inverted(page, models: list[Model], tmp_path: Path) -> Non
     assert shown[:1].equal(truth)
 
 
+def test_a_task_brings_a_method_that_takes_it_until_one_is_chosen(page) -> None:
+    method = "document.querySelector('#method').value"
+    page.click("[name=mode][value=restore] + span")
+    found = []
+    for task in ("jpeg", "inpaint"):
+        page.choose("#task", task)
+        found.append(page.run(method))
+    page.choose("#method", "ddnm")
+    page.choose("#task", "jpeg")
+    assert [*found, page.run(method)] == ["dps", "moment", "ddnm"]
+
+
 def test_no_picture_is_said(page) -> None:
     page.click("[name=mode][value=restore] + span")
     page.click("#go")

@@ -12,6 +12,7 @@ from PIL import Image
 
 from sfumato.model import load
 from sfumato.report.save import command_in, description
+from sfumato.runs.conditions import usual_method
 
 
 def png(path: Path, array: np.ndarray) -> Path:
@@ -55,6 +56,15 @@ def test_a_picture_is_restored_sample_by_sample(labelled: Path, picture: Path, m
     assert command_in(out / "sheet.png").endswith("iterations=2 --samples 3")
     assert "moment" in description(out / "sheet.png")
     assert "PSNR, a sample" in said.out and " dB" in said.out and "0.50 is right" in said.out
+
+
+def test_a_task_that_is_not_linear_takes_a_method_that_fits(labelled: Path, picture: Path, tmp_path: Path, cli) -> None:
+    """It was a refusal that named the method."""
+    words = ["restore", labelled, picture, "grid.steps=2", "--samples", 1]
+    said = cli(*words, "task=quantise", "levels=4", "--out", tmp_path / "a")
+    assert said.code == 0 and "1 picture, quantise" in said.out and "method dps, one sample each" in said.out
+    made = load(labelled, device="cpu")
+    assert [usual_method(made.run.plan, made.task(name)) for name in ("jpeg", "inpaint")] == ["dps", "moment"]
 
 
 def test_held_out_images_are_scored(labelled: Path, tmp_path: Path, cli) -> None:
@@ -165,7 +175,7 @@ def test_pictures_and_masks_are_fitted_if_asked(labelled: Path, tmp_path: Path, 
         (["PICTURE", "task=colorize"], "colorize needs pictures of three channels; these have 1"),
         (["PICTURE", "task=superres", "factor=3"], "divides the size 8x8; got 3"),
         (["PICTURE", "task=quantise", "--method", "ddnm"], "method ddnm needs a linear task, and quantise is not one"),
-        (["PICTURE", "task=quantise"], "method moment needs a linear task, and quantise is not one. Use method dps."),
+        (["PICTURE", "task=jpeg", "--method", "moment"], "needs a linear task, and jpeg is not one. Use method dps."),
         (["PICTURE", "task=inpaint", "--samples", "0"], "--samples, --resample and --score are at least 1"),
         (["PICTURE", "task=inpaint", "--resample", "1000000000000"], "--resample at most 1,000"),
         (["PICTURE", "task=inpaint", "--samples", "1000000000000"], "at most 10,000,000 images"),

@@ -265,7 +265,7 @@ def test_the_class_is_measured_beside_real_images(cli, labelled, unlabelled):
         (("network=convnet",), "cannot be told with network=convnet"),
         (("objective=vlb", "schedule=cosine", "variance=range"), "cannot be told with objective=vlb"),
         (("objective.coupling=ot",), "exchanges noises within a class"),
-        (("data.flip=true",), "whose ink was measured before"),
+        (("data.flip=true",), "whose slant was measured before"),
         (("data.attributes=ink,ink",), "names each attribute once"),
         (("data.condition=lo",), "Did you mean 'low'"),
     ],

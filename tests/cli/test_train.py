@@ -40,6 +40,8 @@ def test_allow_continues_with_a_changed_budget(tmp_path: Path, small: list[str],
     words = ["train", "edm-digits", *small, "--out", tmp_path / "run", "--device", "cpu", "--quiet"]
     assert cli(*words).code == 0
     assert cli(*words, "train.images=192").code == 2
+    said = cli("train", tmp_path / "run")
+    assert said.code == 2 and "run is a run, not a recipe. To go on with it, repeat its command" in said.err
     assert cli(*words, "train.images=192", "--allow", "train.images").code == 0
     assert json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1])["images"] == 192
 

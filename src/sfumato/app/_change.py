@@ -255,7 +255,7 @@ def read_change(kind: str, tree: Any, model: Model, most: int) -> Change:
     if damaged and tuple(grey.shape) in measured_shapes(task)[1:]:
         picture = grey
     _check_shape(picture, measured_shapes(task))
-    method_name, chosen = named(tree, "method", usual_method(model.run.recipe))
+    method_name, chosen = named(tree, "method", usual_method(model.run.plan, task))
     bounded = checked("method", method_name, chosen or {}, SOLVER)
     change = Restoring(
         picture,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sfumato.app._controls import attribute_control
 from sfumato.core.denoiser import Preconditioned
-from sfumato.core.find import entries
+from sfumato.core.find import entries, find
 from sfumato.core.level import Level
 from sfumato.data.dataset import DataError, Dataset
 from sfumato.download import no_downloads
@@ -121,9 +121,17 @@ class Model:
             "attributes": [attribute_control(row) for row in shape.attributes],
             "beside": list(shape.beside),
             "condition": recipe.data.condition,
-            "method": usual_method(recipe),
+            "methods": {name: self._method(name) for name in entries("task")},
             "always": list(self.run.plan.always_told),
         }
+
+    def _method(self, task: str) -> str:
+        """Return the usual method for a task; for one that these images cannot have, that of any other."""
+        shape = self.shape
+        try:
+            return usual_method(self.run.plan, find("task", task)((shape.channels, shape.height, shape.width)))
+        except ValueError:
+            return usual_method(self.run.plan)
 
     def _on_grid(self, name: str) -> Level:
         """Return a grid of a name for this run, of `STEPS` steps if it can be told how many."""

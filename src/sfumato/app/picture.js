@@ -9,8 +9,12 @@ class Picture {
     for (const axis of ["task", "method"]) {
       const parts = about[axis + "s"], select = $(`#${axis}`);
       select.append(...parts.map(each => make("option", {value: each.name, textContent: each.name})));
-      select.value = axis === "task" ? "inpaint" : this.run.method;
-      select.onchange = () => this.changed(axis, {});
+      select.value = axis === "task" ? "inpaint" : this.run.methods.inpaint;
+      select.onchange = () => {
+        if (axis === "method") this.chosen = true;
+        this.changed(axis, {});
+        if (axis === "task" && !this.chosen) { $("#method").value = this.run.methods[select.value]; this.changed("method", {}); }
+      };
       this.changed(axis, {});
     }
     $("#strength").oninput = () => { $("#strength-shown").textContent = $("#strength").value; };

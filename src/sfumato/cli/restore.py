@@ -72,8 +72,8 @@ def restore(
     Arguments:
         run: Directory of a run.
         overrides: Pictures or folders of them, the task, and options.
-        method: How a sample is held to what is known of the picture, see `sfumato list methods`; moment unless given,
-            or told for a model that is told the measurement.
+        method: How a sample is held to what is known of the picture, see `sfumato list methods`; unless given moment,
+            told for a model that is told the measurement, or dps for a task that is not linear.
         samples: Answers per picture; 19 or more make a band that holds the truth 90% of the time.
         score: Restore this many held-out images of the run's data and score them.
         damaged: Pictures are damaged already.
@@ -114,8 +114,9 @@ def restore(
     check_first(first_seed)
     allowed(samples)
     opened = Run.open(run)
-    method = method or usual_method(opened.recipe)
-    asked = parted([word for word in overrides if "=" in word], method)
+    words, usual = [word for word in overrides if "=" in word], usual_method(opened.plan)
+    method = method or usual_method(opened.plan, parted(words, usual).unmasked(opened.plan.image))
+    asked = parted(words, method)
     opened = settled(opened, asked.fields, ("sample",), use)
     source, networks = opened.counted_walk(use, device_named(device))
     task = asked.task(source.shape, fit)

@@ -26,7 +26,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from sfumato.core.find import nearest
 from sfumato.core.level import Level, index_in
-from sfumato.data.told.attributes import MEASURES
+from sfumato.data.told.attributes import SIDED
 from sfumato.data.told.beside import split_kind
 from sfumato.networks._count import cost
 from sfumato.networks._named import factors_of_rates, frozen_weights
@@ -185,7 +185,7 @@ def _check_told(recipe: Recipe) -> None:
             f"objective.coupling=ot exchanges noises within a class, and {what} tells the model more: its noise would "
             "not be that of sampling. Set objective.coupling=independent."
         )
-    if data.flip and (sided := [name for name in data.attributes if name in MEASURES]):
+    if data.flip and (sided := [name for name in data.attributes if name in SIDED]):
         raise RecipeError(f"data.flip=true mirrors images, whose {sided[0]} was measured before. Set data.flip=false.")
     if image and data.augment:
         raise RecipeError(_as_it_is(recipe, f"data.augment={data.augment:g}"))

@@ -31,6 +31,11 @@ def recipe_named(name: str) -> Recipe:
         UnknownNameError: If there is none of that name; the nearest is offered.
         RecipeError: If the file holds no recipe.
     """
+    if (Path(name) / "recipe.json").is_file():
+        raise RecipeError(
+            f"{name} is a run, not a recipe. To go on with it, repeat its command: sfumato train RECIPE --out {name}; "
+            f"`sfumato runs {Path(name).parent}` names its recipe."
+        )
     if not name.endswith(".json"):
         return find_named("recipe", name)()
     try:
