@@ -111,9 +111,13 @@ def options_of(entry: Callable[..., Any], *, fixed: Iterable[str] = ()) -> dict[
     }
 
 
-@functools.lru_cache(maxsize=1024)
 def type_hints(thing: Any, include_extras: bool = False) -> Mapping[str, Any]:
     """Return the annotations of a function or a class, evaluated once; arguments as for `typing.get_type_hints`."""
+    return _type_hints(thing, include_extras)
+
+
+@functools.lru_cache(maxsize=1024)
+def _type_hints(thing: Any, include_extras: bool) -> Mapping[str, Any]:
     return types.MappingProxyType(typing.get_type_hints(thing, include_extras=include_extras))
 
 
