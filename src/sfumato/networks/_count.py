@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from sfumato.networks._valueless import Valueless
+
 FLOAT_BYTES = 4
 
 
@@ -123,7 +125,7 @@ def cost(network: nn.Module, shape: tuple[int, ...], *, level: bool = True) -> C
     """
     meta = {name: torch.empty_like(t, device="meta") for name, t in _tensors(network)}
     x = torch.empty(1, *shape, device="meta")
-    with _Meter() as meter, FlopCounterMode(display=False) as flops:
+    with _Meter() as meter, FlopCounterMode(display=False) as flops, Valueless():
         told = (torch.zeros((), device="meta"),) if level else ()
         torch.func.functional_call(network, meta, (x, *told, None))
     sides = dict.fromkeys(sorted(meter.features, reverse=True), 0)

@@ -37,6 +37,7 @@ from sfumato.data.augment import LABELS
 from sfumato.networks._count import Shapes
 from sfumato.networks._embeddings import keep_null_row
 from sfumato.networks._layers import near_multiples, take_fewer_products
+from sfumato.networks._valueless import Valueless
 from sfumato.runs.kinds import Kind, RecipeCost, kind_of
 from sfumato.runs.part import asked, asks, explained, option, parameters
 from sfumato.runs.recipe import Latent, Part, Recipe, RecipeError, Shape
@@ -211,12 +212,15 @@ class Plan:
                 return
             x = torch.empty(2, *self.walked, device="meta")
             label = torch.zeros(2, dtype=torch.int64, device="meta") if self.classes and self.kind.walks else None
-            with Shapes():
+            with Valueless(), Shapes():
                 self.network(x, torch.zeros(2, device="meta"), label)
         except (ArithmeticError, LookupError, RuntimeError, AssertionError) as error:
+            remedy = "Choose sizes that fit together; `sfumato explain` shows its options."
+            if "meta tensor" in str(error):
+                remedy = "It is counted without values first, so it may ask tensors for shapes and not for values."
             raise ValueError(
                 f"it cannot take images of {'x'.join(map(str, self.image))} ({type(error).__name__}: "
-                f"{str(error).splitlines()[0]}). Choose sizes that fit together; `sfumato explain` shows its options."
+                f"{str(error).splitlines()[0].rstrip('.!')}). {remedy}"
             ) from error
 
     # what parts ask for
