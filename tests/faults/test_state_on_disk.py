@@ -29,6 +29,7 @@ from sfumato.runs.override import override
 from sfumato.runs.recipe import Recipe, RecipeError
 from sfumato.runs.run import Run
 from sfumato.training.guard import Diverged
+from sfumato.training.hooks import sheets as drawing
 from sfumato.training.loop import Interrupted, train
 from sfumato.training.trainer import Trainer
 
@@ -412,6 +413,6 @@ def test_images_of_any_number_of_channels_are_drawn_channel_by_channel(channels:
     sheets = sorted((run.path / "sheets").glob("*.png"))
     assert sheets
     with Image.open(sheets[-1]) as picture:
-        assert picture.mode == "L" and picture.width == 8 * (8 * channels + 2) + 2
+        assert picture.mode == "L" and picture.width == drawing.COLUMNS * (8 * channels + 2) + 2
     drawn = tile(torch.from_numpy(images[:1].transpose(0, 3, 1, 2).copy()), 1)
     assert np.array_equal(drawn[2:10, 2 + 8 * (channels - 1) : 2 + 8 * channels], images[0, :, :, -1])
