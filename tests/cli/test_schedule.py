@@ -125,3 +125,6 @@ def test_an_unknown_grid_and_a_damaged_file(cli: Callable[..., Any], scheduled: 
     (scheduled / "grids" / "damaged.json").write_text('{"alphas": [1.0]}')
     said = cli("sample", scheduled, "--grid", "damaged", "--device", "cpu")
     assert said.code == 2 and "holds no grid" in said.err and "--name damaged" in said.err
+    (scheduled / "grids" / "words.json").write_text('{"alphas": "11", "sigmas": "21", "calls": 7, "overrides": []}')
+    said = cli("sample", scheduled, "--grid", "words", "--device", "cpu")  # not the grid of levels 2/1 and 1/1
+    assert said.code == 2 and "holds no grid" in said.err and "--calls 7 --name words" in said.err

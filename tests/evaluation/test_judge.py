@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from sfumato.data import load
-from sfumato.evaluation import cached_features, evaluate
+from sfumato.data.dataset import Dataset
+from sfumato.evaluation import cached_features, evaluate, judge
 from sfumato.evaluation.findings import expand, find_asked, tables
-from sfumato.evaluation.judge import Generated, Judge, some, without
+from sfumato.evaluation.judge import Generated, Judge, judged_by, other_images, some, without
 from sfumato.evaluation.rows import Rows
 from sfumato.evaluation.sweep import sweep
 from sfumato.evaluation.tables.memorization import memorization
@@ -30,6 +31,7 @@ from sfumato.metrics.metric import available, better_of, find_metric
 from sfumato.metrics.protocol import NO_REFERENCE, Reference
 from sfumato.metrics.score import Score, protocol_of
 from sfumato.metrics.views import view_key, view_of
+from sfumato.recipes.digits import edm_digits
 from sfumato.report.results import compared, score_rows
 from sfumato.runs.override import override
 from sfumato.runs.run import Run
@@ -46,6 +48,23 @@ def run(tiny, tmp_path_factory):
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+def test_what_training_images_are_told_is_part_of_what_judges(monkeypatch) -> None:
+    """A held-out split that stays the same says nothing of other labels in training."""
+    recipe = override(edm_digits(), ["data.val=0.1"])
+    before, real = judged_by(recipe, "val"), judge.training_data
+
+    def relabelled(*asked: object) -> Dataset:
+        data = real(*asked)
+        return replace(data, labels=data.labels.roll(1))
+
+    assert not other_images({"data": before}, judged_by(recipe, "val"))
+    monkeypatch.setattr(judge, "training_data", relabelled)
+    after = judged_by(recipe, "val")
+    assert {key for key in after if after[key] != before[key]} == {"taught"} and other_images({"data": before}, after)
+    earlier = {key: value for key, value in before.items() if key != "taught"}
+    assert not other_images({"data": earlier}, after)  # what an earlier version did not record is not compared
 
 
 def test_names_are_spelt_out_and_unknown_ones_offer_the_nearest():

@@ -201,6 +201,60 @@ def test_a_network_from_outside_is_trained_recorded_and_asked_for(tmp_path: Path
     assert ask("sample", "run", "--n", 2, "--device", "cpu", "--with", "nets").code == 0
 
 
+NET = """import numpy as np
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, channels, out_channels, kind):
+        super().__init__()
+        self.kind, self.held = kind, torch.from_numpy(np.ones(8, np.float32))
+        self.into, self.told = nn.Conv2d(channels, 8, 3, padding=1), nn.Linear(8, 8)
+        self.out = nn.Conv2d(8, out_channels, 3, padding=1)
+
+    def forward(self, x, c_noise, label=None):
+        waves = {
+            "buffer": lambda: torch.arange(8, device=x.device),
+            "usual device": lambda: torch.arange(8),
+            "cpu": lambda: torch.ones(8, device="cpu"),
+            "held": lambda: self.held,
+            "value": lambda: torch.ones(8, device=x.device) * float(x.sum()),
+            "numpy": lambda: torch.from_numpy(np.ones(8, np.float32) * x.detach().cpu().numpy().mean()),
+        }[self.kind]()
+        told = self.told(c_noise.reshape(-1, 1).expand(len(x), 1) * waves)
+        return self.out(torch.relu(self.into(x) + told[:, :, None, None]))
+
+
+def net(channels, out_channels, classes, size, kind: str = "buffer"):
+    \"\"\"A small network.\"\"\"
+    return Net(channels, out_channels, kind)
+"""
+
+
+@pytest.mark.parametrize("kind", ["usual device", "cpu", "held"])
+def test_a_network_that_makes_tensors_of_its_own_is_counted(kind: str, tmp_path: Path, ask) -> None:
+    Path("own.py").write_text(NET)
+    fields = ["train.optimizer=adam", "train.images=32", "train.batch=16", "data.labels=false", "data.augment=0"]
+    asked = ["edm-digits", *fields, "network=own:net", "sample.grid.steps=2", "train.sheet_every=1000000"]
+    counts = [
+        [line for line in ask("explain", *asked, f"network.kind={each}").out.splitlines() if "GMAC" in line]
+        for each in ("buffer", kind)
+    ]
+    assert counts[0] == counts[1] != []
+    words = ["train", *asked, f"network.kind={kind}", "--out", "run", "--device", "cpu", "--quiet"]
+    assert ask(*words).code == 0
+
+
+@pytest.mark.parametrize("kind", ["value", "numpy"])
+def test_a_network_that_looks_at_values_is_told_that_it_may_not(kind: str, tmp_path: Path, ask) -> None:
+    Path("own.py").write_text(NET)
+    said = ask(
+        "explain", "edm-digits", "network=own:net", f"network.kind={kind}", "data.labels=false", "data.augment=0"
+    )
+    assert said.code == 2 and "may ask tensors for shapes and not for values" in said.err
+
+
 @pytest.mark.parametrize("axis", ["data", "extractor"])
 def test_names_in_text_fields_are_parts_too(axis: str) -> None:
     Path("more.py").write_text(

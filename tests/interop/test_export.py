@@ -26,7 +26,7 @@ from sfumato.interop.schedulers import read_scheduler
 from sfumato.interop.tensors import ForeignError
 from sfumato.recipes.digits_families import ddpm_digits
 from sfumato.runs.checkpoint import replace_json, save
-from sfumato.runs.override import override
+from sfumato.runs.override import override, recipe_named
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Ema, Recipe, Shape
 from sfumato.runs.run import Run
@@ -262,6 +262,13 @@ def test_an_unknown_format_or_a_full_folder_is_refused(tmp_path: Path) -> None:
         export_run(run, "onx", tmp_path / "out")
     with pytest.raises(ForeignError, match="not empty"):
         export_run(run, "safetensors", tmp_path / "run")
+
+
+def test_a_graph_of_what_is_told_no_level_is_refused(tmp_path: Path) -> None:
+    run = run_of(recipe_named("autoencoder-digits"), tmp_path / "run")
+    with pytest.raises(ForeignError, match="trained an autoencoder, and the graph is that of a network that is told"):
+        export_run(run, "onnx", tmp_path / "out", use="raw")
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
 
 
 @pytest.mark.parametrize("labelled", [False, True])

@@ -9,11 +9,13 @@ import pytest
 import torch
 from tests.networks.contract import NOT_DENOISERS, SMALL, awake
 
+from sfumato.core.condition import Condition
 from sfumato.core.find import entries
 from sfumato.core.noise import normal
 from sfumato.recipes.digits import edm_digits
+from sfumato.runs.conditions import told
 from sfumato.runs.plan import plan
-from sfumato.runs.recipe import Recipe, RecipeError, Shape, part
+from sfumato.runs.recipe import Latent, Recipe, RecipeError, Shape, part
 from sfumato.runs.run import Run
 from sfumato.training.start_from import Parent, inherited, starting_weights
 
@@ -144,6 +146,85 @@ def test_sigma_data_is_the_parents_and_what_the_weights_mean_must_be_the_same() 
     told = replace(base, sigma_data=0.25, c_noise=part("conditioning", "flow-time"))
     with pytest.raises(RecipeError, match="c_noise.name: quarter-log-nsr -> flow-time"):
         starting_weights(plan(told), parent)
+
+
+def told_by(*rows: tuple[str, float, float, float, float]) -> Recipe:
+    """Return a recipe whose network is told attributes, with their mean, deviation, least and greatest value."""
+    base, names = recipe_of("unet", ()), tuple(row[0] for row in rows)
+    return replace(base, data=replace(base.data, attributes=names), shape=Shape(1, 16, 16, (), attributes=rows))
+
+
+def test_a_number_that_is_asked_for_means_what_the_weights_learned() -> None:
+    """A child of other images has other means; its first weights are the parent's only if numbers are told alike."""
+    parent = told_by(("ink", 0.3, 0.1, 0.0, 0.9), ("slant", 0.0, 1.0, -3.0, 3.0))
+    child = told_by(("ink", 0.6, 0.2, 0.1, 1.0), ("slant", 0.5, 2.0, -9.0, 9.0))
+    found = inherited(child, child, parent)
+    assert found.shape is not None
+    assert found.shape.attributes == (("ink", 0.3, 0.1, 0.1, 1.0), ("slant", 0.0, 1.0, -9.0, 9.0))
+    raw = Condition(vector=torch.tensor([[0.5, 1.0], [float("nan"), -2.0]]))
+    ours, theirs = told(found, raw), told(parent, raw)
+    assert isinstance(ours, Condition) and isinstance(theirs, Condition)
+    torch.testing.assert_close(ours.vector, theirs.vector, rtol=0, atol=0, equal_nan=True)
+
+
+def first_of(asked: Recipe, parent: Parent) -> torch.nn.Module:
+    """Return the network of a child before its first step."""
+    planned = plan(inherited(asked, asked, parent.run.recipe))
+    network = planned.build_network()
+    network.load_state_dict(network.state_dict() | starting_weights(planned, parent))
+    return network.eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["unet", "ddpm", "adm", "songunet", "dit", "edm2", "jit"])
+def test_told_nothing_a_child_that_can_be_told_more_is_its_parent(name: str) -> None:
+    """An attribute and an image beside come as zeros; they go, and what is left is the parent that is not told them."""
+    base = recipe_of(name, ())
+    more = replace(base, data=replace(base.data, attributes=("ink",), condition="low:2"))
+    assert more.shape is not None
+    row = ("ink", 0.3, 0.1, 0.0, 0.9)
+    more = replace(more, shape=replace(more.shape, attributes=(row,), beside=(1, 8, 8)))
+    for asked, parent in ((more, parent_of(base)), (base, parent_of(more))):
+        before = parent.network(X, C, None)
+        assert bool(before.any())
+        assert torch.equal(first_of(asked, parent)(X, C, None), before)
+
+
+@torch.no_grad()
+def test_attributes_in_another_order_keep_what_each_of_them_says() -> None:
+    """The same numbers told by their names give the same first answer; a new one says nothing yet."""
+    ink, slant, width = ("ink", 0.3, 0.1, 0.0, 0.9), ("slant", 0.0, 1.0, -3.0, 3.0), ("width", 0.3, 0.1, 0.0, 0.9)
+    parent, asked = parent_of(told_by(ink, slant)), told_by(slant, width, ink)
+    found = inherited(asked, asked, parent.run.recipe)
+    raw = torch.tensor([[0.5, 1.0], [float("nan"), -2.0]])
+    mine = told(found, Condition(vector=torch.stack([raw[:, 1], torch.tensor([0.1, 0.7]), raw[:, 0]], 1)))
+    theirs = parent.network(X, C, told(parent.run.recipe, Condition(vector=raw)))
+    assert not torch.equal(theirs, parent.network(X, C, None))
+    torch.testing.assert_close(first_of(asked, parent)(X, C, mine), theirs)
+
+
+@torch.no_grad()
+def test_an_image_of_another_kind_is_told_by_a_new_layer() -> None:
+    """The same kind keeps what it says."""
+    base = recipe_of("unet", ())
+    shape = replace(base.shape or Shape(1, 16, 16), beside=(1, 8, 8))
+    parent = parent_of(replace(base, data=replace(base.data, condition="low:2"), shape=shape))
+    beside = Condition(image=normal(range(2), (1, 16, 16), purpose="beside", dtype=torch.float32))
+    said = parent.network(X, C, beside)
+    assert not torch.equal(said, parent.network(X, C, None))
+    same, other = (replace(base, data=replace(base.data, condition=c), shape=shape) for c in ("low:2", "grey"))
+    assert torch.equal(first_of(same, parent)(X, C, beside), said)
+    assert torch.equal(first_of(other, parent)(X, C, beside), parent.network(X, C, None))
+
+
+def test_a_latent_of_the_weights_keeps_its_scale_and_its_autoencoder() -> None:
+    base = recipe_of("unet", ())
+    base = replace(base, data=replace(base.data, latent="ae"))
+    parent = replace(base, latent=Latent(2, 2, (0.5, 0.1), (2.0, 3.0), "one"))
+    found = inherited(replace(base, latent=Latent(2, 2, weights="one")), base, parent)
+    assert found.latent == parent.latent
+    with pytest.raises(RecipeError, match="data.latent=one, and this recipe has other. Set data.latent=ae."):
+        starting_weights(plan(replace(parent, latent=Latent(2, 2, (0.5, 0.1), (2.0, 3.0), "other"))), parent_of(parent))
 
 
 def test_a_table_of_levels_belongs_to_the_weights() -> None:

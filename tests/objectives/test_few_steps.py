@@ -143,7 +143,7 @@ def test_what_a_few_step_recipe_lacks_is_said_before_any_work(tmp_path) -> None:
 def test_training_begins_from_another_run_and_resumes_without_it(tmp_path) -> None:
     small = ["network.width=8", "network.head_width=8", "train.batch=32", "train.sheet_every=100000", "train.images=64"]
     small += ["train.precision=fp32", "train.optimizer=adam", "train.optimizer.lr=0.001"]
-    first = train(override(edm_digits(), small), tmp_path / "first", quiet=True, device="cpu")
+    first = train(override(edm_digits(), [*small, "sample.grid.steps=2"]), tmp_path / "first", quiet=True, device="cpu")
     began = override(ect_digits(), [*small, f"train.start={first.path}@raw", "train.optimizer.lr=0.0"])
     second = train(began, tmp_path / "second", quiet=True, device="cpu")
     for name, value in first.network("raw").state_dict().items():

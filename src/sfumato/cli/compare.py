@@ -26,8 +26,8 @@ def compare(
 
     Arguments:
         first: A result file, or a run, whose newest score of each metric is taken.
-        second: The same.
-        more: The same, as many as you like.
+        second: Another result file or run, which is set beside the first.
+        more: Further ones, as many as you like.
     """
     from sfumato.cli._next import playing, reporting, show_next
     from sfumato.core.find import OptionError

@@ -42,7 +42,7 @@ from sfumato.metrics.features import Extractor, ImageShape, extractor, features_
 from sfumato.metrics.flags import flagged
 from sfumato.metrics.memorization import copies
 from sfumato.metrics.metric import Metric, find_metric
-from sfumato.metrics.protocol import Reference
+from sfumato.metrics.protocol import Reference, canonical
 from sfumato.metrics.score import Score, measure, with_floor
 from sfumato.metrics.statistics import Features
 from sfumato.metrics.views import view_key, view_of
@@ -343,6 +343,8 @@ def measured_on(
 def judged_by(recipe: Recipe, split: str, root: Path | str | None = None) -> dict[str, Any]:
     """Return hashes of the real images that a recipe is judged by: the reference, and the training images of floors.
 
+    What is told of training images belongs to it: a model that was taught other labels is another model.
+
     Arguments:
         recipe: Says the data.
         split: Real images that are the reference.
@@ -351,6 +353,8 @@ def judged_by(recipe: Recipe, split: str, root: Path | str | None = None) -> dic
     whole = replace(recipe, data=replace(recipe.data, first=None))
     real, training = load_data(recipe, split, root), training_data(whole, root)
     facts = {"reference": real.content_hash, "n": len(real), "training": order_of(training)}
+    taught = {k: v for k, v in content_of(training, bool(recipe.data.labels)).items() if k != "order"}
+    facts |= {"taught": hashlib.sha256(canonical(taught).encode()).hexdigest()} if taught else {}
     return facts | content_of(real)
 
 
@@ -362,8 +366,8 @@ def other_images(stored: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
             list, of which those against as many images are compared.
         now: The same of today.
     """
-    if "data" in stored:
-        return stored["data"] != dict(now)
+    if isinstance(stored.get("data"), Mapping):  # an earlier version recorded less
+        return any(now.get(key) != value for key, value in stored["data"].items())
     scores = stored.get("scores", [])
     references = [s["protocol"]["reference"] for s in (scores.values() if isinstance(scores, Mapping) else scores)]
     return any(one["n"] == now["n"] and one["content_hash"] != now["reference"] for one in references)

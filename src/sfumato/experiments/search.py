@@ -159,7 +159,8 @@ def carry_out(
         asked, file = search.to_json(), folder / "search.json"
         asked |= {"data": judged_by(search.recipe, search.split, search.root)}
         before = read_json(file) if file.exists() else asked
-        before = {"data": asked["data"], **before}  # an earlier version did not record it
+        known = before.get("data")  # an earlier version recorded less
+        before = {**before, "data": {**asked["data"], **(known if isinstance(known, dict) else {})}}
         if changed := recipes.differences(before, json.loads(json.dumps(asked))):
             lines = "\n".join(f"  {path}: {old} -> {new}" for path, (old, new) in changed.items())
             raise RecipeError(f"{folder} holds another search:\n{lines}\nGive another --out.")

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sfumato.networks._fused import standing_for
+from sfumato.networks._valueless import Valueless
 
 
 class _Live(TorchDispatchMode):
@@ -71,7 +72,7 @@ def peak_bytes(
     }
     x = torch.empty(*shape, device="meta", dtype=kind)
     gradients = contextlib.nullcontext() if training else torch.no_grad()
-    with standing_for(device), gradients, _Live([*meta.values(), x]) as live:
+    with standing_for(device), gradients, _Live([*meta.values(), x]) as live, Valueless():
         rest = [value if value is None else torch.full((len(x),), value, device="meta") for value in told]
         out: Tensor = torch.func.functional_call(network, meta, (x, *rest))
         if training:

@@ -10,6 +10,7 @@ content, and the file may be computed anew.
 from __future__ import annotations
 
 import re
+import shlex
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -86,11 +87,13 @@ def by_levels(run: Run, assignments: Sequence[str]) -> list[str]:
 def _levels(run: Run, name: str) -> list[str]:
     tree = _read(run, name)
     try:
+        if not all(isinstance(tree[key], list) for key in ("alphas", "sigmas")):
+            raise TypeError("alphas and sigmas are lists")
         alphas, sigmas = (",".join(repr(float(c)) for c in tree[key]) for key in ("alphas", "sigmas"))
     except (KeyError, TypeError, ValueError) as error:
         raise RecipeError(
             f"{run.path / FOLDER / name}.json holds no grid ({type(error).__name__}: {error}). Compute it anew with: "
-            f"sfumato schedule {run.path} --name {name}"
+            f"{_anew(run, name, tree)}"
         ) from None
     fields = {"": "levels", ".called": name, ".alphas": alphas, ".sigmas": sigmas}
     return [f"sample.grid{key}={value}" for key, value in fields.items()]
@@ -112,9 +115,16 @@ def say_changes(run: Run, use: str | None = None) -> None:
     if tree.get("weights") != _weights(run, use):
         warnings.warn(
             f"The grid {name} was computed for other weights of this run. It is walked all the same; compute it anew "
-            f"with: sfumato schedule {run.path} --name {name}",
+            f"with: {_anew(run, name, tree)}",
             stacklevel=3,
         )
+
+
+def _anew(run: Run, name: str, tree: Mapping[str, Any]) -> str:
+    """Return the command that computes a grid again, for as many calls."""
+    calls, fields = tree.get("calls"), tree.get("overrides")
+    words = ["sfumato", "schedule", str(run.path), *(map(str, fields) if isinstance(fields, list) else ())]
+    return shlex.join([*words, *(["--calls", str(calls)] if isinstance(calls, int) else []), "--name", name])
 
 
 def _read(run: Run, name: str) -> dict[str, Any]:

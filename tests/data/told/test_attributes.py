@@ -17,7 +17,7 @@ from sfumato.data import DataError, celeba, check, load
 from sfumato.data.digits import digits
 from sfumato.data.loader import Loader
 from sfumato.data.told import attributes
-from sfumato.data.told.attributes import MEASURES, SIDED, asked, standard, summary, unseen
+from sfumato.data.told.attributes import MEASURES, SIDED, asked, read_table, standard, summary, unseen
 
 ROWS = [("ink", 0.25, 0.1, 0.0, 0.5), ("slant", 0.0, 1.0, -2.0, 2.0)]
 
@@ -119,9 +119,13 @@ def test_numbers_that_32_bits_do_not_tell_apart_are_refused_where_they_are_told(
         load(f"folder:{folder}", split="all", attributes=("taken",))
 
 
-def test_a_number_that_is_asked_for_is_finite_as_the_model_is_told_it():
+@pytest.mark.parametrize("text", ["1e39", "1_0", "1_0sd", "\u0663"])
+def test_a_number_that_is_asked_for_is_finite_as_the_model_is_told_it(text):
+    """Python reads 1_0 and the Arabic three as numbers; a table refuses them as well."""
     with pytest.raises(ValueError, match="ink must be a finite number"):
-        asked({"ink": "1e39"}, [("ink", 0.3, 0.1, 0.0, 1.0)])
+        asked({"ink": text}, [("ink", 0.3, 0.1, 0.0, 1.0)])
+    with pytest.raises(DataError, match="must hold a finite number"):
+        read_table(f"file,ink\na.png,{text}\n", "attributes.csv")
 
 
 @pytest.mark.parametrize("number", [1e300, -1e39])

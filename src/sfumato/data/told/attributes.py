@@ -113,15 +113,20 @@ def read_table(text: str, where: str) -> Columns:
 
 
 def _number(cell: str, where: str) -> float:
-    try:
-        value = float(cell) if cell.strip() else 0.0
-    except ValueError:
-        value = math.inf
-    if not abs(value) <= LARGEST or "_" in cell:  # Python reads 1_000 as a number
+    value = _read(cell) if cell.strip() else 0.0
+    if not abs(value) <= LARGEST:
         raise DataError(
             f"{where} must hold a finite number, or nothing where it is not known; got {printable(cell)!r}."
         )
     return value if cell.strip() else math.nan
+
+
+def _read(text: str) -> float:
+    """Return the number that a text is, NaN for none; Python would read 1_000, and digits of other scripts."""
+    try:
+        return float(text) if "_" not in text and text.isascii() else math.nan
+    except ValueError:
+        return math.nan
 
 
 def rows_of(table: Columns, files: Sequence[str], known: Iterable[str], where: str) -> Tensor:
@@ -240,10 +245,7 @@ def asked(where: Mapping[str, float | str], rows: Rows) -> Tensor:
             raise UnknownNameError(known)
         row = rows[names.index(name)]
         text = str(value).strip()
-        try:
-            number = float(text.removesuffix("sd"))
-        except ValueError:
-            number = math.nan
+        number = _read(text.removesuffix("sd"))
         number = number if text.endswith("sd") else (number - row[1]) / row[2]
         if not abs(number) <= LARGEST:
             raise ValueError(f"{name} must be a finite number, such as {row[1]:g}, or 2sd; got {text!r}.")

@@ -60,6 +60,11 @@ def onnx(run: Run, folder: Path, use: str | None = None) -> list[str]:
             f"{run.recipe.name} is told attributes or an image beside its own, and the graph tells a label only. "
             "Export it as safetensors."
         )
+    if not run.plan.kind.levels:
+        raise ForeignError(
+            f"{run.path} trained {run.plan.kind.words}, and the graph is that of a network that is told a "
+            "noise level. Export it as safetensors."
+        )
     labelled = bool(run.recipe.data.labels and shape.classes)
     network = _Plain(run.network(use)).eval()
     names = ["x", "c_noise", *(["label"] if labelled else [])]
