@@ -69,7 +69,7 @@ def few_calls(scale: str) -> Study:
         scale=scale,
         question="Which way to few network calls loses least?",
         varies="the way, and the calls",
-        equal="training images in all, the teacher's counted (half as many again where a student has the whole teacher); "
+        equal="training images in all, the teacher's counted (half as many again for students of whole teachers); "
         "network, starting noise of every image, n",
         by="network calls",
         rows=tuple(rows),
