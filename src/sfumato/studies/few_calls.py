@@ -51,8 +51,8 @@ def few_calls(scale: str) -> Study:
     rows = [
         *(Row(f"EDM, {_in(k)}", edm, (f"sample.grid.steps={k}",), run="edm", line="EDM") for k in calls),
         *(Row(f"flow, {_in(k)}", flow, _euler(k), run="flow", line="flow matching") for k in calls),
-        Row("EDM, half trained", seen(edm, half), line="half-trained teachers"),
-        Row("flow, half trained", seen(flow, half), line="half-trained teachers"),
+        Row("EDM, half trained", seen(edm, half), line="EDM, half trained"),
+        Row("flow, half trained", seen(flow, half), line="flow matching, half trained"),
         *(Row(f"MeanFlow, {_in(k)}", mean, (f"sample.grid.steps={k}",), run="meanflow", line="MeanFlow") for k in few),
         *(
             Row(f"ECT, {_in(k)}", _tuned(edm, half), (f"sample.grid.steps={k}",), run="ect", line="consistency tuning")
