@@ -15,7 +15,7 @@ from typing import Any
 from sfumato.cli.explain import operations
 from sfumato.core.find import entries
 from sfumato.report.table import markdown_table
-from sfumato.runs.costs import sampling_cost
+from sfumato.runs.guided import sampling_cost
 from sfumato.runs.memory import held_bytes, peaks
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe

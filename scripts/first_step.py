@@ -61,28 +61,31 @@ def stays(calls: list[tuple[str, str]]) -> list[tuple[str, list[str]]]:
     return [(file, [name for _, name in row]) for file, row in groupby(calls, key=lambda call: call[0])]
 
 
+def road(name: str) -> list[tuple[str, list[str]]]:
+    """Train a little with a recipe and return the stays on the way to its first step."""
+    recipe, calls = override(recipe_named(name), LITTLE), FirstCalls()
+    with tempfile.TemporaryDirectory() as folder:
+        sys.setprofile(calls)
+        train(recipe, Path(folder) / "run", quiet=True, device="cpu")
+        sys.setprofile(None)
+    return stays(calls.found)
+
+
 def main() -> int:
-    """Train a little with a recipe and print how its first step is reached."""
+    """Print how the first step of a training is reached."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="edm-digits")
     parser.add_argument("--show", action="store_true", help="print every stay")
     parser.add_argument("--most", nargs=2, type=int, metavar=("STAYS", "RETURNS"))
     asked = parser.parse_args()
-    recipe = override(recipe_named(asked.recipe), LITTLE)
-    calls = FirstCalls()
-    with tempfile.TemporaryDirectory() as folder:
-        sys.setprofile(calls)
-        train(recipe, Path(folder) / "run", quiet=True, device="cpu")
-        sys.setprofile(None)
-    rows = stays(calls.found)
+    rows = road(asked.recipe)
     if asked.show:
         for file, names in rows:
             print(f"{file:34}{', '.join(names)}")
     files = {file for file, _ in rows}
     returns = len(rows) - len(files)
-    print(
-        f"{len(rows)} stays in {len(files)} files, {returns} returns to a file that was left, {len(calls.found)} calls"
-    )
+    calls = sum(len(names) for _, names in rows)
+    print(f"{len(rows)} stays in {len(files)} files, {returns} returns to a file that was left, {calls} calls")
     return int(asked.most is not None and (len(rows) > asked.most[0] or returns > asked.most[1]))
 
 

@@ -45,12 +45,21 @@ def quarter_log_nsr() -> Conditioning:
 
 
 def log_nsr(factor: Nsr = 1.0, scale: Nsr = 1.0) -> Conditioning:
-    """The logarithm of the noise, scale * ln(factor * nsr); factor 0.5 is EDM's form of the VE network."""
+    """The logarithm of the noise, scale * ln(factor * nsr); factor 0.5 is EDM's form of the VE network.
+
+    Arguments:
+        factor: What the ratio of noise to signal is multiplied by before the logarithm.
+        scale: What the logarithm is multiplied by.
+    """
     return lambda level: scale * (factor * level.nsr).log()
 
 
 def flow_time(scale: Nsr = 1.0) -> Conditioning:
-    """The time of flow matching, scale * sigma / (alpha + sigma), in [0, scale]."""
+    """The time of flow matching, scale * sigma / (alpha + sigma), in [0, scale].
+
+    Arguments:
+        scale: Largest value that the network is told.
+    """
     return lambda level: scale * level.sigma / (level.alpha + level.sigma)
 
 
@@ -60,12 +69,22 @@ def signal_share() -> Conditioning:
 
 
 def angle(scale: Nsr = 1.0) -> Conditioning:
-    """The angle of the level on the circle, scale * (2 / pi) atan2(sigma, alpha), in [0, scale]."""
+    """The angle of the level on the circle, scale * (2 / pi) atan2(sigma, alpha), in [0, scale].
+
+    Arguments:
+        scale: Largest value that the network is told.
+    """
     return lambda level: scale * (2 / math.pi) * torch.atan2(level.sigma, level.alpha)
 
 
 def vp_time(beta_min: NotNegative = 0.1, beta_max: Few = 20.0, scale: Nsr = 999.0) -> Conditioning:
-    """The time t of the VP SDE whose level this is, times `scale`: inverts ln alpha = -t^2 (bmax-bmin)/4 - t bmin/2."""
+    """The time t of the VP SDE whose level this is, times `scale`: inverts ln alpha = -t^2 (bmax-bmin)/4 - t bmin/2.
+
+    Arguments:
+        beta_min: beta(0) of the SDE whose time is told.
+        beta_max: beta(1) of that SDE.
+        scale: What the time is multiplied by.
+    """
     slope = beta_max - beta_min
 
     def c_noise(level: Level) -> Tensor:
@@ -77,12 +96,24 @@ def vp_time(beta_min: NotNegative = 0.1, beta_max: Few = 20.0, scale: Nsr = 999.
 
 
 def index(table: Level, scale: Nsr = 1.0, offset: Log = -1.0) -> Conditioning:
-    """The index i of the level in a discrete chain of T steps, scale * (i + offset); DDPM counts from 0."""
+    """The index i of the level in a discrete chain of T steps, scale * (i + offset); DDPM counts from 0.
+
+    Arguments:
+        table: Levels of the chain.
+        scale: What the index is multiplied by.
+        offset: What is added to the index before; -1 counts from 0.
+    """
     return lambda level: scale * (index_in(table, level).to(torch.float64) + offset)
 
 
 def index_between(schedule: Schedule, scale: Nsr = 1.0, offset: Log = -1.0) -> Conditioning:
-    """The index of any level in a discrete chain, linear in ln(nsr) between two of its levels: scale * (i + offset)."""
+    """The index of any level in a discrete chain, linear in ln(nsr) between two of its levels: scale * (i + offset).
+
+    Arguments:
+        schedule: The chain.
+        scale: What the index is multiplied by.
+        offset: What is added to the index before; -1 counts from 0.
+    """
     if not isinstance(schedule, Table):
         raise ValueError("index-between counts the levels of a discrete chain; use schedule=linear or another chain.")
     knots = schedule.levels[1:].nsr.log()

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlparse
 
-from tqdm import tqdm
+from sfumato.progress import Bar, bar_of
 
 ATTEMPTS = 3
 TIMEOUT = 30.0  # seconds without a byte
@@ -207,9 +207,7 @@ def _download(remote: Remote, part: BinaryIO, progress: bool) -> None:
     print(f"Downloading {remote.url} ({remote.size / 1e6:.1f} MB) to {Path(part.name).parent}", file=sys.stderr)
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            with tqdm(
-                total=remote.size, unit="B", unit_scale=True, desc=remote.name, disable=None if progress else True
-            ) as bar:
+            with bar_of(remote.size, "B", remote.name, quiet=not progress, unit_scale=True) as bar:
                 _append(remote, part, bar)
         except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
             reason: object = error
@@ -225,7 +223,7 @@ def _download(remote: Remote, part: BinaryIO, progress: bool) -> None:
             )
 
 
-def _append(remote: Remote, part: BinaryIO, bar: tqdm) -> None:
+def _append(remote: Remote, part: BinaryIO, bar: Bar) -> None:
     part.seek(0, os.SEEK_END)
     if part.tell() > remote.size:
         part.truncate(0)

@@ -26,7 +26,6 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from sfumato.core.condition import part_of
 from sfumato.core.find import check_options, find
@@ -38,6 +37,7 @@ from sfumato.evaluation.scoring import Result
 from sfumato.evaluation.scoring import evaluate as score
 from sfumato.interop.hub import REPOSITORY, download
 from sfumato.processes.machine import default_device
+from sfumato.progress import bar_of
 from sfumato.report import strip as walks
 from sfumato.report.sheet import sheet
 from sfumato.restoration import Restored, measured, method_of, restore
@@ -149,7 +149,7 @@ class Model:
         told = self.run.named(seeds, labels, where, image, lender, classes is not None)
         for line in outside(self.run.recipe, where or {}):
             warnings.warn(line, stacklevel=2)
-        with tqdm(total=len(seeds), unit="img", disable=not progress, leave=False) as bar:
+        with bar_of(len(seeds), "img", quiet=not progress, leave=False) as bar:
             source, finished = watched(self.source, bar)
             images = source(seeds, told, progress=finished)
         return Pictures(images, seeds, part_of(told, "label"), self.run.title, self.run.making(self.use).sentence)
@@ -187,7 +187,8 @@ class Model:
         Arguments:
             images: uint8 or float in [-1, 1], (B, C, H, W); with `damaged`, measurements (B, *task.measured).
             task: What happened to them; see `task`.
-            method: See `sfumato list methods`; moment unless given, or told for a model that is told the measurement.
+            method: See `sfumato list methods`; unless given moment, or told for a model that is told the measurement,
+                or dps for what is not linear.
             samples: Answers per picture.
             classes: Names or numbers taken in turn; None for no class.
             damaged: The images are measurements already.
@@ -205,10 +206,10 @@ class Model:
             source,
             task,
             y,
-            method_of(method or usual_method(self.run.recipe), **options),
+            method_of(method or usual_method(self.run.plan, task), **options),
             samples=samples,
             labels=measured_label(self.run.recipe, task, y, labels),
-            sigma_data=self.run.recipe.sigma_data or 0.5,
+            sigma_data=self.run.plan.sigma_data,
             asked=networks,
         )
 

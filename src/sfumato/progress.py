@@ -1,13 +1,24 @@
-"""Bars of work: on a terminal a bar moves, in a pipe or a file a line now and then says how far long work has come."""
+"""Bars of work: on a terminal a bar moves, in a pipe or a file a line now and then says how far long work has come.
+
+A notebook shows the bar of its own. What is said while a bar moves is said above it (`say`).
+"""
 
 from __future__ import annotations
 
 import sys
 from typing import Any
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 PIPED = {"mininterval": 10.0, "delay": 5.0}  # seconds between lines, and before the first
+
+
+Bar = tqdm
+
+
+def say(text: str) -> None:
+    """Print a line, above the bars that move."""
+    tqdm.write(text)
 
 
 def bar_of(total: int | None, unit: str, what: str = "", *, quiet: bool = False, **more: Any) -> Any:

@@ -83,13 +83,24 @@ def linear(steps: Steps = 1000, beta_min: Positive = 1e-4, beta_max: Positive = 
 
 
 def quadratic(steps: Steps = 1000, beta_min: Positive = 1e-4, beta_max: Positive = 0.02) -> Table:
-    """The square root of beta rises linearly. Arguments as in `linear`."""
+    """The square root of beta rises linearly.
+
+    Arguments:
+        steps: Number T of steps of the chain.
+        beta_min: First beta of a chain of 1000 steps; scaled by 1000 / T.
+        beta_max: Last beta, likewise.
+    """
     low, high = _rescaled(steps, beta_min, beta_max)
     return Table.from_betas(torch.linspace(low**0.5, high**0.5, steps, dtype=torch.float64) ** 2)
 
 
 def constant(steps: Steps = 1000, beta: Positive = 0.01) -> Table:
-    """One beta for all steps; 0.01 (for T = 1000, scaled by 1000 / T) leaves as much signal at the end as `linear`."""
+    """One beta for all steps; 0.01 (for T = 1000, scaled by 1000 / T) leaves as much signal at the end as `linear`.
+
+    Arguments:
+        steps: Number T of steps of the chain.
+        beta: The beta of a chain of 1000 steps; scaled by 1000 / T.
+    """
     low, _ = _rescaled(steps, beta, beta)
     return Table.from_betas(torch.full((steps,), low, dtype=torch.float64))
 
@@ -145,7 +156,12 @@ def betas(values: tuple[UpToOne, ...] = ()) -> Table:
 
 
 def vp(beta_min: NotNegative = 0.1, beta_max: Few = 20.0) -> Schedule:
-    """The variance-preserving SDE, beta(t) linear from beta_min to beta_max: the limit of `linear` for many steps."""
+    """The variance-preserving SDE, beta(t) linear from beta_min to beta_max: the limit of `linear` for many steps.
+
+    Arguments:
+        beta_min: beta(0): how fast noise is added at the clean end.
+        beta_max: beta(1): how fast noise is added at the noisy end.
+    """
     if not 0 <= beta_min < beta_max:
         raise ValueError(f"vp needs 0 <= beta_min < beta_max; got {beta_min} and {beta_max}.")
 
@@ -157,7 +173,12 @@ def vp(beta_min: NotNegative = 0.1, beta_max: Few = 20.0) -> Schedule:
 
 
 def ve(sigma_min: Nsr = 0.02, sigma_max: Nsr = 100.0) -> Schedule:
-    """The variance-exploding SDE: sigma grows geometrically from sigma_min (t = 0) to sigma_max (t = 1)."""
+    """The variance-exploding SDE: sigma grows geometrically from sigma_min (t = 0) to sigma_max (t = 1).
+
+    Arguments:
+        sigma_min: Sigma at t = 0, the cleanest level.
+        sigma_max: Sigma at t = 1, the noisiest level.
+    """
     _check_range(sigma_min, sigma_max)
 
     def schedule(t: Tensor) -> Level:
@@ -167,7 +188,13 @@ def ve(sigma_min: Nsr = 0.02, sigma_max: Nsr = 100.0) -> Schedule:
 
 
 def edm(sigma_min: Nsr = 0.002, sigma_max: Nsr = 80.0, rho: Warp = 7.0) -> Schedule:
-    """EDM's warped range: sigma^(1/rho) grows linearly from sigma_min (t = 0) to sigma_max (t = 1)."""
+    """EDM's warped range: sigma^(1/rho) grows linearly from sigma_min (t = 0) to sigma_max (t = 1).
+
+    Arguments:
+        sigma_min: Sigma at t = 0, the cleanest level.
+        sigma_max: Sigma at t = 1, the noisiest level.
+        rho: Larger puts more levels near sigma_min; 1 is uniform.
+    """
     _check_range(sigma_min, sigma_max)
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
 
@@ -184,6 +211,10 @@ def flow() -> Schedule:
 
 def trig(log_snr_min: Log = -20.0, log_snr_max: Log = 20.0) -> Schedule:
     """The cosine schedule in continuous time, its log-SNR truncated to a range.
+
+    Arguments:
+        log_snr_min: ln (alpha^2 / sigma^2) at t = 1, the noisiest level.
+        log_snr_max: The same at t = 0, the cleanest level.
 
     References:
         Salimans, Ho. Progressive Distillation for Fast Sampling of Diffusion Models. 2022.

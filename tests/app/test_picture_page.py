@@ -129,6 +129,33 @@ def test_keys_paint_a_mask_and_a_picture_of_the_test_split_is_edited(page, model
     assert "--strength 0.5" in page.run("document.querySelector('.command').textContent")
 
 
+def test_a_picture_is_inverted(page, models: list[Model], tmp_path: Path) -> None:
+    truth = models[0].held.images[5]
+    picture_of(255 - truth).save(tmp_path / "ink.png")  # dark strokes on white paper
+    page.click("[name=mode][value=restore] + span")
+    page.click("#invert")
+    page.wait(f"{STATUS}.startsWith('There is no picture yet')")
+    page.attach("#picture-file", tmp_path / "ink.png")
+    page.wait(f"{STATUS} === 'The picture is taken.'")
+    page.click("#invert")
+    page.wait(f"{STATUS} === 'Black and white are swapped.'")
+    generate(page, count=2)
+    shown = torch.from_numpy(decode(made(page, "figure:nth-child(1) a")).pixels)
+    assert shown[:1].equal(truth)
+
+
+def test_a_task_brings_a_method_that_takes_it_until_one_is_chosen(page) -> None:
+    method = "document.querySelector('#method').value"
+    page.click("[name=mode][value=restore] + span")
+    found = []
+    for task in ("jpeg", "inpaint"):
+        page.choose("#task", task)
+        found.append(page.run(method))
+    page.choose("#method", "ddnm")
+    page.choose("#task", "jpeg")
+    assert [*found, page.run(method)] == ["dps", "moment", "ddnm"]
+
+
 def test_no_picture_is_said(page) -> None:
     page.click("[name=mode][value=restore] + span")
     page.click("#go")

@@ -129,3 +129,5 @@ def test_a_trained_run_is_resettled_in_its_sampling_fields_only() -> None:
         resettle(recipe, ["evaluate.n=4"], ("sample",))
     with pytest.raises(RecipeError, match="Unknown field 'samler'. Did you mean 'sampler'"):
         resettle(recipe, ["samler.guidance=4"], ("sample",))
+    with pytest.raises(RecipeError, match="Write grid.steps=9."):
+        resettle(recipe, ["steps=9"], ("sample",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -14,9 +15,10 @@ import torch
 from sfumato.cli._design import AXES, distance, measured, neighbours
 from sfumato.cli.explain import cost_report
 from sfumato.core.axes import AXES as DESIGN
-from sfumato.core.find import entries, find, summary
-from sfumato.runs.costs import sampling_cost
+from sfumato.core.find import entries, find, meanings, options_of, summary
+from sfumato.runs.guided import sampling_cost
 from sfumato.runs.override import override
+from sfumato.runs.part import Part
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe
 from sfumato.runs.resolve import load_data, resolve
@@ -67,10 +69,11 @@ def test_explain_shows_the_docstring_every_axis_the_cost_and_every_field(cli) ->
     for axis in AXES:
         assert re.search(rf"^[* ] {axis}\b", said.out, re.MULTILINE), axis
     assert f"{recipe.train.images:,} images = {-(-recipe.train.images // 32):,} steps" in said.out
-    fields = {line.split()[0]: line.split() for line in said.out.split("Fields (")[1].splitlines()[1:]}
+    fields = {line.split()[0]: line.split() for line in said.out.split("Fields (")[1].split("\n\n")[0].splitlines()[1:]}
     assert fields["train.batch"] == ["train.batch", "a", "whole", "number", "32"]
     assert fields["sample.guidance"][-1] == "2"
     assert fields["sample.sampler.churn"][1:] == ["a", "number", "0"]
+    assert "  sfumato train edm-digits train.batch=32 sample.guidance=2   train it" in said.out.splitlines()
 
 
 @pytest.mark.parametrize(
@@ -212,3 +215,28 @@ def test_what_was_measured_is_a_score_with_interval_and_n() -> None:
     """A recipe that was not trained here says nothing; one that was gives its evidence."""
     texts = [text for entry in entries("recipe").values() if (text := measured(entry))]
     assert texts and all(re.match(r"FD\[\w+\] -?[\d.]+ \[-?[\d.]+, -?[\d.]+\].*n = [\d,]+ ", text) for text in texts)
+
+
+def test_explain_says_in_words_what_a_field_means_and_offers_the_nearest(cli) -> None:
+    said = cli("explain", "edm-digits", "--about", "train.clip", "sample.grid")
+    assert said.code == 0, said.err
+    lines = said.out.splitlines()
+    assert lines[:2] == ["train.clip = none   (a number or none)", "    Largest gradient norm; none for no clipping."]
+    assert [line.split(" = ")[0] for line in lines if not line.startswith(" ")][1:] == [
+        *("sample.grid", "sample.grid.steps", "sample.grid.sigma_min", "sample.grid.sigma_max", "sample.grid.rho")
+    ]
+    said = cli("explain", "edm-digits", "--about", "train.clp")
+    assert said.code == 2 and "Did you mean 'train.clip'?" in said.err and "data.alpha" not in said.err
+
+
+@pytest.mark.parametrize("axis", sorted(DESIGN))
+def test_every_option_of_every_part_says_what_it_means(axis: str) -> None:
+    for name, entry in entries(axis).items():
+        assert not set(options_of(entry, fixed=DESIGN[axis].fixed)) - set(meanings(entry)), (axis, name)
+
+
+def test_every_field_of_a_recipe_says_what_it_means() -> None:
+    made = find("recipe", "edm-digits")()
+    for field in dataclasses.fields(made):
+        if dataclasses.is_dataclass(group := getattr(made, field.name)) and not isinstance(group, Part):
+            assert {f.name for f in dataclasses.fields(group)} <= set(meanings(type(group))), field.name

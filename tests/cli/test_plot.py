@@ -12,8 +12,7 @@ from PIL import Image
 from sfumato.cli.plot import AXES, column
 from sfumato.core.find import entries
 from sfumato.report.save import description
-from sfumato.runs.assemble import make
-from sfumato.runs.plan import plan
+from sfumato.runs.plan import make, plan
 
 
 @pytest.mark.parametrize("room", AXES)

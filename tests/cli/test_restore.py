@@ -12,6 +12,7 @@ from PIL import Image
 
 from sfumato.model import load
 from sfumato.report.save import command_in, description
+from sfumato.runs.conditions import usual_method
 
 
 def png(path: Path, array: np.ndarray) -> Path:
@@ -37,8 +38,8 @@ def test_a_picture_is_restored_sample_by_sample(labelled: Path, picture: Path, m
     words = ["task=inpaint", f"mask={mask}", "grid.steps=3", "iterations=2"]
     said = cli("restore", labelled, picture, *words, "--samples", 3, "--out", out)
     assert said.code == 0, said.err
-    assert "1 pictures, inpaint, 19% hidden, method moment, 3 samples each" in said.out
-    assert "5 network calls and 10 vector-Jacobian products an image" in said.out  # Heun's method
+    assert "1 picture, inpaint, 19% hidden, method moment, 3 samples each" in said.out
+    assert "5 network calls and 10 gradients (vector-Jacobian products) an image" in said.out  # Heun's method
     original, hidden = np.asarray(Image.open(picture)), np.asarray(Image.open(mask)) > 0
     made = [np.asarray(Image.open(out / f"one-sample-{k}.png")) for k in (1, 2, 3)]
     for image in made:
@@ -54,7 +55,16 @@ def test_a_picture_is_restored_sample_by_sample(labelled: Path, picture: Path, m
     assert (report["calls"], report["vector-Jacobian products"], report["options"]) == (5, 10, {"iterations": 2})
     assert command_in(out / "sheet.png").endswith("iterations=2 --samples 3")
     assert "moment" in description(out / "sheet.png")
-    assert "PSNR, a sample" in said.out and "0.50 is right" in said.out
+    assert "PSNR, a sample" in said.out and " dB" in said.out and "0.50 is right" in said.out
+
+
+def test_a_task_that_is_not_linear_takes_a_method_that_fits(labelled: Path, picture: Path, tmp_path: Path, cli) -> None:
+    """It was a refusal that named the method."""
+    words = ["restore", labelled, picture, "grid.steps=2", "--samples", 1]
+    said = cli(*words, "task=quantise", "levels=4", "--out", tmp_path / "a")
+    assert said.code == 0 and "1 picture, quantise" in said.out and "method dps, one sample each" in said.out
+    made = load(labelled, device="cpu")
+    assert [usual_method(made.run.plan, made.task(name)) for name in ("jpeg", "inpaint")] == ["dps", "moment"]
 
 
 def test_held_out_images_are_scored(labelled: Path, tmp_path: Path, cli) -> None:
@@ -73,7 +83,7 @@ def test_held_out_images_are_scored(labelled: Path, tmp_path: Path, cli) -> None
         tmp_path,
     )
     assert said.code == 0, said.err
-    assert "5 pictures, superres, 4x4 to 8x8" in said.out and "3 network calls and 0 vector-Jacobian" in said.out
+    assert "5 pictures, superres, 4x4 to 8x8" in said.out and "3 network calls and 0 gradients" in said.out
     for name in ("PSNR, a sample", "PSNR, mean", "coverage"):
         value, low, high = json.loads((tmp_path / "restored.json").read_text())["scores"][name]
         assert low < value < high
@@ -165,7 +175,7 @@ def test_pictures_and_masks_are_fitted_if_asked(labelled: Path, tmp_path: Path, 
         (["PICTURE", "task=colorize"], "colorize needs pictures of three channels; these have 1"),
         (["PICTURE", "task=superres", "factor=3"], "divides the size 8x8; got 3"),
         (["PICTURE", "task=quantise", "--method", "ddnm"], "method ddnm needs a linear task, and quantise is not one"),
-        (["PICTURE", "task=quantise"], "method moment needs a linear task, and quantise is not one. Use method dps."),
+        (["PICTURE", "task=jpeg", "--method", "moment"], "needs a linear task, and jpeg is not one. Use method dps."),
         (["PICTURE", "task=inpaint", "--samples", "0"], "--samples, --resample and --score are at least 1"),
         (["PICTURE", "task=inpaint", "--resample", "1000000000000"], "--resample at most 1,000"),
         (["PICTURE", "task=inpaint", "--samples", "1000000000000"], "at most 10,000,000 images"),
@@ -249,7 +259,7 @@ def test_walking_every_step_again_costs_as_many_calls(labelled: Path, picture: P
     """RePaint's resampling from the command line: three walks of every step, with one-step Euler."""
     words = ["task=inpaint", "sampler=euler", "grid.steps=4", "--method", "replacement", "--resample", 3]
     said = cli("restore", labelled, picture, *words, "--out", tmp_path / "out")
-    assert said.code == 0 and "12 network calls and 0 vector-Jacobian" in said.out, said.err
+    assert said.code == 0 and "12 network calls and 0 gradients" in said.out, said.err
 
 
 def test_what_comes_next_names_a_class_where_there_are_classes(

@@ -237,6 +237,10 @@ def test_a_place_that_is_no_run_or_has_no_checkpoint_is_named(labelled: Path, tm
     (tmp_path / "recipe.json").write_text((labelled / "recipe.json").read_text())
     said = cli("sample", tmp_path)
     assert said.code == 2 and "has no checkpoint yet; train it first" in said.err
+    said = cli("sample", tmp_path.parent)
+    assert said.code == 2 and f"Did you mean {tmp_path}" in said.err
+    said = cli("sample", f"{tmp_path}x")
+    assert said.code == 2 and f"Did you mean {tmp_path}?" in said.err
 
 
 def test_a_truncated_checkpoint_is_passed_over_loudly(labelled: Path, tmp_path: Path, cli) -> None:

@@ -56,6 +56,8 @@ def test_every_option_of_every_command_is_documented(name: str, cli) -> None:
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
             name = parameter.name.replace("_", "-")
             assert f"--{name}" in said.out or f"--no-{name}" in said.out
+    assert "(default: )" not in said.out and "(default: None)" not in said.out  # the words say what happens then
+    assert all(len(line) <= 110 or line.startswith("    ") for line in said.out.splitlines())
 
 
 def test_the_list_of_commands_names_each_with_its_first_line(cli) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 import sfumato
 from sfumato.cli import main
+from sfumato.cli.sample import below_told
 from sfumato.core.condition import Condition
 from sfumato.core.find import find
 from sfumato.core.images import to_float
@@ -264,7 +265,7 @@ def test_the_class_is_measured_beside_real_images(cli, labelled, unlabelled):
         (("network=convnet",), "cannot be told with network=convnet"),
         (("objective=vlb", "schedule=cosine", "variance=range"), "cannot be told with objective=vlb"),
         (("objective.coupling=ot",), "exchanges noises within a class"),
-        (("data.flip=true",), "whose ink was measured before"),
+        (("data.flip=true",), "whose slant was measured before"),
         (("data.attributes=ink,ink",), "names each attribute once"),
         (("data.condition=lo",), "Did you mean 'low'"),
     ],
@@ -296,3 +297,23 @@ def test_the_larger_recipes_are_counted_and_keep_their_names(name):
     if recipe.shape is None:
         recipe = replace(recipe, shape=Shape(1, 28, 28, ("a", "b")))
     assert plan(recipe).cost.parameters > 1e6 and Recipe.from_json(recipe.to_json()) == recipe
+
+
+def test_a_sheet_shows_above_each_sample_what_it_was_told():
+    made = torch.arange(13, dtype=torch.uint8).reshape(13, 1, 1, 1).expand(13, 1, 4, 4).contiguous()
+    told = to_float(made[:, :, ::2, ::2] + 100)
+    cells, columns, names = below_told(made, told)
+    assert columns == 8 and names == ["told", "sample", "told", "sample"]
+    first, second = cells.split(16)
+    assert first[8:].equal(made[:8]) and first[:8].equal(made[:8] + 100)  # enlarged to the samples' size
+    assert second[8:13].equal(made[8:]) and second[:5].equal(made[8:] + 100)
+    assert bool((second[13:] == 255).all()) and bool((second[5:8] == 255).all())
+
+
+def test_the_sheet_of_a_model_that_is_told_an_image_has_rows_for_it(cli, low, tmp_path):
+    heights = {}
+    for n in (8, 16):
+        assert cli("sample", low, "--n", n, "--steps", 2, "--out", tmp_path / f"{n}.png").code == 0
+        heights[n] = Image.open(tmp_path / f"{n}.png").height
+    one = Image.open(tmp_path / "8.png").width // 10
+    assert heights[16] - heights[8] >= 2 * one  # two rows more for eight samples more

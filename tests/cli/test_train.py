@@ -40,6 +40,8 @@ def test_allow_continues_with_a_changed_budget(tmp_path: Path, small: list[str],
     words = ["train", "edm-digits", *small, "--out", tmp_path / "run", "--device", "cpu", "--quiet"]
     assert cli(*words).code == 0
     assert cli(*words, "train.images=192").code == 2
+    said = cli("train", tmp_path / "run")
+    assert said.code == 2 and "run is a run, not a recipe. To go on with it, repeat its command" in said.err
     assert cli(*words, "train.images=192", "--allow", "train.images").code == 0
     assert json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1])["images"] == 192
 
@@ -49,6 +51,8 @@ def test_allow_continues_with_a_changed_budget(tmp_path: Path, small: list[str],
     [
         (["edm-digit"], "Unknown recipe 'edm-digit'. Did you mean 'edm-digits'?"),
         (["edm-digits", "train.btch=8"], "Unknown field 'btch'. Did you mean 'batch'?"),
+        (["edm-digits", "sampler=ddim"], "Write sample.sampler=ddim."),
+        (["edm-digits", "batch=8"], "Write train.batch=8 or sample.batch=8."),
         (["edm-digits", "--train.batch", "many"], "train.batch must be a whole number; got 'many'"),
         (["edm-digits", "--train.batch", "1.5"], "train.batch must be a whole number; got 1.5"),
         (["edm-digits", "sample.sampler=huen"], "Unknown sampler 'huen'. Did you mean 'heun'?"),

@@ -62,6 +62,14 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     assert "Did you mean" not in str(error.value) and "Available" in str(error.value)
 
 
+def test_of_a_long_axis_a_message_shows_the_nearest_names_and_who_lists_all() -> None:
+    with pytest.raises(UnknownNameError) as error:
+        find("recipe", "edm-digit")
+    said, known = str(error.value), entries("recipe")
+    assert "Did you mean 'edm-digits'?" in said and f"`sfumato list recipe` shows all {len(known)}." in said
+    assert sum(name in said for name in known) < 12
+
+
 def test_private_and_imported_functions_are_no_entries() -> None:
     assert not any(name.startswith("-") for room in ROOMS for name in entries(room))
     assert "stratify" not in entries("draw") and "index-in" not in entries("draw")

@@ -23,7 +23,7 @@ from sfumato.experiments import judges, pages, work
 from sfumato.experiments.cost import Estimate, estimate
 from sfumato.experiments.study import Ordering, Outcome, Row, Study, find_study, studies
 from sfumato.experiments.work import Workspace, carry_out, outcome_of
-from sfumato.runs.costs import sampling_cost
+from sfumato.runs.guided import sampling_cost
 from sfumato.runs.override import override
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe, Shape

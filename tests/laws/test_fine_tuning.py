@@ -167,28 +167,13 @@ def test_a_number_that_is_asked_for_means_what_the_weights_learned() -> None:
     torch.testing.assert_close(ours.vector, theirs.vector, rtol=0, atol=0, equal_nan=True)
 
 
-@pytest.mark.parametrize(
-    ("rows", "remedy"),
-    [
-        ((("slant", 0.0, 1.0, -3.0, 3.0), ("ink", 0.3, 0.1, 0.0, 0.9)), "Set data.attributes=ink,slant."),
-        ((("ink", 0.3, 0.1, 0.0, 0.9), ("width", 0.3, 0.1, 0.0, 0.9)), "Set data.attributes=ink,slant."),
-        ((), "Set data.attributes=ink,slant."),
-    ],
-)
-def test_weights_that_were_told_other_attributes_are_refused(rows: tuple, remedy: str) -> None:
-    """Two numbers are two numbers: the weights of one were taken for those of the other."""
-    parent = parent_of(told_by(("ink", 0.3, 0.1, 0.0, 0.9), ("slant", 0.0, 1.0, -3.0, 3.0)))
-    with pytest.raises(RecipeError, match=remedy):
-        starting_weights(plan(told_by(*rows)), parent)
-
-
 def test_a_latent_of_the_weights_keeps_its_scale_and_its_autoencoder() -> None:
     base = recipe_of("unet", ())
     base = replace(base, data=replace(base.data, latent="ae"))
     parent = replace(base, latent=Latent(2, 2, (0.5, 0.1), (2.0, 3.0), "one"))
     found = inherited(replace(base, latent=Latent(2, 2, weights="one")), base, parent)
     assert found.latent == parent.latent
-    with pytest.raises(RecipeError, match="data.latent=one, and this recipe has other. Set data.latent=ae."):
+    with pytest.raises(RecipeError, match=r"data.latent=ae \(one\), and this recipe's are for ae \(other\)"):
         starting_weights(plan(replace(parent, latent=Latent(2, 2, (0.5, 0.1), (2.0, 3.0), "other"))), parent_of(parent))
 
 

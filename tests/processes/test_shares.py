@@ -7,7 +7,7 @@ import torch
 
 from sfumato.processes.ranks import LaunchError, Ranks, join
 from sfumato.runs.override import override
-from sfumato.training.replicas import check_shared
+from sfumato.training.loop import check_shared
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 8])

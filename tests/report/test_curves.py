@@ -120,7 +120,7 @@ def test_training_curves_show_every_record(tmp_path) -> None:
     figure = training_curves({"run": records})
     for axes, key in enumerate(("loss", "grad_norm", "lr")):
         assert lines_of(figure, axes)[0] == ([r["images"] for r in records], [r[key] for r in records])
-    assert "skipped as not finite: 2" in figure.get_label()
+    assert "2 steps were skipped" in figure.get_label()
     with pytest.raises(ValueError, match="no record"):
         training_curves({"run": []})
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from sfumato.core.find import entries, find
-from sfumato.runs import assemble
 from sfumato.runs.check import check
 from sfumato.runs.kinds import KINDS, kind_of
 from sfumato.runs.override import override
@@ -28,13 +27,13 @@ MADE_TWICE = {"network": 2}  # once without weights, to be checked and counted, 
 def made(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Count what is made, by axis."""
     counts: Counter[str] = Counter()
-    make = assemble.make
+    make = importlib.import_module("sfumato.runs.plan").make
 
     def counted(part: Part, context: dict) -> object:
         counts[part.axis] += 1
         return make(part, context)
 
-    for name in ("runs.assemble", "runs.plan", "training.trainer", "training.adversarial"):
+    for name in ("runs.plan", "training.trainer", "training.adversarial"):
         module = importlib.import_module(f"sfumato.{name}")
         if hasattr(module, "make"):
             monkeypatch.setattr(module, "make", counted)

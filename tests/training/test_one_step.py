@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+import pytest
 import torch
+from scripts.first_step import road
 
 import sfumato
 from sfumato.recipes.digits import edm_digits
@@ -51,3 +53,10 @@ def test_a_step_reads_in_eight_files() -> None:
         *("training/trainer.py", "training/steps.py", "training/ema.py", "training/log_bins.py"),
         *("data/loader.py", "objectives/denoising.py", "objectives/_noising.py", "core/denoiser.py"),
     }
+
+
+@pytest.mark.slow
+def test_the_road_to_the_first_step_returns_to_few_files() -> None:
+    rows = road("edm-digits")
+    assert len(rows) <= 75, "python scripts/first_step.py --show prints it"
+    assert len(rows) - len({file for file, _ in rows}) <= 35

@@ -10,10 +10,9 @@ from torch import nn
 
 from sfumato.core.find import OptionError
 from sfumato.networks.jit import jit
-from sfumato.runs.assemble import make
 from sfumato.runs.averages import gamma_of
 from sfumato.runs.override import override
-from sfumato.runs.plan import plan
+from sfumato.runs.plan import make, plan
 from sfumato.runs.recipe import Ema, RecipeError, part
 from sfumato.runs.resolve import load_data, resolve
 from sfumato.training import rates

@@ -48,6 +48,7 @@ from sfumato.restoration import (
 )
 from sfumato.runs.averages import spelled
 from sfumato.runs.conditions import measured_label, usual_method
+from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe
 from sfumato.sources import Diffusion, classes_named
 
@@ -86,7 +87,7 @@ class Restoring:
         y = self.measurement(seeds[0]).to(source.device).repeat_interleave(len(seeds), 0)
         told = measured_label(self.recipe, self.task, y.cpu(), labels)
         walker = source.having(
-            denoiser=self.method(source.denoiser, of_space(self.task, source.space), y, self.recipe.sigma_data or 0.5),
+            denoiser=self.method(source.denoiser, of_space(self.task, source.space), y, plan(self.recipe).sigma_data),
             sampler=resampled(source.sampler, self.resample) if self.resample > 1 else None,
         )
         steps = (len(walker.grid) - 1) * self.resample
@@ -254,7 +255,7 @@ def read_change(kind: str, tree: Any, model: Model, most: int) -> Change:
     if damaged and tuple(grey.shape) in measured_shapes(task)[1:]:
         picture = grey
     _check_shape(picture, measured_shapes(task))
-    method_name, chosen = named(tree, "method", usual_method(model.run.recipe))
+    method_name, chosen = named(tree, "method", usual_method(model.run.plan, task))
     bounded = checked("method", method_name, chosen or {}, SOLVER)
     change = Restoring(
         picture,
@@ -269,7 +270,7 @@ def read_change(kind: str, tree: Any, model: Model, most: int) -> Change:
         whole(tree, "resample", 1, SOLVER, 1),
     )
     seen = of_space(task, model.run.space(device=model.device))
-    y, spread = change.measurement(0), change.recipe.sigma_data or 0.5
+    y, spread = change.measurement(0), model.run.plan.sigma_data
     measured_label(change.recipe, task, y, None)  # refuses what does not fit,
     change.method(model.denoiser(None), seen, y, spread)  # and a method that does not
     return change

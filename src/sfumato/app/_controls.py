@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-import re
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -13,7 +11,7 @@ from typing import Any
 
 from sfumato.app._fields import is_number, short
 from sfumato.core.axes import AXES
-from sfumato.core.find import OptionError, entries, nearest, options_of, summary
+from sfumato.core.find import OptionError, entries, meanings, nearest, options_of, summary
 
 LARGEST = 1e6  # absolute value of a number
 LONGEST = 100  # characters of a text
@@ -48,7 +46,7 @@ def controls(entry: Callable[..., Any], fixed: tuple[str, ...]) -> dict[str, Con
         fixed: Names of parameters that the caller gives itself.
     """
     hints = typing.get_type_hints(entry)
-    abouts = _abouts(inspect.getdoc(entry) or "")
+    abouts = meanings(entry)
     found = {}
     for name, parameter in options_of(entry, fixed=fixed).items():
         kind, choices, optional = _kind(hints.get(name, Any))
@@ -72,17 +70,6 @@ def _kind(hint: Any) -> tuple[str, tuple[Any, ...], bool]:
         if kind in arms:
             return name, (), optional
     return "", (), optional
-
-
-def _abouts(doc: str) -> dict[str, str]:
-    """Return what a docstring says of each argument.
-
-    >>> _abouts("Do.\\n\\nArguments:\\n    a: First,\\n        in words.\\n    b: Second.\\n\\nReturns:\\n    c: No.")
-    {'a': 'First, in words.', 'b': 'Second.'}
-    """
-    section = re.search(r"^Arguments:\n((?:    .*\n?|\n)+)", doc, re.MULTILINE)
-    found = re.findall(r"^    (\w[\w, ]*): (.*(?:\n        .*)*)", section[1] if section else "", re.MULTILINE)
-    return {name: re.sub(r"\s+", " ", text) for names, text in found for name in names.split(", ")}
 
 
 def checked(axis: str, name: str, options: Mapping[str, Any], most: int) -> dict[str, Any]:

@@ -13,16 +13,16 @@ from torch import Tensor
 
 from sfumato.app._controls import attribute_control
 from sfumato.core.denoiser import Preconditioned
-from sfumato.core.find import entries
+from sfumato.core.find import entries, find
 from sfumato.core.level import Level
 from sfumato.data.dataset import DataError, Dataset
 from sfumato.download import no_downloads
 from sfumato.report.signature import settings_of
-from sfumato.runs.assemble import option
 from sfumato.runs.check import check_sampling
 from sfumato.runs.computed import stored
 from sfumato.runs.conditions import usual_method
 from sfumato.runs.kinds import DENOISER, require
+from sfumato.runs.part import option
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Part, Recipe, RecipeError, Sample, Shape
 from sfumato.runs.resolve import load_data
@@ -92,11 +92,6 @@ class Model:
         """The names of the grids that were computed for the run."""
         return stored(self.run)
 
-    @property
-    def uses(self) -> list[str]:
-        """The averages that were kept, and "raw"."""
-        return ["raw", *(s.removeprefix("ema-") for s in self.run.checkpoint.tensors if s.startswith("ema-"))]
-
     def recipe(self, sample: Sample) -> Recipe:
         """Return the run's recipe with other sampling settings."""
         return replace(self.run.recipe, sample=sample)
@@ -115,7 +110,7 @@ class Model:
             "shape": [shape.channels, shape.height, shape.width],
             "classes": list(self.run.classes),
             "seen": self.run.checkpoint.state["seen"],
-            "uses": self.uses,
+            "uses": self.run.tracked,
             "use": recipe.ema.use,
             "sampler": _part(sample.sampler),
             "grid": _part(sample.grid),
@@ -126,9 +121,17 @@ class Model:
             "attributes": [attribute_control(row) for row in shape.attributes],
             "beside": list(shape.beside),
             "condition": recipe.data.condition,
-            "method": usual_method(recipe),
+            "methods": {name: self._method(name) for name in entries("task")},
             "always": list(self.run.plan.always_told),
         }
+
+    def _method(self, task: str) -> str:
+        """Return the usual method for a task; for one that these images cannot have, that of any other."""
+        shape = self.shape
+        try:
+            return usual_method(self.run.plan, find("task", task)((shape.channels, shape.height, shape.width)))
+        except ValueError:
+            return usual_method(self.run.plan)
 
     def _on_grid(self, name: str) -> Level:
         """Return a grid of a name for this run, of `STEPS` steps if it can be told how many."""

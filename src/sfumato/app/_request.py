@@ -183,8 +183,8 @@ _WAY = ("run", "use", "sampler", "sampler_options", "grid", "grid_options", "gui
 def _way(tree: Mapping[str, Any], models: Sequence[Model], limits: Limits) -> Panel:
     model = models[whole(tree, "run", 0, len(models) - 1, 0)]
     mine, use = model.run.recipe.sample, tree.get("use")
-    if use is not None and use not in model.uses:
-        raise RequestError(nearest("average", str(use)[:40], model.uses))
+    if use is not None and use not in model.run.tracked:
+        raise RequestError(nearest("average", str(use)[:40], model.run.tracked))
     sampler = _part(tree, "sampler", mine.sampler, limits.steps)
     grid = _grid(tree, model, limits.steps)
     guidance = number(tree, "guidance", -GUIDANCE, GUIDANCE, mine.guidance)

@@ -34,8 +34,8 @@ from sfumato.core.denoiser import Counted, State, stoppable
 from sfumato.core.images import finite, tile, to_uint8
 from sfumato.core.level import like
 from sfumato.report.signature import picture_of, signed, told_settings
-from sfumato.runs.assemble import option
 from sfumato.runs.averages import spelled
+from sfumato.runs.part import option
 from sfumato.runs.recipe import Part, Sample
 
 COLUMNS, GAP = 8, 2  # of a sheet; a frame has no gaps
@@ -70,7 +70,7 @@ class _Walk:
         self.source = self.run.diffusion(use=way.use, device=way.model.device, denoiser=self.counted)
         self.labels, labels = request.labels[number], request.told[number]
         self.steps = len(self.source.grid) - 1
-        self.finish: Callable[[Tensor], Tensor] = _as_it_is
+        self.finish: Callable[[Tensor], Tensor] = lambda x: x
         if request.change is not None:
             watched = request.change.begin(self.source, request.seeds, part_of(labels, "label"))
             self.states, self.steps, self.finish = watched.states, watched.steps, watched.finish
@@ -165,10 +165,6 @@ class _Walk:
         nfe = self.counted.rows / len(self.request.seeds)
         done = "" if self.request.change is None else self.request.change.said(self.source)
         return replace(self.run.making(self.way.use), nfe=nfe, done=done).sentence
-
-
-def _as_it_is(x: Tensor) -> Tensor:
-    return x
 
 
 def _radius(state: State) -> Tensor:

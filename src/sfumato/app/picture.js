@@ -9,13 +9,18 @@ class Picture {
     for (const axis of ["task", "method"]) {
       const parts = about[axis + "s"], select = $(`#${axis}`);
       select.append(...parts.map(each => make("option", {value: each.name, textContent: each.name})));
-      select.value = axis === "task" ? "inpaint" : this.run.method;
-      select.onchange = () => this.changed(axis, {});
+      select.value = axis === "task" ? "inpaint" : this.run.methods.inpaint;
+      select.onchange = () => {
+        if (axis === "method") this.chosen = true;
+        this.changed(axis, {});
+        if (axis === "task" && !this.chosen) { $("#method").value = this.run.methods[select.value]; this.changed("method", {}); }
+      };
       this.changed(axis, {});
     }
     $("#strength").oninput = () => { $("#strength-shown").textContent = $("#strength").value; };
     $("#encode-as").onchange = () => this.arrange();
     $("#take").onclick = () => this.held();
+    $("#invert").onclick = () => this.invert();
     $("#picture-file").onchange = event => { this.choose(event.target.files[0]); event.target.value = ""; };
     droppable($("#picture-drop"), file => this.choose(file));
     $("#mask-half").onclick = () => this.fill((x, y) => y >= Math.floor(this.height / 2));
@@ -72,6 +77,19 @@ class Picture {
     if (wanted) await this.wear(wanted);
     this.draw();
     say(image.width === w && image.height === h ? "The picture is taken." : `The picture of ${image.width}×${image.height} is brought to ${w}×${h}.`);
+  }
+  invert() {  // such as ink on paper for a model of light strokes on black
+    if (!this.image) return complain("There is no picture yet. Drop one, or take a test image.");
+    for (const name of ["image", "whole"]) {
+      const {width, height} = this[name], canvas = make("canvas", {width, height}), pen = canvas.getContext("2d");
+      pen.drawImage(this[name], 0, 0);
+      pen.globalCompositeOperation = "difference";
+      pen.fillStyle = "#fff";
+      pen.fillRect(0, 0, width, height);
+      this[name] = canvas;
+    }
+    this.draw();
+    say("Black and white are swapped.");
   }
   async wear(source) {  // a mask that came with a picture
     const image = new Image();
@@ -144,7 +162,7 @@ class Picture {
     return bare(canvas);
   }
   request() {
-    if (!this.image) throw new Error("There is no picture yet. Drop one, or take one of the test split.");
+    if (!this.image) throw new Error("There is no picture yet. Drop one, or take a test image.");
     const picture = bare(this.image), damaged = $("#damaged").checked;
     if (mode() === "edit") return {picture, strength: $("#strength").valueAsNumber, mask: this.mask.some(Boolean) ? this.png() : null,
       encode_as: this.encodes ? $("#encode-as").value : null};

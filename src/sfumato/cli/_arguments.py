@@ -93,7 +93,7 @@ def arrange(command: Callable[..., Any], words: Sequence[str]) -> list[str]:
         elif not takes_fields:
             flags.append(word)  # the parser names the nearest option
         else:
-            _check_field(name, options)
+            _check_field(name, options, whole="recipe" in parameters)
             if not equals:
                 if not rest or rest[0].startswith("--"):
                     raise _option_error(f"--{name} needs a value: --{name} VALUE, or {name}=VALUE.")
@@ -118,15 +118,24 @@ def _values(hint: Any, rest: list[str]) -> list[str]:
     return taken
 
 
-def _check_field(name: str, options: Mapping[str, Any]) -> None:
-    """Refuse an undotted option that no recipe has as a field; dotted ones are checked against the recipe itself."""
-    from sfumato.core.find import nearest
-    from sfumato.runs.recipe import Recipe, Sample
+def _check_field(name: str, options: Mapping[str, Any], whole: bool) -> None:
+    """Refuse an undotted option that no recipe has as a field; dotted ones are checked against the recipe itself.
 
-    fields = {*Recipe.__dataclass_fields__, *Sample.__dataclass_fields__}
-    if "." not in name and name.replace("-", "_") not in fields:
-        known = [f"--{k.replace('_', '-')}" for k in (*options, *fields)]
-        raise _option_error(nearest("option", f"--{name}", known))
+    Arguments:
+        name: Of the option, without dashes before it.
+        options: The command's own.
+        whole: Whether the command takes all fields of a recipe, and not those of `sample` alone.
+    """
+    from sfumato.core.find import nearest
+    from sfumato.runs.override import elsewhere
+    from sfumato.runs.recipe import FILLED, Recipe, Sample
+
+    key = name.replace("-", "_")
+    if "." in name or key in {*Recipe.__dataclass_fields__, *Sample.__dataclass_fields__}:
+        return
+    meant = elsewhere(Recipe("any") if whole else Sample(), [key], "VALUE")
+    known = {*options, *(Recipe.__dataclass_fields__.keys() - FILLED if whole else Sample.__dataclass_fields__)}
+    raise _option_error(meant or nearest("option", f"--{name}", [f"--{k.replace('_', '-')}" for k in known]))
 
 
 def _option_error(message: str) -> Exception:
@@ -154,7 +163,7 @@ def resettle(recipe: Recipe, overrides: Sequence[str], groups: Sequence[str]) ->
         RecipeError: For a field outside the groups.
     """
     from sfumato.core.find import nearest
-    from sfumato.runs.override import override
+    from sfumato.runs.override import elsewhere, override
     from sfumato.runs.recipe import Recipe, RecipeError, Sample
 
     full = []
@@ -163,7 +172,9 @@ def resettle(recipe: Recipe, overrides: Sequence[str], groups: Sequence[str]) ->
         if head in Sample.__dataclass_fields__:
             text = f"sample.{text}"
         elif head not in Recipe.__dataclass_fields__:
-            raise RecipeError(nearest("field", head, [*Sample.__dataclass_fields__, *groups]))
+            path, _, value = text.partition("=")
+            meant = elsewhere(recipe.sample, path.replace("-", "_").split("."), value)
+            raise RecipeError(meant or nearest("field", head, [*Sample.__dataclass_fields__, *groups]))
         elif head not in groups:
             raise RecipeError(
                 f"{text.partition('=')[0]} belongs to training, and this run is trained. Only fields of "

@@ -92,7 +92,7 @@ def table(titles: Sequence[str], recipes: Sequence[Recipe]) -> str:
     for axis, values in rows:
         mark = "*" if axis and len(set(values)) > 1 else " "
         shown = [values[0], *(SAME if axis and value == values[0] else value for value in values[1:])]
-        cells = [textwrap.wrap(value, room, break_on_hyphens=False) or [""] for value in shown]
+        cells = [textwrap.wrap(value, room) or [""] for value in shown]
         for i in range(max(map(len, cells))):
             texts = (cell[i] if i < len(cell) else "" for cell in cells)
             head = f"{mark} {axis:<11}" if i == 0 else " " * 13

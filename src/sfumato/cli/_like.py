@@ -72,7 +72,7 @@ def again(run: Run, like: Path, out: Path | None, device: str) -> Path:
             f"made it:\n{lines}\nName the run that made it; one that was trained on since, or is guided by another "
             "model, makes other images."
         )
-    images = _images(run, use, device, made, like, lambda *of: run.named(*of, where, image, lender))
+    images = _images(run, use, device, made, like, lambda seeds, labels: run.named(seeds, labels, where, image, lender))
     new = picture_of(images[0]) if "seed" in made else Image.fromarray(tile(images, min(COLUMNS, len(images)), GAP))
     target = out or run.path / SAMPLES / f"again-{like.stem}.png"
     if target.suffix != ".png":

@@ -13,19 +13,21 @@ import shlex
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import copy_context
 from pathlib import Path
 from types import TracebackType
+from typing import TextIO
 
+from sfumato.cli._wrapped import wrapped
 from sfumato.report.resolution import draw_at
 
 DESCRIPTION = (
     "The design space of diffusion models: train, sample and honestly evaluate. Begin with `sfumato demo`. "
-    "Then, mostly in this order: list, explain, train, sample, evaluate, report; app does it by hand in the browser. "
-    "`sfumato COMMAND --help` explains a command; `--debug` shows the stack trace of an error, and "
-    "`--with MODULE` lets runs and pictures name parts of your own module, and `--scale 2` draws pictures at twice the "
-    "resolution."
+    "Then, mostly in this order: list, explain, train, sample, evaluate, report. The command app does the same by hand "
+    "in the browser. `sfumato COMMAND --help` explains a command. Every command takes three more options: `--debug` "
+    "shows the stack trace of an error, `--with MODULE` lets runs and pictures name parts of your own module, and "
+    "`--scale 2` draws pictures at twice the resolution."
 )
 BAD_INPUT, INTERRUPTED = 2, 130
 CODES = {"IncomparableError": 3, "Diverged": 4, "RankLost": 5}  # by name: importing these classes would import torch
@@ -184,17 +186,50 @@ def _run(words: list[str]) -> int:
     if words and words[0] in known:
         _check_processes(words[0])
         command = known[words[0]]
-        result = tyro.cli(command, prog=f"sfumato {words[0]}", args=arrange(command, words[1:]), config=config)
+        args, asked = arrange(command, words[1:]), not {"-h", "--help"}.isdisjoint(words)
+        with _fitting() if asked else contextlib.nullcontext():
+            result = tyro.cli(command, prog=f"sfumato {words[0]}", args=args, config=config)
         return result or 0
     if words and not words[0].startswith("-"):
         from sfumato.core.find import UnknownNameError, nearest
 
         raise UnknownNameError(nearest("command", words[0], known))
     brief = {name: _brief(command) for name, command in known.items()}
-    tyro.extras.subcommand_cli_from_dict(
-        brief, prog="sfumato", description=DESCRIPTION, args=words or ["--help"], config=config
-    )
+    with _fitting():
+        tyro.extras.subcommand_cli_from_dict(
+            brief, prog="sfumato", description=DESCRIPTION, args=words or ["--help"], config=config
+        )
     return 0
+
+
+BOXES = " │╭╰+|\x1b"  # what lines begin with that are made for the width of the terminal, or are an example
+
+
+class _Held(io.StringIO):
+    """What is printed, held back; it answers for the terminal behind it, by which tyro chooses boxes and colours."""
+
+    def __init__(self, behind: TextIO) -> None:
+        super().__init__()
+        self._behind = behind
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._behind.encoding or ""
+
+    def isatty(self) -> bool:
+        return self._behind.isatty()
+
+
+@contextlib.contextmanager
+def _fitting() -> Iterator[None]:
+    """Break the lines that a help prints above its boxes between words; tyro leaves them to the terminal."""
+    printed = _Held(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(printed):
+            yield
+    finally:
+        lines = (line if line[:1] in BOXES else wrapped(line) for line in printed.getvalue().splitlines())
+        print("\n".join(lines))
 
 
 def _brief(command: Command) -> Command:

@@ -31,13 +31,20 @@ class Parted:
 
     def task(self, shape: tuple[int, int, int], fit: bool) -> Task:
         """Return the task for pictures of a shape; a mask that names a file is read."""
-        from sfumato.core.find import check_options, find
         from sfumato.interop.pictures import read_mask
 
-        options = dict(self.options)
-        mask = options.get("mask")
+        mask = self.options.get("mask")
         if isinstance(mask, str) and Path(mask).suffix:
-            options["mask"] = read_mask(Path(mask), shape[1], shape[2], fit)
+            return self._made(shape, {**self.options, "mask": read_mask(Path(mask), shape[1], shape[2], fit)})
+        return self._made(shape, self.options)
+
+    def unmasked(self, shape: tuple[int, int, int]) -> Task:
+        """Return the task with the usual mask, if it has one: what kind of task it is."""
+        return self._made(shape, {key: value for key, value in self.options.items() if key != "mask"})
+
+    def _made(self, shape: tuple[int, int, int], options: Mapping[str, Any]) -> Task:
+        from sfumato.core.find import check_options, find
+
         entry = find("task", self.name)
         return entry(shape, **check_options(f"task '{self.name}'", entry, options, fixed=("shape",)))
 

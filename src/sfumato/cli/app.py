@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def app(
     run: Annotated[Positional[str], arg(metavar="RUN")],
-    other: Annotated[Positional[str | None], arg(metavar="[RUN2]")] = None,
+    other: Annotated[Positional[str | None], arg(metavar="[RUN2]", help_behavior_hint="")] = None,
     *,
     host: str = "127.0.0.1",
     port: int = 8642,
@@ -48,11 +48,11 @@ def app(
     print(f"sfumato app {run}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato.core.find import OptionError
+    from sfumato.core.optional import optional
 
-    try:
-        from sfumato.app import _server
-    except ModuleNotFoundError as error:
-        raise OptionError(f"The playground needs {error.name}. Install it: pip install 'sfumato[app]'") from None
+    for package in ("starlette", "uvicorn"):
+        optional(package, "app", "The playground", OptionError)
+    from sfumato.app import _server
     from sfumato.app._request import Limits
 
     limits = Limits(images=max_images, steps=max_steps, seconds=max_seconds, waiting=max_waiting)

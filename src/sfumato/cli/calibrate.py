@@ -73,9 +73,8 @@ def calibrate(
     from sfumato.metrics.features import available
     from sfumato.metrics.metric import expand, find_metric
     from sfumato.report.curves import against_size
-    from sfumato.report.results import cell
     from sfumato.report.save import save
-    from sfumato.report.table import text_table
+    from sfumato.report.table import Cell, text_table
     from sfumato.runs.checkpoint import replace_json
 
     if sensitivity and repeats != REPEATS:
@@ -104,7 +103,7 @@ def calibrate(
         row: dict[str, Value] = {"n = m": size}
         for scores in found.scores.values():
             one = scores[i]
-            row[one.name] = cell({"value": one.value, "interval": list(one.interval)})
+            row[one.name] = Cell(one.value, one.interval)
             if one.plain != one.value:
                 row[f"plain {one.name}"] = one.plain
         rows.append({**row, "expected plain": found.expected[i]})
@@ -173,7 +172,7 @@ def _sensitivity(
     from sfumato.metrics.metric import expand, find_metric
     from sfumato.processes.machine import describe
     from sfumato.report.results import cell
-    from sfumato.report.table import markdown_table, text_table
+    from sfumato.report.table import Cell, markdown_table, text_table
     from sfumato.runs.checkpoint import replace_json, replace_text
 
     count = str(ALONE) if n == SIZES else n
@@ -201,7 +200,7 @@ def _sensitivity(
             "on": "both sides" if change.both else "the generated",
         }
         for one in found.moved[i : i + len(usual)]:
-            row[f"{one.metric} moves by"] = cell({"value": one.by.value, "interval": list(one.by.interval)})
+            row[f"{one.metric} moves by"] = Cell(one.by.value, one.by.interval)
             row[f"of its {one.metric.partition('[')[0]} interval"] = f"{one.share:.1%}"
         rows.append(row)
     scores = ", ".join(f"{name} {cell(one)}" for name, one in usual.items())

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def compare(
     first: Annotated[Positional[str], arg(metavar="FIRST")],
     second: Annotated[Positional[str], arg(metavar="SECOND")],
-    more: Annotated[Positional[tuple[str, ...]], arg(metavar="[MORE ...]")] = (),
+    more: Annotated[Positional[tuple[str, ...]], arg(metavar="[MORE ...]", help_behavior_hint="")] = (),
 ) -> int:
     """Compare the scores of two or more runs, if they were made by one protocol.
 

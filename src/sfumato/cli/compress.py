@@ -20,7 +20,7 @@ SHOWN = 20  # rows of the table on a terminal
 
 def compress(
     run: Annotated[Positional[str], arg(metavar="RUN")],
-    images: Annotated[Positional[tuple[str, ...]], arg(metavar="[IMAGE ...]")] = (),
+    images: Annotated[Positional[tuple[str, ...]], arg(metavar="[IMAGE ...]", help_behavior_hint="")] = (),
     *,
     out: Folder = None,
     n: Count = None,

@@ -13,9 +13,14 @@ from sfumato.cli._arguments import Folder
 if TYPE_CHECKING:
     from sfumato.runs.run import Run
 
+TITLED = 3  # runs that a title names
+
 
 def curves(
-    runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN [RUN ...]")], *, out: Folder = None, moments: int = 4
+    runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN [RUN ...]", help_behavior_hint="")],
+    *,
+    out: Folder = None,
+    moments: int = 4,
 ) -> int:
     """Plot the loss, gradient norm and learning rate of runs, and each run's loss against the noise level.
 
@@ -63,7 +68,8 @@ def _draw(opened: list[Run], found: Mapping[str, list[Any]], names: list[str], f
     from sfumato.runs.checkpoint import replace_text
 
     groups = {name: alike(run.recipe.to_json()) for name, run in zip(names, opened)}
-    print(f"  {save(training_curves(found, groups), folder / 'training.png')}")
+    whose = ", ".join(names) if len(names) <= TITLED else f"{len(names)} runs"
+    print(f"  {save(training_curves(found, groups, title=whose), folder / 'training.png')}")
     for i, (run, (title, records)) in enumerate(zip(opened, found.items())):
         suffix = "" if len(opened) == 1 else f"-{i}-{run.path.name}"
         table = folder / f"training{suffix}.csv"

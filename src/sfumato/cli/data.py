@@ -21,7 +21,7 @@ SMALL, LARGEST = 16, 64  # sides in pixels: of images as small as digits, and th
 def data(
     action: Annotated[Positional[Literal["show", "check", "prepare"]], arg(metavar="show|check|prepare")],
     source: Annotated[Positional[str], arg(metavar="SOURCE")],
-    target: Annotated[Positional[str], arg(metavar="[OUT]")] = "",
+    target: Annotated[Positional[str], arg(metavar="[OUT]", help_behavior_hint="")] = "",
     *,
     size: Count = None,
     channels: Count = None,

@@ -91,15 +91,12 @@ def reading(result: Result) -> str:
         least, most = score.floor.interval
         text += (
             f"\nThe floor, {score.floor.value:.3g}, is what as many real digits score against the same {score.m} test "
-            f"digits. It should be 0; its interval [{least:.3g}, {most:.3g}] {_contains(least <= 0 <= most)} 0. (It "
-            "may be negative, since the bias of small samples is subtracted.) The model lies "
+            f"digits. It should be 0; its interval [{least:.3g}, {most:.3g}] "
+            f"{'contains' if least <= 0 <= most else 'does not contain'} 0. (It may be negative, since the bias of "
+            "small samples is subtracted.) The model lies "
             f"{above.value:.3g} [{above.interval[0]:.3g}, {above.interval[1]:.3g}] above it, {verdict}."
         )
     return text
-
-
-def _contains(does: bool) -> str:
-    return "contains" if does else "does not contain"
 
 
 def draw(run: Run, device: str) -> dict[str, Path]:

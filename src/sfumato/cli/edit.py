@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def edit(
     run: Annotated[Positional[str], arg(metavar="RUN")],
-    overrides: Annotated[Overrides, arg(metavar="PICTURE [FIELD=VALUE ...]")] = (),
+    overrides: Annotated[Overrides, arg(metavar="PICTURE [FIELD=VALUE ...]", help_behavior_hint="")] = (),
     *,
     to: Name = None,
     strength: float = 0.6,

@@ -17,7 +17,7 @@ def ema(
     run: Annotated[Positional[str], arg(metavar="RUN")],
     overrides: Overrides = (),
     *,
-    width: Annotated[tuple[float, ...], arg(metavar="W ...")] = (),
+    width: Annotated[tuple[float, ...], arg(metavar="W ...", help_behavior_hint="")] = (),
     choose: bool = False,
     metric: str = "fd",
     n: Count = None,
@@ -101,9 +101,8 @@ def kept(run: Run) -> list[Row]:
     from sfumato.runs import averages, checkpoint
     from sfumato.runs.run import is_choice
 
-    tracked = ["raw", *(s.removeprefix("ema-") for s in run.checkpoint.tensors if s.startswith("ema-"))]
     rows: list[Row] = []
-    for name in tracked:
+    for name in run.tracked:
         note = "the recipe's choice" if name == run.recipe.ema.use else ""
         rows.append({"use": name, "from": run.checkpoint.path.name, "note": note})
     for name in averages.stored(run.path):

@@ -93,7 +93,7 @@ def _counts(text: str) -> list[int]:
 
 def _walk(run: Run, steps: int, grid: str | None, overrides: Sequence[str]) -> Run:
     """Return the run as deterministic DDIM walks it in so many steps."""
-    from sfumato.runs.assemble import asks
+    from sfumato.runs.part import asks
 
     own = "respaced" if grid is None and not asks(run.recipe.sample.grid, "steps") else grid
     fields = ["sampler=ddim", *([f"grid={own}"] if own else []), f"grid.steps={steps}", *overrides]

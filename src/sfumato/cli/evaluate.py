@@ -38,7 +38,7 @@ def evaluate(
     extract: Name = None,
     weights: Folder = None,
     resize: Name = None,
-    metrics: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = (),
+    metrics: Annotated[tuple[str, ...], arg(metavar="NAME ...", help_behavior_hint="")] = (),
     split: str = "test",
     first_seed: int = 0,
     sampler: Name = None,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
+import shlex
 import textwrap
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +16,8 @@ from tyro.conf import Positional, arg
 
 from sfumato.cli._arguments import Folder, Text, find_recipe
 from sfumato.cli._design import columns, literal, neighbours, table
+from sfumato.cli._next import show_next
+from sfumato.cli._wrapped import wrapped
 
 if TYPE_CHECKING:
     from sfumato.runs.plan import Plan
@@ -23,12 +27,15 @@ EVERY = "all"
 
 
 def explain(
-    recipes: Annotated[Positional[tuple[str, ...]], arg(metavar="RECIPE [FIELD=VALUE ...] [RECIPE ...]")],
+    recipes: Annotated[
+        Positional[tuple[str, ...]], arg(metavar="RECIPE [FIELD=VALUE ...] [RECIPE ...]", help_behavior_hint="")
+    ],
     *,
     beside: int = 2,
     data_root: Folder = None,
     shape: Text = None,
     classes: int = 0,
+    about: Annotated[tuple[str, ...], arg(metavar="FIELD ...", help_behavior_hint="")] = (),
     out: Folder = None,
 ) -> int:
     """Explain a recipe: its column of the design-space table beside its neighbours, its cost, its fields.
@@ -36,6 +43,8 @@ def explain(
     Fields set after a recipe belong to it, so a recipe can stand beside its own variant:
 
         sfumato explain edm-digits edm-digits target=v weighting=snr
+
+    `--about` says in words what fields mean: sfumato explain edm-digits --about train.clip sample.grid
 
     `sfumato explain all` is the whole table, a row per recipe.
 
@@ -45,13 +54,18 @@ def explain(
         data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
         shape: Image shape CxHxW, such as 1x28x28, to count the cost without the data.
         classes: How many classes the images of that shape have, if the recipe uses labels.
+        about: Only say what these fields mean, each with all that stands below it: train, train.clip, sample.grid.
         out: Write the table of all recipes to this Markdown file instead.
     """
     if recipes == (EVERY,):
         return _every(out)
     asked = columns(recipes, "the recipe to explain; `sfumato list recipes` shows all of them")
     chosen = [find_recipe(name, fields) for name, fields in asked]
-    titles = [" ".join([name, *fields]) for name, fields in asked]
+    titles = [shlex.join([name, *fields]) for name, fields in asked]
+    if about:
+        for recipe in chosen:
+            print("\n".join(meanings_of(recipe, about)))
+        return 0
     costs = [cost_report(recipe, data_root, shape, classes) for recipe in chosen]  # may refuse, so before any print
     if len(chosen) > 1:
         print(table(titles, chosen) + "\n")
@@ -64,9 +78,13 @@ def explain(
         print(f"Cost of {title}")
         print(textwrap.indent(cost, "  ") + "\n")
     if len(chosen) == 1:
-        print("Fields (set one with FIELD=VALUE or --FIELD VALUE)")
-        for path, kind, value in fields_of(chosen[0]):
-            print(f"  {path:<32} {kind:<30} {value}".rstrip())
+        print("Fields (set one with FIELD=VALUE or --FIELD VALUE; - where nothing in this recipe reads it)")
+        found = tuple(fields_of(chosen[0]))
+        wide = [max(len(row[i]) for row in found) for i in range(2)]
+        for path, kind, value in found:
+            print(f"  {path:<{wide[0]}}  {kind:<{wide[1]}}  {value}")
+        print(f"\nWhat a field means: sfumato explain {' '.join(asked[0][:1])} --about train.clip sample.grid ...")
+        show_next((["train", asked[0][0], *asked[0][1]], "train it"))
     return 0
 
 
@@ -114,7 +132,7 @@ def cost_report(recipe: Recipe, data_root: str | None, shape: str | None, classe
     """
     from sfumato.processes.machine import default_device
     from sfumato.runs.check import check
-    from sfumato.runs.costs import sampling_cost
+    from sfumato.runs.guided import sampling_cost
     from sfumato.runs.memory import peaks
     from sfumato.runs.plan import plan
 
@@ -219,29 +237,54 @@ def fields_of(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
     from sfumato.runs.idle import idle, is_idle
 
     silent = idle(recipe)
-    for path, kind, value in _fields(recipe, ""):
+    for path, kind, value, _ in _fields(recipe, ""):
         yield path, kind, "-" if is_idle(path, silent) else value
 
 
-def _fields(node: Any, prefix: str) -> Iterator[tuple[str, str, str]]:
-    from sfumato.core.axes import AXES
-    from sfumato.core.find import hints_of, in_words, options_of
-    from sfumato.runs.recipe import Part
+def meanings_of(recipe: Recipe, names: Sequence[str]) -> Iterator[str]:
+    """Yield, in lines, what fields of a recipe mean.
 
-    hints = typing.get_type_hints(type(node))
+    Arguments:
+        recipe: Any recipe.
+        names: Dotted paths; each stands for itself and all below it.
+
+    Raises:
+        OptionError: If a name is no field, naming the nearest.
+    """
+    from sfumato.core.find import OptionError, nearest
+
+    found = {path: (kind, value, meaning) for path, kind, value, meaning in _fields(recipe, "")}
+    for name in names:
+        below = [path for path in found if f"{path}.".startswith(f"{name.replace('-', '_')}.")]
+        if not below:
+            raise OptionError(nearest("field", name, found, f"sfumato explain {recipe.name}"))
+        for path in below:
+            kind, value, meaning = found[path]
+            yield f"{path} = {value}   ({kind})"
+            yield wrapped(re.sub(r"\bNone\b", "none", meaning), "    ")
+
+
+def _fields(node: Any, prefix: str) -> Iterator[tuple[str, str, str, str]]:
+    """Yield every field below a node: dotted path, type, current value, meaning."""
+    from sfumato.core.axes import AXES
+    from sfumato.core.find import hints_of, in_words, meanings, options_of, summary
+    from sfumato.runs.recipe import FILLED, Part
+
+    hints, said = typing.get_type_hints(type(node)), meanings(type(node))
     for field in dataclasses.fields(node):
-        path, value = prefix + field.name, getattr(node, field.name)
-        if path in ("name", "shape"):
+        path, value, meaning = prefix + field.name, getattr(node, field.name), said.get(field.name, "")
+        if path in FILLED:
             continue
         if isinstance(value, Part):
-            yield path, f"part of {value.axis}", value.name
-            kinds = hints_of(value.entry())
+            yield path, f"part of {value.axis}", value.name, f"{meaning} {value.name}: {summary(value.entry())}"
+            kinds, words = hints_of(value.entry()), meanings(value.entry())
             for option in options_of(value.entry(), fixed=AXES[value.axis].fixed).values():
                 current = value.options.get(option.name, option.default)
-                yield f"{path}.{option.name}", in_words(kinds.get(option.name, Any)), literal(current)
+                kind = in_words(kinds.get(option.name, Any))
+                yield f"{path}.{option.name}", kind, literal(current), words.get(option.name, "(not documented)")
         elif "axis" in field.metadata:
-            yield path, f"part of {field.metadata['axis']}", literal(value)
+            yield path, f"part of {field.metadata['axis']}", literal(value), meaning
         elif dataclasses.is_dataclass(value):
             yield from _fields(value, f"{path}.")
         else:
-            yield path, in_words(hints[field.name]), literal(value)
+            yield path, in_words(hints[field.name]), literal(value), meaning

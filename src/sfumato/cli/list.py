@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import shutil
-import textwrap
 from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
+from sfumato.cli._wrapped import wrapped
 
-def list(axis: Annotated[Positional[str | None], arg(metavar="[AXIS]")] = None) -> int:
+
+def list(axis: Annotated[Positional[str | None], arg(metavar="[AXIS]", help_behavior_hint="")] = None) -> int:
     """List the axes of the design space, or the parts of one of them.
 
     A part is one choice on an axis. Options show their default values.
@@ -28,9 +26,8 @@ def list(axis: Annotated[Positional[str | None], arg(metavar="[AXIS]")] = None) 
     from sfumato.core.find import entries
 
     for name, kind in AXES.items():
-        theme = (inspect.getdoc(importlib.import_module(f"sfumato.{kind.module}")) or "").splitlines()[:1]
-        print(f"{name}: {''.join(theme)}")
-        print(_wrapped(", ".join(entries(name)), "  ") + "\n")
+        print(wrapped(f"{name}: {kind.about}", hang="  "))
+        print(wrapped(", ".join(entries(name)), "  ") + "\n")
     print("sfumato list AXIS shows each part with its options and how to add one; sfumato explain RECIPE a recipe.")
     return 0
 
@@ -43,21 +40,16 @@ def _print_parts(word: str) -> None:
     kind = AXES[axis]
     for name, entry in entries(axis).items():
         print(name)
-        print(_wrapped(summary(entry), "    "))
+        print(wrapped(summary(entry), "    "))
         if options := options_of(entry, fixed=kind.fixed):
             shown = ", ".join(f"{p.name}={_default(p.default)}" for p in options.values())
-            print(_wrapped(f"options: {shown}", "    ", hang="      "))
+            print(wrapped(f"options: {shown}", "    ", hang="      "))
     asks = f" It may ask for {', '.join(kind.offered)} by those names." if kind.offered else ""
     how = f"Add one: a function with a docstring, called as {kind.call}, that returns {kind.returns}.{asks} "
-    print(_wrapped(f"{how}Put it into {kind.where}, or anywhere and name it my_module:function.", ""))
+    print(wrapped(f"{how}Put it into {kind.where}, or anywhere and name it my_module:function.", ""))
 
 
 def _default(value: Any) -> str:
     if callable(value):
         return str(getattr(value, "__name__", "..."))
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _wrapped(text: str, indent: str, hang: str | None = None) -> str:
-    width = min(110, shutil.get_terminal_size().columns)
-    return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=hang or indent, break_on_hyphens=False)

@@ -52,7 +52,7 @@ def picture(
     known = options_of(entry, fixed=("run", "device", "root"))
     mine = [text for text in overrides if re.split(r"[.=]", text)[0].replace("-", "_") in known]
     fields = [text for text in overrides if text not in mine]
-    given = {name.replace("-", "_"): _value(text) for name, _, text in (word.partition("=") for word in mine)}
+    given = {name.replace("-", "_"): text.strip() for name, _, text in (word.partition("=") for word in mine)}
     hints = {name for name, p in known.items() if p.annotation == "str"}
     values = {name: text if name in hints else parse(text) for name, text in given.items()}
     singles = {name for name, p in known.items() if str(p.annotation).startswith("tuple")}
@@ -70,7 +70,3 @@ def picture(
     print(f"  {save(drawn, target, command=command)}")
     show_next(reporting(run))
     return 0
-
-
-def _value(text: str) -> str:
-    return text.strip()

@@ -29,7 +29,9 @@ NEEDED = {
 
 def plot(
     axis: Annotated[Positional[Literal["schedules", "grids", "draws", "weightings"]], arg(metavar="AXIS")],
-    names: Annotated[Positional[tuple[str, ...]], arg(metavar="[NAME [OPTION=VALUE ...]] ...")] = (),
+    names: Annotated[
+        Positional[tuple[str, ...]], arg(metavar="[NAME [OPTION=VALUE ...]] ...", help_behavior_hint="")
+    ] = (),
     *,
     schedule: Name = None,
     power: float = 0.25,
@@ -113,8 +115,8 @@ def column(axis: str, name: str, fields: Sequence[str], schedule: str | None = N
     """
     from sfumato.cli._arguments import find_recipe
     from sfumato.core.find import UnknownNameError, entries, nearest
-    from sfumato.runs.assemble import asks
     from sfumato.runs.override import override
+    from sfumato.runs.part import asks
     from sfumato.runs.recipe import Recipe, Shape, part
 
     known, path = entries(axis), AXES[axis]
@@ -147,7 +149,7 @@ def _weights(recipe: Recipe) -> tuple[Any, Any]:
     import torch
 
     from sfumato.core.level import Level
-    from sfumato.runs.assemble import asks
+    from sfumato.runs.part import asks
     from sfumato.runs.plan import plan
 
     made = plan(recipe)

@@ -12,8 +12,8 @@ from sfumato.cli._arguments import Count, Folder, Name, again, device_named
 def probe(
     run: Annotated[Positional[str], arg(metavar="RUN")],
     *,
-    at: Annotated[tuple[float, ...], arg(metavar="LEVEL ...")] = (),
-    block: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = (),
+    at: Annotated[tuple[float, ...], arg(metavar="LEVEL ...", help_behavior_hint="")] = (),
+    block: Annotated[tuple[str, ...], arg(metavar="NAME ...", help_behavior_hint="")] = (),
     n: Count = None,
     m: Count = None,
     split: str = "test",

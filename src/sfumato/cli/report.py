@@ -12,12 +12,16 @@ from sfumato.cli._arguments import Folder, Name
 
 
 def report(
-    runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN ...")], *, out: Folder = None, title: Name = None
+    runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN ...", help_behavior_hint="")],
+    *,
+    out: Folder = None,
+    title: Name = None,
 ) -> int:
     """Put the results and pictures of runs on one HTML page that needs nothing else.
 
-    It computes nothing: it shows what evaluate, likelihood, sweep, picture and compress have left in the runs, each
-    number beside its protocol and the command that makes it again, and says for what is missing which command makes it.
+    It computes nothing. It shows what other commands have left in the runs: sheets, curves, scores, sweeps, restored
+    pictures, likelihoods. Each number stands beside its protocol and the command that makes it again; for what is
+    missing, the page names the command that makes it.
 
     Arguments:
         runs: Directories of runs, or result files.

@@ -39,7 +39,9 @@ OFTEN = 1000  # times that a step is walked again
 
 def restore(
     run: Annotated[Positional[str], arg(metavar="RUN")],
-    overrides: Annotated[Overrides, arg(metavar="[PICTURE ...] [task=NAME OPTION=VALUE ...]")] = (),
+    overrides: Annotated[
+        Overrides, arg(metavar="[PICTURE ...] [task=NAME OPTION=VALUE ...]", help_behavior_hint="")
+    ] = (),
     *,
     method: Name = None,
     samples: int = 4,
@@ -70,8 +72,8 @@ def restore(
     Arguments:
         run: Directory of a run.
         overrides: Pictures or folders of them, the task, and options.
-        method: How a sample is held to what is known of the picture, see `sfumato list methods`; moment unless given,
-            or told for a model that is told the measurement.
+        method: How a sample is held to what is known of the picture, see `sfumato list methods`; unless given moment,
+            told for a model that is told the measurement, or dps for a task that is not linear.
         samples: Answers per picture; 19 or more make a band that holds the truth 90% of the time.
         score: Restore this many held-out images of the run's data and score them.
         damaged: Pictures are damaged already.
@@ -112,8 +114,9 @@ def restore(
     check_first(first_seed)
     allowed(samples)
     opened = Run.open(run)
-    method = method or usual_method(opened.recipe)
-    asked = parted([word for word in overrides if "=" in word], method)
+    words, usual = [word for word in overrides if "=" in word], usual_method(opened.plan)
+    method = method or usual_method(opened.plan, parted(words, usual).unmasked(opened.plan.image))
+    asked = parted(words, method)
     opened = settled(opened, asked.fields, ("sample",), use)
     source, networks = opened.counted_walk(use, device_named(device))
     task = asked.task(source.shape, fit)
@@ -134,7 +137,8 @@ def restore(
         judge = _judge(opened, data, held)
     seeds = range(first_seed, first_seed + len(y))
     wanted = measured_label(opened.recipe, task, y, _labels(opened, classes, labels, len(y)))
-    print(f"  {len(y)} pictures, {task.words}, method {method}, {samples} samples each")
+    each = "one sample" if samples == 1 else f"{samples} samples"
+    print(f"  {len(y)} picture{'s' * (len(y) > 1)}, {task.words}, method {method}, {each} each")
     if task.blind or not bool(task.open().any()):
         print("  Nothing is hidden: the picture comes back." if not task.blind else "  All is hidden: plain sampling.")
     began = time.monotonic()
@@ -148,12 +152,14 @@ def restore(
             samples=samples,
             seeds=seeds,
             labels=wanted,
-            sigma_data=opened.recipe.sigma_data or 0.5,
+            sigma_data=opened.plan.sigma_data,
             progress=finished,
             asked=networks,
         )
     seconds = time.monotonic() - began
-    print(f"  {found.nfe:g} network calls and {found.vjps} vector-Jacobian products an image; {seconds:.1f} s")
+    print(
+        f"  {found.nfe:g} network calls and {found.vjps} gradients (vector-Jacobian products) an image; {seconds:.1f} s"
+    )
     folder = Path(out) if out else opened.path / RESTORED / f"{task.name}-{method}"
     report: dict[str, Any] = {
         "command": command,
@@ -175,7 +181,8 @@ def restore(
         report["coverage expected"] = judged.expected_coverage(found)
         for name, figure in figures.items():
             beside = f", {report['coverage expected']:.2f} is right" if name == "coverage" else ""
-            print(f"  {name:<16} {figure}{beside}")
+            unit = judged.UNITS.get(name.partition(",")[0], "")
+            print(f"  {name:<16} {figure}{unit}{beside}")
     if judge is not None:
         distance = judged.distance(judge, found)
         report["distance"] = distance.to_json()

@@ -43,9 +43,9 @@ def sample(
     strip: bool = False,
     gif: bool = False,
     images: Folder = None,
-    like: Annotated[str | None, arg(metavar="PICTURE")] = None,
+    like: Annotated[str | None, arg(metavar="PICTURE", help_behavior_hint="")] = None,
     where: Text = None,
-    like_image: Annotated[str | None, arg(metavar="PICTURE")] = None,
+    like_image: Annotated[str | None, arg(metavar="PICTURE", help_behavior_hint="")] = None,
     data_root: Folder = None,
     device: Name = None,
 ) -> int:
@@ -55,8 +55,8 @@ def sample(
     seeds. Sampling fields can be set by name; nothing is retrained:
     sfumato sample RUN sampler=heun sampler.churn=40 grid.steps=50
 
-    Guidance composes: --guidance, --guidance-by-class, --guidance-ramp, --interval, --autoguidance RUN or @STEP,
-    --threshold dynamic, --classifier RUN. --size 56 samples a convolutional network at another size.
+    Guidance composes: --guidance, --guidance-by-class, --guidance-ramp, --interval, --autoguidance RUN or @STEP, also
+    with --threshold dynamic and --classifier RUN. --size 56 samples a convolutional network at another size.
 
     A PNG made by --images or by the playground says how it was made: sfumato sample RUN --like PICTURE.png
     makes it again and compares.
@@ -138,7 +138,7 @@ def sample(
         for path in draw_walk(few, walk, target, strip=strip, gif=gif):
             print(f"  {path}")
     show_next(
-        scoring(opened),
+        scoring(opened, None, *chosen, *overrides, *(["--use", use] if use else [])),
         (["picture", "strip" if opened.plan.kind.walks else "sheet", run], "another picture (`sfumato list pictures`)"),
         (["sample", run, "--n", "8", "--images", str(folder)], "one file for each image"),
     )
@@ -224,7 +224,7 @@ def draw_sheet(drawn: Drawn, source: Maker, target: Path, ranks: Ranks | None = 
     from sfumato.processes.ranks import Ranks
     from sfumato.progress import bar_of
     from sfumato.report.save import save
-    from sfumato.report.sheet import sheet
+    from sfumato.report.sheet import choice, sheet
     from sfumato.sources import watched
 
     run, seeds, labels, ranks = drawn.run, drawn.seeds, part_of(drawn.told, "label"), ranks or Ranks()
@@ -233,10 +233,34 @@ def draw_sheet(drawn: Drawn, source: Maker, target: Path, ranks: Ranks | None = 
         made = images_of_all(ranks, maker, seeds, drawn.told, progress=finished)
     if not ranks.first:
         return target
-    order, columns, names = _by_class(run, len(seeds), labels)
+    told = part_of(drawn.told, "image")
     title, words = run.title, drawn.caption
+    if told is not None:
+        words = f"{choice(seeds, False)} Each row of samples stands below what they were told. {words}"
+        cells, columns, names = below_told(made, told)
+        return save(sheet(cells, columns, row_labels=names, title=title, caption=words), target, command=typed())
+    order, columns, names = _by_class(run, len(seeds), labels)
     picture = sheet(made[order], columns, row_labels=names, seeds=seeds, title=title, caption=words)
     return save(picture, target, command=typed())
+
+
+def below_told(made: Tensor, told: Tensor) -> tuple[Tensor, int, list[str]]:
+    """Return (images, columns, row labels) of a sheet in which each row of samples follows the images they were told.
+
+    Arguments:
+        made: uint8, shape (B, C, H, W).
+        told: float in [-1, 1], shape (B, C', h, w); C' is C or 1.
+    """
+    import torch
+    from torch.nn.functional import interpolate
+
+    from sfumato.core.images import to_uint8
+
+    columns = min(COLUMNS, len(made))
+    low = to_uint8(interpolate(told.cpu().float(), size=made.shape[-2:], mode="nearest")).expand(made.shape)
+    blank = made.new_full((-len(made) % columns, *made.shape[1:]), 255)  # at the end of the last row
+    pairs = zip(torch.cat((low, blank)).split(columns), torch.cat((made, blank)).split(columns))
+    return torch.cat([row for pair in pairs for row in pair]), columns, ["told", "sample"] * -(-len(made) // columns)
 
 
 def _by_class(run: Run, count: int, labels: Tensor | None) -> tuple[Tensor, int, list[str]]:

@@ -115,7 +115,7 @@ def schedule(
 def _candidates(run: Run) -> Level:
     """Return the levels to choose from: the run's table, or many of its own grid."""
     from sfumato import grids
-    from sfumato.runs.assemble import asks
+    from sfumato.runs.part import asks
 
     table = run.plan.table
     if table is not None and (run.plan.known is not None or asks(run.recipe.sample.grid, "table")):
@@ -136,7 +136,8 @@ def _others(run: Run, steps: int) -> tuple[dict[str, Level], list[str]]:
             check_sampling(other.plan)
             found[name] = other.plan.grid
         except ValueError as error:
-            left_out.append(f"{name} is left out: {error}")
+            why = str(error).split(". ")[0].rstrip(".")  # the remedy is for who chooses a grid
+            left_out.append(f"The grid {name} is not compared: {why}.")
     return found, left_out
 
 

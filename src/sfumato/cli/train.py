@@ -25,7 +25,7 @@ def train(
     epochs: Number = None,
     device: Name = None,
     data_root: Folder = None,
-    allow: Annotated[tuple[str, ...], arg(metavar="FIELD ...")] = (),
+    allow: Annotated[tuple[str, ...], arg(metavar="FIELD ...", help_behavior_hint="")] = (),
     quiet: bool = False,
 ) -> int:
     """Train a recipe into a run directory, or go on with what is there.

@@ -33,7 +33,7 @@ from sfumato.core.denoiser import Preconditioned
 from sfumato.core.gauge import Gauge, flow, ve, vp
 from sfumato.core.level import Level
 from sfumato.likelihood.vlb import check_variance
-from sfumato.runs.assemble import asks, option
+from sfumato.runs.part import asks, option
 from sfumato.runs.plan import Plan
 from sfumato.runs.recipe import RecipeError
 

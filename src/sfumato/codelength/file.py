@@ -82,8 +82,7 @@ class Model:
     @property
     def shape(self) -> tuple[int, int, int]:
         """The shape of one image, (C, H, W)."""
-        shape = self.run.plan.shape
-        return shape.channels, shape.height, shape.width
+        return self.run.plan.image
 
 
 def read_images(paths: Sequence[Path | str], shape: tuple[int, int, int]) -> Tensor:

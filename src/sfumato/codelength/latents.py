@@ -33,8 +33,8 @@ from sfumato.latent.bound import levels_of, rest, saving, standard_normal
 from sfumato.latent.space import Latents
 from sfumato.processes.machine import default_device, keep_freed_memory
 from sfumato.progress import bar_of
-from sfumato.runs.assemble import option
 from sfumato.runs.checkpoint import replace_json
+from sfumato.runs.part import option
 from sfumato.runs.recipe import RecipeError
 from sfumato.runs.run import Run
 

@@ -24,6 +24,7 @@ class Axis:
 
     Attributes:
         module: Module or package below `sfumato` that holds them.
+        about: What a part of it decides, in one sentence for a person who chooses.
         returns: What a part returns, in words.
         given: Names of the values that a part is called with by position.
         named: Names of those that it is always called with by name.
@@ -32,6 +33,7 @@ class Axis:
     """
 
     module: str
+    about: str
     returns: str
     given: tuple[str, ...] = ()
     named: tuple[str, ...] = ()
@@ -62,43 +64,118 @@ TRAINING = ("draw", "weighting", "target", "seed", "batch", "images", "teacher")
 SOURCE = ("path", "split", "root", "val", "test", "first", "size", "channels", "attributes")
 
 AXES = {
-    "recipe": Axis("recipes", "a Recipe"),
-    "data": Axis("data", "a Dataset", offered=SOURCE),
-    "labels": Axis("labels", "a Labelling, learned from training images", given=("shape",)),
-    "schedule": Axis("schedules", "t -> Level, or a Table of a discrete chain"),
-    "target": Axis("core.target", "a Target", offered=LEVELS + IMAGES),
-    "network": Axis("networks", "a module called (x, c_noise, label)", offered=LEVELS + IMAGES),
-    "conditioning": Axis("conditioning", "level -> c_noise", offered=LEVELS + IMAGES),
-    "draw": Axis("draws", "a quantile function u -> Level", offered=LEVELS + IMAGES),
-    "weighting": Axis("weightings", "(level, target) -> weight", offered=LEVELS + IMAGES),
-    "objective": Axis(
-        "objectives", "a function that returns a Loss", offered=LEVELS + IMAGES + TRAINING, constants=("TRAINS",)
+    "recipe": Axis(
+        "recipes", "A recipe is one choice on every axis below: a published configuration, or ours.", "a Recipe"
     ),
-    "optimizer": Axis("training.optim", "a list of torch optimisers", named=("network",)),
-    "rate": Axis("training.rates", "(seen, spent) -> factor of the learning rate"),
-    "tracker": Axis("training.trackers", "a Tracker", given=("folder", "recipe")),
+    "data": Axis("data", "Which images the model learns from.", "a Dataset", offered=SOURCE),
+    "labels": Axis(
+        *("labels", "How images without a class get one.", "a Labelling, learned from training images"),
+        given=("shape",),
+    ),
+    "schedule": Axis(
+        "schedules",
+        "How noise grows with time, from t = 0 (clean) to t = 1.",
+        "t -> Level, or a Table of a discrete chain",
+    ),
+    "target": Axis(
+        "core.target",
+        "What the network predicts: the image, the noise, or a mixture.",
+        "a Target",
+        offered=LEVELS + IMAGES,
+    ),
+    "network": Axis(
+        "networks", "Which network is trained.", "a module called (x, c_noise, label)", offered=LEVELS + IMAGES
+    ),
+    "conditioning": Axis(
+        *("conditioning", "In which unit the network is told its noise level (the field c_noise).", "level -> c_noise"),
+        offered=LEVELS + IMAGES,
+    ),
+    "draw": Axis(
+        *("draws", "Which noise levels training visits, and how often.", "a quantile function u -> Level"),
+        offered=LEVELS + IMAGES,
+    ),
+    "weighting": Axis(
+        *("weightings", "How much an error counts at each noise level.", "(level, target) -> weight"),
+        offered=LEVELS + IMAGES,
+    ),
+    "objective": Axis(
+        *("objectives", "What training minimises.", "a function that returns a Loss"),
+        offered=LEVELS + IMAGES + TRAINING,
+        constants=("TRAINS",),
+    ),
+    "optimizer": Axis(
+        "training.optim", "How the weights are changed in a step.", "a list of torch optimisers", named=("network",)
+    ),
+    "rate": Axis(
+        "training.rates",
+        "How the learning rate changes during training.",
+        "(seen, spent) -> factor of the learning rate",
+    ),
+    "tracker": Axis(
+        *("training.trackers", "Where the curves of a training are copied to (the field train.track).", "a Tracker"),
+        given=("folder", "recipe"),
+    ),
     "sampler": Axis(
-        "samplers",
-        "an iterator of State(x, level, x0), one per step",
+        *(
+            "samplers",
+            "How a sample is computed from noise: the solver.",
+            "an iterator of State(x, level, x0), one per step",
+        ),
         given=("denoiser", "x", "grid"),
         named=("noise", "label"),
         offered=("shift", "snap"),
     ),
-    "grid": Axis("grids", "a Level of shape (N + 1,), noisy to clean", offered=LEVELS + IMAGES),
+    "grid": Axis(
+        *("grids", "Which noise levels a sampler visits.", "a Level of shape (N + 1,), noisy to clean"),
+        offered=LEVELS + IMAGES,
+    ),
     "guidance": Axis(
-        *("guidance", "a denoiser"), given=("denoiser",), offered=("weak", "logits", "outside", "interval", "both")
+        *("guidance", "How a sample is pushed towards its class, or away from a weaker model.", "a denoiser"),
+        given=("denoiser",),
+        offered=("weak", "logits", "outside", "interval", "both"),
     ),
-    "task": Axis("tasks", "a Task", given=("shape",)),
+    "task": Axis("tasks", "How a picture was damaged, for `sfumato restore`.", "a Task", given=("shape",)),
     "method": Axis(
-        "methods", "a denoiser of x0 given x and y", given=("denoiser", "task", "y"), offered=("sigma_data",)
+        *("methods", "How `sfumato restore` uses what is left of a damaged picture.", "a denoiser of x0 given x and y"),
+        given=("denoiser", "task", "y"),
+        offered=("sigma_data",),
     ),
-    "extractor": Axis("metrics.extractors", "an Extractor", given=("shape",)),
-    "metric": Axis("metrics.scores", "a Metric"),
-    "table": Axis("evaluation.tables", "a Table of a run's images"),
-    "picture": Axis("pictures", "a PIL image or a matplotlib figure", given=("run",), offered=("device", "root")),
-    "study": Axis("studies", "a Study", offered=("scale",)),
-    "family": Axis("interop.families", "an Imported, or None for a file of another family", given=("found",)),
-    "export": Axis("interop.exports", "the names of the files it wrote", given=("run", "folder"), named=("use",)),
+    "extractor": Axis(
+        *("metrics.extractors", "Which features of images are compared by a score; FD[digits] names its own."),
+        *("an Extractor",),
+        given=("shape",),
+    ),
+    "metric": Axis("metrics.scores", "Which scores `sfumato evaluate --metrics` computes.", "a Metric"),
+    "table": Axis(
+        "evaluation.tables",
+        "What else `sfumato evaluate --metrics` asks of a run's images.",
+        "a Table of a run's images",
+    ),
+    "picture": Axis(
+        *("pictures", "What `sfumato picture NAME RUN` draws.", "a PIL image or a matplotlib figure"),
+        given=("run",),
+        offered=("device", "root"),
+    ),
+    "study": Axis(
+        "studies", "Which question `sfumato study NAME` answers with trainings.", "a Study", offered=("scale",)
+    ),
+    "family": Axis(
+        *(
+            "interop.families",
+            "Whose checkpoints `sfumato import` reads.",
+            "an Imported, or None for a file of another family",
+        ),
+        given=("found",),
+    ),
+    "export": Axis(
+        *(
+            "interop.exports",
+            "In which formats `sfumato export --to NAME` writes a run.",
+            "the names of the files it wrote",
+        ),
+        given=("run", "folder"),
+        named=("use",),
+    ),
 }
 
 

@@ -258,6 +258,22 @@ def stoppable(denoiser: Denoiser, stop: Callable[[], str | None]) -> Denoiser:
     return ask
 
 
+class Blank:
+    """Stand in for a denoiser: it sees grey everywhere and remembers the levels it was asked at, of each image.
+
+    Arguments:
+        variance: Learned variance of the recipe, as in `Recipe`.
+    """
+
+    def __init__(self, variance: str) -> None:
+        self.learned = variance != "none"
+        self.levels: list[Level] = []
+
+    def __call__(self, x: Tensor, level: Level, label: Label | None = None) -> Prediction:
+        self.levels += [level] * len(x)
+        return Prediction(0 * x, 0 * x if self.learned else None)
+
+
 class Counted:
     """Wrap a denoiser and count what it is asked.
 

@@ -14,16 +14,28 @@ class OptionError(ValueError):
     """An option that a part does not take, or a value of the wrong type."""
 
 
-def nearest(kind: str, name: str, available: Iterable[str]) -> str:
+MANY, NEAR = 40, 8  # names beyond which a message shows the nearest alone, and how many of them
+
+
+def nearest(kind: str, name: str, available: Iterable[str], all_by: str = "") -> str:
     """Write the standard message for an unknown name.
+
+    Arguments:
+        kind: What the name should be of, in words.
+        name: As given.
+        available: The known names.
+        all_by: Command that lists them; where there is one, a long list is left to it.
 
     >>> nearest("sampler", "huen", ["heun", "euler"])
     "Unknown sampler 'huen'. Did you mean 'heun'? Available: euler, heun."
     """
     names = sorted(available)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, names, n=NEAR, cutoff=0.5)
     hint = f" Did you mean '{close[0]}'?" if close else ""
-    return f"Unknown {kind} '{name}'.{hint} Available: {', '.join(names)}."
+    if len(names) <= MANY or not all_by:
+        return f"Unknown {kind} '{name}'.{hint} Available: {', '.join(names)}."
+    also = f" Similar: {', '.join(close[1:])}." if close[1:] else ""
+    return f"Unknown {kind} '{name}'.{hint}{also} `{all_by}` shows all {len(names)}."
 
 
 def printable(text: str, keep: str = "") -> str:

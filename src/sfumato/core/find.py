@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -69,7 +70,7 @@ def find(axis: str, name: str, code: str = "") -> Callable[..., Any]:
         code: Hash of the source that a part from outside must have; "" for any.
 
     Raises:
-        UnknownNameError: With the nearest name and all available ones.
+        UnknownNameError: With the nearest name, and all available ones unless they are many.
         OptionError: If a part from outside does not fit the axis, or has changed.
     """
     axis = axis_named(axis)
@@ -78,7 +79,7 @@ def find(axis: str, name: str, code: str = "") -> Callable[..., Any]:
     available = entries(axis)
     key = name.replace("_", "-")
     if key not in available:
-        raise UnknownNameError(nearest(axis, name, available))
+        raise UnknownNameError(nearest(axis, name, available, f"sfumato list {axis}"))
     return available[key]
 
 
@@ -241,6 +242,20 @@ def parse(text: str) -> Any:
     if "," in text:
         return tuple(parse(part) for part in text.rstrip(",").split(","))
     return text
+
+
+def meanings(entry: Callable[..., Any]) -> dict[str, str]:
+    """Return what the docstring of a part, or of a dataclass, says of each argument or attribute, by name.
+
+    >>> meanings(conform)
+    {}
+    >>> meanings(find)["axis"]
+    'Its name, such as "sampler" (`core.axes`).'
+    """
+    doc = inspect.getdoc(entry) or ""
+    section = re.search(r"^(?:Arguments|Attributes):\n((?:    .*\n?|\n)+)", doc, re.MULTILINE)
+    found = re.findall(r"^    (\w[\w, ]*): (.*(?:\n        .*)*)", section[1] if section else "", re.MULTILINE)
+    return {name: re.sub(r"\s+", " ", text) for names, text in found for name in names.split(", ")}
 
 
 def summary(entry: Callable[..., Any]) -> str:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from sfumato.core.errors import printable
 from sfumato.data.dataset import DataError
-from sfumato.data.gathering import Shape, read_all, sizes_of
-from sfumato.data.listing import Listing, labels_of, passed_over
+from sfumato.data.gathering import Shape, attributes_of, read_all, sizes_of
+from sfumato.data.listing import TABLE_FILE, Listing, labels_of, passed_over
 from sfumato.data.sources import listings_of
 
 NAMED = 3  # images of another size that are named one by one
@@ -51,6 +51,7 @@ class Report:
         classes: Class names; () if unlabelled.
         others: Files that are no images by their names, in words; "" if there are none.
         splits: Number of image files of each official split; under "" if there are none.
+        attributes: Names of the numbers of its attributes.csv; () if it has none.
     """
 
     path: Path
@@ -60,6 +61,7 @@ class Report:
     classes: tuple[str, ...]
     others: str = ""
     splits: Mapping[str, int] = field(default_factory=dict)
+    attributes: tuple[str, ...] = ()
 
     @property
     def faults(self) -> tuple[Finding, ...]:
@@ -83,6 +85,7 @@ class Report:
         kinds = f"{len(self.classes)} classes" if self.classes else "unlabelled"
         named = ", ".join(f"{part} {count:,}" for part, count in self.splits.items() if part)
         kinds += f"; splits {named}" if named else ""
+        kinds += f"; attributes {printable(', '.join(self.attributes))}" if self.attributes else ""
         found = f"{len(self.faults):,} bad, {notes:,} unusual, {self.duplicates:,} exact duplicates."
         return "\n".join([*lines, f"{printable(str(self.path))}: {self.count:,} images, {kinds}; {found}"])
 
@@ -127,6 +130,7 @@ def check_parts(parts: Mapping[str, Listing], shape: Shape) -> Report:
     findings: list[Finding] = []
     digests: Counter[bytes] = Counter()
     classes: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
     counts: dict[str, int] = {}
     for part, listing in parts.items():
         try:
@@ -139,6 +143,11 @@ def check_parts(parts: Mapping[str, Listing], shape: Shape) -> Report:
             classes = classes or (() if labels is None else labels[1])
         except DataError as error:
             findings.append(Finding("", str(error), True))
+        try:
+            if TABLE_FILE in listing.others:
+                attributes, _ = attributes_of(listing)(listing.names)
+        except DataError as error:  # a remark: nothing reads it unless data.attributes names a column
+            findings.append(Finding(TABLE_FILE, str(error), False))
         counts[part] = len(found)
         for f in found:
             findings += [Finding(f.name, f.fault, True, f.size)] if f.fault else []
@@ -146,4 +155,4 @@ def check_parts(parts: Mapping[str, Listing], shape: Shape) -> Report:
         digests.update(f.digest for f in found if f.digest)
     others = "; ".join(filter(None, map(passed_over, parts.values())))
     repeated = digests.total() - len(digests)
-    return Report(path, sum(counts.values()), tuple(findings), repeated, classes, others, counts)
+    return Report(path, sum(counts.values()), tuple(findings), repeated, classes, others, counts, attributes)

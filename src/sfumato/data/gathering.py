@@ -24,9 +24,9 @@ from sfumato.core.errors import UnknownNameError, nearest, printable
 from sfumato.data.dataset import DataError, Dataset
 from sfumato.data.decoding import ALPHAS, CMYKS, FILTERS, crop_and_resize, decode
 from sfumato.data.hashing import hash_image
-from sfumato.data.listing import DamagedArchiveError, Labels, Listing, labels_of, passed_over
+from sfumato.data.listing import TABLE_FILE, DamagedArchiveError, Labels, Listing, labels_of, passed_over
 from sfumato.data.splits import OFFICIAL, Piece, is_split, join, pieces, split_by_hash
-from sfumato.data.told.attributes import FILE, read_table, rows_of
+from sfumato.data.told.attributes import read_table, rows_of
 from sfumato.data.transforms import to_channels
 from sfumato.progress import bar_of
 
@@ -256,11 +256,11 @@ def attributes_of(source: Listing) -> Numbers:
     Raises:
         DataError: If there is none, or it does not fit the files.
     """
-    where = f"{FILE} of {source.path}"
-    if FILE not in source.others:
-        raise DataError(f"{source.path} holds no {FILE}, from which data.attributes are read. Put it at the top.")
+    where = f"{TABLE_FILE} of {source.path}"
+    if TABLE_FILE not in source.others:
+        raise DataError(f"{source.path} holds no {TABLE_FILE}, from which data.attributes are read. Put it at the top.")
     try:
-        table = read_table(source.read(FILE).decode("utf-8-sig"), where)
+        table = read_table(source.read(TABLE_FILE).decode("utf-8-sig"), where)
     except UnicodeDecodeError:
         raise DataError(f"{where} is no text in UTF-8.") from None
     return lambda files: (table[0], rows_of(table, files, source.names, where))

@@ -28,6 +28,7 @@ from sfumato.data.decoding import SUFFIXES
 from sfumato.data.splits import is_split
 
 LABEL_FILE = "dataset.json"
+TABLE_FILE = "attributes.csv"  # numbers of the images; it stands at the top of a source
 KINDS = 5  # kinds of other files that are named
 MAX_BYTES = 1 << 28
 """The most bytes one file may have: 256 MiB."""
@@ -100,11 +101,11 @@ def open_listing(path: str | Path) -> Listing:
 
 
 def passed_over(listing: Listing) -> str:
-    """Say which files of a source are no images by their names: how many of each kind; "" for none."""
-    kinds = Counter(PurePosixPath(name).suffix.lower() or "no suffix" for name in listing.others)
+    """Say which files are neither images by their names nor the table: how many of each kind; "" for none."""
+    kinds = Counter(PurePosixPath(name).suffix.lower() or "no suffix" for name in listing.others if name != TABLE_FILE)
     told = ", ".join(f"{count:,} {printable(kind)}" for kind, count in kinds.most_common(KINDS))
     told += f" and {len(kinds) - KINDS} more kinds" if len(kinds) > KINDS else ""
-    return f"{len(listing.others):,} other files ({told})" if kinds else ""
+    return f"{kinds.total():,} other file{'s' * (kinds.total() > 1)} ({told})" if kinds else ""
 
 
 class FolderListing(Listing):

@@ -8,7 +8,7 @@ biased low on the reference that chose it, and evaluating it there marks the sco
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,8 +17,7 @@ from sfumato.evaluation.judge import Judge
 from sfumato.metrics.metric import find_metric
 from sfumato.metrics.score import Score
 from sfumato.runs import averages
-from sfumato.runs.plan import plan
-from sfumato.runs.recipe import Recipe, RecipeError
+from sfumato.runs.recipe import RecipeError
 from sfumato.runs.run import Run
 
 LADDER = (0.03, 0.05, 0.07, 0.10, 0.14, 0.20)  # widths that are compared unless others are given
@@ -85,7 +84,7 @@ def choose(
             if widths:
                 raise
             continue
-        network = plan(trained(run)).build_network()
+        network = run.trained.build_network()
         network.load_state_dict(made.tensors)
         source = run.source(device=device, network=network.eval().requires_grad_(False).to(device))
         images = source(range(n), labels, progress=progress)
@@ -103,9 +102,3 @@ def choose(
         "reference": judge.identity,
     }
     return averages.store(run.path, best.width, made, selected), [candidate for candidate, _ in judged]
-
-
-def trained(run: Run) -> Recipe:
-    """Return the recipe at the image size that the run was trained at."""
-    shape = Recipe.from_json(run.checkpoint.state["recipe"]).shape
-    return replace(run.recipe, shape=shape or run.recipe.shape)

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from sfumato.core.level import Level
 from sfumato.evaluation.findings import cell, series_of
@@ -32,7 +31,7 @@ from sfumato.metrics.flags import flagged
 from sfumato.metrics.linear_probe import Reading, principal, read_out
 from sfumato.metrics.neighbours import nearest
 from sfumato.processes.machine import default_device
-from sfumato.progress import bar_of
+from sfumato.progress import Bar, bar_of
 from sfumato.runs.run import Run
 
 SHOWN = (8, 6)  # images, and neighbours of each, of the sheet
@@ -96,7 +95,7 @@ class _Found:
     shown: tuple[np.ndarray, np.ndarray]
 
 
-def _read(images: Images, look: Look, levels: Sequence[Level], blocks: Sequence[str], bar: tqdm[Any]) -> _Found:
+def _read(images: Images, look: Look, levels: Sequence[Level], blocks: Sequence[str], bar: Bar) -> _Found:
     """Train a linear classifier on every block at every level, and on the baselines."""
     train, held = images.train, images.held
     assert train.labels is not None and held.labels is not None

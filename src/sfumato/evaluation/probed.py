@@ -7,12 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from sfumato.core import noise
 from sfumato.core.errors import nearest
@@ -24,6 +22,7 @@ from sfumato.evaluation.real import reference_of
 from sfumato.metrics.linear_probe import ProbeError
 from sfumato.metrics.rules import check_leakage
 from sfumato.networks._pooled import all_blocks, pooled, usual_blocks
+from sfumato.progress import Bar
 from sfumato.runs.resolve import load_data, training_data
 from sfumato.runs.run import Run
 
@@ -177,7 +176,7 @@ class Look:
         chosen = asked or [nsr for nsr in NSR if low <= nsr <= high] or [math.sqrt(low * min(high, 1 / low))]
         return levels_at(self.run, [-2 * math.log(nsr) for nsr in chosen])
 
-    def features(self, data: Dataset, level: Level, blocks: Sequence[str], bar: tqdm[Any]) -> dict[str, np.ndarray]:
+    def features(self, data: Dataset, level: Level, blocks: Sequence[str], bar: Bar) -> dict[str, np.ndarray]:
         """Return the features of images at a level by block, and the pixels that the network saw, float32 (N, d).
 
         Arguments:

@@ -55,6 +55,9 @@ def distance(judge: Judge, found: Restored) -> Score:
     return judge.score(METRIC, judge.seen(to_uint8(found.samples[:, 0]), (METRIC,)))
 
 
+UNITS = {"PSNR": " dB"}  # of a figure, by the first word of its name
+
+
 @dataclass(frozen=True)
 class Figure:
     """A mean over pictures with its 95% interval.
@@ -76,7 +79,11 @@ class Figure:
 
     def __str__(self) -> str:
         known = math.isfinite(self.low) and math.isfinite(self.high)
-        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]" if known else f"{self.value:.3g} (no interval)"
+        return (
+            f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
+            if known
+            else f"{self.value:.3g} (one picture, so no interval)"
+        )
 
 
 def figures(truth: Tensor, found: Restored, task: Task) -> dict[str, Figure]:

@@ -20,7 +20,7 @@ import torch
 
 from sfumato.experiments.study import Study
 from sfumato.runs.check import check_sampling
-from sfumato.runs.costs import sampling_cost
+from sfumato.runs.guided import sampling_cost
 from sfumato.runs.plan import Plan, plan
 from sfumato.runs.recipe import Data, Recipe, Shape
 from sfumato.runs.resolve import load_data, resolve

@@ -18,11 +18,12 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
-from tqdm import tqdm
 
 from sfumato.core.find import parse
+from sfumato.core.optional import optional
 from sfumato.experiments.study import Study, StudyError
 from sfumato.experiments.work import Workspace, outcome_of
+from sfumato.progress import say
 
 
 class Job(Protocol):
@@ -98,7 +99,7 @@ def share(study: Study, space: Workspace, executor: Executor, *, threads: int = 
                 errors.append(error)
                 said = f"{type(error).__name__}: {error}"
             if not quiet:
-                tqdm.write(f"[{count}/{len(stage)}] {name}, training seed {seed}: {said}")
+                say(f"[{count}/{len(stage)}] {name}, training seed {seed}: {said}")
         if errors:
             raise errors[0]
 
@@ -140,10 +141,7 @@ def cluster(name: str, folder: str, options: Mapping[str, Any], at_once: int) ->
     Raises:
         StudyError: If submitit is not installed, or refuses an option.
     """
-    try:
-        import submitit
-    except ImportError:
-        raise StudyError("Jobs of a cluster need submitit: pip install 'sfumato[cluster]'.") from None
+    submitit = optional("submitit", "cluster", "A job of a cluster", StudyError)
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster=name)
         limited = {"slurm_array_parallelism": at_once} if name == "slurm" else {}

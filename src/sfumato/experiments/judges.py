@@ -142,8 +142,7 @@ class Restoration:
         source, networks = run.counted_walk(device=device)
         task, seeds = self.task_of(source.shape), range(len(held))
         y = measured(task, to_float(held.images), seeds)
-        spread = run.recipe.sigma_data or 0.5
-        method, k = method_of(self.method), self.samples
+        method, spread, k = method_of(self.method), run.plan.sigma_data, self.samples
         told = measured_label(asked.recipe, task, y, None)
         found = restore(source, task, y, method, samples=k, seeds=seeds, labels=told, sigma_data=spread, asked=networks)
         return held.images, y, task, found

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from sfumato.core.images import NonFiniteError
 from sfumato.core.reading import as_written, read_json
@@ -30,11 +29,12 @@ from sfumato.experiments.study import Asked, Outcome, Row, Study, slug
 from sfumato.metrics.metric import expand
 from sfumato.metrics.protocol import canonical
 from sfumato.metrics.score import Score
-from sfumato.runs.assemble import asks
+from sfumato.progress import say
 from sfumato.runs.checkpoint import replace_json, steps
 from sfumato.runs.identity import identity, key_of
 from sfumato.runs.idle import differences
 from sfumato.runs.override import override
+from sfumato.runs.part import asks
 from sfumato.runs.recipe import Recipe
 from sfumato.runs.records import read_records
 from sfumato.runs.run import Run
@@ -72,13 +72,13 @@ def carry_out(
         Interrupted: After a signal, with everything saved.
     """
     space = Workspace(Path(out), Path(runs) if runs is not None else Path(out) / "runs", root, device, quiet)
-    say: Callable[[str], None] = (lambda text: None) if quiet else tqdm.write
+    tell: Callable[[str], None] = (lambda text: None) if quiet else say
     outcomes: list[Outcome] = []
     for seed in study.seeds:
         for row in study.rows:
-            say(f"[{len(outcomes) + 1}/{len(study.seeds) * len(study.rows)}] {row.name}, training seed {seed}")
+            tell(f"[{len(outcomes) + 1}/{len(study.seeds) * len(study.rows)}] {row.name}, training seed {seed}")
             outcome = outcome_of(study, row, seed, space)
-            say("    " + (outcome.failed or "; ".join(_short(score) for score in outcome.scores.values())))
+            tell("    " + (outcome.failed or "; ".join(_short(score) for score in outcome.scores.values())))
             outcomes.append(outcome)
     return outcomes
 

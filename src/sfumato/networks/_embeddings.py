@@ -250,6 +250,21 @@ def label_tables(network: nn.Module) -> dict[str, LabelTable]:
     return {path: module for path, module in network.named_modules() if isinstance(module, LabelTable)}
 
 
+def untrained_layers(network: nn.Module) -> dict[str, nn.Module]:
+    """Return, by path, the layers of a network that add nothing before they are trained, or to what is not told.
+
+    They tell it the vector of a condition (".vector"), the image (".image"), and how far a step goes.
+    """
+    found: dict[str, nn.Module] = {}
+    for path, module in network.named_modules():
+        if isinstance(module, Span):
+            found[path] = module
+        elif isinstance(module, Beside):
+            named = {f"{path}.vector": module.vector, f"{path}.image": module.image}
+            found |= {name: layer for name, layer in named.items() if layer is not None}
+    return found
+
+
 def keep_null_row(network: nn.Module) -> None:
     """Give an unlabelled network the row for "no label", which it then adds to every image's embedding."""
     for table in label_tables(network).values():

@@ -47,7 +47,7 @@ def autoregressive(
     if not 0 < block < max(height, width):
         raise ValueError(f"A block is smaller than the image of {height}x{width} pixels; got {block}.")
     labels = in_turn(seeds, classes_named(None, run.classes))
-    steps, calls = block_by_block(source, seeds, labels, block, method, run.recipe.sigma_data or 0.5, networks)
+    steps, calls = block_by_block(source, seeds, labels, block, method, run.plan.sigma_data, networks)
     shown = [round(i * (len(steps) - 1) / (MOST - 1)) for i in range(MOST)] if len(steps) > MOST else range(len(steps))
     plain = to_uint8(source.floats(seeds, labels).cpu())
     images = torch.stack([plain, *(to_uint8(steps[i]) for i in shown)], 1).flatten(0, 1)

@@ -168,16 +168,13 @@ def against_size(series: Mapping[str, Series], *, score: str = "FD", title: str 
     return finish(figure, caption)
 
 
-def class_bars(
-    scores: Mapping[str, Mapping[str, Cell]], *, score: str = "KID", title: str = "", caption: str = ""
-) -> Figure:
+def class_bars(scores: Mapping[str, Mapping[str, Cell]], *, score: str = "KID", title: str = "") -> Figure:
     """Plot a score per class, a bar per model in each class.
 
     Arguments:
         scores: Model -> class -> score; classes may be missing.
         score: Name of the score.
         title: Text above the plot.
-        caption: Text below it.
     """
     classes = list(dict.fromkeys(c for by_class in scores.values() for c in by_class))
     figure, ax = axes("", score, title)
@@ -195,7 +192,7 @@ def class_bars(
     ax.axhline(0, color=MUTED, linewidth=0.8)
     if len(scores) > 1:
         ax.legend(frameon=False, fontsize=9)
-    return finish(figure, caption)
+    return finish(figure)
 
 
 def rate_distortion(
@@ -324,16 +321,13 @@ def bits_by_level(curves: Mapping[str, Series], *, title: str = "", caption: str
     return finish(figure, caption)
 
 
-def distances(
-    groups: Mapping[str, Sequence[float]], *, space: str = "pixel", title: str = "", caption: str = ""
-) -> Figure:
+def distances(groups: Mapping[str, Sequence[float]], *, space: str = "pixel", title: str = "") -> Figure:
     """Plot histograms of nearest-neighbour distances: generated to train beside test to train.
 
     Arguments:
         groups: Name -> distances.
         space: Space in which they were measured.
         title: Text above the plot.
-        caption: Text below it.
     """
     figure, ax = axes(f"distance to the nearest training image ({space} space)", "share of images", title)
     everything = np.concatenate([np.asarray(values, dtype=np.float64) for values in groups.values()])
@@ -349,4 +343,4 @@ def distances(
         )
     ax.set_ylim(top=1.25 * ax.get_ylim()[1])  # space for the legend
     ax.legend(frameon=False, fontsize=9)
-    return finish(figure, caption)
+    return finish(figure)

@@ -137,7 +137,7 @@ def told_settings(where: Mapping[str, str], image: Tensor | None, lender: Datase
         image: The image that was given, uint8 (c, h, w); None for none.
         lender: Real images that lent the rest (`Run.lender`); None for none.
     """
-    given = {"where": dict(where)} if where else {}
+    given: dict[str, Any] = {"where": dict(where)} if where else {}
     if image is not None:
         given["like_image"] = hash_image(image.numpy()).hex()
     return given if lender is None else given | {"lent": content_of(lender)["told"]}

@@ -19,7 +19,7 @@ Record = Mapping[str, Any]
 
 
 def training_curves(
-    runs: Mapping[str, Sequence[Record]], alike: Mapping[str, str] | None = None, *, title: str = "", caption: str = ""
+    runs: Mapping[str, Sequence[Record]], alike: Mapping[str, str] | None = None, *, title: str = ""
 ) -> Figure:
     """Plot loss, gradient norm and learning rate against images seen.
 
@@ -27,7 +27,6 @@ def training_curves(
         runs: Run -> its records.
         alike: Run -> what is equal for runs of one recipe that differ in their seed alone; these are thin lines.
         title: Text above the plots.
-        caption: Text below them.
 
     Raises:
         ValueError: If a run has no record.
@@ -46,17 +45,17 @@ def training_curves(
         elif all(y > 0 for s in series.values() for y in s.y):
             decades(ax)
     skipped = sum(int(records[-1].get("skipped", 0)) for records in runs.values())
-    return finish(figure, f"Steps skipped as not finite: {skipped}. {caption}", title)
+    told = f"{skipped:,} steps were skipped, since their loss or gradient was not finite. " if skipped else ""
+    return finish(figure, f"Means of the steps between two points. {told}".rstrip(), title)
 
 
-def loss_by_level(records: Sequence[Record], moments: int = 4, *, title: str = "", caption: str = "") -> Figure:
+def loss_by_level(records: Sequence[Record], moments: int = 4, *, title: str = "") -> Figure:
     """Plot the loss against ln SNR at several moments of training.
 
     Arguments:
         records: Records of one run.
         moments: Lines, evenly through training; fewer if there are fewer records.
         title: Text above the plot.
-        caption: Text below it.
 
     Raises:
         ValueError: If there is no record, or its bins are not the loop's.
@@ -76,19 +75,18 @@ def loss_by_level(records: Sequence[Record], moments: int = 4, *, title: str = "
     lines(ax, series)
     if all(y > 0 for s in series.values() for y in s.y):
         decades(ax)
-    return finish(figure, f"Mean loss of each bin of ln SNR; the outer bins are open. {caption}")
+    return finish(
+        figure,
+        "Each line is a moment of training. SNR = (alpha / sigma)^2; means of bins, of which the outer ones are open.",
+    )
 
 
-def score_curves(
-    runs: Mapping[str, Sequence[Record]], alike: Mapping[str, str] | None = None, *, title: str = "", caption: str = ""
-) -> Figure:
+def score_curves(runs: Mapping[str, Sequence[Record]], alike: Mapping[str, str] | None = None) -> Figure:
     """Plot the scores taken while training against images seen, with their 95% intervals.
 
     Arguments:
         runs: Run -> its records of scores.jsonl.
         alike: As for `training_curves`.
-        title: Text above the plot.
-        caption: Text below it.
 
     Raises:
         ValueError: If a run has no score, or runs were judged by different protocols.
@@ -99,23 +97,22 @@ def score_curves(
         listed = "; ".join(f"{name}, n = {n}, protocol {protocol}" for name, n, protocol in sorted(kinds))
         raise ValueError(f"Scores of different protocols do not share an axis: {listed}. Plot one run at a time.")
     name, n, _ = next(iter(kinds))
-    figure, ax = axes("training images seen", name, title)
+    figure, ax = axes("training images seen", name)
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     series = {
         run: Series.of([r["images"] for r in rs], [r["value"] for r in rs], *zip(*(r["interval"] for r in rs)))
         for run, rs in runs.items()
     }
     lines(ax, series, alike=alike)
-    return finish(figure, f"Averaged weights, the same {n:,} seeds each time; bars: 95% intervals. {caption}")
+    return finish(figure, f"Averaged weights, the same {n:,} seeds each time; bars: 95% intervals.")
 
 
-def adversarial_curves(records: Sequence[Record], *, title: str = "", caption: str = "") -> Figure:
+def adversarial_curves(records: Sequence[Record], *, title: str = "") -> Figure:
     """Plot a GAN's two losses, and what its discriminator believes, against images seen.
 
     Arguments:
         records: Records of one run that trained a generator.
         title: Text above the plots.
-        caption: Text below them.
 
     Raises:
         ValueError: If there is no record.
@@ -132,7 +129,7 @@ def adversarial_curves(records: Sequence[Record], *, title: str = "", caption: s
         lines(ax, {name: _series(records, key) for name, key in keys.items()}, markers=False)
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
         ax.set_ylim(bottom=0)
-    return finish(figure, f"Where D cannot tell, its loss is 1.386 and it believes 0.5. {caption}", title)
+    return finish(figure, "Where D cannot tell, its loss is 1.386 and it believes 0.5.", title)
 
 
 def of_last_protocol(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -145,13 +142,12 @@ def of_last_protocol(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [record for record, kind in zip(records, kinds) if kind == kinds[-1]]
 
 
-def term_curves(records: Sequence[Record], *, title: str = "", caption: str = "") -> Figure:
+def term_curves(records: Sequence[Record], *, title: str = "") -> Figure:
     """Plot the terms that a loss is the sum of against images seen.
 
     Arguments:
         records: Records of one run whose objective names its terms.
         title: Text above the plot.
-        caption: Text below it.
 
     Raises:
         ValueError: If there is no record.
@@ -162,7 +158,7 @@ def term_curves(records: Sequence[Record], *, title: str = "", caption: str = ""
     figure, ax = axes("training images seen", "nats per number of the image", title)
     lines(ax, {name.replace("_", " "): _series(records, name) for name in names}, markers=False)
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-    return finish(figure, f"Terms as they are, before a weight that rises over the first images. {caption}")
+    return finish(figure, "Terms as they are, before a weight that rises over the first images.")
 
 
 def records_csv(records: Sequence[Record]) -> str:

@@ -24,31 +24,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from sfumato.core.find import nearest
 from sfumato.core.level import Level, index_in
-from sfumato.data.told.attributes import MEASURES
+from sfumato.data.told.attributes import SIDED
 from sfumato.data.told.beside import split_kind
 from sfumato.networks._count import cost
 from sfumato.networks._named import factors_of_rates, frozen_weights
-from sfumato.networks._valueless import Valueless
-from sfumato.runs.assemble import asks, constant, option
-from sfumato.runs.check_guidance import check_guidance, check_guides
+from sfumato.runs.averages import names_of
+from sfumato.runs.check_guidance import check_guidance
 from sfumato.runs.check_numbers import check_numbers
-from sfumato.runs.costs import Blank
+from sfumato.runs.guided import own_average
 from sfumato.runs.kinds import network_kind
-from sfumato.runs.part import explained
+from sfumato.runs.part import asks, constant, explained, option
 from sfumato.runs.plan import Plan, divided
 from sfumato.runs.recipe import Recipe, RecipeError
 
 HEADS = {"learned": "range", "diagonal": "diagonal"}  # a sampler's variance -> the head it reads
-DISCRETE = ("c_noise", "target", "weighting", "objective")  # parts that may be tied to the levels of a table
+DISCRETE = ("target", "c_noise", "weighting", "objective")  # parts that may be tied to the levels of a table
 QUANTILES = 16  # of the draw, at which its levels are checked
 
 
 def check(plan: Plan) -> None:
     """Refuse a recipe whose parts cannot work together, before any work is done.
 
-    Nothing is made here: the plan makes its parts as they are looked at. The levels that training visits are compared
-    with those the network knows, and the sampler walks its grid once on one pixel with a stand-in for the network.
+    Nothing is made here but by the plan. The levels that training visits, and those that the sampler asks for as it
+    walks its grid once on one pixel, are compared with those the network knows.
 
     Arguments:
         plan: With its shape; sigma_data may still be unknown.
@@ -57,53 +57,36 @@ def check(plan: Plan) -> None:
         RecipeError: Naming the rule, what was found, and what to set instead.
         OptionError, ValueError: From a part that refuses its own options.
     """
-    recipe = plan.recipe
+    recipe, kind = plan.recipe, plan.kind
     check_numbers(recipe)
     _check_network(plan)
     if recipe.data.told_more:
         _check_told(recipe)
-    read = {name: part for name, part in plan.parts.items() if name in plan.reads}
-    for name in read.keys() & {"draw", "weighting", "c_noise", "target"}:
-        plan.made(name)
-    plan.objective("meta")
-    with explained(f"network={recipe.network}"):
-        plan.made("network")  # on the meta device: it refuses its own options and costs no memory
-        _check_call(plan)
+    plan.assemble()
     _check_named_weights(plan)
     _check_budget(recipe)
-    tables = [f"{name}={part.name}" for name, part in read.items() if name in DISCRETE and asks(part, "table")]
-    if tables and "draw" in read and plan.table is not None:
-        what = f"{tables[0]} knows the levels of schedule={recipe.schedule.name} only"
+    tied = [name for name in DISCRETE if name in plan.reads and asks(plan.parts[name], "table")]
+    if tied and "draw" in plan.reads and plan.table is not None:
+        what = f"{tied[0]}={plan.parts[tied[0]].name} knows the levels of schedule={recipe.schedule.name} only"
         with explained(f"{what}, and draw={recipe.draw} visits others; draw=uniform visits them"):
             index_in(plan.table, plan.draw(_quantiles()))
-    if plan.kind.walks:
+    if kind.walks:
         if recipe.variance != "none" and not asks(recipe.objective, "variance"):
             raise RecipeError(
                 f"variance={recipe.variance} gives the network a second head, which objective={recipe.objective.name} "
                 "does not train. Set objective=hybrid or objective=vlb, or variance=none."
             )
+        if recipe.sample.autoguidance is not None:
+            _check_own_average(recipe)
         check_sampling(plan)
 
 
-def _check_call(plan: Plan) -> None:
-    """Call the network once without values, with labels if it is told them: sizes that do not fit show there."""
-    try:
-        if plan.kind.coder or not plan.kind.levels:
-            plan.made("cost")
-        if not plan.kind.levels:
-            return
-        x = torch.empty(2, *plan.walked, device="meta")
-        label = torch.zeros(2, dtype=torch.int64, device="meta") if plan.classes and plan.kind.walks else None
-        with Valueless():
-            plan.network(x, torch.zeros(2, device="meta"), label)
-    except (ArithmeticError, LookupError, RuntimeError, AssertionError) as error:
-        remedy = "Choose sizes that fit together; `sfumato explain` shows its options."
-        if "meta tensor" in str(error):
-            remedy = "It is counted without values first, so it may ask tensors for shapes and not for values."
-        raise ValueError(
-            f"it cannot take images of {'x'.join(map(str, plan.image))} ({type(error).__name__}: "
-            f"{str(error).splitlines()[0].rstrip('.!')}). {remedy}"
-        ) from error
+def _check_own_average(recipe: Recipe) -> None:
+    """Refuse a weak model that is an average of the run itself which is not kept while training."""
+    weak = own_average(recipe.sample)
+    known = ["raw", *names_of(recipe.ema)]
+    if weak is not None and weak not in known:
+        raise RecipeError(f"sample.autoguidance=@{weak}: {nearest('average', weak, known)}")
 
 
 def _check_named_weights(plan: Plan) -> None:
@@ -202,7 +185,7 @@ def _check_told(recipe: Recipe) -> None:
             f"objective.coupling=ot exchanges noises within a class, and {what} tells the model more: its noise would "
             "not be that of sampling. Set objective.coupling=independent."
         )
-    if data.flip and (sided := [name for name in data.attributes if name in MEASURES]):
+    if data.flip and (sided := [name for name in data.attributes if name in SIDED]):
         raise RecipeError(f"data.flip=true mirrors images, whose {sided[0]} was measured before. Set data.flip=false.")
     if image and data.augment:
         raise RecipeError(_as_it_is(recipe, f"data.augment={data.augment:g}"))
@@ -251,8 +234,8 @@ def check_sampling(plan: Plan) -> None:
     sampled_shape(plan)
     _check_jumps(plan)
     _check_student(plan)
+    _check_walk(plan)
     check_guidance(plan)
-    check_guides(plan, _walk(plan))
 
 
 def _check_jumps(plan: Plan) -> None:
@@ -310,25 +293,14 @@ def sampled_shape(plan: Plan) -> tuple[int, int, int]:
     return sampled
 
 
-def _walk(plan: Plan) -> Level:
-    """Let the sampler walk the grid on one pixel, with a stand-in for the network; return the levels it asked for.
-
-    They must be levels that the network knows.
-    """
-    recipe, blank = plan.recipe, Blank(plan.variance)
-    with explained(f"sample.sampler={recipe.sample.sampler} cannot walk sample.grid={recipe.sample.grid}"):
-        x = torch.zeros(1, 1, 1, 1)
-        for _ in plan.sampler(blank, x, plan.grid, noise=lambda step: x):
-            pass
-        asked = blank.levels
-        visited = Level(
-            torch.cat([v.alpha.reshape(-1) for v in asked]), torch.cat([v.sigma.reshape(-1) for v in asked])
-        )
+def _check_walk(plan: Plan) -> None:
+    """Refuse a walk that fails, or asks for levels which the network does not know."""
+    sample, visited = plan.recipe.sample, plan.visited
+    with explained(f"sample.sampler={sample.sampler} cannot walk sample.grid={sample.grid}"):
         if plan.known is not None:
             index_in(plan.known, visited)
-        if recipe.c_in == "one":
+        if plan.recipe.c_in == "one":
             _check_scale(visited, plan.trained_levels(_quantiles()))
-    return visited
 
 
 def _check_scale(visited: Level, trained: Level) -> None:

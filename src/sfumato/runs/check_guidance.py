@@ -11,17 +11,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from sfumato.core.axes import AXES
-from sfumato.core.find import check_options
-from sfumato.core.level import Level, index_in
+from sfumato.core.level import index_in
 from sfumato.core.reading import read_json
 from sfumato.guidance._facts import Facts
-from sfumato.runs.assemble import asks, constant, needs, option
 from sfumato.runs.checkpoint import steps
 from sfumato.runs.guided import guidance_of, weak_of
 from sfumato.runs.kinds import CLASSIFIER, DENOISER, kind_of
-from sfumato.runs.part import explained
-from sfumato.runs.plan import Plan, plan
+from sfumato.runs.part import asks, constant, explained, needs, option
+from sfumato.runs.plan import Plan
 from sfumato.runs.recipe import Part, Recipe, RecipeError, Shape
 
 
@@ -51,11 +48,12 @@ def check_guidance(plan: Plan) -> None:
         )
     if sample.interval is not None:
         _check_interval(plan, sample.interval, any(asks(form, "interval") for form in forms))
+    _check_guides(plan)
 
 
 def _check_form(plan: Plan, form: Part, before: tuple[str, ...]) -> None:
     """Refuse a form of guidance that its own file refuses for this model, or that lacks what it asks for."""
-    check_options(f"guidance={form.name}", form.entry(), form.options, fixed=AXES["guidance"].fixed)
+    form.checked()
     refuse = constant(form, "check")
     if refuse is not None:
         with explained():
@@ -95,16 +93,8 @@ def _check_interval(plan: Plan, interval: tuple[float, float], confines: bool) -
         )
 
 
-def check_guides(plan: Plan, visited: Level) -> None:
-    """Refuse a weak model or a classifier that cannot guide this one.
-
-    Arguments:
-        plan: With its shape.
-        visited: Levels that the sampler asks for, shape (N,).
-
-    Raises:
-        RecipeError: Naming the rule, what was found, and what to do.
-    """
+def _check_guides(plan: Plan) -> None:
+    """Refuse a weak model or a classifier that cannot guide this one."""
     recipe, sample = plan.recipe, plan.recipe.sample
     if sample.autoguidance is not None:
         where = weak_of(sample.autoguidance)
@@ -116,7 +106,7 @@ def check_guides(plan: Plan, visited: Level) -> None:
                     "A weak model is a denoiser; a classifier guides with sample.classifier."
                 )
             _check_kin(recipe, other, where.folder, "weak model", strict=True)
-            _check_levels(recipe, other, visited, f"The weak model of {where.folder}")
+            _check_levels(plan, other, f"The weak model of {where.folder}")
         if where.step is not None and where.folder:
             kept = steps(Path(where.folder) / "checkpoints")
             if where.step not in kept:
@@ -130,7 +120,7 @@ def check_guides(plan: Plan, visited: Level) -> None:
         if kind_of(other) is not CLASSIFIER:
             raise RecipeError(f"sample.classifier={folder} is a run of {other.name}, which trained no classifier.")
         _check_kin(recipe, other, folder, "classifier", strict=False)
-        _check_levels(recipe, other, visited, f"The classifier of {folder}")
+        _check_levels(plan, other, f"The classifier of {folder}")
 
 
 def _recipe_of(folder: str, field: str, remedy: str) -> Recipe:
@@ -161,10 +151,10 @@ def _check_kin(recipe: Recipe, other: Recipe, folder: str, role: str, *, strict:
         )
 
 
-def _check_levels(recipe: Recipe, other: Recipe, visited: Level, who: str) -> None:
-    if (known := plan(other).known) is not None:
-        with explained(f"{who} does not know the levels of sample.grid={recipe.sample.grid}"):
-            index_in(known, visited)
+def _check_levels(plan: Plan, other: Recipe, who: str) -> None:
+    if (known := Plan(other).known) is not None:
+        with explained(f"{who} does not know the levels of sample.grid={plan.recipe.sample.grid}"):
+            index_in(known, plan.visited)
 
 
 def _text(shape: Shape | None) -> str:

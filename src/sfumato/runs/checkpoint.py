@@ -234,14 +234,11 @@ def of_run(mark: str, *names: str) -> Callable[[Checkpoint], None]:
     return check
 
 
-def latest(
-    folder: Path, groups: tuple[str, ...] | None = None, fits: Callable[[Checkpoint], None] = holding()
-) -> Checkpoint | None:
+def latest(folder: Path, fits: Callable[[Checkpoint], None] = holding()) -> Checkpoint | None:
     """Read the newest whole checkpoint; damaged ones are named loudly and passed over. None if there is none.
 
     Arguments:
         folder: The run's checkpoint folder.
-        groups: File stems to load; None for all.
         fits: Raises a CheckpointError for a checkpoint that cannot be used; the one before it is tried.
 
     Raises:
@@ -250,7 +247,7 @@ def latest(
     damaged, unfit = [], []
     for step in reversed(steps(folder)):
         try:
-            found = load(folder / f"step-{step}", groups)
+            found = load(folder / f"step-{step}")
         except CheckpointError as error:
             damaged.append(str(error))
             warnings.warn(f"DAMAGED CHECKPOINT passed over: {error} Taking the one before it.", stacklevel=2)

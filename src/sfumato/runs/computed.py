@@ -20,8 +20,8 @@ from sfumato.core.errors import OptionError, UnknownNameError, nearest
 from sfumato.core.find import entries
 from sfumato.core.level import Level
 from sfumato.core.reading import read_json
-from sfumato.runs.assemble import option
 from sfumato.runs.checkpoint import replace_json
+from sfumato.runs.part import option
 from sfumato.runs.recipe import RecipeError
 from sfumato.runs.run import Run
 

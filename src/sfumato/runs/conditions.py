@@ -22,6 +22,7 @@ from sfumato.data.order import ranking
 from sfumato.data.streaming import Stream
 from sfumato.data.told.attributes import asked, standard, unseen
 from sfumato.data.told.beside import condition_of, split_kind, told_image, twin
+from sfumato.runs.plan import Plan
 from sfumato.runs.recipe import Recipe, RecipeError
 
 ORDER = 0  # the seed of the order in which real images lend their conditions
@@ -105,9 +106,19 @@ def named(
     return Condition(labels, vector, pixels.expand(count, -1, -1, -1))
 
 
-def usual_method(recipe: Recipe) -> str:
-    """Return the method by which a model restores unless told otherwise: "told" if it is told an image."""
-    return "moment" if recipe.data.condition == "none" else "told"
+def usual_method(made: Plan, task: Task | None = None) -> str:
+    """Return the method by which a model restores unless told otherwise.
+
+    Arguments:
+        made: Plan of the model.
+        task: What happened to the pictures; None for a linear task.
+
+    Returns:
+        "told" for a model that is told an image; "dps" for a task that is not linear, as all are of decoded latents.
+    """
+    if made.recipe.data.condition != "none":
+        return "told"
+    return "dps" if made.in_latents or not (task is None or task.linear) else "moment"
 
 
 def measured_label(recipe: Recipe, task: Task, y: Tensor, labels: Tensor | None) -> Label | None:

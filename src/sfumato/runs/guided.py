@@ -23,13 +23,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from sfumato.core.axes import AXES
+import torch
+
 from sfumato.core.classifier import NoisyClassifier
-from sfumato.core.denoiser import Denoiser
-from sfumato.core.find import check_options, find
-from sfumato.runs.assemble import asks, bound_sampler, constant, option
-from sfumato.runs.plan import Plan
+from sfumato.core.denoiser import Blank, Denoiser
+from sfumato.core.find import find
+from sfumato.runs.part import asks, constant, option
+from sfumato.runs.plan import Plan, bound_sampler
 from sfumato.runs.recipe import Part, RecipeError, Sample
+from sfumato.sources import Diffusion
 
 
 class Weak(NamedTuple):
@@ -62,6 +64,12 @@ def weak_of(text: str, field: str = "sample.autoguidance") -> Weak:
             f"average of the run itself; got {text!r}."
         )
     return Weak(folder, int(numbers[0]) if numbers else None, names[0] if names else None)
+
+
+def own_average(sample: Sample) -> str | None:
+    """Return the average of the run itself, of no certain step, that is its weak model; None if that is another."""
+    where = None if sample.autoguidance is None else weak_of(sample.autoguidance)
+    return where.use if where is not None and not where.folder and where.step is None else None
 
 
 def guidance_of(sample: Sample) -> list[Part]:
@@ -121,7 +129,7 @@ def guide(
     offered |= {"interval": sample.interval} if sample.interval else {}
     offered |= {"both": True} if option(sampler, "cfgpp") else {}
     for form in guidance_of(sample):
-        options = check_options(f"guidance={form.name}", form.entry(), form.options, fixed=AXES["guidance"].fixed)
+        options = form.checked()
         if asks(form, "logits") and not plan.recipe.data.labels:
             denoiser = _unlabelled(denoiser)
         shift = constant(form, "SHIFT")
@@ -134,6 +142,22 @@ def guide(
         asked = {name: value for name, value in offered.items() if asks(form, name)}
         denoiser = form.entry()(denoiser, **asked, **options)
     return denoiser, bound_sampler(sampler, **bound)
+
+
+def sampling_cost(plan: Plan) -> tuple[int, int]:
+    """Return the steps of the grid and the network calls of an image, by walking the grid once on one pixel.
+
+    Arguments:
+        plan: With its shape. A model that makes an image in one pass has one step and one call.
+    """
+    if not plan.kind.walks:
+        return 1, 1
+    blank = Blank(plan.variance)
+    denoiser, sampler = guide(plan, blank, weak=None if plan.recipe.sample.autoguidance is None else blank)
+    source = Diffusion(denoiser, sampler, plan.grid, (plan.channels, 1, 1), classes=plan.classes)
+    for _ in source.states([0], torch.zeros(1, dtype=torch.int64) if plan.classes else None):
+        pass
+    return len(plan.grid) - 1, len(blank.levels)
 
 
 def _unlabelled(denoiser: Denoiser) -> Denoiser:

@@ -17,7 +17,7 @@ from typing import Any
 
 from sfumato.metrics.protocol import canonical
 from sfumato.runs.idle import DESIGN
-from sfumato.runs.recipe import Recipe, differences
+from sfumato.runs.recipe import differences
 from sfumato.runs.run import Run
 
 NAMES = ("recipe", "checkpoint", "use")  # beside an identity, for people
@@ -46,10 +46,10 @@ def identity(run: Run, use: str | None = None) -> dict[str, Any]:
 def _model(run: Run, use: str | None = None) -> dict[str, Any]:
     found, group = run.taken(use)
     recipe, tree = run.recipe, run.recipe.to_json()
-    trained = Recipe.from_json(run.checkpoint.state["recipe"]).shape
-    own, at = (None if s is None else [s.channels, s.height, s.width] for s in (recipe.shape, trained))
+    shapes = recipe.shape, run.trained.recipe.shape
+    own, at = (None if s is None else [s.channels, s.height, s.width] for s in shapes)
     model = {name: tree[name] for name in sorted(DESIGN & run.plan.reads)}
-    model |= {"precision": recipe.train.precision, "shape": own, "trained_at": at or own}
+    model |= {"precision": recipe.train.precision, "shape": own, "trained_at": at}
     model |= {"classes": len(recipe.shape.classes) if recipe.shape else 0, "labels": bool(recipe.data.labels)}
     model |= {"learned": recipe.learned} if recipe.learned else {}
     model["augmented"] = recipe.data.augment > 0

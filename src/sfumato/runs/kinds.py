@@ -25,7 +25,7 @@ from sfumato.core.denoiser import Preconditioned
 from sfumato.core.level import Level
 from sfumato.latent.autoencoder import Autoencoder
 from sfumato.networks._count import Cost, cost
-from sfumato.runs.assemble import asks, constant, option
+from sfumato.runs.part import asks, constant, option
 from sfumato.runs.recipe import Part, Recipe, RecipeError
 
 Size = tuple[int, int, int]
@@ -142,31 +142,16 @@ def _in_latents(network: Part, size: Size) -> Size:
     return option(network, "latents"), size[1] // factor, size[2] // factor
 
 
-def _whole_network(network: nn.Module, size: Size) -> tuple[nn.Module, tuple[Any, ...], tuple[int, ...]]:
-    return network, (0.0, None), size
-
-
-def _told_nothing(network: nn.Module, size: Size) -> tuple[nn.Module, tuple[Any, ...], tuple[int, ...]]:
-    return network, (), size
-
-
-def _judged(network: nn.Module, size: Size) -> tuple[nn.Module, tuple[Any, ...], tuple[int, ...]]:
-    return _Judged(network), (), (int(network.get_submodule("generator").latent),)  # type: ignore[arg-type]
-
-
 class _Judged(nn.Module):
     """What a generator makes, seen by its discriminator: one half of a GAN's step."""
 
     def __init__(self, pair: nn.Module) -> None:
         super().__init__()
         self.generator, self.discriminator = pair.get_submodule("generator"), pair.get_submodule("discriminator")
+        self.latent = int(self.generator.latent)  # type: ignore[arg-type]
 
     def forward(self, z: Tensor) -> Tensor:
         return self.discriminator(self.generator(z, None), None)
-
-
-def _coded(network: nn.Module, size: Size) -> tuple[nn.Module, tuple[Any, ...], tuple[int, ...]]:
-    return _Coded(network), (), size
 
 
 class _Coded(nn.Module):
@@ -194,20 +179,12 @@ def _generate(model: nn.Module, size: Size, batch: int) -> Callable[[], object]:
     return lambda: model(z, None)
 
 
-def _discriminator(network: nn.Module) -> nn.Module:
-    return network.get_submodule("discriminator")
-
-
-def _itself(network: nn.Module) -> nn.Module:
-    return network
-
-
 DENOISER = Kind(
     *("denoiser", "images at a noise level", "unet", "out_channels"),
     model=Preconditioned,
     cost=_one_network,
     forward=_denoise,
-    step=_whole_network,
+    step=lambda network, size: (network, (0.0, None), size),
     walks=True,
     on_latents=True,
 )
@@ -216,22 +193,22 @@ CLASSIFIER = Kind(
     model=NoisyClassifier,
     cost=_one_network,
     forward=None,
-    step=_whole_network,
+    step=lambda network, size: (network, (0.0, None), size),
     draws=False,
     on_latents=True,
     instead="It guides another run: sample that one with sample.classifier={}",
 )
 GENERATOR = Kind(
     *("generator", "images of latents", "dcgan", "latent"),
-    model=_itself,
+    model=lambda network: network,
     cost=_two_networks,
     forward=_generate,
-    step=_judged,
+    step=lambda network, size: (judged := _Judged(network), (), (judged.latent,)),
     paired=True,
     whole=True,
     levels=False,
-    probed=_discriminator,
-    look=lambda model, x, level: _discriminator(model)(x),
+    probed=lambda network: network.get_submodule("discriminator"),
+    look=lambda model, x, level: model.get_submodule("discriminator")(x),
     instead="It makes an image in one pass, so there are no steps to show: sfumato sample {} draws its sheet.",
 )
 AUTOENCODER = Kind(
@@ -239,11 +216,11 @@ AUTOENCODER = Kind(
     model=Autoencoder,
     cost=_through,
     forward=None,
-    step=_told_nothing,
+    step=lambda network, size: (network, (), size),
     draws=False,
     levels=False,
     look=lambda model, x, level: model(x),
-    coder=_itself,
+    coder=lambda network: network,
     instead="It codes images and draws none: train a denoiser on its latents with data.latent={}",
 )
 JOINT = Kind(
@@ -251,7 +228,7 @@ JOINT = Kind(
     model=Preconditioned,
     cost=_prior_and_coder,
     forward=_denoise,
-    step=_coded,
+    step=lambda network, size: (_Coded(network), (), size),
     walks=True,
     whole=True,
     probed=lambda network: network.get_submodule("prior"),

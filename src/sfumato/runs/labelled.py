@@ -18,8 +18,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sfumato.core.axes import AXES
-from sfumato.core.find import check_options
 from sfumato.core.weights import hash_tensors, read_tensors
 from sfumato.core.writing import replacing
 from sfumato.data.dataset import Dataset
@@ -45,15 +43,14 @@ def labelling(part: Part, shape: tuple[int, int, int]) -> Labelling:
     Raises:
         OptionError: If an option does not fit.
     """
-    options = check_options(f"labels={part.name}", part.entry(), part.options, fixed=AXES["labels"].fixed)
-    return part.entry()(shape, **options)
+    return part.entry()(shape, **part.checked())
 
 
 def labelled(recipe: Recipe, data: Dataset, training: Callable[[], Dataset]) -> Dataset:
-    """Return data with the labels that a recipe learns; as it is where the recipe takes the data's own.
+    """Return data with the labels that a recipe learns.
 
     Arguments:
-        recipe: Resolved or not; a resolved one says which labels were learned.
+        recipe: One that learns them, resolved or not; a resolved one says which labels were learned.
         data: One split.
         training: Loads the training images, from which labels are learned if they were not yet.
 
@@ -61,10 +58,9 @@ def labelled(recipe: Recipe, data: Dataset, training: Callable[[], Dataset]) -> 
         RecipeError: If the labels of a run cannot be found again.
         DataError: If there are too few images.
     """
-    part = recipe.data.labels
-    if isinstance(part, bool):
-        return data
-    rule, learned = labelling(part, data.shape), _find(recipe, data if data.split == "train" else None, training)
+    assert isinstance(recipe.data.labels, Part)
+    rule = labelling(recipe.data.labels, data.shape)
+    learned = _find(recipe, data if data.split == "train" else None, training)
     same = bytes(learned["images"].numpy()) == _name(data)
     return replace(data, labels=learned["labels"] if same else rule.label(data.images, learned), classes=rule.classes)
 
@@ -111,13 +107,13 @@ def _learn(recipe: Recipe, data: Dataset) -> str:
 
 
 def learned_of(recipe: Recipe, data: Dataset) -> str:
-    """Return the hash by which a resolved recipe knows its labels; "" where they are the data's own.
+    """Return the hash by which a resolved recipe knows its labels.
 
     Arguments:
-        recipe: With or without that hash.
+        recipe: One that learns them, with or without that hash.
         data: The training images.
     """
-    return recipe.learned or ("" if isinstance(recipe.data.labels, bool) else _learn(recipe, data))
+    return recipe.learned or _learn(recipe, data)
 
 
 def adopted(recipe: Recipe, before: Recipe) -> Recipe:

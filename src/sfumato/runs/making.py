@@ -16,9 +16,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from sfumato.runs.assemble import asks, option
 from sfumato.runs.guided import guidance_of, weak_of
 from sfumato.runs.kinds import kind_of
+from sfumato.runs.part import asks, option
 from sfumato.runs.recipe import Part, Recipe, Sample
 
 ONE_PASS = "one pass of the generator"

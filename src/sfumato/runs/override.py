@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from sfumato.runs import recipe as recipes
 from sfumato.runs.check_numbers import check_numbers
 from sfumato.runs.idle import idle, is_idle, read_with
 from sfumato.runs.part import Part, RecipeError, part, show
-from sfumato.runs.recipe import Recipe, Sample
+from sfumato.runs.recipe import FILLED, Recipe, Sample
 
 SHOWN = 4  # of the choices that would make an idle field matter
 BESIDE = {
@@ -31,6 +31,11 @@ def recipe_named(name: str) -> Recipe:
         UnknownNameError: If there is none of that name; the nearest is offered.
         RecipeError: If the file holds no recipe.
     """
+    if (Path(name) / "recipe.json").is_file():
+        raise RecipeError(
+            f"{name} is a run, not a recipe. To go on with it, repeat its command: sfumato train RECIPE --out {name}; "
+            f"`sfumato runs {Path(name).parent}` names its recipe."
+        )
     if not name.endswith(".json"):
         return find_named("recipe", name)()
     try:
@@ -117,7 +122,9 @@ def _assign(node: Any, keys: list[str], value: str, path: str) -> Any:
         return node.with_options(**{key: _several(given) if several else given})
     names = {f.name: f for f in dataclasses.fields(node)}
     if key not in names:
-        raise RecipeError(f"{path}: " + nearest("field", key, names))
+        meant = elsewhere(node, keys, value)
+        known = names.keys() - FILLED if isinstance(node, Recipe) else names
+        raise RecipeError(meant or f"{path}: " + nearest("field", key, known))
     current = getattr(node, key)
     if names[key].metadata.keys() & {"parts"} and (rest or not isinstance(parse(value), int | float)):
         return _assign_parts(node, names[key], rest, value, path)
@@ -144,6 +151,28 @@ def _assign(node: Any, keys: list[str], value: str, path: str) -> Any:
     if typing.get_origin(hint) is tuple:
         parsed = _several(parsed)
     return dataclasses.replace(node, **{key: conform(path, parsed, hint)})
+
+
+def elsewhere(node: Any, keys: Sequence[str], value: str) -> str:
+    """Return a sentence that says where a field stands which was named without its groups; "" if nowhere.
+
+    Arguments:
+        node: A recipe, or a group of its fields.
+        keys: Path that it does not have.
+        value: Text that was given.
+    """
+    found = [".".join([*path, *keys[1:]]) + f"={value}" for path in _paths(node) if path[-1] == keys[0]]
+    return f"{'.'.join(keys)} is a field of a group. Write {' or '.join(found[:SHOWN])}." if found else ""
+
+
+def _paths(node: Any) -> Iterator[tuple[str, ...]]:
+    """Yield the path of every field below a group of fields, and of every option of its parts."""
+    if isinstance(node, Part):
+        yield from ((option,) for option in options_of(node.entry(), fixed=AXES[node.axis].fixed))
+    elif dataclasses.is_dataclass(node):
+        for field in dataclasses.fields(node):
+            yield (field.name,)
+            yield from ((field.name, *path) for path in _paths(getattr(node, field.name)))
 
 
 def _several(parsed: Any) -> tuple[Any, ...]:

@@ -1,9 +1,14 @@
-"""A part of a recipe: the name of an axis, the name of a part of it, and the options that differ from its defaults."""
+"""A part of a recipe: the name of an axis, the name of a part of it, and the options that differ from its defaults.
+
+What a part asks for, and what its file says, is read from its own function here; `runs.plan` makes it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+import inspect
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,13 +62,25 @@ class Part:
         """Return the function this part names."""
         return find(self.axis, self.name, self.code)
 
+    def checked(self, *given: str) -> dict[str, Any]:
+        """Return its options with exact types, checked against the signature of its function.
+
+        Arguments:
+            given: Names of parameters that code sets, beside those of the axis.
+
+        Raises:
+            OptionError: For an option that it does not have, or an ill-typed value.
+        """
+        fixed = (*AXES[self.axis].fixed, *given)
+        return check_options(f"{self.axis}={self.name}", self.entry(), self.options, fixed=fixed)
+
     def with_name(self, name: str) -> Part:
         """Return another part of the same axis, with its default options."""
         return part(self.axis, name)
 
     def with_options(self, **options: Any) -> Part:
         """Return the part with options replaced, checked against the signature of its function."""
-        checked = check_options(f"{self.axis}={self.name}", self.entry(), options, fixed=AXES[self.axis].fixed)
+        checked = dataclasses.replace(self, options=options).checked()
         return dataclasses.replace(self, options={**self.options, **checked})
 
     def __str__(self) -> str:
@@ -87,6 +104,38 @@ def part(axis: str, name: str | Callable[..., Any], **options: Any) -> Part:
     if ":" in name:
         return Part(axis, name.strip(), options, outside.code_of(find_named(axis, name.strip())))
     return Part(axis, name.replace("_", "-"), options)
+
+
+def asked(part: Part, offered: Collection[str]) -> list[str]:
+    """Return which of the offered names the entry of a part asks for: its parameters that no option sets."""
+    return [name for name in parameters(part.entry()) if name in offered and name not in part.options]
+
+
+def parameters(entry: Callable[..., Any]) -> list[str]:
+    """Return the names of a function's parameters."""
+    return list(inspect.signature(entry).parameters)
+
+
+def asks(part: Part, name: str) -> bool:
+    """Return whether the entry of a part takes a parameter of this name."""
+    return name in parameters(part.entry())
+
+
+def needs(part: Part, name: str) -> bool:
+    """Return whether the entry of a part takes a parameter of this name and has no default for it."""
+    parameter = inspect.signature(part.entry()).parameters.get(name)
+    return parameter is not None and parameter.default is inspect.Parameter.empty
+
+
+def option(part: Part, name: str) -> Any:
+    """Return the value of a part's option, given or default; None if it has no such option."""
+    known = inspect.signature(part.entry()).parameters
+    return part.options.get(name, known[name].default) if name in known else None
+
+
+def constant(part: Part, name: str) -> Any:
+    """Return what the file of a part calls `name`; None if it has nothing of that name."""
+    return vars(sys.modules[part.entry().__module__]).get(name)
 
 
 def show(value: Any) -> str:

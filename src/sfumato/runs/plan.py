@@ -9,48 +9,68 @@ A part is made when something first asks for it, with what it asks for by parame
     draw, weighting, target, seed, batch, images, teacher         (objectives)
     channels, out_channels, classes, size, augments, vector, extra (networks)
 
-Checks, training, sampling, costs and likelihood read the same plan. What only the data can tell (the shape, the
-classes, sigma_data) is filled in by `Plan.resolved`, which makes anew only the parts that asked for what has changed.
+Before a training `Plan.assemble` makes all that are read, in the order of a run. Checks, training, sampling, costs and
+likelihood read the same plan. What only the data can tell (the shape, the classes, sigma_data) is filled in by
+`Plan.resolved`, which makes anew only the parts that asked for what has changed.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_module_registration_hook
 
 from sfumato.core.axes import IMAGES, LEVELS, TRAINING
+from sfumato.core.denoiser import Blank, unit_circle, unit_line, unit_variance
+from sfumato.core.find import check_options
 from sfumato.core.level import Level, nearest_in
 from sfumato.core.target import Target
 from sfumato.data.augment import LABELS
 from sfumato.networks._embeddings import keep_null_row
 from sfumato.networks._layers import near_multiples, take_fewer_products
-from sfumato.runs.assemble import (
-    PRECISIONS,
-    SCALES,
-    Precision,
-    asked,
-    asks,
-    bound_sampler,
-    bounded,
-    initialised,
-    make,
-    option,
-    parameters,
-)
+from sfumato.networks._valueless import Valueless
 from sfumato.runs.kinds import Kind, RecipeCost, kind_of
+from sfumato.runs.part import asked, asks, explained, option, parameters
 from sfumato.runs.recipe import Latent, Part, Recipe, RecipeError, Shape
+
+
+class Precision(NamedTuple):
+    """How a network computes.
+
+    Attributes:
+        autocast: dtype of its products; None for that of its weights.
+        fewer_products: Whether its 3x3 convolutions may take fewer of them (`networks._winograd`).
+    """
+
+    autocast: torch.dtype | None = None
+    fewer_products: bool = False
+
 
 OFFERED = LEVELS + IMAGES
 TRAINED = OFFERED + TRAINING  # what objectives are offered
 MADE_OF = {"table": ("schedule",), "out_channels": ("variance",), "teacher": ()}  # what is no field is made of fields
 STAND_IN = 0.5  # for sigma_data until the data is known: nothing that is checked or counted depends on its value
+LAYERS = 5_000
+"""The most layers of a network; ADM's of 512 pixels has 556."""
+PRECISIONS = {
+    "fp32": Precision(),
+    "bf16": Precision(torch.bfloat16),
+    "bf16-winograd": Precision(torch.bfloat16, fewer_products=True),
+}
+SCALES: dict[str, Callable[..., Callable[[Level], Tensor] | None]] = {  # c_in -> what makes it, asked by parameter name
+    "one": lambda: None,
+    "unit-variance": unit_variance,
+    "unit-circle": unit_circle,
+    "unit-line": unit_line,
+}
 
 
 def plan(recipe: Recipe) -> Plan:
@@ -163,6 +183,43 @@ class Plan:
     def made(self, name: str) -> Any:
         """Return what the part of a field, or a parameter name, stands for; it is made if it was not."""
         return getattr(self, name)
+
+    def assemble(self) -> None:
+        """Make every part that training reads, in the order of a run: levels, objective, network, model, rate.
+
+        Weights are left out: the network is made on the meta device, and called once without values.
+
+        Raises:
+            RecipeError, OptionError, ValueError: From a part that refuses its own options.
+        """
+        for name in ("schedule", "target", "c_noise", "draw", "weighting"):
+            if name in self.reads:
+                self.made(name)
+        self.objective("meta")
+        with explained(f"network={self.recipe.network}"):
+            self.model(self.network)
+            self._call()
+        self.made("rate")
+
+    def _call(self) -> None:
+        """Call the network without values, with labels if it is told them: sizes that do not fit show there."""
+        try:
+            if self.kind.coder or not self.kind.levels:
+                self.made("cost")
+            if not self.kind.levels:
+                return
+            x = torch.empty(2, *self.walked, device="meta")
+            label = torch.zeros(2, dtype=torch.int64, device="meta") if self.classes and self.kind.walks else None
+            with Valueless():
+                self.network(x, torch.zeros(2, device="meta"), label)
+        except (ArithmeticError, LookupError, RuntimeError, AssertionError) as error:
+            remedy = "Choose sizes that fit together; `sfumato explain` shows its options."
+            if "meta tensor" in str(error):
+                remedy = "It is counted without values first, so it may ask tensors for shapes and not for values."
+            raise ValueError(
+                f"it cannot take images of {'x'.join(map(str, self.image))} ({type(error).__name__}: "
+                f"{str(error).splitlines()[0].rstrip('.!')}). {remedy}"
+            ) from error
 
     # what parts ask for
 
@@ -369,6 +426,17 @@ class Plan:
         snaps = known is not None and asks(self.parts["sampler"], "snap")
         return {"snap": lambda level: nearest_in(known, level)} if snaps and known is not None else {}
 
+    @cached_property
+    def visited(self) -> Level:
+        """The levels (N,) that the sampler asks for, walking the grid on one pixel with a stand-in for the network."""
+        sample, blank, x = self.recipe.sample, Blank(self.variance), torch.zeros(1, 1, 1, 1)
+        with explained(f"sample.sampler={sample.sampler} cannot walk sample.grid={sample.grid}"):
+            grid, sampler = self.grid, self.sampler
+            for _ in sampler(blank, x, grid, noise=lambda step: x):
+                pass
+            alphas, sigmas = zip(*((level.alpha.reshape(-1), level.sigma.reshape(-1)) for level in blank.levels))
+            return Level(torch.cat(alphas), torch.cat(sigmas))
+
     def trained_levels(self, quantiles: Tensor) -> Level:
         """Return the levels of training, shape (N,): those at quantiles of the draw, or at t where none is drawn.
 
@@ -451,6 +519,70 @@ class Plan:
             objective: Callable[..., Any] = self._made("objective", **teacher)
         learns = isinstance(objective, nn.Module) and torch.device(device).type != "meta"
         return objective.to(device) if learns else objective  # type: ignore[attr-defined]
+
+
+def make(part: Part, context: Mapping[str, Any]) -> Any:
+    """Call the entry a part names with its options and with what it asks of the context.
+
+    Raises:
+        RecipeError: If the entry needs something the recipe does not have, or refuses its options without its name.
+        OptionError: If an option does not fit its signature.
+    """
+    entry = part.entry()
+    parameters = inspect.signature(entry).parameters
+    known = {name: context[name] for name in asked(part, context)}
+    options = check_options(f"{part.axis}={part.name}", entry, part.options)
+    for p in parameters.values():
+        if p.default is inspect.Parameter.empty and p.name not in known and p.name not in options:
+            remedy = (
+                "a discrete schedule, such as schedule=linear or schedule=cosine"
+                if p.name == "table"
+                else f"the option {p.name}=..."
+            )
+            where = f"{part.axis}={part.name}"
+            raise RecipeError(f"{where} needs {p.name!r}, which this recipe does not have. Give {remedy}.")
+    try:
+        return entry(**known, **options)
+    except ValueError as error:
+        if type(error) is not ValueError or part.name in str(error):
+            raise
+        raise RecipeError(f"{part.axis}={part.name}: {error}") from error
+
+
+def bound_sampler(part: Part, **bound: Any) -> Callable[..., Any]:
+    """Return a sampler with its options bound, and others that only code can give (a shift)."""
+    entry, options = part.entry(), part.checked(*bound) | bound
+    return lambda denoiser, x, grid, *, noise, label=None: entry(denoiser, x, grid, noise=noise, label=label, **options)
+
+
+@contextmanager
+def bounded() -> Iterator[None]:
+    """Refuse a network of more than `LAYERS` layers while it is built: a file may ask for any number.
+
+    Raises:
+        RecipeError: If there are more.
+    """
+    count = 0
+
+    def counted(*_: object) -> None:
+        nonlocal count
+        count += 1
+        if count > LAYERS:
+            raise RecipeError(f"A network has at most {LAYERS:,} layers; this one has more. Give it fewer blocks.")
+
+    handle = register_module_module_registration_hook(counted)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def initialised(seed: int) -> Iterator[None]:
+    """Address torch's own generator, from which layers initialise, by a recipe's seed; leave it as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def _same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:

@@ -41,6 +41,7 @@ Sampled = typing.Annotated[int, Bounds(2, 10_000_000)]
 Width = typing.Annotated[float, Bounds(0, 0.28, "()")]  # of a power-function average
 Channels = typing.Annotated[int, Bounds(1, 4)]
 LatentChannels = typing.Annotated[int, Bounds(1, 4096)]
+FILLED = frozenset({"name", "shape", "latent", "code", "learned", "chosen"})  # fields that a run or a search fills in
 
 
 def _choice(axis: str, name: str) -> Any:
@@ -192,7 +193,7 @@ class Train:
         start: Weights to begin from: RUN, RUN@STEP, RUN@AVERAGE or RUN@STEP@AVERAGE; None for the network's own.
         freeze: Parts of the network that stay as they are, by path or pattern: "down", "down.*" (`networks._named`).
         rate_factors: What the learning rate is multiplied by for a part of the network: "label:10".
-        optimizer: How weights move (axis optimizer).
+        optimizer: How the weights are changed in a step (axis optimizer).
         rate: The learning-rate schedule (axis rate).
         clip: Largest gradient norm; None for no clipping.
         compile: Whether torch compiles the network: "on", "off", or "auto": on one GPU (`training.fit_memory`).
@@ -321,16 +322,16 @@ class Recipe:
     Attributes:
         name: Of the recipe.
         data: Which images.
-        schedule: t -> level.
-        target: What the network is asked for.
-        network: What is trained.
+        schedule: How noise grows with time (axis schedule).
+        target: What the network predicts (axis target).
+        network: Which network is trained (axis network).
         c_noise: How the network is told its level (axis conditioning).
         c_in: Scale of the network's input: "one", for levels on the scale of training only; or what brings any level
             there: "unit-variance" (EDM), "unit-circle" (variance-preserving chains), "unit-line" (flow matching).
         variance: "none", or the learned variance "range" or "diagonal".
-        draw: Distribution of levels in training (`draws`).
-        weighting: Loss weight (`weightings`).
-        objective: What training minimises.
+        draw: Which noise levels training visits, and how often (axis draw).
+        weighting: How much an error counts at each noise level (axis weighting).
+        objective: What training minimises (axis objective).
         sigma_data: Standard deviation of the data in [-1, 1]; None to estimate it once, when the run starts.
         train, ema, sample, evaluate: See their types.
         shape: Stated by a recipe for data of a known shape, else filled in when the run starts.

@@ -52,6 +52,8 @@ def load_data(recipe: Recipe, split: str, root: Path | str | None = None) -> Dat
         condition=data.condition,
         options=options,
     )
+    if isinstance(data.labels, bool):
+        return found
     unlabelled = replace(recipe, data=replace(data, labels=bool(data.classes)))
     return labelled(recipe, found, lambda: load_data(unlabelled, "train", root))
 
@@ -120,7 +122,7 @@ def resolve(recipe: Recipe, data: Dataset | Stream) -> Recipe:
     Raises:
         RecipeError: If the recipe is for images of another shape or another number of classes.
     """
-    if isinstance(data, Dataset):
+    if isinstance(data, Dataset) and isinstance(recipe.data.labels, Part):
         recipe = replace(recipe, learned=learned_of(recipe, data))
     shape = Shape(*data.shape, tuple(data.classes) if recipe.data.labels else ())
     if isinstance(data, Dataset) and recipe.data.told_more:

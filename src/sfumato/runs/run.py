@@ -14,6 +14,7 @@ It holds:
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -45,6 +46,8 @@ from sfumato.runs.recipe import Recipe, RecipeError
 from sfumato.runs.resolve import load_data
 from sfumato.sources import Diffusion, Generated, Maker
 
+MEANT = 3  # runs that a message names at most
+
 
 def is_choice(value: Any) -> TypeGuard[Mapping[str, Any]]:
     """Return whether a value says how weights were chosen among others."""
@@ -60,6 +63,18 @@ def _check_about(tree: Mapping[str, Any]) -> None:
         wrong.append("floor_of")
     if wrong:
         raise FileRefusedError(f"{wrong[0]} is not what was written, got {str(tree[wrong[0]])[:40]!r}")
+
+
+def _instead_of(path: Path) -> str:
+    """Say which runs a person may have meant who named a folder that is none: those inside it, or a name like it."""
+    inside = sorted(str(found.parent) for found in path.glob("*/recipe.json"))
+    beside = {found.parent.name: str(found.parent) for found in path.parent.glob("*/recipe.json")}
+    near = inside[:MEANT] or [beside[name] for name in difflib.get_close_matches(path.name, beside, n=1)]
+    if near:
+        return (
+            f"Did you mean {' or '.join(near)}? `sfumato runs {path if inside else path.parent}` lists what is there."
+        )
+    return f"`sfumato train RECIPE --out {path}` makes one."
 
 
 @dataclass(frozen=True)
@@ -88,7 +103,7 @@ class Run:
         path = with_a_name(Path(path))
         file = path / "recipe.json"
         if not file.exists():
-            raise RecipeError(f"{path} is not a run (no recipe.json). `sfumato train RECIPE --out {path}` makes one.")
+            raise RecipeError(f"{path} is not a run (no recipe.json). {_instead_of(path)}")
         try:
             tree = read_json(file, finite=False)
             recipe = tree.pop("recipe")
@@ -106,6 +121,12 @@ class Run:
     def plan(self) -> Plan:
         """The recipe's parts, each made once."""
         return plan(self.recipe)
+
+    @property
+    def trained(self) -> Plan:
+        """The plan at the image size of training; images may be sampled at another."""
+        shape = Recipe.from_json(self.checkpoint.state["recipe"]).shape
+        return plan(replace(self.recipe, shape=shape or self.recipe.shape))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -173,11 +194,9 @@ class Run:
         Raises:
             RecipeError: If that average was not kept.
         """
-        found, group = self.taken(use)
-        trained = Recipe.from_json(self.checkpoint.state["recipe"]).shape  # images may be sampled at another size
-        recipe = plan(replace(self.recipe, shape=trained or self.recipe.shape))
-        self._check_fit(recipe.network, found.tensors[group])  # before weights of any size are made
-        network = recipe.build_network()
+        (found, group), made = self.taken(use), self.trained
+        self._check_fit(made.network, found.tensors[group])  # before weights of any size are made
+        network = made.build_network()
         network.load_state_dict(found.tensors[group])
         return network.eval().requires_grad_(False)
 
@@ -210,8 +229,12 @@ class Run:
         made = averages.stored(self.path)
         if use in made:
             return averages.load(self.path, use, self.mark), "network"
-        kept = ["raw", *(s.removeprefix("ema-") for s in self.checkpoint.tensors if s.startswith("ema-")), *made]
-        raise RecipeError(nearest("average", use, kept))
+        raise RecipeError(nearest("average", use, [*self.tracked, *made]))
+
+    @property
+    def tracked(self) -> list[str]:
+        """The averages that the checkpoint holds, "raw" first."""
+        return ["raw", *(s.removeprefix("ema-") for s in self.checkpoint.tensors if s.startswith("ema-"))]
 
     def selected(self, use: str | None = None) -> list[Mapping[str, Any]]:
         """Return how these weights were chosen among others by a score, if they were: each choice names its reference.

@@ -33,6 +33,7 @@ from sfumato.core.denoiser import Denoiser, State
 from sfumato.core.gauge import Gauge, named
 from sfumato.core.level import Level, like
 from sfumato.core.noise import Noise
+from sfumato.core.optional import optional
 from sfumato.samplers._multistep import check_choice
 
 if TYPE_CHECKING:
@@ -117,12 +118,7 @@ def adaptive(
     check_choice("adaptive", "method", method, _METHODS)
     if not (rtol > 0 and atol > 0):
         raise ValueError(f"adaptive: rtol and atol must be positive; got {rtol} and {atol}.")
-    try:
-        from scipy import integrate
-    except ImportError as error:
-        raise ImportError(
-            "The sampler 'adaptive' needs SciPy, which is not installed. Run: pip install 'sfumato[ode]'"
-        ) from error
+    integrate = optional("scipy.integrate", "ode", "The sampler 'adaptive'", ImportError)
     path = named(gauge)
     places = path.where(grid)[1].tolist()
     last = len(grid) - 2 if grid.sigma[-1] == 0 else len(grid) - 1  # where the solver ends

@@ -15,8 +15,8 @@ from functools import cache
 from sfumato.experiments.figures import sheets
 from sfumato.experiments.study import Ordering, Row, Study, at, variant
 from sfumato.recipes.course_edm import course_edm_fashion_mnist
-from sfumato.runs.assemble import option as option_of
 from sfumato.runs.override import override
+from sfumato.runs.part import option as option_of
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe, Shape
 from sfumato.studies._bases import small_edm

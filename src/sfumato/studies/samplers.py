@@ -14,7 +14,7 @@ from sfumato.core.find import entries
 from sfumato.experiments.pages import floor_of, score_name, series, words
 from sfumato.experiments.study import Ordering, Outcome, Picture, Row, Study, StudyError, at
 from sfumato.report.curves import against_nfe
-from sfumato.runs.costs import sampling_cost
+from sfumato.runs.guided import sampling_cost
 from sfumato.runs.override import override
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe, Shape

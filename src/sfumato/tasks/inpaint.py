@@ -25,4 +25,5 @@ def inpaint(shape: tuple[int, ...], mask: Mask = "half", seed: int = 0, noise: f
     """
     size = image_shape("inpaint", shape)
     hide = hidden(mask, *size[1:], seed)
-    return masked("inpaint", f"inpaint, {round(100 * float(hide.double().mean()))}% hidden", size, hide, noise)
+    share = int(100 * float(hide.double().mean()) + 0.5)  # a half goes up, as on the page
+    return masked("inpaint", f"inpaint, {share}% hidden", size, hide, noise)

@@ -29,33 +29,31 @@ from sfumato.objectives._latent import held
 from sfumato.objectives.gan import Half
 from sfumato.processes.ranks import Ranks
 from sfumato.runs import checkpoint
-from sfumato.runs.assemble import PRECISIONS, make
-from sfumato.runs.plan import Plan
+from sfumato.runs.plan import Plan, make
 from sfumato.training.ema import Averages
 from sfumato.training.latents import Encoded, batches_of
 from sfumato.training.log_bins import mean
-from sfumato.training.optimizer_state import load_optimizer, optimizer_tensors
 from sfumato.training.replicas import running_statistics, set_back
-from sfumato.training.steps import FiniteWatch, all_finite, set_rates, share_spent
+from sfumato.training.steps import Steps, all_finite, load_optimizer, optimizer_tensors, set_rates
 
 SIDES = ("generator", "discriminator")
 
 
-class AdversarialTrainer:
+class AdversarialTrainer(Steps):
     """Hold everything that the next step of a generator and its discriminator depends on.
 
     Arguments:
         plan: The plan of the resolved recipe to train.
         data: Images of the training split.
         device: Device to train on.
-        ranks: One process: a batch is not shared (`replicas.check_shared` refuses more).
+        ranks: One process: a batch is not shared (`loop.check_shared` refuses more).
     """
 
     def __init__(
         self, plan: Plan, data: Dataset | Stream | Encoded, device: torch.device, ranks: Ranks = Ranks()
     ) -> None:
+        super().__init__(plan, device, ranks)
         recipe = plan.recipe
-        self.plan, self.recipe, self.device, self.ranks = plan, recipe, device, ranks
         self.network: nn.Module = plan.build_network(device)
         self.objective = plan.objective(device)
         self.every = getattr(self.objective, "every", 1)  # an objective from outside may know of no turns
@@ -67,15 +65,7 @@ class AdversarialTrainer:
         }
         self.rate = plan.rate
         self.averages = Averages(self.network, recipe.ema)
-        self.watch = FiniteWatch(recipe.train.bad_in_a_row)
         self.sums = Sums(device)
-        self.seen = 0
-        self.step = 0
-        self.elapsed = 0.0
-
-    def spent(self, now: float) -> float:
-        """Return the share of the budget spent after `now` seconds of training in this process."""
-        return share_spent(self.recipe.train, self.seen, self.elapsed + now)
 
     def advance(self, spent: float) -> bool:
         """Take one step of each side; return whether both were finite, hence taken."""
@@ -105,7 +95,7 @@ class AdversarialTrainer:
         return good
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
-        dtype = PRECISIONS[self.recipe.train.precision].autocast
+        dtype = self.plan.precision.autocast
         return contextlib.nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
 
     def _take(self, side: str, half: Half, factor: float, logged: Mapping[str, Tensor]) -> bool:
@@ -146,15 +136,14 @@ class AdversarialTrainer:
         return groups | {"sums": self.sums.tensors()}
 
     def load(self, saved: checkpoint.Checkpoint) -> None:
-        """Take over the state of a checkpoint; what it does not have starts anew (`start_from.check_fits`)."""
+        """Take over the state of a checkpoint; what it does not have starts anew (`start_from.resume`)."""
         self.network.load_state_dict(saved.tensors["network"])
         self.averages.load(saved.tensors)
         for side, optimizers in self.optimizers.items():
             for i, optimizer in enumerate(optimizers):
                 load_optimizer(optimizer, saved.tensors.get(f"optimizer-{side}-{i}", {}))
         self.sums.load(saved.tensors["sums"])
-        self.seen, self.step = saved.state["seen"], saved.state["step"]
-        self.elapsed, self.watch.total = saved.state["elapsed"], saved.state["skipped"]
+        self.take_counts(saved.state)
 
 
 class Sums:

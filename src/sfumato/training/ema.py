@@ -69,7 +69,8 @@ class Averages:
         self.profiles: dict[str, Profile] = dict(zip(names, profiles))
         if not {"raw", *self.profiles} & {*spellings(spec.use, spec)}:
             raise RecipeError(f"ema.use={spec.use!r} is not kept. Available: {', '.join(['raw', *self.profiles])}.")
-        self.weights = {name: _copy(network) for name in self.profiles}
+        start = network.state_dict()
+        self.weights = {name: {k: v.detach().clone() for k, v in start.items()} for name in self.profiles}
 
     @torch.no_grad()
     def update(self, network: nn.Module, seen: int, batch: int, good: Tensor | None = None) -> None:
@@ -121,7 +122,3 @@ class Averages:
         name = next((s for s in spellings(use, self.spec) if s in self.weights), use)
         twin = self.held.twin(network, network.state_dict() if use == "raw" else self.weights[name])
         return twin.eval().requires_grad_(False)
-
-
-def _copy(network: nn.Module) -> dict[str, Tensor]:
-    return {k: v.detach().clone() for k, v in network.state_dict().items()}

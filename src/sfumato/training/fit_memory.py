@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
+from sfumato.progress import say
 from sfumato.runs.memory import PROGRAM, peaks, surely_fits
 from sfumato.runs.plan import Plan
 from sfumato.runs.recipe import Recipe
@@ -67,7 +67,7 @@ def fitting(plan: Plan, device: torch.device, images: int, data: int, free: int)
     while micro > 1 and peaks(plan, device.type, images=micro, data=data).step - held > free:
         micro = -(-micro // 2)
     if micro < images:
-        tqdm.write(
+        say(
             f"A step of {images} images would take more than the {free / 2**30:.1f} GiB of free memory: rounds of "
             f"{micro} images instead."
         )
@@ -92,7 +92,7 @@ def halved(error: Exception, images: int, may_cut: bool) -> int:
     if not short_of_memory(error) or not may_cut or images <= 1:
         raise error
     micro = -(-images // 2)
-    tqdm.write(f"Memory is short: rounds of {micro} images instead of {images}.")
+    say(f"Memory is short: rounds of {micro} images instead of {images}.")
     return micro
 
 

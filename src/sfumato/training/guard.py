@@ -14,8 +14,6 @@ import threading
 from types import FrameType, TracebackType
 from typing import Self
 
-NOT_FINITE_EXIT = 4
-
 
 class Diverged(RuntimeError):
     """Training produced non-finite steps that skipping and one rollback did not cure."""

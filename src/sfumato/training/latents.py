@@ -83,43 +83,43 @@ class Encoded:
         return of_all.mean(1), spread
 
 
-def encoded(recipe: Recipe, data: Dataset | Stream, folder: Path, device: torch.device) -> Dataset | Stream | Encoded:
-    """Return training images with their posteriors, from the cache if they are there; images if no latents are asked.
+def encoded(recipe: Recipe, data: Dataset | Stream, folder: Path, device: torch.device) -> Encoded:
+    """Return training images with their posteriors, from the cache if they are there.
 
     Arguments:
-        recipe: With the form of its latents (`with_encoder`).
+        recipe: That is trained on latents, whose form it says (`with_encoder`).
         data: The training images.
         folder: Directory of the run.
         device: Where to encode.
     """
-    if recipe.latent is None:
-        return data
-    turns = 2 if recipe.data.flip else 1
-    facts = [order_of(data), recipe.latent.weights, turns, BATCH]
+    assert recipe.latent is not None
+    turns, latent = 2 if recipe.data.flip else 1, recipe.latent
+    facts = [order_of(data), latent.weights, turns, BATCH]
     file = place("latents", facts).with_suffix(".npy")
     rows = whole(file)
-    if rows is None or rows.shape[:2] != (turns, len(data)) or rows.shape[2] % recipe.latent.channels:
+    if rows is None or rows.shape[:2] != (turns, len(data)) or rows.shape[2] % latent.channels:
         run, use = Run(folder, recipe, {}).encoder_run()
         rows = _encode(run.autoencoder(use, device), data, turns, device)
         partial = file.with_suffix(f".{os.getpid()}.tmp")
         with open(partial, "wb") as out:
             np.save(out, rows)
         keep(partial, file, zlib.crc32(rows.tobytes()), facts)
-    found, count = torch.from_numpy(np.array(rows)), recipe.latent.channels
+    found, count = torch.from_numpy(np.array(rows)), latent.channels
     return Encoded(data, found[:, :, :count], found[:, :, count:] if found.shape[2] > count else None)
 
 
-def standardised(recipe: Recipe, data: Dataset | Stream | Encoded) -> Recipe:
+def standardised(recipe: Recipe, data: Encoded) -> Recipe:
     """Return a recipe with the shift and scale of its latents, estimated from the training images.
 
     Arguments:
-        recipe: One that asks for no latents, or has both, is returned as it is.
-        data: The training images.
+        recipe: That is trained on latents; one that has both is returned as it is.
+        data: The training images with their posteriors.
 
     Raises:
         RecipeError: If a channel is the same for every image.
     """
-    if not isinstance(data, Encoded) or recipe.latent is None or recipe.latent.scale:
+    assert recipe.latent is not None
+    if recipe.latent.scale:
         return recipe
     mean, spread = data.channels()
     if not bool((spread > 0).all()):

@@ -19,18 +19,21 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
-from tqdm import tqdm
 
 from sfumato.core.errors import printable
 from sfumato.core.find import find
+from sfumato.data.dataset import Dataset
+from sfumato.data.streaming import Stream
 from sfumato.evaluation.real import most_of
 from sfumato.processes.machine import default_device, describe, keep_freed_memory
-from sfumato.processes.ranks import join, others_may_end
-from sfumato.progress import bar_of
+from sfumato.processes.ranks import LaunchError, Ranks, join, others_may_end
+from sfumato.progress import bar_of, say
 from sfumato.runs import checkpoint
 from sfumato.runs.check import check
+from sfumato.runs.kinds import kind_of
 from sfumato.runs.labelled import adopted, keep
 from sfumato.runs.lock import locked
+from sfumato.runs.part import option
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe, Train
 from sfumato.runs.records import trim_records
@@ -40,18 +43,16 @@ from sfumato.training.ema import Averages
 from sfumato.training.fit_memory import compiles
 from sfumato.training.guard import Diverged, Signals
 from sfumato.training.hooks import Hook, RunContext, StepTaken, hooks_of
-from sfumato.training.latents import encoded, standardised, with_encoder
-from sfumato.training.replicas import check_shared
+from sfumato.training.latents import Encoded, encoded, standardised, with_encoder
 from sfumato.training.start_from import (
-    check_fits,
     check_resumes,
     check_teacher,
     fingerprint_of,
     inherited,
     own_recipe,
     parent_of,
+    resume,
     starting_weights,
-    taken_over,
 )
 from sfumato.training.steps import Steps
 from sfumato.training.trainers import trainer_of
@@ -103,7 +104,7 @@ def train(
         Diverged: If training is not finite and a rollback did not help.
         Interrupted: After a signal to any process, with everything saved.
     """
-    began = time.monotonic() if began is None else began
+    began, reserve = time.monotonic() if began is None else began, reserve_of(recipe.train)
     folder = Path(folder)
     ranks, device = join(device if device is not None else default_device())
     quiet = quiet or not ranks.first
@@ -111,55 +112,49 @@ def train(
     if device.type == "cpu":
         keep_freed_memory()
     recipe = with_encoder(recipe, folder)
-    parent = None if checkpoint.steps(folder / "checkpoints") else parent_of(recipe)
-    before = own_recipe(folder) if parent is None else parent.run.recipe
-    if parent is None and before is not None:
+    before = own_recipe(folder)
+    parent = parent_of(recipe) if before is None else None
+    if before is not None:
         recipe = adopted(recipe, before)
+    elif parent is not None:
+        before = parent.run.recipe
     planned = plan(replace(recipe, sample=replace(recipe.sample, classifier=None)))  # its classes are not known yet
     if recipe.shape is not None:  # then also before the data is read
         check(planned)
     with ranks.in_turn():
         data = training_data(recipe, root)
-    asked, recipe = recipe.evaluate.extractor, inherited(resolve(recipe, data), recipe, before)
+    asked, recipe = recipe, resolve(recipe, data)
+    if before is not None:
+        recipe = inherited(recipe, asked, before)
     planned = planned.resolved(recipe)
     check(planned)
-    with ranks.in_turn():
-        trained_on = encoded(recipe, data, folder, device)
-    recipe = standardised(recipe, trained_on)
-    planned = planned.resolved(recipe)
+    trained_on: Dataset | Stream | Encoded = data
+    if recipe.latent is not None:
+        with ranks.in_turn():
+            trained_on = of_images = encoded(recipe, data, folder, device)
+        recipe = standardised(recipe, of_images)
+        planned = planned.resolved(recipe)
     if parent is not None:
         check_teacher(recipe, parent, data)
     start = None if parent is None else starting_weights(planned, parent)
     fingerprint = fingerprint_of(folder, recipe, data, start)
-    facts = describe(device) | {"processes": ranks.world, "compiled": compiles(planned, device, ranks.world)}
-    about = {"fingerprint": fingerprint, "floor_of": most_of(data, bool(recipe.data.labels)), "machine": facts}
     with ExitStack() as ending:
         with ranks.in_turn():
             if ranks.first:
                 ending.enter_context(locked(folder))
                 check_resumes(folder, recipe, fingerprint, allow)
         trainer = trainer_of(planned, trained_on, device, ranks)
+        facts = describe(device) | {"processes": ranks.world, "compiled": compiles(planned, device, ranks.world)}
+        about = {"fingerprint": fingerprint, "floor_of": most_of(data, bool(recipe.data.labels)), "machine": facts}
         saved = resume(trainer, folder)
         if saved is None and start is not None:
             held, own = trainer.averages.held, trainer.network.state_dict()
-            trainer.network.load_state_dict({name: held.divided(value, own[name]) for name, value in start.items()})
+            start = {name: held.divided(value, own[name]) for name, value in start.items()}
+            trainer.network.load_state_dict(own | start)
             trainer.averages = Averages(trainer.network, recipe.ema, held)
         if not quiet:
-            notes = [f"data left out: {reason}" for reason in data.left_out]
-            if (chosen := recipe.evaluate.extractor) != asked:
-                notes.append(f"evaluate.extractor={asked} does not take images of {data.shape}; scores use {chosen}")
-            for note in notes:
-                tqdm.write(f"note: {printable(note)}")
-            parameters = sum(p.numel() for p in trainer.network.parameters())
-            verb = f"resuming at {trainer.seen:,} images" if saved else "starting"
-            tqdm.write(
-                f"{recipe.name}: {verb}; {len(data):,} images of {'x'.join(map(str, data.shape))}, {parameters:,} "
-                f"parameters, batch {recipe.train.batch}, {recipe.train.precision} on "
-                f"{device if ranks.world == 1 else f'{ranks.world} x {device.type}'} "
-                f"({facts['kernels']} kernels, {'compiled' if facts['compiled'] else 'not compiled'}; "
-                f"{time.monotonic() - began:.1f} s to get ready)"
-            )
-        (spent,) = ranks.largest(trainer.spent(reserve_of(recipe.train)))
+            _announce(trainer, data, asked, facts, began, resuming=saved is not None)
+        (spent,) = ranks.largest(trainer.spent(reserve))
         if spent >= 1:  # nothing is trained: hooks add what is missing, and every file stays as it is
             over = StepTaken(trainer.seen, trainer.seen, spent, spent, finished=True, anew=False)
             for hook in hooks_of(trainer, RunContext(folder, root, fingerprint, (), on_sheet)):
@@ -180,6 +175,54 @@ def train(
         with Signals(quiet) as signals, others_may_end(), open(metrics, "a") as log:
             _Loop(trainer, context, hooks, log, signals, quiet, whole).go(began)
     return Run(folder, recipe, about)
+
+
+def _announce(
+    trainer: Steps, data: Dataset | Stream, asked: Recipe, facts: dict[str, Any], began: float, *, resuming: bool
+) -> None:
+    """Say what is about to be trained, on what and how, and what of the data or the recipe is not as it was asked."""
+    recipe, wanted, chosen = trainer.recipe, asked.evaluate.extractor, trainer.recipe.evaluate.extractor
+    notes = [f"data left out: {reason}" for reason in data.left_out]
+    if chosen != wanted:
+        notes.append(f"evaluate.extractor={wanted} does not take images of {data.shape}; scores use {chosen}")
+    for note in notes:
+        say(f"note: {printable(note)}")
+    parameters = sum(p.numel() for p in trainer.network.parameters())
+    verb = f"resuming at {trainer.seen:,} images" if resuming else "starting"
+    ranks, device = trainer.ranks, trainer.device
+    say(
+        f"{recipe.name}: {verb}; {len(data):,} images of {'x'.join(map(str, data.shape))}, {parameters:,} "
+        f"parameters, batch {recipe.train.batch}, {recipe.train.precision} on "
+        f"{device if ranks.world == 1 else f'{ranks.world} x {device.type}'} "
+        f"({facts['kernels']} kernels, {'compiled' if facts['compiled'] else 'not compiled'}; "
+        f"{time.monotonic() - began:.1f} s to get ready)"
+    )
+
+
+def check_shared(recipe: Recipe, ranks: Ranks) -> None:
+    """Refuse a recipe whose batch cannot be cut into shares.
+
+    Raises:
+        LaunchError: Naming what needs the whole batch.
+    """
+    if ranks.world == 1:
+        return
+    ranks.rounds(0, recipe.train.batch, recipe.train.micro)  # refuses a batch of fewer images than ranks
+    if recipe.train.shard:
+        batch, micro = recipe.train.batch, recipe.train.micro
+        if len({len(Ranks(r, ranks.world).rounds(0, batch, micro)) for r in range(ranks.world)}) > 1:
+            raise LaunchError(
+                f"train.shard=true needs as many rounds on every process, and train.batch={batch} in rounds of "
+                f"train.micro={micro} does not give {ranks.world} processes that. Set a train.batch that they divide."
+            )
+    whole = {
+        f"objective={recipe.objective.name} trains two networks that meet in every step, which": kind_of(recipe).whole,
+        "objective.coupling=ot pairs images with noises over the batch and": option(recipe.objective, "coupling")
+        == "ot",
+    }
+    for what, found in whole.items():
+        if found:
+            raise LaunchError(f"{what} needs the whole batch in one place. Start one process, without torchrun.")
 
 
 def reserve_of(train: Train) -> float:
@@ -276,11 +319,11 @@ class _Loop:
                 if signal and not finished:
                     if ranks.first:
                         kept = f"saved at {trainer.seen:,} images" if saved else "not saved, since not all is finite"
-                        tqdm.write(f"Signal {signal:.0f}: {kept}; the same command resumes.")
+                        say(f"Signal {signal:.0f}: {kept}; the same command resumes.")
                     raise Interrupted(128 + int(signal))
         self._call_hooks(StepTaken(trainer.seen, trainer.seen, spent, spent, finished=True, pace=pace, stop=self._stop))
         if self.signals.received and trainer.ranks.world == 1:
-            tqdm.write(f"Signal {self.signals.received}: the training is done and saved.")
+            say(f"Signal {self.signals.received}: the training is done and saved.")
             raise Interrupted(128 + self.signals.received)
 
     def _stop(self) -> str | None:
@@ -312,15 +355,15 @@ class _Loop:
         """
         trainer, watch = self.trainer, self.trainer.watch
         trouble = self._trouble()
-        counts = trainer.seen, trainer.step, trainer.elapsed, watch.total
+        counts = trainer.state()
         found = None if self.rolled_back else resume(trainer, self.context.folder)
         if found is None:
             raise Diverged(trouble)
         self.rolled_back = True
-        trainer.seen, trainer.step, trainer.elapsed, watch.total = counts
+        trainer.take_counts(counts)
         watch.forgive()
         if trainer.ranks.first:
-            tqdm.write(f"{trouble} Going back to {found.path.name}.")
+            say(f"{trouble} Going back to {found.path.name}.")
 
     def _trouble(self) -> str:
         """Return what is not finite, and what to do; all ranks call it and the first one's tensors decide."""
@@ -357,7 +400,7 @@ class _Loop:
         (took,) = self.trainer.ranks.largest(took)
         self.aside += took
         if self.hurried and not before and not taken.finished and not self.bar.disable:
-            tqdm.write(f"Sheets and scores have had {ASIDE:.0%} of the minutes: the next ones come at the end.")
+            say(f"Sheets and scores have had {ASIDE:.0%} of the minutes: the next ones come at the end.")
 
     def _save(self, leaving: bool = False) -> bool:
         """Write a checkpoint, unless something in it is not finite; return whether it was written.
@@ -381,13 +424,7 @@ class _Loop:
             if not leaving:
                 self._go_back()
             return False
-        state = {
-            "seen": trainer.seen,
-            "step": trainer.step,
-            "elapsed": trainer.elapsed + time.monotonic() - self.start,
-            "skipped": trainer.watch.total,
-            "recipe": trainer.recipe.to_json(),
-        }
+        state = trainer.state(time.monotonic() - self.start)
         if first:
             keep, fingerprint = trainer.recipe.train.keep, self.context.fingerprint
             checkpoint.save(self.checkpoints, trainer.step, tensors, state, keep=keep, fingerprint=fingerprint)
@@ -398,30 +435,3 @@ class _Loop:
         trainer.ranks.meet()
         self.saved_at = time.monotonic()
         return True
-
-
-def resume(trainer: Steps, folder: Path) -> checkpoint.Checkpoint | None:
-    """Take over the newest checkpoint of a run that fits; return it, or None if there is none. All ranks call it.
-
-    Arguments:
-        trainer: As the run's recipe makes it.
-        folder: Directory of the run.
-
-    Raises:
-        CheckpointError: If there are checkpoints and none can be taken over.
-    """
-    if not trainer.ranks.from_first(bool(checkpoint.steps(folder / "checkpoints"))):
-        return None
-    fits = check_fits(trainer.tensors(), trainer.recipe)
-    found = checkpoint.latest_of(trainer.ranks, folder / "checkpoints", fits)
-    if found is None:
-        return None
-    try:
-        trainer.load(taken_over(found, trainer.recipe))
-    except (LookupError, RuntimeError, TypeError, ValueError) as error:
-        told = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else error}"
-        raise checkpoint.CheckpointError(
-            f"{found.path} cannot be taken over by this recipe ({told}). Give another --out; train.start=RUN begins a "
-            "run from another's weights."
-        ) from error
-    return found

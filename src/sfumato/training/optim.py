@@ -23,7 +23,15 @@ from sfumato.training.muon import EACH, FEWER, Muon
 def adam(
     network: nn.Module, lr: Rate = 2e-4, beta1: Fraction = 0.9, beta2: Fraction = 0.999, eps: Positive = 1e-8
 ) -> list[Optimizer]:
-    """Adam without weight decay, the choice of DDPM, score SDE and EDM."""
+    """Adam without weight decay, the choice of DDPM, score SDE and EDM.
+
+    Arguments:
+        network: Whose weights move.
+        lr: Learning rate.
+        beta1: Memory of the gradient, in [0, 1).
+        beta2: Memory of the squared gradient, in [0, 1).
+        eps: Added to the divisor, against division by zero.
+    """
     ps = _trained(network)
     return [torch.optim.Adam(ps, lr=lr, betas=(beta1, beta2), eps=eps, fused=_fused(ps))]
 
@@ -36,7 +44,16 @@ def adamw(
     eps: Positive = 1e-8,
     weight_decay: Few = 0.0,
 ) -> list[Optimizer]:
-    """Adam with decoupled weight decay; the decay is 0 unless you ask for it."""
+    """Adam with decoupled weight decay; the decay is 0 unless you ask for it.
+
+    Arguments:
+        network: Whose weights move.
+        lr: Learning rate.
+        beta1: Memory of the gradient, in [0, 1).
+        beta2: Memory of the squared gradient, in [0, 1).
+        eps: Added to the divisor, against division by zero.
+        weight_decay: Share of a weight that is taken away in a step, per unit of lr.
+    """
     ps = _trained(network)
     betas = (beta1, beta2)
     return [torch.optim.AdamW(ps, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=_fused(ps))]
@@ -45,7 +62,15 @@ def adamw(
 def radam(
     network: nn.Module, lr: Rate = 1e-4, beta1: Fraction = 0.9, beta2: Fraction = 0.999, eps: Positive = 1e-8
 ) -> list[Optimizer]:
-    """Rectified Adam, the choice of consistency models."""
+    """Rectified Adam, the choice of consistency models.
+
+    Arguments:
+        network: Whose weights move.
+        lr: Learning rate.
+        beta1: Memory of the gradient, in [0, 1).
+        beta2: Memory of the squared gradient, in [0, 1).
+        eps: Added to the divisor, against division by zero.
+    """
     return [torch.optim.RAdam(_trained(network), lr=lr, betas=(beta1, beta2), eps=eps)]
 
 
@@ -81,10 +106,8 @@ def muon(
             f"muon orthogonalises hidden convolutions or the matrices of blocks, and {type(network).__name__} has "
             f"{len(matrices)} of them among {len(parameters)} tensors. Set train.optimizer=adam."
         )
-    return [
-        Muon(matrices, lr, momentum, weight_decay, FEWER if fewer_products else EACH),
-        torch.optim.AdamW(others, lr=rest_lr, betas=(0.9, rest_beta2), weight_decay=0.0, fused=_fused(others)),
-    ]
+    rest = torch.optim.AdamW(others, lr=rest_lr, betas=(0.9, rest_beta2), weight_decay=0.0, fused=_fused(others))
+    return [Muon(matrices, lr, momentum, weight_decay, FEWER if fewer_products else EACH), rest]
 
 
 def _trained(network: nn.Module) -> list[nn.Parameter]:

@@ -27,10 +27,7 @@ from torch.optim import Optimizer
 
 from sfumato.networks._spectral import power_states
 from sfumato.objectives import Loss
-from sfumato.processes.ranks import LaunchError, Ranks
-from sfumato.runs.assemble import option
-from sfumato.runs.kinds import kind_of
-from sfumato.runs.recipe import Recipe
+from sfumato.processes.ranks import Ranks
 
 
 class Step(nn.Module):
@@ -129,29 +126,3 @@ def set_back(statistics: Sequence[Tensor], before: Sequence[Tensor]) -> None:
     """Give running statistics the values that they had before a step, in place."""
     for now, old in zip(statistics, before):
         now.copy_(old)
-
-
-def check_shared(recipe: Recipe, ranks: Ranks) -> None:
-    """Refuse a recipe whose batch cannot be cut into shares.
-
-    Raises:
-        LaunchError: Naming what needs the whole batch.
-    """
-    if ranks.world == 1:
-        return
-    ranks.rounds(0, recipe.train.batch, recipe.train.micro)  # refuses a batch of fewer images than ranks
-    if recipe.train.shard:
-        batch, micro = recipe.train.batch, recipe.train.micro
-        if len({len(Ranks(r, ranks.world).rounds(0, batch, micro)) for r in range(ranks.world)}) > 1:
-            raise LaunchError(
-                f"train.shard=true needs as many rounds on every process, and train.batch={batch} in rounds of "
-                f"train.micro={micro} does not give {ranks.world} processes that. Set a train.batch that they divide."
-            )
-    whole = {
-        f"objective={recipe.objective.name} trains two networks that meet in every step, which": kind_of(recipe).whole,
-        "objective.coupling=ot pairs images with noises over the batch and": option(recipe.objective, "coupling")
-        == "ot",
-    }
-    for what, found in whole.items():
-        if found:
-            raise LaunchError(f"{what} needs the whole batch in one place. Start one process, without torchrun.")

@@ -4,8 +4,9 @@ A run is resumed only by the recipe and the data that made it; fields that say h
 
 Fine-tuning, distillation and consistency tuning begin from a trained model, another run's or an imported one.
 The weights of its network, usually an average, replace the network's own initial ones. What those weights mean must
-stay the same: the target, the scale of the input and the conditioning belong to them. The classes may change, and
-labels may come or go; without a label the model is at first the parent's own, bit for bit.
+stay the same: the target, the scale of the input and the conditioning belong to them. The classes may change; labels,
+attributes and an image beside may come or go, and a network may be told where its steps end. Told nothing, the model is
+at first the parent's own, bit for bit.
 """
 
 from __future__ import annotations
@@ -24,17 +25,18 @@ from sfumato.data.dataset import Dataset
 from sfumato.data.streaming import Stream
 from sfumato.evaluation.real import content_of
 from sfumato.metrics.protocol import canonical
-from sfumato.networks._embeddings import label_tables
+from sfumato.networks._embeddings import Span, label_tables, untrained_layers
 from sfumato.runs import checkpoint
 from sfumato.runs import recipe as recipes
-from sfumato.runs.assemble import asks, option
 from sfumato.runs.averages import spellings
 from sfumato.runs.guided import weak_of
 from sfumato.runs.idle import differences
 from sfumato.runs.kinds import kind_of
+from sfumato.runs.part import asks, option
 from sfumato.runs.plan import Plan
 from sfumato.runs.recipe import Recipe, RecipeError, Shape
 from sfumato.runs.run import Run
+from sfumato.training.steps import Steps
 
 # Fields that say how a run is watched, not what it computes; they may differ on resume.
 FREE = (
@@ -117,37 +119,41 @@ def own_recipe(folder: Path) -> Recipe | None:
     return Run.open(folder).recipe if _begun(folder) else None
 
 
-def inherited(recipe: Recipe, asked: Recipe, parent: Recipe | None) -> Recipe:
+def inherited(recipe: Recipe, asked: Recipe, parent: Recipe) -> Recipe:
     """Return a resolved recipe with what comes with the weights that it begins from.
 
-    A recipe that leaves sigma_data open takes the one that the weights were trained with, and what a number of an
-    attribute or of a latent means comes with them, too. An unlabelled network that begins from a labelled one keeps the
-    row for "no label", so that it is the parent's unconditional model.
+    A recipe that leaves sigma_data open takes the one that the weights were trained with. An unlabelled network that
+    begins from a labelled one keeps the row for "no label", so that it is the parent's unconditional model. An
+    attribute that the parent knows by its name is standardised as there, and so is a latent of the same autoencoder.
 
     Arguments:
         recipe: The recipe with what the data decides filled in.
         asked: The recipe as a person gave it, sigma_data possibly left open.
-        parent: Recipe of the run that it begins from, or of this very run if it goes on; None for neither.
+        parent: Recipe of the run that it begins from, or of this very run if it goes on.
     """
     shape = recipe.shape
-    if recipe.train.start is None or parent is None or shape is None or parent.shape is None:
+    if recipe.train.start is None or shape is None or parent.shape is None:
         return recipe
     sigma_data = parent.sigma_data if asked.sigma_data is None else recipe.sigma_data
     null = not recipe.data.labels and (parent.shape.null or bool(parent.data.labels))
-    scales = {name: (mean, deviation) for name, mean, deviation, *_ in parent.shape.attributes}
-    rows = tuple((row[0], *scales.get(row[0], row[1:3]), *row[3:]) for row in shape.attributes)
+    known = {name: (mean, deviation) for name, mean, deviation, _, _ in parent.shape.attributes}
+    rows = ((name, known.get(name, own), low, high) for name, *own, low, high in shape.attributes)
+    told = tuple((name, mean, deviation, low, high) for name, (mean, deviation), low, high in rows)
     mine, theirs = recipe.latent, parent.latent
     if mine is not None and theirs is not None and mine.weights == theirs.weights and not mine.scale:
         recipe = replace(recipe, latent=theirs)
-    return replace(recipe, sigma_data=sigma_data, shape=replace(shape, null=null, attributes=rows))
+    return replace(recipe, sigma_data=sigma_data, shape=replace(shape, null=null, attributes=told))
 
 
 def starting_weights(plan: Plan, parent: Parent) -> dict[str, Tensor]:
-    """Return the weights that a run begins from: the parent's, with its tables of labels laid out for other classes.
+    """Return the weights that a run begins from: the parent's, laid out for other classes and for what else is told.
 
     Arguments:
         plan: The plan of the new run's resolved recipe.
         parent: What it begins from.
+
+    Returns:
+        Weights by name, but for the layers that tell what the parent was never told: they begin as the network's own.
 
     Raises:
         RecipeError: If the network is another one, or is asked in another way.
@@ -162,26 +168,24 @@ def starting_weights(plan: Plan, parent: Parent) -> dict[str, Tensor]:
             f"The weights of {run.path} are those of a network asked in another way:\n{lines}\n"
             f"Give the new run the same {', '.join(meaning[:-1])} and {meaning[-1]}."
         )
-    for field, (theirs, mine) in _told(run.recipe, recipe).items():
-        if theirs != mine:
-            raise RecipeError(
-                f"The weights of {run.path} are those of a network with data.{field}={theirs}, and this recipe has "
-                f"{mine}. Set data.{field}={(run.recipe.data.latent or 'none') if field == 'latent' else theirs}."
-            )
-    weights = {**parent.network.state_dict(), **_label_rows(plan, parent)}
+    _check_latents(recipe, run)
+    weights = _told_beside(plan, parent) | _label_rows(plan, parent)
     mine, theirs = _shapes(plan.network.state_dict()), _shapes(weights)
+    new = tuple(f"{path}." for path in untrained_layers(plan.network))
+    theirs |= {name: size for name, size in mine.items() if name not in theirs and name.startswith(new)}
     if mine != theirs:
         raise RecipeError(_misfit(recipe, parent, mine, theirs))
     return weights
 
 
-def _told(*recipes: Recipe) -> dict[str, list[str]]:
-    """Return what networks are told beside a class, and in which latents they work, by the field that says it."""
-    names = [",".join(row[0] for row in recipe.shape.attributes) if recipe.shape else "" for recipe in recipes]
-    beside = [recipe.data.condition for recipe in recipes]
-    latents = [recipe.latent.weights[:16] if recipe.latent else "none" for recipe in recipes]
-    alike = [beside[0]] * 2 if "none" not in beside else beside  # another image may be told beside
-    return {"attributes": [name or "()" for name in names], "condition": alike, "latent": latents}
+def _check_latents(recipe: Recipe, run: Run) -> None:
+    """Refuse weights for pixels, or for latents of another autoencoder, which are of no use here."""
+    theirs, mine = (each.latent.weights[:16] if each.latent else "none" for each in (run.recipe, recipe))
+    if theirs != mine:
+        raise RecipeError(
+            f"The weights of {run.path} are for data.latent={run.recipe.data.latent or 'none'} ({theirs}), and this "
+            f"recipe's are for {recipe.data.latent or 'none'} ({mine}). Give both the same autoencoder."
+        )
 
 
 def check_teacher(recipe: Recipe, parent: Parent, data: Dataset | Stream) -> None:
@@ -230,6 +234,32 @@ def _label_rows(plan: Plan, parent: Parent) -> dict[str, Tensor]:
         last = rows[-1] if classes else new
         made[f"{path}.table.weight"] = torch.stack([*(named.get(name, new) for name in classes), last])
     return made
+
+
+def _told_beside(plan: Plan, parent: Parent) -> dict[str, Tensor]:
+    """Return the parent's weights for a network that is told another vector or image, or the length of its steps.
+
+    A layer that tells what the new network is not told is left out: the parent does without it when it is not told. An
+    attribute keeps its columns, known by its name; an image of another kind is told by a new layer.
+    """
+    weights, before = parent.network.state_dict(), parent.run.recipe
+    mine = untrained_layers(plan.network)
+    for path, layer in untrained_layers(parent.network).items():
+        forgotten = path not in mine and not isinstance(layer, Span)  # a step of no length is told all the same
+        other = path.endswith(".image") and before.data.condition != plan.recipe.data.condition
+        if forgotten or other:
+            weights = {name: value for name, value in weights.items() if not name.startswith(f"{path}.")}
+        elif path.endswith(".vector") and before.shape is not None:
+            known, asked = ([name for name, *_ in shape.attributes] for shape in (before.shape, plan.shape))
+            weights[f"{path}.weight"] = _columns(weights[f"{path}.weight"], known, asked)
+    return weights
+
+
+def _columns(weight: Tensor, known: list[str], asked: list[str]) -> Tensor:
+    """Return the columns of a layer told numbers and whether each was told, for other numbers: zero for a new one."""
+    by_name = dict(zip(known, weight.unflatten(1, (2, -1)).unbind(2)))
+    new = weight.new_zeros(len(weight), 2)
+    return torch.stack([by_name.get(name, new) for name in asked], 2).flatten(1)
 
 
 def _misfit(
@@ -348,7 +378,34 @@ def _plain(path: str) -> str:
     return path.replace(".options.", ".")
 
 
-def taken_over(saved: checkpoint.Checkpoint, recipe: Recipe) -> checkpoint.Checkpoint:
+def resume(trainer: Steps, folder: Path) -> checkpoint.Checkpoint | None:
+    """Take over the newest checkpoint of a run that fits; return it, or None if there is none. All ranks call it.
+
+    Arguments:
+        trainer: As the run's recipe makes it.
+        folder: Directory of the run.
+
+    Raises:
+        CheckpointError: If there are checkpoints and none can be taken over.
+    """
+    if not trainer.ranks.from_first(bool(checkpoint.steps(folder / "checkpoints"))):
+        return None
+    fits = _check_fits(trainer.tensors(), trainer.recipe)
+    found = checkpoint.latest_of(trainer.ranks, folder / "checkpoints", fits)
+    if found is None:
+        return None
+    try:
+        trainer.load(_taken_over(found, trainer.recipe))
+    except (LookupError, RuntimeError, TypeError, ValueError) as error:
+        told = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else error}"
+        raise checkpoint.CheckpointError(
+            f"{found.path} cannot be taken over by this recipe ({told}). Give another --out; train.start=RUN begins a "
+            "run from another's weights."
+        ) from error
+    return found
+
+
+def _taken_over(saved: checkpoint.Checkpoint, recipe: Recipe) -> checkpoint.Checkpoint:
     """Return a checkpoint without what a recipe makes anew: averages that are new, the state of another optimiser.
 
     Arguments:
@@ -371,7 +428,7 @@ def _renewed(saved: checkpoint.Checkpoint, recipe: Recipe) -> tuple[str, ...]:
     return tuple(group for field, group in RENEWED.items() if field in changed)
 
 
-def check_fits(wanted: Mapping[str, Mapping[str, Tensor]], recipe: Recipe) -> Callable[[checkpoint.Checkpoint], None]:
+def _check_fits(wanted: Mapping[str, Mapping[str, Tensor]], recipe: Recipe) -> Callable[[checkpoint.Checkpoint], None]:
     """Return what refuses a checkpoint from which a trainer cannot go on, before anything is changed.
 
     Arguments:

@@ -1,4 +1,4 @@
-"""What all trainers have in common: what the loop asks of them, budget, learning rates, steps that are not finite.
+"""What all trainers have in common: what the loop asks of them, budget, optimisers, steps that are not finite.
 
 A step whose loss or gradient norm is NaN or infinite is skipped: neither weights, averages nor the optimiser see it.
 One that leaves weights whose norm is not finite counts as such a step too; averages and log do not see it.
@@ -6,9 +6,10 @@ One that leaves weights whose norm is not finite counts as such a step too; aver
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from torch.optim import Optimizer
 from sfumato.processes.ranks import Ranks
 from sfumato.runs import checkpoint
 from sfumato.runs.plan import Plan
-from sfumato.runs.recipe import Recipe, Train
+from sfumato.runs.recipe import Train
 from sfumato.training.ema import Averages
 
 
@@ -46,8 +47,6 @@ def scale_rates(optimizers: Iterable[Optimizer], factors: Mapping[int, float]) -
         optimizers: The optimisers of all weights.
         factors: By the `id` of a weight; those that are not named keep their rate, and stand first.
     """
-    if not factors:
-        return
     for optimizer in optimizers:
         groups = list(optimizer.param_groups)
         optimizer.param_groups.clear()
@@ -57,6 +56,34 @@ def scale_rates(optimizers: Iterable[Optimizer], factors: Mapping[int, float]) -
                 parts.setdefault(factors.get(id(weight), 1.0), []).append(weight)
             found = ({**group, "params": weights, "lr": group["lr"] * f} for f, weights in parts.items() if weights)
             optimizer.param_groups.extend(found)
+
+
+def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    """Return an optimiser's state as tensors named NUMBER.NAME."""
+    flat: dict[str, Tensor] = {}
+    for key, entry in optimizer.state_dict()["state"].items():
+        flat |= {f"{key}.{name}": torch.as_tensor(value) for name, value in entry.items()}
+    return flat
+
+
+def load_optimizer(
+    optimizer: Optimizer,
+    saved: Mapping[str, Tensor],
+    divided: Callable[[Tensor, Tensor], Tensor] = lambda value, like: value,
+) -> None:
+    """Take over what `optimizer_tensors` returned.
+
+    Arguments:
+        optimizer: Optimiser of the same parameters.
+        saved: Tensors by name, each whole.
+        divided: (value, parameter) -> what this process keeps of it, where several divide the parameters.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in saved.items():
+        number, name = key.split(".", 1)
+        state.setdefault(int(number), {})[name] = divided(value, parameters[int(number)]).clone()
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def all_finite(tensors: Iterable[Tensor]) -> Tensor:
@@ -107,14 +134,16 @@ class FiniteWatch:
         self.recent.clear()
 
 
-class Steps(Protocol):
-    """What the loop asks of a trainer.
+class Steps(ABC):
+    """What all trainers hold, and what the loop asks of each.
 
-    Attributes:
+    Arguments:
         plan: Plan of the resolved recipe, its parts made once.
-        recipe: The resolved recipe, what the run keeps.
         device: Device of the weights.
         ranks: The processes that train together.
+
+    Attributes:
+        recipe: The resolved recipe, what the run keeps.
         network: All that is trained, as one module.
         averages: Averages of the network's weights.
         watch: Counts steps that are not finite.
@@ -123,33 +152,47 @@ class Steps(Protocol):
         elapsed: Seconds of training before this process.
     """
 
-    plan: Plan
-    recipe: Recipe
-    device: torch.device
-    ranks: Ranks
     network: nn.Module
     averages: Averages
-    watch: FiniteWatch
-    seen: int
-    step: int
-    elapsed: float
+
+    def __init__(self, plan: Plan, device: torch.device, ranks: Ranks) -> None:
+        self.plan, self.recipe, self.device, self.ranks = plan, plan.recipe, device, ranks
+        self.watch = FiniteWatch(plan.recipe.train.bad_in_a_row)
+        self.seen = self.step = 0
+        self.elapsed = 0.0
 
     def spent(self, now: float) -> float:
         """Return the share of the budget spent after `now` seconds of training in this process."""
-        ...
+        return share_spent(self.recipe.train, self.seen, self.elapsed + now)
 
+    def state(self, now: float = 0.0) -> dict[str, Any]:
+        """Return what a checkpoint holds beside tensors, after `now` seconds of training in this process."""
+        return {
+            "seen": self.seen,
+            "step": self.step,
+            "elapsed": self.elapsed + now,
+            "skipped": self.watch.total,
+            "recipe": self.recipe.to_json(),
+        }
+
+    def take_counts(self, state: Mapping[str, Any]) -> None:
+        """Take over the counts of a checkpoint's `state`."""
+        self.seen, self.step, self.elapsed, self.watch.total = (
+            state[name] for name in ("seen", "step", "elapsed", "skipped")
+        )
+
+    @abstractmethod
     def advance(self, spent: float) -> bool:
         """Take one step; return whether it was finite, hence taken."""
-        ...
 
+    @abstractmethod
     def record(self, now: float, spent: float) -> dict[str, Any]:
         """Return a log record of everything since the last one; `now` in seconds of this process."""
-        ...
 
+    @abstractmethod
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Return every tensor of the state, grouped by file."""
-        ...
 
+    @abstractmethod
     def load(self, saved: checkpoint.Checkpoint) -> None:
         """Take over the state of a checkpoint."""
-        ...

@@ -21,11 +21,10 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
+from sfumato.core.optional import optional
 from sfumato.core.reading import read_bytes
 from sfumato.runs.checkpoint import replace_text
 from sfumato.runs.recipe import Recipe, RecipeError
-
-INSTALL = "pip install 'sfumato[track]'"
 
 
 class Tracker(Protocol):
@@ -114,11 +113,8 @@ class _Csv:
 
 class _TensorBoard:
     def __init__(self, folder: Path, recipe: Recipe) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise RecipeError(f"train.track=tensorboard needs the extra 'track' ({error}): {INSTALL}") from None
-        self.writer: Any = SummaryWriter(str(folder / "tensorboard"))
+        library = optional("torch.utils.tensorboard", "track", "train.track=tensorboard", RecipeError)
+        self.writer: Any = library.SummaryWriter(str(folder / "tensorboard"))
         self.writer.add_text("recipe", "```\n" + json.dumps(recipe.to_json(), indent=1) + "\n```")
 
     def record(self, record: Mapping[str, Any]) -> None:
@@ -137,11 +133,7 @@ class _TensorBoard:
 
 class _WandB:
     def __init__(self, folder: Path, recipe: Recipe) -> None:
-        try:
-            import wandb as client
-        except ImportError as error:
-            raise RecipeError(f"train.track=wandb needs the extra 'track' ({error}): {INSTALL}") from None
-        self.client: Any = client
+        self.client = client = optional("wandb", "track", "train.track=wandb", RecipeError)
         self.run: Any = client.init(
             project=os.environ.get("WANDB_PROJECT", "sfumato"),
             name=folder.name,

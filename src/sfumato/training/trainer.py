@@ -34,17 +34,16 @@ from sfumato.objectives import Loss
 from sfumato.processes.machine import free_memory
 from sfumato.processes.ranks import Ranks
 from sfumato.runs import checkpoint
-from sfumato.runs.assemble import make, option
 from sfumato.runs.conditions import told
-from sfumato.runs.plan import Plan
+from sfumato.runs.part import option
+from sfumato.runs.plan import Plan, make
 from sfumato.training import fit_memory
 from sfumato.training.deferred import Deferred, can_wait
 from sfumato.training.ema import Averages
 from sfumato.training.latents import Encoded, batches_of
 from sfumato.training.log_bins import LogBins
-from sfumato.training.optimizer_state import load_optimizer, optimizer_tensors
 from sfumato.training.replicas import Copies, quiet, running_statistics, set_back
-from sfumato.training.steps import FiniteWatch, all_finite, scale_rates, set_rates, share_spent
+from sfumato.training.steps import Steps, all_finite, load_optimizer, optimizer_tensors, scale_rates, set_rates
 
 
 @runtime_checkable
@@ -77,7 +76,7 @@ def seeded(seed: int, position: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-class Trainer:
+class Trainer(Steps):
     """Hold everything that a run's next step depends on.
 
     Arguments:
@@ -90,8 +89,8 @@ class Trainer:
     def __init__(
         self, plan: Plan, data: Dataset | Stream | Encoded, device: torch.device, ranks: Ranks = Ranks()
     ) -> None:
+        super().__init__(plan, device, ranks)
         recipe = plan.recipe
-        self.plan, self.recipe, self.device, self.ranks = plan, recipe, device, ranks
         self.network: nn.Module = plan.build_network(device)
         self.model = plan.model(self.network)
         self.objective = plan.objective(device)
@@ -103,7 +102,11 @@ class Trainer:
             self.trained = nn.ModuleList((self.network, self.objective))
         for name in frozen_weights(self.network, recipe.train.freeze):
             self.network.get_parameter(name).requires_grad_(False)
-        self.weights = _weights(plan, ranks, device)
+        self.weights = Copies(ranks)
+        if recipe.train.shard and ranks.world > 1:
+            from sfumato.training.shards import Shards  # what it imports takes a second
+
+            self.weights = Shards(ranks, device, lambda: plan.build_network(device))
         self.weights.divide([m for m in (self.network, self.objective) if isinstance(m, nn.Module)])
         self.statistics = running_statistics(self.network)
         if fit_memory.compiles(plan, device, ranks.world):
@@ -118,22 +121,16 @@ class Trainer:
             self.rounds = ranks.rounds(0, recipe.train.batch, fit_memory.fitting(plan, device, size, held, free))
         self.loader = batches_of(recipe, data, device)
         self.optimizers: list[Optimizer] = make(recipe.train.optimizer, {"network": self.trained})
-        self.weights.check(self.optimizers)
-        factors = factors_of_rates(self.network, recipe.train.rate_factors)
-        scale_rates(self.optimizers, {id(self.network.get_parameter(name)): f for name, f in factors.items()})
+        if ranks.world > 1:
+            self.weights.check(self.optimizers)
+        if recipe.train.rate_factors:
+            factors = factors_of_rates(self.network, recipe.train.rate_factors)
+            scale_rates(self.optimizers, {id(self.network.get_parameter(name)): f for name, f in factors.items()})
         self.averages = Averages(self.network, recipe.ema, self.weights)
-        self.watch = FiniteWatch(recipe.train.bad_in_a_row)
         # a draw that remembers losses must know at once
         waits = self.memory is None and can_wait(device, self.optimizers)
         self.deferred = Deferred(self.watch, self.optimizers) if waits else None
         self.log = LogBins(device)
-        self.seen = 0  # images, counting skipped steps: the position of the next sample
-        self.step = 0
-        self.elapsed = 0.0  # seconds of training before this process
-
-    def spent(self, now: float) -> float:
-        """Return the share of the budget spent after `now` seconds of training in this process."""
-        return share_spent(self.recipe.train, self.seen, self.elapsed + now)
 
     def advance(self, spent: float) -> bool:
         """Take one step; return whether it was finite, hence taken.
@@ -289,7 +286,7 @@ class Trainer:
         return self.weights.gathered(groups)
 
     def load(self, saved: checkpoint.Checkpoint) -> None:
-        """Take over the state of a checkpoint; what it does not have starts anew (`start_from.check_fits`)."""
+        """Take over the state of a checkpoint; what it does not have starts anew (`start_from.resume`)."""
         if self.deferred is not None:
             self.deferred.forget()
         self._load(self.network, saved.tensors["network"])
@@ -303,18 +300,8 @@ class Trainer:
             self.memory.load(saved.tensors["draw"])
         if isinstance(self.objective, nn.Module) and "objective" in saved.tensors:
             self._load(self.objective, saved.tensors["objective"])
-        self.seen, self.step = saved.state["seen"], saved.state["step"]
-        self.elapsed, self.watch.total = saved.state["elapsed"], saved.state["skipped"]
+        self.take_counts(saved.state)
 
     def _load(self, module: nn.Module, saved: Mapping[str, Tensor]) -> None:
         state = module.state_dict()
         module.load_state_dict({name: self.weights.divided(value, state[name]) for name, value in saved.items()})
-
-
-def _weights(plan: Plan, ranks: Ranks, device: torch.device) -> Copies:
-    """Return how the ranks hold the weights: whole, or divided if the recipe says so and there are several."""
-    if not plan.recipe.train.shard or ranks.world == 1:
-        return Copies(ranks)
-    from sfumato.training.shards import Shards  # what it imports takes a second
-
-    return Shards(ranks, device, lambda: plan.build_network(device))

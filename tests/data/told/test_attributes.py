@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 
 from sfumato.core.find import UnknownNameError
-from sfumato.data import DataError, celeba, load
+from sfumato.data import DataError, celeba, check, load
+from sfumato.data.digits import digits
 from sfumato.data.loader import Loader
 from sfumato.data.told import attributes
-from sfumato.data.told.attributes import MEASURES, asked, read_table, standard, summary, unseen
+from sfumato.data.told.attributes import MEASURES, SIDED, asked, read_table, standard, summary, unseen
 
 ROWS = [("ink", 0.25, 0.1, 0.0, 0.5), ("slant", 0.0, 1.0, -2.0, 2.0)]
 
@@ -32,6 +33,14 @@ def folder(tmp_path):
     lines = [f"{name},{i},{'' if i == 0 else i % 3 == 0:d}" if i else f"{name},0," for i, name in enumerate(names)]
     (top / "attributes.csv").write_text("\n".join(["file,angle,smiling", *lines]) + "\n")
     return top
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_mirror_changes_what_is_sided_and_nothing_else(name: str) -> None:
+    """So data.flip, which mirrors after measuring, is refused beside those alone."""
+    images = digits().images
+    mine, mirrored = MEASURES[name](images), MEASURES[name](images.flip(-1))
+    assert torch.allclose(mine, mirrored, rtol=1e-9) is (name not in SIDED)
 
 
 def test_a_stroke_is_measured_as_its_rule_says():
@@ -174,3 +183,12 @@ def test_celeba_gives_the_official_attributes(tmp_path, monkeypatch):
     (top / celeba.ATTRIBUTES).write_text(f"4\nSmiling Male\n{rows[:-2]}yes\n")
     with pytest.raises(DataError, match="1 or -1 of each for every file"):
         load("celeba", root=tmp_path, size=32, attributes=("male",))
+
+
+def test_a_check_names_the_attributes_and_says_what_is_wrong_with_their_table(folder):
+    """The table was counted among the files that are passed over."""
+    said = str(check(folder))
+    assert "; attributes angle, smiling; 0 bad" in said and "passed over" not in said
+    (folder / "attributes.csv").write_text("file,angle\na/0.png,many\n")
+    said = str(check(folder))
+    assert "note  attributes.csv: " in said and "; attributes" not in said

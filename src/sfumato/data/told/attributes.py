@@ -29,7 +29,6 @@ from torch import Tensor
 from sfumato.core.errors import UnknownNameError, nearest, printable
 from sfumato.data.dataset import DataError, Dataset
 
-FILE = "attributes.csv"
 SHOWN = 3  # files that an error names
 AT_ONCE = 1024  # images that are measured together, in float64
 LOST = 1e-3  # of a standard deviation: how much of a number may be lost where it is kept in 32 bits
@@ -70,6 +69,7 @@ def width(images: Tensor) -> Tensor:
 
 
 MEASURES: dict[str, Callable[[Tensor], Tensor]] = {"ink": ink, "slant": slant, "width": width}
+SIDED = frozenset({"slant"})  # a mirrored image has another value
 
 
 def _ink(images: Tensor) -> Tensor:

@@ -32,8 +32,8 @@ from sfumato.interop.spacings import SPACINGS, rounded, visited
 from sfumato.interop.tensors import ForeignError
 from sfumato.interop.walks import CALL
 from sfumato.networks._blocks import one_by_level
-from sfumato.runs.assemble import option
 from sfumato.runs.guided import guidance_of
+from sfumato.runs.part import option
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Part, Recipe
 from sfumato.runs.run import Run

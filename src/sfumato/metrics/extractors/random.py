@@ -63,5 +63,10 @@ class RandomFeatures:
 
 
 def random(shape: ImageShape, seed: int = 0) -> RandomFeatures:
-    """Compare features of an untrained, seeded convolutional network: any images of 8x8 and more, d = 256."""
+    """Compare features of an untrained, seeded convolutional network: any images of 8x8 and more, d = 256.
+
+    Arguments:
+        shape: (C, H, W) of the images.
+        seed: Seed of the network's weights.
+    """
     return RandomFeatures(shape, seed)

@@ -12,14 +12,12 @@ from dataclasses import replace
 
 import torch
 
-from sfumato.core.denoiser import Preconditioned, stoppable
-from sfumato.core.find import nearest
+from sfumato.core.denoiser import stoppable
 from sfumato.core.level import Level
-from sfumato.runs.assemble import constant
-from sfumato.runs.costs import sampling_cost
-from sfumato.runs.guided import weak_of
+from sfumato.runs.guided import own_average, sampling_cost
+from sfumato.runs.part import constant
 from sfumato.runs.plan import Plan
-from sfumato.runs.recipe import RecipeError, part
+from sfumato.runs.recipe import part
 from sfumato.runs.run import Run
 from sfumato.sources import Diffusion, Maker
 from sfumato.training.hooks.due import RunContext
@@ -27,25 +25,6 @@ from sfumato.training.steps import Steps
 
 PASSES = 3  # of the network for an image of training: forward, and backward twice as much
 FEWEST = 10  # steps of a preview
-
-
-def check_weak(trainer: Steps) -> None:
-    """Refuse a weak model that is an average of the run itself which is not kept.
-
-    Raises:
-        RecipeError: With the averages that are.
-    """
-    weak = _own_average(trainer)
-    known = ["raw", *trainer.averages.weights]
-    if weak is not None and weak not in known:
-        raise RecipeError(f"sample.autoguidance=@{weak}: {nearest('average', weak, known)}")
-
-
-def _own_average(trainer: Steps) -> str | None:
-    """Return the average of the run itself, of no certain step, that is its weak model; None if that is another."""
-    named = trainer.recipe.sample.autoguidance
-    where = None if named is None else weak_of(named)
-    return where.use if where is not None and not where.folder and where.step is None else None
 
 
 def live_source(
@@ -69,9 +48,9 @@ def live_source(
     if cut and (constant(recipe.sample.sampler, "ORDER") or 1) < 2:
         recipe = replace(recipe, sample=replace(recipe.sample, sampler=part("sampler", "ddim")))
     run = Run(context.folder, recipe, {})
-    own, weak = _own_average(trainer), None
+    own, weak = own_average(trainer.recipe.sample), None
     if own is not None:
-        weak = _denoiser(run, trainer, own)
+        weak = run.plan.model(trainer.averages.network(trainer.network, own)).to(trainer.device)
     network = trainer.averages.network(trainer.network, use)
     source = run.source(device=trainer.device, network=network, weak=weak)
     if not isinstance(source, Diffusion):
@@ -79,10 +58,6 @@ def live_source(
     if cut and most_steps is not None:
         source = source.having(grid=thinned(source.grid, most_steps))
     return source if trainer.ranks.world > 1 else source.having(denoiser=stoppable(source.denoiser, stop))
-
-
-def _denoiser(run: Run, trainer: Steps, use: str) -> Preconditioned:
-    return run.plan.model(trainer.averages.network(trainer.network, use)).to(trainer.device)
 
 
 def thinned(grid: Level, steps: int) -> Level:

@@ -21,7 +21,6 @@ import time
 from typing import Any
 
 from torch import Tensor
-from tqdm import tqdm
 
 from sfumato.core.condition import Label
 from sfumato.core.denoiser import StoppedError
@@ -32,8 +31,9 @@ from sfumato.metrics.protocol import canonical
 from sfumato.metrics.rules import SelfComparisonError
 from sfumato.processes.dealing import images_of_all
 from sfumato.processes.machine import describe
+from sfumato.progress import say
 from sfumato.runs import checkpoint
-from sfumato.runs.costs import sampling_cost
+from sfumato.runs.guided import sampling_cost
 from sfumato.runs.labelled import keep
 from sfumato.runs.part import explained
 from sfumato.runs.recipe import Recipe, RecipeError
@@ -116,7 +116,7 @@ class Scoring:
             images = images_of_all(trainer.ranks, source, range(n), labels)
         except (NonFiniteError, checkpoint.CheckpointError, StoppedError) as error:
             if trainer.ranks.first:
-                tqdm.write(f"No score at {trainer.seen:,} images: {error}")
+                say(f"No score at {trainer.seen:,} images: {error}")
             return
         better, record = trainer.ranks.from_first(self._judge(trainer, images, (labels, prior), began))
         self.scored.add(trainer.step)
@@ -146,7 +146,7 @@ class Scoring:
             n = 0
         if n < self.quick and not self.told and trainer.ranks.first:
             made = f"has {n} images" if n else "is not made: `sfumato evaluate` makes it afterwards"
-            tqdm.write(f"A score of {self.quick} images would take more than {SHARE:.0%} of the minutes, so it {made}.")
+            say(f"A score of {self.quick} images would take more than {SHARE:.0%} of the minutes, so it {made}.")
         self.told = True
         return n or None
 
@@ -160,7 +160,7 @@ class Scoring:
         try:
             score = self.judge.score(METRIC, self.judge.seen(images, (METRIC,), *asked), floor=False)
         except SelfComparisonError as error:
-            tqdm.write(f"No score at {trainer.seen:,} images: {error}")
+            say(f"No score at {trainer.seen:,} images: {error}")
             return False, {}
         protocol = score.protocol.protocol_id
         self._settle(protocol)
@@ -181,7 +181,7 @@ class Scoring:
             "seconds": round(time.monotonic() - began, 2),
         }
         self.records.append(record)
-        tqdm.write(
+        say(
             f"{trainer.seen:,} images: {score.name} {score.value:.3f} [{score.interval[0]:.3f}, "
             f"{score.interval[1]:.3f}], n = {n}{', the best so far' if better and before else ''}"
         )
@@ -203,7 +203,7 @@ class Scoring:
                 return
             name = f"best-{held['protocol']}-{held['settings']}"
             name = name if plain_name(name) else "best-unknown"
-            tqdm.write(f"Scores are of another protocol or sampling from here on: {best} is kept as {name}.")
+            say(f"Scores are of another protocol or sampling from here on: {best} is kept as {name}.")
             best.rename(best.with_name(name))
         for name in (f"best-{protocol}-{self.settings}", f"best-{protocol}"):  # the second is an earlier version's
             if not best.exists() and (earlier := best.with_name(name)).exists():
@@ -229,16 +229,9 @@ class Scoring:
         if not trainer.ranks.first:
             return
         if wrong := checkpoint.not_finite(tensors):
-            tqdm.write(f"The weights at {trainer.seen:,} images are not kept as the best: {wrong} is not finite.")
+            say(f"The weights at {trainer.seen:,} images are not kept as the best: {wrong} is not finite.")
             return
-        state = {
-            "seen": trainer.seen,
-            "step": trainer.step,
-            "elapsed": trainer.elapsed,
-            "skipped": trainer.watch.total,
-            "recipe": trainer.recipe.to_json(),
-            "selected": selected,
-        }
+        state = trainer.state() | {"selected": selected}
         checkpoint.save(folder, trainer.step, tensors, state, fingerprint=self.context.fingerprint)
         about = {"fingerprint": self.context.fingerprint, "machine": describe(trainer.device), "selected": selected}
         keep(trainer.recipe, best)

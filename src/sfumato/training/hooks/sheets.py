@@ -13,22 +13,22 @@ from pathlib import Path
 
 import torch
 from PIL import Image as PILImage
-from tqdm import tqdm
 
 from sfumato.core.condition import Label
 from sfumato.core.denoiser import StoppedError
 from sfumato.core.images import NonFiniteError, tile
 from sfumato.data.dataset import Dataset
 from sfumato.processes.dealing import images_of_all
+from sfumato.progress import say
 from sfumato.runs.checkpoint import CheckpointError
 from sfumato.runs.conditions import lent
-from sfumato.runs.costs import sampling_cost
 from sfumato.runs.drawn import SHEETS
+from sfumato.runs.guided import sampling_cost
 from sfumato.runs.recipe import Recipe
 from sfumato.runs.resolve import load_data
 from sfumato.runs.run import Run
 from sfumato.training.hooks.due import Hook, RunContext, StepTaken, between_sheets
-from sfumato.training.hooks.live import affordable_steps, check_weak, live_source
+from sfumato.training.hooks.live import affordable_steps, live_source
 from sfumato.training.steps import Steps
 
 COLUMNS = 8
@@ -40,7 +40,6 @@ def hook(trainer: Steps, context: RunContext) -> Hook | None:
     """Return what draws the sheets of a run; None for a classifier, which draws nothing."""
     if not trainer.plan.kind.draws:
         return None
-    check_weak(trainer)
     recipe, train = trainer.recipe, trainer.recipe.train
     uses = list(dict.fromkeys((recipe.ema.use, "raw")))
     drawn = len(uses) * _rows(recipe) * COLUMNS * (1 + train.images // between_sheets(train))
@@ -94,7 +93,7 @@ def _sheet(
         images = images_of_all(ranks, source, range(rows * columns), labels)
     except (NonFiniteError, CheckpointError, StoppedError) as error:
         if ranks.first:
-            tqdm.write(f"No sheet of the {use} weights at {trainer.seen:,} images: {error}")
+            say(f"No sheet of the {use} weights at {trainer.seen:,} images: {error}")
         return
     if not ranks.first:
         return

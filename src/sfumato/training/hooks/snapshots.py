@@ -7,8 +7,7 @@ is a weak model to guide away from: autoguidance=@STEP.
 
 from __future__ import annotations
 
-from tqdm import tqdm
-
+from sfumato.progress import say
 from sfumato.runs import checkpoint
 from sfumato.runs.averages import GROUP
 from sfumato.runs.recipe import RecipeError
@@ -44,7 +43,7 @@ def hook(trainer: Steps, context: RunContext) -> Hook | None:
         if not trainer.ranks.first or (taken.finished and trainer.step in checkpoint.steps(folder)):
             return  # the latter at the end of a run that is started again
         if wrong := checkpoint.not_finite(tensors):
-            tqdm.write(f"No snapshot at {trainer.seen:,} images: {wrong} is not finite.")
+            say(f"No snapshot at {trainer.seen:,} images: {wrong} is not finite.")
             return
         widths = [name.removeprefix(GROUP) for name in powers]
         recipe = trainer.recipe.to_json()
