@@ -167,6 +167,7 @@ def test_a_number_that_is_asked_for_means_what_the_weights_learned() -> None:
     torch.testing.assert_close(ours.vector, theirs.vector, rtol=0, atol=0, equal_nan=True)
 
 
+<<<<<<< HEAD
 def first_of(asked: Recipe, parent: Parent) -> torch.nn.Module:
     """Return the network of a child before its first step."""
     planned = plan(inherited(asked, asked, parent.run.recipe))
@@ -217,13 +218,15 @@ def test_an_image_of_another_kind_is_told_by_a_new_layer() -> None:
     assert torch.equal(first_of(other, parent)(X, C, beside), parent.network(X, C, None))
 
 
+=======
+>>>>>>> s7-faults
 def test_a_latent_of_the_weights_keeps_its_scale_and_its_autoencoder() -> None:
     base = recipe_of("unet", ())
     base = replace(base, data=replace(base.data, latent="ae"))
     parent = replace(base, latent=Latent(2, 2, (0.5, 0.1), (2.0, 3.0), "one"))
     found = inherited(replace(base, latent=Latent(2, 2, weights="one")), base, parent)
     assert found.latent == parent.latent
-    with pytest.raises(RecipeError, match="data.latent=one, and this recipe has other. Set data.latent=ae."):
+    with pytest.raises(RecipeError, match=r"data.latent=ae \(one\), and this recipe's are for ae \(other\)"):
         starting_weights(plan(replace(parent, latent=Latent(2, 2, (0.5, 0.1), (2.0, 3.0), "other"))), parent_of(parent))
 
 
