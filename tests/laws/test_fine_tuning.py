@@ -167,7 +167,6 @@ def test_a_number_that_is_asked_for_means_what_the_weights_learned() -> None:
     torch.testing.assert_close(ours.vector, theirs.vector, rtol=0, atol=0, equal_nan=True)
 
 
-<<<<<<< HEAD
 def first_of(asked: Recipe, parent: Parent) -> torch.nn.Module:
     """Return the network of a child before its first step."""
     planned = plan(inherited(asked, asked, parent.run.recipe))
@@ -218,8 +217,6 @@ def test_an_image_of_another_kind_is_told_by_a_new_layer() -> None:
     assert torch.equal(first_of(other, parent)(X, C, beside), parent.network(X, C, None))
 
 
-=======
->>>>>>> s7-faults
 def test_a_latent_of_the_weights_keeps_its_scale_and_its_autoencoder() -> None:
     base = recipe_of("unet", ())
     base = replace(base, data=replace(base.data, latent="ae"))

@@ -212,11 +212,7 @@ class Plan:
                 return
             x = torch.empty(2, *self.walked, device="meta")
             label = torch.zeros(2, dtype=torch.int64, device="meta") if self.classes and self.kind.walks else None
-<<<<<<< HEAD
             with Valueless(), Shapes():
-=======
-            with Valueless():
->>>>>>> s7-faults
                 self.network(x, torch.zeros(2, device="meta"), label)
         except (ArithmeticError, LookupError, RuntimeError, AssertionError) as error:
             remedy = "Choose sizes that fit together; `sfumato explain` shows its options."
