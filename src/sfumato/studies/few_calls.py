@@ -69,8 +69,8 @@ def few_calls(scale: str) -> Study:
         scale=scale,
         question="Which way to few network calls loses least?",
         varies="the way, and the calls",
-        equal="training images in all, the teacher's counted (half as many again where a student has the whole teacher); "
-        "network, starting noise of every image, n",
+        equal="training images in all, the teacher's counted (half as many again where a student has the whole teacher)"
+        "; network, starting noise of every image, n",
         by="network calls",
         rows=tuple(rows),
         metrics=("fd", "kid", "precision", "recall"),
