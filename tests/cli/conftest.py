@@ -12,7 +12,7 @@ from sfumato.cli import main
 
 SMALL = [
     *("train.images=128", "train.batch=64", "train.optimizer=adam", "train.optimizer.lr=0.02"),
-    *("train.precision=fp32", "train.log_every=64", "train.sheet_every=1000000"),
+    *("train.precision=fp32", "train.log_every=64"),
     *("network.width=16", "network.head_width=16", "network.blocks=1", "network.embedding=32"),
     *("sample.grid.steps=3", "evaluate.n=100", "evaluate.extractor=pixels"),
 ]
