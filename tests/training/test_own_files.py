@@ -64,7 +64,7 @@ def test_the_fields_for_files_are_obeyed_in_memory_and_as_a_stream(photos: Path,
         == 0
     )
     told = "".join(capsys.readouterr())
-    assert "data left out: 1 bad files" in told and "data left out: 1 other file (1 .psd)" in told
+    assert "data left out: 1 bad file:" in told and "data left out: 1 other file (1 .psd)" in told
     saved = Run.open(photos.parent / "run").recipe.data
     assert (saved.channels, saved.alpha, saved.skip_bad) == (1, "white", True)
 

@@ -306,7 +306,7 @@ def whole_of(
         DataError: If all images of a class are bad.
     """
     rule = "; ".join(filter(None, (shape.written(), f"{len(bad)} bad files skipped" if bad else "")))
-    reasons = [f"{count:,} bad files: {reason}" for reason, count in Counter(bad).most_common()]
+    reasons = [f"{count:,} bad file{'s' * (count != 1)}: {reason}" for reason, count in Counter(bad).most_common()]
     told = tuple(filter(None, (*reasons, passed_over(listing))))
     if classes is None:
         return Dataset.whole(name, images, None, (), indices=good, rule=rule, left_out=told)

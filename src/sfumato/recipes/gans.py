@@ -111,8 +111,8 @@ def dcgan_digits() -> Recipe:
     smoothing and an average of the weights are ours.
     Command: sfumato train dcgan-digits
     Cost: 40,000 images, the budget of the diffusion recipes beside it; 35 s on one busy core of an Intel Xeon.
-    Measured here: FD[digits] 1.49 [1.00, 1.98]; n = 1,000 against the 360 test digits, floor -0.16, one seed, torch
-    2.13.0 on that core (`sfumato evaluate runs/dcgan-digits`).
+    Measured here: FD[digits] 1.70 [1.22, 2.18]; n = 1,000 against the 360 test digits, floor -0.16 [-0.41, 0.09], one
+    seed, one core of an AMD EPYC (`sfumato evaluate runs/dcgan-digits`).
     """
     return Recipe(
         name="dcgan-digits",
