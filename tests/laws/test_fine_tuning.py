@@ -223,7 +223,7 @@ def test_a_latent_of_the_weights_keeps_its_scale_and_its_autoencoder() -> None:
     parent = replace(base, latent=Latent(2, 2, (0.5, 0.1), (2.0, 3.0), "one"))
     found = inherited(replace(base, latent=Latent(2, 2, weights="one")), base, parent)
     assert found.latent == parent.latent
-    with pytest.raises(RecipeError, match="data.latent=one, and this recipe has other. Set data.latent=ae."):
+    with pytest.raises(RecipeError, match=r"data.latent=ae \(one\), and this recipe's are for ae \(other\)"):
         starting_weights(plan(replace(parent, latent=Latent(2, 2, (0.5, 0.1), (2.0, 3.0), "other"))), parent_of(parent))
 
 

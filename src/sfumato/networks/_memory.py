@@ -59,7 +59,8 @@ def peak_bytes(
         shape: Shape of the input, (B, C, H, W), or (B, latent) for a generator.
         told: What it is called with beside: a noise level, None for no label.
         device: Type of the device that is asked about, "cpu" or "cuda".
-        half: Whether it computes in a type of two bytes (autocast): its weights are then cast once a pass.
+        half: Whether it computes in a type of two bytes (autocast): its weights are then cast once a pass. A network
+            that mixes types is counted in four bytes.
         training: Whether a backward pass follows.
     """
     kind = torch.bfloat16 if half else torch.float32
@@ -74,7 +75,12 @@ def peak_bytes(
     gradients = contextlib.nullcontext() if training else torch.no_grad()
     with standing_for(device), gradients, _Live([*meta.values(), x]) as live, Valueless():
         rest = [value if value is None else torch.full((len(x),), value, device="meta") for value in told]
-        out: Tensor = torch.func.functional_call(network, meta, (x, *rest))
+        try:
+            out: Tensor = torch.func.functional_call(network, meta, (x, *rest))
+        except RuntimeError:  # a network that makes float32 of its own: autocast casts it, here nothing does
+            if half:
+                return peak_bytes(network, shape, told, device=device, training=training)
+            raise
         if training:
             out.float().square().sum().backward()
         del out

@@ -122,9 +122,9 @@ def own_recipe(folder: Path) -> Recipe | None:
 def inherited(recipe: Recipe, asked: Recipe, parent: Recipe) -> Recipe:
     """Return a resolved recipe with what comes with the weights that it begins from.
 
-    A recipe that leaves sigma_data open takes the one that the weights were trained with, and what a number of an
-    attribute, known by its name, or of a latent means comes with them, too. An unlabelled network that begins from a
-    labelled one keeps the row for "no label", so that it is the parent's unconditional model.
+    A recipe that leaves sigma_data open takes the one that the weights were trained with. An unlabelled network that
+    begins from a labelled one keeps the row for "no label", so that it is the parent's unconditional model. An
+    attribute that the parent knows by its name is standardised as there, and so is a latent of the same autoencoder.
 
     Arguments:
         recipe: The recipe with what the data decides filled in.
@@ -136,12 +136,13 @@ def inherited(recipe: Recipe, asked: Recipe, parent: Recipe) -> Recipe:
         return recipe
     sigma_data = parent.sigma_data if asked.sigma_data is None else recipe.sigma_data
     null = not recipe.data.labels and (parent.shape.null or bool(parent.data.labels))
-    scales = {name: (mean, deviation) for name, mean, deviation, *_ in parent.shape.attributes}
-    rows = tuple((row[0], *scales.get(row[0], row[1:3]), *row[3:]) for row in shape.attributes)
+    known = {name: (mean, deviation) for name, mean, deviation, _, _ in parent.shape.attributes}
+    rows = ((name, known.get(name, own), low, high) for name, *own, low, high in shape.attributes)
+    told = tuple((name, mean, deviation, low, high) for name, (mean, deviation), low, high in rows)
     mine, theirs = recipe.latent, parent.latent
     if mine is not None and theirs is not None and mine.weights == theirs.weights and not mine.scale:
         recipe = replace(recipe, latent=theirs)
-    return replace(recipe, sigma_data=sigma_data, shape=replace(shape, null=null, attributes=rows))
+    return replace(recipe, sigma_data=sigma_data, shape=replace(shape, null=null, attributes=told))
 
 
 def starting_weights(plan: Plan, parent: Parent) -> dict[str, Tensor]:
@@ -167,19 +168,24 @@ def starting_weights(plan: Plan, parent: Parent) -> dict[str, Tensor]:
             f"The weights of {run.path} are those of a network asked in another way:\n{lines}\n"
             f"Give the new run the same {', '.join(meaning[:-1])} and {meaning[-1]}."
         )
-    theirs, mine = (one.latent.weights[:16] if one.latent else "none" for one in (run.recipe, recipe))
+    _check_latents(recipe, run)
+    weights = _told_beside(plan, parent) | _label_rows(plan, parent)
+    mine, theirs = _shapes(plan.network.state_dict()), _shapes(weights)
+    new = tuple(f"{path}." for path in untrained_layers(plan.network))
+    theirs |= {name: size for name, size in mine.items() if name not in theirs and name.startswith(new)}
+    if mine != theirs:
+        raise RecipeError(_misfit(recipe, parent, mine, theirs))
+    return weights
+
+
+def _check_latents(recipe: Recipe, run: Run) -> None:
+    """Refuse weights for pixels, or for latents of another autoencoder, which are of no use here."""
+    theirs, mine = (each.latent.weights[:16] if each.latent else "none" for each in (run.recipe, recipe))
     if theirs != mine:
         raise RecipeError(
-            f"The weights of {run.path} are those of a network with data.latent={theirs}, and this recipe has {mine}. "
-            f"Set data.latent={run.recipe.data.latent or 'none'}."
+            f"The weights of {run.path} are for data.latent={run.recipe.data.latent or 'none'} ({theirs}), and this "
+            f"recipe's are for {recipe.data.latent or 'none'} ({mine}). Give both the same autoencoder."
         )
-    weights = _told_beside(plan, parent) | _label_rows(plan, parent)
-    own, found = _shapes(plan.network.state_dict()), _shapes(weights)
-    new = tuple(f"{path}." for path in untrained_layers(plan.network))
-    found |= {name: size for name, size in own.items() if name not in found and name.startswith(new)}
-    if own != found:
-        raise RecipeError(_misfit(recipe, parent, own, found))
-    return weights
 
 
 def check_teacher(recipe: Recipe, parent: Parent, data: Dataset | Stream) -> None:
