@@ -9,6 +9,7 @@ from typing import Any, Literal, get_type_hints
 
 import pytest
 
+from sfumato import tasks
 from sfumato.core.axes import AXES
 from sfumato.core.find import (
     OptionError,
@@ -206,3 +207,13 @@ def test_what_is_found_may_be_changed_by_who_asked() -> None:
     assert find("sampler", "heun") is heun and entries("samplers")["heun"] is heun
     with pytest.raises(TypeError):
         hints_of(heun)["x"] = int  # type: ignore[index]
+
+
+def test_a_folder_added_to_an_axis_is_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And its parts are gone with it, though the parts of the axis were looked up before."""
+    before = list(entries("task"))
+    (tmp_path / "fog.py").write_text('def fog(shape):\n    """Hide a picture in fog."""\n')
+    with monkeypatch.context() as patch:
+        patch.setattr(tasks, "__path__", [*tasks.__path__, str(tmp_path)])
+        assert [*entries("task")] == sorted([*before, "fog"])
+    assert list(entries("task")) == before

@@ -35,11 +35,15 @@ def entries(axis: str) -> dict[str, Callable[..., Any]]:
     return dict(_entries(axis_named(axis)))
 
 
-@functools.cache
-def _entries(axis: str) -> dict[str, Callable[..., Any]]:
+def _entries(axis: str) -> Mapping[str, Callable[..., Any]]:
     module = importlib.import_module(f"sfumato.{AXES[axis].module}")
-    path = getattr(module, "__path__", None)
-    if path is None:
+    return _looked_up(module, tuple(getattr(module, "__path__", ())))
+
+
+@functools.cache
+def _looked_up(module: types.ModuleType, path: tuple[str, ...]) -> Mapping[str, Callable[..., Any]]:
+    """Look up the parts in a module, or in the folders of a package as they stood when first asked."""
+    if not path:
         return _sorted(_public(module))
     several = getattr(module, "SEVERAL_PER_FILE", False)
     found: dict[str, Callable[..., Any]] = {}
