@@ -4,8 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 CORE   := $(VENV)/.core
 STAMP  := $(VENV)/.installed
-# two processes of one thread each: small tensors gain nothing from threads
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+# two processes of one thread each: small tensors gain nothing from threads. Byte code is kept, whatever the environment
+# says: without it each of the many processes that tests start compiles every module again.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: demo test test-slow gpu-check coverage evidence design-space docs pictures check clean
 

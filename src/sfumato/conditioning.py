@@ -110,7 +110,7 @@ def index_between(schedule: Schedule, scale: Nsr = 1.0, offset: Log = -1.0) -> C
     """The index of any level in a discrete chain, linear in ln(nsr) between two of its levels: scale * (i + offset).
 
     Arguments:
-        schedule: The chain.
+        schedule: Schedule whose levels are those of the chain.
         scale: What the index is multiplied by.
         offset: What is added to the index before; -1 counts from 0.
     """

@@ -209,7 +209,7 @@ def watched(source: M, bar: Any, world: int = 1) -> tuple[M, Callable[[int], Non
 
     Arguments:
         source: Any maker; one that walks no grid moves the bar only when images are finished.
-        bar: A bar of tqdm with a total; what it counted before stays counted.
+        bar: A bar with a total (`progress.bar_of`); what it counted before stays counted.
         world: Processes that take the same steps at the same time.
     """
     done = bar.n

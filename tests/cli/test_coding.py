@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.processes.processes import Alone, command_line
 
 from sfumato.cli.compress import over_the_kl
 
@@ -44,11 +43,11 @@ def test_what_symbols_cost_is_said_as_it_is(over: float | None, said: str) -> No
 
 def test_another_process_decodes_the_exact_pixels(labelled: Path, image: Path, coded: Path, tmp_path: Path) -> None:
     out = tmp_path / "back.png"
-    words = [sys.executable, "-m", "sfumato", "decompress", labelled, coded, "-o", out, "--device", "cpu"]
-    done = subprocess.run(list(map(str, words)), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    process = Alone(command_line, [*map(str, ["decompress", labelled, coded, "-o", out]), "--device", "cpu"])
+    assert process.wait() == 0, process.said()
     assert Image.open(out).tobytes() == Image.open(image).tobytes()
-    assert "exact pixels" in done.stdout and f"{coded.stat().st_size:,} bytes" in done.stdout
+    said = process.said()
+    assert "exact pixels" in said and f"{coded.stat().st_size:,} bytes" in said
 
 
 def test_every_prefix_decodes_or_says_that_its_header_is_cut(labelled: Path, coded: Path, tmp_path: Path, cli) -> None:

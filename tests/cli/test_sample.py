@@ -215,6 +215,7 @@ def test_bad_input_is_one_clear_message(
     if to == "images" and words[0] == "--out":
         pytest.skip("a picture's name does not matter to --images")
     more = ["--images", tmp_path / "images"] if to == "images" else ["--out", tmp_path / "sheet.png"]
+    more = [] if words[0] == "--out" else more
     said = cli("sample", labelled, "--device", "cpu", *more, *words)
     assert said.code == 2, said
     assert message in said.err and "Traceback" not in said.err

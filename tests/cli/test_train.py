@@ -72,7 +72,8 @@ def test_allow_continues_with_a_changed_budget(tmp_path: Path, small: list[str],
     ],
 )
 def test_bad_input_is_one_clear_message_and_exit_code_2(words: list[str], message: str, tmp_path: Path, cli) -> None:
-    said = cli("train", "--device", "cpu", *words, "--out", tmp_path / "run")
+    device = () if "--device" in words else ("--device", "cpu")
+    said = cli("train", *device, *words, "--out", tmp_path / "run")
     assert said.code == 2, said
     assert message in said.err
     assert "Traceback" not in said.err

@@ -197,3 +197,12 @@ def test_an_entry_without_options_says_so() -> None:
 
     with pytest.raises(OptionError, match="weighting 'x0' takes no options"):
         check_options("weighting 'x0'", plain, {"a": 1})
+
+
+def test_what_is_found_may_be_changed_by_who_asked() -> None:
+    """The parts are looked up once; each who asks gets a dictionary of its own."""
+    first = entries("sampler")
+    first.clear()
+    assert find("sampler", "heun") is heun and entries("samplers")["heun"] is heun
+    with pytest.raises(TypeError):
+        hints_of(heun)["x"] = int  # type: ignore[index]

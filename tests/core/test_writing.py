@@ -20,3 +20,11 @@ def test_what_was_there_stays_until_the_new_file_is_whole(tmp_path: Path, lastin
         partial.write_text("new")
         assert file.read_bytes() == b"old"
     assert file.read_bytes() == b"new" and list(file.parent.iterdir()) == [file]
+
+
+def test_an_error_names_the_place_and_not_the_file_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    for place in (tmp_path / "taken", Path("/proc/nothing.json")):
+        with pytest.raises(OSError) as caught:
+            write_whole(place, b"{}")
+        assert str(place) in (str(caught.value.filename), str(caught.value.filename2))

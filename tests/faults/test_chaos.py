@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch._dynamo  # an optimiser asks for it: loaded once here, not by every process that is forked
 from tests.faults.test_killed_again_and_again import log_of
 from tests.faults.test_state_on_disk import DAMAGE, equal, no_average, no_moments, no_weights, poison
 

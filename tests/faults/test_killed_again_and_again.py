@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.faults.test_killed_training import start, wait_for
+from tests.processes.processes import Alone, command_line
 
 from sfumato.runs import checkpoint
 from sfumato.runs.override import override
@@ -24,12 +26,6 @@ from sfumato.training.loop import train
 def saving(tiny):
     """The tiny recipe, saving after every step."""
     return override(tiny, ["train.rate=constant", "train.save_every=0.0", "train.images=640"])
-
-
-def end(process: subprocess.Popen) -> int:
-    """Wait for a process and return its exit code; its pipe is drained."""
-    process.communicate(timeout=120)
-    return process.returncode
 
 
 def log_of(folder: Path) -> list[dict]:
@@ -44,16 +40,16 @@ def test_ten_kills_at_random_moments_leave_no_trace(saving, tmp_path):
     recipe = override(saving, ["train.images=3200", "train.save_every=0.002"])
     chance = random.Random(0)
     folder, straight = tmp_path / "killed", tmp_path / "straight"
-    assert end(start(recipe, straight)) == 0
+    assert start(recipe, straight).wait() == 0
     for i in range(10):
         before = (checkpoint.steps(folder / "checkpoints") or [0])[-1]
         process = start(recipe, folder)
         wait_for(lambda last=before: (checkpoint.steps(folder / "checkpoints") or [0])[-1] > last, process)
         time.sleep(0.15 * chance.random())
         process.send_signal(signal.SIGKILL if i % 2 else signal.SIGTERM)
-        assert end(process) in (-signal.SIGKILL, 128 + signal.SIGTERM)
+        assert process.wait() in (-signal.SIGKILL, 128 + signal.SIGTERM)
     assert checkpoint.steps(folder / "checkpoints")[-1] < 200, "the run ended before the last kill"
-    assert end(start(recipe, folder)) == 0
+    assert start(recipe, folder).wait() == 0
     a, b = (checkpoint.latest(path / "checkpoints") for path in (straight, folder))
     assert a is not None and b is not None and a.state["step"] == b.state["step"] == 200
     assert a.tensors.keys() == b.tensors.keys()
@@ -71,7 +67,7 @@ def test_sigkill_inside_a_save_leaves_a_part_that_nobody_takes(saving, tmp_path)
         wait_for(lambda: len(checkpoint.steps(parts)) == 2, process)
         wait_for(lambda: any(name.endswith(".tmp") for name in os.listdir(parts)), process)
         process.send_signal(signal.SIGKILL)
-        end(process)
+        process.wait()
         if left := list(parts.glob("*.tmp")):
             break
     else:
@@ -93,7 +89,7 @@ def test_a_second_signal_leaves_at_once(tiny, tmp_path):
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGUSR1)
     # both may be handled between two lines of Python in either order: the later one decides
-    assert end(process) in (128 + signal.SIGUSR1, 128 + signal.SIGTERM)
+    assert process.wait() in (128 + signal.SIGUSR1, 128 + signal.SIGTERM)
     assert checkpoint.steps(folder / "checkpoints") == [], "it finished its step and saved"
 
 
@@ -119,22 +115,25 @@ def test_endless_nan_exits_4_and_names_step_and_samples(tmp_path):
     words = ["train", "edm-digits", "data.first=96", "network.width=16", "network.mult=1,1", "network.blocks=1",
              "network.embedding=32", "train.batch=16", "train.images=6400", "train.optimizer=adam",
              "train.optimizer.lr=1e30", "train.bad_in_a_row=3", "--device", "cpu", "--quiet", "--out"]  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-m", "sfumato", *words, str(tmp_path / "run")],
-        capture_output=True,
-        text=True,
-        timeout=180,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 4, done.stderr
-    assert "not finite at step" in done.stderr and "samples" in done.stderr and "Lower the learning rate" in done.stderr
-    assert "Traceback" not in done.stderr
+    process = Alone(command_line, [*words, str(tmp_path / "run")])
+    assert process.wait() == 4, process.said()
+    said = process.said()
+    assert "not finite at step" in said and "samples" in said and "Lower the learning rate" in said
+    assert "Traceback" not in said
+
+
+@pytest.fixture(scope="module")
+def halfway_and_end(tiny, tmp_path_factory):
+    """A run of ten steps, and one of twenty that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    recipe = override(tiny, ["train.rate=constant", "train.save_every=0.0"])
+    return tuple(train(override(recipe, [f"train.images={n}"]), folder / str(n), quiet=True).path for n in (160, 320))
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate"])
-def test_a_damaged_newest_checkpoint_costs_one_interval_only(saving, tmp_path, damage):
+def test_a_damaged_newest_checkpoint_costs_one_interval_only(saving, halfway_and_end, tmp_path, damage):
     """P5, P6: the run resumes from the checkpoint before it, says so, and ends as if nothing had happened."""
-    train(override(saving, ["train.images=160"]), tmp_path / "run", quiet=True)
+    shutil.copytree(halfway_and_end[0], tmp_path / "run")
     newest = tmp_path / "run" / "checkpoints" / "step-10"
     file = newest / "optimizer-0.safetensors"
     if damage == "flip":
@@ -145,6 +144,6 @@ def test_a_damaged_newest_checkpoint_costs_one_interval_only(saving, tmp_path, d
         os.truncate(file, file.stat().st_size // 2)
     with pytest.warns(UserWarning, match="DAMAGED CHECKPOINT.*step-10.optimizer-0.safetensors"):
         resumed = train(override(saving, ["train.images=320"]), tmp_path / "run", quiet=True, allow=("train.images",))
-    straight = train(override(saving, ["train.images=320"]), tmp_path / "straight", quiet=True)
-    for group, tensors in straight.checkpoint.tensors.items():
+    straight = checkpoint.latest(halfway_and_end[1] / "checkpoints")
+    for group, tensors in straight.tensors.items():
         assert all(torch.equal(v, resumed.checkpoint.tensors[group][k]) for k, v in tensors.items()), group

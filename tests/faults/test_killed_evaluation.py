@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
+
+from tests.processes.processes import Alone, command_line
 
 from sfumato.cli import main
 from sfumato.runs.override import override
@@ -25,17 +24,10 @@ def test_sigkill_loses_one_block_and_changes_no_score(tiny, tmp_path, monkeypatc
     words = ["evaluate", str(tmp_path / "run"), "--n", str(COUNT), "sample.batch=4", "grid.steps=6", "--device", "cpu"]
     words += ["--extract", "pixels", "--quiet"]
     cache = tmp_path / "killed"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(cache)}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sfumato", *words],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = Alone(command_line, words, environment={"XDG_CACHE_HOME": str(cache)})
     end = time.monotonic() + 120
     while len(lines(cache)) < 8:
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.said()
         assert time.monotonic() < end, "no block appeared"
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)

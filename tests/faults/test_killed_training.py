@@ -4,50 +4,40 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from tests.processes.processes import Alone
 
 from sfumato.runs import checkpoint
 from sfumato.runs.override import override
-from sfumato.training.loop import train
-
-SCRIPT = """
-import json, resource, sys
-limit = int(sys.argv[3])
-if limit:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-from sfumato.training.loop import train
 from sfumato.runs.recipe import Recipe
-train(Recipe.from_json(json.loads(open(sys.argv[1]).read())), sys.argv[2], quiet=True)
-"""
+from sfumato.training.loop import train
 
 
-def start(recipe, folder: Path, limit: int = 0) -> subprocess.Popen:
-    """Train in another process."""
-    folder.parent.mkdir(exist_ok=True, parents=True)
-    file = folder.parent / f"{folder.name}.json"
-    file.write_text(json.dumps(recipe.to_json()))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(file), str(folder), str(limit)],
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def training(recipe: Recipe, folder: Path, limit: int) -> None:
+    if limit:
+        sys.dont_write_bytecode = True  # it would be cut as well, and stay
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    train(recipe, folder, quiet=True)
+
+
+def start(recipe: Recipe, folder: Path, limit: int = 0) -> Alone:
+    """Train in another process, whose files end at a limit in bytes if one is given."""
+    return Alone(training, recipe, folder, limit)
 
 
 def wait_for(condition, process, seconds=120.0) -> None:
     """Wait until a condition holds, failing if the process ends first."""
     end = time.monotonic() + seconds
     while not condition():
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.said()
         assert time.monotonic() < end, "the process made no progress"
         time.sleep(0.01)
 
@@ -105,6 +95,6 @@ def test_full_disk_is_a_clear_error(saving, tmp_path):
     longer = tmp_path / "longer"
     process = start(saving, longer, limit=20_000)
     assert process.wait(timeout=120) != 0
-    assert "File too large" in process.stderr.read() or "No space" in process.stderr.read()
+    assert "File too large" in process.said() or "No space" in process.said()
     assert not list((longer / "checkpoints").glob("*.tmp")) and checkpoint.steps(longer / "checkpoints") == []
     assert checkpoint.steps(folder / "checkpoints") == before

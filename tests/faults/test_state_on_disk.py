@@ -29,6 +29,7 @@ from sfumato.runs.override import override
 from sfumato.runs.recipe import Recipe, RecipeError
 from sfumato.runs.run import Run
 from sfumato.training.guard import Diverged
+from sfumato.training.hooks import sheets as drawing
 from sfumato.training.loop import Interrupted, train
 from sfumato.training.trainer import Trainer
 
@@ -164,14 +165,14 @@ def test_nothing_that_is_not_finite_is_saved(stem: str, value: float, run: Path)
 
 
 @pytest.mark.parametrize("stem", GROUPS)
-def test_a_checkpoint_that_is_not_finite_is_passed_over(stem: str, short: Recipe, run: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_that_is_not_finite_is_passed_over(stem: str, short: Recipe, run: Path, finished: Path) -> None:
     """Not resumed from, not sampled from; and the next save does not count it among those it keeps."""
     poison(run / "checkpoints" / "step-8", stem)
     with pytest.warns(UserWarning, match=f"step-8 is not taken: .* of {stem} is not finite"):
         assert Run.open(run).checkpoint.state["step"] == 7
     with pytest.warns(UserWarning, match="passed over"):
         train(override(short, ["train.images=128"]), run, quiet=True)
-    assert equal(run, train(short, tmp_path / "straight", quiet=True).path)
+    assert equal(run, finished)
     assert checkpoint.steps(run / "checkpoints") == [7, 8]
 
 
@@ -247,7 +248,7 @@ def test_an_interval_without_a_step_has_no_loss(short: Recipe, tmp_path: Path, m
     assert "NaN" not in (run.path / "metrics.jsonl").read_text()
 
 
-def test_a_signal_while_all_is_bad_saves_nothing(short: Recipe, tmp_path: Path, monkeypatch) -> None:
+def test_a_signal_while_all_is_bad_saves_nothing(short: Recipe, finished: Path, tmp_path: Path, monkeypatch) -> None:
     def stopped(trainer: Trainer) -> None:
         no_weights(trainer)
         os.kill(os.getpid(), signal.SIGTERM)
@@ -258,7 +259,7 @@ def test_a_signal_while_all_is_bad_saves_nothing(short: Recipe, tmp_path: Path, 
     monkeypatch.undo()
     assert checkpoint.steps(tmp_path / "run" / "checkpoints") == [3, 4]
     train(short, tmp_path / "run", quiet=True)
-    assert equal(tmp_path / "run", train(short, tmp_path / "straight", quiet=True).path)
+    assert equal(tmp_path / "run", finished)
 
 
 def test_a_run_belongs_to_one_training(short: Recipe, run: Path, cli) -> None:
@@ -412,6 +413,6 @@ def test_images_of_any_number_of_channels_are_drawn_channel_by_channel(channels:
     sheets = sorted((run.path / "sheets").glob("*.png"))
     assert sheets
     with Image.open(sheets[-1]) as picture:
-        assert picture.mode == "L" and picture.width == 8 * (8 * channels + 2) + 2
+        assert picture.mode == "L" and picture.width == drawing.COLUMNS * (8 * channels + 2) + 2
     drawn = tile(torch.from_numpy(images[:1].transpose(0, 3, 1, 2).copy()), 1)
     assert np.array_equal(drawn[2:10, 2 + 8 * (channels - 1) : 2 + 8 * channels], images[0, :, :, -1])

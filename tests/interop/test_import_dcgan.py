@@ -244,6 +244,9 @@ def test_what_is_no_such_pair_is_refused_with_its_reason(tmp_path: Path) -> None
 def test_a_folder_of_several_epochs_asks_for_one(tmp_path: Path) -> None:
     with pytest.raises(ForeignError, match="no folder of diffusers or a GAN"):
         import_run(tmp_path, tmp_path / "run")
+    (tmp_path / "recipe.json").write_text("{}")
+    with pytest.raises(ForeignError, match="is a run already. Use it as it is: sfumato sample"):
+        import_run(tmp_path, tmp_path / "run")
     for epoch in (0, 1):
         torch.save(net_g().state_dict(), tmp_path / f"netG_epoch_{epoch}.pth")
     with pytest.raises(ForeignError, match=r"2 files netG \(netG_epoch_0.pth, netG_epoch_1.pth\)"):

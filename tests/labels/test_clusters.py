@@ -167,8 +167,9 @@ def test_a_run_resumes_with_its_clusters_and_not_with_others(
     whole = train(longer, tmp_path / "run", quiet=True, device="cpu", allow=("train.images",))
     at_once = train(longer, tmp_path / "other", quiet=True, device="cpu")
     assert whole.recipe.learned == first.recipe.learned == at_once.recipe.learned
+    resumed = whole.network("raw").state_dict()
     for name, value in at_once.network("raw").state_dict().items():
-        assert value.equal(whole.network("raw").state_dict()[name]), name
+        assert value.equal(resumed[name]), name
     with pytest.raises(RecipeError, match="data.labels.count: 3 -> 4"):
         train(override(longer, ["data.labels.count=4"]), tmp_path / "run", quiet=True, device="cpu")
     with pytest.raises(RecipeError, match="data.labels"):

@@ -167,6 +167,56 @@ def test_a_number_that_is_asked_for_means_what_the_weights_learned() -> None:
     torch.testing.assert_close(ours.vector, theirs.vector, rtol=0, atol=0, equal_nan=True)
 
 
+def first_of(asked: Recipe, parent: Parent) -> torch.nn.Module:
+    """Return the network of a child before its first step."""
+    planned = plan(inherited(asked, asked, parent.run.recipe))
+    network = planned.build_network()
+    network.load_state_dict(network.state_dict() | starting_weights(planned, parent))
+    return network.eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["unet", "ddpm", "adm", "songunet", "dit", "edm2", "jit"])
+def test_told_nothing_a_child_that_can_be_told_more_is_its_parent(name: str) -> None:
+    """An attribute and an image beside come as zeros; they go, and what is left is the parent that is not told them."""
+    base = recipe_of(name, ())
+    more = replace(base, data=replace(base.data, attributes=("ink",), condition="low:2"))
+    assert more.shape is not None
+    row = ("ink", 0.3, 0.1, 0.0, 0.9)
+    more = replace(more, shape=replace(more.shape, attributes=(row,), beside=(1, 8, 8)))
+    for asked, parent in ((more, parent_of(base)), (base, parent_of(more))):
+        before = parent.network(X, C, None)
+        assert bool(before.any())
+        assert torch.equal(first_of(asked, parent)(X, C, None), before)
+
+
+@torch.no_grad()
+def test_attributes_in_another_order_keep_what_each_of_them_says() -> None:
+    """The same numbers told by their names give the same first answer; a new one says nothing yet."""
+    ink, slant, width = ("ink", 0.3, 0.1, 0.0, 0.9), ("slant", 0.0, 1.0, -3.0, 3.0), ("width", 0.3, 0.1, 0.0, 0.9)
+    parent, asked = parent_of(told_by(ink, slant)), told_by(slant, width, ink)
+    found = inherited(asked, asked, parent.run.recipe)
+    raw = torch.tensor([[0.5, 1.0], [float("nan"), -2.0]])
+    mine = told(found, Condition(vector=torch.stack([raw[:, 1], torch.tensor([0.1, 0.7]), raw[:, 0]], 1)))
+    theirs = parent.network(X, C, told(parent.run.recipe, Condition(vector=raw)))
+    assert not torch.equal(theirs, parent.network(X, C, None))
+    torch.testing.assert_close(first_of(asked, parent)(X, C, mine), theirs)
+
+
+@torch.no_grad()
+def test_an_image_of_another_kind_is_told_by_a_new_layer() -> None:
+    """The same kind keeps what it says."""
+    base = recipe_of("unet", ())
+    shape = replace(base.shape or Shape(1, 16, 16), beside=(1, 8, 8))
+    parent = parent_of(replace(base, data=replace(base.data, condition="low:2"), shape=shape))
+    beside = Condition(image=normal(range(2), (1, 16, 16), purpose="beside", dtype=torch.float32))
+    said = parent.network(X, C, beside)
+    assert not torch.equal(said, parent.network(X, C, None))
+    same, other = (replace(base, data=replace(base.data, condition=c), shape=shape) for c in ("low:2", "grey"))
+    assert torch.equal(first_of(same, parent)(X, C, beside), said)
+    assert torch.equal(first_of(other, parent)(X, C, beside), parent.network(X, C, None))
+
+
 def test_a_latent_of_the_weights_keeps_its_scale_and_its_autoencoder() -> None:
     base = recipe_of("unet", ())
     base = replace(base, data=replace(base.data, latent="ae"))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sfumato.core.find import find
-from sfumato.networks._count import cost, parameter_count
+from sfumato.networks._count import Shapes, cost, parameter_count
 
 ADM_128 = {"size": 128, "width": 160, "mult": (1, 1, 2, 3, 4), "blocks": 2, "out_channels": 6, "classes": 1000}
 BASE = ADM_128 | {"attention": (16,), "heads": 1, "head_width": 0, "resample": "conv"}
@@ -214,3 +214,20 @@ def test_sngan(options, generator, discriminator):
     network = build("sngan", options)
     assert parameter_count(network.generator) == generator
     assert parameter_count(network.discriminator) == discriminator
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_group_normalisation_of_known_shape_is_that_of_torch(dtype, layout):
+    """With and without what knows it: shape, type and strides, and what autograd keeps of it has the same shapes."""
+    x = torch.empty(2, 8, 6, 4, dtype=dtype, device="meta").to(memory_format=layout)
+    normalise = torch.ops.aten.native_group_norm.default
+    plain = normalise(x, None, None, 2, 8, 24, 4, 1e-5)
+    with Shapes():
+        known = normalise(x, None, None, 2, 8, 24, 4, 1e-5)
+    assert [t.shape for t in known] == [t.shape for t in plain]
+    assert (known[0].dtype, known[0].device) == (plain[0].dtype, plain[0].device)
+    ours, theirs = torch.randn(2, 8, 6, 4), torch.randn(2, 8, 6, 4)
+    with Shapes():  # of what has values nothing changes
+        assert torch.equal(torch.nn.functional.group_norm(ours, 4), torch.nn.functional.group_norm(ours.clone(), 4))
+        assert not torch.equal(torch.nn.functional.group_norm(ours, 4), torch.nn.functional.group_norm(theirs, 4))

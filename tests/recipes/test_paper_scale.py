@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ import pytest
 from sfumato.core.find import entries
 from sfumato.networks._count import parameter_count
 from sfumato.runs.check import check
-from sfumato.runs.plan import plan
+from sfumato.runs.plan import Plan, plan
 from sfumato.runs.recipe import Recipe
 from sfumato.training.ema import Averages, half_life
 
@@ -105,6 +106,12 @@ PARAMETERS = {
 }
 
 
+@functools.cache
+def planned(name: str) -> Plan:
+    """The plan of a recipe, whose network is built once for all that look at it."""
+    return plan(RECIPES[name]())
+
+
 def ready(name: str) -> Recipe:
     """A recipe with its stated shape, as if its data had been seen."""
     recipe = RECIPES[name]()
@@ -114,7 +121,7 @@ def ready(name: str) -> Recipe:
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters(name: str) -> None:
     published, null_row = PARAMETERS[name]
-    assert parameter_count(plan(ready(name)).network) == published + null_row
+    assert parameter_count(planned(name).network) == published + null_row
 
 
 def test_the_plain_course_network_is_within_a_percent() -> None:
@@ -155,7 +162,7 @@ SLOW_WALKS = ("iddpm-cifar10", "iddpm-imagenet64", "cfg-imagenet64")  # thousand
 )
 def test_parts_fit_together(name: str) -> None:
     """Schedule, draw, objective, network, sampler and grid pass the check that a run makes first."""
-    check(plan(RECIPES[name]()))
+    check(planned(name))
 
 
 def test_sampling_costs_what_the_papers_say() -> None:

@@ -12,7 +12,7 @@ from sfumato.report.plot import Series
 from sfumato.report.results import read_metrics
 from sfumato.report.save import encode
 from sfumato.report.table import Cell
-from sfumato.report.training import loss_by_level, training_curves
+from sfumato.report.training import has_levels, loss_by_level, training_curves
 from sfumato.training.log_bins import BIN_EDGES
 
 A = Series.of([5, 17, 35, 63], [20, 9, 5, 4], [19, 8, 4.5, 3.5], [21, 10, 5.5, 4.5])
@@ -132,6 +132,12 @@ def test_loss_by_level_leaves_out_empty_bins_and_shows_the_last_record() -> None
     assert y == [0.2] * len(x) and late == [1 / 9] * len(x)
     with pytest.raises(ValueError, match="bins of ln SNR"):
         loss_by_level([record(0, loss_by_log_snr=[1.0])])
+
+
+def test_an_autoencoder_has_no_loss_by_noise_level() -> None:
+    """It was drawn as one point above another."""
+    assert has_levels([record(0), record(1)])
+    assert not has_levels([record(i, loss_by_log_snr=[None] * 10 + [1.0]) for i in range(3)]) and not has_levels([{}])
 
 
 def test_figures_need_no_global_state_and_repeat_exactly() -> None:

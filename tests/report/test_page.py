@@ -399,3 +399,18 @@ def test_a_link_to_a_protocol_opens_it(opened) -> None:
     goal = "document.getElementById(location.hash.slice(1))"
     assert opened.run(f"new Promise(done => setTimeout(() => done({goal}.open), 100))")
     assert '"metric": "FD"' in opened.run(f"{goal}.innerText")
+
+
+def test_scores_of_several_ways_of_sampling_say_each_its_own(tmp_path: Path) -> None:
+    """The head of the page named the way of whatever was scored first, and the rows none."""
+    ways = [
+        {"sampler": sampler, "grid": "karras(steps=9)", "nfe": calls} for sampler, calls in (("heun", 17), ("ddim", 9))
+    ]
+    both = [result(provenance=way) for way in ways]
+    assert [row["made"] for row in score_rows(both)] == ["heun on karras(steps=9)"] * 2 + [
+        "ddim on karras(steps=9)"
+    ] * 2
+    assert {row["made"] for row in score_rows(both[:1])} == {None}
+    page = write_report(both, tmp_path / "both.html").read_text()
+    assert "sampled in 2 ways" in page and page.count("ddim on karras(steps=9)") >= 2
+    assert "heun on karras(steps=9), 17 network calls" in write_report(both[:1], tmp_path / "one.html").read_text()

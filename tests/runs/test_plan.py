@@ -85,3 +85,15 @@ def test_the_plan_knows_every_part_by_its_field() -> None:
     rooms = {part.axis for part in parts_of(recipe).values()}
     assert {"schedule", "network", "sampler", "grid", "optimizer", "rate"} <= rooms
     assert len(rooms) == len(parts_of(recipe))
+
+
+def test_equal_networks_are_counted_once_and_others_anew() -> None:
+    recipe = replace(find("recipe", "edm-digits")(), shape=GREY)
+    counted = plan(recipe).cost
+    assert plan(override(recipe, ["train.seed=9", "train.images=64"])).cost is counted
+    for field in ("network.width=16", "network.blocks=1", "data.labels=false"):
+        other = override(recipe, [field])
+        other = replace(other, shape=GREY if other.data.labels else Shape(1, 8, 8))
+        assert plan(other).cost.parameters != counted.parameters, field
+    wider = replace(recipe, shape=Shape(1, 16, 16, GREY.classes))
+    assert plan(wider).cost.training > 3 * counted.training

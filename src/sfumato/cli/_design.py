@@ -87,7 +87,8 @@ def table(titles: Sequence[str], recipes: Sequence[Recipe]) -> str:
     """
     width = min(160, max(80, shutil.get_terminal_size().columns))
     room = max(20, (width - 14) // len(recipes) - 2)
-    rows = [("", list(titles)), *((axis, [_value(r, paths) for r in recipes]) for axis, paths in AXES.items())]
+    choices = [_choices(recipe) for recipe in recipes]
+    rows = [("", list(titles)), *((axis, [chosen[axis] for chosen in choices]) for axis in AXES)]
     lines = []
     for axis, values in rows:
         mark = "*" if axis and len(set(values)) > 1 else " "
@@ -102,12 +103,19 @@ def table(titles: Sequence[str], recipes: Sequence[Recipe]) -> str:
     return "\n".join(lines)
 
 
-def _value(recipe: Recipe, paths: Sequence[str]) -> str:
-    from sfumato.runs.idle import idle, is_idle
+def _choices(recipe: Recipe) -> dict[str, str]:
+    """Return what a recipe chooses on every axis of the table, as text; "-" where nothing reads it."""
+    from sfumato.runs.idle import idle
+
+    silent = idle(recipe)
+    return {axis: _value(recipe, paths, silent) for axis, paths in AXES.items()}
+
+
+def _value(recipe: Recipe, paths: Sequence[str], silent: frozenset[str]) -> str:
+    from sfumato.runs.idle import is_idle
     from sfumato.runs.making import guides
     from sfumato.runs.recipe import Data, Part, Sample
 
-    silent = idle(recipe)
     if all(is_idle("sample.guidance" if path == "sample" else path, silent) for path in paths):
         return "-"
     values = []
@@ -170,12 +178,17 @@ def neighbours(recipe: Recipe, count: int = 2) -> list[Recipe]:
     from sfumato.core.find import entries
 
     others = [entry() for name, entry in entries("recipe").items() if name != recipe.name]
-    return sorted(others, key=lambda other: distance(recipe, other))[:count]
+    own = _choices(recipe)
+    return sorted(others, key=lambda other: _distance(own, _choices(other)))[:count]
 
 
 def distance(a: Recipe, b: Recipe) -> tuple[int, int]:
     """Return on how many axes of the method two recipes differ, and on how many axes in all."""
-    differ = {axis for axis, paths in AXES.items() if _value(a, paths) != _value(b, paths)}
+    return _distance(_choices(a), _choices(b))
+
+
+def _distance(a: dict[str, str], b: dict[str, str]) -> tuple[int, int]:
+    differ = {axis for axis in AXES if a[axis] != b[axis]}
     return len(differ.intersection(METHOD)), len(differ)
 
 
@@ -186,8 +199,12 @@ def row(entry: Callable[[], Recipe]) -> dict[str, str]:
         entry: The recipe's function; its docstring owns what was measured.
     """
     recipe = entry()
-    choices = {axis: _value(recipe, AXES[axis]) for axis in ("data", *METHOD)}
-    return {"recipe": recipe.name, **choices, "measured": measured(entry) or "-"}
+    choices = _choices(recipe)
+    return {
+        "recipe": recipe.name,
+        **{axis: choices[axis] for axis in ("data", *METHOD)},
+        "measured": measured(entry) or "-",
+    }
 
 
 def measured(entry: Callable[[], Recipe]) -> str | None:

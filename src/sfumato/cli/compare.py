@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
 MEASURED = ("images_per_second", "training_seconds")  # of a score's provenance: they make no difference to it
+HASHES = ("identity", "recipe")  # of all that made the images
 
 if TYPE_CHECKING:
     from sfumato.report.table import Row
@@ -26,8 +27,8 @@ def compare(
 
     Arguments:
         first: A result file, or a run, whose newest score of each metric is taken.
-        second: The same.
-        more: The same, as many as you like.
+        second: Another result file or run, which is set beside the first.
+        more: Further ones, as many as you like.
     """
     from sfumato.cli._next import playing, reporting, show_next
     from sfumato.core.find import OptionError
@@ -38,7 +39,7 @@ def compare(
 
     a = newest_scores(first)
     rows: list[Row] = []
-    told: list[str] = []
+    told: list[tuple[str, Any, Any]] = []
     for place in (second, *more):
         b = newest_scores(place)
         pairs = [(a[name], b[name]) for name in a if name in b]
@@ -58,10 +59,12 @@ def compare(
                     "verdict": found.verdict,
                 }
             )
-            told += [f"  {name}: {old} -> {new}" for name, old, new in found.provenance if name not in MEASURED]
+            told += [row for row in found.provenance if row[0] not in MEASURED]
     print(text_table(rows))
-    if told:
-        print("Made differently in:\n" + "\n".join(dict.fromkeys(told)))
+    said = [row for row in told if row[0] not in HASHES] or told  # a hash differs because of what is said
+    if said:
+        lines = (f"  {name.replace('_', ' ')}: {_plain(old)} -> {_plain(new)}" for name, old, new in said)
+        print("Made differently in:\n" + "\n".join(dict.fromkeys(lines)))
     runs = list(dict.fromkeys(filter(None, map(_run_of, (first, second, *more)))))
     if len(runs) > 1:
         print(
@@ -82,3 +85,7 @@ def _run_of(place: str) -> str | None:
 
 def _interval(interval: tuple[float, float] | None) -> str:
     return "" if interval is None else f" [{interval[0]:+.3g}, {interval[1]:+.3g}], paired by seed"
+
+
+def _plain(value: Any) -> str:
+    return "none" if value is None else str(value)

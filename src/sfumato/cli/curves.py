@@ -58,6 +58,7 @@ def _draw(opened: list[Run], found: Mapping[str, list[Any]], names: list[str], f
     from sfumato.report.save import save
     from sfumato.report.training import (
         adversarial_curves,
+        has_levels,
         loss_by_level,
         of_last_protocol,
         records_csv,
@@ -76,11 +77,15 @@ def _draw(opened: list[Run], found: Mapping[str, list[Any]], names: list[str], f
         replace_text(table, records_csv(records))
         if run.plan.kind.paired:
             name, picture = f"losses{suffix}.png", adversarial_curves(records, title=title)
-        else:
+        elif has_levels(records):
             name, picture = f"loss-by-level{suffix}.png", loss_by_level(records, moments, title=title)
+        else:
+            name, picture = "", None
         if run.plan.kind.coder is not None:
             print(f"  {save(term_curves(records, title=title), folder / f'terms{suffix}.png')}")
-        print(f"  {save(picture, folder / name)}\n  {table}")
+        if picture is not None:
+            print(f"  {save(picture, folder / name)}")
+        print(f"  {table}")
     read = {name: of_last_protocol(read_metrics(run.path / "scores.jsonl")) for name, run in zip(names, opened)}
     if scores := {name: records for name, records in read.items() if records}:
         print(f"  {save(score_curves(scores, groups), folder / 'scores.png')}")

@@ -12,6 +12,7 @@ Every other parameter of a part is an option, which a person may set and which h
 
 from __future__ import annotations
 
+import functools
 import importlib
 from dataclasses import dataclass
 
@@ -179,6 +180,7 @@ AXES = {
 }
 
 
+@functools.cache
 def axis_named(word: str) -> str:
     """Return the name of an axis, given by that name, its plural or its module.
 

@@ -22,7 +22,7 @@ def nearest(kind: str, name: str, available: Iterable[str], all_by: str = "") ->
 
     Arguments:
         kind: What the name should be of, in words.
-        name: As given.
+        name: The name that was given and is unknown.
         available: The known names.
         all_by: Command that lists them; where there is one, a long list is left to it.
 

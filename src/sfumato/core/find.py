@@ -12,6 +12,7 @@ name the nearest valid ones.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -31,7 +32,12 @@ from sfumato.core.errors import nearest as nearest
 
 def entries(axis: str) -> dict[str, Callable[..., Any]]:
     """Return the parts of an axis that this package has, as name -> function, sorted by name, with dashes in names."""
-    module = importlib.import_module(f"sfumato.{AXES[axis_named(axis)].module}")
+    return dict(_entries(axis_named(axis)))
+
+
+@functools.cache
+def _entries(axis: str) -> dict[str, Callable[..., Any]]:
+    module = importlib.import_module(f"sfumato.{AXES[axis].module}")
     path = getattr(module, "__path__", None)
     if path is None:
         return _sorted(_public(module))
@@ -76,7 +82,7 @@ def find(axis: str, name: str, code: str = "") -> Callable[..., Any]:
     axis = axis_named(axis)
     if ":" in name:
         return outside.load(axis, name, code)
-    available = entries(axis)
+    available = _entries(axis)
     key = name.replace("_", "-")
     if key not in available:
         raise UnknownNameError(nearest(axis, name, available, f"sfumato list {axis}"))
@@ -89,19 +95,35 @@ def find_named(axis: str, name: str) -> Callable[..., Any]:
     return find(axis, name)
 
 
+@functools.lru_cache(maxsize=1024)
+def signature(entry: Callable[..., Any]) -> inspect.Signature:
+    """Return the signature of a part, which is read once: a plan asks for it hundreds of times."""
+    return inspect.signature(entry)
+
+
 def options_of(entry: Callable[..., Any], *, fixed: Iterable[str] = ()) -> dict[str, inspect.Parameter]:
     """Return the options a person may set: parameters with a default that the caller does not fix itself."""
     taken = set(fixed)
     return {
         p.name: p
-        for p in inspect.signature(entry).parameters.values()
+        for p in signature(entry).parameters.values()
         if p.name not in taken and p.default is not inspect.Parameter.empty
     }
 
 
-def hints_of(entry: Callable[..., Any]) -> dict[str, Any]:
+def type_hints(thing: Any, include_extras: bool = False) -> Mapping[str, Any]:
+    """Return the annotations of a function or a class, evaluated once; arguments as for `typing.get_type_hints`."""
+    return _type_hints(thing, include_extras)
+
+
+@functools.lru_cache(maxsize=1024)
+def _type_hints(thing: Any, include_extras: bool) -> Mapping[str, Any]:
+    return types.MappingProxyType(typing.get_type_hints(thing, include_extras=include_extras))
+
+
+def hints_of(entry: Callable[..., Any]) -> Mapping[str, Any]:
     """Return the types of a part's parameters, by name."""
-    return typing.get_type_hints(getattr(entry, "__init__") if isinstance(entry, type) else entry)  # noqa: B009
+    return type_hints(getattr(entry, "__init__") if isinstance(entry, type) else entry)  # noqa: B009
 
 
 def check_options(

@@ -126,7 +126,8 @@ def _module(axis: str, name: str, module: str) -> ModuleType:
     here, parts = str(Path.cwd()), module.split(".")
     if here not in sys.path and "" not in sys.path:
         sys.path.append(here)
-    importlib.invalidate_caches()
+    if module not in sys.modules:
+        importlib.invalidate_caches()
     try:
         for k in range(len(parts)):
             _refuse_run(axis, name, ".".join(parts[: k + 1]))

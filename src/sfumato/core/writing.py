@@ -27,6 +27,9 @@ def replacing(path: Path, *, lasting: bool = False) -> Iterator[Path]:
         if lasting:
             flush(partial)
         partial.replace(path)
+    except OSError as error:  # a person named the place, not the file beside it
+        error.filename = str(path) if error.filename in (partial, str(partial)) else error.filename
+        raise
     finally:
         partial.unlink(missing_ok=True)
     if lasting:

@@ -22,14 +22,11 @@ from sfumato.core.classifier import NoisyClassifier
 from sfumato.core.images import to_float
 from sfumato.core.level import Level
 from sfumato.evaluation.findings import cell, series_of
-from sfumato.evaluation.judge import some
-from sfumato.evaluation.real import reference_of
+from sfumato.evaluation.judge import measured_on
 from sfumato.evaluation.result import Result, facts_of_split
 from sfumato.metrics.jackknife import Estimate
 from sfumato.metrics.prdc import share
-from sfumato.metrics.rules import check_leakage
 from sfumato.progress import bar_of
-from sfumato.runs.resolve import load_data, training_data
 from sfumato.runs.run import Run
 
 LOG_SNRS = tuple(float(v) for v in range(-10, 11, 2))
@@ -74,9 +71,7 @@ def evaluate_classifier(
         LeakageError: If the split is called held out and was trained on.
         ValueError: If the images have no labels.
     """
-    data = load_data(run.recipe, split, root)
-    data = data if m is None else some(data, m)
-    notes = check_leakage(reference_of(data), data.image_hashes, training_data(run.recipe, root).image_hashes)
+    data, _, notes = measured_on(run.recipe, split, m, root)
     if data.labels is None:
         raise ValueError(f"{data.name} {split} has no labels to compare with.")
     classifier, batch = run.classifier(use, device), run.recipe.sample.batch

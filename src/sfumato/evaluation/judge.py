@@ -146,12 +146,10 @@ class Judge:
         Raises:
             LeakageError: If the split is called held out and the recipe trains on some of it.
         """
-        real, training = load_data(recipe, split, root), training_data(recipe, root)
-        real = real if m is None else some(real, m)
+        real, training, notes = measured_on(recipe, split, m, root)
         whole = training
         if recipe.data.first is not None:
             whole = training_data(replace(recipe, data=replace(recipe.data, first=None)), root)
-        notes = rules.check_leakage(reference_of(real), real.image_hashes, training.image_hashes)
         notes += () if recipe.chosen is None else (_choice(recipe.chosen, reference_of(real)),)
         if extract is None:
             check_code(recipe, "extractor")
@@ -321,6 +319,25 @@ class Judge:
         counts = np.unique(labels, return_counts=True)[1]
         shares = n // len(counts) + (np.arange(len(counts)) < n % len(counts))
         return bool((shares <= counts).all())
+
+
+def measured_on(
+    recipe: Recipe, split: str, m: int | None = None, root: Path | str | None = None
+) -> tuple[Dataset, Dataset | Stream, tuple[str, ...]]:
+    """Return the real images that a run is measured on, its training images, and a flag if some are in both.
+
+    Arguments:
+        recipe: Says the data.
+        split: Part of the data.
+        m: How many of its images; None for all of them.
+        root: Data root.
+
+    Raises:
+        LeakageError: If the split is called held out and the recipe trains on some of it.
+    """
+    real, training = load_data(recipe, split, root), training_data(recipe, root)
+    real = real if m is None else some(real, m)
+    return real, training, rules.check_leakage(reference_of(real), real.image_hashes, training.image_hashes)
 
 
 def judged_by(recipe: Recipe, split: str, root: Path | str | None = None) -> dict[str, Any]:

@@ -20,17 +20,14 @@ from torch import Tensor
 from sfumato.core.images import to_float, to_uint8
 from sfumato.core.noise import normal
 from sfumato.data.dataset import Dataset
-from sfumato.evaluation.judge import some
-from sfumato.evaluation.real import reference_of
+from sfumato.evaluation.judge import measured_on
 from sfumato.evaluation.restored import METRIC, Figure, judge_of
 from sfumato.evaluation.result import Result, facts_of_split
 from sfumato.latent.autoencoder import Autoencoder
 from sfumato.likelihood.gaussian import discretised
 from sfumato.metrics.fidelity import psnr
-from sfumato.metrics.rules import check_leakage
 from sfumato.metrics.score import Score
 from sfumato.progress import bar_of
-from sfumato.runs.resolve import load_data, training_data
 from sfumato.runs.run import Run
 
 MOST = 10_000  # training images that a distance is taken to where they are a stream
@@ -64,10 +61,7 @@ def evaluate_autoencoder(
         RecipeError: If the run has no autoencoder.
         LeakageError: If the split is called held out and was trained on.
     """
-    data = load_data(run.recipe, split, root)
-    data = data if m is None else some(data, m)
-    training = training_data(run.recipe, root)
-    notes = check_leakage(reference_of(data), data.image_hashes, training.image_hashes)
+    data, training, notes = measured_on(run.recipe, split, m, root)
     known = training if isinstance(training, Dataset) else training.take(min(len(training), MOST), seed=0)
     autoencoder, batch = run.autoencoder(use, device), run.recipe.sample.batch
     parts = [

@@ -148,7 +148,7 @@ def as_json(figures: dict[str, Figure]) -> dict[str, Any]:
     """Return figures as JSON values, each [value, low, high]; null for what is not a finite number.
 
     >>> as_json({"PSNR": Figure(math.inf, math.nan, math.nan)}), str(Figure(20.5, math.nan, math.nan))
-    ({'PSNR': [None, None, None]}, '20.5 (no interval)')
+    ({'PSNR': [None, None, None]}, '20.5 (one picture, so no interval)')
     """
     values = {name: (one.value, one.low, one.high) for name, one in figures.items()}
     return {name: [value if math.isfinite(value) else None for value in three] for name, three in values.items()}

@@ -212,6 +212,8 @@ def _sides(path: Path) -> dict[str, Any]:
         side: sorted(p for p in path.iterdir() if p.is_file() and p.suffix in SUFFIXES and p.name.startswith(side))
         for side in ("netG", "netD")
     }
+    if not named["netG"] and (path / "recipe.json").is_file():
+        raise ForeignError(f"{path} is a run already. Use it as it is: sfumato sample {path}")
     if not named["netG"]:
         raise ForeignError(
             f"{path} has neither config.json nor unet/config.json nor netG.pth; it is no folder of diffusers or a GAN."

@@ -70,7 +70,17 @@ class Cost:
         return "\n".join(lines)
 
 
-class _Meter(TorchDispatchMode):
+class Shapes(TorchDispatchMode):
+    """Know the shapes of a group normalisation; torch would go through its arithmetic to find them."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.native_group_norm.default and args[0].device.type == "meta":
+            x, images, groups = args[0], args[3], args[6]
+            return torch.empty_like(x), x.new_empty(images, groups), x.new_empty(images, groups)
+        return func(*args, **(kwargs or {}))
+
+
+class _Meter(Shapes):
     """Record the sizes of convolution outputs, and of attention matrices by their number of positions."""
 
     def __init__(self) -> None:
@@ -79,7 +89,7 @@ class _Meter(TorchDispatchMode):
         self.attention: dict[int, int] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
+        out = super().__torch_dispatch__(func, types, args, kwargs)
         if func is torch.ops.aten.convolution.default and out.ndim == 4:
             side = (out.shape[-2], out.shape[-1])
             self.features[side] = self.features.get(side, 0) + out.numel() * FLOAT_BYTES

@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sfumato.core.writing import write_whole
 from sfumato.report.provenance import protocols, provenance
-from sfumato.report.results import Result, made_by, path_of
+from sfumato.report.results import Result, path_of, ways_of
 from sfumato.report.sections import sections
 
 
@@ -60,10 +60,12 @@ def write_report(results: Sequence[Result], path: Path | str, *, title: str = ""
 def _runs(results: Sequence[Result]) -> list[dict[str, str]]:
     """Return each run once: its name, its recipe, and how its images are made."""
     found: dict[str, dict[str, str]] = {}
+    for name, ways in ways_of(results).items():
+        made = "".join(ways) if len(ways) < 2 else f"sampled in {len(ways)} ways, which the table of scores names."
+        found[name] = {"name": name, "recipe": "", "made": made}
     for result in results:
-        run = found.setdefault(str(result["run"]), {"name": str(result["run"]), "recipe": "", "made": ""})
+        run = found[str(result["run"])]
         run["recipe"] = run["recipe"] or str(result.get("recipe") or "")
-        run["made"] = run["made"] or made_by(result.get("provenance") or {}) or ""
     return list(found.values())
 
 

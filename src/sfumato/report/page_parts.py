@@ -10,7 +10,7 @@ from sfumato.metrics.flags import meaning
 from sfumato.report.results import FLAGS_APART
 from sfumato.report.table import Cell, Row, header, numeric, show
 
-BELOW = {"run": "recipe", "split": "seen"}  # column of scores -> what stands below its value
+BELOW = {"run": "recipe", "score": "made", "split": "seen"}  # column of scores -> what stands below its value
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from sfumato.runs.records import read_records
 
 Result = Mapping[str, Any]
 COLUMNS = (
-    *("run", "recipe", "score", "split", "seen", "value", "floor", "above floor", "plain", "n", "m"),
+    *("run", "recipe", "score", "made", "split", "seen", "value", "floor", "above floor", "plain", "n", "m"),
     *("protocol", "NFE", "images/s", "flags"),
 )
 FLAGS_APART = "\n"
@@ -122,11 +123,14 @@ def score_rows(results: Sequence[Result]) -> list[Row]:
         Rows of `COLUMNS`. `split` names the real images, and `seen` says whether a model trains on them.
         `value` has the 1/n bias removed, `plain` is the textbook number, and `floor` is the value of real images at the
         same sizes; `above floor` is the difference with its own interval, in which the reference they share cancels.
+        `made` is the sampler, its grid and what guides, of a run that was scored in several ways of sampling.
         A score with flags carries an asterisk; a metric that could not be computed has its reason for flags.
     """
     rows: list[Row] = []
+    several = {run for run, ways in ways_of(results).items() if len(ways) > 1}
     for result in results:
         facts = result.get("provenance") or {}
+        walk = Making.from_json(facts) if result["run"] in several else None
         for score in result["scores"]:
             protocol = score.get("protocol") or {}
             floor, flags = score.get("floor"), score.get("flags") or []
@@ -136,6 +140,7 @@ def score_rows(results: Sequence[Result]) -> list[Row]:
                     "run": result["run"],
                     "recipe": result.get("recipe"),
                     "score": score["name"],
+                    "made": None if walk is None else replace(walk, nfe=None).how,
                     "split": split,
                     "seen": seen,
                     "value": cell({**score, "mark": "*" if flags else ""}),
@@ -241,6 +246,15 @@ def made_by(facts: Mapping[str, Any]) -> str | None:
     """Return the sentence that says how the images of a result were made; None if its provenance does not."""
     made = Making.from_json(facts)
     return None if made is None else made.sentence
+
+
+def ways_of(results: Sequence[Result]) -> dict[str, list[str]]:
+    """Return the ways in which the images of each run were made, a sentence each, in the order of its results."""
+    found: dict[str, dict[str, None]] = {}
+    for result in results:
+        made = made_by(result.get("provenance") or {})
+        found.setdefault(str(result["run"]), {}).update({made: None} if made else {})
+    return {run: list(made) for run, made in found.items()}
 
 
 def size_matched(results: Sequence[Result]) -> list[Row]:

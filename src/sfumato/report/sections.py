@@ -21,7 +21,7 @@ from sfumato.report.curve_kinds import CURVES
 from sfumato.report.page_parts import Picture, Section, table_of
 from sfumato.report.results import Result, command_of, compared, path_of, rows_of, score_rows, size_matched, title_of
 from sfumato.report.save import description, encode, size_on_page
-from sfumato.report.training import adversarial_curves, loss_by_level, score_curves, training_curves
+from sfumato.report.training import adversarial_curves, has_levels, loss_by_level, score_curves, training_curves
 
 # section -> names of the pictures it shows; pictures of other names are shown with the samples
 PICTURES = {
@@ -149,7 +149,7 @@ def _place_logs(made: Mapping[str, Section], results: Sequence[Result]) -> None:
         if own and "loss_generator" in own[0]:
             title = _titled("generator and discriminator", prefix)
             _place_curve(section, title, partial(adversarial_curves, own), "", "")
-        elif own and own[0].get("loss_by_log_snr"):
+        elif own and has_levels(own):
             _place_curve(section, _titled("loss by noise level", prefix), partial(loss_by_level, own), "", "")
 
 

@@ -49,6 +49,12 @@ def training_curves(
     return finish(figure, f"Means of the steps between two points. {told}".rstrip(), title)
 
 
+def has_levels(records: Sequence[Record]) -> bool:
+    """Return whether the loss of a training was taken at several noise levels: an autoencoder's is at none."""
+    found = (i for r in records for i, loss in enumerate(r.get("loss_by_log_snr") or ()) if loss is not None)
+    return len(set(found)) > 1
+
+
 def loss_by_level(records: Sequence[Record], moments: int = 4, *, title: str = "") -> Figure:
     """Plot the loss against ln SNR at several moments of training.
 

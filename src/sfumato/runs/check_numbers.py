@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import typing
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sfumato.core.bounds import Bounds, bounds_of
+from sfumato.core.find import type_hints
 from sfumato.runs.recipe import Part, Recipe, RecipeError
 
 
@@ -39,11 +39,11 @@ def check_numbers(recipe: Recipe, below: Sequence[str] = ("",)) -> None:
 def _numbers(node: Any, path: str, bounds: Bounds) -> Iterator[tuple[str, float, Bounds]]:
     """Yield every number of a tree with its dotted path and bounds."""
     if isinstance(node, Part):
-        hints = typing.get_type_hints(node.entry(), include_extras=True)
+        hints = type_hints(node.entry(), include_extras=True)
         for key, value in node.options.items():
             yield from _numbers(value, f"{path}.{key}", bounds_of(hints.get(key)))
     elif dataclasses.is_dataclass(node):
-        hints = typing.get_type_hints(type(node), include_extras=True)
+        hints = type_hints(type(node), include_extras=True)
         for field in dataclasses.fields(node):
             inner = f"{path}.{field.name}" if path else field.name
             yield from _numbers(getattr(node, field.name), inner, bounds_of(hints[field.name]))

@@ -14,7 +14,7 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
-from sfumato.core.find import entries
+from sfumato.core.find import entries, type_hints
 from sfumato.runs import recipe as recipes
 from sfumato.runs.guided import guidance_of
 from sfumato.runs.plan import Plan, plan
@@ -85,7 +85,7 @@ def _neighbours(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
 
 
 def _choices(node: Any, name: str) -> Iterator[tuple[str, Any]]:
-    value, hint = getattr(node, name), typing.get_type_hints(type(node))[name]
+    value, hint = getattr(node, name), type_hints(type(node))[name]
     if isinstance(value, Part):
         yield from ((other, Part(value.axis, other)) for other in entries(value.axis) if other != value.name)
     elif typing.get_origin(hint) is typing.Literal:

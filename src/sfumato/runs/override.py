@@ -10,7 +10,7 @@ from typing import Any
 
 from sfumato.core import outside
 from sfumato.core.axes import AXES
-from sfumato.core.find import OptionError, conform, find_named, hints_of, nearest, options_of, parse
+from sfumato.core.find import OptionError, conform, find_named, hints_of, nearest, options_of, parse, type_hints
 from sfumato.core.reading import read_json
 from sfumato.runs import recipe as recipes
 from sfumato.runs.check_numbers import check_numbers
@@ -132,7 +132,7 @@ def _assign(node: Any, keys: list[str], value: str, path: str) -> Any:
         if not (dataclasses.is_dataclass(current) or isinstance(current, Part)):
             raise RecipeError(f"{path}: {key} = {show(current)} has no field {'.'.join(rest)!r}.")
         return dataclasses.replace(node, **{key: _assign(current, rest, value, path)})
-    hint = typing.get_type_hints(type(node))[key]
+    hint = type_hints(type(node))[key]
     if hint is Part or (hint == bool | Part and isinstance(parse(value), str)):
         chosen = part(names[key].metadata["axis"], value.strip())
         chosen.entry()  # refuses an unknown name

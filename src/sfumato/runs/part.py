@@ -15,7 +15,7 @@ from typing import Any
 
 from sfumato.core import outside
 from sfumato.core.axes import AXES, axis_named
-from sfumato.core.find import OptionError, check_options, find, find_named
+from sfumato.core.find import OptionError, check_options, find, find_named, signature
 
 MOST_SHOWN = 40  # values of an option that a table prints
 
@@ -113,7 +113,7 @@ def asked(part: Part, offered: Collection[str]) -> list[str]:
 
 def parameters(entry: Callable[..., Any]) -> list[str]:
     """Return the names of a function's parameters."""
-    return list(inspect.signature(entry).parameters)
+    return list(signature(entry).parameters)
 
 
 def asks(part: Part, name: str) -> bool:
@@ -123,13 +123,13 @@ def asks(part: Part, name: str) -> bool:
 
 def needs(part: Part, name: str) -> bool:
     """Return whether the entry of a part takes a parameter of this name and has no default for it."""
-    parameter = inspect.signature(part.entry()).parameters.get(name)
+    parameter = signature(part.entry()).parameters.get(name)
     return parameter is not None and parameter.default is inspect.Parameter.empty
 
 
 def option(part: Part, name: str) -> Any:
     """Return the value of a part's option, given or default; None if it has no such option."""
-    known = inspect.signature(part.entry()).parameters
+    known = signature(part.entry()).parameters
     return part.options.get(name, known[name].default) if name in known else None
 
 

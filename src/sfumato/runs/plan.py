@@ -30,10 +30,11 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from sfumato.core.axes import IMAGES, LEVELS, TRAINING
 from sfumato.core.denoiser import Blank, unit_circle, unit_line, unit_variance
-from sfumato.core.find import check_options
+from sfumato.core.find import check_options, signature
 from sfumato.core.level import Level, nearest_in
 from sfumato.core.target import Target
 from sfumato.data.augment import LABELS
+from sfumato.networks._count import Shapes
 from sfumato.networks._embeddings import keep_null_row
 from sfumato.networks._layers import near_multiples, take_fewer_products
 from sfumato.networks._valueless import Valueless
@@ -57,6 +58,7 @@ class Precision(NamedTuple):
 OFFERED = LEVELS + IMAGES
 TRAINED = OFFERED + TRAINING  # what objectives are offered
 MADE_OF = {"table": ("schedule",), "out_channels": ("variance",), "teacher": ()}  # what is no field is made of fields
+_COSTS: dict[str, RecipeCost] = {}
 STAND_IN = 0.5  # for sigma_data until the data is known: nothing that is checked or counted depends on its value
 LAYERS = 5_000
 """The most layers of a network; ADM's of 512 pixels has 556."""
@@ -210,7 +212,7 @@ class Plan:
                 return
             x = torch.empty(2, *self.walked, device="meta")
             label = torch.zeros(2, dtype=torch.int64, device="meta") if self.classes and self.kind.walks else None
-            with Valueless():
+            with Valueless(), Shapes():
                 self.network(x, torch.zeros(2, device="meta"), label)
         except (ArithmeticError, LookupError, RuntimeError, AssertionError) as error:
             remedy = "Choose sizes that fit together; `sfumato explain` shows its options."
@@ -458,10 +460,14 @@ class Plan:
 
     @cached_property
     def cost(self) -> RecipeCost:
-        """What the recipe costs, counted without computing anything."""
+        """What the recipe costs, counted without computing anything, and once in a process for all recipes alike."""
         asked_for = [name for name in parameters(self.kind.cost) if name not in ("network", "size")]
         known = {name: option(self.parts["objective"], name) for name in asked_for}
-        return self.kind.cost(self.network, self.image, **known)
+        made_of = self.parts["network"], self._network_asks(), self.shape.null, self.recipe.train.precision
+        key = repr((self.kind.name, self.image, known, made_of))
+        if key not in _COSTS:
+            _COSTS[key] = self.kind.cost(self.network, self.image, **known)
+        return _COSTS[key]
 
     @property
     def precision(self) -> Precision:
@@ -529,7 +535,7 @@ def make(part: Part, context: Mapping[str, Any]) -> Any:
         OptionError: If an option does not fit its signature.
     """
     entry = part.entry()
-    parameters = inspect.signature(entry).parameters
+    parameters = signature(entry).parameters
     known = {name: context[name] for name in asked(part, context)}
     options = check_options(f"{part.axis}={part.name}", entry, part.options)
     for p in parameters.values():

@@ -11,7 +11,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from sfumato.core.find import conform, nearest
+from sfumato.core.find import conform, nearest, type_hints
 from sfumato.runs.part import Part, RecipeError
 
 # Axis -> what runs saved before axes had names call it; the hash of a recipe is taken in this spelling still.
@@ -96,7 +96,7 @@ def from_json(cls: Any, tree: Any, path: str) -> Any:
     Raises:
         RecipeError, OptionError: For a field that is unknown, missing or ill-typed.
     """
-    hints = typing.get_type_hints(cls)
+    hints = type_hints(cls)
     if not isinstance(tree, Mapping):
         raise RecipeError(f"{path} must be a JSON object; got {tree!r:.60}.")
     unknown = set(tree) - set(hints)

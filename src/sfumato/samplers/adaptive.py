@@ -118,7 +118,7 @@ def adaptive(
     check_choice("adaptive", "method", method, _METHODS)
     if not (rtol > 0 and atol > 0):
         raise ValueError(f"adaptive: rtol and atol must be positive; got {rtol} and {atol}.")
-    integrate = optional("scipy.integrate", "ode", "The sampler 'adaptive'", ImportError)
+    integrate = optional("scipy", "ode", "The sampler 'adaptive'", ImportError).integrate
     path = named(gauge)
     places = path.where(grid)[1].tolist()
     last = len(grid) - 2 if grid.sigma[-1] == 0 else len(grid) - 1  # where the solver ends

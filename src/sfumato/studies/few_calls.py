@@ -2,7 +2,8 @@
 
 A diffusion model can be asked fewer times (a better sampler), taught to need fewer (progressive distillation,
 consistency tuning), or trained for it from the start (MeanFlow); a GAN asks once by nature. Every way has seen the same
-number of training images in all, the teacher's counted; minutes stand beside.
+number of training images in all, the teacher's counted; minutes stand beside. Two rows ask for more: a student of the
+whole teacher, which then sees half as many images again.
 
 References:
     Salimans, Ho. Progressive Distillation for Fast Sampling of Diffusion Models. 2022, Table 2.
@@ -46,26 +47,30 @@ def few_calls(scale: str) -> Study:
         for one, other in ((flow_digits(), flow_fashion_mnist_cpu()), (meanflow_digits(), meanflow_fashion_mnist_cpu()))
     )
     gan, half = seen(small_gan(scale), images), images // 2
+    whole = {k: f"distilled from the whole flow, {_in(k)}" for k in few}
     rows = [
         *(Row(f"EDM, {_in(k)}", edm, (f"sample.grid.steps={k}",), run="edm", line="EDM") for k in calls),
         *(Row(f"flow, {_in(k)}", flow, _euler(k), run="flow", line="flow matching") for k in calls),
-        Row("EDM, half trained", seen(edm, half), line="half-trained teachers"),
-        Row("flow, half trained", seen(flow, half), line="half-trained teachers"),
+        Row("EDM, half trained", seen(edm, half), line="EDM, half trained"),
+        Row("flow, half trained", seen(flow, half), line="flow matching, half trained"),
         *(Row(f"MeanFlow, {_in(k)}", mean, (f"sample.grid.steps={k}",), run="meanflow", line="MeanFlow") for k in few),
         *(
             Row(f"ECT, {_in(k)}", _tuned(edm, half), (f"sample.grid.steps={k}",), run="ect", line="consistency tuning")
             for k in few
         ),
         *(Row(f"distilled, {_in(k)}", _distilled(flow, half, longest, k), line="progressive") for k in few),
+        *(Row(whole[k], _of_whole(flow, half, longest, k), line="progressive, whole teacher") for k in few[:2]),
         Row("DCGAN", gan, line="DCGAN", x=1),
     ]
     students = {"ect": "EDM, half trained"} | {f"distilled, {_in(k)}": "flow, half trained" for k in few}
+    students |= {whole[k]: "flow" for k in few[:2]}
     return Study(
         name="few-calls",
         scale=scale,
         question="Which way to few network calls loses least?",
         varies="the way, and the calls",
-        equal="training images in all, the teacher's counted; network, starting noise of every image, n",
+        equal="training images in all, the teacher's counted (half as many again for students of whole teachers); "
+        "network, starting noise of every image, n",
         by="network calls",
         rows=tuple(rows),
         metrics=("fd", "kid", "precision", "recall"),
@@ -115,3 +120,9 @@ def _distilled(teacher: Recipe, images: int, longest: int, steps: int) -> Recipe
         part("optimizer", "adam", lr=5e-4),
     )
     return override(made, ["train.rate=stages", f"train.rate.count={halvings}"])
+
+
+def _of_whole(teacher: Recipe, images: int, longest: int, steps: int) -> Recipe:
+    """Return progressive distillation of a teacher by settings that cost it less than its teacher's minutes."""
+    made = _distilled(teacher, images, longest, steps)
+    return replace(made, train=replace(made.train, precision=teacher.train.precision))

@@ -27,7 +27,7 @@ def adam(
 
     Arguments:
         network: Whose weights move.
-        lr: Learning rate.
+        lr: Learning rate: the size of a step.
         beta1: Memory of the gradient, in [0, 1).
         beta2: Memory of the squared gradient, in [0, 1).
         eps: Added to the divisor, against division by zero.
@@ -48,7 +48,7 @@ def adamw(
 
     Arguments:
         network: Whose weights move.
-        lr: Learning rate.
+        lr: Learning rate: the size of a step.
         beta1: Memory of the gradient, in [0, 1).
         beta2: Memory of the squared gradient, in [0, 1).
         eps: Added to the divisor, against division by zero.
@@ -66,7 +66,7 @@ def radam(
 
     Arguments:
         network: Whose weights move.
-        lr: Learning rate.
+        lr: Learning rate: the size of a step.
         beta1: Memory of the gradient, in [0, 1).
         beta2: Memory of the squared gradient, in [0, 1).
         eps: Added to the divisor, against division by zero.
