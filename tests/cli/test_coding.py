@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from tests.cli.options import beside
 from tests.processes.processes import Alone, command_line
 
 from sfumato.cli.compress import over_the_kl
@@ -142,6 +143,6 @@ def test_other_models_and_damaged_files_are_refused(
 def test_bad_input_is_one_clear_message(words: list, message: str, labelled: Path, image: Path, tmp_path, cli) -> None:
     words = [image if word == "IMAGE" else word for word in words]
     out = tmp_path / "x.sfm"
-    said = cli("compress", labelled, *words[:1], "-o", out, *QUICK, *words[1:])
+    said = cli("compress", labelled, *words[:1], "-o", out, *beside(words, QUICK), *words[1:])
     assert said.code == 2, said
     assert message in said.err and "Traceback" not in said.err and not out.exists()

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.cli.options import beside
 
 from sfumato.codelength.result import Asked, file_of, measured_sets
 from sfumato.runs.run import Run
@@ -78,7 +79,7 @@ def test_bits_are_compared_by_protocol(measured: Path, labelled: Path, cli) -> N
 )
 def test_bad_input_is_one_clear_message(words: list, message: str, labelled: Path, cli) -> None:
     before = sorted(labelled.glob("results/*"))
-    said = cli("likelihood", labelled, *([] if "--n" in words else ["--n", 4]), *QUICK, *words)
+    said = cli("likelihood", labelled, *([] if "--n" in words else ["--n", 4]), *beside(words, QUICK), *words)
     assert said.code == 2, said
     assert message in said.err and "Traceback" not in said.err
     assert sorted(labelled.glob("results/*")) == before

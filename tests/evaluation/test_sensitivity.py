@@ -86,8 +86,13 @@ def test_files_hold_the_pixels(channels):
 
 
 def test_the_command_writes_the_table_and_refuses_what_it_cannot_read(tmp_path, capsys):
-    words = ["calibrate", "digits", "--sensitivity", "--n", "60", "--metrics", "kid", "--quiet"]
-    assert main([*words, "--out", str(tmp_path)]) == 0
+    words = {"--n": ["60"], "--metrics": ["kid"]}
+
+    def command(*more: str) -> int:
+        options = [text for name, values in words.items() if name not in more for text in (name, *values)]
+        return main(["calibrate", "digits", "--sensitivity", "--quiet", *options, *more])
+
+    assert command("--out", str(tmp_path)) == 0
     tree = json.loads((tmp_path / "sensitivity.json").read_text())
     assert (tree["n"], tree["m"], list(tree["scores"])) == (60, 60, ["KID[digits]"])
     assert {"dtype", "resize", "threads", "batch", "codec"} <= {one["changed"] for one in tree["moved"]}
@@ -101,7 +106,7 @@ def test_the_command_writes_the_table_and_refuses_what_it_cannot_read(tmp_path, 
         (["--against", "digits@test", "--split", "test"], "--split names the part"),
         (["--n", "10000000000"], "10,000,000,000"),
     ):
-        assert main([*words, *more]) == 2 and said in capsys.readouterr().err
+        assert command(*more) == 2 and said in capsys.readouterr().err
     assert main(["calibrate", "digits", "--against", "digits@test"]) == 2
     assert "Add --sensitivity" in capsys.readouterr().err
 

@@ -16,6 +16,7 @@ PARTS = {"sampler", "grid"}
 MESSAGES = {
     "runs/check.py",
     "runs/check_guidance.py",
+    "runs/plan.py",
 }  # refuse a sampler that does not fit, by the fields a person sets
 
 
