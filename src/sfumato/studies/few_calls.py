@@ -26,10 +26,11 @@ from sfumato.runs.recipe import Part, Recipe, Sample, part
 from sfumato.studies._bases import edm as shared
 from sfumato.studies._bases import seen, small, small_gan, tiny
 
-# scale -> teacher's calls, students' calls, steps that distillation begins with, images in all, images judged, seeds
+# scale -> teacher's calls, students' calls, steps that distillation begins with (of half-trained and of whole teachers),
+# images in all, images judged, seeds
 SIZES = {
-    "tiny": ((1, 2), (1, 2), 4, 1024, 80, (0,)),
-    "cpu": ((1, 2, 4, 8, 16, 35), (1, 2, 4), 32, 120_000, 2000, (0, 1)),
+    "tiny": ((1, 2), (1, 2), (4, 4), 1024, 80, (0,)),
+    "cpu": ((1, 2, 4, 8, 16, 35), (1, 2, 4), (32, 16), 120_000, 2000, (0, 1)),
 }
 
 
@@ -39,7 +40,7 @@ def few_calls(scale: str) -> Study:
     Arguments:
         scale: "tiny" (digits) or "cpu" (Fashion-MNIST at 14x14).
     """
-    calls, few, longest, images, n, seeds = at(scale, SIZES)
+    calls, few, (longest, shorter), images, n, seeds = at(scale, SIZES)
     digits = scale == "tiny"
     edm = seen(shared(scale), images)  # the run that other studies train, too
     flow, mean = (
@@ -59,7 +60,7 @@ def few_calls(scale: str) -> Study:
             for k in few
         ),
         *(Row(f"distilled, {_in(k)}", _distilled(flow, half, longest, k), line="progressive") for k in few),
-        *(Row(whole[k], _of_whole(flow, half, longest, k), line="progressive, whole teacher") for k in few[:2]),
+        *(Row(whole[k], _of_whole(flow, half, shorter, k), line="progressive, whole teacher") for k in few[:2]),
         Row("DCGAN", gan, line="DCGAN", x=1),
     ]
     students = {"ect": "EDM, half trained"} | {f"distilled, {_in(k)}": "flow, half trained" for k in few}
@@ -123,6 +124,7 @@ def _distilled(teacher: Recipe, images: int, longest: int, steps: int) -> Recipe
 
 
 def _of_whole(teacher: Recipe, images: int, longest: int, steps: int) -> Recipe:
-    """Return progressive distillation of a teacher by settings that cost it less than its teacher's minutes."""
+    """Return progressive distillation of a teacher in its own precision, by Muon, chosen on training images."""
     made = _distilled(teacher, images, longest, steps)
-    return replace(made, train=replace(made.train, precision=teacher.train.precision))
+    muon = part("optimizer", "muon", lr=0.005)
+    return replace(made, train=replace(made.train, precision=teacher.train.precision, optimizer=muon))
