@@ -200,6 +200,7 @@ def test_weights_with_a_nan_make_no_picture(poisoned: Path, cli) -> None:
         (["--grid", "full"], "needs 'table', which this recipe does not have"),
         (["--guidance", "big"], "big"),
         (["--use", "power-0.5"], "Unknown average 'power-0.5'"),
+        (["--use", ""], "Unknown average ''"),
         (["train.batch=3"], "train.batch belongs to training"),
         (["--train.batch", "3"], "train.batch belongs to training"),
         (["--seeds", "5:2"], "Seeds read 0:64"),

@@ -46,7 +46,7 @@ def test_what_is_read_depends_on_neither_batch_nor_repetition(trained: Run) -> N
     assert again.tables["probe"][0]["at 0.1"] == whole.tables["probe"][2]["at 0.1"]
     (best,) = whole.tables["probe, best"]
     rows = {row["block"]: row for row in whole.tables["probe"]}
-    assert list(rows) == ["down.0", "down.1", "middle", "up.0", "up.1", "pixels, as noisy"]
+    assert list(rows) == ["down.0", "down.1", "middle", "up.0", "up.1", "noisy input"]
     assert rows[best["block"]][best["level"]] == best["accuracy"] and best["m"] == 100
     assert best["above PCA"]["value"] == pytest.approx(best["accuracy"]["value"] - best["PCA"]["value"])
     assert best["pixels"]["value"] > 0.85  # digits are nearly linear in their pixels

@@ -25,7 +25,7 @@ import torch
 
 from sfumato.core.level import Level
 from sfumato.evaluation.findings import cell, series_of
-from sfumato.evaluation.probed import PIXELS, Images, Look
+from sfumato.evaluation.probed import INPUT, Images, Look
 from sfumato.evaluation.result import Result, facts_of_split
 from sfumato.metrics.flags import flagged
 from sfumato.metrics.linear_probe import Reading, principal, read_out
@@ -107,12 +107,12 @@ def _read(images: Images, look: Look, levels: Sequence[Level], blocks: Sequence[
     for level in levels:
         nsr = float(level.nsr)
         ours, theirs = (look.features(data, level, blocks, bar) for data in (train, held))
-        for name in (*blocks, PIXELS):
+        for name in (*blocks, INPUT):
             bar.set_postfix_str(f"{name} at {nsr:.3g}")
             readings[name, nsr] = read_out(ours[name], labels, theirs[name], asked)
             widths[name] = ours[name].shape[1]
             better = best is None or readings[name, nsr].validated > readings[best].validated
-            if better and name != PIXELS:
+            if better and name != INPUT:
                 best, shown = (name, nsr), (ours[name], theirs[name])
     bar.set_postfix_str("baselines")
     rows = [data.images.flatten(1).numpy().astype(np.float32) / 127.5 - 1 for data in (train, held)]
@@ -120,7 +120,7 @@ def _read(images: Images, look: Look, levels: Sequence[Level], blocks: Sequence[
     own = {name: min(*rows[0].shape, widths[name]) for name in blocks}
     axes = principal(rows[0], rows[1], max(own.values()))
     read = {d: read_out(axes[0][:, :d], labels, axes[1][:, :d], asked) for d in sorted(set(own.values()))}
-    components = {**{name: read[d] for name, d in own.items()}, PIXELS: pixels}
+    components = {**{name: read[d] for name, d in own.items()}, INPUT: pixels}
     assert best is not None  # there is a block and a level
     return _Found(readings, widths, components, pixels, best, shown)
 
@@ -160,7 +160,7 @@ def _written(run: Run, use: str | None, name: str, images: Images, look: Look, f
         "pixels": pixels.accuracy.value,
         "pca": components[block].accuracy.value,
         "numbers": widths[block],
-        "noisy": PIXELS,
+        "noisy": INPUT,
         "chance": float(np.bincount(images.held.labels).max() / len(images.held)),  # type: ignore[arg-type]
         "caption": f"{len(images.held):,} images of {images.held.name}, {len(images.train):,} training images; 95% "
         "intervals. Pixels and PCA are of clean images.",

@@ -27,7 +27,7 @@ from sfumato.runs.resolve import load_data, training_data
 from sfumato.runs.run import Run
 
 NSR = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # levels by default, where the run was trained on them
-PIXELS = "pixels, as noisy"  # beside the blocks
+INPUT = "noisy input"  # of the network, pixels or latents; a row beside its blocks
 TRAINING, HELD = 5_000, 2_000  # images by default
 
 
@@ -190,9 +190,9 @@ class Look:
             count = min(self.batch, len(data) - start)
             x = self.noisy(data, level, start, count)
             found = pooled(self.network, self._looking(x, level), blocks, count)
-            parts.append({**found, PIXELS: x.flatten(1).cpu()})
+            parts.append({**found, INPUT: x.flatten(1).cpu()})
             bar.update(count)
-        return {name: torch.cat([part[name] for part in parts]).numpy() for name in (*blocks, PIXELS)}
+        return {name: torch.cat([part[name] for part in parts]).numpy() for name in (*blocks, INPUT)}
 
     def _looking(self, x: torch.Tensor, level: Level) -> Callable[[], object]:
         return partial(self.run.plan.kind.look, self.model, x, level)

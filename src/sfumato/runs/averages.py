@@ -78,11 +78,14 @@ def names_of(ema: Ema) -> dict[str, str]:
 def spellings(use: str, ema: Ema) -> tuple[str, ...]:
     """Return the names under which an average may be kept, the exact one first.
 
-    >>> spellings("power-0.07", Ema(power=(0.075, 0.125)))
-    ('power-0.07', 'power-0.075')
+    >>> spellings("power-0.07", Ema(power=(0.075, 0.125))), spellings("power-0.1", Ema(power=(0.10,)))
+    (('power-0.07', 'power-0.075'), ('power-0.1', 'power-0.10'))
     """
     known = names_of(ema)
-    others = (known[use],) if use in known else (name for name, earlier in known.items() if earlier == use)
+    others = [known[use]] if use in known else [name for name, earlier in known.items() if earlier == use]
+    kind, _, number = use.partition("-")
+    with contextlib.suppress(KeyError, ValueError):
+        others.append({"power": power_name, "half": half_life_name}[kind](float(number)))
     return tuple(dict.fromkeys([use, *filter(None, others)]))
 
 

@@ -221,7 +221,7 @@ class Run:
         Raises:
             RecipeError: If that average was not kept.
         """
-        use = use or self.recipe.ema.use
+        use = self.recipe.ema.use if use is None else use
         for name in averages.spellings(use, self.recipe.ema):
             stem = "network" if name == "raw" else f"ema-{name}"
             if stem in self.checkpoint.tensors:

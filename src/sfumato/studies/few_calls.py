@@ -26,7 +26,7 @@ from sfumato.runs.recipe import Part, Recipe, Sample, part
 from sfumato.studies._bases import edm as shared
 from sfumato.studies._bases import seen, small, small_gan, tiny
 
-# scale -> teacher's calls, students' calls, steps that distillation begins with (of half-trained and of whole teachers),
+# scale -> teacher's calls, students' calls, steps that distillation of half-trained and of whole teachers begins with,
 # images in all, images judged, seeds
 SIZES = {
     "tiny": ((1, 2), (1, 2), (4, 4), 1024, 80, (0,)),
