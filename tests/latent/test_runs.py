@@ -13,6 +13,7 @@ import torch
 
 from sfumato.codelength.latents import bits_of_pixels
 from sfumato.codelength.result import Asked, likelihood
+from sfumato.core.find import find_named
 from sfumato.core.images import to_float, to_uint8
 from sfumato.core.level import Level
 from sfumato.core.noise import normal
@@ -275,3 +276,10 @@ def test_the_paper_scale_sibling_is_built_and_counted_without_its_coder() -> Non
     assert made.cost.network.gmac == pytest.approx(118.6, rel=0.01)  # Peebles and Xie 2023, table 4
     stated = replace(latent_edm_digits(), shape=Shape(1, 8, 8, tuple("0123456789")))
     check(plan(stated))
+
+
+@pytest.mark.parametrize("kind", ["interpolation", "reconstruction", "shared-latent"])
+def test_a_coder_has_no_walk_to_draw(coder: Run, kind: str) -> None:
+    """Not that the sampler of the picture would change nothing."""
+    with pytest.raises(RecipeError, match="trained an autoencoder, not a denoiser. It codes images and draws none"):
+        find_named("picture", kind)(coder)

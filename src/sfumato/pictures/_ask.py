@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sfumato.data.dataset import Dataset
+from sfumato.runs.kinds import DENOISER, require
 from sfumato.runs.override import override
 from sfumato.runs.resolve import load_data
 from sfumato.runs.run import Run
@@ -28,7 +29,13 @@ def seeds_of(n: int, first: int) -> list[int]:
 
 
 def sampled_by(run: Run, sampler: str) -> Run:
-    """Return the run sampled by another sampler with its default options, on its own grid."""
+    """Return the run sampled by another sampler with its default options, on its own grid.
+
+    Raises:
+        RecipeError: If it trained no denoiser.
+    """
+    if not (kind := run.plan.kind).walks:
+        require(DENOISER, run.recipe, str(run.path), kind.instead.format(run.path))
     return run.with_recipe(override(run.recipe, [f"sample.sampler={sampler}"]))
 
 
