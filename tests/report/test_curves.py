@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from sfumato.report import curves
-from sfumato.report.plot import Series
+from sfumato.report.plot import COLOURS, Series, lines
 from sfumato.report.results import read_metrics
 from sfumato.report.save import encode
 from sfumato.report.table import Cell
@@ -147,3 +147,11 @@ def test_figures_need_no_global_state_and_repeat_exactly() -> None:
     first, second = (encode(curves.against_nfe({"heun": A}, caption="seeds 0..9")) for _ in range(2))
     assert first == second and b"seeds 0..9" in first
     assert ("matplotlib.pyplot" in sys.modules) == before
+
+
+def test_no_two_lines_of_a_plot_look_the_same() -> None:
+    """Also beyond as many as there are colours."""
+    ax = Figure().add_subplot()
+    lines(ax, {f"line {i}": Series.of([0, 1], [i, i + 1]) for i in range(3 * len(COLOURS))})
+    looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in ax.get_lines()}
+    assert len(looks) == 3 * len(COLOURS)

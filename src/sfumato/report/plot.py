@@ -18,6 +18,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 # Okabe and Ito's palette, darkest first, without its yellow
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#1c1c20")
+DASHES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 INK, MUTED, RULE = "#1c1c20", "#606068", "#dddde2"
 WIDTH, HEIGHT = 6.4, 4.2  # inches of one plot
@@ -112,11 +113,13 @@ def lines(
     members = {kind: [name for name in kinds if kinds[name] == kind] for kind in kinds.values()}
     for name, s in series.items():
         i, same = list(members).index(kinds[name]), members[kinds[name]]
-        colour = COLOURS[i % len(COLOURS)]
-        marker = MARKERS[i % len(MARKERS)] if markers else None
+        again, place = divmod(i, len(COLOURS))  # a colour comes again with another marker, dashed
+        colour = COLOURS[place]
+        marker = MARKERS[(place + again) % len(MARKERS)] if markers else None
         label = name if len(same) == 1 else f"{', '.join(same[:3])}{', ...' * (len(same) > 3)} ({len(same)} seeds)"
         width = 1.8 if len(same) == 1 else 0.9
-        ax.plot(s.x, s.y, color=colour, marker=marker, markersize=5, linewidth=width,
+        dashes = DASHES[again % len(DASHES)]
+        ax.plot(s.x, s.y, dashes, color=colour, marker=marker, markersize=5, linewidth=width,
                 label=label if label and name == same[0] else None)  # fmt: skip
         if s.low:
             ax.fill_between(s.x, s.low, s.high, color=colour, alpha=0.16, linewidth=0)
