@@ -41,7 +41,9 @@ GRID = ladder(ve, [34, 16, 8, 0, -8, -16, -28])
 
 def model(classes: int = 0, identity: str = "toy") -> Model:
     shape = SimpleNamespace(channels=1, height=SIDE, width=SIDE, classes=tuple(map(str, range(classes))))
-    run = SimpleNamespace(plan=SimpleNamespace(shape=shape), recipe=None, classes=shape.classes, path=Path("toy"))
+    run = SimpleNamespace(
+        plan=SimpleNamespace(shape=shape, image=(1, SIDE, SIDE)), recipe=None, classes=shape.classes, path=Path("toy")
+    )
     return Model(TRUTH, identity, run, torch.device("cpu"))  # type: ignore[arg-type]
 
 

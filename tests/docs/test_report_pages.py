@@ -11,6 +11,7 @@ from scripts.flags_table import PAGE, renewed
 
 import sfumato
 from sfumato.metrics.flags import FLAGS, flagged, meaning
+from sfumato.report.page_parts import BELOW
 from sfumato.report.results import COLUMNS
 
 ROOT = Path(__file__).parents[2]
@@ -49,5 +50,4 @@ def test_a_flag_of_another_version_has_no_meaning() -> None:
 def test_the_page_on_reports_names_every_column_of_scores() -> None:
     named = re.findall(r"^\| ([\w, /]+) \|", READING, re.MULTILINE)
     columns = {name for row in named for name in row.split(", ")} - {"column"}
-    below = {"recipe", "seen"}  # stand below another value
-    assert columns == {*COLUMNS} - below - {"protocol", "images/s", "flags"}
+    assert columns == {*COLUMNS} - {*BELOW.values()} - {"protocol", "images/s", "flags"}

@@ -235,8 +235,14 @@ def net(channels, out_channels, classes, size, kind: str = "buffer"):
 @pytest.mark.parametrize("kind", ["usual device", "cpu", "held"])
 def test_a_network_that_makes_tensors_of_its_own_is_counted(kind: str, tmp_path: Path, ask) -> None:
     """As one that makes them where its input is; in bf16 its memory too, which torch alone refuses to count."""
-    Path("own.py").write_text(NET)
-    asked = ["edm-digits", "network=own:net", "train.optimizer=adam", "data.labels=false", "data.augment=0"]
+    Path("maker_of_tensors.py").write_text(NET)
+    asked = [
+        "edm-digits",
+        "network=maker_of_tensors:net",
+        "train.optimizer=adam",
+        "data.labels=false",
+        "data.augment=0",
+    ]
     said = [ask("explain", *asked, f"network.kind={each}").out for each in ("buffer", kind)]
     told = [[line.strip() for line in text.splitlines()] for text in said]
     counts = [[line for line in lines if line.startswith(("parameters", "forward"))] for lines in told]
@@ -249,9 +255,14 @@ def test_a_network_that_makes_tensors_of_its_own_is_counted(kind: str, tmp_path:
 
 @pytest.mark.parametrize("kind", ["value", "numpy"])
 def test_a_network_that_looks_at_values_is_told_that_it_may_not(kind: str, tmp_path: Path, ask) -> None:
-    Path("own.py").write_text(NET)
+    Path("maker_of_tensors.py").write_text(NET)
     said = ask(
-        "explain", "edm-digits", "network=own:net", f"network.kind={kind}", "data.labels=false", "data.augment=0"
+        "explain",
+        "edm-digits",
+        "network=maker_of_tensors:net",
+        f"network.kind={kind}",
+        "data.labels=false",
+        "data.augment=0",
     )
     assert said.code == 2 and "may ask tensors for shapes and not for values" in said.err
 
