@@ -19,6 +19,7 @@ from typing import Any
 from sfumato.experiments.cost import Estimate
 from sfumato.experiments.study import Outcome, Study, titled
 from sfumato.experiments.verdict import Verdict, verdicts
+from sfumato.metrics.flags import gathered
 from sfumato.metrics.metric import find_metric
 from sfumato.metrics.score import Score
 from sfumato.metrics.spread import compare_over_seeds, over_seeds
@@ -262,7 +263,7 @@ def markdown(
         command: Command that made it.
         pictures: Name -> file.
     """
-    flags = sorted({flag.removeprefix("* ") for o in outcomes for s in o.scores.values() for flag in s.flags})
+    flags = gathered(flag.removeprefix("* ") for o in outcomes for s in o.scores.values() for flag in s.flags)
     seeds = ", ".join(map(str, study.seeds))
     published = f" The paper's numbers: {study.paper}" if study.paper else ""
     if published and study.scale != "paper":

@@ -7,6 +7,7 @@ result of an earlier version. Flags are made here and nowhere else, so the page 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -81,6 +82,9 @@ FLAGS = {
 }
 
 
+NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+
+
 def flagged(name: str, **facts: object) -> str:
     """Return a flag as it is printed.
 
@@ -92,6 +96,24 @@ def flagged(name: str, **facts: object) -> str:
     'few images: n = 300 < 5000'
     """
     return FLAGS[name].words.format(**facts)
+
+
+def gathered(flags: Iterable[str]) -> list[str]:
+    """Return flags without repetition; those that differ in one number alone are one, from the least to the greatest.
+
+    >>> gathered(["3 settings of this run", "12 settings of this run", "few images"])
+    ['3 to 12 settings of this run', 'few images']
+    """
+    alike: dict[str, list[list[str]]] = {}
+    for flag in sorted(set(flags)):
+        alike.setdefault(NUMBER.sub("0", flag), []).append(NUMBER.findall(flag))
+    found = []
+    for words, rows in alike.items():
+        columns = [sorted({*column}, key=lambda text: float(text.replace(",", ""))) for column in zip(*rows)]
+        if sum(len(column) > 1 for column in columns) == 1:
+            rows = [[column[0] if len(column) == 1 else f"{column[0]} to {column[-1]}" for column in columns]]
+        found += ["".join(map("".join, zip(NUMBER.split(words), [*row, ""]))) for row in rows]
+    return found
 
 
 def meaning(flag: str) -> str:
