@@ -10,10 +10,11 @@ Python, torch and the data included; expected is what `sfumato explain` says, an
 from __future__ import annotations
 
 import argparse
-import os
+import contextlib
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def few(recipe: Recipe) -> list[str]:
     return settings + ([f"data.name={other}"] if other not in (None, recipe.data.name) else [])
 
 
-def train(name: str, settings: list[str], runs: Path, made: dict[str, float]) -> float:
+def train(name: str, settings: list[str], runs: Path, made: dict[str, int]) -> int:
     """Train two steps of a recipe by the command, and of what it begins from; return its peak in bytes.
 
     Arguments:
@@ -68,16 +69,29 @@ def train(name: str, settings: list[str], runs: Path, made: dict[str, float]) ->
                 train(Path(before).name, [], runs, made)
                 settings.append(f"{field}={runs / Path(before).name}")
         words = [sys.executable, "-m", "sfumato", "train", known, *settings, "--out", str(runs / name), "--quiet"]
-        child = subprocess.Popen(words, stdin=subprocess.DEVNULL)
-        _, status, used = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
+        child, peak = subprocess.Popen(words, stdin=subprocess.DEVNULL), 0
+        while child.poll() is None:
+            peak = max(peak, held_most(child.pid))
+            time.sleep(0.02)
         if child.returncode:
             raise SystemExit(f"{' '.join(words[2:])} ended with {child.returncode}")
-        made[name] = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        made[name] = peak
     return made[name]
 
 
-def row(recipe: Recipe, runs: Path, made: dict[str, float]) -> dict[str, Any]:
+def held_most(process: int) -> int:
+    """Return the most bytes of memory that a running process has held so far (Linux); 0 if it has gone.
+
+    `getrusage` would count what its parent held when it started it, too.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path(f"/proc/{process}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def row(recipe: Recipe, runs: Path, made: dict[str, int]) -> dict[str, Any]:
     """Return what a recipe holds at its peak.
 
     Arguments:
@@ -103,7 +117,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=(), help="recipes by name; all unless given")
     parser.add_argument("--out", type=Path, default=None, help="page to write")
     arguments = parser.parse_args()
-    made: dict[str, float] = {}
+    made: dict[str, int] = {}
     rows = []
     with tempfile.TemporaryDirectory() as runs:
         for make in entries("recipe").values():
