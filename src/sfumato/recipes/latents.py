@@ -87,7 +87,7 @@ def latent_edm_fashion_mnist_cpu() -> Recipe:
         recipe,
         name="latent-edm-fashion-mnist-cpu",
         data=replace(recipe.data, latent="runs/autoencoder-fashion-mnist-cpu"),
-        network=part("network", "unet", width=96, mult=(1,), blocks=3, attention=(0,), patch=1),
+        network=part("network", "unet", width=96, mult=(1,), blocks=3, attention=(0,), head_width=48, patch=1),
         latent=Latent(4, 4),
     )
 
@@ -101,7 +101,7 @@ def lsgm_fashion_mnist_cpu() -> Recipe:
     Cost: 200,000 images.
     """
     recipe = edm_fashion_mnist_cpu()
-    options = {"prior": 96, "prior_mult": (1,), "prior_blocks": 3, "attention": (0,), "head_width": 64}
+    options = {"prior": 96, "prior_mult": (1,), "prior_blocks": 3, "attention": (0,), "head_width": 48}
     return _joint(recipe, "lsgm-fashion-mnist-cpu", part("network", "lsgm", **LARGE, **options), warmup=20_000)
 
 
