@@ -9,10 +9,13 @@ import pytest
 import torch
 
 from sfumato.core.find import UnknownNameError
+from sfumato.recipes.digits import edm_digits
 from sfumato.runs import averages, checkpoint
 from sfumato.runs.averages import Profile, fit, inner
+from sfumato.runs.check import check
 from sfumato.runs.override import override
-from sfumato.runs.recipe import RecipeError
+from sfumato.runs.plan import plan
+from sfumato.runs.recipe import RecipeError, Shape
 from sfumato.training.ema import power
 from sfumato.training.loop import train
 
@@ -105,3 +108,19 @@ def test_an_average_that_was_chosen_stays_marked_when_it_is_made_again(tmp_path)
     for selected, tensors, found in ((chosen, 1.0, chosen), (None, 1.0, chosen), (None, 2.0, None)):
         name = averages.store(tmp_path, 0.08, replace(made, tensors={"w": torch.full((2,), tensors)}), selected)
         assert averages.load(tmp_path, name).state.get("selected") == found
+
+
+@pytest.mark.parametrize(("kept", "name"), [("0.10", "power-0.1"), ("0.075,0.125", "power-0.07")])
+def test_a_weak_model_is_an_average_by_any_of_its_names(kept, name):
+    """By the number as a person writes it, and by the rounded name of earlier versions."""
+    weak = override(edm_digits(), [f"ema.power={kept}", f"ema.use=power-{kept[:4]}", f"sample.autoguidance=@{name}"])
+    assert fate_of(weak) == ""
+    assert "Unknown average 'power-0.33'" in fate_of(override(weak, ["sample.autoguidance=@power-0.33"]))
+
+
+def fate_of(recipe):
+    try:
+        check(plan(replace(recipe, shape=Shape(1, 8, 8, tuple("0123456789")), sigma_data=0.5)))
+    except RecipeError as error:
+        return str(error)
+    return ""

@@ -30,7 +30,7 @@ from sfumato.data.told.attributes import SIDED
 from sfumato.data.told.beside import split_kind
 from sfumato.networks._count import cost
 from sfumato.networks._named import factors_of_rates, frozen_weights
-from sfumato.runs.averages import names_of
+from sfumato.runs.averages import names_of, spellings
 from sfumato.runs.check_guidance import check_guidance
 from sfumato.runs.check_numbers import check_numbers
 from sfumato.runs.guided import own_average
@@ -85,7 +85,7 @@ def _check_own_average(recipe: Recipe) -> None:
     """Refuse a weak model that is an average of the run itself which is not kept while training."""
     weak = own_average(recipe.sample)
     known = ["raw", *names_of(recipe.ema)]
-    if weak is not None and weak not in known:
+    if weak is not None and not {*known} & {*spellings(weak, recipe.ema)}:
         raise RecipeError(f"sample.autoguidance=@{weak}: {nearest('average', weak, known)}")
 
 
