@@ -482,6 +482,12 @@ def test_a_matrix_lying_on_its_side_is_of_another_shape(tmp_path: Path) -> None:
         import_run(folder, tmp_path / "run")
 
 
+def test_two_names_of_one_tensor_are_refused(tmp_path: Path) -> None:
+    torch.save({"module.conv_in.weight": torch.zeros(2), "conv_in.weight": torch.ones(2)}, tmp_path / "both.pt")
+    with pytest.raises(ForeignError, match="both module.conv_in.weight and conv_in.weight, which are two names of one"):
+        import_run(tmp_path / "both.pt", tmp_path / "run")
+
+
 def test_what_a_person_says_of_a_folder_fits_it_or_is_refused(tmp_path: Path) -> None:
     folder = unet_folder(tmp_path / "unet")
     assert import_run(folder, tmp_path / "run", size=8).run.recipe.shape == Shape(1, 8, 8, ())

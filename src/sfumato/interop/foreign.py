@@ -77,7 +77,23 @@ class Foreign:
         if not isinstance(content, dict):
             return {}
         found = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
-        return {k.removeprefix("module."): v for k, v in found.items()} if len(found) == len(content) else {}
+        return self.renamed(found, lambda k: k.removeprefix("module.")) if len(found) == len(content) else {}
+
+    def renamed(self, tensors: Mapping[str, Tensor], rename: Callable[[str], str]) -> dict[str, Tensor]:
+        """Return tensors under other names.
+
+        Arguments:
+            tensors: By name.
+            rename: Name -> name.
+
+        Raises:
+            ForeignError: If two tensors get one name.
+        """
+        names: dict[str, str] = {}
+        for name in tensors:
+            if (other := names.setdefault(rename(name), name)) != name:
+                raise ForeignError(f"{self.path} holds both {other} and {name}, which are two names of one tensor.")
+        return {new: tensors[name] for new, name in names.items()}
 
     @property
     def module(self) -> Module | None:
