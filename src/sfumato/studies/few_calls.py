@@ -24,13 +24,14 @@ from sfumato.recipes.few_calls import meanflow_digits, meanflow_fashion_mnist_cp
 from sfumato.runs.override import override
 from sfumato.runs.recipe import Part, Recipe, Sample, part
 from sfumato.studies._bases import edm as shared
-from sfumato.studies._bases import seen, small, small_gan, tiny
+from sfumato.studies._bases import seen, sized, small_gan
 
 # scale -> teacher's calls, students' calls, steps that distillation of half-trained and of whole teachers begins with,
 # images in all, images judged, seeds
 SIZES = {
     "tiny": ((1, 2), (1, 2), (4, 4), 1024, 80, (0,)),
     "cpu": ((1, 2, 4, 8, 16, 35), (1, 2, 4), (32, 16), 120_000, 2000, (0, 1)),
+    "cpu28": ((1, 2, 4, 8, 16, 35), (1, 2, 4), (32, 16), 200_000, 2000, (0,)),
 }
 
 
@@ -38,13 +39,12 @@ def few_calls(scale: str) -> Study:
     """Score the ways to few calls at 1 to 35 network calls an image, at equal training images.
 
     Arguments:
-        scale: "tiny" (digits) or "cpu" (Fashion-MNIST at 14x14).
+        scale: "tiny" (digits), "cpu" (Fashion-MNIST at 14x14) or "cpu28" (at 28x28).
     """
     calls, few, (longest, shorter), images, n, seeds = at(scale, SIZES)
-    digits = scale == "tiny"
     edm = seen(shared(scale), images)  # the run that other studies train, too
     flow, mean = (
-        seen(tiny(one) if digits else small(other), images)
+        seen(sized(one, other, scale), images)
         for one, other in ((flow_digits(), flow_fashion_mnist_cpu()), (meanflow_digits(), meanflow_fashion_mnist_cpu()))
     )
     gan, half = seen(small_gan(scale), images), images // 2
