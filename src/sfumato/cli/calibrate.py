@@ -68,6 +68,7 @@ def calibrate(
     from sfumato.cli.evaluate import words_of
     from sfumato.core.find import OptionError
     from sfumato.core.outside import allow_named
+    from sfumato.core.writing import replace_json
     from sfumato.data import load
     from sfumato.evaluation.calibrating import calibrate as calibrated
     from sfumato.metrics.features import available
@@ -75,7 +76,6 @@ def calibrate(
     from sfumato.report.curves import against_size
     from sfumato.report.save import save
     from sfumato.report.table import Cell, text_table
-    from sfumato.runs.checkpoint import replace_json
 
     if sensitivity and repeats != REPEATS:
         raise OptionError(
@@ -168,12 +168,12 @@ def _sensitivity(
     from sfumato.cli.evaluate import words_of
     from sfumato.core.find import OptionError
     from sfumato.core.outside import allow_named
+    from sfumato.core.writing import replace_json, replace_text
     from sfumato.evaluation.sensitivity import sensitivity
     from sfumato.metrics.metric import expand, find_metric
     from sfumato.processes.machine import describe
     from sfumato.report.results import cell
     from sfumato.report.table import Cell, markdown_table, text_table
-    from sfumato.runs.checkpoint import replace_json, replace_text
 
     count = str(ALONE) if n == SIZES else n
     if not (count.isdecimal() and int(count) > 0):

@@ -176,8 +176,8 @@ def record(model: Model, coded: Coded, what: str, command: str, use: str | None 
     """Write the rates of a coded batch as a result of the run and return its path."""
     import hashlib
 
+    from sfumato.core.writing import replace_json
     from sfumato.processes.machine import describe
-    from sfumato.runs.checkpoint import replace_json
     from sfumato.runs.identity import identity
     from sfumato.runs.identity import summary as identified
 

@@ -53,6 +53,7 @@ def curves(
 
 def _draw(opened: list[Run], found: Mapping[str, list[Any]], names: list[str], folder: Path, moments: int) -> None:
     """Draw the curves of runs, and say where they went."""
+    from sfumato.core.writing import replace_text
     from sfumato.report.gather import alike
     from sfumato.report.results import read_metrics
     from sfumato.report.save import save
@@ -66,7 +67,6 @@ def _draw(opened: list[Run], found: Mapping[str, list[Any]], names: list[str], f
         term_curves,
         training_curves,
     )
-    from sfumato.runs.checkpoint import replace_text
 
     groups = {name: alike(run.recipe.to_json()) for name, run in zip(names, opened)}
     whose = ", ".join(names) if len(names) <= TITLED else f"{len(names)} runs"

@@ -86,9 +86,9 @@ def evaluate(
     from sfumato.cli._next import comparing, playing, reporting, show_next
     from sfumato.core.find import OptionError
     from sfumato.core.outside import allow_named
+    from sfumato.core.writing import replace_json
     from sfumato.evaluation.scoring import names_of
     from sfumato.processes.ranks import join
-    from sfumato.runs.checkpoint import replace_json
     from sfumato.runs.resolve import load_data
     from sfumato.runs.run import Run
 

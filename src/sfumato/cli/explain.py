@@ -92,8 +92,8 @@ def _every(out: str | None) -> int:
     """Print every recipe as a row of the design-space table, or write it as Markdown."""
     from sfumato.cli._design import row
     from sfumato.core.find import entries
+    from sfumato.core.writing import replace_text
     from sfumato.report.table import markdown_table, text_table
-    from sfumato.runs.checkpoint import replace_text
 
     rows = [row(entry) for entry in entries("recipe").values()]
     if out is None:

@@ -46,9 +46,9 @@ def fd(
     from sfumato.cli.evaluate import score_table, words_of
     from sfumato.core.find import OptionError
     from sfumato.core.outside import allow_named
+    from sfumato.core.writing import replace_json
     from sfumato.evaluation.two_sets import compare_sets, open_set
     from sfumato.metrics.metric import expand, find_metric
-    from sfumato.runs.checkpoint import replace_json
 
     allow_named(extract or "", *words_of(metrics))
     names = expand(words_of(metrics))

@@ -95,11 +95,11 @@ def restore(
     from sfumato.cli._next import show_next
     from sfumato.core.find import OptionError
     from sfumato.core.images import to_uint8
+    from sfumato.core.writing import replace_json
     from sfumato.evaluation import restored as judged
     from sfumato.progress import bar_of
     from sfumato.restoration import method_of, resampled, said
     from sfumato.restoration import restore as draw
-    from sfumato.runs.checkpoint import replace_json
     from sfumato.runs.conditions import measured_label, usual_method
     from sfumato.runs.identity import identity, summary
     from sfumato.runs.resolve import load_data

@@ -26,9 +26,9 @@ def studies(
 
     from sfumato.core.find import OptionError
     from sfumato.core.reading import with_a_name
+    from sfumato.core.writing import replace_text
     from sfumato.experiments.stored import renew
     from sfumato.experiments.summary import results_of, summary
-    from sfumato.runs.checkpoint import replace_text
 
     where = with_a_name(Path(folder))
     if not where.is_dir():

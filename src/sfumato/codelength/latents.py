@@ -27,13 +27,13 @@ from sfumato.codelength.measure import ids
 from sfumato.codelength.result import Asked, cell, facts_of, file_of, likelihood, measured_sets, score_of
 from sfumato.core.images import to_float
 from sfumato.core.noise import normal, uniform
+from sfumato.core.writing import replace_json
 from sfumato.data.dataset import Dataset
 from sfumato.evaluation.reconstruction import pixel_nats
 from sfumato.latent.bound import levels_of, rest, saving, standard_normal
 from sfumato.latent.space import Latents
 from sfumato.processes.machine import default_device, keep_freed_memory
 from sfumato.progress import bar_of
-from sfumato.runs.checkpoint import replace_json
 from sfumato.runs.part import option
 from sfumato.runs.recipe import RecipeError
 from sfumato.runs.run import Run

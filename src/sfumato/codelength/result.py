@@ -26,6 +26,7 @@ from sfumato.codelength.chain import Chain, chain_of, continuous, on_path, own_g
 from sfumato.codelength.measure import Flow, Images, OdePath, measure_bound, measure_ode
 from sfumato.core.find import nearest
 from sfumato.core.gauge import named
+from sfumato.core.writing import replace_json
 from sfumato.data.dataset import Dataset
 from sfumato.evaluation import reference_of
 from sfumato.evaluation.cache import source_hash
@@ -40,7 +41,6 @@ from sfumato.metrics.protocol import EvalProtocol, canonical
 from sfumato.metrics.score import Score
 from sfumato.processes.machine import default_device, keep_freed_memory
 from sfumato.progress import bar_of
-from sfumato.runs.checkpoint import replace_json
 from sfumato.runs.conditions import of_real
 from sfumato.runs.resolve import load_data
 from sfumato.runs.run import Run

@@ -5,11 +5,13 @@ On a full disk, or where the process is killed, what stood there before stays.
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -41,6 +43,16 @@ def write_whole(path: Path, content: bytes) -> Path:
     with replacing(path, lasting=True) as partial:
         partial.write_bytes(content)
     return path
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file that lasts."""
+    write_whole(path, text.encode())
+
+
+def replace_json(path: Path, value: Any) -> None:
+    """Write a JSON file that lasts."""
+    replace_text(path, json.dumps(value, indent=1))
 
 
 def flush(path: Path) -> None:

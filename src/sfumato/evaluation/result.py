@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
+from sfumato.core.writing import replace_json
 from sfumato.data.dataset import Dataset
 from sfumato.evaluation.real import reference_of
 from sfumato.metrics.protocol import canonical
 from sfumato.metrics.score import Score
 from sfumato.processes.machine import describe
-from sfumato.runs.checkpoint import replace_json
 from sfumato.runs.identity import identity, summary
 from sfumato.runs.run import Run
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.core.reading import read_json
+from sfumato.core.writing import replace_json
 from sfumato.evaluation.judge import judged_by, other_images
 from sfumato.evaluation.scoring import evaluate
 from sfumato.metrics.protocol import canonical
-from sfumato.runs.checkpoint import replace_json
 from sfumato.runs.identity import identity, key_of
 from sfumato.runs.run import Run
 

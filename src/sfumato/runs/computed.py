@@ -20,7 +20,7 @@ from sfumato.core.errors import OptionError, UnknownNameError, nearest
 from sfumato.core.find import entries
 from sfumato.core.level import Level
 from sfumato.core.reading import read_json
-from sfumato.runs.checkpoint import replace_json
+from sfumato.core.writing import replace_json
 from sfumato.runs.part import option
 from sfumato.runs.recipe import RecipeError
 from sfumato.runs.run import Run
