@@ -60,9 +60,7 @@ def encode(
     from sfumato.sources import Real
 
     opened = Run.open(run)
-    if not opened.plan.kind.walks:
-        instead = opened.plan.kind.instead.format(run)
-        raise OptionError(f"Images are encoded by a denoiser, and {run} trained {opened.plan.kind.words}. {instead}")
+    opened.require_walk()
     where = device_named(device)
     walks = {count: _walk(opened, count, grid, overrides) for count in _counts(steps)}
     data = load_data(opened.recipe, split, data_root)

@@ -59,9 +59,7 @@ def schedule(
     from sfumato.runs.run import Run
 
     opened, named = Run.open(run), name or f"computed-{calls}"
-    if not opened.plan.kind.walks:
-        instead = opened.plan.kind.instead.format(run)
-        raise OptionError(f"A grid is computed for a denoiser, and {run} trained {opened.plan.kind.words}. {instead}")
+    opened.require_walk()
     if not 2 <= calls <= WALK:
         raise OptionError(f"A grid is computed for 2 to {WALK} calls; got {calls}.")
     if seeds < FEWEST:
