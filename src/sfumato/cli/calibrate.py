@@ -142,7 +142,6 @@ def calibrate(
             caption=f"Two disjoint sets of n real images, mean of {repeats} draws, 95% intervals.",
         )
         print(f"Picture {save(figure, folder / 'against-size.png')}")
-    folder.mkdir(parents=True, exist_ok=True)
     replace_json(folder / "calibration.json", tree)
     print(f"Written to {folder / 'calibration.json'}")
     return 0
@@ -208,7 +207,6 @@ def _sensitivity(
     print(said)
     print(text_table(rows))
     folder = Path(out or f"calibration/{Path(data).stem}")
-    folder.mkdir(parents=True, exist_ok=True)
     tree = {
         "data": data,
         "against": against,

@@ -214,6 +214,5 @@ def record(model: Model, coded: Coded, what: str, command: str, use: str | None 
     }
     key = hashlib.sha256(command.encode()).hexdigest()[:8]
     path = model.run.path / "results" / f"coding-{key}.json"
-    path.parent.mkdir(exist_ok=True)
     replace_json(path, tree)
     return path

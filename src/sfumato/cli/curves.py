@@ -45,7 +45,6 @@ def curves(
     folder = Path(out) if out else opened[0].path / "curves"
     names = list(names_of([run.path for run in opened]).values())
     found = {name: read_metrics(run.path / "metrics.jsonl") for name, run in zip(names, opened)}
-    folder.mkdir(parents=True, exist_ok=True)
     with as_written(f"The log of {', '.join(names)}", "Restore metrics.jsonl and scores.jsonl."):
         _draw(opened, found, names, folder, moments)
     return 0

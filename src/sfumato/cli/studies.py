@@ -36,7 +36,6 @@ def studies(
     page = Path(out) if out else where.with_name(f"{where.name}.md")
     anew = sum(renew(tree) for tree in results_of(where))
     results = results_of(where)
-    page.parent.mkdir(parents=True, exist_ok=True)
     replace_text(page, summary(results, page))
     print(f"  {len(results)} results, {anew} answered anew -> {page}")
     return 0

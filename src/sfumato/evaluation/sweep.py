@@ -130,7 +130,6 @@ def sweep(
     facts = [field, n, list(metrics), split, use, first.checkpoint.path.name, first.recipe.hash]
     key = hashlib.sha256(canonical(facts).encode()).hexdigest()[:8]
     path = first.path / "results" / f"sweep-{field.replace('.', '-')}-{key}.json"
-    path.parent.mkdir(exist_ok=True)
     known, others = _known(path), set(path.parent.glob("*.json"))
     done: list[Point] = []
     data = judged_by(first.recipe, split, root)

@@ -205,7 +205,6 @@ def write(study: Study, outcomes: Sequence[Outcome], cost: Estimate, out: Path, 
     Returns:
         The files, the page first.
     """
-    out.mkdir(parents=True, exist_ok=True)
     answers, table = verdicts(study, outcomes), lines(study, outcomes, cost.parameters)
     pictures = {
         name: save(picture, out / f"{study.name}-{name}.png")

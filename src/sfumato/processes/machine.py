@@ -40,6 +40,14 @@ def default_device() -> torch.device:
     return torch.device("cpu")
 
 
+def computing_on(device: torch.device | str | None) -> torch.device:
+    """Return where a long computation runs, the best device at hand for None, and prepare its memory."""
+    found = default_device() if device is None else torch.device(device)
+    if found.type == "cpu":
+        keep_freed_memory()
+    return found
+
+
 def describe(device: torch.device | str) -> dict[str, Any]:
     """Return the hardware and versions that a result should carry."""
     device = torch.device(device)

@@ -60,7 +60,6 @@ def store(run: Run, name: str, grid: Level, facts: Mapping[str, Any], use: str |
     check_name(name)
     noisy, path = grid[:-1], run.path / FOLDER / f"{name}.json"
     own = {"name": name, "sampler": run.making(use).sampler, "weights": _weights(run, use)}
-    path.parent.mkdir(exist_ok=True)
     replace_json(path, {**own, "alphas": noisy.alpha.tolist(), "sigmas": noisy.sigma.tolist(), **facts})
     return path
 
