@@ -54,7 +54,8 @@ def describe(device: torch.device | str) -> dict[str, Any]:
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     else:
-        name = f"{_cpu_name()}, {torch.get_num_threads()} threads"
+        threads = torch.get_num_threads()
+        name = f"{_cpu_name()}, {threads} thread{'s' * (threads > 1)}"
     return {
         "device": name,
         "cores": os.cpu_count(),
