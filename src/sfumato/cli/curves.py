@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder
+from sfumato.cli._arguments import Folder, refusal
 
 if TYPE_CHECKING:
     from sfumato.runs.run import Run
@@ -33,14 +33,13 @@ def curves(
         out: Folder of the pictures; RUN/curves of the first run unless given.
         moments: How many lines the loss against the noise level has, from moments spread evenly over training.
     """
-    from sfumato.core.find import OptionError
     from sfumato.core.reading import as_written
     from sfumato.report.gather import names_of
     from sfumato.report.results import read_metrics
     from sfumato.runs.run import Run
 
     if not runs:
-        raise OptionError("Name at least one run: sfumato curves runs/edm-digits")
+        raise refusal("Name at least one run: sfumato curves runs/edm-digits")
     opened = [Run.open(path) for path in dict.fromkeys(runs)]
     folder = Path(out) if out else opened[0].path / "curves"
     names = list(names_of([run.path for run in opened]).values())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder
+from sfumato.cli._arguments import Count, Folder, refusal
 
 if TYPE_CHECKING:
     from sfumato.data.gathering import Shape
@@ -61,7 +61,6 @@ def data(
     """
     print(f"sfumato data {action} {source}", flush=True)  # before torch is imported, which takes seconds
 
-    from sfumato.core.find import OptionError
     from sfumato.data.gathering import Shape
 
     shape = Shape(size, channels, filter, crop, alpha, cmyk)
@@ -70,7 +69,7 @@ def data(
     if action == "check":
         return checked(source, shape)
     if not target:
-        raise OptionError(f"Preparing needs the .zip file to write: sfumato data prepare {source} OUT.zip")
+        raise refusal(f"Preparing needs the .zip file to write: sfumato data prepare {source} OUT.zip")
     return prepared(source, target, shape, split or "train", not unlabelled, skip_bad)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder
+from sfumato.cli._arguments import Folder, refusal
 
 
 def studies(
@@ -24,7 +24,6 @@ def studies(
     """
     print(f"sfumato studies {folder}", flush=True)
 
-    from sfumato.core.find import OptionError
     from sfumato.core.reading import with_a_name
     from sfumato.core.writing import replace_text
     from sfumato.experiments.stored import renew
@@ -32,7 +31,7 @@ def studies(
 
     where = with_a_name(Path(folder))
     if not where.is_dir():
-        raise OptionError(f"{where} is not a folder. Run a study into one: sfumato study NAME --out {where}/NAME")
+        raise refusal(f"{where} is not a folder. Run a study into one: sfumato study NAME --out {where}/NAME")
     page = Path(out) if out else where.with_name(f"{where.name}.md")
     anew = sum(renew(tree) for tree in results_of(where))
     results = results_of(where)
