@@ -6,6 +6,7 @@ What a file claims decides neither what is opened nor how much time and memory a
     bytes       a file has at most so many
     entries     JSON has at most so many, counted before anything is built of them
     depth       at most `DEPTH` lists and objects stand inside each other
+    keys        none stands twice in one object of JSON
     numbers     each has at most `DIGITS` characters, and is finite unless our own files may hold others there
     text        is UTF-8 and can be written again
 
@@ -123,7 +124,8 @@ def parse_json(
     if count > entries:
         raise error(f"{what} has about {count:,} entries, and at most {entries:,} are read.")
     try:
-        tree = json.loads(text, parse_int=_whole, parse_float=_number(finite), parse_constant=_number(finite))
+        numbers: dict[str, Any] = {"parse_int": _whole, "parse_float": _number(finite)}
+        tree = json.loads(text, object_pairs_hook=_once, parse_constant=_number(finite), **numbers)
         _check_depth(tree)
         if "\\ud" in text or "\\uD" in text:
             json.dumps(tree, ensure_ascii=False).encode()  # half of a character cannot be written again
@@ -201,6 +203,15 @@ def _decoded(content: bytes, what: str, error: Error) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as reason:
         raise error(f"{what} is not text in UTF-8: byte {reason.start:,} cannot be read.") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object, in which no key stands twice: which of the two was meant, nobody knows."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+        raise ValueError(f"the key {twice[:60]!r} stands twice in one object")
+    return found
 
 
 def _whole(text: str) -> int:

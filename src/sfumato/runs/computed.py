@@ -86,8 +86,8 @@ def by_levels(run: Run, assignments: Sequence[str]) -> list[str]:
 def _levels(run: Run, name: str) -> list[str]:
     tree = _read(run, name)
     try:
-        if not all(isinstance(tree[key], list) for key in ("alphas", "sigmas")):
-            raise TypeError("alphas and sigmas are lists")
+        if not all(type(c) in (int, float) for key in ("alphas", "sigmas") for c in [*tree[key]]):
+            raise TypeError("alphas and sigmas are lists of numbers")
         alphas, sigmas = (",".join(repr(float(c)) for c in tree[key]) for key in ("alphas", "sigmas"))
     except (KeyError, TypeError, ValueError) as error:
         raise RecipeError(

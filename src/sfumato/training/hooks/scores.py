@@ -14,7 +14,6 @@ and comes back when they do.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import shutil
 import time
@@ -38,7 +37,7 @@ from sfumato.runs.guided import sampling_cost
 from sfumato.runs.labelled import keep
 from sfumato.runs.part import explained
 from sfumato.runs.recipe import Recipe, RecipeError
-from sfumato.runs.records import trim_records
+from sfumato.runs.records import append_record, trim_records
 from sfumato.runs.run import Run
 from sfumato.training.hooks.due import Hook, RunContext, StepTaken
 from sfumato.training.hooks.live import live_source
@@ -124,8 +123,7 @@ class Scoring:
         if better:
             self._keep(trainer, record)
         if record and trainer.ranks.first:  # after what it says is the best is kept: a killed run scores again
-            with open(self.file, "a") as file:
-                file.write(json.dumps(record) + "\n")
+            append_record(self.file, record)
             for tracker in self.context.trackers:
                 tracker.score(record)
 
