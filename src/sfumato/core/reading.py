@@ -78,13 +78,7 @@ def read_text(path: Path | str, most: int = BYTES, error: Error = FileRefusedErr
 
 
 def read_json(
-    path: Path | str,
-    *,
-    kind: type[Any] = dict,
-    finite: bool = True,
-    most: int = BYTES,
-    entries: int = ENTRIES,
-    error: Error = FileRefusedError,
+    path: Path | str, *, kind: type[Any] = dict, finite: bool = True, most: int = BYTES, error: Error = FileRefusedError
 ) -> Any:
     """Read a JSON file.
 
@@ -93,7 +87,6 @@ def read_json(
         kind: Type of the outermost value: dict, list or object (any).
         finite: Whether NaN and infinity are refused.
         most: The most bytes that it may have.
-        entries: The most entries that it may have.
         error: The kind of error to raise.
 
     Raises:
@@ -101,7 +94,7 @@ def read_json(
         OSError: If it is missing or may not be read.
     """
     content = read_bytes(path, most, error)
-    return parse_json(content, str(path), kind=kind, finite=finite, entries=entries, error=error)
+    return parse_json(content, str(path), kind=kind, finite=finite, error=error)
 
 
 def parse_json(
@@ -118,7 +111,8 @@ def parse_json(
     Arguments:
         text: JSON, in UTF-8 if it is bytes.
         what: What messages call it.
-        kind, finite, entries, error: The same as in `read_json`.
+        kind, finite, error: The same as in `read_json`.
+        entries: The most entries that it may have.
 
     >>> parse_json('{"a": [1, 2.5, null]}', "It")
     {'a': [1, 2.5, None]}
@@ -170,19 +164,18 @@ def read_lines(path: Path | str, *, whole: bool = True) -> Iterator[dict[str, An
 
 
 @contextmanager
-def as_written(what: str, remedy: str, error: Error = FileRefusedError) -> Iterator[None]:
+def as_written(what: str, remedy: str) -> Iterator[None]:
     """Raise what values of another kind than was written lead to as an error that names the file.
 
     Arguments:
         what: The file, or files, in words.
         remedy: What to do, a sentence.
-        error: The kind of error to raise.
     """
     try:
         yield
     except (TypeError, LookupError, AttributeError, ArithmeticError) as reason:
         told = f"{type(reason).__name__}: {str(reason)[:100]}"
-        raise error(f"{what} holds values of another kind than was written ({told}). {remedy}") from reason
+        raise FileRefusedError(f"{what} holds values of another kind than was written ({told}). {remedy}") from reason
 
 
 def with_a_name(path: Path) -> Path:

@@ -5,12 +5,14 @@ On a full disk, or where the process is killed, what stood there before stays.
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from sfumato.core.reading import KINDS, FileRefusedError
 
@@ -57,6 +59,16 @@ def write_whole(path: Path, content: bytes) -> Path:
     with replacing(path, lasting=True) as partial:
         partial.write_bytes(content)
     return path
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file that lasts."""
+    write_whole(path, text.encode())
+
+
+def replace_json(path: Path, value: Any) -> None:
+    """Write a JSON file that lasts."""
+    replace_text(path, json.dumps(value, indent=1))
 
 
 def flush(path: Path) -> None:

@@ -40,13 +40,13 @@ from sfumato.core.images import NonFiniteError
 from sfumato.core.noise import words
 from sfumato.core.optional import optional
 from sfumato.core.reading import read_json
+from sfumato.core.writing import replace_json
 from sfumato.evaluation.judge import Judge, judged_by
 from sfumato.experiments.search_space import Dimension
 from sfumato.metrics.metric import find_metric
 from sfumato.metrics.rules import SelfComparisonError
 from sfumato.metrics.score import Score
 from sfumato.runs import recipe as recipes
-from sfumato.runs.checkpoint import replace_json
 from sfumato.runs.lock import locked
 from sfumato.runs.override import override
 from sfumato.runs.recipe import Chosen, Recipe, RecipeError

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.core.find import entries, find
+from sfumato.core.writing import replace_json
 from sfumato.interop.foreign import Foreign, Imported, open_foreign, sha256_of
 from sfumato.interop.tensors import ForeignError
 from sfumato.processes.machine import describe
@@ -142,7 +143,7 @@ def import_run(
     out.mkdir(parents=True, exist_ok=True)
     state = {"seen": 0, "step": 0, "elapsed": 0.0, "skipped": 0, "recipe": chosen.to_json()}
     checkpoint.save(out / "checkpoints", 0, {"network": dict(network.state_dict())}, state)
-    checkpoint.replace_json(out / "recipe.json", about)
+    replace_json(out / "recipe.json", about)
     placed = (p for name, p in network.named_parameters() if name.split(".")[0] not in found.untrained)
     return Import(Run.open(out), found, sum(p.numel() for p in placed))
 

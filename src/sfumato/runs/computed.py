@@ -20,7 +20,7 @@ from sfumato.core.errors import OptionError, UnknownNameError, nearest
 from sfumato.core.find import entries
 from sfumato.core.level import Level
 from sfumato.core.reading import read_json
-from sfumato.runs.checkpoint import replace_json
+from sfumato.core.writing import replace_json
 from sfumato.runs.part import option
 from sfumato.runs.recipe import RecipeError
 from sfumato.runs.run import Run
@@ -60,7 +60,6 @@ def store(run: Run, name: str, grid: Level, facts: Mapping[str, Any], use: str |
     check_name(name)
     noisy, path = grid[:-1], run.path / FOLDER / f"{name}.json"
     own = {"name": name, "sampler": run.making(use).sampler, "weights": _weights(run, use)}
-    path.parent.mkdir(exist_ok=True)
     replace_json(path, {**own, "alphas": noisy.alpha.tolist(), "sigmas": noisy.sigma.tolist(), **facts})
     return path
 

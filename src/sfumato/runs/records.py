@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.core.reading import BYTES, FileRefusedError, parse_json, read_bytes
-from sfumato.runs.checkpoint import replace_text
+from sfumato.core.writing import replace_text
 
 
 def read_records(path: Path | str, needs: tuple[str, ...] = ("images",)) -> list[dict[str, Any]]:

@@ -347,6 +347,16 @@ class Run:
             f"{found[:16]}. Restore that run where it was, or beside this one."
         )
 
+    def require_walk(self) -> None:
+        """Refuse a run whose images no sampler walks to, with what can be done with it.
+
+        Raises:
+            RecipeError: If it trained a classifier, a GAN or an autoencoder.
+        """
+        kind = self.plan.kind
+        if not kind.walks:
+            require(DENOISER, self.recipe, str(self.path), kind.instead.format(self.path))
+
     def require_coder(self, field: str) -> None:
         """Refuse a run that is no autoencoder.
 

@@ -25,6 +25,7 @@ from sfumato.core.condition import Label
 from sfumato.core.denoiser import StoppedError
 from sfumato.core.images import NonFiniteError
 from sfumato.core.reading import plain_name
+from sfumato.core.writing import replace_json
 from sfumato.evaluation.judge import Judge
 from sfumato.metrics.protocol import canonical
 from sfumato.metrics.rules import SelfComparisonError
@@ -233,7 +234,7 @@ class Scoring:
         checkpoint.save(folder, trainer.step, tensors, state, fingerprint=self.context.fingerprint)
         about = {"fingerprint": self.context.fingerprint, "machine": describe(trainer.device), "selected": selected}
         keep(trainer.recipe, best)
-        checkpoint.replace_json(best / "recipe.json", {"recipe": trainer.recipe.to_json(), **about})
+        replace_json(best / "recipe.json", {"recipe": trainer.recipe.to_json(), **about})
         for step in checkpoint.steps(folder):
             if step != trainer.step:
                 shutil.rmtree(folder / f"step-{step}")
