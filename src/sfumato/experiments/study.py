@@ -29,8 +29,6 @@ from sfumato.runs.override import override
 from sfumato.runs.recipe import Recipe
 
 if typing.TYPE_CHECKING:
-    from pathlib import Path
-
     import torch
     from matplotlib.figure import Figure
     from PIL import Image

@@ -30,7 +30,6 @@ from torch import Tensor
 from sfumato.core.reading import FileRefusedError, plain_name, read_json
 from sfumato.core.weights import hash_tensors, read_tensors
 from sfumato.core.writing import flush
-from sfumato.core.writing import replace_json as replace_json  # of recipe.json, beside the checkpoints
 from sfumato.processes.ranks import Ranks
 
 SCHEMA = 1

@@ -22,6 +22,7 @@ import torch
 
 from sfumato.core.errors import printable
 from sfumato.core.find import find
+from sfumato.core.writing import replace_json
 from sfumato.data.dataset import Dataset
 from sfumato.data.streaming import Stream
 from sfumato.evaluation.real import most_of
@@ -167,7 +168,7 @@ def train(
             keep(recipe, folder)
             trim_records(folder / "metrics.jsonl", trainer.step)
             if saved is None:  # else the recipe is that of the checkpoints until there is one of this recipe
-                checkpoint.replace_json(folder / "recipe.json", whole)
+                replace_json(folder / "recipe.json", whole)
         trackers = tuple(find("tracker", name)(folder, recipe) for name in (recipe.train.track if ranks.first else ()))
         for tracker in trackers:
             ending.callback(tracker.close)
@@ -437,7 +438,7 @@ class _Loop:
             checkpoint.save(self.checkpoints, trainer.step, tensors, state, keep=keep, fingerprint=fingerprint)
             checkpoint.drop_after(self.checkpoints, trainer.step)
             if self.about is not None:
-                checkpoint.replace_json(self.context.folder / "recipe.json", self.about)
+                replace_json(self.context.folder / "recipe.json", self.about)
                 self.about = None
         trainer.ranks.meet()
         self.saved_at = time.monotonic()
