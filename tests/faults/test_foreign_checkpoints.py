@@ -493,6 +493,9 @@ def test_what_a_person_says_of_a_folder_fits_it_or_is_refused(tmp_path: Path) ->
     assert import_run(folder, tmp_path / "run", size=8).run.recipe.shape == Shape(1, 8, 8, ())
     with pytest.raises(ForeignError, match="make images of side 8; got --size 16"):
         import_run(folder, tmp_path / "other", size=16)
+    for option in ({"raw": True}, {"order": "new"}):
+        with pytest.raises(ForeignError, match=f"is of diffusers, where --{[*option][0]} has nothing to choose"):
+            import_run(folder, tmp_path / "other", **option)
     with pytest.raises(ForeignError, match="do not fit: network=unet is laid out otherwise"):
         import_run(folder, tmp_path / "other", recipe="edm-digits")
     (folder / "config.json").write_text(json.dumps(UNET | {"block_out_channels": [0]}))

@@ -127,6 +127,7 @@ class Imported:
         assumed: Assumptions where the file is silent, one line each.
         notes: Further facts for the reader, one line each.
         untrained: Parts of our network that the file has nothing for; they keep the weights they start with.
+        heeded: Which of the options order and raw there was something to choose by.
     """
 
     family: str
@@ -136,6 +137,7 @@ class Imported:
     assumed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     untrained: tuple[str, ...] = ()
+    heeded: tuple[str, ...] = ()
 
 
 def open_foreign(
