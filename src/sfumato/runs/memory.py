@@ -4,8 +4,9 @@
     a step      held + activations and gradients of a round, as `networks._memory` counts them
     a sheet     held + a second copy of the weights + the largest moment of a pass without gradients
 
-On a CPU the number is that of the whole process, as the system counts it; on a GPU what torch takes there. What reading
-the data holds on the way is not counted: the allocator keeps it (`processes.machine`), and a pass takes little of it up.
+On a CPU the number is that of the whole process, as the system counts it; on a GPU what torch takes there. What
+reading the data holds on the way is not counted: the allocator keeps it (`processes.machine`), and a pass takes little
+of it up.
 """
 
 from __future__ import annotations
