@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.core.find import entries
+from sfumato.core.writing import replace_json
 from sfumato.evaluation import Result
 from sfumato.evaluation.two_sets import Found, compare_sets, open_set
 from sfumato.experiments.search import Search, Trial, carry_out, importances, recipe_of
@@ -22,7 +23,6 @@ from sfumato.experiments.search_space import space_of
 from sfumato.model import Model, load, on_device
 from sfumato.report.save import save
 from sfumato.report.search import search_figure
-from sfumato.runs.checkpoint import replace_json
 from sfumato.runs.override import override, recipe_named
 from sfumato.runs.recipe import Recipe
 from sfumato.training import loop

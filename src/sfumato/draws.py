@@ -27,7 +27,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from sfumato.core.bounds import Few, Fraction, Log, NoLimit, Size, UpToOne
+from sfumato.core.bounds import Few, Fraction, Log, NoLimit, Size, UpToOne, check_times
 from sfumato.core.level import Level, Schedule, index_in
 from sfumato.core.noise import stratify as stratify
 from sfumato.core.table import Table
@@ -46,8 +46,7 @@ def uniform(schedule: Schedule, t_min: Fraction = 0.0, t_max: UpToOne = 1.0) -> 
     Raises:
         ValueError: If the times are not ordered in [0, 1], or are given for a table.
     """
-    if not 0 <= t_min < t_max <= 1:
-        raise ValueError(f"Times must satisfy 0 <= t_min < t_max <= 1; got {t_min} and {t_max}.")
+    check_times(t_min, t_max)
     if isinstance(schedule, Table):
         if (t_min, t_max) != (0.0, 1.0):
             raise ValueError("A table is drawn from as a whole; leave out t_min and t_max.")

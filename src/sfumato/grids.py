@@ -39,7 +39,19 @@ import math
 import torch
 from torch import Tensor
 
-from sfumato.core.bounds import Fraction, NoLimit, NotNegative, Nsr, Positive, Steps, UpToOne, Warp, Whole
+from sfumato.core.bounds import (
+    Fraction,
+    NoLimit,
+    NotNegative,
+    Nsr,
+    Positive,
+    Steps,
+    UpToOne,
+    Warp,
+    Whole,
+    check_sigmas,
+    check_times,
+)
 from sfumato.core.level import Level, Schedule
 
 
@@ -64,11 +76,6 @@ def _check_steps(steps: int, most: int | None = None) -> None:
     if steps < 1 or (most is not None and steps > most):
         limit = "" if most is None else f" and at most the table's {most}"
         raise ValueError(f"A grid has at least 1 step{limit}; got steps = {steps}.")
-
-
-def _check_sigmas(sigma_min: float, sigma_max: float) -> None:
-    if not 0 < sigma_min < sigma_max:
-        raise ValueError(f"Noise ranges need 0 < sigma_min < sigma_max; got {sigma_min} and {sigma_max}.")
 
 
 def full(table: Level) -> Level:
@@ -204,8 +211,7 @@ def uniform(schedule: Schedule, steps: Steps = 50, t_min: Fraction = 0.0, t_max:
         t_max: Time of the first level.
     """
     _check_steps(steps)
-    if not 0 <= t_min < t_max <= 1:
-        raise ValueError(f"Times must satisfy 0 <= t_min < t_max <= 1; got {t_min} and {t_max}.")
+    check_times(t_min, t_max)
     reaches_clean = float(schedule(torch.tensor(t_min, dtype=torch.float64)).sigma) == 0
     count = steps + 1 if reaches_clean else steps
     levels = schedule(torch.linspace(t_max, t_min, count, dtype=torch.float64))
@@ -222,7 +228,7 @@ def karras(steps: Steps = 18, sigma_min: Nsr = 0.002, sigma_max: Nsr = 80.0, rho
         rho: Larger puts more levels near sigma_min; 1 is uniform.
     """
     _check_steps(steps)
-    _check_sigmas(sigma_min, sigma_max)
+    check_sigmas(sigma_min, sigma_max)
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
     share = torch.linspace(0, 1, steps, dtype=torch.float64)
     return _at_sigmas((high + share * (low - high)) ** rho)
@@ -237,7 +243,7 @@ def logsnr(steps: Steps = 18, sigma_min: Nsr = 0.002, sigma_max: Nsr = 80.0) -> 
         sigma_max: Largest nsr, that of the first level.
     """
     _check_steps(steps)
-    _check_sigmas(sigma_min, sigma_max)
+    check_sigmas(sigma_min, sigma_max)
     return _at_sigmas(torch.linspace(math.log(sigma_max), math.log(sigma_min), steps, dtype=torch.float64).exp())
 
 

@@ -38,7 +38,7 @@ import math
 import torch
 from torch import Tensor
 
-from sfumato.core.bounds import Few, Inside, Log, NotNegative, Nsr, Positive, Share, Steps, UpToOne, Warp
+from sfumato.core.bounds import Few, Inside, Log, NotNegative, Nsr, Positive, Share, Steps, UpToOne, Warp, check_sigmas
 from sfumato.core.level import Level, Schedule
 from sfumato.core.table import Table
 
@@ -179,7 +179,7 @@ def ve(sigma_min: Nsr = 0.02, sigma_max: Nsr = 100.0) -> Schedule:
         sigma_min: Sigma at t = 0, the cleanest level.
         sigma_max: Sigma at t = 1, the noisiest level.
     """
-    _check_range(sigma_min, sigma_max)
+    check_sigmas(sigma_min, sigma_max)
 
     def schedule(t: Tensor) -> Level:
         return Level(torch.ones_like(t), sigma_min * (sigma_max / sigma_min) ** t)
@@ -195,7 +195,7 @@ def edm(sigma_min: Nsr = 0.002, sigma_max: Nsr = 80.0, rho: Warp = 7.0) -> Sched
         sigma_max: Sigma at t = 1, the noisiest level.
         rho: Larger puts more levels near sigma_min; 1 is uniform.
     """
-    _check_range(sigma_min, sigma_max)
+    check_sigmas(sigma_min, sigma_max)
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
 
     def schedule(t: Tensor) -> Level:
@@ -227,8 +227,3 @@ def trig(log_snr_min: Log = -20.0, log_snr_max: Log = 20.0) -> Schedule:
         return Level(angle.cos(), angle.sin())
 
     return schedule
-
-
-def _check_range(sigma_min: float, sigma_max: float) -> None:
-    if not 0 < sigma_min < sigma_max:
-        raise ValueError(f"Noise ranges need 0 < sigma_min < sigma_max; got {sigma_min} and {sigma_max}.")

@@ -128,3 +128,17 @@ def test_an_unknown_grid_and_a_damaged_file(cli: Callable[..., Any], scheduled: 
     (scheduled / "grids" / "words.json").write_text('{"alphas": "11", "sigmas": "21", "calls": 7, "overrides": []}')
     said = cli("sample", scheduled, "--grid", "words", "--device", "cpu")  # not the grid of levels 2/1 and 1/1
     assert said.code == 2 and "holds no grid" in said.err and "--calls 7 --name words" in said.err
+    (scheduled / "grids" / "number.json").write_text('{"alphas": [1, 1], "sigmas": ["2", true]}')
+    said = cli("sample", scheduled, "--grid", "number", "--device", "cpu")
+    assert said.code == 2 and "lists of numbers" in said.err
+
+
+@pytest.mark.parametrize("name", ["none", "true", "e5", "inf"])
+def test_the_name_of_a_grid_is_a_text(scheduled: Path, name: str) -> None:
+    """Where an option takes a text, nothing is read as a number or as no value."""
+    file = scheduled / "grids" / "computed-2.json"
+    (scheduled / "grids" / f"{name}.json").write_bytes(file.read_bytes())
+    walked = sfumato.load(scheduled).having("sample.grid=computed-2").run.plan.grid
+    model = sfumato.load(scheduled).having(f"sample.grid={name}")
+    assert model.run.recipe.sample.grid.options["called"] == name
+    assert model.run.plan.grid.sigma.tolist() == walked.sigma.tolist()

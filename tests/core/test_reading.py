@@ -73,6 +73,7 @@ REFUSED = {
     '"\\ud800"': "half of a character",
     "[1": "not JSON",
     "": "not JSON",
+    '[{"steps": 4, "a": {"steps": 3}, "steps": 2}]': "the key 'steps' stands twice",
     "[" + "[]," * 1_000_000 + "1]": "about 2,000,001 entries",
 }
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
 
+from sfumato.core.reading import FileRefusedError
 from sfumato.core.writing import replacing, write_whole
 
 
@@ -20,6 +23,17 @@ def test_what_was_there_stays_until_the_new_file_is_whole(tmp_path: Path, lastin
         partial.write_text("new")
         assert file.read_bytes() == b"old"
     assert file.read_bytes() == b"new" and list(file.parent.iterdir()) == [file]
+
+
+def test_a_pipe_or_a_device_is_not_replaced_and_a_link_is(tmp_path: Path) -> None:
+    """As root, a file would take the place of /dev/null for every program."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileRefusedError, match="pipe is a pipe, which no file replaces. Name another path"):
+        write_whole(tmp_path / "pipe", b"new")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    (tmp_path / "link").symlink_to(write_whole(tmp_path / "other", b"old"))
+    write_whole(tmp_path / "link", b"new")
+    assert (tmp_path / "other").read_bytes() == b"old" and (tmp_path / "link").read_bytes() == b"new"
 
 
 def test_an_error_names_the_place_and_not_the_file_beside_it(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from sfumato.experiments.search_space import Dimension, space_of
 from sfumato.recipes.digits import edm_digits
 from sfumato.runs.override import override, recipe_named
 from sfumato.runs.recipe import Recipe, RecipeError
+from sfumato.runs.records import append_record
 from sfumato.training import loop
 
 pytest.importorskip("optuna")
@@ -174,13 +177,25 @@ def test_a_line_that_is_no_trial_costs_that_line(found: sf.api.Searched, tmp_pat
         {"seconds": 1},
         {**first, "values": {}},
         {**first, "interval": [1]},
+        {**first, "interval": [2, 1]},
+        {**first, "seconds": math.nan},
         {**first, "scores": []},
+        {**first, "end": "done", "scores": {"1": 0.5}},
+        {**first, "end": "done", "scores": {"9": math.nan}},
     ]
     damaged += [{**first, "values": dict.fromkeys(first["values"], "none of them")}, {**first, "rungs": {"a": "b"}}]
     (tmp_path / "trials.jsonl").write_text("\n".join([*whole, *map(json.dumps, damaged)]) + "\n")
     with pytest.warns(UserWarning, match="no trial of this search"):
         read = engine._trials(found.search, tmp_path / "trials.jsonl")
     assert read == list(found.trials)
+
+
+def test_a_trial_after_a_line_that_was_cut_is_kept(found: sf.api.Searched, tmp_path: Path) -> None:
+    file = tmp_path / "trials.jsonl"
+    file.write_bytes((found.file.parent / "trials.jsonl").read_bytes() + b'{"values": {"tr')
+    append_record(file, asdict(found.trials[0]))
+    with pytest.warns(UserWarning, match="damaged in line"):
+        assert engine._trials(found.search, file) == [*found.trials, found.trials[0]]
 
 
 def test_trials_of_other_images_are_not_mixed(found: sf.api.Searched, base: Recipe, monkeypatch) -> None:

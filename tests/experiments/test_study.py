@@ -15,6 +15,7 @@ from sfumato.experiments.jobs import units
 from sfumato.experiments.study import Ordering, Row, Study, StudyError, find_study, studies
 from sfumato.networks._blocks import Attention
 from sfumato.networks._reach import Reach, reach
+from sfumato.recipes.fashion_mnist import edm_fashion_mnist_cpu
 from sfumato.runs.override import override
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe, Shape
@@ -26,6 +27,7 @@ PUBLISHED_SIZES = {
     *("one-or-two-classes", "parameterisation", "schedule-sizes", "timesteps"),
 }
 CATS_AND_FROGS = {*("bottleneck", "gan-diffusion", "gan-variants", "one-or-two-classes", "schedule-sizes", "timesteps")}
+AT_28 = {"few-calls", "guidance-forms"}
 NUMBERS = {  # studies whose rows carry a paper's numbers, and how many of its orderings they contradict
     "adagn": 0,
     "adm-ablation": 0,
@@ -39,7 +41,7 @@ BUILT = [
     (name, scale)
     for name, entry in studies().items()
     for scale in study.SCALES
-    if {"paper": name in PUBLISHED_SIZES, "lossy": name in CATS_AND_FROGS}.get(scale, True)
+    if {"paper": name in PUBLISHED_SIZES, "lossy": name in CATS_AND_FROGS, "cpu28": name in AT_28}.get(scale, True)
 ]
 
 
@@ -139,7 +141,7 @@ def test_a_student_begins_from_a_run_of_the_study(tiny: Recipe) -> None:
 
 
 def test_ways_to_few_calls_see_equal_images_the_teachers_counted() -> None:
-    for scale in ("tiny", "cpu"):
+    for scale in ("tiny", "cpu", "cpu28"):
         study = find_study("few-calls", scale)
         totals = {
             name: recipe.train.images + (study.runs[study.starts[name]].train.images if name in study.starts else 0)
@@ -148,7 +150,19 @@ def test_ways_to_few_calls_see_equal_images_the_teachers_counted() -> None:
         }
         more = {name for name, teacher in study.starts.items() if teacher == "flow"}  # of the whole teacher
         fewer = {total for name, total in totals.items() if name not in more}
-        assert len(fewer) == 1 and {totals[name] for name in more} == {1.5 * fewer.pop()} and more < set(study.starts)
+        assert len(fewer) == 1 and more < set(study.starts)
+        assert {totals[name] for name in more} == {int(fewer.pop() * 11 / 6)}
+
+
+@pytest.mark.parametrize("name", sorted(AT_28))
+def test_studies_at_28_pixels_train_the_recipes_of_the_package(name: str) -> None:
+    for recipe in find_study(name, "cpu28").runs.values():
+        assert (recipe.data.name, recipe.data.size, recipe.evaluate.extractor) == (
+            "fashion-mnist",
+            None,
+            "fashion-mnist",
+        )
+    assert find_study("guidance-forms", "cpu28").runs["edm"] == edm_fashion_mnist_cpu()
 
 
 def test_matched_networks_are_of_equal_size() -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import pickletools
+import re
 import shutil
 import struct
 import time
@@ -24,7 +25,9 @@ from safetensors.torch import load_file, save_file
 from sfumato.interop import tensors as reading
 from sfumato.interop.foreign import open_foreign
 from sfumato.interop.importing import import_run
+from sfumato.interop.schedulers import read_scheduler
 from sfumato.interop.tensors import ForeignError, Module, read_file
+from sfumato.runs.recipe import Shape
 from sfumato.runs.run import Run
 
 from ..interop.snapshots import EDM_LIKE, edm_snapshot
@@ -441,6 +444,71 @@ def test_a_pipeline_of_latents_is_no_model_of_pixels(tmp_path: Path) -> None:
     (tmp_path / "p" / "model_index.json").write_text(json.dumps(parts))
     with pytest.raises(ForeignError, match="vqvae beside its U-Net"):
         import_run(tmp_path / "p", tmp_path / "run")
+
+
+CLASSES: dict[str, tuple[dict[str, Any], str, str]] = {  # model_index.json -> the sampler that walks, and what is said
+    "as the folder says": ({"_class_name": "DDPMPipeline"}, "ancestral", ""),
+    "a pipeline that makes its own": ({"_class_name": "DDIMPipeline"}, "ddim", "DDPMScheduler .* is a DDIMScheduler"),
+    "another class": ({"scheduler": ["diffusers", "PNDMScheduler"]}, "pndm", "DDPMScheduler .* is a PNDMScheduler"),
+    "a pipeline of its own": ({"_class_name": "MyPipeline"}, "ancestral", "MyPipeline .* is not known"),
+}
+
+
+@pytest.mark.parametrize("case", CLASSES)
+def test_the_class_of_a_scheduler_is_that_of_the_pipeline(case: str, tmp_path: Path) -> None:
+    """diffusers makes the class that model_index.json names, whatever scheduler_config.json says."""
+    index, sampler, said = CLASSES[case]
+    folder = tmp_path / "pipe"
+    unet_folder(folder / "unet")
+    (folder / "scheduler").mkdir()
+    (folder / "scheduler" / "scheduler_config.json").write_text('{"_class_name": "DDPMScheduler"}')
+    (folder / "model_index.json").write_text(json.dumps(index))
+    made = import_run(folder, tmp_path / "run")
+    assert made.run.recipe.sample.sampler.name == sampler
+    told = [line for line in made.found.assumed if line.startswith("sample")]
+    assert re.search(said, told[0]) if said else not told
+
+
+def test_a_pipeline_that_makes_another_network_of_the_folder_is_refused(tmp_path: Path) -> None:
+    unet_folder(tmp_path / "pipe" / "unet")
+    (tmp_path / "pipe" / "model_index.json").write_text('{"unet": ["diffusers", "UNet2DConditionModel"]}')
+    with pytest.raises(ForeignError, match="makes a UNet2DConditionModel of unet/"):
+        import_run(tmp_path / "pipe", tmp_path / "run")
+
+
+def test_a_matrix_lying_on_its_side_is_of_another_shape(tmp_path: Path) -> None:
+    folder = unet_folder(tmp_path / "unet", lambda t: t.T if t.ndim == 2 and len(set(t.shape)) == 2 else t)
+    with pytest.raises(ForeignError, match=r"linear_1.weight gives a tensor \(32, 128\), but .* is \(128, 32\)"):
+        import_run(folder, tmp_path / "run")
+
+
+def test_what_a_person_says_of_a_folder_fits_it_or_is_refused(tmp_path: Path) -> None:
+    folder = unet_folder(tmp_path / "unet")
+    assert import_run(folder, tmp_path / "run", size=8).run.recipe.shape == Shape(1, 8, 8, ())
+    with pytest.raises(ForeignError, match="make images of side 8; got --size 16"):
+        import_run(folder, tmp_path / "other", size=16)
+    with pytest.raises(ForeignError, match="do not fit: network=unet is laid out otherwise"):
+        import_run(folder, tmp_path / "other", recipe="edm-digits")
+    (folder / "config.json").write_text(json.dumps(UNET | {"block_out_channels": [0]}))
+    with pytest.raises(ForeignError, match="looks like diffusers, but its tensors or options do not fit"):
+        import_run(folder, tmp_path / "other")
+
+
+WALKS: dict[str, dict[str, Any]] = {
+    "clip_sample_range=0 has no recipe here; it is positive": {"clip_sample": True, "clip_sample_range": 0},
+    "clip_sample_range=-1 has no recipe here": {"clip_sample": True, "clip_sample_range": -1},
+    "trained_betas must be 2 numbers": {"trained_betas": [True, True], "num_train_timesteps": 2},
+    "more than the 4.2e-09 of the step before": {
+        "_class_name": "EulerDiscreteScheduler",
+        "rescale_betas_zero_snr": True,
+    },
+}
+
+
+@pytest.mark.parametrize("reason", WALKS)
+def test_a_walk_that_means_nothing_is_refused(reason: str) -> None:
+    with pytest.raises(ForeignError, match=reason):
+        read_scheduler({"_class_name": "DDIMScheduler", "prediction_type": "sample", **WALKS[reason]}, False)
 
 
 def test_nothing_that_is_not_a_number_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

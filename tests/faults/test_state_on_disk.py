@@ -97,6 +97,12 @@ def poison(folder: Path, stem: str = "network") -> None:
 REFUSED = {
     "another network, allowed": (["network.width=32"], ("network",), CheckpointError, "cannot be taken over"),
     "another rate": (["train.optimizer.lr=0.5"], (), RecipeError, "train.optimizer.lr"),
+    "another beginning, allowed": (
+        ["train.start=elsewhere"],
+        ("train.start",),
+        RecipeError,
+        "began with train.start=none, and a run that goes on keeps its beginning",
+    ),
     "a precision, nothing to train": (["train.precision=bf16"], ("train.precision",), None, ""),
     "fewer images": (["train.images=64"], ("train.images",), None, ""),
     "other samples": (["sample.grid.steps=5"], (), None, ""),

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sfumato.core.find import UnknownNameError, entries
 from sfumato.core.noise import SamplingNoise
+from sfumato.core.writing import replace_json
 from sfumato.interop import hub
 from sfumato.interop.exporting import export_run
 from sfumato.interop.exports.diffusers import scheduler_config
@@ -25,7 +26,7 @@ from sfumato.interop.importing import import_run
 from sfumato.interop.schedulers import read_scheduler
 from sfumato.interop.tensors import ForeignError
 from sfumato.recipes.digits_families import ddpm_digits
-from sfumato.runs.checkpoint import replace_json, save
+from sfumato.runs.checkpoint import save
 from sfumato.runs.override import override, recipe_named
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Ema, Recipe, Shape

@@ -29,7 +29,7 @@ from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Latent, Recipe, RecipeError, Shape
 from sfumato.runs.run import Run
 from sfumato.tasks.inpaint import inpaint
-from sfumato.training.latents import _encode, batches_of, encoded
+from sfumato.training.latents import Encoded, _encode, batches_of, encoded, standardised
 from sfumato.training.loop import train
 
 COMMON = (
@@ -240,6 +240,37 @@ def test_a_coder_that_is_gone_or_changed_is_refused_with_both_hashes(staged: Run
     swapped = staged.with_recipe(override(staged.recipe, [f"data.latent={tmp_path / 'other'}"]))
     with pytest.raises(RecipeError, match=f"autoencoder {wanted}.*holds {other}. Restore that run"):
         swapped.diffusion()
+
+
+def test_a_coder_beside_its_run_is_taken_whatever_stands_where_it_was(staged: Run, coder: Run, tmp_path: Path) -> None:
+    for name, run in {"staged": staged, "was": staged, "now/was": coder, "now/staged": staged}.items():
+        shutil.copytree(run.path, tmp_path / name)
+    moved = Run.open(tmp_path / "now" / "staged")
+    moved = moved.with_recipe(override(moved.recipe, [f"data.latent={tmp_path / 'was'}"]))
+    assert moved.encoder_run()[0].path == tmp_path / "now" / "was"
+    (tmp_path / "was" / "recipe.json").write_text("{")
+    assert moved.encoder_run()[0].path == tmp_path / "now" / "was"
+    alone = replace(moved, path=tmp_path / "staged")
+    with pytest.raises(RecipeError, match="recipe.json is damaged"):
+        alone.encoder_run()
+
+
+@pytest.mark.parametrize("lost", [("shift",), ("scale",), ("shift", "scale")])
+def test_latents_without_their_scale_are_not_decoded(lost: tuple[str, ...], staged: Run) -> None:
+    """They would be decoded as if they had mean 0 and variance 1: another image, and no word of it."""
+    assert staged.recipe.latent is not None
+    latent = replace(staged.recipe.latent, **dict.fromkeys(lost, ()))
+    with pytest.raises(RecipeError, match="latent.shift and latent.scale.*Restore the recipe"):
+        staged.with_recipe(replace(staged.recipe, latent=latent)).diffusion()
+
+
+def test_a_channel_whose_scale_is_zero_in_six_decimals_is_refused(staged: Run) -> None:
+    data = load("digits", first=8)
+    means = torch.randn(1, 8, 2, 4, 4) * torch.tensor([1.0, 1e-7]).reshape(2, 1, 1)
+    assert staged.recipe.latent is not None
+    recipe = replace(staged.recipe, latent=replace(staged.recipe.latent, shift=(), scale=()))
+    with pytest.raises(RecipeError, match="channel 1 of its latents is the same for every"):
+        standardised(recipe, Encoded(data, means, None))
 
 
 def test_what_cannot_be_trained_on_latents_is_refused_before_training(coder: Run, tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from sfumato.metrics.extractors.resnet import NAME as RESNET
 from sfumato.metrics.extractors.resnet import ResNet, ResNetFeatures
 from sfumato.metrics.extractors.resnet import build as resnet_of
 from sfumato.metrics.features import ExtractorShapeError, available, extractor, features_of, file_hash, stream
+from sfumato.metrics.metric import find_metric
+from sfumato.metrics.views import view_of
 
 OWN = {"fashion-mnist": (1, 28, 28), "fashion-mnist14": (1, 14, 14), "digits": (1, 8, 8), "mnist": (1, 28, 28)}
 SHAPES = {**OWN, "pixels": (3, 6, 5), "random": (3, 12, 10)}
@@ -160,6 +162,7 @@ def test_resnet_is_the_published_network_and_takes_its_images_only(tmp_path: Pat
     assert sum(p.numel() for p in extract.net.parameters()) == 853_018  # 0.85 million, He et al. 2016, table 6
     rows = extract(x)
     assert rows.shape == (3, 64) and torch.equal(extract.logits(x), extract.net.linear(rows))
+    assert torch.equal(view_of(extract, find_metric("is"), (3, 32, 32))(x), extract.logits(x))
     assert torch.allclose(extract(x[1:2]), rows[1:2], rtol=1e-4, atol=1e-5)
     with pytest.raises(ExtractorShapeError, match=r"\(3, 32, 32\), got \(3, 28, 28\)"):
         ResNetFeatures(extract.net, "rule", (3, 28, 28))

@@ -22,7 +22,7 @@ def example(dtype, channels=24, side=5, images=3, mean=4.0):
 @needs_compiler
 @pytest.mark.parametrize("silu", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("channels", "groups"), [(24, 6), (24, 1), (24, 24), (7, 7), (70, 35)])
+@pytest.mark.parametrize(("channels", "groups"), [(24, 6), (24, 1), (24, 24), (7, 7), (70, 35), (88, 22)])
 def test_value_and_gradients_are_those_of_torch(dtype, silu, channels, groups):
     """Against float64, relative to the size: 1e-6 in float32, the rounding of the stored result in bfloat16."""
     x, gain, shift, g = example(dtype, channels)

@@ -114,6 +114,15 @@ def test_only_where_it_was_asked_for_and_can_be():
     assert len(taken) > 10 and all(taken)
 
 
+def test_whether_it_pays_depends_on_processor_and_network(monkeypatch):
+    for library, pays in ((object(), True), (None, False)):
+        monkeypatch.setattr(_winograd, "library", lambda library=library: library)
+        assert _layers.fewer_products_pay(unet(size=8, width=16)) is pays
+        assert not _layers.fewer_products_pay(
+            unet(size=8, width=8, mult=(1,), attention=())
+        )  # narrower than the kernel takes
+
+
 def test_processors_without_pairs_or_with_matrix_units_do_without(monkeypatch):
     for features in ((), ("avx512_bf16", "amx_bf16")):
         monkeypatch.setattr(_winograd, "has", features.__contains__)

@@ -16,6 +16,7 @@ from sfumato.runs.check import check
 from sfumato.runs.override import override
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import RecipeError, Shape
+from sfumato.runs.run import Run
 from sfumato.training.ema import power
 from sfumato.training.loop import train
 
@@ -116,6 +117,23 @@ def test_a_weak_model_is_an_average_by_any_of_its_names(kept, name):
     weak = override(edm_digits(), [f"ema.power={kept}", f"ema.use=power-{kept[:4]}", f"sample.autoguidance=@{name}"])
     assert fate_of(weak) == ""
     assert "Unknown average 'power-0.33'" in fate_of(override(weak, ["sample.autoguidance=@power-0.33"]))
+
+
+@pytest.mark.parametrize("use", ["post-0.080", "post-0.08", "post-8e-2", "post-.08"])
+def test_an_average_made_afterwards_is_known_by_its_number(use, tmp_path):
+    """And so is how it was chosen: its score on the images that chose it carries a flag, however it is spelled."""
+    weights = {"what": "width", "by": "FD", "n": 40, "candidates": 7, "reference": "digits"}
+    averages.store(tmp_path, 0.08, averages.Fitted({"w": torch.ones(2)}, 0.0, 64, 4, 2, {}), weights)
+    averages.store(tmp_path, 0.081, averages.Fitted({"w": torch.zeros(2)}, 0.0, 64, 4, 2, {}))
+    state = {"seen": 64, "step": 4, "recipe": edm_digits().to_json()}
+    checkpoint.save(tmp_path / "checkpoints", 4, {"network": {"w": torch.zeros(2)}}, state)
+    run = Run(tmp_path, edm_digits(), {})
+    found, group = run.taken(use)
+    assert torch.equal(found.tensors[group]["w"], torch.ones(2))
+    assert [choice["candidates"] for choice in run.selected(use)] == [7]
+    assert run.making(use).weights == "post-0.080"
+    with pytest.raises(RecipeError, match="Unknown average 'post-0.0801'"):
+        run.taken("post-0.0801")
 
 
 def fate_of(recipe):

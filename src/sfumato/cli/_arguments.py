@@ -89,14 +89,14 @@ def arrange(command: Callable[..., Any], words: Sequence[str]) -> list[str]:
             elif typing.get_origin(options[key]) is tuple:
                 given[key] += values
             else:
-                raise _option_error(f"--{name} is given twice, and the second would replace the first. Give one.")
+                raise refusal(f"--{name} is given twice, and the second would replace the first. Give one.")
         elif not takes_fields:
             flags.append(word)  # the parser names the nearest option
         else:
             _check_field(name, options, whole="recipe" in parameters)
             if not equals:
                 if not rest or rest[0].startswith("--"):
-                    raise _option_error(f"--{name} needs a value: --{name} VALUE, or {name}=VALUE.")
+                    raise refusal(f"--{name} needs a value: --{name} VALUE, or {name}=VALUE.")
                 value = rest.pop(0)
             positional.append(f"{name}={value}")
     if "overrides" in parameters:  # its one required word comes before the fields
@@ -135,10 +135,11 @@ def _check_field(name: str, options: Mapping[str, Any], whole: bool) -> None:
         return
     meant = elsewhere(Recipe("any") if whole else Sample(), [key], "VALUE")
     known = {*options, *(Recipe.__dataclass_fields__.keys() - FILLED if whole else Sample.__dataclass_fields__)}
-    raise _option_error(meant or nearest("option", f"--{name}", [f"--{k.replace('_', '-')}" for k in known]))
+    raise refusal(meant or nearest("option", f"--{name}", [f"--{k.replace('_', '-')}" for k in known]))
 
 
-def _option_error(message: str) -> Exception:
+def refusal(message: str) -> Exception:
+    """Return the error that says what is wrong with the words of a command; its class comes with torch, so late."""
     from sfumato.core.find import OptionError
 
     return OptionError(message)
@@ -225,7 +226,7 @@ def device_named(name: str | None) -> str:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:  # an unknown word; a device this build or machine does not have
         reason = str(error).splitlines()[0].rstrip(".")
-        raise _option_error(f"There is no device {name!r} here ({reason}). Give cpu, cuda, cuda:1 or mps.") from None
+        raise refusal(f"There is no device {name!r} here ({reason}). Give cpu, cuda, cuda:1 or mps.") from None
     return name
 
 
@@ -247,22 +248,22 @@ def seed_list(text: str | None, n: int | None, default: int) -> list[int]:
     if text is None:
         count = default if n is None else n
         if count < 1:
-            raise _option_error(f"n must be at least 1; got {count}.")
+            raise refusal(f"n must be at least 1; got {count}.")
         return list(range(allowed(count)))
     seeds: list[int] = []
     for piece in text.split(","):
         match = re.fullmatch(r"(\d+)(?::(\d+))?", piece.strip())
         if match is None or (match[2] and int(match[2]) <= int(match[1])):
-            raise _option_error(f"Seeds read 0:64 (64 left out), 7, or a list such as 0:8,100:108; got {text!r}.")
+            raise refusal(f"Seeds read 0:64 (64 left out), 7, or a list such as 0:8,100:108; got {text!r}.")
         first, end = int(match[1]), int(match[2] or int(match[1]) + 1)
         if end > 2**63:
-            raise _option_error(f"A seed lies below 2^63; got {text!r}.")
+            raise refusal(f"A seed lies below 2^63; got {text!r}.")
         allowed(end - first + len(seeds))
         seeds += range(first, end)
     if len(set(seeds)) != len(seeds):
-        raise _option_error(f"Seeds must be distinct, or images repeat; got {text!r}.")
+        raise refusal(f"Seeds must be distinct, or images repeat; got {text!r}.")
     if n is not None and n != len(seeds):
-        raise _option_error(f"--seeds {text} are {len(seeds)} seeds, but --n asks for {n}. Give one of them.")
+        raise refusal(f"--seeds {text} are {len(seeds)} seeds, but --n asks for {n}. Give one of them.")
     return seeds
 
 
@@ -273,7 +274,7 @@ def check_first(seed: int) -> None:
         OptionError: Naming the rule and the value.
     """
     if not 0 <= seed <= LAST:
-        raise _option_error(f"--first-seed is at least 0{'' if seed < 0 else ' and at most 2^62'}; got {seed}.")
+        raise refusal(f"--first-seed is at least 0{'' if seed < 0 else ' and at most 2^62'}; got {seed}.")
 
 
 def allowed(count: int) -> int:
@@ -283,5 +284,5 @@ def allowed(count: int) -> int:
         OptionError: If they are more than that.
     """
     if count > MOST:
-        raise _option_error(f"One command makes at most {MOST:,} images; got {count:,}. Make them in several ranges.")
+        raise refusal(f"One command makes at most {MOST:,} images; got {count:,}. Make them in several ranges.")
     return count

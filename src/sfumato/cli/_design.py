@@ -14,6 +14,8 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sfumato.cli._arguments import refusal
+
 if TYPE_CHECKING:
     from sfumato.runs.recipe import Part, Recipe
 
@@ -61,8 +63,6 @@ def columns(words: Sequence[str], what: str) -> list[tuple[str, list[str]]]:
     >>> columns(["a", "b", "target=v"], "a letter")
     [('a', []), ('b', ['target=v'])]
     """
-    from sfumato.core.find import OptionError
-
     found: list[tuple[str, list[str]]] = []
     for word in words:
         if "=" not in word:
@@ -72,7 +72,7 @@ def columns(words: Sequence[str], what: str) -> list[tuple[str, list[str]]]:
         else:
             break
     if not found:
-        raise OptionError(f"Name {what}.")
+        raise refusal(f"Name {what}.")
     return found
 
 

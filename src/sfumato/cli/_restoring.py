@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sfumato.cli._arguments import refusal
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -56,12 +58,12 @@ def parted(words: Sequence[str], method: str) -> Parted:
         OptionError: If no task is named.
         UnknownNameError: For an unknown task or method.
     """
-    from sfumato.core.find import OptionError, entries, find, options_of, parse
+    from sfumato.core.find import entries, find, options_of, parse
     from sfumato.restoration import FIXED
 
     given = {name.strip().replace("-", "_"): text.strip() for name, _, text in (word.partition("=") for word in words)}
     if "task" not in given:
-        raise OptionError(f"Say what to undo: task=NAME, one of {', '.join(entries('tasks'))}.")
+        raise refusal(f"Say what to undo: task=NAME, one of {', '.join(entries('tasks'))}.")
     name = given.pop("task")
     of_task = options_of(find("task", name), fixed=("shape",))
     of_method = options_of(find("method", method), fixed=FIXED)

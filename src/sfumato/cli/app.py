@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Name, device_named
+from sfumato.cli._arguments import Name, device_named, refusal
 
 if TYPE_CHECKING:
     from sfumato.app._models import Model
@@ -58,7 +58,7 @@ def app(
     limits = Limits(images=max_images, steps=max_steps, seconds=max_seconds, waiting=max_waiting)
     for name in ("images", "steps", "seconds", "waiting"):
         if not getattr(limits, name) >= 1:  # NaN too
-            raise OptionError(f"--max-{name} is at least 1; got {getattr(limits, name):g}.")
+            raise refusal(f"--max-{name} is at least 1; got {getattr(limits, name):g}.")
     where = device_named(device)
     models = _shown([run] if other is None else [run, other], where)
     bound = _server.listen(host, port)

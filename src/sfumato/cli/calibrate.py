@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name, Text, again, allowed
+from sfumato.cli._arguments import Folder, Name, Text, again, allowed, refusal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,8 +66,8 @@ def calibrate(
     print(f"sfumato calibrate {data}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato.cli.evaluate import words_of
-    from sfumato.core.find import OptionError
     from sfumato.core.outside import allow_named
+    from sfumato.core.writing import replace_json
     from sfumato.data import load
     from sfumato.evaluation.calibrating import calibrate as calibrated
     from sfumato.metrics.features import available
@@ -75,25 +75,22 @@ def calibrate(
     from sfumato.report.curves import against_size
     from sfumato.report.save import save
     from sfumato.report.table import Cell, text_table
-    from sfumato.runs.checkpoint import replace_json
 
     if sensitivity and repeats != REPEATS:
-        raise OptionError(
-            "--repeats says how often each size is drawn; --sensitivity draws once. Leave one of them out."
-        )
+        raise refusal("--repeats says how often each size is drawn; --sensitivity draws once. Leave one of them out.")
     if sensitivity:
         return _sensitivity(command, data, n, extract, weights, resize, metrics, split, against, out, data_root, quiet)
     if against is not None:
-        raise OptionError("--against is the reference of --sensitivity. Add --sensitivity, or leave it out.")
+        raise refusal("--against is the reference of --sensitivity. Add --sensitivity, or leave it out.")
     if not all(word.isdecimal() and int(word) > 0 for word in words_of((n,))):
-        raise OptionError(f"--n takes numbers of images separated by commas, such as 500,1000; got {n!r}.")
+        raise refusal(f"--n takes numbers of images separated by commas, such as 500,1000; got {n!r}.")
     if not 2 <= repeats <= OFTEN:
-        raise OptionError(f"--repeats must be at least 2 and at most {OFTEN:,}; got {repeats}.")
+        raise refusal(f"--repeats must be at least 2 and at most {OFTEN:,}; got {repeats}.")
     sizes = sorted({int(word) for word in words_of((n,))})
     allow_named(extract or "", *words_of(metrics))
     names = expand(words_of(metrics))
     if alone := [name for name in names if not find_metric(name).against_reference or find_metric(name).own]:
-        raise OptionError(f"{alone[0]} compares no two sets of images; calibrate distances, such as fd and kid.")
+        raise refusal(f"{alone[0]} compares no two sets of images; calibrate distances, such as fd and kid.")
     pool = load(data, split=split, root=data_root)
     judge = extract or (pool.name if pool.name in available() else "random")
     options = {name: value for name, value in {"weights": weights, "resize": resize}.items() if value is not None}
@@ -142,7 +139,6 @@ def calibrate(
             caption=f"Two disjoint sets of n real images, mean of {repeats} draws, 95% intervals.",
         )
         print(f"Picture {save(figure, folder / 'against-size.png')}")
-    folder.mkdir(parents=True, exist_ok=True)
     replace_json(folder / "calibration.json", tree)
     print(f"Written to {folder / 'calibration.json'}")
     return 0
@@ -166,27 +162,26 @@ def _sensitivity(
     import torch
 
     from sfumato.cli.evaluate import words_of
-    from sfumato.core.find import OptionError
     from sfumato.core.outside import allow_named
+    from sfumato.core.writing import replace_json, replace_text
     from sfumato.evaluation.sensitivity import sensitivity
     from sfumato.metrics.metric import expand, find_metric
     from sfumato.processes.machine import describe
     from sfumato.report.results import cell
     from sfumato.report.table import Cell, markdown_table, text_table
-    from sfumato.runs.checkpoint import replace_json, replace_text
 
     count = str(ALONE) if n == SIZES else n
     if not (count.isdecimal() and int(count) > 0):
-        raise OptionError(f"--sensitivity takes one number of images, --n 2000 for example; got --n {n}.")
+        raise refusal(f"--sensitivity takes one number of images, --n 2000 for example; got --n {n}.")
     allowed(int(count))
     if split != SPLIT and (against is not None or (Path(data) / "recipe.json").is_file()):
-        raise OptionError(
+        raise refusal(
             "--split names the part that both sets are drawn from; a run and --against have sets of their own."
         )
     allow_named(extract or "", *words_of(metrics))
     names = expand(words_of(metrics))
     if other := [name for name in names if find_metric(name).view != "features" or find_metric(name).own]:
-        raise OptionError(f"{other[0]} is not of features that a change could move; ask for fd, kid or prdc.")
+        raise refusal(f"{other[0]} is not of features that a change could move; ask for fd, kid or prdc.")
     made, real, judge = _two_sides(data, int(count), split, against, extract, data_root, quiet)
     options = {name: value for name, value in {"weights": weights, "resize": resize}.items() if value is not None}
     found = sensitivity(made, real, judge, options=options, metrics=names, quiet=quiet)
@@ -208,7 +203,6 @@ def _sensitivity(
     print(said)
     print(text_table(rows))
     folder = Path(out or f"calibration/{Path(data).stem}")
-    folder.mkdir(parents=True, exist_ok=True)
     tree = {
         "data": data,
         "against": against,

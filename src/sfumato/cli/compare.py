@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
+from sfumato.cli._arguments import refusal
+
 MEASURED = ("images_per_second", "training_seconds")  # of a score's provenance: they make no difference to it
 HASHES = ("identity", "recipe")  # of all that made the images
 
@@ -31,7 +33,6 @@ def compare(
         more: Further ones, as many as you like.
     """
     from sfumato.cli._next import playing, reporting, show_next
-    from sfumato.core.find import OptionError
     from sfumato.metrics.score import compare as compared
     from sfumato.report.results import newest_scores
     from sfumato.report.table import Cell, text_table
@@ -46,7 +47,7 @@ def compare(
         if not pairs:  # the same metric over other features is refused field by field
             pairs = [(x, y) for x in a.values() for y in b.values() if x.protocol.metric == y.protocol.metric]
         if not pairs:
-            raise OptionError(f"{first} has {', '.join(a)} and {place} has {', '.join(b)}: no metric in common.")
+            raise refusal(f"{first} has {', '.join(a)} and {place} has {', '.join(b)}: no metric in common.")
         for x, y in pairs:
             found = compared(x, y)
             rows.append(

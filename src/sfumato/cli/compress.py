@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Number, Text, again, device_named
+from sfumato.cli._arguments import Count, Folder, Name, Number, Text, again, device_named, refusal
 from sfumato.runs.drawn import SAMPLES
 
 if TYPE_CHECKING:
@@ -105,13 +105,12 @@ def compress(
 
 def check_coder() -> None:
     """Raise `OptionError` if the entropy coder is not installed."""
-    from sfumato.core.find import OptionError
     from sfumato.likelihood.codec.entropy import entropy_coder
 
     try:
         entropy_coder()
     except ImportError as error:
-        raise OptionError(str(error)) from None
+        raise refusal(str(error)) from None
 
 
 def _images(
@@ -121,17 +120,16 @@ def _images(
     import torch
 
     from sfumato.codelength import file as codec
-    from sfumato.core.find import OptionError
     from sfumato.runs.resolve import load_data
     from sfumato.sources import check_labels, classes_named
 
     known = len(model.run.classes)
     if bool(paths) == (n is not None):
-        raise OptionError("Name image files to code, or --n for images of the run's data; not both.")
+        raise refusal("Name image files to code, or --n for images of the run's data; not both.")
     if n is not None:
         data = load_data(model.run.recipe, split, root)
         if not 1 <= n <= min(len(data), codec.MOST):
-            raise OptionError(f"--n lies in 1 .. {min(len(data), codec.MOST)} for split {split}; got {n}.")
+            raise refusal(f"--n lies in 1 .. {min(len(data), codec.MOST)} for split {split}; got {n}.")
         data = data.take(n, seed=0)
         return data.images, data.labels if known else None, f"{n} images of {data.name} {split}"
     codes = codec.read_images(paths, model.shape)
@@ -139,7 +137,7 @@ def _images(
     if picked is None:
         return codes, None, f"{len(codes)} files"
     if len(picked) not in (1, len(codes)):
-        raise OptionError(f"Give one class for all images or one each; got {len(picked)} for {len(codes)}.")
+        raise refusal(f"Give one class for all images or one each; got {len(picked)} for {len(codes)}.")
     labels = torch.tensor(picked * (len(codes) if len(picked) == 1 else 1))
     return codes, check_labels(labels, len(codes), known), f"{len(codes)} files"
 
@@ -176,8 +174,8 @@ def record(model: Model, coded: Coded, what: str, command: str, use: str | None 
     """Write the rates of a coded batch as a result of the run and return its path."""
     import hashlib
 
+    from sfumato.core.writing import replace_json
     from sfumato.processes.machine import describe
-    from sfumato.runs.checkpoint import replace_json
     from sfumato.runs.identity import identity
     from sfumato.runs.identity import summary as identified
 
@@ -214,6 +212,5 @@ def record(model: Model, coded: Coded, what: str, command: str, use: str | None 
     }
     key = hashlib.sha256(command.encode()).hexdigest()[:8]
     path = model.run.path / "results" / f"coding-{key}.json"
-    path.parent.mkdir(exist_ok=True)
     replace_json(path, tree)
     return path

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder
+from sfumato.cli._arguments import Folder, refusal
 
 if TYPE_CHECKING:
     from sfumato.runs.run import Run
@@ -33,19 +33,17 @@ def curves(
         out: Folder of the pictures; RUN/curves of the first run unless given.
         moments: How many lines the loss against the noise level has, from moments spread evenly over training.
     """
-    from sfumato.core.find import OptionError
     from sfumato.core.reading import as_written
     from sfumato.report.gather import names_of
     from sfumato.report.results import read_metrics
     from sfumato.runs.run import Run
 
     if not runs:
-        raise OptionError("Name at least one run: sfumato curves runs/edm-digits")
+        raise refusal("Name at least one run: sfumato curves runs/edm-digits")
     opened = [Run.open(path) for path in dict.fromkeys(runs)]
     folder = Path(out) if out else opened[0].path / "curves"
     names = list(names_of([run.path for run in opened]).values())
     found = {name: read_metrics(run.path / "metrics.jsonl") for name, run in zip(names, opened)}
-    folder.mkdir(parents=True, exist_ok=True)
     with as_written(f"The log of {', '.join(names)}", "Restore metrics.jsonl and scores.jsonl."):
         _draw(opened, found, names, folder, moments)
     return 0
@@ -53,6 +51,7 @@ def curves(
 
 def _draw(opened: list[Run], found: Mapping[str, list[Any]], names: list[str], folder: Path, moments: int) -> None:
     """Draw the curves of runs, and say where they went."""
+    from sfumato.core.writing import replace_text
     from sfumato.report.gather import alike
     from sfumato.report.results import read_metrics
     from sfumato.report.save import save
@@ -66,7 +65,6 @@ def _draw(opened: list[Run], found: Mapping[str, list[Any]], names: list[str], f
         term_curves,
         training_curves,
     )
-    from sfumato.runs.checkpoint import replace_text
 
     groups = {name: alike(run.recipe.to_json()) for name, run in zip(names, opened)}
     whose = ", ".join(names) if len(names) <= TITLED else f"{len(names)} runs"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder
+from sfumato.cli._arguments import Count, Folder, refusal
 
 if TYPE_CHECKING:
     from sfumato.data.gathering import Shape
@@ -61,7 +61,6 @@ def data(
     """
     print(f"sfumato data {action} {source}", flush=True)  # before torch is imported, which takes seconds
 
-    from sfumato.core.find import OptionError
     from sfumato.data.gathering import Shape
 
     shape = Shape(size, channels, filter, crop, alpha, cmyk)
@@ -70,7 +69,7 @@ def data(
     if action == "check":
         return checked(source, shape)
     if not target:
-        raise OptionError(f"Preparing needs the .zip file to write: sfumato data prepare {source} OUT.zip")
+        raise refusal(f"Preparing needs the .zip file to write: sfumato data prepare {source} OUT.zip")
     return prepared(source, target, shape, split or "train", not unlabelled, skip_bad)
 
 
@@ -83,16 +82,9 @@ def show(source: str, split: str, shape: Shape, labels: bool, skip_bad: bool, ro
     from sfumato.report.sheet import sheet
     from sfumato.report.table import text_table
 
-    given = {
-        "filter": shape.filter,
-        "crop": shape.crop,
-        "alpha": shape.alpha,
-        "cmyk": shape.cmyk,
-        "labels": labels,
-        "skip_bad": skip_bad,
-    }
-    usual = {"filter": "lanczos", "crop": None, "alpha": "refuse", "cmyk": "refuse", "labels": True, "skip_bad": False}
-    options = {name: value for name, value in given.items() if value != usual[name]}
+    told = changed(shape)
+    options = {name: value for name, value in told.items() if name not in ("size", "channels")}
+    options |= ({} if labels else {"labels": False}) | ({"skip_bad": True} if skip_bad else {})
     try:
         found = load(source, split=split, root=root, size=shape.size, channels=shape.channels, options=options)
     except DataError:
@@ -117,10 +109,14 @@ def show(source: str, split: str, shape: Shape, labels: bool, skip_bad: bool, ro
         drawn = found.take(min(SHEET, len(found)), seed=0)
         picture = sheet(drawn.images, 8, title=found.name, caption=f"{len(drawn)} drawn with seed 0")
         print(f"  {save(picture, Path(target))}")
-    asked = {"size": shape.size, "channels": shape.channels, **options, "labels": None if labels else "false"}
     if not {"filter", "crop"} & options.keys():  # those are of `prepare` alone
-        _show_training(source, found.shape, {name: value for name, value in asked.items() if value is not None})
+        _show_training(source, found.shape, told | options)
     return 0
+
+
+def changed(shape: Shape) -> dict[str, Any]:
+    """Return what a person asked images to become: fields that differ from what is usual."""
+    return {name: value for name, value in vars(shape).items() if value != getattr(type(shape)(), name)}
 
 
 def _of_many_sizes(source: str, shape: Shape) -> dict[str, str]:
@@ -161,18 +157,12 @@ def checked(source: str, shape: Shape) -> int:
     """Print every fault and remark of a source; return 2 if there is a fault."""
     from sfumato.cli._next import show_next
     from sfumato.data.checking import check_parts
-    from sfumato.data.gathering import Shape
     from sfumato.data.sources import listings_of
 
     report = check_parts(listings_of(source), shape)
     print(report)
     sides = [int(side) for finding in report.faults for side in finding.size.split("x") if side]
-    chosen = {"size": shape.size, "channels": shape.channels, "filter": shape.filter, "crop": shape.crop}
-    chosen |= {"alpha": shape.alpha, "cmyk": shape.cmyk}
-    usual = Shape()
-    words = [
-        word for name, value in chosen.items() if value != getattr(usual, name) for word in (f"--{name}", str(value))
-    ]
+    words = [word for name, value in changed(shape).items() for word in (f"--{name}", str(value))]
     others = any(not finding.size for finding in report.faults)
     if sides and shape.size is None:
         words += ["--size", str(max(4, min(min(sides), LARGEST) // 4 * 4))]

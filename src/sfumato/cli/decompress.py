@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, device_named
+from sfumato.cli._arguments import Count, Folder, Name, device_named, refusal
 from sfumato.cli.compress import check_coder
 
 COLUMNS = 12  # of the strip
@@ -47,7 +47,7 @@ def decompress(
     from collections import deque
 
     from sfumato.codelength import file as codec
-    from sfumato.core.find import OptionError, find_named
+    from sfumato.core.find import find_named
     from sfumato.report.save import save
     from sfumato.report.signature import picture_of
     from sfumato.runs.run import Run
@@ -56,7 +56,7 @@ def decompress(
     if finish != "none":
         find_named("sampler", finish)
     if first is not None and first < 0:
-        raise OptionError(f"--first counts bytes; got {first}.")
+        raise refusal(f"--first counts bytes; got {first}.")
     data = read_bytes(file)[:first]
     model = codec.Model.of(Run.open(run), use, device_named(device))
     header = codec.check_header(model, data)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name, Overrides, again, allowed, check_first, device_named, settled
+from sfumato.cli._arguments import Folder, Name, Overrides, again, allowed, check_first, device_named, refusal, settled
 from sfumato.runs.drawn import EDITED
 
 if TYPE_CHECKING:
@@ -58,7 +58,6 @@ def edit(
 
     import torch
 
-    from sfumato.core.find import OptionError
     from sfumato.core.images import to_float, to_uint8
     from sfumato.editing import edit as noised
     from sfumato.editing import reencode, said, said_encoded, start_level
@@ -69,7 +68,7 @@ def edit(
 
     paths = [word for word in overrides if "=" not in word]
     if len(paths) != 1 or n < 1:
-        raise OptionError("Name one picture to edit, and n at least 1.")
+        raise refusal("Name one picture to edit, and n at least 1.")
     check_first(first_seed)
     allowed(n)
     opened = Run.open(run)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name, Overrides, device_named, settled, typed
+from sfumato.cli._arguments import Folder, Name, Overrides, device_named, refusal, settled, typed
 from sfumato.runs.drawn import SAMPLES
 
 if TYPE_CHECKING:
@@ -50,7 +50,6 @@ def encode(
     """
     print(f"sfumato encode {run}", flush=True)  # before torch is imported, which takes seconds
 
-    from sfumato.core.find import OptionError
     from sfumato.progress import bar_of
     from sfumato.report import inversion
     from sfumato.report.save import save
@@ -60,14 +59,12 @@ def encode(
     from sfumato.sources import Real
 
     opened = Run.open(run)
-    if not opened.plan.kind.walks:
-        instead = opened.plan.kind.instead.format(run)
-        raise OptionError(f"Images are encoded by a denoiser, and {run} trained {opened.plan.kind.words}. {instead}")
+    opened.require_walk()
     where = device_named(device)
     walks = {count: _walk(opened, count, grid, overrides) for count in _counts(steps)}
     data = load_data(opened.recipe, split, data_root)
     if first < 0 or n < 1 or first + n > len(data):
-        raise OptionError(f"{data.name} {split} has {len(data)} images; got --first {first} --n {n}.")
+        raise refusal(f"{data.name} {split} has {len(data)} images; got --first {first} --n {n}.")
     chosen = Real(data).order[first : first + n]
     images = data.images[chosen]
     labels = data.labels[chosen] if data.labels is not None and opened.recipe.data.labels else None
@@ -83,11 +80,10 @@ def encode(
 
 
 def _counts(text: str) -> list[int]:
-    from sfumato.core.find import OptionError
 
     words = [word.strip() for word in text.split(",")]
     if not all(word.isdecimal() and int(word) > 1 for word in words):
-        raise OptionError(f"--steps lists numbers of steps of at least 2, such as {STEPS}; got {text!r}.")
+        raise refusal(f"--steps lists numbers of steps of at least 2, such as {STEPS}; got {text!r}.")
     return [int(word) for word in dict.fromkeys(words)]
 
 

@@ -18,6 +18,7 @@ from sfumato.cli._arguments import (
     check_first,
     device_named,
     given,
+    refusal,
     settled,
 )
 
@@ -84,17 +85,16 @@ def evaluate(
 
     from sfumato import evaluation
     from sfumato.cli._next import comparing, playing, reporting, show_next
-    from sfumato.core.find import OptionError
     from sfumato.core.outside import allow_named
+    from sfumato.core.writing import replace_json
     from sfumato.evaluation.scoring import names_of
     from sfumato.processes.ranks import join
-    from sfumato.runs.checkpoint import replace_json
     from sfumato.runs.resolve import load_data
     from sfumato.runs.run import Run
 
     for name, count in {"n": n, "m": m}.items():
         if count is not None and allowed(count) < 1:
-            raise OptionError(f"{name} must be at least 1; got {count}.")
+            raise refusal(f"{name} must be at least 1; got {count}.")
     check_first(first_seed)
     allow_named(extract or "", *words_of(metrics))
     opened = Run.open(run)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Text, find_recipe
-from sfumato.cli._design import columns, literal, neighbours, table
+from sfumato.cli._arguments import Folder, Text, find_recipe, refusal
+from sfumato.cli._design import columns, literal, neighbours, row, table
 from sfumato.cli._next import show_next
 from sfumato.cli._wrapped import wrapped
 
@@ -90,10 +90,9 @@ def explain(
 
 def _every(out: str | None) -> int:
     """Print every recipe as a row of the design-space table, or write it as Markdown."""
-    from sfumato.cli._design import row
     from sfumato.core.find import entries
+    from sfumato.core.writing import replace_text
     from sfumato.report.table import markdown_table, text_table
-    from sfumato.runs.checkpoint import replace_text
 
     rows = [row(entry) for entry in entries("recipe").values()]
     if out is None:
@@ -206,7 +205,7 @@ def operations(gflop: float) -> str:
 
 def _with_shape(recipe: Recipe, data_root: str | None, shape: str | None, classes: int) -> Recipe | None:
     """Return the recipe with its image shape and classes, or None if that would take a download."""
-    from sfumato.core.find import OptionError, entries, options_of
+    from sfumato.core.find import entries, options_of
     from sfumato.data.root import folder_of
     from sfumato.runs.labelled import labelling
     from sfumato.runs.recipe import Shape
@@ -216,7 +215,7 @@ def _with_shape(recipe: Recipe, data_root: str | None, shape: str | None, classe
         try:
             channels, height, width = (int(side) for side in shape.lower().split("x"))
         except ValueError:
-            raise OptionError(f"A shape reads CxHxW, such as 1x28x28; got {shape!r}.") from None
+            raise refusal(f"A shape reads CxHxW, such as 1x28x28; got {shape!r}.") from None
         told = recipe.data.labels
         names = () if isinstance(told, bool) else labelling(told, (channels, height, width)).classes
         known = Shape(channels, height, width, names or tuple(map(str, range(classes if told else 0))))
@@ -251,13 +250,13 @@ def meanings_of(recipe: Recipe, names: Sequence[str]) -> Iterator[str]:
     Raises:
         OptionError: If a name is no field, naming the nearest.
     """
-    from sfumato.core.find import OptionError, nearest
+    from sfumato.core.find import nearest
 
     found = {path: (kind, value, meaning) for path, kind, value, meaning in _fields(recipe, "")}
     for name in names:
         below = [path for path in found if f"{path}.".startswith(f"{name.replace('-', '_')}.")]
         if not below:
-            raise OptionError(nearest("field", name, found, f"sfumato explain {recipe.name}"))
+            raise refusal(nearest("field", name, found, f"sfumato explain {recipe.name}"))
         for path in below:
             kind, value, meaning = found[path]
             yield f"{path} = {value}   ({kind})"

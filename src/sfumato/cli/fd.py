@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name, again
+from sfumato.cli._arguments import Folder, Name, again, refusal
 
 
 def fd(
@@ -44,20 +44,19 @@ def fd(
     print(f"sfumato fd {first} {second}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato.cli.evaluate import score_table, words_of
-    from sfumato.core.find import OptionError
     from sfumato.core.outside import allow_named
+    from sfumato.core.writing import replace_json
     from sfumato.evaluation.two_sets import compare_sets, open_set
     from sfumato.metrics.metric import expand, find_metric
-    from sfumato.runs.checkpoint import replace_json
 
     allow_named(extract or "", *words_of(metrics))
     names = expand(words_of(metrics))
     for name in names:
         if (metric := find_metric(name)).view != "features" or metric.own is not None:
-            raise OptionError(f"{name} is measured by `sfumato evaluate RUN` only.")
+            raise refusal(f"{name} is measured by `sfumato evaluate RUN` only.")
     for option, place, suffix in (("--save-stats", save_stats, ".npz"), ("--out", out, ".json")):
         if place is not None and Path(place).suffix != suffix:
-            raise OptionError(f"{option} is a {suffix} file; got {place}.")
+            raise refusal(f"{option} is a {suffix} file; got {place}.")
     options = {name: value for name, value in {"weights": weights, "resize": resize}.items() if value is not None}
     found = compare_sets(
         open_set(first, data_root),

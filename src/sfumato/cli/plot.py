@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name
+from sfumato.cli._arguments import Folder, Name, find_recipe, refusal
 
 if TYPE_CHECKING:
     from sfumato.report.axes_of_noise import Drawn
@@ -57,12 +57,11 @@ def plot(
         power: Mean square of an image, for L_T: 0.25 for photographs in [-1, 1], 1 for data of unit variance.
         out: Path of the PNG; AXIS.png unless given.
     """
-    from sfumato.core.find import OptionError
     from sfumato.report.save import save
     from sfumato.report.table import text_table
 
     if not 0 < power < float("inf"):
-        raise OptionError(f"--power is a positive mean square; got {power:g}.")
+        raise refusal(f"--power is a positive mean square; got {power:g}.")
     figure, rows = draw(axis, names, schedule, power)
     print(text_table(rows))
     print(f"  {save(figure, out or f'{axis}.png')}")
@@ -113,7 +112,6 @@ def column(axis: str, name: str, fields: Sequence[str], schedule: str | None = N
         fields: Its options, and fields of a recipe such as "schedule=cosine".
         schedule: Schedule unless the fields name one.
     """
-    from sfumato.cli._arguments import find_recipe
     from sfumato.core.find import UnknownNameError, entries, nearest
     from sfumato.runs.override import override
     from sfumato.runs.part import asks

@@ -46,8 +46,8 @@ def probe(
 
     from sfumato.cli.evaluate import draw_panels, row_table
     from sfumato.cli.likelihood import draw
+    from sfumato.core.writing import replace_json
     from sfumato.evaluation.probe import probe as measure
-    from sfumato.runs.checkpoint import replace_json
     from sfumato.runs.run import Run
 
     result = measure(

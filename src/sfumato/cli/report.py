@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name
+from sfumato.cli._arguments import Folder, Name, refusal
 
 
 def report(
@@ -28,16 +28,15 @@ def report(
         out: The page, .html; RUN/report.html of the first run unless given (-o for short).
         title: Title of the page; the names of the runs unless given.
     """
-    from sfumato.core.find import OptionError
     from sfumato.core.reading import as_written
     from sfumato.report.gather import read_report
     from sfumato.report.page import write_report
 
     if not runs:
-        raise OptionError("A report shows at least one run: sfumato report runs/NAME -o report.html")
+        raise refusal("A report shows at least one run: sfumato report runs/NAME -o report.html")
     target = Path(out) if out else Path(runs[0]) / "report.html"
     if target.suffix not in (".html", ".htm"):
-        raise OptionError(f"The page is written as HTML; got {target.name!r}. Name it {target.stem}.html.")
+        raise refusal(f"The page is written as HTML; got {target.name!r}. Name it {target.stem}.html.")
     words = ["sfumato", "report", *runs, "-o", str(target), *(["--title", title] if title else [])]
     with as_written(f"A result of {', '.join(runs)}", "Evaluate the run again."):
         results = read_report([Path(run) for run in runs])

@@ -18,6 +18,7 @@ from sfumato.cli._arguments import (
     allowed,
     check_first,
     device_named,
+    refusal,
     settled,
 )
 from sfumato.cli._restoring import measure, parted, read
@@ -93,13 +94,12 @@ def restore(
     from dataclasses import replace
 
     from sfumato.cli._next import show_next
-    from sfumato.core.find import OptionError
     from sfumato.core.images import to_uint8
+    from sfumato.core.writing import replace_json
     from sfumato.evaluation import restored as judged
     from sfumato.progress import bar_of
     from sfumato.restoration import method_of, resampled, said
     from sfumato.restoration import restore as draw
-    from sfumato.runs.checkpoint import replace_json
     from sfumato.runs.conditions import measured_label, usual_method
     from sfumato.runs.identity import identity, summary
     from sfumato.runs.resolve import load_data
@@ -108,9 +108,9 @@ def restore(
 
     paths = [word for word in overrides if "=" not in word]
     if bool(paths) == (score is not None):
-        raise OptionError("Name pictures to restore, or --score N for held-out images of the run's data: one of them.")
+        raise refusal("Name pictures to restore, or --score N for held-out images of the run's data: one of them.")
     if samples < 1 or not 1 <= resample <= OFTEN or (score is not None and score < 1):
-        raise OptionError(f"--samples, --resample and --score are at least 1, and --resample at most {OFTEN:,}.")
+        raise refusal(f"--samples, --resample and --score are at least 1, and --resample at most {OFTEN:,}.")
     check_first(first_seed)
     allowed(samples)
     opened = Run.open(run)
@@ -130,7 +130,7 @@ def restore(
     else:
         data = load_data(opened.recipe, "test", data_root)
         if score > len(data):
-            raise OptionError(f"{data.name} test has {len(data)} images; got --score {score}.")
+            raise refusal(f"{data.name} test has {len(data)} images; got --score {score}.")
         held = data.take(score, seed=0)
         names, truth, labels = [f"{i:05d}" for i in range(score)], held.images, held.labels
         y = measure(task, truth, first_seed)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Name, Overrides, allowed, device_named, resettle, typed
+from sfumato.cli._arguments import Name, Overrides, allowed, device_named, refusal, resettle, typed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,7 +51,6 @@ def schedule(
 
     from sfumato.cli._next import show_next
     from sfumato.cli.evaluate import row_table
-    from sfumato.core.find import OptionError
     from sfumato.evaluation.schedule import FEWEST, TRIES, Walk, evenly, steps_within
     from sfumato.evaluation.schedule import schedule as computed
     from sfumato.progress import bar_of
@@ -59,22 +58,20 @@ def schedule(
     from sfumato.runs.run import Run
 
     opened, named = Run.open(run), name or f"computed-{calls}"
-    if not opened.plan.kind.walks:
-        instead = opened.plan.kind.instead.format(run)
-        raise OptionError(f"A grid is computed for a denoiser, and {run} trained {opened.plan.kind.words}. {instead}")
+    opened.require_walk()
     if not 2 <= calls <= WALK:
-        raise OptionError(f"A grid is computed for 2 to {WALK} calls; got {calls}.")
+        raise refusal(f"A grid is computed for 2 to {WALK} calls; got {calls}.")
     if seeds < FEWEST:
-        raise OptionError(f"A grid is computed from at least {FEWEST} seeds; got {seeds}. Give more with --seeds.")
+        raise refusal(f"A grid is computed from at least {FEWEST} seeds; got {seeds}. Give more with --seeds.")
     allowed(2 * seeds)
     check_name(named)
     opened = opened.with_recipe(resettle(opened.recipe, overrides, ("sample",)))
     candidates, source = _candidates(opened), opened.diffusion(use=use, device=device_named(device))
     if opened.plan.known is not None and calls > len(candidates) - 1:
-        raise OptionError(f"This run's table has {len(candidates) - 1} levels; got --calls {calls}. Ask for fewer.")
+        raise refusal(f"This run's table has {len(candidates) - 1} levels; got --calls {calls}. Ask for fewer.")
     steps, whole = (steps_within(source.sampler, candidates, most) for most in (calls, WALK))
     if not steps:
-        raise OptionError(f"{opened.making(use).sampler} takes no step in {calls} calls; give more --calls.")
+        raise refusal(f"{opened.making(use).sampler} takes no step in {calls} calls; give more --calls.")
     others, left_out = _others(opened, steps)
     for line in left_out:
         print(f"  {line}")

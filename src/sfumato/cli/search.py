@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Number, Overrides, again, allowed, device_named
+from sfumato.cli._arguments import Count, Folder, Name, Number, Overrides, again, allowed, device_named, refusal
 
 if TYPE_CHECKING:
     from sfumato.experiments.search import Search, Trial
@@ -55,12 +55,11 @@ def search(
     print(f"sfumato search {recipe} {' '.join(overrides)}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato import api
-    from sfumato.core.find import OptionError
     from sfumato.report.table import text_table
 
     allowed(n or 0)
     if trials < 1 or (minutes is not None and not minutes > 0):
-        raise OptionError(f"A search is of at least 1 trial and more than 0 minutes; got {trials} and {minutes}.")
+        raise refusal(f"A search is of at least 1 trial and more than 0 minutes; got {trials} and {minutes}.")
     told = _Progress(trials, minutes)
     folder = out or f"runs/search/{Path(recipe).stem}"
     found = api.search(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder
+from sfumato.cli._arguments import Folder, refusal
 
 
 def studies(
@@ -24,19 +24,17 @@ def studies(
     """
     print(f"sfumato studies {folder}", flush=True)
 
-    from sfumato.core.find import OptionError
     from sfumato.core.reading import with_a_name
+    from sfumato.core.writing import replace_text
     from sfumato.experiments.stored import renew
     from sfumato.experiments.summary import results_of, summary
-    from sfumato.runs.checkpoint import replace_text
 
     where = with_a_name(Path(folder))
     if not where.is_dir():
-        raise OptionError(f"{where} is not a folder. Run a study into one: sfumato study NAME --out {where}/NAME")
+        raise refusal(f"{where} is not a folder. Run a study into one: sfumato study NAME --out {where}/NAME")
     page = Path(out) if out else where.with_name(f"{where.name}.md")
     anew = sum(renew(tree) for tree in results_of(where))
     results = results_of(where)
-    page.parent.mkdir(parents=True, exist_ok=True)
     replace_text(page, summary(results, page))
     print(f"  {len(results)} results, {anew} answered anew -> {page}")
     return 0

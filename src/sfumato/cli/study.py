@@ -14,7 +14,7 @@ from sfumato.cli._arguments import Folder, Name, Text, device_named
 def study(
     name: Annotated[Positional[str], arg(metavar="NAME")],
     *,
-    scale: Literal["tiny", "cpu", "lossy", "paper"] = "cpu",
+    scale: Literal["tiny", "cpu", "cpu28", "lossy", "paper"] = "cpu",
     rows: Annotated[tuple[str, ...], arg(metavar="ROW ...", help_behavior_hint="")] = (),
     seeds: Annotated[tuple[int, ...], arg(metavar="SEED ...", help_behavior_hint="")] = (),
     out: Folder = None,
@@ -34,8 +34,8 @@ def study(
 
     Arguments:
         name: Name of a study; see `sfumato list studies`.
-        scale: tiny (seconds, on digits), cpu (two cores, on Fashion-MNIST), lossy (the same on cats and frogs of
-            CIFAR-10 as JPEG files, to be compared only with themselves) or paper.
+        scale: tiny (seconds, on digits), cpu (two cores, on Fashion-MNIST at 14x14), cpu28 (hours, at 28x28), lossy (as
+            cpu, on cats and frogs of CIFAR-10 as JPEG files, to be compared only with themselves) or paper.
         rows: Only these rows, by name, and the orderings between them; all unless given. Their table takes the place of
             the whole one, so give another --out (and --runs, to share what is trained).
         seeds: Training seeds; those of the scale unless given.

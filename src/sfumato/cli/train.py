@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name, Number, Overrides, device_named, find_recipe, given
+from sfumato.cli._arguments import Folder, Name, Number, Overrides, device_named, find_recipe, given, refusal
 
 if TYPE_CHECKING:
     from sfumato.runs.recipe import Recipe
@@ -78,7 +78,6 @@ def _for_epochs(recipe: Recipe, epochs: str, data_root: str | None) -> Recipe:
     Raises:
         OptionError: If it is no positive number, or the budget is in minutes.
     """
-    from sfumato.core.find import OptionError
     from sfumato.runs.override import override
     from sfumato.runs.resolve import training_data
 
@@ -87,11 +86,11 @@ def _for_epochs(recipe: Recipe, epochs: str, data_root: str | None) -> Recipe:
     except ValueError:
         count = -1.0
     if not 0 < count <= MOST_EPOCHS:  # NaN neither
-        raise OptionError(
+        raise refusal(
             f"train.epochs is a number of passes through the training images, above 0 and at most {MOST_EPOCHS:,}; "
             f"got {epochs:.40}."
         )
     if recipe.train.minutes is not None:
-        raise OptionError("Epochs and minutes are two budgets. Give one of them.")
+        raise refusal("Epochs and minutes are two budgets. Give one of them.")
     images = max(1, round(count * len(training_data(recipe, data_root))))
     return override(recipe, [f"train.images={images}"])

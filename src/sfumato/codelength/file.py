@@ -34,6 +34,7 @@ from sfumato.core.images import to_float, to_uint8
 from sfumato.core.level import Level
 from sfumato.core.noise import SamplingNoise
 from sfumato.core.reading import read_bytes, read_json
+from sfumato.core.writing import replace_json
 from sfumato.data.dataset import DataError
 from sfumato.data.decoding import decode_alone
 from sfumato.data.transforms import to_channels
@@ -43,7 +44,6 @@ from sfumato.likelihood.codec.container import RUNGS, CorruptFileError, Header, 
 from sfumato.likelihood.codec.rate import CODES, cheapest, rates
 from sfumato.likelihood.vlb import Bound
 from sfumato.metrics.protocol import canonical
-from sfumato.runs.checkpoint import replace_json
 from sfumato.runs.resolve import load_data
 from sfumato.runs.run import Run
 

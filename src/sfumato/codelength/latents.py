@@ -27,13 +27,13 @@ from sfumato.codelength.measure import ids
 from sfumato.codelength.result import Asked, cell, facts_of, file_of, likelihood, measured_sets, score_of
 from sfumato.core.images import to_float
 from sfumato.core.noise import normal, uniform
+from sfumato.core.writing import replace_json
 from sfumato.data.dataset import Dataset
 from sfumato.evaluation.reconstruction import pixel_nats
 from sfumato.latent.bound import levels_of, rest, saving, standard_normal
 from sfumato.latent.space import Latents
-from sfumato.processes.machine import default_device, keep_freed_memory
+from sfumato.processes.machine import computing_on
 from sfumato.progress import bar_of
-from sfumato.runs.checkpoint import replace_json
 from sfumato.runs.part import option
 from sfumato.runs.recipe import RecipeError
 from sfumato.runs.run import Run
@@ -72,9 +72,7 @@ def bits_of_pixels(
     """
     if not run.plan.in_latents:
         return likelihood(run, asked, use=use, root=root, device=device, command=command, quiet=quiet)
-    device = torch.device(device) if device is not None else default_device()
-    if device.type == "cpu":
-        keep_freed_memory()
+    device = computing_on(device)
     space = run.space(use, device)
     assert isinstance(space, Latents)
     refuse(run, asked, space)
@@ -111,7 +109,6 @@ def bits_of_pixels(
         **({"command": command} if command else {}),
     }
     path = file_of(run, asked, facts, splits)
-    path.parent.mkdir(exist_ok=True)
     replace_json(path, tree)
     return tree, path
 

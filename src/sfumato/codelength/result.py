@@ -26,6 +26,7 @@ from sfumato.codelength.chain import Chain, chain_of, continuous, on_path, own_g
 from sfumato.codelength.measure import Flow, Images, OdePath, measure_bound, measure_ode
 from sfumato.core.find import nearest
 from sfumato.core.gauge import named
+from sfumato.core.writing import replace_json
 from sfumato.data.dataset import Dataset
 from sfumato.evaluation import reference_of
 from sfumato.evaluation.cache import source_hash
@@ -38,9 +39,8 @@ from sfumato.metrics.flags import flagged
 from sfumato.metrics.jackknife import GROUPS, student
 from sfumato.metrics.protocol import EvalProtocol, canonical
 from sfumato.metrics.score import Score
-from sfumato.processes.machine import default_device, keep_freed_memory
+from sfumato.processes.machine import computing_on
 from sfumato.progress import bar_of
-from sfumato.runs.checkpoint import replace_json
 from sfumato.runs.conditions import of_real
 from sfumato.runs.resolve import load_data
 from sfumato.runs.run import Run
@@ -134,9 +134,7 @@ def likelihood(
         ValueError: For a split with fewer images than asked for, or options that do not fit the run.
         LeakageError: If the model was trained on images of a held-out split.
     """
-    device = torch.device(device) if device is not None else default_device()
-    if device.type == "cpu":
-        keep_freed_memory()
+    device = computing_on(device)
     run.require_pixels("The likelihood of a walk (codelength.latents has the bound of latents)")
     recipe = run.recipe
     denoiser = run.denoiser(use, device)
@@ -163,7 +161,6 @@ def likelihood(
                 flow = measure_ode(everywhere, images, walk, batch=min(16, batch), progress=bar.update, **options)
         measured[split] = Measured(data, bound, flow)
     tree = result(run.path.name, recipe.name, measured, facts, flags, command)
-    path.parent.mkdir(exist_ok=True)
     replace_json(path, tree)
     _sweep_up(folder)
     return tree, path

@@ -127,6 +127,29 @@ def header_of(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     return shape, kind
 
 
+def declared(
+    path: object, name: str, shape: tuple[int, ...], kind: np.dtype, available: int, most: int, error: Error
+) -> int:
+    """Return the bytes of an array's values, refusing more than its file has or than are read.
+
+    Arguments:
+        path: The file, for the message.
+        name: Name of the array.
+        shape: As its header says.
+        kind: Type of its values.
+        available: Bytes that the file has.
+        most: The most that are read.
+        error: The kind of error to raise.
+    """
+    size = math.prod(shape) * kind.itemsize
+    if size > most or size > available:
+        raise error(
+            f"{path} is refused: {name} declares shape {shape}, {size:,} bytes, where the file has {available:,} and "
+            f"at most {most:,} are read."
+        )
+    return size
+
+
 def read_member(archive: zipfile.ZipFile, name: str, most: int, error: Error = FileRefusedError) -> np.ndarray:
     """Unpack one array of an archive.
 
@@ -142,14 +165,9 @@ def read_member(archive: zipfile.ZipFile, name: str, most: int, error: Error = F
     entry, path = archive.getinfo(name), archive.filename
     with archive.open(entry) as file:
         shape, kind = header_of(file)
-    size = math.prod(shape) * kind.itemsize
     if kind.hasobject:
         raise error(f"{path} is refused: {name} holds objects of Python, which are not read.")
-    if size > most or size > entry.file_size:
-        raise error(
-            f"{path} is refused: {name} declares shape {shape}, {size:,} bytes, where the file has "
-            f"{entry.file_size:,} and at most {most:,} are read."
-        )
+    size = declared(path, name, shape, kind, entry.file_size, most, error)
     if entry.file_size > max(SMALL, RATIO * entry.compress_size) or entry.file_size > size + HEADER:
         raise error(
             f"{path} is refused: {name} unpacks from {entry.compress_size:,} to {entry.file_size:,} bytes, more than "

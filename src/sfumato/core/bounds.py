@@ -97,3 +97,15 @@ def bounds_of(hint: Any) -> Bounds:
     if own is not None:
         return own
     return next((found for arm in typing.get_args(hint) if (found := bounds_of(arm)) is not ANY), ANY)
+
+
+def check_times(t_min: float, t_max: float) -> None:
+    """Refuse an interval of times that is not one inside [0, 1]."""
+    if not 0 <= t_min < t_max <= 1:
+        raise ValueError(f"Times must satisfy 0 <= t_min < t_max <= 1; got {t_min} and {t_max}.")
+
+
+def check_sigmas(sigma_min: float, sigma_max: float) -> None:
+    """Refuse a range of noise that is none."""
+    if not 0 < sigma_min < sigma_max:
+        raise ValueError(f"Noise ranges need 0 < sigma_min < sigma_max; got {sigma_min} and {sigma_max}.")

@@ -137,7 +137,7 @@ def joined(labels: Sequence[Label]) -> Label:
     return known[0].having(lambda name, _: torch.cat([each.parts[name] for each in known]))
 
 
-def filled(values: Tensor, dim: int = 1) -> Tensor:
-    """Return values with 0 for NaN, and beside them whether each was told: twice as long along a dimension."""
+def filled(values: Tensor) -> Tensor:
+    """Return values (B, C, ...) with 0 for NaN, and beside them whether each was told, (B, 2 C, ...)."""
     null = values.isnan()
-    return torch.cat((values.masked_fill(null, 0), (~null).to(values)), dim)
+    return torch.cat((values.masked_fill(null, 0), (~null).to(values)), 1)

@@ -89,14 +89,13 @@ def planes(images: Tensor) -> Tensor:
     return images if images.shape[1] in (1, 3) else images.transpose(1, 2).flatten(2).unsqueeze(1)
 
 
-def tile(images: Tensor, columns: int, gap: int = 2, background: int = 255) -> np.ndarray:
-    """Lay images out in rows of `columns`, with a gap between them.
+def tile(images: Tensor, columns: int, gap: int = 2) -> np.ndarray:
+    """Lay images out in rows of `columns`, with a white gap between them.
 
     Arguments:
         images: uint8, shape (B, C, H, W); drawn as `planes` says.
         columns: Images per row.
         gap: Pixels between images and around them.
-        background: Grey level of the gaps.
 
     Returns:
         uint8 array (height, width, 3) for C = 3, else (height, width), as Pillow takes it.
@@ -104,9 +103,7 @@ def tile(images: Tensor, columns: int, gap: int = 2, background: int = 255) -> n
     images = planes(images)
     count, channels, height, width = images.shape
     rows = -(-count // columns)
-    sheet = torch.full(
-        (channels, rows * (height + gap) + gap, columns * (width + gap) + gap), background, dtype=torch.uint8
-    )
+    sheet = torch.full((channels, rows * (height + gap) + gap, columns * (width + gap) + gap), 255, dtype=torch.uint8)
     for i, image in enumerate(images):
         top, left = gap + i // columns * (height + gap), gap + i % columns * (width + gap)
         sheet[:, top : top + height, left : left + width] = image

@@ -6,6 +6,7 @@ What a file claims decides neither what is opened nor how much time and memory a
     bytes       a file has at most so many
     entries     JSON has at most so many, counted before anything is built of them
     depth       at most `DEPTH` lists and objects stand inside each other
+    keys        none stands twice in one object of JSON
     numbers     each has at most `DIGITS` characters, and is finite unless our own files may hold others there
     text        is UTF-8 and can be written again
 
@@ -77,13 +78,7 @@ def read_text(path: Path | str, most: int = BYTES, error: Error = FileRefusedErr
 
 
 def read_json(
-    path: Path | str,
-    *,
-    kind: type[Any] = dict,
-    finite: bool = True,
-    most: int = BYTES,
-    entries: int = ENTRIES,
-    error: Error = FileRefusedError,
+    path: Path | str, *, kind: type[Any] = dict, finite: bool = True, most: int = BYTES, error: Error = FileRefusedError
 ) -> Any:
     """Read a JSON file.
 
@@ -92,7 +87,6 @@ def read_json(
         kind: Type of the outermost value: dict, list or object (any).
         finite: Whether NaN and infinity are refused.
         most: The most bytes that it may have.
-        entries: The most entries that it may have.
         error: The kind of error to raise.
 
     Raises:
@@ -100,7 +94,7 @@ def read_json(
         OSError: If it is missing or may not be read.
     """
     content = read_bytes(path, most, error)
-    return parse_json(content, str(path), kind=kind, finite=finite, entries=entries, error=error)
+    return parse_json(content, str(path), kind=kind, finite=finite, error=error)
 
 
 def parse_json(
@@ -117,7 +111,8 @@ def parse_json(
     Arguments:
         text: JSON, in UTF-8 if it is bytes.
         what: What messages call it.
-        kind, finite, entries, error: The same as in `read_json`.
+        kind, finite, error: The same as in `read_json`.
+        entries: The most entries that it may have.
 
     >>> parse_json('{"a": [1, 2.5, null]}', "It")
     {'a': [1, 2.5, None]}
@@ -129,7 +124,8 @@ def parse_json(
     if count > entries:
         raise error(f"{what} has about {count:,} entries, and at most {entries:,} are read.")
     try:
-        tree = json.loads(text, parse_int=_whole, parse_float=_number(finite), parse_constant=_number(finite))
+        numbers: dict[str, Any] = {"parse_int": _whole, "parse_float": _number(finite)}
+        tree = json.loads(text, object_pairs_hook=_once, parse_constant=_number(finite), **numbers)
         _check_depth(tree)
         if "\\ud" in text or "\\uD" in text:
             json.dumps(tree, ensure_ascii=False).encode()  # half of a character cannot be written again
@@ -168,19 +164,18 @@ def read_lines(path: Path | str, *, whole: bool = True) -> Iterator[dict[str, An
 
 
 @contextmanager
-def as_written(what: str, remedy: str, error: Error = FileRefusedError) -> Iterator[None]:
+def as_written(what: str, remedy: str) -> Iterator[None]:
     """Raise what values of another kind than was written lead to as an error that names the file.
 
     Arguments:
         what: The file, or files, in words.
         remedy: What to do, a sentence.
-        error: The kind of error to raise.
     """
     try:
         yield
     except (TypeError, LookupError, AttributeError, ArithmeticError) as reason:
         told = f"{type(reason).__name__}: {str(reason)[:100]}"
-        raise error(f"{what} holds values of another kind than was written ({told}). {remedy}") from reason
+        raise FileRefusedError(f"{what} holds values of another kind than was written ({told}). {remedy}") from reason
 
 
 def with_a_name(path: Path) -> Path:
@@ -208,6 +203,15 @@ def _decoded(content: bytes, what: str, error: Error) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as reason:
         raise error(f"{what} is not text in UTF-8: byte {reason.start:,} cannot be read.") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object, in which no key stands twice: which of the two was meant, nobody knows."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+        raise ValueError(f"the key {twice[:60]!r} stands twice in one object")
+    return found
 
 
 def _whole(text: str) -> int:

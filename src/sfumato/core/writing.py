@@ -5,11 +5,16 @@ On a full disk, or where the process is killed, what stood there before stays.
 
 from __future__ import annotations
 
+import json
 import os
+import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+from sfumato.core.reading import KINDS, FileRefusedError
 
 
 @contextmanager
@@ -19,8 +24,12 @@ def replacing(path: Path, *, lasting: bool = False) -> Iterator[Path]:
     Arguments:
         path: The place; its folder is made.
         lasting: Whether it must be on the disk before this returns, as what cannot be made again must.
+
+    Raises:
+        FileRefusedError: If a device or a pipe is there, whose place a file would take for good.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _check_place(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
         yield partial
@@ -36,11 +45,30 @@ def replacing(path: Path, *, lasting: bool = False) -> Iterator[Path]:
         flush(path.parent)
 
 
+def _check_place(path: Path) -> None:
+    with suppress(FileNotFoundError):
+        found = stat.S_IFMT(path.lstat().st_mode)  # of a link, whose place may be taken
+        if found not in (stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR):
+            raise FileRefusedError(
+                f"{path} is {KINDS.get(found, 'no file')}, which no file replaces. Name another path."
+            )
+
+
 def write_whole(path: Path, content: bytes) -> Path:
     """Write a file that lasts and return its path."""
     with replacing(path, lasting=True) as partial:
         partial.write_bytes(content)
     return path
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file that lasts."""
+    write_whole(path, text.encode())
+
+
+def replace_json(path: Path, value: Any) -> None:
+    """Write a JSON file that lasts."""
+    replace_text(path, json.dumps(value, indent=1))
 
 
 def flush(path: Path) -> None:

@@ -150,9 +150,4 @@ def _check(path: Path, name: str, shape: tuple[int, ...], kind: np.dtype, availa
             f"{path} is refused: {name} has dtype {kind}. Images are uint8, features float32 or float64; "
             "objects of Python are not read."
         )
-    size = math.prod(shape) * kind.itemsize
-    if size > MOST or size > available:
-        raise DataError(
-            f"{path} is refused: {name} declares shape {shape}, {size:,} bytes, where the file has "
-            f"{available:,} and at most {MOST:,} are read."
-        )
+    archives.declared(path, name, shape, kind, available, MOST, DataError)

@@ -88,15 +88,8 @@ def evaluate_classifier(
     chance = 1 / max(1, len(data.classes))
     facts = facts_of_split(run, use, data, notes, device)
     curve = {"series": {f"{data.name} {split}": series}, "chance": chance}
-    return Result.written(
-        run.path,
-        run.recipe.name,
-        (),
-        facts,
-        f"accuracy-{split}-m{len(data)}",
-        tables={"accuracy": rows},
-        curves={"accuracy": curve},
-    )
+    name = f"accuracy-{split}-m{len(data)}"
+    return Result.written(run, (), facts, name, tables={"accuracy": rows}, curves={"accuracy": curve})
 
 
 def levels_at(run: Run, log_snrs: Sequence[float]) -> list[Level]:

@@ -169,8 +169,7 @@ def _written(run: Run, use: str | None, name: str, images: Images, look: Look, f
     facts = facts_of_split(run, use, images.held, [*images.notes, *never], look.device)
     facts |= {"n": len(images.train), "levels": levels}
     return Result.written(
-        run.path,
-        run.recipe.name,
+        run,
         (),
         facts,
         name,

@@ -86,9 +86,7 @@ def evaluate_autoencoder(
         refused[METRIC] = str(error)
     facts = facts_of_split(run, use, data, notes, device)
     name = f"reconstruction-{split}-m{len(data)}"
-    return Result.written(
-        *(run.path, run.recipe.name, scores, facts, name), tables={"reconstruction": [row]}, refused=refused
-    )
+    return Result.written(run, scores, facts, name, tables={"reconstruction": [row]}, refused=refused)
 
 
 @torch.no_grad()

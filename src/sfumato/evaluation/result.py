@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
+from sfumato.core.writing import replace_json
 from sfumato.data.dataset import Dataset
 from sfumato.evaluation.real import reference_of
 from sfumato.metrics.protocol import canonical
 from sfumato.metrics.score import Score
 from sfumato.processes.machine import describe
-from sfumato.runs.checkpoint import replace_json
 from sfumato.runs.identity import identity, summary
 from sfumato.runs.run import Run
 
@@ -92,13 +92,12 @@ class Result:
 
     @classmethod
     def written(
-        cls, run: Path, recipe: str, scores: tuple[Score, ...], provenance: dict[str, Any], name: str, **found: Any
+        cls, run: Run, scores: tuple[Score, ...], provenance: dict[str, Any], name: str, **found: Any
     ) -> Result:
         """Return a result after writing it to RUN/results/.
 
         Arguments:
-            run: Directory of the run.
-            recipe: Name of its recipe.
+            run: The run.
             scores: One per metric.
             provenance: What made them.
             name: How the file's name begins.
@@ -106,7 +105,7 @@ class Result:
         """
         decides = [[score.protocol.to_json() for score in scores], provenance, sorted(found.get("tables", {}))]
         key = hashlib.sha256(canonical(decides).encode()).hexdigest()[:8]
-        result = cls(run, recipe, scores, provenance, run / "results" / f"{name}-{key}.json", **found)
-        result.path.parent.mkdir(exist_ok=True)
+        file = run.path / "results" / f"{name}-{key}.json"
+        result = cls(run.path, run.recipe.name, scores, provenance, file, **found)
         replace_json(result.path, result.to_json())
         return result

@@ -9,7 +9,6 @@ checksum is compared, and what does not match is made again.
 
 from __future__ import annotations
 
-import json
 import zlib
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from sfumato.core.reading import read_lines
+from sfumato.runs.records import append_record
 
 
 class Rows:
@@ -54,10 +54,7 @@ class Rows:
         with self._file.open("r+b" if self._file.exists() else "w+b") as file:
             file.seek(start * self.width * self.dtype.itemsize)
             file.write(data)
-        line = json.dumps({"start": start, "stop": start + len(rows), "crc32": zlib.crc32(data), **facts})
-        torn = self._list.exists() and not self._list.read_bytes().endswith(b"\n")
-        with self._list.open("a") as file:
-            file.write(("\n" if torn else "") + line + "\n")
+        append_record(self._list, {"start": start, "stop": start + len(rows), "crc32": zlib.crc32(data), **facts})
         self.blocks[(start, start + len(rows))] = facts
 
     def array(self) -> np.ndarray:

@@ -113,10 +113,8 @@ def evaluate(
     more = [findings for findings in found.values() if isinstance(findings, Findings)]
     kinds = ("tables", "curves", "panels")
     into = {kind: {k: v for one in more for k, v in getattr(one, kind).items()} for kind in kinds}
-    result = Result.written(
-        run.path, recipe.name, scores, dict(made.facts), f"{judge.extract.name}-{split}-n{n}", **into, refused=refused
-    )
-    return ranks.from_first(result)
+    name = f"{judge.extract.name}-{split}-n{n}"
+    return ranks.from_first(Result.written(run, scores, dict(made.facts), name, **into, refused=refused))
 
 
 def names_of(run: Run, metrics: Sequence[str]) -> list[str]:

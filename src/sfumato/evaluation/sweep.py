@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.core.reading import read_json
+from sfumato.core.writing import replace_json
 from sfumato.evaluation.judge import judged_by, other_images
 from sfumato.evaluation.scoring import evaluate
 from sfumato.metrics.protocol import canonical
-from sfumato.runs.checkpoint import replace_json
 from sfumato.runs.identity import identity, key_of
 from sfumato.runs.run import Run
 
@@ -130,7 +130,6 @@ def sweep(
     facts = [field, n, list(metrics), split, use, first.checkpoint.path.name, first.recipe.hash]
     key = hashlib.sha256(canonical(facts).encode()).hexdigest()[:8]
     path = first.path / "results" / f"sweep-{field.replace('.', '-')}-{key}.json"
-    path.parent.mkdir(exist_ok=True)
     known, others = _known(path), set(path.parent.glob("*.json"))
     done: list[Point] = []
     data = judged_by(first.recipe, split, root)

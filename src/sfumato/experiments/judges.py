@@ -183,8 +183,7 @@ class Coding:
         scores: dict[str, Score] = {}
         facts: dict[str, Any] = {"images_seen": run.checkpoint.state["seen"]}
         if run.plan.kind.draws:
-            labels, prior = run.labels(asked.study.n)
-            scores, facts = _scores(asked, asked.recipe, _images(run, asked, labels), prior, labels)
+            scores, facts = _all(run, asked)
             count = Bits(self.images, (asked.study.split,), ("vlb",), steps=self.levels)
             (bits,) = bits_of_pixels(run, count, root=asked.root, device=device, quiet=True)[0]["scores"]
             figures["bits/dim, bound"] = [bits["value"], *bits["interval"]]
@@ -234,8 +233,7 @@ class Probed:
     def __call__(self, asked: Asked) -> tuple[dict[str, Score], dict[str, Any]]:
         """Return scores by metric, and facts: the accuracies among them, with 95% intervals."""
         run = _run(asked)
-        labels, prior = run.labels(asked.study.n)
-        scores, facts = _scores(asked, asked.recipe, _images(run, asked, labels), prior, labels)
+        scores, facts = _all(run, asked)
         found = probe(
             run, at=self.at, blocks=self.blocks, n=self.n, m=self.m, split=asked.study.split, root=asked.root,
             device=asked.device, quiet=asked.quiet,
@@ -259,6 +257,12 @@ def _run(asked: Asked) -> Run:
     if asked.run is None:
         raise StudyError("This judge looks at the images of a run, and the row has none: it needs a judge of its own.")
     return asked.run
+
+
+def _all(run: Run, asked: Asked) -> tuple[dict[str, Score], dict[str, Any]]:
+    """Score the images of a run, of every class it is asked for."""
+    labels, prior = run.labels(asked.study.n)
+    return _scores(asked, asked.recipe, _images(run, asked, labels), prior, labels)
 
 
 def _images(run: Run, asked: Asked, labels: Label | None) -> tuple[Tensor, dict[str, Any]]:

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from sfumato.core.writing import replace_json, replace_text
 from sfumato.experiments.cost import Estimate
 from sfumato.experiments.study import Outcome, Study, titled
 from sfumato.experiments.verdict import Verdict, verdicts
@@ -27,7 +28,6 @@ from sfumato.report.plot import Series
 from sfumato.report.save import save
 from sfumato.report.table import Cell, Value, csv_table, markdown_table
 from sfumato.report.table import Row as Line
-from sfumato.runs.checkpoint import replace_json, replace_text
 
 NAMED = 4  # protocols that a caption names; more are counted
 ANSWERS = {True: "holds", False: "does not hold", None: "undecided"}
@@ -205,7 +205,6 @@ def write(study: Study, outcomes: Sequence[Outcome], cost: Estimate, out: Path, 
     Returns:
         The files, the page first.
     """
-    out.mkdir(parents=True, exist_ok=True)
     answers, table = verdicts(study, outcomes), lines(study, outcomes, cost.parameters)
     pictures = {
         name: save(picture, out / f"{study.name}-{name}.png")

@@ -40,17 +40,17 @@ from sfumato.core.images import NonFiniteError
 from sfumato.core.noise import words
 from sfumato.core.optional import optional
 from sfumato.core.reading import read_json
+from sfumato.core.writing import replace_json
 from sfumato.evaluation.judge import Judge, judged_by
 from sfumato.experiments.search_space import Dimension
 from sfumato.metrics.metric import find_metric
 from sfumato.metrics.rules import SelfComparisonError
 from sfumato.metrics.score import Score
 from sfumato.runs import recipe as recipes
-from sfumato.runs.checkpoint import replace_json
 from sfumato.runs.lock import locked
 from sfumato.runs.override import override
 from sfumato.runs.recipe import Chosen, Recipe, RecipeError
-from sfumato.runs.records import read_records
+from sfumato.runs.records import append_record, read_records
 from sfumato.runs.run import Run
 from sfumato.training.guard import Diverged
 from sfumato.training.hooks.due import Hook, RunContext, StepTaken, go_on
@@ -168,8 +168,7 @@ def carry_out(
         done = _trials(search, folder / "trials.jsonl")
         while len(done) < trials and (minutes is None or time.monotonic() - began < 60 * minutes):
             done.append(_try(search, done, folder / "trial"))
-            with open(folder / "trials.jsonl", "a") as records:
-                records.write(json.dumps(asdict(done[-1])) + "\n")
+            append_record(folder / "trials.jsonl", asdict(done[-1]))
             told(len(done), done[-1])
     return done
 
@@ -225,6 +224,10 @@ def _trials(search: Search, file: Path) -> list[Trial]:
             scores, rungs = ({key: float(v) for key, v in record[name].items()} for name in ("scores", "rungs"))
             by_step = {int(step): value for step, value in scores.items()}
             trial = Trial(dict(record["values"]), by_step, (low, high), str(record["end"]), record["seconds"], rungs)
+            if trial.end == "done" and not math.isfinite(scores[str(REDUCTION**2)]):
+                raise ValueError("no score at its end")
+            if low > high or not trial.seconds >= 0:
+                raise ValueError("an interval or a time that is none")
             _study(search, [trial])  # Optuna takes it
         except (LookupError, TypeError, ValueError, AttributeError):
             warnings.warn(f"{file} holds a line that is no trial of this search: left out.", stacklevel=2)

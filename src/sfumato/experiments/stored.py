@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from sfumato.core.reading import as_written
+from sfumato.core.writing import replace_json, replace_text
 from sfumato.experiments.cost import Estimate
 from sfumato.experiments.pages import lines, markdown
 from sfumato.experiments.study import Ordering, Outcome, Study, StudyError, find_study, studies
 from sfumato.experiments.verdict import verdicts
 from sfumato.metrics.score import Score
 from sfumato.report.table import csv_table
-from sfumato.runs.checkpoint import replace_json, replace_text
 
 
 def stored(tree: Mapping[str, Any]) -> tuple[Study, list[Outcome]]:

@@ -29,15 +29,13 @@ from sfumato.runs.override import override
 from sfumato.runs.recipe import Recipe
 
 if typing.TYPE_CHECKING:
-    from pathlib import Path
-
     import torch
     from matplotlib.figure import Figure
     from PIL import Image
 
     from sfumato.runs.run import Run
 
-Scale = Literal["tiny", "cpu", "lossy", "paper"]
+Scale = Literal["tiny", "cpu", "cpu28", "lossy", "paper"]
 USUAL: Scale = "cpu"  # of the studies' pages; others are named with their scale
 SCALES: tuple[str, ...] = typing.get_args(Scale)
 Picture = typing.Union["Image.Image", "Figure"]
@@ -191,7 +189,7 @@ class Study:
 
     Attributes:
         name: Name of its file and function, with dashes.
-        scale: Size at which this is: tiny, cpu, lossy or paper.
+        scale: Size at which this is: tiny, cpu, cpu28, lossy or paper.
         question: The question, in one sentence.
         varies: What differs between rows.
         equal: What does not.
@@ -326,7 +324,7 @@ def find_study(name: str, scale: str) -> Study:
 
     Arguments:
         name: Name of the study; dashes and underscores are the same.
-        scale: "tiny", "cpu", "lossy" or "paper".
+        scale: "tiny", "cpu", "cpu28", "lossy" or "paper".
 
     Raises:
         UnknownNameError: For an unknown study; the nearest is offered.

@@ -23,6 +23,7 @@ import torch
 
 from sfumato.core.images import NonFiniteError
 from sfumato.core.reading import as_written, read_json
+from sfumato.core.writing import replace_json
 from sfumato.evaluation.judge import judged_by, other_images
 from sfumato.experiments.judges import evaluated
 from sfumato.experiments.study import Asked, Outcome, Row, Study, slug
@@ -30,7 +31,7 @@ from sfumato.metrics.metric import expand
 from sfumato.metrics.protocol import canonical
 from sfumato.metrics.score import Score
 from sfumato.progress import say
-from sfumato.runs.checkpoint import replace_json, steps
+from sfumato.runs.checkpoint import steps
 from sfumato.runs.identity import identity, key_of
 from sfumato.runs.idle import differences
 from sfumato.runs.override import override

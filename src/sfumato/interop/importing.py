@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato.core.find import entries, find
+from sfumato.core.writing import replace_json
 from sfumato.interop.foreign import Foreign, Imported, open_foreign, sha256_of
 from sfumato.interop.tensors import ForeignError
 from sfumato.processes.machine import describe
@@ -54,7 +55,7 @@ def recognise(found: Foreign) -> Imported:
             made: Imported | None = family(found)
         except ForeignError:
             raise
-        except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:  # what its family must have
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:  # what its family has
             said = f"{found.path} looks like {name}, but its tensors or options do not fit: {error!r}."
             raise ForeignError(said) from None
         if made is not None:
@@ -102,6 +103,8 @@ def import_run(
         raise RecipeError(f"{out} holds a run already. Give another --out.")
     found = recognise(open_foreign(path, size=size, order=order, raw=raw, ema=ema))
     chosen = found.recipe
+    if size is not None and chosen.shape is not None and chosen.shape.height != size:
+        raise ForeignError(f"The weights in {path} make images of side {chosen.shape.height}; got --size {size}.")
     if recipe is not None:  # what was inferred is replaced, but for what the reading of the file itself took
         named: Recipe = find("recipe", recipe)()
         kept = (a for a in found.assumed if "(--" in a and not (named.shape and a.startswith("size ")))
@@ -117,8 +120,9 @@ def import_run(
         weights = found.rename(tensors, network)
         _check_values(weights, network)
         network.load_state_dict(weights)
-    except (ValueError, KeyError, IndexError) as error:
-        told = error.args[0] if error.args else error
+    except (ValueError, LookupError, AttributeError) as error:
+        told = f"network={chosen.network.name} is laid out otherwise ({error})."
+        told = str(error.args[0]) if error.args and not isinstance(error, AttributeError) else told
         raise ForeignError(f"{path} was taken for {found.family}, but its tensors do not fit: {told}") from None
     fields = [text.partition("=")[0].strip() for text in overrides]
     assumed = tuple(a for a in found.assumed if not any(f in a for f in fields))
@@ -139,7 +143,7 @@ def import_run(
     out.mkdir(parents=True, exist_ok=True)
     state = {"seen": 0, "step": 0, "elapsed": 0.0, "skipped": 0, "recipe": chosen.to_json()}
     checkpoint.save(out / "checkpoints", 0, {"network": dict(network.state_dict())}, state)
-    checkpoint.replace_json(out / "recipe.json", about)
+    replace_json(out / "recipe.json", about)
     placed = (p for name, p in network.named_parameters() if name.split(".")[0] not in found.untrained)
     return Import(Run.open(out), found, sum(p.numel() for p in placed))
 

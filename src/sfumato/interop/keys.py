@@ -91,6 +91,11 @@ def null_row(table: Tensor) -> Tensor:
     return torch.cat((table, torch.zeros_like(table[:1])))
 
 
+def _sides(tensor: Tensor) -> list[int]:
+    """Return a shape without its ones, by which a 1x1 kernel and a matrix differ."""
+    return [n for n in tensor.shape if n != 1]
+
+
 def rename(
     state: State,
     network: nn.Module,
@@ -104,11 +109,11 @@ def rename(
         state: The original, name -> tensor.
         network: Our network of the same configuration.
         names: (our module, our parameter's name in it) -> the original's names.
-        convert: (our name, the original's tensors) -> our tensor, up to its shape.
+        convert: (our name, the original's tensors) -> our tensor, up to sides of 1.
         ignored: Pattern of original names that hold computed constants.
 
     Raises:
-        ValueError: If a tensor is missing, left over, or has another number of values.
+        ValueError: If a tensor is missing, left over, or of another shape.
     """
     left = {name: tensor for name, tensor in state.items() if not re.search(ignored, name)}
     ours, missing = {}, []
@@ -119,7 +124,7 @@ def rename(
             missing += absent
             continue
         tensor = convert(name, tuple(left.pop(source) for source in sources))
-        if tensor.numel() != target.numel():
+        if _sides(tensor) != _sides(target):
             raise ValueError(
                 f"{' + '.join(sources)} gives a tensor {tuple(tensor.shape)}, but {name} is {tuple(target.shape)}: "
                 "the network was built with other options than the checkpoint."

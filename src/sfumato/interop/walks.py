@@ -84,7 +84,7 @@ def _schedule(values: Values, terminal: float = 0.0) -> Part:
         "sigmoid": part("schedule", "betas"),
     }
     if given is not None:
-        fits = isinstance(given, list) and all(isinstance(b, int | float) and 0 < b <= 1 for b in given)
+        fits = isinstance(given, list) and all(type(b) in (int, float) and 0 < b <= 1 for b in given)
         if not fits or len(given) != steps:
             raise ForeignError(f"trained_betas must be {steps} numbers in (0, 1], as many as num_train_timesteps.")
         chain = part("schedule", "betas", values=tuple(map(float, given)))
@@ -104,6 +104,11 @@ def _without_signal(chain: Part, terminal: float) -> tuple[float, ...]:
         raise ForeignError(f"The scheduler's chain cannot be made: {error}") from None
     alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
     abar = torch.cat((torch.ones(1, dtype=torch.float64), alpha**2))
+    if not terminal < abar[-2]:
+        raise ForeignError(
+            f"A scheduler with rescale_betas_zero_snr=true has no recipe here for this chain: diffusers keeps a signal "
+            f"of {terminal:.2g} at its last step, more than the {float(abar[-2]):.2g} of the step before."
+        )
     abar[-1] = terminal
     return tuple((1 - abar[1:] / abar[:-1]).tolist())
 
@@ -156,6 +161,8 @@ def _strides(values: Values, steps: list[int]) -> list[str]:
 
 def _clip(values: Values) -> bool | float:
     limit = float(values["clip_sample_range"])
+    if values["clip_sample"] and not limit > 0:
+        raise ForeignError(f"A scheduler with clip_sample_range={limit:g} has no recipe here; it is positive.")
     return (True if limit == 1 else limit) if values["clip_sample"] else False
 
 

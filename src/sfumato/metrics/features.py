@@ -106,6 +106,21 @@ def recorded(made: Extractor, maker: Callable[..., Any]) -> Extractor:
     return Recorded(made, "+".join(dict.fromkeys([outside.code_of(maker), outside.code_of(type(made))])))
 
 
+def check_shape(name: str, shape: ImageShape, own: ImageShape) -> None:
+    """Refuse images of another shape than the one that an extractor's network was made for."""
+    if shape != own:
+        raise ExtractorShapeError(
+            f"Extractor '{name}' takes images of shape {own}, got {shape}. Choose one made for these images; 'pixels' "
+            "and 'random' take any size."
+        )
+
+
+def check_colours(name: str, shape: ImageShape) -> None:
+    """Refuse images that are neither grey nor colour, for an extractor that repeats grey in three channels."""
+    if shape[0] not in (1, 3):
+        raise ExtractorShapeError(f"Extractor '{name}' takes images of 1 or 3 channels, got {shape[0]}.")
+
+
 def check_images(name: str, images: Tensor, shape: ImageShape) -> None:
     """Refuse images that are not uint8 of the shape an extractor was made for."""
     if images.dtype != torch.uint8 or tuple(images.shape[1:]) != shape:

@@ -49,7 +49,7 @@ from sfumato.metrics.jackknife import (
     student,
     weights,
 )
-from sfumato.metrics.statistics import Features, Groups, Moments, check_features, check_pair
+from sfumato.metrics.statistics import Features, Groups, Moments, check_columns, check_features, check_pair
 
 
 def frechet_distance(mean_1: np.ndarray, cov_1: np.ndarray, mean_2: np.ndarray, cov_2: np.ndarray) -> float:
@@ -214,11 +214,7 @@ def _set(rows: Features | Groups, labels: np.ndarray | None, groups: int, member
 def _by_moments(x: _Set, y: _Set, level: float) -> Estimate:
     a, b = x.total, y.total
     check_groups(a.n, b.n, x.groups)
-    if a.dimension != b.dimension:
-        raise ValueError(
-            f"Generated features have {a.dimension} columns and reference features {b.dimension}; "
-            "both must come from one extractor."
-        )
+    check_columns(a.dimension, b.dimension)
     left_out = np.empty(x.groups)
     for k in range(x.groups):
         p, q = x.leaving_out(k), y.leaving_out(k)

@@ -38,7 +38,6 @@ class Memorization:
         distance: float64 (n,), Euclidean distance of each generated image to its nearest training image.
         index: int64 (n,), that training image.
         held_out_distance: float64 (h,), the same for held-out images.
-        held_out_index: int64 (h,).
         zero: Generated images at distance exactly 0.
         closer: Share of generated images within the 1% nearest held-out distance.
         authentic: AuthPct of the generated images.
@@ -48,7 +47,6 @@ class Memorization:
     distance: np.ndarray
     index: np.ndarray
     held_out_distance: np.ndarray
-    held_out_index: np.ndarray
     zero: int
     closer: Estimate
     authentic: Estimate
@@ -85,7 +83,6 @@ def memorization(generated: Features, train: Features, held_out: Features) -> Me
         np.sqrt(gap),
         index,
         np.sqrt(held_gap),
-        held_index,
         int((gap == 0).sum()),
         share(int((gap < near).sum()), len(gap)),
         share(int(authentic.sum()), len(gap)),

@@ -27,7 +27,16 @@ from sfumato.metrics.jackknife import GROUPS, Estimate, check_groups, deal, jack
 from sfumato.metrics.statistics import Features, check_features
 
 
-class Saturation:
+class _OneNumber:
+    name: str
+    weights_hash = "none"
+    dimension = 1
+
+    def __init__(self, shape: ImageShape):
+        self.shape = shape
+
+
+class Saturation(_OneNumber):
     """The share of saturated values of each image, one number in [0, 1].
 
     Arguments:
@@ -38,11 +47,6 @@ class Saturation:
     """
 
     name = "saturation"
-    weights_hash = "none"
-    dimension = 1
-
-    def __init__(self, shape: ImageShape):
-        self.shape = shape
 
     def __call__(self, images: Tensor) -> Tensor:
         """Map uint8 images (B, C, H, W) to float32 shares (B, 1)."""
@@ -54,7 +58,7 @@ class Saturation:
         return {"layer": "channel values", "counted": [0, 255], "resize": "none", "dtype": "float32"}
 
 
-class Contrast:
+class Contrast(_OneNumber):
     """The standard deviation of the channel values of each image in [-1, 1], one number in [0, 1].
 
     Arguments:
@@ -65,11 +69,6 @@ class Contrast:
     """
 
     name = "contrast"
-    weights_hash = "none"
-    dimension = 1
-
-    def __init__(self, shape: ImageShape):
-        self.shape = shape
 
     def __call__(self, images: Tensor) -> Tensor:
         """Map uint8 images (B, C, H, W) to float32 deviations (B, 1)."""

@@ -47,14 +47,19 @@ def check_features(features: Features, what: str = "features") -> Features:
     return features
 
 
+def check_columns(generated: int, reference: int) -> None:
+    """Refuse features of different numbers of columns."""
+    if generated != reference:
+        raise ValueError(
+            f"Generated features have {generated} columns and reference features {reference}; both must come from one "
+            "extractor."
+        )
+
+
 def check_pair(x: Features, y: Features) -> tuple[Features, Features]:
     """Refuse two feature arrays that cannot be compared: wrong kind, other dimensions, fewer than two rows."""
     x, y = check_features(x, "generated features"), check_features(y, "reference features")
-    if x.shape[1] != y.shape[1]:
-        raise ValueError(
-            f"Generated features have {x.shape[1]} columns and reference features {y.shape[1]}; "
-            "both must come from one extractor."
-        )
+    check_columns(x.shape[1], y.shape[1])
     if min(len(x), len(y)) < 2:
         raise ValueError(f"A comparison needs at least 2 images on each side, got n = {len(x)} and m = {len(y)}.")
     return x, y

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
-from sfumato.metrics.extractors.classifier import ClassifierFeatures
-from sfumato.metrics.extractors.inception import InceptionFeatures
 from sfumato.metrics.features import Extractor, ImageShape, recorded
 from sfumato.metrics.metric import Metric
 
@@ -19,16 +17,18 @@ class Logits:
         network: Gives logits beside features.
     """
 
-    def __init__(self, network: ClassifierFeatures | InceptionFeatures):
+    def __init__(self, network: Any):
         self.name, self.weights_hash, self.dimension = network.name, network.weights_hash, network.classes
         self._network = network
 
     def __call__(self, images: Tensor) -> Tensor:
-        return self._network.logits(images)
+        predicted: Tensor = self._network.logits(images)
+        return predicted
 
     def describe(self) -> dict[str, Any]:
         """Describe the network, as for its features."""
-        return self._network.describe()
+        described: dict[str, Any] = self._network.describe()
+        return described
 
 
 def view_key(metric: Metric) -> str:
@@ -51,9 +51,9 @@ def view_of(extract: Extractor, metric: Metric, shape: ImageShape) -> Extractor:
         return recorded(metric.own(shape), metric.own)
     if metric.view == "features":
         return extract
-    if metric.view == "spatial" and isinstance(extract, InceptionFeatures):
-        return extract.spatial_twin()
-    if metric.view == "logits" and isinstance(extract, ClassifierFeatures | InceptionFeatures):
+    if metric.view == "spatial" and (twin := getattr(extract, "spatial_twin", None)):
+        return cast(Extractor, twin())
+    if metric.view == "logits" and hasattr(extract, "logits"):
         return Logits(extract)
     raise ValueError(
         f"Extractor '{extract.name}' has no {metric.view}: sFID needs 'inception', the Inception Score "

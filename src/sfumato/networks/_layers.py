@@ -88,6 +88,14 @@ def take_fewer_products(network: nn.Module) -> None:
             module.fewer_products = True
 
 
+def fewer_products_pay(network: nn.Module) -> bool:
+    """Return whether a network has 3x3 convolutions that this processor computes faster with fewer products."""
+    wide = (
+        m for m in network.modules() if isinstance(m, Conv3) and min(m.in_channels, m.out_channels) >= _winograd.LANES
+    )
+    return next(wide, None) is not None and _winograd.library() is not None
+
+
 class GroupNorm(nn.Module):
     """Normalise groups of channels per image, in float32 when the input is a half type.
 

@@ -34,7 +34,7 @@ from ._native import at, compiled, enough, has
 
 LANES = 16  # channels that the kernel takes at once
 TOLERANCE = 2e-2  # of the check, relative to the largest value
-TILES, SUMMED = 96, 320  # of 2x2 outputs that are worked on at once: what a core's own memory holds
+TILES, SUMMED = 96, 320  # of 2x2 outputs that are worked on at once, and in the gradient of weights
 
 
 def usable(x: Tensor, weight: Tensor) -> bool:
@@ -111,7 +111,7 @@ class _Convolve(torch.autograd.Function):
             enough(
                 _library().weigh(
                     at(x), at(dy), at(dweight), at(dbias), images, height, width, into, len(weight),
-                    max(threads, SUMMED // _tiles(x)), threads,
+                    max(threads, SUMMED // 2 // _tiles(x)), threads,
                 )
             )  # fmt: skip
         return dx, dweight, None if bias is None else dbias, None, dplus

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from sfumato.data.dataset import Dataset
-from sfumato.runs.kinds import DENOISER, require
 from sfumato.runs.override import override
 from sfumato.runs.resolve import load_data
 from sfumato.runs.run import Run
@@ -34,8 +33,7 @@ def sampled_by(run: Run, sampler: str) -> Run:
     Raises:
         RecipeError: If it trained no denoiser.
     """
-    if not (kind := run.plan.kind).walks:
-        require(DENOISER, run.recipe, str(run.path), kind.instead.format(run.path))
+    run.require_walk()
     return run.with_recipe(override(run.recipe, [f"sample.sampler={sampler}"]))
 
 

@@ -40,13 +40,22 @@ def default_device() -> torch.device:
     return torch.device("cpu")
 
 
+def computing_on(device: torch.device | str | None) -> torch.device:
+    """Return where a long computation runs, the best device at hand for None, and prepare its memory."""
+    found = default_device() if device is None else torch.device(device)
+    if found.type == "cpu":
+        keep_freed_memory()
+    return found
+
+
 def describe(device: torch.device | str) -> dict[str, Any]:
     """Return the hardware and versions that a result should carry."""
     device = torch.device(device)
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     else:
-        name = f"{_cpu_name()}, {torch.get_num_threads()} threads"
+        threads = torch.get_num_threads()
+        name = f"{_cpu_name()}, {threads} thread{'s' * (threads > 1)}"
     return {
         "device": name,
         "cores": os.cpu_count(),

@@ -30,13 +30,13 @@ PAD = 10
 GAP, EXTRA = 3, 10  # pixels between cells, and more between groups of them
 
 
-def enlargement(height: int, width: int, target: int = LEGIBLE) -> int:
-    """Return the whole factor that makes the longer side at least `target` pixels.
+def enlargement(height: int, width: int) -> int:
+    """Return the whole factor that makes the longer side at least `LEGIBLE` pixels.
 
     >>> [enlargement(s, s) for s in (8, 28, 32, 64, 128)]
     [8, 3, 2, 1, 1]
     """
-    return max(1, -(-target // max(height, width)))
+    return max(1, -(-LEGIBLE // max(height, width)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,12 +71,16 @@ def save(picture: Image.Image | Figure, path: Path | str, *, command: str = "") 
     Raises:
         ValueError: If the path does not end so.
     """
-    path = Path(path)
-    kind = "GIF" if getattr(picture, "n_frames", 1) > 1 else "PNG"
-    if path.suffix != f".{kind.lower()}":
-        what = "Animations" if kind == "GIF" else "Pictures"
-        raise ValueError(f"{what} are written as {kind}; got {path.name!r}. Name it {path.stem}.{kind.lower()}.")
+    path = check_ending(path, moving=getattr(picture, "n_frames", 1) > 1)
     return write_whole(path, encode(picture, command))
+
+
+def check_ending(path: Path | str, *, moving: bool = False) -> Path:
+    """Return the path of a picture, or of one that moves, refusing a name that does not say so."""
+    path, what, kind = Path(path), *(("Animations", "GIF") if moving else ("Pictures", "PNG"))
+    if path.suffix != f".{kind.lower()}":
+        raise ValueError(f"{what} are written as {kind}; got {path.name!r}. Name it {path.stem}.{kind.lower()}.")
+    return path
 
 
 def description(file: Path | str | IO[bytes]) -> str:

@@ -22,10 +22,9 @@ from torch import Tensor
 from sfumato.core.condition import Label, part_of
 from sfumato.core.images import NonFiniteError, finite, to_uint8
 from sfumato.core.reading import parse_json, read_json
-from sfumato.core.writing import write_whole
+from sfumato.core.writing import replace_json, write_whole
 from sfumato.processes.ranks import Ranks
 from sfumato.report.signature import SignatureError, picture_of, read, signed
-from sfumato.runs.checkpoint import replace_json
 from sfumato.runs.identity import changed
 from sfumato.runs.recipe_json import today
 from sfumato.sources import Maker

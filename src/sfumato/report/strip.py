@@ -27,7 +27,7 @@ from sfumato.core.images import to_uint8
 from sfumato.core.level import Level, like
 from sfumato.core.writing import write_whole
 from sfumato.report._canvas import Frame, draw
-from sfumato.report.save import animated
+from sfumato.report.save import animated, check_ending
 from sfumato.report.sheet import name_seeds
 
 What = Literal["x", "x0", "both"]
@@ -185,9 +185,7 @@ def gif(
     Raises:
         ValueError: If the path does not end in .gif, or `every` is not positive.
     """
-    path = Path(path)
-    if path.suffix != ".gif":
-        raise ValueError(f"Animations are written as GIF; got {path.name!r}. Name it {path.stem}.gif.")
+    path = check_ending(path, moving=True)
     steps = len(source.grid) - 1
     states = walk(source, seeds, labels, -(-steps // 47) if every is None else every)
     columns = min(columns, len(seeds))

@@ -80,13 +80,25 @@ def spellings(use: str, ema: Ema) -> tuple[str, ...]:
 
     >>> spellings("power-0.07", Ema(power=(0.075, 0.125))), spellings("power-0.1", Ema(power=(0.10,)))
     (('power-0.07', 'power-0.075'), ('power-0.1', 'power-0.10'))
+    >>> spellings("post-8e-2", Ema())
+    ('post-8e-2', 'post-0.080')
     """
     known = names_of(ema)
     others = [known[use]] if use in known else [name for name, earlier in known.items() if earlier == use]
+    return tuple(dict.fromkeys([use, *filter(None, others), canonical(use)]))
+
+
+def canonical(use: str) -> str:
+    """Return the name of an average with its number as names spell it; another name as it is.
+
+    >>> canonical("power-.1"), canonical("post-8e-2"), canonical("raw")
+    ('power-0.10', 'post-0.080', 'raw')
+    """
     kind, _, number = use.partition("-")
-    with contextlib.suppress(KeyError, ValueError):
-        others.append({"power": power_name, "half": half_life_name}[kind](float(number)))
-    return tuple(dict.fromkeys([use, *filter(None, others)]))
+    try:
+        return {"power": power_name, "half": half_life_name, "post": name_of}[kind](float(number))
+    except (KeyError, ValueError):
+        return use
 
 
 def width_of(name: str, powers: Sequence[float]) -> float:

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from sfumato.core.reading import FileRefusedError, plain_name, read_json
 from sfumato.core.weights import hash_tensors, read_tensors
-from sfumato.core.writing import flush, write_whole
+from sfumato.core.writing import flush
 from sfumato.processes.ranks import Ranks
 
 SCHEMA = 1
@@ -285,16 +285,6 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON and flush it to disk."""
     path.write_text(json.dumps(value, indent=1))
     flush(path)
-
-
-def replace_json(path: Path, value: Any) -> None:
-    """Replace a JSON file atomically."""
-    replace_text(path, json.dumps(value, indent=1))
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Replace a text file atomically: on a full disk it stays as it was."""
-    write_whole(path, text.encode())
 
 
 def _digest(path: Path) -> str:

@@ -20,7 +20,7 @@ from sfumato.core.errors import OptionError, UnknownNameError, nearest
 from sfumato.core.find import entries
 from sfumato.core.level import Level
 from sfumato.core.reading import read_json
-from sfumato.runs.checkpoint import replace_json
+from sfumato.core.writing import replace_json
 from sfumato.runs.part import option
 from sfumato.runs.recipe import RecipeError
 from sfumato.runs.run import Run
@@ -60,7 +60,6 @@ def store(run: Run, name: str, grid: Level, facts: Mapping[str, Any], use: str |
     check_name(name)
     noisy, path = grid[:-1], run.path / FOLDER / f"{name}.json"
     own = {"name": name, "sampler": run.making(use).sampler, "weights": _weights(run, use)}
-    path.parent.mkdir(exist_ok=True)
     replace_json(path, {**own, "alphas": noisy.alpha.tolist(), "sigmas": noisy.sigma.tolist(), **facts})
     return path
 
@@ -87,8 +86,8 @@ def by_levels(run: Run, assignments: Sequence[str]) -> list[str]:
 def _levels(run: Run, name: str) -> list[str]:
     tree = _read(run, name)
     try:
-        if not all(isinstance(tree[key], list) for key in ("alphas", "sigmas")):
-            raise TypeError("alphas and sigmas are lists")
+        if not all(type(c) in (int, float) for key in ("alphas", "sigmas") for c in [*tree[key]]):
+            raise TypeError("alphas and sigmas are lists of numbers")
         alphas, sigmas = (",".join(repr(float(c)) for c in tree[key]) for key in ("alphas", "sigmas"))
     except (KeyError, TypeError, ValueError) as error:
         raise RecipeError(

@@ -117,8 +117,9 @@ def _assign(node: Any, keys: list[str], value: str, path: str) -> Any:
     if isinstance(node, Part):
         if rest:
             raise RecipeError(f"{path}: an option of {node.axis}={node.name} has no fields of its own.")
-        given = parse(value)
-        several = typing.get_origin(hints_of(node.entry()).get(key)) is tuple
+        hint = hints_of(node.entry()).get(key)
+        given = value.strip() if hint is str else parse(value)  # a text may be "none" or "1e3"
+        several = typing.get_origin(hint) is tuple
         return node.with_options(**{key: _several(given) if several else given})
     names = {f.name: f for f in dataclasses.fields(node)}
     if key not in names:

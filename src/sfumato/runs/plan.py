@@ -262,7 +262,8 @@ class Plan:
                 f"{self.recipe.data.latent}. Train that run, or state latent in the recipe."
             )
         known = self.recipe.latent
-        if not {len(known.shift), len(known.scale)} <= {0, known.channels} or min(known.scale, default=1) <= 0:
+        held = {len(known.shift), len(known.scale)}
+        if held not in ({0}, {known.channels}) or min(known.scale, default=1) <= 0:
             raise RecipeError(
                 f"latent.shift and latent.scale hold one number for each of {known.channels} channels, the scale above "
                 f"0; got {known.shift} and {known.scale}. Restore the recipe."

@@ -7,12 +7,14 @@ was writing when it was killed, or is writing now.
 from __future__ import annotations
 
 import json
+import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sfumato.core.reading import BYTES, FileRefusedError, parse_json, read_bytes
-from sfumato.runs.checkpoint import replace_text
+from sfumato.core.writing import replace_text
 
 
 def read_records(path: Path | str, needs: tuple[str, ...] = ("images",)) -> list[dict[str, Any]]:
@@ -44,6 +46,20 @@ def trim_records(path: Path, step: int, needs: tuple[str, ...] = ("step",)) -> l
     if path.exists() and path.read_bytes() != text.encode():
         replace_text(path, text)
     return kept
+
+
+def append_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a record as the last line of a file; a line that a killed process left without its end costs itself only.
+
+    Arguments:
+        path: The file; made if missing.
+        record: JSON.
+    """
+    with open(path, "a+b") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+        torn = file.read(1) not in (b"", b"\n")
+        file.write(("\n" * torn + json.dumps(record) + "\n").encode())
 
 
 def _record(line: bytes, needs: tuple[str, ...]) -> dict[str, Any] | None:

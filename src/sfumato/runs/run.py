@@ -226,10 +226,14 @@ class Run:
             stem = "network" if name == "raw" else f"ema-{name}"
             if stem in self.checkpoint.tensors:
                 return self.checkpoint, stem
-        made = averages.stored(self.path)
-        if use in made:
-            return averages.load(self.path, use, self.mark), "network"
-        raise RecipeError(nearest("average", use, [*self.tracked, *made]))
+        if (made := self._made(use)) is not None:
+            return averages.load(self.path, made, self.mark), "network"
+        raise RecipeError(nearest("average", use, [*self.tracked, *averages.stored(self.path)]))
+
+    def _made(self, use: str | None) -> str | None:
+        """Return the name of an average made after training, in whatever spelling; None if it is none."""
+        names = averages.spellings(self.recipe.ema.use if use is None else use, self.recipe.ema)
+        return next((name for name in names if name in averages.stored(self.path)), None)
 
     @property
     def tracked(self) -> list[str]:
@@ -243,8 +247,8 @@ class Run:
             use: Which average; None for the recipe's choice.
         """
         found = [self.about.get("selected")]
-        if use is not None and use in averages.stored(self.path):
-            found.append(averages.load(self.path, use).state.get("selected"))
+        if (made := self._made(use)) is not None:
+            found.append(averages.load(self.path, made).state.get("selected"))
         return [choice for choice in found if is_choice(choice)]
 
     def denoiser(self, use: str | None = None, device: torch.device | str = "cpu") -> Preconditioned:
@@ -313,19 +317,26 @@ class Run:
         """
         recipe, where = self.recipe, weak_of(self.recipe.data.latent or "", "data.latent")
         wanted, found = recipe.latent.weights if recipe.latent else "", "nothing"
+        if not where.folder:
+            raise RecipeError(f"data.latent={recipe.data.latent} names no run. Name one of objective=autoencoder.")
+        wrong: ValueError | None = None
         for folder in (Path(where.folder), self.path.parent / Path(where.folder).name):
             if not (folder / "recipe.json").exists():
                 continue
-            run = replace(Run.open(folder), step=where.step)
-            if run.plan.kind.coder is None or run.plan.kind.walks:
-                raise RecipeError(
-                    f"data.latent={recipe.data.latent} is a run of {run.recipe.name}, which trained "
-                    f"{run.plan.kind.words}, not an autoencoder. Name a run of objective=autoencoder."
-                )
-            taken, group = run.taken(where.use)
+            try:
+                run = replace(Run.open(folder), step=where.step)
+                run.require_coder(f"data.latent={recipe.data.latent}")
+                taken, group = run.taken(where.use)
+            except ValueError as error:  # what stands there now; the coder may stand beside
+                if not wanted:
+                    raise
+                wrong = wrong or error
+                continue
             found = taken.digest(group)
             if wanted in ("", found):
                 return run, where.use
+        if wrong is not None:
+            raise wrong
         if not wanted:
             raise RecipeError(
                 f"data.latent={recipe.data.latent} is not a run (no recipe.json). Train an autoencoder of these images "
@@ -335,6 +346,31 @@ class Run:
             f"{self.path} makes latents of the autoencoder {wanted[:16]}, and data.latent={recipe.data.latent} holds "
             f"{found[:16]}. Restore that run where it was, or beside this one."
         )
+
+    def require_walk(self) -> None:
+        """Refuse a run whose images no sampler walks to, with what can be done with it.
+
+        Raises:
+            RecipeError: If it trained a classifier, a GAN or an autoencoder.
+        """
+        kind = self.plan.kind
+        if not kind.walks:
+            require(DENOISER, self.recipe, str(self.path), kind.instead.format(self.path))
+
+    def require_coder(self, field: str) -> None:
+        """Refuse a run that is no autoencoder.
+
+        Arguments:
+            field: Of the recipe that names it, for the message.
+
+        Raises:
+            RecipeError: If it trained something else.
+        """
+        if self.plan.kind.coder is None or self.plan.kind.walks:
+            raise RecipeError(
+                f"{field} is a run of {self.recipe.name}, which trained {self.plan.kind.words}, not an autoencoder. "
+                "Name a run of objective=autoencoder."
+            )
 
     def require_pixels(self, who: str) -> None:
         """Refuse a run that walks latents, for what works on pixels only.
@@ -367,6 +403,10 @@ class Run:
         walked, latent, factor = sampled_shape(self.plan), self.plan.latent, self.plan.factor
         image = (self.plan.shape.channels, walked[1] * factor, walked[2] * factor)
         if latent is not None:
+            if not latent.scale:
+                raise RecipeError(
+                    f"{self.path}/recipe.json holds no latent.shift and latent.scale. Restore the recipe."
+                )
             other, average = self.encoder_run()
             return Latents(other.autoencoder(average, device), walked, image, latent.shift, latent.scale)
         if self.plan.kind.coder is not None:
@@ -523,7 +563,8 @@ class Run:
             use: Which average of the weights; None for the recipe's choice.
         """
         origin = self.about.get("imported") or {}
-        return Making.of(self.recipe, use, self.taken(use)[0].state["seen"], origin.get("file", ""))
+        named = None if use is None else averages.canonical(use)
+        return Making.of(self.recipe, named, self.taken(use)[0].state["seen"], origin.get("file", ""))
 
     def with_recipe(self, recipe: Recipe) -> Run:
         """Return the run with another recipe: other sampling or evaluation settings for the same weights."""

@@ -24,6 +24,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -93,10 +94,8 @@ def deis(
     check_choice("deis", "coordinate", coordinate, _COORDINATES)
     time = _COORDINATES[coordinate]
     past: deque[tuple[Point, Tensor]] = deque(maxlen=order - 1)
-    levels = points(grid)
-    steps = len(levels) - 1
-    for i in range(steps):
-        t, s = levels[i], levels[i + 1]
+    steps = len(grid) - 1
+    for i, (t, s) in enumerate(pairwise(points(grid))):
         x0 = denoiser(x, grid[i], label).x0
         n = noise_in(x, x0, t)
         used = [(at, value) for at, value in past if at.inside]

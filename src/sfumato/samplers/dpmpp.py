@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Literal
 
 from torch import Tensor
@@ -76,10 +77,8 @@ def dpmpp(
     check_choice("dpmpp", "predict", predict, ("x0", "noise"))
     check_choice("dpmpp", "moments", moments, ("exact", "midpoint"))
     past: deque[tuple[Point, Tensor]] = deque(maxlen=order - 1)
-    levels = points(grid)
-    steps = len(levels) - 1
-    for i in range(steps):
-        t, s = levels[i], levels[i + 1]
+    steps = len(grid) - 1
+    for i, (t, s) in enumerate(pairwise(points(grid))):
         x0 = denoiser(x, grid[i], label).x0
         value = x0 if predict == "x0" else noise_in(x, x0, t)
         used = list(past)[: steps - 1 - i] if lower_final else list(past)

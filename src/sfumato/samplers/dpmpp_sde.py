@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Literal
 
 from torch import Tensor
@@ -74,10 +75,8 @@ def dpmpp_sde(
     if eta < 0:
         raise ValueError(f"dpmpp_sde: eta must be >= 0 (0 is the ODE, 1 the reverse SDE); got {eta}.")
     past: deque[tuple[Point, Tensor]] = deque(maxlen=order - 1)
-    levels = points(grid)
-    steps = len(levels) - 1
-    for i in range(steps):
-        t, s = levels[i], levels[i + 1]
+    steps = len(grid) - 1
+    for i, (t, s) in enumerate(pairwise(points(grid))):
         x0 = denoiser(x, grid[i], label).x0
         used = list(past)[: steps - 1 - i] if lower_final else list(past)
         x = exponential(x, x0, t, s, used, kind=moments, published=published, eta=eta)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Literal
 
 from torch import Tensor
@@ -68,11 +69,9 @@ def unipc(
     check_choice("unipc", "variant", variant, _KIND)
     kind = _KIND[variant]
     past: deque[tuple[Point, Tensor]] = deque(maxlen=order)  # newest first; the newest is the step's own start
-    levels = points(grid)
-    steps = len(levels) - 1
+    steps = len(grid) - 1
     start, used = x, 0
-    for i in range(steps):
-        t, s = levels[i], levels[i + 1]
+    for i, (t, s) in enumerate(pairwise(points(grid))):
         x0 = denoiser(x, grid[i], label).x0
         if past:
             base, base_x0 = past[0]

@@ -3,6 +3,7 @@
 tiny     digits, a network of 16 channels, 1,024 images seen: seconds, to see that a study runs
 cpu      Fashion-MNIST at 14x14 (or digits where a study says so), the package's recipes for two cores with a
          narrower network; studies that train one run or two train it for longer
+cpu28    Fashion-MNIST at 28x28, the package's recipes for two cores as they are: hours
 lossy    the same on cats and frogs of CIFAR-10 as JPEG files, at 16x16, for the studies that the report
          did on them: its scores stand beside nothing but each other
 paper    the published configuration
@@ -68,9 +69,14 @@ def longer(recipe: Recipe) -> Recipe:
     return replace(override(small(recipe), LONGER), name=f"{small(recipe).name}-long")
 
 
+def sized(digits: Recipe, clothes: Recipe, scale: str) -> Recipe:
+    """Return the recipe of a scale: of digits at "tiny", else of Fashion-MNIST, whole at "cpu28" and small at "cpu"."""
+    return tiny(digits) if scale == "tiny" else clothes if scale == "cpu28" else small(clothes, scale)
+
+
 def edm(scale: str) -> Recipe:
-    """Return the continuous run that samplers and guidance are tried on: "tiny" or "cpu"."""
-    return tiny(edm_digits()) if scale == "tiny" else longer(edm_fashion_mnist_cpu())
+    """Return the continuous run that samplers and guidance are tried on: "tiny", "cpu" or "cpu28"."""
+    return longer(edm_fashion_mnist_cpu()) if scale == "cpu" else sized(edm_digits(), edm_fashion_mnist_cpu(), scale)
 
 
 def ddpm(scale: str) -> Recipe:
@@ -85,12 +91,12 @@ def iddpm(scale: str) -> Recipe:
 
 def small_edm(scale: str) -> Recipe:
     """Return the continuous run of studies that train many: "tiny", "cpu" or "lossy"."""
-    return tiny(edm_digits()) if scale == "tiny" else small(edm_fashion_mnist_cpu(), scale)
+    return sized(edm_digits(), edm_fashion_mnist_cpu(), scale)
 
 
 def small_ddpm(scale: str) -> Recipe:
     """Return the discrete run of studies that train many: "tiny", "cpu" or "lossy"."""
-    return tiny(ddpm_digits()) if scale == "tiny" else small(ddpm_fashion_mnist_cpu(), scale)
+    return sized(ddpm_digits(), ddpm_fashion_mnist_cpu(), scale)
 
 
 def small_iddpm(scale: str, steps: int) -> Recipe:
@@ -105,16 +111,18 @@ def small_iddpm(scale: str, steps: int) -> Recipe:
 
 
 def small_gan(scale: str) -> Recipe:
-    """Return the GAN of studies that train many, 8x8, 14x14 or 16x16: "tiny", "cpu" or "lossy"."""
+    """Return the GAN of studies that train many, 8x8, 14x14, 16x16 or 28x28: "tiny", "cpu", "lossy" or "cpu28"."""
     quiet = ("train.sheet_every=100000000", "ema.half_life=()", "ema.use=raw")
     if scale == "tiny":
         small_net = ("network.up=[16]", "network.down=[16]", "train.images=1024", "train.log_every=256")
         return override(dcgan_digits(), (*quiet, *small_net))
-    sized = ("data.size=14", "train.images=30000", "train.log_every=1280")  # maps of 4, 7 and 14, or 4, 8 and 16
+    if scale == "cpu28":
+        return override(dcgan_fashion_mnist_cpu(), quiet)
+    smaller = ("data.size=14", "train.images=30000", "train.log_every=1280")  # maps of 4, 7 and 14, or 4, 8 and 16
     if scale == "lossy":
-        return replace(override(dcgan_fashion_mnist_cpu(), (*quiet, *sized, *LOSSY)), name="dcgan-cifar10-jpeg16")
+        return replace(override(dcgan_fashion_mnist_cpu(), (*quiet, *smaller, *LOSSY)), name="dcgan-cifar10-jpeg16")
     scored = ("evaluate.extractor=fashion-mnist14",)
-    return replace(override(dcgan_fashion_mnist_cpu(), (*quiet, *sized, *scored)), name="dcgan-fashion-mnist14")
+    return replace(override(dcgan_fashion_mnist_cpu(), (*quiet, *smaller, *scored)), name="dcgan-fashion-mnist14")
 
 
 def seen(recipe: Recipe, images: int) -> Recipe:

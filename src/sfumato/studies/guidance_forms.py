@@ -26,6 +26,7 @@ from sfumato.studies._bases import edm
 SIZES = {
     "tiny": ((1.0, 4.0), (0.6,), 80, (0,)),
     "cpu": ((1.0, 1.5, 2.0, 3.0, 5.0, 8.0), (0.2, 0.4, 0.6, 0.8, 1.0), 2000, (0, 1)),
+    "cpu28": ((1.0, 1.5, 3.0, 8.0), (0.2, 0.6, 1.0), 2000, (0,)),
 }
 FORMS = {
     "cfg": ("sample.guidance=cfg",),
@@ -42,7 +43,7 @@ def guidance_forms(scale: str) -> Study:
     """Sweep the weight of five forms of guidance and of CFG++: distance, recall, saturation, contrast.
 
     Arguments:
-        scale: "tiny" (digits) or "cpu" (Fashion-MNIST at 14x14).
+        scale: "tiny" (digits), "cpu" (Fashion-MNIST at 14x14) or "cpu28" (at 28x28).
     """
     weights, shares, n, seeds = at(scale, SIZES)
     recipe, (none, *more) = edm(scale), weights

@@ -122,12 +122,12 @@ def standardised(recipe: Recipe, data: Encoded) -> Recipe:
     if recipe.latent.scale:
         return recipe
     mean, spread = data.channels()
-    if not bool((spread > 0).all()):
+    shift, scale = (tuple(round(v, 6) for v in values.tolist()) for values in (mean, spread.sqrt()))
+    if not all(v > 0 for v in scale):
         raise RecipeError(
             f"data.latent={recipe.data.latent}: channel {int(spread.argmin())} of its latents is the same for every "
             "training image, so it cannot be scaled. Train the autoencoder longer, or with fewer network.latents."
         )
-    shift, scale = (tuple(round(v, 6) for v in values.tolist()) for values in (mean, spread.sqrt()))
     return replace(recipe, latent=replace(recipe.latent, shift=shift, scale=scale))
 
 

@@ -22,9 +22,11 @@ import torch
 
 from sfumato.core.errors import printable
 from sfumato.core.find import find
+from sfumato.core.writing import replace_json
 from sfumato.data.dataset import Dataset
 from sfumato.data.streaming import Stream
 from sfumato.evaluation.real import most_of
+from sfumato.networks._layers import fewer_products_pay
 from sfumato.processes.machine import default_device, describe, keep_freed_memory
 from sfumato.processes.ranks import LaunchError, Ranks, join, others_may_end
 from sfumato.progress import bar_of, say
@@ -59,6 +61,7 @@ from sfumato.training.trainers import trainer_of
 
 BY_THE_CLOCK = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} s{desc}{postfix}"  # the bar of a budget of minutes
 RECORDS = 50  # in the log of a run, at least, unless a person has set train.log_every
+LONG = 100_000  # images from which on it is worth while to hear of a faster way
 ASIDE = 0.05  # of a budget of minutes: the most that sheets and scores take on the way, and again at the end
 
 
@@ -165,7 +168,7 @@ def train(
             keep(recipe, folder)
             trim_records(folder / "metrics.jsonl", trainer.step)
             if saved is None:  # else the recipe is that of the checkpoints until there is one of this recipe
-                checkpoint.replace_json(folder / "recipe.json", whole)
+                replace_json(folder / "recipe.json", whole)
         trackers = tuple(find("tracker", name)(folder, recipe) for name in (recipe.train.track if ranks.first else ()))
         for tracker in trackers:
             ending.callback(tracker.close)
@@ -185,6 +188,11 @@ def _announce(
     notes = [f"data left out: {reason}" for reason in data.left_out]
     if chosen != wanted:
         notes.append(f"evaluate.extractor={wanted} does not take images of {data.shape}; scores use {chosen}")
+    plain = trainer.device.type == "cpu" and recipe.train.precision == "bf16"
+    if plain and recipe.train.images >= LONG and fewer_products_pay(trainer.network):
+        notes.append(
+            "train.precision=bf16-winograd is faster on this processor, with errors twice as large, see the FAQ"
+        )
     for note in notes:
         say(f"note: {printable(note)}")
     parameters = sum(p.numel() for p in trainer.network.parameters())
@@ -430,7 +438,7 @@ class _Loop:
             checkpoint.save(self.checkpoints, trainer.step, tensors, state, keep=keep, fingerprint=fingerprint)
             checkpoint.drop_after(self.checkpoints, trainer.step)
             if self.about is not None:
-                checkpoint.replace_json(self.context.folder / "recipe.json", self.about)
+                replace_json(self.context.folder / "recipe.json", self.about)
                 self.about = None
         trainer.ranks.meet()
         self.saved_at = time.monotonic()

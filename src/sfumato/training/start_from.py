@@ -363,6 +363,12 @@ def check_resumes(folder: Path, recipe: Recipe, fingerprint: dict[str, str], all
     recorded = before.about.get("fingerprint", {})  # an earlier version recorded less
     known = recipes.differences(recorded, {key: fingerprint.get(key, value) for key, value in recorded.items()}, "data")
     changed = {_plain(k): v for k, v in (differences(before.recipe, recipe) | known).items()}
+    if "train.start" in changed:
+        began = before.recipe.train.start or "none"
+        raise RecipeError(
+            f"{folder} began with train.start={began}, and a run that goes on keeps its beginning. Give it again, or "
+            "another --out."
+        )
     meant = (*FREE, *map(_plain, allow))
     real = {k: v for k, v in changed.items() if not any(k == f or k.startswith(f + ".") for f in meant)}
     if real:

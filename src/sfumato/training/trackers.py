@@ -23,7 +23,7 @@ from PIL import Image
 
 from sfumato.core.optional import optional
 from sfumato.core.reading import read_bytes
-from sfumato.runs.checkpoint import replace_text
+from sfumato.core.writing import replace_text
 from sfumato.runs.recipe import Recipe, RecipeError
 
 

@@ -130,7 +130,6 @@ def condition_of(
     rows: Tensor,
     *,
     mirrored: Tensor | None = None,
-    size: Sequence[int] = (),
     device: torch.device | str = "cpu",
 ) -> Label | None:
     """Return what some images of a dataset are told: their class, raw attributes and the image beside them.
@@ -140,13 +139,12 @@ def condition_of(
         label: Classes of the rows, int64 (B,), on the device of the result; None for none.
         rows: Places of the images in the dataset, int64 (B,), on the CPU.
         mirrored: Which of them are mirrored, bool (B,); None for none.
-        size: Height and width of what is told; () for those of the dataset's images.
         device: Device of the result.
     """
     if data.vector is None and data.beside is None:
         return label
     vector = None if data.vector is None else data.vector[rows].to(device)
-    image = None if data.beside is None else told_image(data.beside[rows].to(device), size or data.shape[1:])
+    image = None if data.beside is None else told_image(data.beside[rows].to(device), data.shape[1:])
     if image is not None and mirrored is not None:
         image = torch.where(mirrored[:, None, None, None], image.flip(-1), image)
     return Condition(label, vector, image)

@@ -11,6 +11,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from sfumato.core.writing import replace_json
 from sfumato.interop.card import card
 from sfumato.runs import checkpoint
 from sfumato.runs.labelled import keep
@@ -42,7 +43,7 @@ def safetensors(run: Run, folder: Path, use: str | None = None) -> list[str]:
         fingerprint=saved.get("belongs"),
     )
     keep(recipe, folder)
-    checkpoint.replace_json(folder / "recipe.json", {**about, "recipe": recipe.to_json()})
+    replace_json(folder / "recipe.json", {**about, "recipe": recipe.to_json()})
     for file in sorted((run.path / "results").glob("*.json")):
         (folder / "results").mkdir(exist_ok=True)
         shutil.copyfile(file, folder / "results" / file.name)

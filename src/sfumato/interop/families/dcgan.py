@@ -61,8 +61,6 @@ def dcgan(found: Foreign) -> Imported | None:
     _check_kernels(found, "netG", up_layers[1:])
     side = up_layers[0].shape[2]
     size = side << len(up)
-    if found.size not in (None, size):
-        raise ForeignError(f"The layers of {found.path} make images of side {size}; got --size {found.size}.")
     shape, notes = Shape(channels, size, size), []
     if judges:
         down = _down(found, groups[judges[0]], shape, len(up))

@@ -62,6 +62,11 @@ IDLE = {  # of a learned embedding of time; and of the average that wrote unet_e
     "power",
 }
 PIPELINE = ("unet", "scheduler")  # what a pipeline of pixels has
+PIPELINES = {  # their class -> the scheduler that it makes of any, None if it takes the one that the folder names
+    "DDPMPipeline": None,
+    "DDIMPipeline": "DDIMScheduler",
+    "PNDMPipeline": "PNDMScheduler",
+}
 SHIFTS = {"default": False, "scale_shift": True}
 OLD_ATTENTION = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
 
@@ -90,7 +95,8 @@ def diffusers(found: Foreign) -> Imported | None:
     network, shape, variance = read_unet(config)
     data, line = found.data(shape)
     assumed = [line]
-    scheduler = found.configs.get("scheduler")
+    scheduler, told = _scheduler(pipeline, found.configs.get("scheduler"))
+    assumed += told
     if scheduler is None:
         assumed.insert(0, "schedule=linear schedule.steps=1000: there is no scheduler's configuration")
     elif "_class_name" not in scheduler:
@@ -103,6 +109,42 @@ def diffusers(found: Foreign) -> Imported | None:
     tensors = {_current(name): tensor for name, tensor in found.tensors.items()}
     changed = [f"changed: {line}" for line in (walk.changed if scheduler is not None else ())]
     return Imported("diffusers", recipe, tensors, rename_diffusers, tuple(assumed), (*found.notes, *changed))
+
+
+def _scheduler(
+    pipeline: Mapping[str, Any], config: Mapping[str, Any] | None
+) -> tuple[Mapping[str, Any] | None, list[str]]:
+    """Return the scheduler's configuration with the class that walks in the pipeline, and what was assumed.
+
+    Arguments:
+        pipeline: Content of model_index.json, which decides the classes; {} if there is none.
+        config: Content of scheduler_config.json; None if there is none.
+
+    Raises:
+        ForeignError: If it names another class of network.
+    """
+    kind, (unet, named) = pipeline.get("_class_name"), (_class_in(pipeline, key) for key in PIPELINE)
+    if unet not in (None, "UNet2DModel"):
+        raise ForeignError(f"model_index.json makes a {unet} of unet/; only UNet2DModel is a pixel-space U-Net.")
+    known = kind is None or (isinstance(kind, str) and kind in PIPELINES)
+    walks = (PIPELINES[kind] if known and kind is not None else None) or named
+    told = (
+        [] if known else [f"sample: a {kind} (model_index.json) is not known; its parts are read as a DDPMPipeline's"]
+    )
+    if config is None or walks is None:
+        return config, told
+    if config.get("_class_name", walks) != walks:
+        mine = config["_class_name"]
+        told.append(
+            f"sample.sampler, sample.grid: the {mine} of scheduler_config.json is a {walks} by model_index.json"
+        )
+    return {**config, "_class_name": walks}, told
+
+
+def _class_in(pipeline: Mapping[str, Any], key: str) -> str | None:
+    """Return the class that a pipeline's list of (library, class) names; None if there is none."""
+    entry = pipeline.get(key)
+    return entry[1] if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], str) else None
 
 
 def _current(name: str) -> str:

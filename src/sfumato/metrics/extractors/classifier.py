@@ -31,7 +31,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sfumato.metrics.features import ExtractorShapeError, ImageShape, check_images, exact_float32, file_hash
+from sfumato.metrics.features import ImageShape, check_images, check_shape, exact_float32, file_hash
 
 FILES = Path(__file__).resolve().parent.parent / "files"
 
@@ -121,11 +121,7 @@ class ClassifierFeatures:
             self.recorded = json.loads(file.metadata()["sfumato"])
             state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (not a mapping)
         made = Shape(**{**self.recorded["shape"], "widths": tuple(self.recorded["shape"]["widths"])})
-        if shape != (made.channels, made.size, made.size):
-            raise ExtractorShapeError(
-                f"Extractor '{name}' takes images of shape {(made.channels, made.size, made.size)}, got "
-                f"{shape}. Choose one made for these images; 'pixels' and 'random' take any size."
-            )
+        check_shape(name, shape, (made.channels, made.size, made.size))
         with torch.device("meta"):
             self.net = FeatureNet(made)
         self.net.load_state_dict(state, assign=True)

@@ -18,11 +18,10 @@ from PIL import Image
 from torch import Tensor
 
 from sfumato.metrics.dinov2_net import DinoNet
-from sfumato.metrics.extractors.inception import WeightsError
-from sfumato.metrics.features import ExtractorShapeError, ImageShape, check_images, exact_float32, file_hash
+from sfumato.metrics.extractors._brought import WeightsError, holding, imagenet_scaled, read_file
+from sfumato.metrics.features import ImageShape, check_colours, check_images, exact_float32
 
 SIZE = 224
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 KINDS = {384: "s", 768: "b", 1024: "l"}
 
 
@@ -39,25 +38,15 @@ def build(state: Any) -> DinoNet:
     grid = int((state["pos_embed"].shape[1] - 1) ** 0.5)
     with torch.device("meta"):
         net = DinoNet(width, depth, grid)
-    want = {key: tuple(value.shape) for key, value in net.state_dict().items()}
-    wrong = sorted(
-        key for key in want.keys() | state.keys() if key not in state or want.get(key) != tuple(state[key].shape)
-    )
-    if wrong:
-        raise WeightsError(
-            f"{len(wrong)} tensors do not fit a DINOv2 network of width {width} and depth {depth}, "
-            f"first '{wrong[0]}'. Only the published networks without registers are taken."
-        )
-    net.load_state_dict(state, assign=True)
-    return net.eval().requires_grad_(False).float()
+    what = f"a DINOv2 network of width {width} and depth {depth}"
+    return holding(net, state, what, "Only the published networks without registers are taken.")
 
 
 class DinoFeatures:
     """The normed class token of a DINOv2 network."""
 
     def __init__(self, net: DinoNet, weights_hash: str, shape: ImageShape):
-        if shape[0] not in (1, 3):
-            raise ExtractorShapeError(f"Extractor 'dinov2' takes images of 1 or 3 channels, got {shape[0]}.")
+        check_colours("dinov2", shape)
         self.net, self.weights_hash, self.shape = net, weights_hash, shape
         self.dimension = net.norm.weight.numel()
         self.name = f"dinov2-{KINDS.get(self.dimension, self.dimension)}"
@@ -68,11 +57,10 @@ class DinoFeatures:
         device = images.device
         colour = images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
         wide = [np.array(Image.fromarray(image).resize((SIZE, SIZE), Image.Resampling.BICUBIC)) for image in colour]
-        x = torch.from_numpy(np.stack(wide)).to(device).permute(0, 3, 1, 2).float() / 255
-        mean, deviation = (torch.tensor(value, device=device)[:, None, None] for value in (MEAN, DEVIATION))
+        x = imagenet_scaled(torch.from_numpy(np.stack(wide)).to(device).permute(0, 3, 1, 2))
         self.net.to(device)
         with exact_float32(device):
-            return self.net((x - mean) / deviation)
+            return self.net(x)
 
     def describe(self) -> dict[str, Any]:
         """Describe how an image becomes features; part of a score's protocol."""
@@ -95,10 +83,5 @@ def dinov2(shape: ImageShape, weights: str = "dinov2_vitl14_pretrain.pth") -> Di
     Raises:
         WeightsError: If the file is missing or holds another network.
     """
-    path = Path(weights)
-    if not path.is_file():
-        raise WeightsError(
-            f"There is no weights file {path}. Bring the published DINOv2 checkpoint and name it by "
-            "--weights FILE (in Python: the extractor's option weights='FILE')."
-        )
-    return DinoFeatures(build(torch.load(path, map_location="cpu", weights_only=True)), file_hash(path), shape)
+    state, found = read_file(Path(weights), "the published DINOv2 checkpoint")
+    return DinoFeatures(build(state), found, shape)

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from sfumato.core.find import nearest
 from sfumato.download import Remote, fetch
-from sfumato.metrics.features import ExtractorShapeError, ImageShape, check_images, exact_float32, file_hash
+from sfumato.metrics.extractors._brought import WeightsError, read_file
+from sfumato.metrics.features import ImageShape, check_colours, check_images, exact_float32
 from sfumato.metrics.inception_net import SIZE, InceptionNet, Outputs, blank
 from sfumato.metrics.resize import RESIZES
 
@@ -32,10 +33,6 @@ WEIGHTS = Remote(
     95_628_359,
     sha256=f"{HASH}0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
 )
-
-
-class WeightsError(ValueError):
-    """A weights file is missing, or is not the network it should be."""
 
 
 def check_state(state: Any) -> dict[str, Tensor]:
@@ -66,21 +63,9 @@ def read_weights(path: Path, begins: str = HASH) -> tuple[InceptionNet, str]:
     Raises:
         WeightsError: If the file is missing, has another hash, or does not hold the network's tensors.
     """
-    if not path.is_file():
-        raise WeightsError(
-            f"There is no weights file {path}. Bring {NAME} and name it by --weights FILE, or let it be "
-            "fetched by --weights download (in Python: the extractor's option weights='FILE' or "
-            "weights='download')."
-        )
-    found = file_hash(path)
-    if not found.startswith(begins):
-        raise WeightsError(
-            f"The sha256 of {path} is {found}; it must begin with {begins}. The file is another network "
-            "or damaged, and its scores would not be FID."
-        )
-    state = check_state(torch.load(path, map_location="cpu", weights_only=True))
+    state, found = read_file(path, NAME, begins, download=True)
     net = blank()
-    net.load_state_dict(state, assign=True)
+    net.load_state_dict(check_state(state), assign=True)
     return net.fold(), found
 
 
@@ -116,8 +101,7 @@ class InceptionFeatures:
     def __init__(
         self, net: InceptionNet, weights_hash: str, shape: ImageShape, resize: str = "tf1", spatial: bool = False
     ):
-        if shape[0] not in (1, 3):
-            raise ExtractorShapeError(f"Extractor 'inception' takes images of 1 or 3 channels, got {shape[0]}.")
+        check_colours("inception", shape)
         if resize not in RESIZES:
             raise ValueError(nearest("resize mode", resize, RESIZES))
         self.net, self.weights_hash, self.shape, self.resize, self.spatial = net, weights_hash, shape, resize, spatial

@@ -19,13 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfumato.metrics.extractors.inception import WeightsError
-from sfumato.metrics.features import ExtractorShapeError, ImageShape, check_images, exact_float32, file_hash
+from sfumato.metrics.extractors._brought import holding, imagenet_scaled, read_file
+from sfumato.metrics.features import ImageShape, check_images, check_shape, exact_float32
 
 HASH = "4bfd9763"
 NAME = f"resnet56-{HASH}.th"
 SHAPE = (3, 32, 32)
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Block(nn.Module):
@@ -74,38 +73,25 @@ def build(stored: Any) -> ResNet:
     state = {key.removeprefix("module."): value for key, value in held.items()} if isinstance(held, dict) else {}
     with torch.device("meta"):
         net = ResNet()
-    want = {key: tuple(value.shape) for key, value in net.state_dict().items()}
-    state |= {key: torch.tensor(0) for key in want.keys() - state.keys() if key.endswith("num_batches_tracked")}
-    wrong = sorted(
-        key for key in want.keys() | state.keys() if key not in state or want.get(key) != tuple(state[key].shape)
-    )
-    if wrong:
-        raise WeightsError(
-            f"{len(wrong)} tensors do not fit a ResNet-56 for CIFAR-10, first '{wrong[0]}'. Bring the file {NAME}."
-        )
-    net.load_state_dict(state, assign=True)
-    return net.eval().requires_grad_(False).float()
+    lacking = net.state_dict().keys() - state.keys()
+    state |= {key: torch.tensor(0) for key in lacking if key.endswith("num_batches_tracked")}
+    return holding(net, state, "a ResNet-56 for CIFAR-10", f"Bring the file {NAME}.")
 
 
 class ResNetFeatures:
     """The spatial mean before the last layer, d = 64."""
 
     def __init__(self, net: ResNet, weights_hash: str, shape: ImageShape):
-        if shape != SHAPE:
-            raise ExtractorShapeError(
-                f"Extractor 'resnet' takes images of shape {SHAPE}, got {shape}. Choose one made for these images; "
-                "'pixels' and 'random' take any size."
-            )
+        check_shape("resnet", shape, SHAPE)
         self.net, self.weights_hash, self.shape = net, weights_hash, shape
         self.name, self.dimension, self.classes = "resnet", net.linear.in_features, net.linear.out_features
 
     def __call__(self, images: Tensor) -> Tensor:
         """Map uint8 images (B, 3, 32, 32) to float32 features (B, 64)."""
         check_images(self.name, images, self.shape)
-        mean, deviation = (torch.tensor(value, device=images.device)[:, None, None] for value in (MEAN, DEVIATION))
         self.net.to(images.device)
         with exact_float32(images.device):
-            return self.net((images.float() / 255 - mean) / deviation)
+            return self.net(imagenet_scaled(images))
 
     def logits(self, images: Tensor) -> Tensor:
         """Map uint8 images (B, 3, 32, 32) to float32 class logits (B, 10)."""
@@ -133,16 +119,5 @@ def resnet(shape: ImageShape, weights: str = NAME) -> ResNetFeatures:
     Raises:
         WeightsError: If the file is missing or another one.
     """
-    path = Path(weights)
-    if not path.is_file():
-        raise WeightsError(
-            f"There is no weights file {path}. Bring {NAME} of pytorch_resnet_cifar10 and name it by --weights FILE "
-            "(in Python: the extractor's option weights='FILE')."
-        )
-    found = file_hash(path)
-    if not found.startswith(HASH):
-        raise WeightsError(
-            f"The sha256 of {path} is {found}; it must begin with {HASH}. The file is another network or damaged: "
-            f"bring {NAME}."
-        )
-    return ResNetFeatures(build(torch.load(path, map_location="cpu", weights_only=True)), found, shape)
+    stored, found = read_file(Path(weights), f"{NAME} of pytorch_resnet_cifar10", HASH)
+    return ResNetFeatures(build(stored), found, shape)

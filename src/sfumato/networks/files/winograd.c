@@ -2,7 +2,8 @@
    networks/_winograd.py, which gives the theory.
 
    A tile is 2x2 outputs of one image, of which a row has (width + 1) / 2. Sixteen products of matrices, one for each of
-   the transformed pixels, take pairs of neighbouring channels (or tiles) as the processor multiplies them.
+   the transformed pixels, take pairs of neighbouring channels (or tiles) as the processor multiplies them. Where a side
+   is odd, the last tile's second output is none, and the points that only it needs, the last ones, are left out.
 
    x: (images, height, width, in), y: (images, height, width, out), weight: (out, 3, 3, in) float32. */
 
@@ -116,6 +117,10 @@ static void product(int more, const half *a, int64_t a_row, int64_t a_pair, cons
         }
 }
 
+/* How many tiles of an image a point is made for, and the place of the tile (t, j) of the i-th image, or pair, among them. */
+#define TILES(r, p) (((r) < 3 ? high : inner_h) * ((p) < 3 ? wide : inner_w))
+#define AT(r, p) (i * TILES(r, p) + t * ((p) < 3 ? wide : inner_w) + j)
+
 /* Copy an image into the middle of zeros, one pixel on every side and what fills the last tiles. */
 static void framed(const half *x, half *out, int64_t height, int64_t width, int64_t channels) {
     int64_t line = (width + 3) / 2 * 2 * channels;
@@ -154,6 +159,7 @@ int pack(const float *weight, half *out, int64_t in, int64_t outs, int back, int
 int convolve(const half *x, const half *packed, const float *bias, const half *more, half *y, int64_t images, int64_t height, int64_t width, int64_t in,
              int64_t outs, int64_t at_once, int threads) {
     const int64_t high = (height + 1) / 2, wide = (width + 1) / 2, tiles = high * wide, line = (2 * wide + 2) * in;
+    const int64_t inner_h = height / 2, inner_w = width / 2; /* tiles whose second output is one */
     int failed = 0;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
@@ -167,37 +173,45 @@ int convolve(const half *x, const half *packed, const float *bias, const half *m
             const int64_t count = images - first < at_once ? images - first : at_once;
             for (int64_t i = 0; i < count; i++) {
                 framed(x + (first + i) * height * width * in, f, height, width, in);
-                for (int64_t t = 0; t < tiles; t += wide)
+                for (int64_t t = 0; t < high; t++)
                     for (int64_t c = 0; c < in; c += LANES) {
-                        const half *at = f + t / wide * 2 * line + c;
+                        const half *at = f + t * 2 * line + c;
                         vec k[4][4], row[4];
                         enter_column(at, line, k[0]);
                         enter_column(at + in, line, k[1]);
-                        for (int64_t j = t; j < t + wide; j++) {
+                        for (int64_t j = 0; j < wide; j++) {
+                            const int right = j < inner_w, below = t < inner_h;
                             at += 2 * in;
                             enter_column(at, line, k[2]);
                             enter_column(at + in, line, k[3]);
 #pragma GCC unroll 4
                             for (int r = 0; r < 4; r++) {
                                 enter_row(k[0][r], k[1][r], k[2][r], k[3][r], row);
-                                for (int p = 0; p < 4; p++) store(v + ((4 * r + p) * rows + i * tiles + j) * in + c, row[p]);
+                                if (r < 3 || below) {
+                                    for (int p = 0; p < 3; p++) store(v + ((4 * r + p) * rows + AT(r, p)) * in + c, row[p]);
+                                    if (right) store(v + ((4 * r + 3) * rows + AT(r, 3)) * in + c, row[3]);
+                                }
                                 k[0][r] = k[2][r], k[1][r] = k[3][r];
                             }
                         }
                     }
             }
             for (int p = 0; p < POINTS; p++)
-                product(0, v + p * rows * in, in / 2, 1, packed + p * in * outs, outs, m + p * rows * outs, count * tiles, in / 2);
+                product(0, v + p * rows * in, in / 2, 1, packed + p * in * outs, outs, m + p * rows * outs, count * TILES(p / 4, p % 4), in / 2);
             for (int64_t i = 0; i < count; i++)
-                for (int64_t t = 0; t < tiles; t++) {
-                    const int64_t row = t / wide * 2, column = t % wide * 2;
+                for (int64_t t = 0; t < high; t++)
+                for (int64_t j = 0; j < wide; j++) {
+                    const int64_t row = t * 2, column = j * 2;
                     const int64_t place = (((first + i) * height + row) * width + column) * outs;
                     half *at = y + place;
-                    const int right = column + 1 < width, below = row + 1 < height;
+                    const int right = j < inner_w, below = t < inner_h;
                     for (int64_t c = 0; c < outs; c += LANES) {
                         vec d[16], out[4], b = bias ? _mm512_loadu_ps(bias + c) : _mm512_setzero_ps();
 #pragma GCC unroll 16
-                        for (int p = 0; p < 16; p++) d[p] = _mm512_loadu_ps(m + (p * rows + i * tiles + t) * outs + c);
+                        for (int p = 0; p < 16; p++) {
+                            const int none = (p / 4 == 3 && !below) || (p % 4 == 3 && !right);
+                            d[p] = none ? _mm512_setzero_ps() : _mm512_loadu_ps(m + (p * rows + AT(p / 4, p % 4)) * outs + c);
+                        }
                         leave(d, out);
                         for (int p = 0; p < 4; p++) {
                             const int64_t to = (p / 2 * width + p % 2) * outs + c;
@@ -216,78 +230,93 @@ int convolve(const half *x, const half *packed, const float *bias, const half *m
 }
 
 /* The gradients of the weights (out, 3, 3, in) and of the bias (out), both float32, of a convolution of x whose output
-   has the gradient dy. */
+   has the gradient dy. The sums take the same tile of two neighbouring images as a pair; `at_once` pairs are transformed
+   before they are summed. */
 int weigh(const half *x, const half *dy, float *dweight, float *dbias, int64_t images, int64_t height, int64_t width, int64_t in,
           int64_t outs, int64_t at_once, int threads) {
-    const int64_t high = (height + 1) / 2, wide = (width + 1) / 2, tiles = (high * wide + 1) / 2 * 2, pairs = tiles / 2;
-    const int64_t line = (2 * wide + 2) * in, other = (2 * wide + 2) * outs, all = at_once * pairs, size = in * outs;
+    const int64_t high = (height + 1) / 2, wide = (width + 1) / 2, inner_h = height / 2, inner_w = width / 2;
+    const int64_t line = (2 * wide + 2) * in, other = (2 * wide + 2) * outs, all = at_once * high * wide, size = in * outs;
+    const int64_t frame = (2 * high + 2) * line, edged = (2 * high + 2) * other, pairs = (images + 1) / 2;
     /* of every point (pair of tiles, channel, tile of the pair) */
     half *v = aligned_alloc(64, POINTS * all * 2 * in * sizeof(half) / 64 * 64 + 64);
     half *d = aligned_alloc(64, POINTS * all * 2 * outs * sizeof(half) / 64 * 64 + 64);
     float *sum = aligned_alloc(64, (POINTS * size + images * outs) * sizeof(float) / 64 * 64 + 64);
-    half *frames = aligned_alloc(64, threads * ((2 * high + 2) * (line + other)) * sizeof(half) / 64 * 64 + 64);
+    half *frames = aligned_alloc(64, threads * 2 * (frame + edged) * sizeof(half) / 64 * 64 + 64);
     int failed = !v || !d || !sum || !frames;
     if (!failed) {
         float *ones = sum + POINTS * size;
-        for (int64_t first = 0; first < images; first += at_once) {
-            const int64_t count = images - first < at_once ? images - first : at_once;
+        for (int64_t first = 0; first < pairs; first += at_once) {
+            const int64_t count = pairs - first < at_once ? pairs - first : at_once;
 #pragma omp parallel for num_threads(threads)
             for (int64_t i = 0; i < count; i++) {
 #ifdef _OPENMP
                 extern int omp_get_thread_num(void);
-                half *f = frames + omp_get_thread_num() * (2 * high + 2) * (line + other), *g = f + (2 * high + 2) * line;
+                half *f = frames + omp_get_thread_num() * 2 * (frame + edged), *g = f + 2 * frame;
 #else
-                half *f = frames, *g = f + (2 * high + 2) * line;
+                half *f = frames, *g = f + 2 * frame;
 #endif
-                const half *gradient = dy + (first + i) * height * width * outs;
-                framed(x + (first + i) * height * width * in, f, height, width, in);
-                framed(gradient, g, height, width, outs);
-                float *of = ones + (first + i) * outs;
-                memset(of, 0, outs * sizeof(float));
-                for (int64_t k = 0; k < height * width; k++)
-                    for (int64_t c = 0; c < outs; c += LANES)
-                        _mm512_storeu_ps(of + c, _mm512_loadu_ps(of + c) + load(gradient + k * outs + c));
-                for (int64_t k = 0; k < pairs; k++) {
-                    const int64_t t = 2 * k, lone = t + 1 == high * wide, odd = lone ? t : t + 1;
-                    const half *even_at = f + t / wide * 2 * line + t % wide * 2 * in;
-                    const half *odd_at = f + odd / wide * 2 * line + odd % wide * 2 * in;
+                for (int64_t k = 0; k < 2; k++) {
+                    const int64_t image = 2 * (first + i) + k;
+                    if (image == images) { /* an odd number: the last one is paired with zeros */
+                        memset(f + frame, 0, frame * sizeof(half));
+                        memset(g + edged, 0, edged * sizeof(half));
+                        continue;
+                    }
+                    const half *gradient = dy + image * height * width * outs;
+                    framed(x + image * height * width * in, f + k * frame, height, width, in);
+                    framed(gradient, g + k * edged, height, width, outs);
+                    for (int64_t c = 0; c < outs; c += LANES) {
+                        vec all_of = _mm512_setzero_ps();
+                        for (int64_t j = 0; j < height * width; j++) all_of += load(gradient + j * outs + c);
+                        _mm512_storeu_ps(ones + image * outs + c, all_of);
+                    }
+                }
+                for (int64_t t = 0; t < high; t++) {
+                    const int below = t < inner_h;
                     for (int64_t c = 0; c < in; c += LANES) {
+                        const half *at = f + t * 2 * line + c;
                         vec a[4][4], b[4][4], one[4], two[4];
-                        for (int j = 0; j < 4; j++) enter_column(even_at + j * in + c, line, a[j]);
-                        for (int j = 0; j < 4; j++)
-                            if (j < 2 && odd_at == even_at + 2 * in)
-                                memcpy(b[j], a[j + 2], sizeof b[j]);
-                            else
-                                enter_column(odd_at + j * in + c, line, b[j]);
-                        if (lone) memset(b, 0, sizeof b);
+                        for (int j = 0; j < 2; j++) enter_column(at + j * in, line, a[j]), enter_column(at + frame + j * in, line, b[j]);
+                        for (int64_t j = 0; j < wide; j++) {
+                            const int right = j < inner_w;
+                            at += 2 * in;
+                            for (int q = 2; q < 4; q++)
+                                enter_column(at + (q - 2) * in, line, a[q]), enter_column(at + frame + (q - 2) * in, line, b[q]);
 #pragma GCC unroll 4
-                        for (int r = 0; r < 4; r++) {
-                            enter_row(a[0][r], a[1][r], a[2][r], a[3][r], one);
-                            enter_row(b[0][r], b[1][r], b[2][r], b[3][r], two);
-                            for (int p = 0; p < 4; p++)
-                                _mm512_storeu_si512(v + (((4 * r + p) * all + i * pairs + k) * in + c) * 2, paired(one[p], two[p]));
+                            for (int r = 0; r < 4; r++) {
+                                if (r < 3 || below) {
+                                    enter_row(a[0][r], a[1][r], a[2][r], a[3][r], one);
+                                    enter_row(b[0][r], b[1][r], b[2][r], b[3][r], two);
+                                    for (int p = 0; p < 4; p++)
+                                        if (p < 3 || right)
+                                            _mm512_storeu_si512(v + (((4 * r + p) * all + AT(r, p)) * in + c) * 2, paired(one[p], two[p]));
+                                }
+                                a[0][r] = a[2][r], a[1][r] = a[3][r], b[0][r] = b[2][r], b[1][r] = b[3][r];
+                            }
                         }
                     }
-                    even_at = g + (t / wide * 2 + 1) * other + (t % wide * 2 + 1) * outs;
-                    odd_at = g + (odd / wide * 2 + 1) * other + (odd % wide * 2 + 1) * outs;
-                    for (int64_t c = 0; c < outs; c += LANES) {
-                        vec a[16], b[16], four[4];
-                        for (int p = 0; p < 4; p++) four[p] = load(even_at + p / 2 * other + p % 2 * outs + c);
-                        enter_gradient(four, a);
-                        if (lone)
-                            memset(b, 0, sizeof b);
-                        else {
-                            for (int p = 0; p < 4; p++) four[p] = load(odd_at + p / 2 * other + p % 2 * outs + c);
-                            enter_gradient(four, b);
-                        }
+                    for (int64_t j = 0; j < wide; j++) {
+                        const int right = j < inner_w;
+                        const half *at = g + (2 * t + 1) * other + (2 * j + 1) * outs;
+                        for (int64_t c = 0; c < outs; c += LANES) {
+                            vec a[16], b[16], one[4], two[4];
+                            for (int p = 0; p < 4; p++) {
+                                const half *of = at + p / 2 * other + p % 2 * outs + c;
+                                one[p] = load(of), two[p] = load(of + edged);
+                            }
+                            enter_gradient(one, a);
+                            enter_gradient(two, b);
 #pragma GCC unroll 16
-                        for (int p = 0; p < 16; p++) _mm512_storeu_si512(d + ((p * all + i * pairs + k) * outs + c) * 2, paired(a[p], b[p]));
+                            for (int p = 0; p < 16; p++)
+                                if ((p / 4 < 3 || below) && (p % 4 < 3 || right))
+                                    _mm512_storeu_si512(d + ((p * all + AT(p / 4, p % 4)) * outs + c) * 2, paired(a[p], b[p]));
+                        }
                     }
                 }
             }
 #pragma omp parallel for num_threads(threads)
             for (int p = 0; p < POINTS; p++)
-                product(first > 0, d + p * all * 2 * outs, 1, outs, v + p * all * 2 * in, in, sum + p * size, outs, count * pairs);
+                product(first > 0, d + p * all * 2 * outs, 1, outs, v + p * all * 2 * in, in, sum + p * size, outs, count * TILES(p / 4, p % 4));
         }
 #pragma omp parallel for num_threads(threads)
         for (int64_t o = 0; o < outs; o++)

@@ -14,9 +14,8 @@ import torch
 
 from sfumato.core.denoiser import stoppable
 from sfumato.core.level import Level
-from sfumato.runs.guided import own_average, sampling_cost
+from sfumato.runs.guided import own_average
 from sfumato.runs.part import constant
-from sfumato.runs.plan import Plan
 from sfumato.runs.recipe import part
 from sfumato.runs.run import Run
 from sfumato.sources import Diffusion, Maker
@@ -68,14 +67,3 @@ def thinned(grid: Level, steps: int) -> Level:
     """
     most = min(steps, len(grid) - 1)
     return grid[torch.linspace(0, len(grid) - 1, most + 1, dtype=torch.float64).round().long()]
-
-
-def affordable_steps(plan: Plan, images: int) -> int:
-    """Return the steps of a preview's grid with which all previews cost no more passes than training, at least 10.
-
-    Arguments:
-        plan: The plan of the resolved recipe.
-        images: That all previews of the run draw.
-    """
-    steps, calls = sampling_cost(plan)
-    return max(FEWEST, min(steps, PASSES * plan.recipe.train.images * steps // max(1, images * calls)))

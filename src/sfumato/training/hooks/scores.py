@@ -14,7 +14,6 @@ and comes back when they do.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import shutil
 import time
@@ -26,6 +25,7 @@ from sfumato.core.condition import Label
 from sfumato.core.denoiser import StoppedError
 from sfumato.core.images import NonFiniteError
 from sfumato.core.reading import plain_name
+from sfumato.core.writing import replace_json
 from sfumato.evaluation.judge import Judge
 from sfumato.metrics.protocol import canonical
 from sfumato.metrics.rules import SelfComparisonError
@@ -37,7 +37,7 @@ from sfumato.runs.guided import sampling_cost
 from sfumato.runs.labelled import keep
 from sfumato.runs.part import explained
 from sfumato.runs.recipe import Recipe, RecipeError
-from sfumato.runs.records import trim_records
+from sfumato.runs.records import append_record, trim_records
 from sfumato.runs.run import Run
 from sfumato.training.hooks.due import Hook, RunContext, StepTaken
 from sfumato.training.hooks.live import live_source
@@ -123,8 +123,7 @@ class Scoring:
         if better:
             self._keep(trainer, record)
         if record and trainer.ranks.first:  # after what it says is the best is kept: a killed run scores again
-            with open(self.file, "a") as file:
-                file.write(json.dumps(record) + "\n")
+            append_record(self.file, record)
             for tracker in self.context.trackers:
                 tracker.score(record)
 
@@ -235,7 +234,7 @@ class Scoring:
         checkpoint.save(folder, trainer.step, tensors, state, fingerprint=self.context.fingerprint)
         about = {"fingerprint": self.context.fingerprint, "machine": describe(trainer.device), "selected": selected}
         keep(trainer.recipe, best)
-        checkpoint.replace_json(best / "recipe.json", {"recipe": trainer.recipe.to_json(), **about})
+        replace_json(best / "recipe.json", {"recipe": trainer.recipe.to_json(), **about})
         for step in checkpoint.steps(folder):
             if step != trainer.step:
                 shutil.rmtree(folder / f"step-{step}")

@@ -9,26 +9,22 @@ RUN/sheets/IMAGES.png and RUN/sheets/raw/IMAGES.png.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from PIL import Image as PILImage
 
 from sfumato.core.condition import Label
 from sfumato.core.denoiser import StoppedError
 from sfumato.core.images import NonFiniteError, tile
-from sfumato.data.dataset import Dataset
 from sfumato.processes.dealing import images_of_all
 from sfumato.progress import say
 from sfumato.runs.checkpoint import CheckpointError
 from sfumato.runs.conditions import lent
 from sfumato.runs.drawn import SHEETS
 from sfumato.runs.guided import sampling_cost
-from sfumato.runs.recipe import Recipe
 from sfumato.runs.resolve import load_data
 from sfumato.runs.run import Run
 from sfumato.training.hooks.due import Hook, RunContext, StepTaken, between_sheets
-from sfumato.training.hooks.live import affordable_steps, live_source
+from sfumato.training.hooks.live import FEWEST, PASSES, live_source
 from sfumato.training.steps import Steps
 
 COLUMNS = 8
@@ -41,10 +37,13 @@ def hook(trainer: Steps, context: RunContext) -> Hook | None:
     if not trainer.plan.kind.draws:
         return None
     recipe, train = trainer.recipe, trainer.recipe.train
-    uses = list(dict.fromkeys((recipe.ema.use, "raw")))
-    drawn = len(uses) * _rows(recipe) * COLUMNS * (1 + train.images // between_sheets(train))
+    uses, classes = list(dict.fromkeys((recipe.ema.use, "raw"))), Run(context.folder, recipe, {}).classes
+    rows = min(len(classes), 10) or 4
     every_step, calls = sampling_cost(trainer.plan)
-    most = affordable_steps(trainer.plan, drawn) if train.minutes is None else every_step
+    most = every_step
+    if train.minutes is None:  # all sheets ask the network no more often than training does
+        drawn = len(uses) * rows * COLUMNS * (1 + train.images // between_sheets(train))
+        most = max(FEWEST, min(every_step, PASSES * train.images * every_step // (drawn * calls)))
     lends = load_data(recipe, "test", context.root) if recipe.data.told_more else None  # their conditions
 
     def fitting(taken: StepTaken) -> tuple[int, int]:
@@ -54,7 +53,7 @@ def hook(trainer: Steps, context: RunContext) -> Hook | None:
         """
         if train.minutes is None or not taken.pace:
             return COLUMNS, most
-        passes = 3 * SHARE[taken.finished] * 60 * train.minutes / taken.pace / (len(uses) * _rows(recipe))
+        passes = PASSES * SHARE[taken.finished] * 60 * train.minutes / taken.pace / (len(uses) * rows)
         steps = max(min(SHORT, every_step), min(every_step, int(passes * every_step / calls / COLUMNS)))
         return min(COLUMNS, int(passes * every_step / calls / steps)), steps
 
@@ -62,28 +61,27 @@ def hook(trainer: Steps, context: RunContext) -> Hook | None:
         if not taken.sheet_due(train):
             return
         count, steps = map(int, trainer.ranks.largest(*fitting(taken)))
+        columns = max(1, count)
+        labels: Label | None = torch.arange(rows).repeat_interleave(columns) if classes else None
+        if lends is not None:
+            labels = lent(recipe, lends, range(rows * columns))
         for use in uses if count or taken.finished else ():
-            _sheet(trainer, context, use, steps, taken, max(1, count), lends)
+            _sheet(trainer, context, use, steps, taken, rows, columns, labels)
 
     return draw
 
 
-def _rows(recipe: Recipe) -> int:
-    return min(len(_classes(recipe)), 10) or 4
-
-
-def _classes(recipe: Recipe) -> tuple[str, ...]:
-    return Run(Path(), recipe, {}).classes
-
-
 def _sheet(
-    trainer: Steps, context: RunContext, use: str, steps: int, taken: StepTaken, columns: int, lends: Dataset | None
+    trainer: Steps,
+    context: RunContext,
+    use: str,
+    steps: int,
+    taken: StepTaken,
+    rows: int,
+    columns: int,
+    labels: Label | None,
 ) -> None:
-    recipe, ranks, rows = trainer.recipe, trainer.ranks, _rows(trainer.recipe)
-    labels: Label | None = torch.arange(rows).repeat_interleave(columns) if _classes(recipe) else None
-    if lends is not None:
-        labels = lent(recipe, lends, range(rows * columns))
-    folder = context.folder / SHEETS
+    recipe, ranks, folder = trainer.recipe, trainer.ranks, context.folder / SHEETS
     own = use == recipe.ema.use
     target = (folder if own else folder / use) / f"{trainer.seen:09d}.png"
     if not taken.anew and ranks.from_first(target.exists()):
