@@ -224,6 +224,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"ways": [{"sampler": "heun", "sampler_options": {"churn": "x"}}]}, "heun: churn is a number"),
     ({"ways": [{"sampler": "heun", "sampler_options": {"churn": 1e300}}]}, "heun: churn is a number"),
     ({"ways": [{"sampler": "heun", "sampler_options": {"gauge": "sideways"}}]}, "gauge is one of ve, flow, vp"),
+    ({"ways": [{"sampler": "heun", "sampler_options": {"churn": -1}}]}, "sampler.churn must be at least 0; got -1"),
+    ({"ways": [{"sampler": "ddim", "sampler_options": {"clip": -1}}]}, "sampler.clip must be at least 0; got -1"),
     ({"ways": [{"sampler": "heun", "sampler_options": 7}]}, "sampler_options is a JSON object"),
     ({"ways": [{"grid": "full"}]}, "needs 'table'"),
     ({"ways": [{"grid_options": {"steps": 10**9}}]}, "steps is a whole number from 0 to 100; got 1000000000"),

@@ -21,6 +21,7 @@ from sfumato.data.gathering import Shape, gather
 from sfumato.data.sources import listings_of
 from sfumato.data.streaming import open_stream
 from sfumato.recipes.digits_families import adm_digits_classifier
+from sfumato.report.results import read_results
 from sfumato.runs.override import override
 from sfumato.runs.recipe import Recipe, RecipeError
 from sfumato.runs.run import Run
@@ -160,6 +161,26 @@ def test_a_damaged_result_of_a_study_is_named(key: str, value: object, tmp_path:
     said = capsys.readouterr().err
     assert code in (0, 2) and "Traceback" not in said
     assert code == 0 or "bad.json" in said and not (tmp_path / "page.md").exists()
+
+
+SCORES: list[object] = [
+    *({"value": value} for value in (True, "3", [3])),
+    *({"interval": ends} for ends in ([5], [30, 1], ["1", "2"], 7)),
+    *({"n": n} for n in (-50, 0, "50")),
+    3,
+]
+
+
+@pytest.mark.parametrize("change", SCORES, ids=str)
+def test_a_score_that_cannot_be_one_is_named(change: object, tmp_path: Path) -> None:
+    score = {"name": "FD", "value": 3.0, "interval": [2, 4], "n": 50}
+    file = tmp_path / "result.json"
+    for scores in ([score, {**score, "value": None, "interval": None}], []):
+        file.write_text(json.dumps({"run": "r", "scores": scores}))
+        assert read_results([file])[0]["scores"] == scores
+    file.write_text(json.dumps({"run": "r", "scores": [{**score, **change} if isinstance(change, dict) else change]}))
+    with pytest.raises(ValueError, match="result.json is damaged: a score is a number.*Evaluate the run again"):
+        read_results([file])
 
 
 def test_images_of_many_sizes_are_summed_up(tmp_path: Path, capsys) -> None:

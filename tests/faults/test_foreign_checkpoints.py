@@ -482,11 +482,20 @@ def test_a_matrix_lying_on_its_side_is_of_another_shape(tmp_path: Path) -> None:
         import_run(folder, tmp_path / "run")
 
 
+def test_two_names_of_one_tensor_are_refused(tmp_path: Path) -> None:
+    torch.save({"module.conv_in.weight": torch.zeros(2), "conv_in.weight": torch.ones(2)}, tmp_path / "both.pt")
+    with pytest.raises(ForeignError, match="both module.conv_in.weight and conv_in.weight, which are two names of one"):
+        import_run(tmp_path / "both.pt", tmp_path / "run")
+
+
 def test_what_a_person_says_of_a_folder_fits_it_or_is_refused(tmp_path: Path) -> None:
     folder = unet_folder(tmp_path / "unet")
     assert import_run(folder, tmp_path / "run", size=8).run.recipe.shape == Shape(1, 8, 8, ())
     with pytest.raises(ForeignError, match="make images of side 8; got --size 16"):
         import_run(folder, tmp_path / "other", size=16)
+    for option in ({"raw": True}, {"order": "new"}):
+        with pytest.raises(ForeignError, match=f"is of diffusers, where --{[*option][0]} has nothing to choose"):
+            import_run(folder, tmp_path / "other", **option)
     with pytest.raises(ForeignError, match="do not fit: network=unet is laid out otherwise"):
         import_run(folder, tmp_path / "other", recipe="edm-digits")
     (folder / "config.json").write_text(json.dumps(UNET | {"block_out_channels": [0]}))

@@ -30,6 +30,7 @@ from sfumato.app._models import Model
 from sfumato.core.condition import Label, part_of
 from sfumato.core.find import nearest
 from sfumato.core.reading import parse_json
+from sfumato.runs.check_numbers import check_numbers
 from sfumato.runs.computed import by_levels
 from sfumato.runs.conditions import outside
 from sfumato.runs.override import override
@@ -190,6 +191,7 @@ def _way(tree: Mapping[str, Any], models: Sequence[Model], limits: Limits) -> Pa
     guidance = number(tree, "guidance", -GUIDANCE, GUIDANCE, mine.guidance)
     guided = override(model.run.recipe, [f"sample.guidance={guidance!r}"]).sample
     sample = dataclasses.replace(guided, sampler=sampler, grid=grid)
+    check_numbers(model.recipe(sample), ("sample",))
     steps = len(plan(model.recipe(sample)).grid) - 1
     if steps > limits.steps:
         raise RequestError(f"At most {limits.steps:,} steps; this grid has {steps:,}. Take fewer, or another grid.")

@@ -77,7 +77,23 @@ class Foreign:
         if not isinstance(content, dict):
             return {}
         found = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
-        return {k.removeprefix("module."): v for k, v in found.items()} if len(found) == len(content) else {}
+        return self.renamed(found, lambda k: k.removeprefix("module.")) if len(found) == len(content) else {}
+
+    def renamed(self, tensors: Mapping[str, Tensor], rename: Callable[[str], str]) -> dict[str, Tensor]:
+        """Return tensors under other names.
+
+        Arguments:
+            tensors: By name.
+            rename: Name -> name.
+
+        Raises:
+            ForeignError: If two tensors get one name.
+        """
+        names: dict[str, str] = {}
+        for name in tensors:
+            if (other := names.setdefault(rename(name), name)) != name:
+                raise ForeignError(f"{self.path} holds both {other} and {name}, which are two names of one tensor.")
+        return {new: tensors[name] for new, name in names.items()}
 
     @property
     def module(self) -> Module | None:
@@ -111,6 +127,7 @@ class Imported:
         assumed: Assumptions where the file is silent, one line each.
         notes: Further facts for the reader, one line each.
         untrained: Parts of our network that the file has nothing for; they keep the weights they start with.
+        heeded: Which of the options order and raw there was something to choose by.
     """
 
     family: str
@@ -120,6 +137,7 @@ class Imported:
     assumed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     untrained: tuple[str, ...] = ()
+    heeded: tuple[str, ...] = ()
 
 
 def open_foreign(

@@ -102,6 +102,8 @@ def import_run(
     if (out / "recipe.json").exists():
         raise RecipeError(f"{out} holds a run already. Give another --out.")
     found = recognise(open_foreign(path, size=size, order=order, raw=raw, ema=ema))
+    if idle := [name for name, given in {"order": order, "raw": raw}.items() if given and name not in found.heeded]:
+        raise ForeignError(f"{path} is of {found.family}, where --{idle[0]} has nothing to choose. Leave it out.")
     chosen = found.recipe
     if size is not None and chosen.shape is not None and chosen.shape.height != size:
         raise ForeignError(f"The weights in {path} make images of side {chosen.shape.height}; got --size {size}.")

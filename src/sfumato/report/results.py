@@ -87,7 +87,23 @@ def _read(file: Path) -> dict[str, Any]:
     result = read_json(file, finite=False)
     if not {"run", "scores"} <= set(result):
         raise ValueError(f"{file} is not a result: it must be an object with `run` and `scores`.")
+    try:
+        wrong = next((score for score in result["scores"] if not _whole(score)), None)
+    except (TypeError, LookupError, AttributeError, ValueError):
+        wrong = result["scores"]
+    if wrong is not None:
+        raise ValueError(
+            f"{file} is damaged: a score is a number, in an interval from low to high, of at least 1 image; got "
+            f"{str(wrong)[:80]}. Evaluate the run again."
+        )
     return result
+
+
+def _whole(score: Mapping[str, Any]) -> bool:
+    """Return whether a score can be one; without a value it could not be computed, and its flags say why."""
+    low, high = score.get("interval") or (0.0, 0.0)
+    numbers = [low, high, score.get("n", 1), *([] if score.get("value") is None else [score["value"]])]
+    return all(type(v) in (int, float) for v in numbers) and not low > high and numbers[2] >= 1
 
 
 def path_of(result: Result) -> str:

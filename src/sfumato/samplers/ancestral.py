@@ -26,7 +26,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from sfumato.core.bounds import Positive
+from sfumato.core.bounds import NotNegative
 from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser, Prediction, State, clipped
 from sfumato.core.kernel import Kernel
@@ -46,7 +46,7 @@ def ancestral(
     noise: Noise | None = None,
     label: Label | None = None,
     variance: Literal["small", "large", "learned", "diagonal"] = "small",
-    clip: bool | Positive = False,
+    clip: bool | NotNegative = False,
     shift: Shift | None = None,
 ) -> Iterator[State]:
     """Draw each step from the reverse kernel (DDPM); first order, one call of the denoiser per step.

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from sfumato.core.bounds import Positive
+from sfumato.core.bounds import NotNegative
 from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser, State, clipped
 from sfumato.core.kernel import Kernel
@@ -47,7 +47,7 @@ def ddim(
     sigma_hat: bool = False,
     fresh: bool = False,
     cfgpp: bool = False,
-    clip: bool | Positive = False,
+    clip: bool | NotNegative = False,
     clip_noise: bool = True,
 ) -> Iterator[State]:
     """Keep the predicted noise and move the level; first order, one call of the denoiser per step.

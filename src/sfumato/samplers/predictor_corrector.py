@@ -20,7 +20,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from sfumato.core.bounds import Depth, Few, Positive
+from sfumato.core.bounds import Depth, Few, NotNegative
 from sfumato.core.condition import Label
 from sfumato.core.denoiser import Denoiser, State, clipped
 from sfumato.core.kernel import Kernel
@@ -39,7 +39,7 @@ def predictor_corrector(
     label: Label | None = None,
     snr: Few = 0.16,
     corrections: Depth = 1,
-    clip: bool | Positive = False,
+    clip: bool | NotNegative = False,
 ) -> Iterator[State]:
     """Correct by Langevin dynamics, then take an ancestral step (score SDE); 1 + corrections calls per step.
 

@@ -85,7 +85,8 @@ def adm(found: Foreign) -> Imported | None:
         if found.order is None and any(".qkv.weight" in name for name in tensors):
             assumed.append("attention channels in the legacy order (--order new if use_new_attention_order was set)")
     recipe = replace(recipe, ema=RAW, sigma_data=recipe.sigma_data or 0.5)
-    return Imported("adm", recipe, tensors, partial(rename_adm, order=ORDERS[order]), tuple(assumed))
+    rename = partial(rename_adm, order=ORDERS[order])
+    return Imported("adm", recipe, tensors, rename, tuple(assumed), heeded=("order",))
 
 
 def _out_channels(tensors: Mapping[str, Tensor]) -> int:

@@ -106,7 +106,7 @@ def diffusers(found: Foreign) -> Imported | None:
         "imported-diffusers", data, shape, network, part("schedule", "linear"), variance=variance, sample=walk.sample
     )
     recipe = replace(recipe, **walk.fields)
-    tensors = {_current(name): tensor for name, tensor in found.tensors.items()}
+    tensors = found.renamed(found.tensors, _current)
     changed = [f"changed: {line}" for line in (walk.changed if scheduler is not None else ())]
     return Imported("diffusers", recipe, tensors, rename_diffusers, tuple(assumed), (*found.notes, *changed))
 

@@ -93,7 +93,8 @@ def score_sde(found: Foreign) -> Imported | None:
     else:
         assumed.append("the VP process in continuous time (discrete: schedule=linear c_noise=index sample.grid=full)")
     recipe = replace(base, name="imported-score-sde", data=data, network=network, shape=shape, sigma_data=0.5, ema=RAW)
-    return Imported("score-sde", recipe, tensors, partial(rename_score_sde, order=order), tuple(assumed), notes)
+    rename = partial(rename_score_sde, order=order)
+    return Imported("score-sde", recipe, tensors, rename, tuple(assumed), notes, heeded=("raw",))
 
 
 def _averaged(found: Foreign, tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
