@@ -247,8 +247,8 @@ def test_generating_block_by_block_follows_the_chain_rule() -> None:
     """Of a Gaussian, inpainting one block after the other draws from the prior itself: mean and covariance."""
     gaussian, count = prior().components[0], 3000
     maker = source(heun, steps=30, batch=count).having(denoiser=gaussian)
-    steps, calls = block_by_block(maker, list(range(count)), None, 2, "moment", 0.4)
-    assert len(steps) == 2 and calls == 2 * 59
+    steps, calls, products = block_by_block(maker, list(range(count)), None, 2, "moment", 0.4)
+    assert len(steps) == 2 and calls == 2 * 59 and products == 3 * 59  # the first block knows of none
     assert torch.equal(steps[1][..., :2], steps[0][..., :2]) and not steps[0][..., 2:].any()
     narrow = Gaussian(gaussian.mean, gaussian.variances / 16, gaussian.basis)  # inside [-1, 1], where nothing is cut
     last = block_by_block(maker.having(denoiser=narrow), list(range(count)), None, 2, "moment", 0.1)[0][-1].flatten(1)

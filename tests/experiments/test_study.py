@@ -13,6 +13,7 @@ from sfumato.core.find import UnknownNameError
 from sfumato.experiments import study
 from sfumato.experiments.jobs import units
 from sfumato.experiments.study import Ordering, Row, Study, StudyError, find_study, studies
+from sfumato.networks._blocks import Attention
 from sfumato.networks._reach import Reach, reach
 from sfumato.recipes.fashion_mnist import edm_fashion_mnist_cpu
 from sfumato.runs.override import override
@@ -244,6 +245,18 @@ def test_bottlenecks_have_as_many_weights(scale):
     sizes = [plan(with_shape(row.recipe)).cost.parameters for row in rows]
     assert max(sizes) < 1.17 * min(sizes)
     assert [row.x for row in rows] == ([8, 4, 2] if scale == "tiny" else [16, 8, 4, 2])
+
+
+@pytest.mark.parametrize("scale", ["tiny", "cpu"])
+def test_heads_per_level_are_those_of_the_rows_at_equal_weights_and_products(scale):
+    costs = []
+    for row in find_study("heads-per-level", scale).rows:
+        made = plan(with_shape(row.recipe))
+        fine, coarse = int(row.name.split()[0]), int(row.name.split()[2])
+        heads = [part.heads for part in made.network.modules() if isinstance(part, Attention)]
+        assert heads == [fine, coarse, coarse, fine]  # down, and up again
+        costs.append((made.cost.parameters, made.cost.network.macs))
+    assert len(costs) == 4 and len(set(costs)) == 1
 
 
 def with_shape(recipe):

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from sfumato.cli._arguments import find_recipe
-from sfumato.networks._memory import peak_bytes
+from sfumato.networks._memory import _Live, peak_bytes
+from sfumato.networks.condnorm_unet import condnorm_unet
 from sfumato.recipes.course_edm import course_edm_fashion_mnist
 from sfumato.runs.memory import peaks
 from sfumato.runs.plan import plan
@@ -52,6 +53,21 @@ def test_a_chain_of_two_layers_holds_what_its_backward_pass_reads():
     assert peak_bytes(network, (8, 100), training=False) == 4 * 8 * (50 + 10)
     kept, gradients = 4 * 8 * (50 + 10), 4 * (100 * 50 + 50 * 10)
     assert kept + gradients <= peak_bytes(network, (8, 100)) <= 2 * kept + gradients
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_count_without_values_is_that_of_a_pass_with_values(training):
+    """Each tensor of a real pass is there, and no other: what a process holds beyond them is its allocator's."""
+    network = condnorm_unet(size=16, width=16, depths=(1, 1), attention=(8,), heads=(2, 2, 2), norm="batch")
+    network = network.to(memory_format=torch.channels_last)
+    x, c_noise = torch.zeros(4, 1, 16, 16), torch.zeros(4)
+    with _Live([*network.parameters(), *network.buffers(), x, c_noise]) as live, torch.set_grad_enabled(training):
+        out = network(x, c_noise)
+        if training:
+            out.float().square().sum().backward()
+        del out
+    counted = peak_bytes(network, x.shape, (0.0, None), training=training)
+    assert abs(counted / live.peak - 1) < 0.02
 
 
 def test_fused_attention_is_not_counted_as_a_square():

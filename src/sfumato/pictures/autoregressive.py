@@ -47,7 +47,7 @@ def autoregressive(
     if not 0 < block < max(height, width):
         raise ValueError(f"A block is smaller than the image of {height}x{width} pixels; got {block}.")
     labels = in_turn(seeds, classes_named(None, run.classes))
-    steps, calls = block_by_block(source, seeds, labels, block, method, run.plan.sigma_data, networks)
+    steps, calls, products = block_by_block(source, seeds, labels, block, method, run.plan.sigma_data, networks)
     shown = [round(i * (len(steps) - 1) / (MOST - 1)) for i in range(MOST)] if len(steps) > MOST else range(len(steps))
     plain = to_uint8(source.floats(seeds, labels).cpu())
     images = torch.stack([plain, *(to_uint8(steps[i]) for i in shown)], 1).flatten(0, 1)
@@ -59,8 +59,8 @@ def autoregressive(
         row_labels=names or [f"seed {seed}" for seed in seeds],
         column_labels=columns,
         title=f"{run.title}, {block}x{block} pixels at a time",
-        caption=f"{len(steps)} blocks, each inpainted given those before by {method}: {calls:g} calls an "
-        f"image, a plain sample (left) takes {calls / len(steps):g}. {run.making().sentence}",
+        caption=f"{len(steps)} blocks, each inpainted given those before by {method}: {calls:g} calls and {products} "
+        f"products an image, a plain sample (left) takes {calls / len(steps):g} calls. {run.making().sentence}",
     )
 
 
@@ -72,7 +72,7 @@ def block_by_block(
     method: str,
     sigma_data: float,
     asked: Callable[[], tuple[int, ...]] | None = None,
-) -> tuple[list[Tensor], float]:
+) -> tuple[list[Tensor], float, int]:
     """Make images block by block.
 
     Arguments:
@@ -85,12 +85,13 @@ def block_by_block(
         asked: See `restoration.restore`.
 
     Returns:
-        The canvas after each block, float (B, C, H, W) with 0 where nothing is made yet, and the calls per image.
+        The canvas after each block, float (B, C, H, W) with 0 where nothing is made yet, and the calls and the
+        vector-Jacobian products per image.
     """
     height, width = source.shape[1:]
     canvas, hidden = torch.zeros(len(seeds), *source.shape), torch.ones(height, width, dtype=torch.bool)
     steps: list[Tensor] = []
-    calls, bound = 0.0, method_of(method)
+    calls, products, bound = 0.0, 0, method_of(method)
     for top in range(0, height, block):
         for left in range(0, width, block):
             task = inpaint(source.shape, mask=hidden.clone())
@@ -112,4 +113,5 @@ def block_by_block(
             hidden[top : top + block, left : left + block] = False
             steps.append(canvas)
             calls += found.nfe
-    return steps, calls
+            products += found.vjps
+    return steps, calls, products

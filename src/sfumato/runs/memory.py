@@ -4,7 +4,9 @@
     a step      held + activations and gradients of a round, as `networks._memory` counts them
     a sheet     held + a second copy of the weights + the largest moment of a pass without gradients
 
-On a CPU the number is that of the whole process, as the system counts it; on a GPU what torch takes there.
+On a CPU the number is that of the whole process, as the system counts it; on a GPU what torch takes there. What
+reading the data holds on the way is not counted: the allocator keeps it (`processes.machine`), and a pass takes little
+of it up.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from sfumato.runs.plan import Plan
 
 FLOAT = 4
 PROGRAM = 320 * 2**20  # torch and this package in a process that has trained on a CPU, measured
-SLACK = 1.25  # of a pass on a CPU: what its kernels lay out anew and the allocator cannot reuse, measured
+SLACK = 1.25  # of a pass on a CPU: what the allocator cannot reuse, measured
 REMEMBERED = {"sgd": 1, "muon": 1}  # numbers that an optimiser keeps of a weight; all others keep two (Adam's moments)
 SHEET = 80  # images of the largest sheet in training (`training.hooks.sheets`)
 
