@@ -70,8 +70,7 @@ def _part(folder: Path, part: str) -> Dataset:
 
 def joined(name: str, batches: list[tuple[np.ndarray, np.ndarray]]) -> Dataset:
     """Put batches of (images (n, 3, 32, 32) uint8, labels (n,)) in a row as one dataset."""
-    images = np.concatenate([images for images, _ in batches])
-    labels = np.concatenate([labels for _, labels in batches])
+    images, labels = batches[0] if len(batches) == 1 else map(np.concatenate, zip(*batches))
     return Dataset.whole(name, images, labels.astype(np.int64), CLASSES)
 
 
