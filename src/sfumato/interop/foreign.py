@@ -127,7 +127,7 @@ class Imported:
         assumed: Assumptions where the file is silent, one line each.
         notes: Further facts for the reader, one line each.
         untrained: Parts of our network that the file has nothing for; they keep the weights they start with.
-        heeded: Which of the options order and raw there was something to choose by.
+        heeded: Names of the options, of order and raw, by which there was something to choose.
     """
 
     family: str
