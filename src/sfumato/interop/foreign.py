@@ -83,7 +83,7 @@ class Foreign:
         """Return tensors under other names.
 
         Arguments:
-            tensors: By name.
+            tensors: Those of the file, by name.
             rename: Name -> name.
 
         Raises:
