@@ -183,3 +183,12 @@ def test_a_database_that_is_cut_short_is_refused_before_it_is_mapped(tmp_path: P
     file.write_bytes(broken)
     with pytest.raises(FileRefusedError, match="not a whole database"):
         check_pages(file, FileRefusedError)
+
+
+def test_finding_a_key_that_stands_twice_takes_no_longer_than_reading():
+    """A file of many keys, the last of them twice: in seconds, where comparing each with those before takes hours."""
+    keys = [*(f'"{i}":0' for i in range(300_000)), '"299999":0']
+    began = time.perf_counter()
+    with pytest.raises(FileRefusedError, match="the key '299999' stands twice"):
+        parse_json("{" + ",".join(keys) + "}", "It")
+    assert time.perf_counter() - began < 30

@@ -80,7 +80,6 @@ def encode(
 
 
 def _counts(text: str) -> list[int]:
-
     words = [word.strip() for word in text.split(",")]
     if not all(word.isdecimal() and int(word) > 1 for word in words):
         raise refusal(f"--steps lists numbers of steps of at least 2, such as {STEPS}; got {text!r}.")

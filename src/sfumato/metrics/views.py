@@ -2,12 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from sfumato.metrics.features import Extractor, ImageShape, recorded
 from sfumato.metrics.metric import Metric
+
+
+@runtime_checkable
+class Predicts(Protocol):
+    """An extractor that tells classes apart, too.
+
+    Attributes:
+        name: Name in the protocol.
+        weights_hash: sha256 of the weights.
+        classes: Number of classes.
+    """
+
+    name: str
+    weights_hash: str
+    classes: int
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Map uint8 images (B, C, H, W) to float32 logits (B, classes)."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Describe whatever changes the logits. JSON values only."""
+        ...
+
+
+@runtime_checkable
+class HasMaps(Protocol):
+    """An extractor whose features are means of maps, which sFID compares."""
+
+    def spatial_twin(self) -> Extractor:
+        """Return the extractor of the maps."""
+        ...
 
 
 class Logits:
@@ -17,18 +49,16 @@ class Logits:
         network: Gives logits beside features.
     """
 
-    def __init__(self, network: Any):
+    def __init__(self, network: Predicts):
         self.name, self.weights_hash, self.dimension = network.name, network.weights_hash, network.classes
         self._network = network
 
     def __call__(self, images: Tensor) -> Tensor:
-        predicted: Tensor = self._network.logits(images)
-        return predicted
+        return self._network.logits(images)
 
     def describe(self) -> dict[str, Any]:
         """Describe the network, as for its features."""
-        described: dict[str, Any] = self._network.describe()
-        return described
+        return self._network.describe()
 
 
 def view_key(metric: Metric) -> str:
@@ -51,9 +81,9 @@ def view_of(extract: Extractor, metric: Metric, shape: ImageShape) -> Extractor:
         return recorded(metric.own(shape), metric.own)
     if metric.view == "features":
         return extract
-    if metric.view == "spatial" and (twin := getattr(extract, "spatial_twin", None)):
-        return cast(Extractor, twin())
-    if metric.view == "logits" and hasattr(extract, "logits"):
+    if metric.view == "spatial" and isinstance(extract, HasMaps):
+        return extract.spatial_twin()
+    if metric.view == "logits" and isinstance(extract, Predicts):
         return Logits(extract)
     raise ValueError(
         f"Extractor '{extract.name}' has no {metric.view}: sFID needs 'inception', the Inception Score "

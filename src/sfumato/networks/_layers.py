@@ -90,10 +90,8 @@ def take_fewer_products(network: nn.Module) -> None:
 
 def fewer_products_pay(network: nn.Module) -> bool:
     """Return whether a network has 3x3 convolutions that this processor computes faster with fewer products."""
-    wide = (
-        m for m in network.modules() if isinstance(m, Conv3) and min(m.in_channels, m.out_channels) >= _winograd.LANES
-    )
-    return next(wide, None) is not None and _winograd.library() is not None
+    taken = (m for m in network.modules() if isinstance(m, Conv3) and _winograd.fits(m.weight))
+    return next(taken, None) is not None and _winograd.library() is not None
 
 
 class GroupNorm(nn.Module):

@@ -37,13 +37,17 @@ TOLERANCE = 2e-2  # of the check, relative to the largest value
 TILES, SUMMED = 96, 320  # of 2x2 outputs that are worked on at once, and in the gradient of weights
 
 
+def fits(weight: Tensor) -> bool:
+    """Return whether the kernel is made for weights of this type and so many channels."""
+    return weight.dtype == torch.float32 and weight.shape[0] % LANES == weight.shape[1] % LANES == 0
+
+
 def usable(x: Tensor, weight: Tensor) -> bool:
     """Return whether `convolve` can take these: bfloat16 asked for, and what the kernel is made for."""
     return (
         torch.is_autocast_enabled("cpu")
         and torch.get_autocast_dtype("cpu") == torch.bfloat16
-        and weight.dtype == torch.float32
-        and weight.shape[0] % LANES == weight.shape[1] % LANES == 0
+        and fits(weight)
         and _fused.usable(x)
         and library() is not None
     )

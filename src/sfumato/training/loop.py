@@ -191,7 +191,7 @@ def _announce(
     plain = trainer.device.type == "cpu" and recipe.train.precision == "bf16"
     if plain and recipe.train.images >= LONG and fewer_products_pay(trainer.network):
         notes.append(
-            "train.precision=bf16-winograd is faster on this processor, with errors twice as large, see the FAQ"
+            "train.precision=bf16-winograd is faster on this processor and rounds more: see the FAQ of the docs"
         )
     for note in notes:
         say(f"note: {printable(note)}")
