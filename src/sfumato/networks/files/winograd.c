@@ -200,28 +200,28 @@ int convolve(const half *x, const half *packed, const float *bias, const half *m
                 product(0, v + p * rows * in, in / 2, 1, packed + p * in * outs, outs, m + p * rows * outs, count * TILES(p / 4, p % 4), in / 2);
             for (int64_t i = 0; i < count; i++)
                 for (int64_t t = 0; t < high; t++)
-                for (int64_t j = 0; j < wide; j++) {
-                    const int64_t row = t * 2, column = j * 2;
-                    const int64_t place = (((first + i) * height + row) * width + column) * outs;
-                    half *at = y + place;
-                    const int right = j < inner_w, below = t < inner_h;
-                    for (int64_t c = 0; c < outs; c += LANES) {
-                        vec d[16], out[4], b = bias ? _mm512_loadu_ps(bias + c) : _mm512_setzero_ps();
+                    for (int64_t j = 0; j < wide; j++) {
+                        const int64_t row = t * 2, column = j * 2;
+                        const int64_t place = (((first + i) * height + row) * width + column) * outs;
+                        half *at = y + place;
+                        const int right = j < inner_w, below = t < inner_h;
+                        for (int64_t c = 0; c < outs; c += LANES) {
+                            vec d[16], out[4], b = bias ? _mm512_loadu_ps(bias + c) : _mm512_setzero_ps();
 #pragma GCC unroll 16
-                        for (int p = 0; p < 16; p++) {
-                            const int none = (p / 4 == 3 && !below) || (p % 4 == 3 && !right);
-                            d[p] = none ? _mm512_setzero_ps() : _mm512_loadu_ps(m + (p * rows + AT(p / 4, p % 4)) * outs + c);
-                        }
-                        leave(d, out);
-                        for (int p = 0; p < 4; p++) {
-                            const int64_t to = (p / 2 * width + p % 2) * outs + c;
-                            if ((p % 2 && !right) || (p / 2 && !below)) continue;
-                            out[p] += b;
-                            if (more) out[p] += load(more + place + to);
-                            store(at + to, out[p]);
+                            for (int p = 0; p < 16; p++) {
+                                const int none = (p / 4 == 3 && !below) || (p % 4 == 3 && !right);
+                                d[p] = none ? _mm512_setzero_ps() : _mm512_loadu_ps(m + (p * rows + AT(p / 4, p % 4)) * outs + c);
+                            }
+                            leave(d, out);
+                            for (int p = 0; p < 4; p++) {
+                                const int64_t to = (p / 2 * width + p % 2) * outs + c;
+                                if ((p % 2 && !right) || (p / 2 && !below)) continue;
+                                out[p] += b;
+                                if (more) out[p] += load(more + place + to);
+                                store(at + to, out[p]);
+                            }
                         }
                     }
-                }
         }
         free(v);
         free(m);
