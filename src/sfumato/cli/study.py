@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name, Text, device_named
+from sfumato.cli._arguments import Folder, Name, Text, device_named, refusal
 
 
 def study(
@@ -17,6 +17,7 @@ def study(
     scale: Literal["tiny", "cpu", "cpu28", "lossy", "paper"] = "cpu",
     rows: Annotated[tuple[str, ...], arg(metavar="ROW ...", help_behavior_hint="")] = (),
     seeds: Annotated[tuple[int, ...], arg(metavar="SEED ...", help_behavior_hint="")] = (),
+    join: Annotated[tuple[str, ...], arg(metavar="FILE ...", help_behavior_hint="")] = (),
     out: Folder = None,
     runs: Folder = None,
     estimate: bool = False,
@@ -39,6 +40,8 @@ def study(
         rows: Only these rows, by name, and the orderings between them; all unless given. Their table takes the place of
             the whole one, so give another --out (and --runs, to share what is trained).
         seeds: Training seeds; those of the scale unless given.
+        join: Results of this study with other training seeds, made elsewhere (NAME.json, or the folder that holds it);
+            they are put beside those of these seeds if they are of the same recipes.
         out: The study's directory; runs/studies/NAME-SCALE unless given.
         runs: Where trained runs lie, so that studies may share them; the study's directory unless given.
         estimate: Print the cost and stop.
@@ -51,7 +54,7 @@ def study(
     """
     print(f"sfumato study {name} --scale {scale}", flush=True)  # before torch is imported, which takes seconds
 
-    from sfumato.experiments import cost, pages, study, verdict, work
+    from sfumato.experiments import cost, joining, pages, study, summary, verdict, work
     from sfumato.experiments import jobs as sharing
     from sfumato.report.table import text_table
 
@@ -60,6 +63,9 @@ def study(
         asked = asked.only(rows)
     if seeds:
         asked = asked.resized(seeds=tuple(dict.fromkeys(seeds)))
+    elsewhere = [tree for file in join for tree in summary.results_of(Path(file))]
+    if join and not elsewhere:
+        raise refusal(f"--join names results of sfumato study, NAME.json; {', '.join(join)} holds none.")
     price = cost.estimate(asked, data_root)
     print(f"{asked.question}\nCost: {price}.", flush=True)
     if estimate:
@@ -73,7 +79,10 @@ def study(
         with sharing.processes(jobs) as (pool, threads):
             sharing.share(asked, space, pool, threads=threads, quiet=quiet)
     outcomes = work.carry_out(asked, folder, runs=runs, root=data_root, device=device_named(device), quiet=quiet)
-    chosen = [*(("--rows", *rows) if rows else ()), *(("--seeds", *map(str, seeds)) if seeds else ())]
+    if join:
+        asked, outcomes = joining.joined(asked, outcomes, elsewhere)
+        price = cost.estimate(asked, data_root)
+    chosen = [*(("--rows", *rows) if rows else ()), *(("--seeds", *map(str, asked.seeds)) if seeds else ())]
     command = shlex.join(["sfumato", "study", asked.name, "--scale", scale, *chosen])
     written = pages.write(asked, outcomes, price, folder, command)
     print(text_table(pages.lines(asked, outcomes, price.parameters)))

@@ -34,8 +34,18 @@ def stored(tree: Mapping[str, Any]) -> tuple[Study, list[Outcome]]:
     orderings = tuple(Ordering(o["claim"], tuple(o["rows"]), o["metric"], o["source"]) for o in tree["orderings"])
     kept = {name: tree[name] for name in ("question", "varies", "equal", "by", "n", "split", "paper")}
     study = today.resized(**kept, seeds=tuple(tree["seeds"]), metrics=tuple(tree["metrics"]), orderings=orderings)
+    return study, outcomes_of(study, tree)
+
+
+def outcomes_of(study: Study, tree: Mapping[str, Any]) -> list[Outcome]:
+    """Return the outcomes that a result holds of a study's rows, without their runs.
+
+    Arguments:
+        study: Study of the result, or some of its rows.
+        tree: What `pages.to_json` returned.
+    """
     rows = {row.name: row for row in study.rows}
-    outcomes = [
+    return [
         Outcome(
             rows[found["row"]],
             found["seed"],
@@ -45,8 +55,8 @@ def stored(tree: Mapping[str, Any]) -> tuple[Study, list[Outcome]]:
             found["failed"],
         )
         for found in tree["rows"]
+        if found["row"] in rows
     ]
-    return study, outcomes
 
 
 def renew(tree: Mapping[str, Any]) -> bool:

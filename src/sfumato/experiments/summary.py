@@ -28,13 +28,13 @@ def results_of(folder: Path) -> list[dict[str, Any]]:
     """Return the results of the studies below a folder, by name and scale.
 
     Arguments:
-        folder: Holds NAME.json files of `sfumato study`, at any depth.
+        folder: Holds NAME.json files of `sfumato study`, at any depth, or is one of them.
 
     Raises:
         ValueError: Naming a file that is not JSON.
     """
     found = []
-    for file in sorted(folder.rglob("*.json")):
+    for file in [folder] if folder.is_file() else sorted(folder.rglob("*.json")):
         try:
             tree = read_json(file, kind=object, finite=False)
         except FileRefusedError as error:

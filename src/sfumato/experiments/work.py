@@ -226,6 +226,7 @@ def judged(row: Row, seed: int, asked: Asked, file: Path) -> Outcome:
         stored = {"key": key, "data": data, "row": row.name, "seed": seed, "failed": "", "scores": {}, "facts": {}}
         try:
             scores, facts = (row.judge or _whole)(asked)
+            facts = {"recipe": asked.recipe.hash, **facts} if asked.run is not None else facts
             stored |= {"scores": {metric: score.to_json() for metric, score in scores.items()}, "facts": facts}
         except NonFiniteError as error:
             stored["failed"] = f"images not finite: {error}"

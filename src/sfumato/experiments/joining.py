@@ -1,0 +1,80 @@
+"""Join results of one study that were made apart: on several machines, or seed after seed.
+
+Every row of a result says by which recipe its images were made, as a hash (`Recipe.hash`). That of the same row here,
+told the other training seed, must be the same: then both are trainings of one recipe, and differ by their seed alone.
+The protocol of every score must be the same too, as wherever scores stand in one table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sfumato.core.reading import as_written
+from sfumato.experiments.stored import outcomes_of
+from sfumato.experiments.study import Outcome, Study, StudyError
+from sfumato.runs.override import override
+
+EQUAL = ("name", "scale", "n", "split", "metrics")
+
+
+def joined(
+    study: Study, outcomes: Sequence[Outcome], results: Sequence[Mapping[str, Any]]
+) -> tuple[Study, list[Outcome]]:
+    """Return a study with the training seeds of other results too, and all outcomes, seed by seed.
+
+    Arguments:
+        study: At its scale, with its seeds.
+        outcomes: Its outcomes (`work.carry_out`), one at least of every row with its run.
+        results: What `summary.results_of` returned: results of the same study with other seeds.
+
+    Raises:
+        StudyError: If a result is of another study, size or recipe, lacks a row, or holds a seed that is there already.
+        FileRefusedError: If a file holds values of another kind than was written.
+    """
+    found = list(outcomes)
+    for tree in results:
+        with as_written(str(tree["file"]), "Run its study again."):
+            found += _of_seeds_elsewhere(study, found, tree)
+    seeds = sorted({outcome.seed for outcome in found})
+    order = {row.name: place for place, row in enumerate(study.rows)}
+    found.sort(key=lambda outcome: (outcome.seed, order[outcome.row.name]))
+    return study.resized(seeds=tuple(seeds)), found
+
+
+def _of_seeds_elsewhere(study: Study, here: Sequence[Outcome], tree: Mapping[str, Any]) -> list[Outcome]:
+    """Return the outcomes of a result for the rows of a study, each held against that of the same row here."""
+    file = tree["file"]
+    for name in EQUAL:
+        mine, other = getattr(study, name), tree[name]
+        if other != (list(mine) if isinstance(mine, tuple) else mine):
+            raise StudyError(f"{file} joins a study with the same {name}, {mine}; got {other}. Run it with that.")
+    taken = sorted({outcome.seed for outcome in here} & {row["seed"] for row in tree["rows"]})
+    if taken:
+        raise StudyError(f"{file} joins with other training seeds; seed {taken[0]} is here too. Leave one of them out.")
+    found = outcomes_of(study, tree)
+    for seed in sorted({outcome.seed for outcome in found}):
+        if lost := {row.name for row in study.rows} - {o.row.name for o in found if o.seed == seed}:
+            raise StudyError(f"{file} has no row {sorted(lost)[0]!r} of seed {seed}. Run it there, or choose --rows.")
+    for outcome in found:
+        _check(outcome, [o for o in here if o.row.name == outcome.row.name], str(file))
+    return found
+
+
+def _check(outcome: Outcome, here: Sequence[Outcome], file: str) -> None:
+    """Refuse an outcome that is not of the recipe and the protocols of the same row here."""
+    where = f"{file}, row {outcome.row.name!r} of seed {outcome.seed}"
+    run = next((o.run for o in here if o.run is not None), None)
+    if not (outcome.failed or outcome.row.untrained):
+        if run is None:
+            raise StudyError(f"{where}: no training of this row succeeded here, so its recipe is not known.")
+        right, said = override(run.recipe, [f"train.seed={outcome.seed}"]).hash, outcome.facts.get("recipe")
+        if said != right:
+            raise StudyError(f"{where} must be of the recipe {right}; it is of {said or 'none named'}. Run it again.")
+    for metric, score in outcome.scores.items():
+        ids = {o.scores[metric].protocol.protocol_id for o in here if metric in o.scores}
+        if ids and score.protocol.protocol_id not in ids:
+            raise StudyError(
+                f"{where}: {metric} has the protocol {score.protocol.protocol_id}; here it is {', '.join(ids)}. "
+                "Judge it again."
+            )
