@@ -40,6 +40,8 @@ def test_each_block_is_the_run_sampled_with_that_value(labelled: Path, tmp_path:
     ("field", "words"),
     [
         ("guidance=2", "at least two values"),
+        ("grid.steps=2,2", "each stands once; 2 stands twice"),
+        ("guidance=1,2 classes=3,3", "Values of classes are compared"),
         ("guidance=1,2 --metrics kid", "Give --score N, or leave them out"),
         ("guidance=1,2 --score 1000000000000", "at most 10,000,000 images"),
         ("guidence=1,2", "guidance"),

@@ -77,7 +77,7 @@ def changed(made: Path, folder: Path, change) -> list[dict]:  # noqa: ANN001 - a
         (lambda tree: tree["rows"].pop(0), "no row 'two' of seed 1"),
         (lambda tree: tree["rows"][0]["facts"].update(recipe="0123"), "it is of 0123"),
         (lambda tree: tree["rows"][0]["facts"].pop("recipe"), "it is of none named"),
-        (lambda tree: tree["rows"][3]["scores"]["kid"]["protocol"].update(n=39, protocol_id=None), "kid has the protocol"),
+        (lambda tree: tree["rows"][3]["scores"]["kid"]["protocol"].update(n=39, protocol_id=None), "has the protocol"),
     ],
 )
 def test_what_is_not_another_seed_of_the_same_is_refused(

@@ -24,6 +24,7 @@ from sfumato.recipes.digits_families import adm_digits_classifier
 from sfumato.report.results import read_results
 from sfumato.runs.override import override
 from sfumato.runs.recipe import Recipe, RecipeError
+from sfumato.runs.records import read_records
 from sfumato.runs.run import Run
 from sfumato.training.loop import train
 from sfumato.training.trackers import csv
@@ -130,6 +131,15 @@ def test_a_damaged_score_costs_that_line(line: str, tiny: Recipe, run: Path) -> 
     assert Run.open(run / "best").about["selected"]["value"] == best["value"]
 
 
+@pytest.mark.parametrize("name", ["loss", "grad_norm", "lr", "skipped"])
+def test_a_record_with_text_for_a_number_costs_that_record(name: str, tmp_path: Path) -> None:
+    good = {"step": 1, "images": 16, "loss": 0.5, "grad_norm": None, "lr": 1e-3}
+    file = tmp_path / "metrics.jsonl"
+    file.write_text("".join(json.dumps(record) + "\n" for record in (good, {**good, name: "much"})))
+    with pytest.warns(UserWarning, match="damaged in line 2"):
+        assert read_records(file) == [good]
+
+
 @pytest.mark.parametrize("key", ["fingerprint", "imported", "selected"])
 def test_what_stands_beside_a_recipe_is_of_its_kind(key: str, run: Path) -> None:
     tree = json.loads((run / "recipe.json").read_text())
@@ -164,8 +174,8 @@ def test_a_damaged_result_of_a_study_is_named(key: str, value: object, tmp_path:
 
 
 SCORES: list[object] = [
-    *({"value": value} for value in (True, "3", [3])),
-    *({"interval": ends} for ends in ([5], [30, 1], ["1", "2"], 7)),
+    *({"value": value} for value in (True, "3", [3], float("nan"))),
+    *({"interval": ends} for ends in ([5], [30, 1], ["1", "2"], 7, [2, float("nan")])),
     *({"n": n} for n in (-50, 0, "50")),
     3,
 ]

@@ -88,6 +88,14 @@ def test_the_width_is_chosen_by_a_score_and_marked(run, capsys):
     assert "best of 2 by FD[pixels]" in said and "8 snapshots" in said and "power-0.10" in said
 
 
+def test_a_run_without_snapshots_is_told_how_to_keep_them(tiny, tmp_path, capsys):
+    train(tiny, tmp_path / "plain", quiet=True, device="cpu")
+    for words in (["--choose"], ["--width", "0.08"]):
+        assert main(["ema", str(tmp_path / "plain"), *words, "--device", "cpu"]) == 2
+        said = capsys.readouterr().err
+        assert "has no snapshots. Train with ema.snapshots=16" in said and "Give --width" not in said
+
+
 def test_what_cannot_be_scored_is_refused_before_training(tiny, tmp_path):
     with pytest.raises(RecipeError, match="evaluate.quick"):
         train(override(tiny, ["train.evaluate_every=96", "evaluate.quick=1"]), tmp_path, quiet=True)

@@ -159,7 +159,7 @@ def _asked(first: str, others: Sequence[str]) -> _Asked:
     """Read the words of a sweep.
 
     Raises:
-        OptionError: If the first has fewer than two values, or a third setting has several.
+        OptionError: If the first has fewer than two values, a value stands twice, or a third setting has several.
     """
     from sfumato.core.find import OptionError
 
@@ -181,6 +181,9 @@ def _asked(first: str, others: Sequence[str]) -> _Asked:
             rows = (name, given)
         else:
             found.where[name] = given[0]
+    for name, given in ((path, values), *([rows] if rows else [])):
+        if again := {value for value in given if given.count(value) > 1}:
+            raise OptionError(f"Values of {name} are compared, so each stands once; {min(again)} stands twice.")
     return replace(found, rows=rows)
 
 

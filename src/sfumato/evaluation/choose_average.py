@@ -73,6 +73,7 @@ def choose(
         raise RecipeError(
             f"Neither more nor less of {metric} is better, so it chooses no average. Choose by fd or kid."
         )
+    averages.snapshots(run.path)
     judge = Judge.of(run.recipe, split, root)
     judge.check(metric, n)
     labels, prior = run.labels(n, judge.real)

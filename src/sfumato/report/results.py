@@ -103,7 +103,7 @@ def _whole(score: Mapping[str, Any]) -> bool:
     """Return whether a score can be one; without a value it could not be computed, and its flags say why."""
     low, high = score.get("interval") or (0.0, 0.0)
     numbers = [low, high, score.get("n", 1), *([] if score.get("value") is None else [score["value"]])]
-    return all(type(v) in (int, float) for v in numbers) and not low > high and numbers[2] >= 1
+    return all(type(v) in (int, float) and v == v for v in numbers) and not low > high and numbers[2] >= 1
 
 
 def path_of(result: Result) -> str:

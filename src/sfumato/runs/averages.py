@@ -194,6 +194,20 @@ class Fitted:
     belongs: Mapping[str, str]
 
 
+def snapshots(run: Path) -> list[int]:
+    """Return the steps at which a run kept its averages, at least one.
+
+    Arguments:
+        run: The run's directory.
+
+    Raises:
+        RecipeError: If there is none.
+    """
+    if not (steps := checkpoint.steps(run / "snapshots")):
+        raise RecipeError(f"{run} has no snapshots. Train with ema.snapshots=16, for example, to keep them.")
+    return steps
+
+
 def reconstruct(run: Path, width: float, mark: str = "") -> Fitted:
     """Make the average of a width at the end of a run from its snapshots.
 
@@ -206,10 +220,7 @@ def reconstruct(run: Path, width: float, mark: str = "") -> Fitted:
         RecipeError: If there are no snapshots, or they cannot make this width; the message says what they can.
         CheckpointError: If a snapshot is damaged or of another run.
     """
-    folder = run / "snapshots"
-    steps = checkpoint.steps(folder)
-    if not steps:
-        raise RecipeError(f"{run} has no snapshots. Train with ema.snapshots=16, for example, to keep them.")
+    folder, steps = run / "snapshots", snapshots(run)
     profiles, groups = [], []
     for step in steps:
         snapshot = checkpoint.load(folder / f"step-{step}", ())

@@ -16,6 +16,8 @@ from typing import Any
 from sfumato.core.reading import BYTES, FileRefusedError, parse_json, read_bytes
 from sfumato.core.writing import replace_text
 
+MEASURED = ("loss", "grad_norm", "lr", "skipped")  # numbers where a record has them, or null
+
 
 def read_records(path: Path | str, needs: tuple[str, ...] = ("images",)) -> list[dict[str, Any]]:
     """Read the whole records of a file, in order; none if there is no file.
@@ -69,4 +71,5 @@ def _record(line: bytes, needs: tuple[str, ...]) -> dict[str, Any] | None:
     except FileRefusedError:
         return None
     good = all(isinstance(record.get(name), int | float) for name in needs)
+    good = good and all(isinstance(record.get(name, 0), int | float | None) for name in MEASURED)
     return record if good else None
