@@ -9,7 +9,8 @@ torchvision; with a torch that lacks its operators, two schemas are defined firs
 Networks of different libraries differ, so each row says its arithmetic (operations of one image's forward pass, counted
 by torch) and what matters is arithmetic per second: that of `sfumato`, our network at a width of about the others'
 arithmetic with Adam as they have it, over that of the library. `recipe` is our network as its recipe has it, trained by
-Muon, and `10.7M` the same with that many weights.
+Muon, and `10.7M` the same with that many weights. Rows with `fewer` leave out products by Winograd's convolutions (and
+in Muon); their arithmetic is counted as that of the plain row, so that their ratio is one of time.
 Every library trains as its documentation shows, with its own optimiser and average of the weights where it has one, in
 bf16 autocast, which not all of them turn on by themselves; --fp32 leaves it off for the others. Rows are interleaved;
 medians over rounds. Also measured: the share of the machine's own ceiling (convolutions and matrix products in bf16),
@@ -84,7 +85,9 @@ def sfumato(batch: int, changes: Sequence[str]) -> Peer:
             for _ in euler(denoiser, 80 * x, grid, noise=lambda step: x):
                 pass
 
-    one = arithmetic(lambda: denoiser(x[:1], Level.of(1.0, 1.0)))
+    plain = plan(override(recipe, ["train.precision=bf16"]))
+    counted = plain.model(plain.build_network())
+    one = arithmetic(lambda: counted(x[:1], Level.of(1.0, 1.0)))
     return Peer(one, lambda: trainer.advance(0.0) and None, sample)
 
 
@@ -189,7 +192,9 @@ def smalldiffusion(batch: int, cast: Cast) -> Peer:
 
 OURS: dict[str, tuple[str, ...]] = {
     "sfumato": ("network.width=96", "train.optimizer=adam"),
+    "fewer": ("network.width=96", "train.optimizer=adam", "train.precision=bf16-winograd"),
     "recipe": (),
+    "recipe, fewer": ("train.precision=bf16-winograd", "train.optimizer.fewer_products=true"),
     "10.7M": ("network.width=128",),
 }
 THEIRS: dict[str, Callable[[int, Cast], Peer]] = {

@@ -59,6 +59,14 @@ def test_seeds_made_apart_give_the_table_and_the_answers_of_all_together(study: 
     assert [a.to_json() for a in verdicts(found, all_of_them)] == [a.to_json() for a in verdicts(whole, right)]
 
 
+def test_rows_made_apart_join_too(study: Study, made: Path, tmp_path: Path) -> None:
+    first = changed(made, tmp_path / "a", lambda tree: tree.update(rows=tree["rows"][::2]))
+    second = changed(made, tmp_path / "b", lambda tree: tree.update(rows=tree["rows"][1::2]))
+    found, outcomes = joined(*at(study, made, 0), [*first, *second])
+    whole, right = joined(*at(study, made, 0), results_of(made / "others"))
+    assert [a.to_json() for a in verdicts(found, outcomes)] == [a.to_json() for a in verdicts(whole, right)]
+
+
 def changed(made: Path, folder: Path, change) -> list[dict]:  # noqa: ANN001 - a function of the tree
     shutil.copytree(made / "others", folder / "others", ignore=shutil.ignore_patterns("results"))
     file = folder / "others" / "mine.json"
@@ -73,8 +81,8 @@ def changed(made: Path, folder: Path, change) -> list[dict]:  # noqa: ANN001 - a
     [
         (lambda tree: tree.update(n=41), "the same n, 40; got 41"),
         (lambda tree: tree.update(metrics=["fd"]), "the same metrics"),
-        (lambda tree: tree["rows"][0].update(seed=0), "seed 0 is here too"),
-        (lambda tree: tree["rows"].pop(0), "no row 'two' of seed 1"),
+        (lambda tree: tree["rows"][0].update(seed=0), "row .two. of seed 0, which is here too"),
+        (lambda tree: tree["rows"].pop(0), "No result of row 'two' of seed 1"),
         (lambda tree: tree["rows"][0]["facts"].update(recipe="0123"), "it is of 0123"),
         (lambda tree: tree["rows"][0]["facts"].pop("recipe"), "it is of none named"),
         (lambda tree: tree["rows"][3]["scores"]["kid"]["protocol"].update(n=39, protocol_id=None), "has the protocol"),

@@ -26,36 +26,40 @@ def joined(
     Arguments:
         study: At its scale, with its seeds.
         outcomes: Its outcomes (`work.carry_out`), one at least of every row with its run.
-        results: What `summary.results_of` returned: results of the same study with other seeds.
+        results: What `summary.results_of` returned: results of the same study, of some rows or all.
 
     Raises:
-        StudyError: If a result is of another study, size or recipe, lacks a row, or holds a seed that is there already.
+        StudyError: If a result is of another study, size or recipe, or holds what is there already, or if together they
+            lack a row of some seed.
         FileRefusedError: If a file holds values of another kind than was written.
     """
     found = list(outcomes)
     for tree in results:
         with as_written(str(tree["file"]), "Run its study again."):
-            found += _of_seeds_elsewhere(study, found, tree)
-    seeds = sorted({outcome.seed for outcome in found})
-    order = {row.name: place for place, row in enumerate(study.rows)}
-    found.sort(key=lambda outcome: (outcome.seed, order[outcome.row.name]))
-    return study.resized(seeds=tuple(seeds)), found
+            found += _of_elsewhere(study, found, tree)
+    seeds = tuple(sorted({outcome.seed for outcome in found}))
+    made = {(outcome.row.name, outcome.seed): outcome for outcome in found}
+    order = [(row.name, seed) for seed in seeds for row in study.rows]
+    if lost := [pair for pair in order if pair not in made]:
+        name, seed = lost[0]
+        raise StudyError(
+            f"No result of row {name!r} of seed {seed} is among these. Run it, or choose others by --rows."
+        )
+    return study.resized(seeds=seeds), [made[pair] for pair in order]
 
 
-def _of_seeds_elsewhere(study: Study, here: Sequence[Outcome], tree: Mapping[str, Any]) -> list[Outcome]:
+def _of_elsewhere(study: Study, here: Sequence[Outcome], tree: Mapping[str, Any]) -> list[Outcome]:
     """Return the outcomes of a result for the rows of a study, each held against that of the same row here."""
     file = tree["file"]
     for name in EQUAL:
         mine, other = getattr(study, name), tree[name]
         if other != (list(mine) if isinstance(mine, tuple) else mine):
             raise StudyError(f"{file} joins a study with the same {name}, {mine}; got {other}. Run it with that.")
-    taken = sorted({outcome.seed for outcome in here} & {row["seed"] for row in tree["rows"]})
-    if taken:
-        raise StudyError(f"{file} joins with other training seeds; seed {taken[0]} is here too. Leave one of them out.")
     found = outcomes_of(study, tree)
-    for seed in sorted({outcome.seed for outcome in found}):
-        if lost := {row.name for row in study.rows} - {o.row.name for o in found if o.seed == seed}:
-            raise StudyError(f"{file} has no row {sorted(lost)[0]!r} of seed {seed}. Run it there, or choose --rows.")
+    if both := sorted({(o.seed, o.row.name) for o in here} & {(o.seed, o.row.name) for o in found}):
+        raise StudyError(
+            f"{file} has row {both[0][1]!r} of seed {both[0][0]}, which is here too. Leave one of them out."
+        )
     for outcome in found:
         _check(outcome, [o for o in here if o.row.name == outcome.row.name], str(file))
     return found
