@@ -97,6 +97,9 @@ def test_the_cost_of_a_study_by_hand(study: Study) -> None:
     per_image = found.gflop / (3 * found.trained + found.calls)  # one network, one size: FLOP per image and call
     assert found.gflop == pytest.approx(per_image * (3 * 64 + 640)) and per_image > 1e-4
     assert found.speed > 0 and "64 training images" in str(found) and "640 network calls" in str(found)
+    assert found.trained_gflop == pytest.approx(per_image * 3 * 64)
+    seconds = found.trained_gflop / found.training_speed + (found.gflop - found.trained_gflop) / found.speed
+    assert found.minutes == pytest.approx(seconds / 60) and found.training_speed != found.speed
 
 
 def test_a_row_that_cannot_be_sampled_is_refused_before_anything_is_trained(study: Study, recipe: Recipe) -> None:

@@ -5,9 +5,9 @@
     FLOP       2 MAC per image and call; an image in training costs three (forward once, backward twice)
 
 Calls are counted by walking each row's grid once with a stand-in for the network: a guided step counts twice, Heun's
-step twice but the last once. The time is the FLOP over the speed of one forward pass, measured at once; a run whose
-budget is in minutes counts as those minutes; judging the
-images (features, floors, neighbours) comes on top.
+step twice but the last once. The time is the FLOP over what a training step and a forward pass of the study's first
+network reach, measured at once on the CPU; a run whose budget is in minutes counts as those minutes; judging the images
+(features, floors, neighbours) comes on top.
 """
 
 from __future__ import annotations
@@ -18,14 +18,21 @@ from pathlib import Path
 
 import torch
 
+from sfumato.data.dataset import Dataset
 from sfumato.experiments.study import Study
 from sfumato.runs.check import check_sampling
 from sfumato.runs.guided import sampling_cost
-from sfumato.runs.plan import Plan, plan
+from sfumato.runs.override import override
+from sfumato.runs.plan import Plan
+from sfumato.runs.plan import plan as make_plan
 from sfumato.runs.recipe import Data, Recipe, Shape
 from sfumato.runs.resolve import load_data, resolve
+from sfumato.training.trainers import trainer_of
 
 PASSES, LARGEST, ENOUGH = 3, 64, 20.0  # passes that measure the speed, their images at most, GFLOP that are enough
+LIGHT = (
+    50e6  # weights of a network whose training is begun to measure it; a step of a larger one counts as three passes
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,8 @@ class Estimate:
         parameters: Number of weights of each run's network.
         nfe: Network calls for an image of each row.
         clocked: Minutes of training of the runs whose budget is in minutes.
+        trained_gflop: 1e9 operations of the training that is counted in images.
+        training_speed: GFLOP a second of a training step here.
     """
 
     runs: int
@@ -55,6 +64,8 @@ class Estimate:
     parameters: dict[str, int]
     nfe: dict[str, int]
     clocked: float = 0.0
+    trained_gflop: float = 0.0
+    training_speed: float = 1.0
 
     @property
     def training(self) -> str:
@@ -66,13 +77,19 @@ class Estimate:
         images, minutes = f"{self.trained:,} training images", f"{self.clocked:g} minutes of training"
         return " and ".join([images] * (self.trained > 0 or not self.clocked) + [minutes] * (self.clocked > 0))
 
+    @property
+    def minutes(self) -> float:
+        """Expected minutes of training and sampling on this CPU."""
+        sampling = self.gflop - self.trained_gflop - 60 * self.speed * self.clocked
+        return self.trained_gflop / self.training_speed / 60 + self.clocked + sampling / self.speed / 60
+
     def __str__(self) -> str:
-        minutes = self.gflop / self.speed / 60
         return (
             f"{self.runs} run{'s' * (self.runs > 1)}, {self.training}; "
             f"sampling {self.judged} row{'s' * (self.judged > 1)}, {self.sampled:,} images x NFE = "
-            f"{self.calls:,} network calls; {self.gflop / 1e3:.3g} TFLOP, about {minutes:.2g} minutes at the "
-            f"{self.speed:.3g} GFLOP/s this machine reaches just now, and the judging"
+            f"{self.calls:,} network calls; {self.gflop / 1e3:.3g} TFLOP, about {self.minutes:.2g} minutes "
+            f"at the {self.training_speed:.3g} GFLOP/s of a training step and {self.speed:.3g} of a call that "
+            "this CPU reaches just now, and the judging"
         )
 
 
@@ -87,26 +104,31 @@ def estimate(study: Study, root: Path | str | None = None) -> Estimate:
         ValueError: As training or sampling would, for parts that do not fit.
     """
     shapes: dict[Data, Shape | None] = {}
+    loaded: dict[Data, Dataset] = {}
     resolved: dict[str, Recipe] = {}
     for name, recipe in {**study.runs, **study.guides}.items():
         shape = recipe.shape or shapes.get(recipe.data)
         if shape is None:
-            shape = shapes[recipe.data] = resolve(recipe, load_data(recipe, "train", root)).shape
+            loaded[recipe.data] = load_data(recipe, "train", root)
+            shape = shapes[recipe.data] = resolve(recipe, loaded[recipe.data]).shape
         resolved[name] = replace(recipe, shape=shape)
-    plans = {name: plan(recipe) for name, recipe in resolved.items()}
+    plans = {name: make_plan(recipe) for name, recipe in resolved.items()}
     parameters = {name: made.cost.parameters for name, made in plans.items()}
     timed = sorted((made for made in plans.values() if made.kind.forward), key=lambda made: not made.kind.walks)
-    fastest, trained_gflop = speed(timed[0]) if timed else 1.0, 0.0
+    fastest = speed(timed[0]) if timed else 1.0
+    training = training_speed(timed[0], loaded.get(timed[0].recipe.data)) if timed else None
+    trained_gflop, clocked = 0.0, 0.0
     for made in plans.values():
         train = made.recipe.train
-        trained_gflop += made.cost.training * train.images if train.minutes is None else 60 * fastest * train.minutes
+        trained_gflop += made.cost.training * train.images if train.minutes is None else 0.0
+        clocked += train.minutes or 0.0
     nfe: dict[str, int] = {}
     sampled_gflop = 0.0
     for row in study.rows:
         if row.untrained:
             nfe[row.name] = 0
             continue
-        sampled = plan(row.sampled(resolved[row.trained]))
+        sampled = make_plan(row.sampled(resolved[row.trained]))
         if sampled.kind.walks:
             check_sampling(sampled)
         nfe[row.name] = sampling_cost(sampled)[1]
@@ -119,11 +141,13 @@ def estimate(study: Study, root: Path | str | None = None) -> Estimate:
         judged=len(study.rows) * seeds,
         sampled=len(with_runs) * study.n * seeds,
         calls=sum(nfe.values()) * study.n * seeds,
-        gflop=(trained_gflop + sampled_gflop) * seeds,
+        gflop=(trained_gflop + 60 * fastest * clocked + sampled_gflop) * seeds,
         speed=fastest,
         parameters=parameters,
         nfe=nfe,
-        clocked=sum(r.train.minutes or 0.0 for r in resolved.values()) * seeds,
+        clocked=clocked * seeds,
+        trained_gflop=trained_gflop * seeds,
+        training_speed=training or fastest,
     )
 
 
@@ -145,3 +169,28 @@ def speed(plan: Plan) -> float:
             ask()
             best = min(best, time.monotonic() - began)
     return batch * each / best
+
+
+def training_speed(plan: Plan, data: Dataset | None) -> float | None:
+    """Return the GFLOP a second that the training steps of a recipe reach on the CPU, the best of a few.
+
+    Arguments:
+        plan: The plan of a recipe with its shape.
+        data: Its training images; None where they are not at hand.
+
+    Returns:
+        None for a recipe whose training needs more than images, and for a network too large to be tried.
+    """
+    recipe = plan.recipe
+    if data is None or recipe.data.latent or recipe.train.start or plan.cost.parameters > LIGHT:
+        return None
+    batch = max(1, min(recipe.train.batch, int(ENOUGH / plan.cost.training)))
+    trainer = trainer_of(
+        make_plan(resolve(override(recipe, [f"train.batch={batch}"]), data)), data, torch.device("cpu")
+    )
+    best = float("inf")
+    for _ in range(PASSES):
+        began = time.monotonic()
+        trainer.advance(0.0)
+        best = min(best, time.monotonic() - began)
+    return batch * plan.cost.training / best
