@@ -7,11 +7,13 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sfumato.cli import main
 from sfumato.core.reading import FileRefusedError
 from sfumato.experiments.cost import estimate
+from sfumato.experiments.figures import sheets, shown
 from sfumato.experiments.joining import joined
 from sfumato.experiments.pages import lines, write
 from sfumato.experiments.study import Ordering, Row, Study, StudyError
@@ -57,6 +59,17 @@ def test_seeds_made_apart_give_the_table_and_the_answers_of_all_together(study: 
     weights = estimate(whole).parameters
     assert csv_table(lines(found, all_of_them, weights)) == csv_table(lines(whole, right, weights))
     assert [a.to_json() for a in verdicts(found, all_of_them)] == [a.to_json() for a in verdicts(whole, right)]
+
+
+def test_the_sheet_is_of_a_seed_whose_runs_are_here(study: Study, made: Path) -> None:
+    mine, outcomes = at(study, made, 0)
+    alone = np.asarray(sheets(mine, outcomes)["sheet"])
+    elsewhere = [replace(o, seed=-1, run=None) for o in outcomes]  # the first seed, made on another machine
+    both = [*elsewhere, *outcomes]
+    assert [(o.row.name, run.path.name) for o, run in shown(both)] == [("two", "r-seed0"), ("three", "r-seed0")]
+    drawn = np.asarray(sheets(study.resized(seeds=(-1, 0)), both)["sheet"])
+    assert np.array_equal(drawn[:100], alone[:100])
+    assert not sheets(study, elsewhere) and not shown([])
 
 
 def test_rows_made_apart_join_too(study: Study, made: Path, tmp_path: Path) -> None:

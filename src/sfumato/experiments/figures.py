@@ -12,6 +12,7 @@ from sfumato.experiments.study import Outcome, Picture, Pictures, Study
 from sfumato.report.curves import against_nfe
 from sfumato.report.plot import Series
 from sfumato.report.sheet import sheet
+from sfumato.runs.run import Run
 
 
 def curve(xlabel: str, title: str) -> Pictures:
@@ -50,8 +51,18 @@ def panels(study: Study, outcomes: Sequence[Outcome]) -> tuple[dict[str, Series]
     return lines, floors
 
 
+def shown(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, Run]]:
+    """Return the outcomes of one training seed, the first whose runs are at hand, each with its run.
+
+    Arguments:
+        outcomes: Outcomes of all rows and seeds.
+    """
+    here = [(outcome, outcome.run) for outcome in outcomes if outcome.run is not None]
+    return [(outcome, run) for outcome, run in here if outcome.seed == here[0][0].seed]
+
+
 def sheets(study: Study, outcomes: Sequence[Outcome], columns: int = 10, rows: int = 2) -> Mapping[str, Picture]:
-    """Draw the first images of every row that makes any, those of its first training seed, one sheet below the other.
+    """Draw the first images of every row that makes any, those of one training seed, one sheet below the other.
 
     Arguments:
         study: Study at its scale.
@@ -60,17 +71,19 @@ def sheets(study: Study, outcomes: Sequence[Outcome], columns: int = 10, rows: i
         rows: Lines of images of each row of the study.
     """
     parts, names = [], []
-    for outcome in outcomes:
-        if outcome.run is None or outcome.seed != study.seeds[0] or not outcome.run.plan.kind.draws:
+    for outcome, run in shown(outcomes):
+        if not run.plan.kind.draws:
             continue
-        source, seeds, judge = outcome.run.source(), range(columns * rows), outcome.row.judge
+        source, seeds, judge = run.source(), range(columns * rows), outcome.row.judge
         labels = torch.arange(len(seeds)) % source.classes if source.classes else None
-        if isinstance(judge, OneClass) and (label := judge.label(outcome.run)) is not None:
+        if isinstance(judge, OneClass) and (label := judge.label(run)) is not None:
             labels = torch.full((len(seeds),), label)
         parts.append(source(seeds, labels))
         names += [outcome.row.name, *[""] * (rows - 1)]
     if not parts or len({part.shape[1:] for part in parts}) > 1:
         return {}
     many, caption = list(range(columns * rows)) * len(parts), words(study, outcomes)
+    if len(study.seeds) > 1:
+        caption += f" Images of training seed {shown(outcomes)[0][0].seed}."
     drawn = sheet(torch.cat(parts), columns, row_labels=names, seeds=many, title=study.name, caption=caption)
     return {"sheet": drawn}

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import torch
 
-from sfumato.experiments.figures import panels
+from sfumato.experiments.figures import panels, shown
 from sfumato.experiments.pages import words
 from sfumato.experiments.study import Ordering, Outcome, Picture, Row, Study, at, variant
 from sfumato.recipes.digits_families import adm_digits_classifier
@@ -95,13 +95,12 @@ def classifier_guidance(scale: str) -> Study:
 
 
 def _pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture]:
-    measured = [o for o in outcomes if o.scores and o.seed == study.seeds[0]]
-    if not measured:
+    if not any(outcome.scores for outcome in outcomes):
         return {}
     lines, floors = panels(study, outcomes)
     caption = words(study, outcomes)
     curves = against_guidance(lines, floors=floors, title="Classifier guidance", caption=caption)
-    guided = next((o.run for o in measured if o.row.guide), None)
+    guided = next((run for outcome, run in shown(outcomes) if outcome.row.guide), None)
     return {"curves": curves} if guided is None else {"curves": curves, "sheet": _sheet(guided, caption)}
 
 

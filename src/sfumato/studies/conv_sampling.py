@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from sfumato.experiments.figures import shown
 from sfumato.experiments.pages import words
 from sfumato.experiments.study import Ordering, Outcome, Picture, Row, Study, at, slug, variant
 from sfumato.report.sheet import sheet
@@ -74,12 +75,10 @@ def conv_sampling(scale: str) -> Study:
 
 def _pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture]:
     drawn = {}
-    for outcome in outcomes:
-        if outcome.run is None or outcome.seed != study.seeds[0]:
-            continue
+    for outcome, run in shown(outcomes):
         seeds = range(COLUMNS * ROWS)
-        labels = torch.arange(len(seeds)) % len(outcome.run.classes) if outcome.run.classes else None
-        images = outcome.run.source()(seeds, labels)
+        labels = torch.arange(len(seeds)) % len(run.classes) if run.classes else None
+        images = run.source()(seeds, labels)
         drawn[slug(outcome.row.name)] = sheet(
             images, COLUMNS, seeds=seeds, title=outcome.row.name, caption=words(study, outcomes)
         )

@@ -16,7 +16,7 @@ from typing import cast
 
 import torch
 
-from sfumato.experiments.figures import panels
+from sfumato.experiments.figures import panels, shown
 from sfumato.experiments.pages import words
 from sfumato.experiments.study import Ordering, Outcome, Picture, Row, Study, at
 from sfumato.report.curves import against_guidance, precision_recall
@@ -66,8 +66,7 @@ def guidance(scale: str) -> Study:
 
 
 def _pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture]:
-    measured = [o for o in outcomes if o.scores and o.seed == study.seeds[0]]
-    if not measured:
+    if not any(outcome.scores for outcome in outcomes):
         return {}
     lines, floors = panels(study, outcomes)
     caption, (_, precision, recall) = words(study, outcomes), lines.values()
@@ -77,7 +76,7 @@ def _pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture
         "front": precision_recall(
             {"": Series.of(recall.y, precision.y)}, {"": labels}, title="Guidance", caption=caption
         ),
-        **_sheet(study, measured[0].run, caption),
+        **_sheet(study, next((run for _, run in shown(outcomes)), None), caption),
     }
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from sfumato.experiments.figures import curve
+from sfumato.experiments.figures import curve, shown
 from sfumato.experiments.judges import Estimates
 from sfumato.experiments.pages import words
 from sfumato.experiments.study import Ordering, Outcome, Picture, Row, Study, at
@@ -54,7 +54,7 @@ def progressive(scale: str) -> Study:
 
 def _pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture]:
     drawn = dict(curve("steps done", "Quality of the estimate of x0")(study, outcomes))
-    run = next((o.run for o in outcomes if o.run is not None), None)
+    run = next((run for _, run in shown(outcomes)), None)
     if run is not None:
         source = run.diffusion()
         labels = torch.arange(6) % source.classes if source.classes else None

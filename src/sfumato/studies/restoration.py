@@ -27,6 +27,7 @@ import torch
 
 from sfumato.core.images import to_uint8
 from sfumato.evaluation.restored import columns
+from sfumato.experiments.figures import shown
 from sfumato.experiments.judges import Restoration
 from sfumato.experiments.pages import words
 from sfumato.experiments.study import Asked, Ordering, Outcome, Picture, Row, Study, at
@@ -87,9 +88,9 @@ def _pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture
         blocks: list[torch.Tensor] = []
         names: list[str] = []
         labels: list[str] = []
-        for outcome in outcomes:
-            judge, run = outcome.row.judge, outcome.run
-            if run is None or outcome.seed != study.seeds[0] or not outcome.row.name.startswith(f"{task}:"):
+        for outcome, run in shown(outcomes):
+            judge = outcome.row.judge
+            if not outcome.row.name.startswith(f"{task}:"):
                 continue
             assert isinstance(judge, Restoration)
             asked = Asked(replace(study, n=SHOWN), run.recipe, run, None, None, True)

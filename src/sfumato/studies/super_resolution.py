@@ -19,6 +19,7 @@ import torch
 
 from sfumato.core.images import to_uint8
 from sfumato.evaluation.restored import columns
+from sfumato.experiments.figures import shown
 from sfumato.experiments.judges import Restoration
 from sfumato.experiments.pages import words
 from sfumato.experiments.study import Asked, Ordering, Outcome, Picture, Row, Study, at
@@ -71,10 +72,8 @@ def _pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture
     blocks: list[torch.Tensor] = []
     names: list[str] = []
     labels: list[str] = []
-    for outcome in outcomes:
-        judge, run = outcome.row.judge, outcome.run
-        if run is None or outcome.seed != study.seeds[0]:
-            continue
+    for outcome, run in shown(outcomes):
+        judge = outcome.row.judge
         assert isinstance(judge, Restoration)
         truth, y, task, found = judge.restored(Asked(replace(study, n=SHOWN), run.recipe, run, None, None, True))
         labels, images = columns(found, to_uint8(task.picture(y)), truth, most=3)
