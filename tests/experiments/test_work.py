@@ -149,6 +149,24 @@ def test_a_row_is_judged_anew_when_the_real_images_have_changed(
     assert len(called) == len(study.rows)
 
 
+@pytest.mark.parametrize("rule", ["version", "weights"])
+def test_a_row_is_judged_anew_by_another_rule(
+    study: Study, done: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rule: str
+) -> None:
+    """A name of a metric or of features is not what it means: their version, code and weights are."""
+    shutil.copytree(done.folder / "results", tmp_path / "results")
+    called, evaluate, find = [], judges.evaluate, judge.find_metric
+    monkeypatch.setattr(judges, "evaluate", lambda *a, **k: called.append(1) or evaluate(*a, **k))
+    if rule == "version":
+        monkeypatch.setattr(judge, "find_metric", lambda name: replace(find(name), version=find(name).version + 1))
+    else:
+        other = judge.extractor("digits", (1, 8, 8))
+        other.weights_hash = "0" * 64
+        monkeypatch.setattr(judge, "extractor", lambda *asked: other)
+    carry_out(study, tmp_path, runs=done.folder / "runs", device="cpu", quiet=True)
+    assert len(called) == len(study.rows)
+
+
 def test_only_the_row_whose_settings_changed_is_judged_anew(
     study: Study, done: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,7 +41,7 @@ from sfumato.metrics.calibration import floor as floor_of
 from sfumato.metrics.features import Extractor, ImageShape, extractor, features_of
 from sfumato.metrics.flags import flagged
 from sfumato.metrics.memorization import copies
-from sfumato.metrics.metric import Metric, find_metric
+from sfumato.metrics.metric import Metric, expand, find_metric
 from sfumato.metrics.protocol import Reference, canonical
 from sfumato.metrics.score import Score, measure, with_floor
 from sfumato.metrics.statistics import Features
@@ -371,6 +371,32 @@ def other_images(stored: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     scores = stored.get("scores", [])
     references = [s["protocol"]["reference"] for s in (scores.values() if isinstance(scores, Mapping) else scores)]
     return any(one["n"] == now["n"] and one["content_hash"] != now["reference"] for one in references)
+
+
+def other_rules(stored: Mapping[str, Any], metrics: Iterable[str], recipe: Recipe) -> bool:
+    """Return whether a stored result was scored by another version of a metric, or other features, than today.
+
+    Arguments:
+        stored: With "scores", by name or in a list.
+        metrics: Names of the metrics that are asked for.
+        recipe: Resolved; it names the extractor.
+    """
+    assert recipe.shape is not None
+    shape = (recipe.shape.channels, recipe.shape.height, recipe.shape.width)
+    known = {metric.name: metric for metric in map(find_metric, expand(tuple(metrics)))}
+    extract = extractor(recipe.evaluate.extractor, shape)
+    features = (extract.weights_hash, canonical(extract.describe()))
+    scores = stored.get("scores", [])
+    for score in scores.values() if isinstance(scores, Mapping) else scores:
+        protocol = score["protocol"]
+        metric = known.get(protocol["metric"])
+        rule = (protocol["version"], protocol["options"].get("code", ""))
+        if metric is not None and rule != (metric.version, metric.code):
+            return True
+        read = (protocol["weights_hash"], canonical(protocol["features"]))
+        if protocol["extractor"] == extract.name and read != features:
+            return True
+    return False
 
 
 def _choice(chosen: Chosen, reference: Reference) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from sfumato.core.reading import read_json
 from sfumato.core.writing import replace_json
-from sfumato.evaluation.judge import judged_by, other_images
+from sfumato.evaluation.judge import judged_by, other_images, other_rules
 from sfumato.evaluation.scoring import evaluate
 from sfumato.metrics.protocol import canonical
 from sfumato.runs.identity import identity, key_of
@@ -137,6 +137,7 @@ def sweep(
         settings = run.recipe.to_json()["sample"]
         own = {"value": value, "settings": settings, "identity": key_of(identity(run, use))}
         same = [p for p in known if {key: p.get(key) for key in own} == own and not other_images(p, data)]
+        same = [p for p in same if not other_rules(p, metrics, run.recipe)]
         point = next(iter(same), None)
         if point is None:
             result = evaluate(run, n=n, metrics=tuple(metrics), split=split, use=use, root=root, device=device)

@@ -24,7 +24,7 @@ import torch
 from sfumato.core.images import NonFiniteError
 from sfumato.core.reading import as_written, read_json
 from sfumato.core.writing import replace_json
-from sfumato.evaluation.judge import judged_by, other_images
+from sfumato.evaluation.judge import judged_by, other_images, other_rules
 from sfumato.experiments.judges import evaluated
 from sfumato.experiments.study import Asked, Outcome, Row, Study, slug
 from sfumato.metrics.metric import expand
@@ -222,6 +222,7 @@ def judged(row: Row, seed: int, asked: Asked, file: Path) -> Outcome:
     stored = read_json(file, finite=False) if file.exists() else {}
     with as_written(str(file), "Delete it: its row is judged anew."):
         stale = stored.get("key") != key or other_images(stored, data)
+        stale = stale or (asked.run is not None and other_rules(stored, asked.study.metrics, asked.recipe))
     if stale:
         stored = {"key": key, "data": data, "row": row.name, "seed": seed, "failed": "", "scores": {}, "facts": {}}
         try:
