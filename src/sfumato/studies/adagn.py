@@ -18,7 +18,7 @@ from sfumato.recipes.adm import adm_imagenet128
 from sfumato.runs.recipe import Recipe, part
 from sfumato.studies._bases import small_iddpm
 
-SIZES = {"tiny": (100, (0,)), "cpu": (1000, (0, 1)), "paper": (50_000, (0,))}
+SIZES = {"tiny": (100, (0,)), "cpu": (1000, (0, 1, 2)), "paper": (50_000, (0,))}
 OPTIONS: dict[str, dict[str, object]] = {
     "tiny": {"width": 16, "mult": (1, 2), "blocks": 1, "attention": (4,), "groups": 8, "head_width": 16},
     "cpu": {"width": 32, "mult": (1, 1.5), "blocks": 1, "attention": (7,), "groups": 16, "head_width": 16},

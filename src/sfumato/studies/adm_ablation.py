@@ -21,7 +21,7 @@ from sfumato.recipes.adm import adm_imagenet128
 from sfumato.runs.recipe import Recipe, part
 from sfumato.studies._bases import small_iddpm
 
-SIZES = {"tiny": (100, (0,)), "cpu": (1000, (0, 1)), "paper": (50_000, (0,))}
+SIZES = {"tiny": (100, (0,)), "cpu": (1000, (0, 1, 2)), "paper": (50_000, (0,))}
 # scale -> options of the network of each row
 FACTORS: dict[str, dict[str, dict[str, object]]] = {
     "tiny": {

@@ -21,7 +21,7 @@ from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe, Shape
 from sfumato.studies._bases import small_edm
 
-SIZES = {"tiny": (200, (0,)), "cpu": (2000, (0, 1)), "paper": (50_000, (0,))}  # images judged, training seeds
+SIZES = {"tiny": (200, (0,)), "cpu": (2000, (0, 1, 2)), "paper": (50_000, (0,))}  # images judged, training seeds
 # scale -> option of the network and step by which weights are made up for, after the width
 FINE = {"tiny": ("embedding", 2), "cpu": ("embedding", 4), "paper": ("width", 1)}
 PAPER = {"attention": 10.26, "dropped": 14.74}

@@ -18,7 +18,7 @@ from sfumato.studies._bases import ANCESTRAL, cats, small_ddpm
 # images judged, training seeds, side of the images, fields of the base
 SIZES: dict[str, tuple[int, tuple[int, ...], int, tuple[str, ...]]] = {
     "tiny": (200, (0,), 8, ()),
-    "cpu": (2000, (0, 1), 16, ("data.pad=16", "evaluate.extractor=random")),
+    "cpu": (2000, (0, 1, 2), 16, ("data.pad=16", "evaluate.extractor=random")),
     "lossy": (1000, (0, 1), 16, ()),
     "paper": (1000, (0,), 32, ()),
 }

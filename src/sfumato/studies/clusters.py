@@ -18,7 +18,7 @@ from sfumato.experiments.study import Ordering, Row, Study, at, variant
 from sfumato.studies._bases import small_edm
 
 # scale -> numbers of clusters, images judged, training seeds, guidance weight
-SIZES = {"tiny": ((5, 10, 20), 100, (0,), 1.5), "cpu": ((5, 10, 40), 2000, (0, 1), 1.3)}
+SIZES = {"tiny": ((5, 10, 20), 100, (0,), 1.5), "cpu": ((5, 10, 40), 2000, (0, 1, 2), 1.3)}
 ADALOGLOU, HU = "Adaloglou et al. 2024", "Hu et al. 2022"
 
 

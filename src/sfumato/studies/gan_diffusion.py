@@ -24,7 +24,7 @@ from sfumato.studies._bases import small_edm, small_gan
 # scale -> images judged, training seeds, minutes (0 for no rows at equal minutes), two classes to look at
 SIZES = {
     "tiny": (80, (0,), 0.05, ("0", "1")),
-    "cpu": (1000, (0, 1), 3.0, ("pullover", "trouser")),
+    "cpu": (1000, (0, 1, 2), 3.0, ("pullover", "trouser")),
     "lossy": (1000, (0, 1), 3.0, ("cat", "frog")),
     "paper": (1000, (0,), 0.0, ("cat", "frog")),
 }

@@ -20,7 +20,7 @@ from sfumato.studies._bases import cats, small_gan
 # scale -> images judged, training seeds, training images (none for the recipe's own): GANs at 30,000 tell nothing apart
 SIZES = {
     "tiny": (200, (0,), None),
-    "cpu": (2000, (0, 1), 120_000),
+    "cpu": (2000, (0, 1, 2), 120_000),
     "lossy": (1000, (0, 1), 120_000),
     "paper": (1000, (0,), None),
 }

@@ -31,7 +31,7 @@ from sfumato.runs.recipe import Latent, Recipe
 from sfumato.studies._bases import SMALL, TINY, seen, small_edm
 
 # scale -> training images in all, images judged, images whose bits are counted, levels that they are counted at, seeds
-SIZES = {"tiny": (1024, 80, 20, 10, (0,)), "cpu": (120_000, 2000, 200, 100, (0, 1))}
+SIZES = {"tiny": (1024, 80, 20, 10, (0,)), "cpu": (120_000, 2000, 200, 100, (0, 1, 2))}
 CODER = ("network.factor=2", "network.latents=4", "network.width=32", "network.mult=1")  # 14x14 become 7x7 of four
 SEVENTH = ("network.mult=1", "network.attention=0", "network.blocks=2")  # a side of 7 is not halved
 

@@ -23,7 +23,7 @@ from sfumato.runs.override import override
 from sfumato.runs.recipe import Recipe
 from sfumato.studies._bases import small_ddpm
 
-SIZES = {"tiny": (200, (0,), 10), "cpu": (1000, (0, 1), 50), "paper": (50_000, (0,), 1000)}  # n, seeds, steps
+SIZES = {"tiny": (200, (0,), 10), "cpu": (1000, (0, 1, 2), 50), "paper": (50_000, (0,), 1000)}  # n, seeds, steps
 BOUND = ("objective=vlb", "objective.fixed=large")
 FIXED, DIAGONAL = ("sample.sampler.variance=large",), ("variance=diagonal", "sample.sampler.variance=diagonal")
 CELLS = {  # name: fields, the paper's FID, the recipe of the paper

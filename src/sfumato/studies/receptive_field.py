@@ -19,7 +19,7 @@ from sfumato.experiments.study import Ordering, Row, Study, at, variant
 from sfumato.runs.recipe import Recipe
 from sfumato.studies._bases import small_edm
 
-SIZES = {"tiny": (200, (0,)), "cpu": (2000, (0, 1))}  # images judged, training seeds
+SIZES = {"tiny": (200, (0,)), "cpu": (2000, (0, 1, 2))}  # images judged, training seeds
 # (capacity, side of the field) -> width and blocks, of as many weights within a capacity but for attention
 NETWORKS = {("small", 17): (32, 1), ("small", 33): (20, 3), ("large", 17): (64, 1), ("large", 33): (40, 3)}
 SOURCE = "a student report on EDM"

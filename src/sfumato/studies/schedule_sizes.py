@@ -17,7 +17,7 @@ from sfumato.runs.override import override
 from sfumato.runs.recipe import Recipe
 from sfumato.studies._bases import ANCESTRAL, cats, small_ddpm
 
-SIZES = {"tiny": (200, (0,)), "cpu": (1000, (0, 1)), "lossy": (1000, (0,)), "paper": (1000, (0,))}
+SIZES = {"tiny": (200, (0,)), "cpu": (1000, (0, 1, 2)), "lossy": (1000, (0,)), "paper": (1000, (0,))}
 CHAINS = {
     "linear": ("schedule=linear", "schedule.steps=1000"),
     "cosine": ("schedule=cosine", "schedule.steps=1000"),

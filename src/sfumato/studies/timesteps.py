@@ -20,7 +20,7 @@ from sfumato.studies._bases import ANCESTRAL, cats, small_ddpm
 
 SIZES = {  # scale -> images judged, training seeds, steps of sampling
     "tiny": (200, (0,), 10),
-    "cpu": (1000, (0, 1), 50),
+    "cpu": (1000, (0, 1, 2), 50),
     "lossy": (1000, (0, 1), 50),
     "paper": (1000, (0,), 500),
 }
