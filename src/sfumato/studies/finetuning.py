@@ -31,7 +31,7 @@ SIZES = {
         (100, 1000),
         30_000,
         2000,
-        (0, 1),
+        (0, 1, 2),
     ),
 }
 WAYS: dict[str, tuple[str, ...]] = {"scratch": (), "tuned": (), "tuned, way down frozen": ("train.freeze=down",)}
