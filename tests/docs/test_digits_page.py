@@ -39,7 +39,7 @@ def test_rows_are_written_from_results_and_others_stay(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace('"nfe": 35', '"nfe": 36'))
     changed = renewed(TEXT, tmp_path)
     assert [a for a, b in zip(TEXT.splitlines(), changed.splitlines()) if a != b] == [
-        line for line in TEXT.splitlines() if line.startswith("| `edm-digits`")
+        line for line in TEXT.splitlines() if line.startswith("| `edm-digits` | 35")
     ]
     other = json.loads(file.read_text())
     other["scores"][0]["protocol"]["protocol_id"] = "0" * 16  # of another protocol: no row of this page
