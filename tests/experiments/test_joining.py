@@ -12,6 +12,7 @@ import pytest
 
 from sfumato.cli import main
 from sfumato.core.reading import FileRefusedError
+from sfumato.experiments import cost
 from sfumato.experiments.cost import estimate
 from sfumato.experiments.figures import sheets, shown
 from sfumato.experiments.joining import joined
@@ -127,3 +128,17 @@ def test_the_command_line_refuses_a_file_that_is_no_result(tmp_path: Path, capsy
     (tmp_path / "other.json").write_text("{}")
     assert main(["study", "samplers", "--scale", "tiny", "--join", str(tmp_path)]) == 2
     assert "--join names results" in capsys.readouterr().err
+
+
+def test_what_cannot_join_is_refused_before_anything_is_trained(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of two files one holds nothing, or the result is of another study: no cost is counted, no run begins."""
+    monkeypatch.setattr(cost, "estimate", None)
+    (tmp_path / "empty.json").write_text("{}")
+    for files, words in (
+        ([made / "others" / "mine.json", tmp_path / "empty.json"], "empty.json holds none"),
+        ([made / "others" / "mine.json"], "the same name, samplers; got mine"),
+    ):
+        assert main(["study", "samplers", "--scale", "tiny", "--join", *map(str, files)]) == 2
+        assert words in capsys.readouterr().err

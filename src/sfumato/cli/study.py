@@ -63,9 +63,12 @@ def study(
         asked = asked.only(rows)
     if seeds:
         asked = asked.resized(seeds=tuple(dict.fromkeys(seeds)))
-    elsewhere = [tree for file in join for tree in summary.results_of(Path(file))]
-    if join and not elsewhere:
-        raise refusal(f"--join names results of sfumato study, NAME.json; {', '.join(join)} holds none.")
+    elsewhere = []
+    for file in join:
+        if not (found := summary.results_of(Path(file))):
+            raise refusal(f"--join names results of sfumato study, NAME.json; {file} holds none.")
+        elsewhere += found
+    joining.check(asked, elsewhere)
     price = cost.estimate(asked, data_root)
     print(f"{asked.question}\nCost: {price}.", flush=True)
     if estimate:
@@ -86,7 +89,7 @@ def study(
     command = shlex.join(["sfumato", "study", asked.name, "--scale", scale, *chosen])
     written = pages.write(asked, outcomes, price, folder, command)
     print(text_table(pages.lines(asked, outcomes, price.parameters)))
-    for found in verdict.verdicts(asked, outcomes):
-        print(f"{found.ordering.claim}: {found.words}")
+    for answer in verdict.verdicts(asked, outcomes):
+        print(f"{answer.ordering.claim}: {answer.words}")
     print("Written: " + ", ".join(map(str, written)))
     return 0

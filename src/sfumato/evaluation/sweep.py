@@ -156,7 +156,13 @@ def _known(path: Path) -> list[Point]:
     """Return the points that an earlier sweep has kept; what is damaged is made again."""
     try:
         points = read_json(path, finite=False)["points"]
-        return [p for p in points if isinstance(p["scores"], list) and isinstance(p["provenance"], dict)]
+        return [
+            point
+            for point in points
+            if isinstance(point["provenance"], dict)
+            and isinstance(point["scores"], list)
+            and all(isinstance(score["protocol"]["options"], dict) for score in point["scores"])
+        ]
     except (OSError, ValueError, LookupError, TypeError):
         return []
 

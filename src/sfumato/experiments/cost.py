@@ -30,9 +30,8 @@ from sfumato.runs.resolve import load_data, resolve
 from sfumato.training.trainers import trainer_of
 
 PASSES, LARGEST, ENOUGH = 3, 64, 20.0  # passes that measure the speed, their images at most, GFLOP that are enough
-LIGHT = (
-    50e6  # weights of a network whose training is begun to measure it; a step of a larger one counts as three passes
-)
+# Weights of a network whose training is begun to measure it; a step of a larger one counts as three passes.
+LIGHT = 50e6
 
 
 @dataclass(frozen=True)
@@ -184,10 +183,9 @@ def training_speed(plan: Plan, data: Dataset | None) -> float | None:
     recipe = plan.recipe
     if data is None or recipe.data.latent or recipe.train.start or plan.cost.parameters > LIGHT:
         return None
-    batch = max(1, min(recipe.train.batch, int(ENOUGH / plan.cost.training)))
-    trainer = trainer_of(
-        make_plan(resolve(override(recipe, [f"train.batch={batch}"]), data)), data, torch.device("cpu")
-    )
+    batch = min(recipe.train.batch, max(2, int(ENOUGH / plan.cost.training)))  # BatchNorm needs two
+    tried = override(recipe, [f"train.batch={batch}", "train.micro=none", "train.compile=off"])
+    trainer = trainer_of(make_plan(resolve(tried, data)), data, torch.device("cpu"))
     best = float("inf")
     for _ in range(PASSES):
         began = time.monotonic()

@@ -18,6 +18,39 @@ from sfumato.runs.override import override
 EQUAL = ("name", "scale", "n", "split", "metrics")
 
 
+def check(study: Study, results: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse results that cannot join a study, before anything of it is trained.
+
+    Arguments:
+        study: At its scale, with the seeds that are made here.
+        results: What `summary.results_of` returned: results of the same study, of some rows or all.
+
+    Raises:
+        StudyError: If a result is of another study or size, or holds what is made here, or if together they lack a row
+            of some seed.
+        FileRefusedError: If a file holds values of another kind than was written.
+    """
+    made = {(row.name, seed) for row in study.rows for seed in study.seeds}
+    for tree in results:
+        file = tree["file"]
+        with as_written(str(file), "Run its study again."):
+            for name in EQUAL:
+                mine, other = getattr(study, name), tree[name]
+                if other != (list(mine) if isinstance(mine, tuple) else mine):
+                    raise StudyError(f"{file} joins a study with the same {name}, {mine}; got {other}. Run it so.")
+            pairs = {(outcome.row.name, outcome.seed) for outcome in outcomes_of(study, tree)}
+            if both := sorted(made & pairs):
+                name, seed = both[0]
+                raise StudyError(f"{file} has row {name!r} of seed {seed}, which is here too. Leave one of them out.")
+            made |= pairs
+    for seed in sorted({seed for _, seed in made}):
+        for row in study.rows:
+            if (row.name, seed) not in made:
+                raise StudyError(
+                    f"No result of row {row.name!r} of seed {seed} is among these. Run it, or choose others by --rows."
+                )
+
+
 def joined(
     study: Study, outcomes: Sequence[Outcome], results: Sequence[Mapping[str, Any]]
 ) -> tuple[Study, list[Outcome]]:
@@ -26,43 +59,21 @@ def joined(
     Arguments:
         study: At its scale, with its seeds.
         outcomes: Its outcomes (`work.carry_out`), one at least of every row with its run.
-        results: What `summary.results_of` returned: results of the same study, of some rows or all.
+        results: As for `check`.
 
     Raises:
-        StudyError: If a result is of another study, size or recipe, or holds what is there already, or if together they
-            lack a row of some seed.
+        StudyError: As `check`, and if a row is of another recipe or protocol.
         FileRefusedError: If a file holds values of another kind than was written.
     """
-    found = list(outcomes)
+    check(study, results)
+    made = {(outcome.row.name, outcome.seed): outcome for outcome in outcomes}
     for tree in results:
         with as_written(str(tree["file"]), "Run its study again."):
-            found += _of_elsewhere(study, found, tree)
-    seeds = tuple(sorted({outcome.seed for outcome in found}))
-    made = {(outcome.row.name, outcome.seed): outcome for outcome in found}
-    order = [(row.name, seed) for seed in seeds for row in study.rows]
-    if lost := [pair for pair in order if pair not in made]:
-        name, seed = lost[0]
-        raise StudyError(
-            f"No result of row {name!r} of seed {seed} is among these. Run it, or choose others by --rows."
-        )
-    return study.resized(seeds=seeds), [made[pair] for pair in order]
-
-
-def _of_elsewhere(study: Study, here: Sequence[Outcome], tree: Mapping[str, Any]) -> list[Outcome]:
-    """Return the outcomes of a result for the rows of a study, each held against that of the same row here."""
-    file = tree["file"]
-    for name in EQUAL:
-        mine, other = getattr(study, name), tree[name]
-        if other != (list(mine) if isinstance(mine, tuple) else mine):
-            raise StudyError(f"{file} joins a study with the same {name}, {mine}; got {other}. Run it with that.")
-    found = outcomes_of(study, tree)
-    if both := sorted({(o.seed, o.row.name) for o in here} & {(o.seed, o.row.name) for o in found}):
-        raise StudyError(
-            f"{file} has row {both[0][1]!r} of seed {both[0][0]}, which is here too. Leave one of them out."
-        )
-    for outcome in found:
-        _check(outcome, [o for o in here if o.row.name == outcome.row.name], str(file))
-    return found
+            for outcome in outcomes_of(study, tree):
+                _check(outcome, [o for o in outcomes if o.row.name == outcome.row.name], str(tree["file"]))
+                made[outcome.row.name, outcome.seed] = outcome
+    seeds = tuple(sorted({seed for _, seed in made}))
+    return study.resized(seeds=seeds), [made[row.name, seed] for seed in seeds for row in study.rows]
 
 
 def _check(outcome: Outcome, here: Sequence[Outcome], file: str) -> None:
