@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from sfumato.data import DataError, load, preparing
@@ -95,3 +96,35 @@ def test_unlabelled_and_nonuniform_sources(tree, tmp_path):
         prepare(tree, made.path, SHAPE)
     with pytest.raises(DataError, match=r"new \.zip file"):
         prepare(tree, tmp_path / "folder", SHAPE)
+
+
+def test_numbers_of_the_images_go_with_them(tree, tmp_path):
+    names = sorted(file.relative_to(tree).as_posix() for file in tree.glob("*/*.png"))
+    rows = [f"{name},{i / 3!r},{'' if i == 2 else -i}" for i, name in enumerate(names)]
+    (tree / "attributes.csv").write_text("\n".join(["file,third,down", *reversed(rows)]))
+    (tree / names[5]).write_bytes(b"no image")
+    made = prepare(tree, tmp_path / "small.zip", SHAPE, skip_bad=True)
+    options = {"filter": "box", "skip_bad": True}
+    asked = {"split": "all", "attributes": ("down", "third")}
+    direct = load(str(tree), size=8, channels=1, options=options, **asked)
+    again = load(str(made.path), **asked)
+    assert len(direct) == 34 and direct.vector.isnan().sum() == 1
+    assert again.images.equal(direct.images)
+    torch.testing.assert_close(again.vector, direct.vector, rtol=0, atol=0, equal_nan=True)
+
+
+def test_a_table_of_numbers_that_does_not_fit_ends_it_before_any_work(tree, tmp_path):
+    (tree / "attributes.csv").write_text("file,down\na/00.png,1\n")
+    with pytest.raises(DataError, match="no row for .* move the table away"):
+        prepare(tree, tmp_path / "small.zip", SHAPE)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["photos"]
+
+
+def test_numbers_of_a_split_are_those_of_its_images(tree, tmp_path):
+    for name in ("train", "test"):
+        (tree / name).mkdir()
+        (tree / {"train": "a", "test": "b"}[name]).rename(tree / name / "a")
+    names = sorted(file.relative_to(tree).as_posix() for file in tree.glob("*/*/*.png"))
+    (tree / "attributes.csv").write_text("\n".join(["file,i", *(f"{name},{i}" for i, name in enumerate(names))]))
+    made = prepare(tree, tmp_path / "small.zip", SHAPE)
+    assert load(str(made.path), split="all", attributes=("i",)).vector[:, 0].tolist() == [*range(17, 35)]

@@ -26,7 +26,7 @@ from sfumato.data.decoding import ALPHAS, CMYKS, FILTERS, crop_and_resize, decod
 from sfumato.data.hashing import hash_image
 from sfumato.data.listing import TABLE_FILE, DamagedArchiveError, Labels, Listing, labels_of, passed_over
 from sfumato.data.splits import OFFICIAL, Piece, is_split, join, pieces, split_by_hash
-from sfumato.data.told.attributes import read_table, rows_of
+from sfumato.data.told.attributes import rows_of
 from sfumato.data.transforms import to_channels
 from sfumato.progress import bar_of
 
@@ -257,12 +257,9 @@ def attributes_of(source: Listing) -> Numbers:
         DataError: If there is none, or it does not fit the files.
     """
     where = f"{TABLE_FILE} of {source.path}"
-    if TABLE_FILE not in source.others:
+    table = source.table()
+    if table is None:
         raise DataError(f"{source.path} holds no {TABLE_FILE}, from which data.attributes are read. Put it at the top.")
-    try:
-        table = read_table(source.read(TABLE_FILE).decode("utf-8-sig"), where)
-    except UnicodeDecodeError:
-        raise DataError(f"{where} is no text in UTF-8.") from None
     return lambda files: (table[0], rows_of(table, files, source.names, where))
 
 

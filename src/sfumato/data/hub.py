@@ -84,6 +84,10 @@ class RowListing(Listing):
             columns.append(values)
         return {file: list(row) for file, row in zip(self.names, zip(*columns))}
 
+    def table(self) -> Columns | None:
+        """Return the columns of numbers, if there are any; errors as for `told`."""
+        return (self.numbers, self.told()) if self.numbers else None
+
     def read(self, name: str) -> bytes:
         """Return the undecoded bytes of a row's image."""
         value = self._rows[int(name.rpartition("/")[2])][self._image]

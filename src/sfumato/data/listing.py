@@ -26,6 +26,7 @@ from sfumato.core.reading import parse_json, read_bytes
 from sfumato.data.dataset import DataError, numbered
 from sfumato.data.decoding import SUFFIXES
 from sfumato.data.splits import is_split
+from sfumato.data.told.attributes import Columns, read_table
 
 LABEL_FILE = "dataset.json"
 TABLE_FILE = "attributes.csv"  # numbers of the images; it stands at the top of a source
@@ -68,6 +69,20 @@ class Listing(Protocol):
     def files(self) -> list[Path]:
         """Return the files on disk that hold all this."""
         ...
+
+    def table(self) -> Columns | None:
+        """Return the numbers told of each image beside the images, by name; None if there are none.
+
+        Raises:
+            DataError: If the table of numbers is malformed.
+        """
+        if TABLE_FILE not in self.others:
+            return None
+        where = f"{TABLE_FILE} of {self.path}"
+        try:
+            return read_table(self.read(TABLE_FILE).decode("utf-8-sig"), where)
+        except UnicodeDecodeError:
+            raise DataError(f"{where} is no text in UTF-8.") from None
 
 
 def stamp(listing: Listing) -> str:
@@ -213,6 +228,10 @@ class Part(Listing):
     def files(self) -> list[Path]:
         """Return the files of the whole source."""
         return self.whole.files()
+
+    def table(self) -> Columns | None:
+        """Return the numbers of all splits; errors as for `Listing.table`."""
+        return self.whole.table()
 
     def label_file(self) -> Any:
         """Return the labels as ``dataset.json`` would hold them: the sub-folders."""

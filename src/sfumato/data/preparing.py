@@ -1,9 +1,10 @@
 """Prepare a dataset once: crop, resize and convert a folder or archive into one zip of PNG files.
 
 The result has the layout of StyleGAN and EDM, ``00000/img00000000.png`` with labels in ``dataset.json``, and loads by
-`sfumato.data.zip`. Work is done in chunks; each finished chunk is a file of its own beside the target, renamed into
-place when it is whole. So a run that was stopped goes on where it was, the target appears only when it is complete, and
-its bytes do not depend on how often the work was interrupted. By default one bad file ends the preparation.
+`sfumato.data.zip`; the numbers that the source tells of its images (attributes.csv, columns of the Hub) go with them.
+Work is done in chunks; each finished chunk is a file of its own beside the target, renamed into place when it is whole.
+So a run that was stopped goes on where it was, the target appears only when it is complete, and its bytes do not depend
+on how often the work was interrupted. By default one bad file ends the preparation.
 
 A prepared set is a source of its own: its split goes by the prepared pixels.
 """
@@ -30,8 +31,9 @@ from sfumato.core.writing import replacing
 from sfumato.data.dataset import DataError
 from sfumato.data.decoding import to_picture
 from sfumato.data.gathering import Shape, good_ones, read_all
-from sfumato.data.listing import LABEL_FILE, Labels, Listing, labels_of, stamp
+from sfumato.data.listing import LABEL_FILE, TABLE_FILE, Labels, Listing, labels_of, stamp
 from sfumato.data.sources import listing_of
+from sfumato.data.told.attributes import Columns, rows_of, written_table
 from sfumato.progress import bar_of
 
 CHUNK = 1000  # images between two resting points
@@ -82,7 +84,7 @@ def prepare_listing(
     """Write an opened source as one uniform zip; arguments, result and errors as for `prepare`."""
     if target.suffix != ".zip" or target.exists():
         raise DataError(f"The target must be a new .zip file; got {target}{' (it exists)' if target.exists() else ''}.")
-    classes = labels_of(listing) if labels else None
+    classes, numbers = labels_of(listing) if labels else None, _numbers(listing)
     work = target.with_name(f"{target.name}.work")
     begun = stamp(listing)
     settings = {"source": begun, "names": list(listing.names), "shape": asdict(shape), "skip_bad": skip_bad}
@@ -100,11 +102,22 @@ def prepare_listing(
             bar.update(len(names))
     if stamp(listing) != begun:
         raise DataError(f"{listing.path} changed while it was prepared. Delete {work} and start anew.")
-    count = _join(chunks, target, listing.names, classes)
+    count = _join(chunks, target, listing.names, classes, numbers)
     shutil.rmtree(work)
     if (before := len(listing.names) - count - skipped.total()) > 0:
         skipped["found by an earlier run"] = before
     return Prepared(target, count, skipped, resumed)
+
+
+def _numbers(listing: Listing) -> Columns | None:
+    """Return the numbers that the source tells of every image, or None if it tells none."""
+    try:
+        table = listing.table()
+        if table is not None:
+            rows_of(table, listing.names, table[1], f"{TABLE_FILE} of {listing.path}")
+    except DataError as error:
+        raise DataError(f"{error} These numbers go with the images: mend them, or move the table away.") from None
+    return table
 
 
 def _settle(work: Path, settings: dict[str, object]) -> None:
@@ -136,9 +149,12 @@ def _write_chunk(chunk: Path, listing: Listing, start: int, shape: Shape, skip_b
     return Counter(image.reason for image in found if image.pixels is None)
 
 
-def _join(chunks: list[Path], target: Path, names: Sequence[str], classes: Labels | None) -> int:
+def _join(
+    chunks: list[Path], target: Path, names: Sequence[str], classes: Labels | None, numbers: Columns | None
+) -> int:
     part = chunks[0].with_name(f"whole.{os.getpid()}.part")
     pairs: list[tuple[str, int | None]] = []
+    told: dict[str, list[float]] = {}
     size = None
     with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
         for number, content in _entries(chunks):
@@ -153,12 +169,16 @@ def _join(chunks: list[Path], target: Path, names: Sequence[str], classes: Label
             size = found
             stored_as = f"{len(pairs) // 1000:05d}/img{len(pairs):08d}.png"
             pairs.append((stored_as, None if classes is None else classes[0][name]))
+            if numbers is not None:
+                told[stored_as] = numbers[1][name]
             archive.writestr(_entry(stored_as), content)
         if not pairs:
             part.unlink()
             raise DataError(f"None of the images for {target} is good; `sfumato data check` says why.")
         stored = {"labels": None} if classes is None else {"labels": pairs, "classes": classes[1]}
         archive.writestr(_entry(LABEL_FILE), json.dumps(stored))
+        if numbers is not None:
+            archive.writestr(_entry(TABLE_FILE), written_table((numbers[0], told)))
     os.replace(part, target)
     return len(pairs)
 

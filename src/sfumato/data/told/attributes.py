@@ -18,6 +18,7 @@ a pixel, its code over 255, x to the right and y down, and means taken with u as
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -110,6 +111,21 @@ def read_table(text: str, where: str) -> Columns:
             raise DataError(f"Line {line} of {where} ({printable(row[0])}) {fault}.")
         found[row[0]] = [_number(cell, f"Line {line} of {where}, column {name}") for name, cell in zip(names, row[1:])]
     return names, found
+
+
+def written_table(table: Columns) -> str:
+    """Write the text of an ``attributes.csv``, which `read_table` reads as the same numbers.
+
+    >>> print(written_table((("smiling", "angle"), {"a/1.png": [1.0, math.nan]})), end="")
+    file,smiling,angle
+    a/1.png,1.0,
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("file", *table[0]))
+    for file, numbers in table[1].items():
+        writer.writerow((file, *("" if math.isnan(number) else number for number in numbers)))
+    return text.getvalue()
 
 
 def _number(cell: str, where: str) -> float:
