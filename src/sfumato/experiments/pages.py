@@ -222,7 +222,8 @@ def judged_on(outcomes: Sequence[Outcome]) -> str:
     protocols = [score.protocol for outcome in outcomes for score in outcome.scores.values()]
     real = sorted({f"{p.reference.dataset} {p.reference.split} (m = {p.reference.n:,})" for p in protocols})
     machines = [p.provenance["machine"] for p in protocols if "machine" in p.provenance]
-    where = sorted({f"{m['device']}, torch {m['torch']}" for m in machines})
+    devices = [(m["device"].replace(" 1 threads", " 1 thread"), m["torch"]) for m in machines]  # as once written
+    where = sorted({f"{device}, torch {torch}" for device, torch in devices})
     named = (("Judged against", real), ("Machine", where))
     return "".join(f"- **{name}:** {'; '.join(values)}\n" for name, values in named if values)
 
