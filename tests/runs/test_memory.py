@@ -116,3 +116,30 @@ def test_the_estimate_of_a_step_is_the_measured_peak_within_15_percent(name, sha
     print(f"{name} {fields}: estimated {estimated / MIB:.0f} MiB, measured {measured / MIB:.0f} MiB")
     assert measured < 4 * 2**30
     assert abs(estimated / measured - 1) < 0.15
+
+
+FREED = r"""
+import re, torch
+from pathlib import Path
+from sfumato.processes.machine import give_back_freed_memory, keep_freed_memory
+held = lambda: int(re.search(r"VmRSS:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+kept, before = keep_freed_memory(), held()
+blocks = [torch.ones(2**18) for _ in range(200)]
+last, full = torch.ones(2**18), held()
+del blocks
+after = held()
+give_back_freed_memory()
+print(kept, before, full, after, held(), float(last.sum()))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc is told to keep memory")
+def test_what_is_kept_of_freed_memory_is_given_back_when_asked():
+    """200 MiB stay the process's after they are freed, and go when it asks; the block after them keeps its values."""
+    done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True)
+    kept, *sizes, values = done.stdout.split()
+    if kept != "True":
+        pytest.skip("no glibc")
+    before, full, after, given = map(float, sizes)
+    assert full - before > 190 and full - after < 20 and given - before < 20
+    assert float(values) == 2**18

@@ -61,6 +61,17 @@ def shown(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, Run]]:
     return [(outcome, run) for outcome, run in here if outcome.seed == here[0][0].seed]
 
 
+def words_of_images(study: Study, outcomes: Sequence[Outcome]) -> str:
+    """Return the caption of a picture that shows images: of several training seeds, it names the one they are of.
+
+    Arguments:
+        study: Study at its scale.
+        outcomes: Outcomes of all rows and seeds.
+    """
+    of = shown(outcomes)[0][0].seed
+    return words(study, outcomes) + (f" Images of training seed {of}." if len(study.seeds) > 1 else "")
+
+
 def sheets(study: Study, outcomes: Sequence[Outcome], columns: int = 10, rows: int = 2) -> Mapping[str, Picture]:
     """Draw the first images of every row that makes any, those of one training seed, one sheet below the other.
 
@@ -82,8 +93,6 @@ def sheets(study: Study, outcomes: Sequence[Outcome], columns: int = 10, rows: i
         names += [outcome.row.name, *[""] * (rows - 1)]
     if not parts or len({part.shape[1:] for part in parts}) > 1:
         return {}
-    many, caption = list(range(columns * rows)) * len(parts), words(study, outcomes)
-    if len(study.seeds) > 1:
-        caption += f" Images of training seed {shown(outcomes)[0][0].seed}."
+    many, caption = list(range(columns * rows)) * len(parts), words_of_images(study, outcomes)
     drawn = sheet(torch.cat(parts), columns, row_labels=names, seeds=many, title=study.name, caption=caption)
     return {"sheet": drawn}

@@ -72,20 +72,26 @@ def against_nfe(
 
 
 def against_guidance(
-    panels: Mapping[str, Series], *, floors: Mapping[str, float] | None = None, title: str = "", caption: str = ""
+    panels: Mapping[str, Series],
+    *,
+    floors: Mapping[str, float] | None = None,
+    weight: str = "guidance weight w",
+    title: str = "",
+    caption: str = "",
 ) -> Figure:
     """Plot scores against the guidance weight, a panel per score: fidelity is bought with variety.
 
     Arguments:
         panels: Score -> its values against w, for example FD, precision and recall.
         floors: Score -> the same of real images.
+        weight: Name of the axis.
         title: Text above the panels.
         caption: Text below them.
     """
     figure = figure_of(columns=len(panels), width=3.9, height=3.6)
     for i, (name, s) in enumerate(panels.items()):
         ax = figure.add_subplot(1, len(panels), i + 1)
-        style(ax, "guidance weight w", name)
+        style(ax, weight, name)
         lines(ax, {"": s})
         if (better := better_of(name)) != "neither":
             best = int(np.argmin(s.y) if better == "lower" else np.argmax(s.y))

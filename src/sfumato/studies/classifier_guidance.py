@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import torch
 
-from sfumato.experiments.figures import panels, shown
+from sfumato.experiments.figures import panels, shown, words_of_images
 from sfumato.experiments.pages import words
 from sfumato.experiments.study import Ordering, Outcome, Picture, Row, Study, at, variant
 from sfumato.recipes.digits_families import adm_digits_classifier
@@ -99,9 +99,13 @@ def _pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture
         return {}
     lines, floors = panels(study, outcomes)
     caption = words(study, outcomes)
-    curves = against_guidance(lines, floors=floors, title="Classifier guidance", caption=caption)
+    curves = against_guidance(
+        lines, floors=floors, weight="scale s of the gradient", title="Classifier guidance", caption=caption
+    )
     guided = next((run for outcome, run in shown(outcomes) if outcome.row.guide), None)
-    return {"curves": curves} if guided is None else {"curves": curves, "sheet": _sheet(guided, caption)}
+    if guided is None:
+        return {"curves": curves}
+    return {"curves": curves, "sheet": _sheet(guided, words_of_images(study, outcomes))}
 
 
 def _sheet(run: Run, caption: str) -> Picture:

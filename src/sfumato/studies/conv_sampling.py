@@ -15,8 +15,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from sfumato.experiments.figures import shown
-from sfumato.experiments.pages import words
+from sfumato.experiments.figures import shown, words_of_images
 from sfumato.experiments.study import Ordering, Outcome, Picture, Row, Study, at, slug, variant
 from sfumato.report.sheet import sheet
 from sfumato.runs.override import override
@@ -80,6 +79,6 @@ def _pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture
         labels = torch.arange(len(seeds)) % len(run.classes) if run.classes else None
         images = run.source()(seeds, labels)
         drawn[slug(outcome.row.name)] = sheet(
-            images, COLUMNS, seeds=seeds, title=outcome.row.name, caption=words(study, outcomes)
+            images, COLUMNS, seeds=seeds, title=outcome.row.name, caption=words_of_images(study, outcomes)
         )
     return drawn

@@ -16,7 +16,7 @@ from typing import cast
 
 import torch
 
-from sfumato.experiments.figures import panels, shown
+from sfumato.experiments.figures import panels, shown, words_of_images
 from sfumato.experiments.pages import words
 from sfumato.experiments.study import Ordering, Outcome, Picture, Row, Study, at
 from sfumato.report.curves import against_guidance, precision_recall
@@ -76,14 +76,14 @@ def _pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture
         "front": precision_recall(
             {"": Series.of(recall.y, precision.y)}, {"": labels}, title="Guidance", caption=caption
         ),
-        **_sheet(study, next((run for _, run in shown(outcomes)), None), caption),
+        **_sheet(study, next((run for _, run in shown(outcomes)), None), outcomes),
     }
 
 
-def _sheet(study: Study, run: Run | None, caption: str) -> Mapping[str, Picture]:
+def _sheet(study: Study, run: Run | None, outcomes: Sequence[Outcome]) -> Mapping[str, Picture]:
     """Draw the same seeds of every class at every weight; `run` is that of the row with w = 1."""
     if run is None:
         return {}
     weights, labels = [cast(float, row.x) for row in study.rows], torch.arange(len(run.classes))
     return {"sheet": cfg_sheet(run.diffusion(), range(len(labels)), labels, weights, row_labels=run.classes,
-                               title="Guidance", caption=caption)}  # fmt: skip
+                               title="Guidance", caption=words_of_images(study, outcomes))}  # fmt: skip

@@ -14,9 +14,8 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from sfumato.experiments.figures import curve, shown
+from sfumato.experiments.figures import curve, shown, words_of_images
 from sfumato.experiments.judges import Estimates
-from sfumato.experiments.pages import words
 from sfumato.experiments.study import Ordering, Outcome, Picture, Row, Study, at
 from sfumato.report.strip import strip
 from sfumato.studies._bases import ANCESTRAL, ddpm
@@ -58,6 +57,6 @@ def _pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture
     if run is not None:
         source = run.diffusion()
         labels = torch.arange(6) % source.classes if source.classes else None
-        caption = words(study, outcomes)
+        caption = words_of_images(study, outcomes)
         drawn["strip"] = strip(source, range(6), labels, title="x_t and the estimate of x0", caption=caption)
     return drawn

@@ -27,9 +27,8 @@ import torch
 
 from sfumato.core.images import to_uint8
 from sfumato.evaluation.restored import columns
-from sfumato.experiments.figures import shown
+from sfumato.experiments.figures import shown, words_of_images
 from sfumato.experiments.judges import Restoration
-from sfumato.experiments.pages import words
 from sfumato.experiments.study import Asked, Ordering, Outcome, Picture, Row, Study, at
 from sfumato.report.sheet import sheet
 from sfumato.studies._bases import edm
@@ -105,6 +104,6 @@ def _pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture
                 row_labels=names,
                 column_labels=labels,
                 title=task,
-                caption=words(study, outcomes),
+                caption=words_of_images(study, outcomes),
             )
     return found

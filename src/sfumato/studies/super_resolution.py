@@ -19,9 +19,8 @@ import torch
 
 from sfumato.core.images import to_uint8
 from sfumato.evaluation.restored import columns
-from sfumato.experiments.figures import shown
+from sfumato.experiments.figures import shown, words_of_images
 from sfumato.experiments.judges import Restoration
-from sfumato.experiments.pages import words
 from sfumato.experiments.study import Asked, Ordering, Outcome, Picture, Row, Study, at
 from sfumato.recipes.digits import edm_digits
 from sfumato.recipes.edm_digits_attributes import sr3_digits, sr3_fashion_mnist_cpu
@@ -81,7 +80,7 @@ def _pictures(study: Study, outcomes: Sequence[Outcome]) -> Mapping[str, Picture
         names += [outcome.row.name] + [""] * (len(truth) - 1)
     if not blocks:
         return {}
-    caption = words(study, outcomes)
+    caption = words_of_images(study, outcomes)
     return {
         "enlarged": sheet(
             torch.cat(blocks), len(labels), row_labels=names, column_labels=labels, title=study.name, caption=caption

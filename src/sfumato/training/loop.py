@@ -27,7 +27,7 @@ from sfumato.data.dataset import Dataset
 from sfumato.data.streaming import Stream
 from sfumato.evaluation.real import most_of
 from sfumato.networks._layers import fewer_products_pay
-from sfumato.processes.machine import default_device, describe, keep_freed_memory
+from sfumato.processes.machine import default_device, describe, give_back_freed_memory, keep_freed_memory
 from sfumato.processes.ranks import LaunchError, Ranks, join, others_may_end
 from sfumato.progress import bar_of, say
 from sfumato.runs import checkpoint
@@ -63,6 +63,7 @@ BY_THE_CLOCK = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} s{desc}{postfix}" 
 RECORDS = 50  # in the log of a run, at least, unless a person has set train.log_every
 LONG = 100_000  # images from which on it is worth while to hear of a faster way
 ASIDE = 0.05  # of a budget of minutes: the most that sheets and scores take on the way, and again at the end
+DRAWN = 1.0  # seconds of hooks from which on something was drawn: what that freed is given back
 
 
 class Interrupted(SystemExit):
@@ -126,6 +127,8 @@ def train(
         check(planned)
     with ranks.in_turn():
         data = training_data(recipe, root)
+    if device.type == "cpu":
+        give_back_freed_memory()  # files and pixels of what was left out
     asked, recipe = recipe, resolve(recipe, data)
     if before is not None:
         recipe = inherited(recipe, asked, before)
@@ -402,6 +405,8 @@ class _Loop:
         for hook in self.hooks:
             hook(self.trainer, taken)
         took = time.monotonic() - began
+        if took > DRAWN and self.trainer.device.type == "cpu":
+            give_back_freed_memory()
         if self.seconds is None:
             self.start += took
             return

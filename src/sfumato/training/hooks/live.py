@@ -14,6 +14,7 @@ import torch
 
 from sfumato.core.denoiser import stoppable
 from sfumato.core.level import Level
+from sfumato.processes.machine import give_back_freed_memory
 from sfumato.runs.guided import own_average
 from sfumato.runs.part import constant
 from sfumato.runs.recipe import part
@@ -42,6 +43,8 @@ def live_source(
     Raises:
         CheckpointError, RecipeError: If the weak model that guides is a checkpoint that is not there yet.
     """
+    if trainer.device.type == "cpu":
+        give_back_freed_memory()  # samples need blocks of other sizes than training
     recipe = trainer.recipe
     cut = most_steps is not None and trainer.plan.kind.walks and most_steps < len(trainer.plan.grid) - 1
     if cut and (constant(recipe.sample.sampler, "ORDER") or 1) < 2:
