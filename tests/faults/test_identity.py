@@ -134,11 +134,13 @@ def test_a_classifier_is_known_by_its_weights(run: Path, tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize(
-    "field", ["train.precision=bf16", "sample.guidance=2", "sample.grid.steps=4", "c_in=unit-circle"]
-)
-def test_every_field_that_matters_is_part_of_the_identity(run: Path, field: str) -> None:
+    "fields",
+    ["train.precision=bf16", "sample.guidance=2", "sample.grid.steps=4", "c_in=unit-circle",
+     "data.pad=16 shape.height=16 shape.width=16"],
+)  # fmt: skip
+def test_every_field_that_matters_is_part_of_the_identity(run: Path, fields: str) -> None:
     opened = Run.open(run)
-    other = opened.with_recipe(override(opened.recipe, [field]))
+    other = opened.with_recipe(override(opened.recipe, fields.split()))
     assert identity(other)["weights"] == identity(opened)["weights"]
     assert key_of(identity(other)) != key_of(identity(opened))
 
