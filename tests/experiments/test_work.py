@@ -98,6 +98,8 @@ def test_the_cost_of_a_study_by_hand(study: Study) -> None:
     assert found.gflop == pytest.approx(per_image * (3 * 64 + 640)) and per_image > 1e-4
     assert found.speed > 0 and "64 training images" in str(found) and "640 network calls" in str(found)
     assert found.trained_gflop == pytest.approx(per_image * 3 * 64)
+    joined = estimate(study.resized(seeds=(0,))).of_seeds(2, before=1)
+    assert replace(joined, speed=found.speed, training_speed=found.training_speed) == found
     seconds = found.trained_gflop / found.training_speed + (found.gflop - found.trained_gflop) / found.speed
     assert found.minutes == pytest.approx(seconds / 60) and found.training_speed != found.speed
 

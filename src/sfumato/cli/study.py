@@ -83,8 +83,9 @@ def study(
             sharing.share(asked, space, pool, threads=threads, quiet=quiet)
     outcomes = work.carry_out(asked, folder, runs=runs, root=data_root, device=device_named(device), quiet=quiet)
     if join:
+        own = len(asked.seeds)
         asked, outcomes = joining.joined(asked, outcomes, elsewhere)
-        price = cost.estimate(asked, data_root)
+        price = price.of_seeds(len(asked.seeds), before=own)
     chosen = [*(("--rows", *rows) if rows else ()), *(("--seeds", *map(str, asked.seeds)) if seeds else ())]
     command = shlex.join(["sfumato", "study", asked.name, "--scale", scale, *chosen])
     written = pages.write(asked, outcomes, price, folder, command)

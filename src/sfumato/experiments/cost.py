@@ -66,6 +66,16 @@ class Estimate:
     trained_gflop: float = 0.0
     training_speed: float = 1.0
 
+    def of_seeds(self, seeds: int, before: int) -> Estimate:
+        """Return what as many training seeds cost, by what `before` of them do.
+
+        >>> Estimate(2, 600, 2, 200, 400, 1.0, 1.0, {}, {}).of_seeds(3, before=1).trained
+        1800
+        """
+        counts = {n: getattr(self, n) * seeds // before for n in ("runs", "trained", "judged", "sampled", "calls")}
+        shares = {n: getattr(self, n) * seeds / before for n in ("gflop", "clocked", "trained_gflop")}
+        return replace(self, **counts, **shares)
+
     @property
     def training(self) -> str:
         """What is trained, in words: images, or minutes, or both.
