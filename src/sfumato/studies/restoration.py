@@ -68,7 +68,7 @@ def restoration(scale: str) -> Study:
         name="restoration",
         scale=scale,
         question="Which way of sampling the posterior restores best, and which knows how sure it is?",
-        varies="task and method",
+        varies="task and method; where A A^T = q I, as in these tasks, dps is pigdm",
         equal="one trained run, sampler and grid, held-out pictures, starting noise of every sample",
         by="",
         rows=tuple(rows),
