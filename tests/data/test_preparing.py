@@ -117,6 +117,10 @@ def test_a_table_of_numbers_that_does_not_fit_ends_it_before_any_work(tree, tmp_
     (tree / "attributes.csv").write_text("file,down\na/00.png,1\n")
     with pytest.raises(DataError, match="no row for .* move the table away"):
         prepare(tree, tmp_path / "small.zip", SHAPE)
+    names = [file.relative_to(tree).as_posix() for file in tree.glob("*/*.png")]
+    (tree / "attributes.csv").write_text("\n".join(["file,down", *(f"{name},1" for name in [*names, "a/none.png"])]))
+    with pytest.raises(DataError, match="a row for what is no image of the source: a/none.png"):
+        prepare(tree, tmp_path / "small.zip", SHAPE)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["photos"]
 
 

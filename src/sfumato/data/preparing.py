@@ -31,7 +31,7 @@ from sfumato.core.writing import replacing
 from sfumato.data.dataset import DataError
 from sfumato.data.decoding import to_picture
 from sfumato.data.gathering import Shape, good_ones, read_all
-from sfumato.data.listing import LABEL_FILE, TABLE_FILE, Labels, Listing, labels_of, stamp
+from sfumato.data.listing import LABEL_FILE, TABLE_FILE, Labels, Listing, Part, labels_of, stamp
 from sfumato.data.sources import listing_of
 from sfumato.data.told.attributes import Columns, rows_of, written_table
 from sfumato.progress import bar_of
@@ -114,7 +114,8 @@ def _numbers(listing: Listing) -> Columns | None:
     try:
         table = listing.table()
         if table is not None:
-            rows_of(table, listing.names, table[1], f"{TABLE_FILE} of {listing.path}")
+            whole = listing.whole if isinstance(listing, Part) else listing  # a split's table is that of all splits
+            rows_of(table, listing.names, whole.names, f"{TABLE_FILE} of {listing.path}")
     except DataError as error:
         raise DataError(f"{error} These numbers go with the images: mend them, or move the table away.") from None
     return table
