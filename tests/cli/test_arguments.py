@@ -131,3 +131,35 @@ def test_a_trained_run_is_resettled_in_its_sampling_fields_only() -> None:
         resettle(recipe, ["samler.guidance=4"], ("sample",))
     with pytest.raises(RecipeError, match="Write grid.steps=9."):
         resettle(recipe, ["steps=9"], ("sample",))
+
+
+IDLE = {  # words, and the options that would say nothing there
+    "sample RUN --n 1 --images OUT --strip --out x.png": "--out and --strip",
+    "restore RUN task=inpaint --score 2 --damaged": "--damaged",
+    "edit RUN picture.png --encode-as 1 --strength 0.5": "--strength",
+    "likelihood RUN --parts ode --steps 10": "--steps",
+    "likelihood RUN --parts vlb --gauge ve --tolerance 1e-3": "--tolerance and --gauge",
+    "compress RUN --n 2 --classes 1": "--classes",
+    "compress RUN picture.png --split train": "--split",
+    "ema RUN --width 0.1 --n 100": "--n",
+    "export RUN --private": "--private",
+    "plot schedules --schedule cosine": "--schedule",
+    "plot grids --power 1": "--power",
+    "explain edm-digits --out OUT": "--out",
+    "explain all --classes 3": "--classes",
+    "explain edm-digits flow-digits --beside 3": "--beside",
+    "explain edm-digits --about train --classes 3": "--classes",
+    "study samplers --scale tiny --cluster-options timeout_min=60": "--cluster-options",
+    "data check OUT --skip-bad": "--skip-bad",
+    "data check OUT other.zip": "'other.zip'",
+    "data show digits --no-numbers": "--no-numbers",
+}
+
+
+@pytest.mark.parametrize("words", IDLE)
+def test_an_option_without_a_use_is_refused(cli, tmp_path, words):
+    """Passed over in silence, it would leave a person with another result than was asked for."""
+    out = tmp_path / "out"
+    said = cli(*words.replace("RUN", str(tmp_path / "run")).replace("OUT", str(out)).split())
+    assert said.code == 2 and f"makes no use of {IDLE[words]}. Leave" in said.err
+    assert not out.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sfumato.core.reading import FileRefusedError
-from sfumato.core.writing import replacing, write_whole
+from sfumato.core.writing import check_writable, replacing, write_whole
 
 
 @pytest.mark.parametrize("lasting", [False, True])
@@ -42,3 +43,30 @@ def test_an_error_names_the_place_and_not_the_file_beside_it(tmp_path: Path) -> 
         with pytest.raises(OSError) as caught:
             write_whole(place, b"{}")
         assert str(place) in (str(caught.value.filename), str(caught.value.filename2))
+
+
+def test_an_error_of_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError) as caught, replacing(tmp_path / "file"), open("/dev/full", "wb", buffering=0) as full:
+        full.write(b"x")
+    assert caught.value.errno == errno.ENOSPC and caught.value.filename == str(tmp_path / "file")
+
+
+def test_a_place_is_tried_without_a_trace(tmp_path: Path) -> None:
+    path = tmp_path / "one" / "two" / "file.png"
+    assert check_writable(path) == path and check_writable(path.parent, folder=True) == path.parent
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write_whole(tmp_path / "file", b"old")
+    assert check_writable(file) == file  # it is replaced
+    for place, folder in ((file / "inside.png", False), (file, True), (tmp_path, False), (Path("/dev/null"), False)):
+        with pytest.raises(FileRefusedError, match="Name another"):
+            check_writable(place, folder=folder)
+
+    def read_only(dir: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(dir))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", read_only)
+    with pytest.raises(FileRefusedError, match=f"{file} cannot be written: Read-only file system. Copy it."):
+        check_writable(file, "Copy it.")

@@ -91,6 +91,12 @@ def test_a_classifier_is_evaluated_by_its_accuracy_and_by_nothing_that_needs_ima
     assert seen.provenance["flags"] and seen.tables["accuracy"][0]["accuracy"]["mark"] == "*"
 
 
+@pytest.mark.parametrize("option", [{"n": 100}, {"extract": "pixels"}, {"first_seed": 5}])
+def test_options_of_generated_images_are_refused(trained, option):
+    with pytest.raises(ValueError, match=f"{next(iter(option))} would say how images are made .* m says how many"):
+        evaluate(trained[0], **option, device="cpu", quiet=True)
+
+
 def test_accuracy_is_logged_by_noise_level(trained):
     records = [json.loads(line) for line in (trained[0].path / "metrics.jsonl").read_text().splitlines()]
     assert records[-1]["loss"] < records[0]["loss"]

@@ -145,6 +145,28 @@ def refusal(message: str) -> Exception:
     return OptionError(message)
 
 
+def refuse_idle(command: Callable[..., Any], values: Mapping[str, Any], names: Sequence[str], what: str) -> None:
+    """Refuse options that are given where the command, as it is asked, makes no use of them.
+
+    Arguments:
+        command: The command's function.
+        values: What its parameters hold, by name.
+        names: Parameters that change nothing here.
+        what: What makes no use of them, as the beginning of a sentence: "One file an image (--images)".
+
+    Raises:
+        OptionError: If one of them is not what is usual.
+    """
+    usual = inspect.signature(command).parameters
+    told = [
+        f"--{name.replace('_', '-')}" if usual[name].kind is inspect.Parameter.KEYWORD_ONLY else repr(values[name])
+        for name in names
+        if values[name] != usual[name].default
+    ]
+    if told:
+        raise refusal(f"{what} makes no use of {' and '.join(told)}. Leave {'it' if len(told) == 1 else 'them'} out.")
+
+
 def find_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """Return the recipe of a name, or in a .json file, with fields replaced."""
     from sfumato.runs.override import override, recipe_named

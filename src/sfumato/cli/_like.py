@@ -19,7 +19,7 @@ from sfumato.core.images import tile, to_uint8
 from sfumato.core.reading import parse_json
 from sfumato.data.decoding import decode
 from sfumato.data.hashing import hash_image
-from sfumato.report.save import check_ending
+from sfumato.report.save import place
 from sfumato.report.signature import SignatureError, picture_of, read, settings_of, signed, told_settings
 from sfumato.runs.drawn import SAMPLES
 from sfumato.runs.identity import changed
@@ -56,6 +56,7 @@ def again(run: Run, like: Path, out: Path | None, device: str) -> Path:
     settings = _settings(made, like)
     if "like_image" in settings and "like_image" not in made:
         raise SignatureError(f"{like} was made beside another image, which it does not carry. Use --like-image.")
+    target = place(out or run.path / SAMPLES / f"again-{like.stem}.png")
     tree = {**run.recipe.to_json(), "sample": settings["sample"]}
     run, use = run.with_recipe(Recipe.from_json(tree)), settings["use"]
     mine = settings_of(run, use, device)
@@ -75,8 +76,6 @@ def again(run: Run, like: Path, out: Path | None, device: str) -> Path:
         )
     images = _images(run, use, device, made, like, lambda seeds, labels: run.named(seeds, labels, where, image, lender))
     new = picture_of(images[0]) if "seed" in made else Image.fromarray(tile(images, min(COLUMNS, len(images)), GAP))
-    target = out or run.path / SAMPLES / f"again-{like.stem}.png"
-    check_ending(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     carried = {**made, "settings": json.dumps(mine | asked, sort_keys=True)}
     new.save(target, pnginfo=signed(new, carried, run.making(use).sentence))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import importlib
 import inspect
 import io
@@ -37,6 +38,11 @@ REMEDIES = {
     NotADirectoryError: "A folder is needed there; name another path.",
     IsADirectoryError: "A file is needed there; name one.",
     PermissionError: "Name a place that you may read and write.",
+}
+NO_PLACE = {
+    errno.EROFS: "Name a place that can be written.",
+    errno.ENOSPC: "Make space there, or name another place.",
+    errno.EDQUOT: "Make space there, or name another place.",
 }
 LAYOUT = "\n\t"  # of a message; other control characters come from what it quotes
 SHARED = ("train", "sample", "evaluate")  # what several processes do together
@@ -268,7 +274,8 @@ def _raised_by_us(trace: TracebackType | None) -> bool:
 def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         remedy = next((words for kind, words in REMEDIES.items() if isinstance(error, kind)), "")
-        return f"{error.strerror}: {error.filename}. {remedy}".strip() if error.filename else error.strerror
+        remedy = NO_PLACE.get(error.errno or 0, remedy)
+        return f"{error.strerror}{f': {error.filename}' if error.filename else ''}. {remedy}".strip()
     return str(error)
 
 

@@ -67,7 +67,7 @@ def calibrate(
 
     from sfumato.cli.evaluate import words_of
     from sfumato.core.outside import allow_named
-    from sfumato.core.writing import replace_json
+    from sfumato.core.writing import check_writable, replace_json
     from sfumato.data import load
     from sfumato.evaluation.calibrating import calibrate as calibrated
     from sfumato.metrics.features import available
@@ -94,6 +94,7 @@ def calibrate(
     pool = load(data, split=split, root=data_root)
     judge = extract or (pool.name if pool.name in available() else "random")
     options = {name: value for name, value in {"weights": weights, "resize": resize}.items() if value is not None}
+    folder = check_writable(Path(out or f"calibration/{Path(data).stem}"), folder=True)
     found = calibrated(pool, sizes, extract=judge, options=options, metrics=names, repeats=repeats, quiet=quiet)
     rows: list[Row] = []
     for i, size in enumerate(found.sizes):
@@ -105,7 +106,6 @@ def calibrate(
                 row[f"plain {one.name}"] = one.plain
         rows.append({**row, "expected plain": found.expected[i]})
     print(text_table(rows))
-    folder = Path(out or f"calibration/{Path(data).stem}")
     tree = {
         "data": data,
         "split": pool.split,
@@ -163,7 +163,7 @@ def _sensitivity(
 
     from sfumato.cli.evaluate import words_of
     from sfumato.core.outside import allow_named
-    from sfumato.core.writing import replace_json, replace_text
+    from sfumato.core.writing import check_writable, replace_json, replace_text
     from sfumato.evaluation.sensitivity import sensitivity
     from sfumato.metrics.metric import expand, find_metric
     from sfumato.processes.machine import describe
@@ -182,6 +182,7 @@ def _sensitivity(
     names = expand(words_of(metrics))
     if other := [name for name in names if find_metric(name).view != "features" or find_metric(name).own]:
         raise refusal(f"{other[0]} is not of features that a change could move; ask for fd, kid or prdc.")
+    folder = check_writable(Path(out or f"calibration/{Path(data).stem}"), folder=True)
     made, real, judge = _two_sides(data, int(count), split, against, extract, data_root, quiet)
     options = {name: value for name, value in {"weights": weights, "resize": resize}.items() if value is not None}
     found = sensitivity(made, real, judge, options=options, metrics=names, quiet=quiet)
@@ -202,7 +203,6 @@ def _sensitivity(
     said = f"{scores}; n = {found.n:,} against m = {found.m:,} images. One thing changed at a time:"
     print(said)
     print(text_table(rows))
-    folder = Path(out or f"calibration/{Path(data).stem}")
     tree = {
         "data": data,
         "against": against,

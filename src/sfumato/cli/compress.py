@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Number, Text, again, device_named, refusal
+from sfumato.cli._arguments import Count, Folder, Name, Number, Text, again, device_named, refusal, refuse_idle
 from sfumato.runs.drawn import SAMPLES
 
 if TYPE_CHECKING:
@@ -63,10 +63,13 @@ def compress(
         data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
     """
     command = again(compress, locals())
+    own = n is not None
+    what = "Coding images of the run's data (--n)" if own else "Coding of image files"
+    refuse_idle(compress, locals(), ("classes",) if own else ("split",), what)
     print(f"sfumato compress {run}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato.codelength import file as codec
-    from sfumato.core.writing import write_whole
+    from sfumato.core.writing import check_writable, write_whole
     from sfumato.progress import bar_of
     from sfumato.report.table import text_table
     from sfumato.runs.run import Run
@@ -75,7 +78,9 @@ def compress(
     where = device_named(device)
     model = codec.Model.of(Run.open(run), use, where)
     codes, labels, names = _images(model, images, n, split, classes, data_root)
-    target = Path(out) if out else _beside(model.run.path, images, n, split)
+    target = check_writable(Path(out) if out else _beside(model.run.path, images, n, split))
+    if n is not None:
+        model.run.place("results")
     with bar_of(None, "eval", "  levels", leave=False) as bar:
         grid = codec.grid_of(model, steps, near, data_root, bar.update)
     total = codec.walks(len(grid) - 2, lossless)

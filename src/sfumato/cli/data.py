@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, refusal
+from sfumato.cli._arguments import Count, Folder, refusal, refuse_idle
 
 if TYPE_CHECKING:
     from sfumato.data.gathering import Shape
 
 BAD = 2  # exit code of a source with bad files
 SHEET, CLASSES = 64, 12  # images of a sheet, classes that are named
+IDLE = {  # options that an action makes no use of
+    "show": ("no_numbers",),
+    "check": ("target", "split", "unlabelled", "no_numbers", "skip_bad"),
+    "prepare": (),
+}
 SHOWN = f"facts, and a sheet of {SHEET} images"
 SMALL, LARGEST = 16, 64  # sides in pixels: of images as small as digits, and the largest that a first model takes
 
@@ -31,6 +36,7 @@ def data(
     cmyk: str = "refuse",
     split: str | None = None,
     unlabelled: bool = False,
+    no_numbers: bool = False,
     skip_bad: bool = False,
     data_root: Folder = None,
 ) -> int:
@@ -56,9 +62,11 @@ def data(
         cmyk: Files of four inks: refuse, or convert without a colour profile.
         split: train, val, test or all; show takes all unless given, and prepare, of a source with splits, train.
         unlabelled: Ignore sub-folders and dataset.json.
+        no_numbers: Prepare without the numbers that the source tells of its images, such as attributes.csv.
         skip_bad: Leave bad files out and count them.
         data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
     """
+    refuse_idle(data, locals(), IDLE[action], f"sfumato data {action}")
     print(f"sfumato data {action} {source}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato.data.gathering import Shape
@@ -70,7 +78,7 @@ def data(
         return checked(source, shape)
     if not target:
         raise refusal(f"Preparing needs the .zip file to write: sfumato data prepare {source} OUT.zip")
-    return prepared(source, target, shape, split or "train", not unlabelled, skip_bad)
+    return prepared(source, target, shape, split or "train", not unlabelled, not no_numbers, skip_bad)
 
 
 def show(source: str, split: str, shape: Shape, labels: bool, skip_bad: bool, root: str | None, target: str) -> int:
@@ -173,7 +181,7 @@ def checked(source: str, shape: Shape) -> int:
     return BAD if report.faults else 0
 
 
-def prepared(source: str, target: str, shape: Shape, split: str, labels: bool, skip_bad: bool) -> int:
+def prepared(source: str, target: str, shape: Shape, split: str, labels: bool, numbers: bool, skip_bad: bool) -> int:
     """Write one split of a source, or all of a source that has none, as one zip."""
     from sfumato.cli._next import show_next
     from sfumato.data.listing import passed_over
@@ -181,7 +189,7 @@ def prepared(source: str, target: str, shape: Shape, split: str, labels: bool, s
     from sfumato.data.sources import listing_of
 
     part, listing = listing_of(source, split)
-    made = prepare_listing(listing, Path(target), shape, labels=labels, skip_bad=skip_bad)
+    made = prepare_listing(listing, Path(target), shape, labels=labels, numbers=numbers, skip_bad=skip_bad)
     named = f"the {part} split: " if part else ""
     bad = sum(made.skipped.values())
     print(f"  {named}{made.count:,} images, {bad:,} bad ones left out, {made.resumed:,} done by an earlier run")

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name, Overrides, again, allowed, check_first, device_named, refusal, settled
+from sfumato.cli._arguments import (
+    Folder,
+    Name,
+    Overrides,
+    again,
+    allowed,
+    check_first,
+    device_named,
+    refusal,
+    refuse_idle,
+    settled,
+)
 from sfumato.runs.drawn import EDITED
 
 if TYPE_CHECKING:
@@ -52,6 +63,8 @@ def edit(
         device: cpu, cuda, mps, ...; the best at hand unless given.
     """
     command = again(edit, locals())
+    if encode_as is not None:
+        refuse_idle(edit, locals(), ("strength", "n", "first_seed"), "Encoding and decoding (--encode-as)")
     print(f"sfumato edit {run}", flush=True)  # before torch is imported, which takes seconds
 
     from dataclasses import replace
@@ -62,7 +75,7 @@ def edit(
     from sfumato.editing import edit as noised
     from sfumato.editing import reencode, said, said_encoded, start_level
     from sfumato.interop.pictures import read_mask, read_picture
-    from sfumato.report.save import save
+    from sfumato.report.save import place, save
     from sfumato.report.sheet import sheet
     from sfumato.runs.run import Run
 
@@ -79,6 +92,7 @@ def edit(
     count = n if encode_as is None else 1
     target, own = (_repeated(name, opened.classes, count) for name in (to, encode_as))
     picture = read_picture(Path(paths[0]), [source.shape], fit)
+    path = place(out or opened.path / EDITED / f"{Path(paths[0]).stem}.png")
     changes = None if mask is None else read_mask(Path(mask), *source.shape[1:], fit)
     images = to_float(picture).expand(count, -1, -1, -1)
     seeds = range(first_seed, first_seed + count)
@@ -92,7 +106,6 @@ def edit(
     off = (result.double() - picture.double()).square().mean().sqrt()
     words += f"{'' if to is None else f' as {to}'}, {off:.1f} grey levels (RMSE) from the picture"
     print(f"  {words}")
-    path = Path(out) if out else opened.path / EDITED / f"{Path(paths[0]).stem}.png"
     labels = ["picture", *(f"seed {seed}" for seed in seeds)] if encode_as is None else ["picture", "decoded"]
     drawn = sheet(
         torch.cat((picture[None], result)),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Overrides, allowed, device_named, settled
+from sfumato.cli._arguments import Count, Folder, Name, Overrides, allowed, device_named, refuse_idle, settled
 
 if TYPE_CHECKING:
     from sfumato.report.table import Row
@@ -43,6 +43,8 @@ def ema(
         device: cpu, cuda, mps, ...; the best at hand unless given.
         data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
     """
+    if not choose:
+        refuse_idle(ema, locals(), ("overrides", "metric", "n", "split"), "An average that is not chosen by a score")
     print(f"sfumato ema {run}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato.cli._next import sampling, scoring, show_next
@@ -53,6 +55,8 @@ def ema(
     allowed(n or 0)
     opened = Run.open(run)
     opened = settled(opened, overrides, ("sample", "evaluate"))
+    if choose or width:
+        opened.place("averages")
     if choose:
         name = _choose(opened, width, metric, n, split, data_root, device)
     elif width:

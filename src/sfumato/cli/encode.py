@@ -52,7 +52,7 @@ def encode(
 
     from sfumato.progress import bar_of
     from sfumato.report import inversion
-    from sfumato.report.save import save
+    from sfumato.report.save import place, save
     from sfumato.report.table import text_table
     from sfumato.runs.resolve import load_data
     from sfumato.runs.run import Run
@@ -60,6 +60,7 @@ def encode(
 
     opened = Run.open(run)
     opened.require_walk()
+    target = place(out or opened.path / SAMPLES / "encoded.png")
     where = device_named(device)
     walks = {count: _walk(opened, count, grid, overrides) for count in _counts(steps)}
     data = load_data(opened.recipe, split, data_root)
@@ -75,7 +76,7 @@ def encode(
     print(text_table([inversion.row(count, trip) for count, trip in found.items()]))
     caption = f"{data.name} {split}, images {first}..{first + n - 1} of its shuffled order."
     picture = inversion.picture(images, found, title=opened.title, caption=caption)
-    print(f"  {save(picture, out or opened.path / SAMPLES / 'encoded.png', command=typed())}")
+    print(f"  {save(picture, target, command=typed())}")
     return 0
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Text, find_recipe, refusal
+from sfumato.cli._arguments import Folder, Text, find_recipe, refusal, refuse_idle
 from sfumato.cli._design import columns, literal, neighbours, row, table
 from sfumato.cli._next import show_next
 from sfumato.cli._wrapped import wrapped
@@ -58,8 +58,16 @@ def explain(
         out: Write the table of all recipes to this Markdown file instead.
     """
     if recipes == (EVERY,):
+        refuse_idle(explain, locals(), ("beside", "data_root", "shape", "classes", "about"), "The table of all recipes")
         return _every(out)
+    refuse_idle(explain, locals(), ("out",), "The explanation of single recipes")
+    if about:
+        refuse_idle(explain, locals(), ("beside", "data_root", "shape", "classes"), "What fields mean (--about)")
+    if shape is None:
+        refuse_idle(explain, locals(), ("classes",), "The cost on the data itself, without --shape,")
     asked = columns(recipes, "the recipe to explain; `sfumato list recipes` shows all of them")
+    if len(asked) > 1:
+        refuse_idle(explain, locals(), ("beside",), "A table of several recipes")
     chosen = [find_recipe(name, fields) for name, fields in asked]
     titles = [shlex.join([name, *fields]) for name, fields in asked]
     if about:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name, Overrides, settled
+from sfumato.cli._arguments import Folder, Name, Overrides, refuse_idle, settled
 
 
 def export(
@@ -33,6 +33,8 @@ def export(
         push: Also put it on the Hub as OWNER/NAME.
         private: Make a new repository on the Hub private.
     """
+    if push is None:
+        refuse_idle(export, locals(), ("private",), "An export to this machine, without --push,")
     print(f"sfumato export {run} --to {to}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato.interop.exporting import export_run

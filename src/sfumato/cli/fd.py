@@ -45,7 +45,7 @@ def fd(
 
     from sfumato.cli.evaluate import score_table, words_of
     from sfumato.core.outside import allow_named
-    from sfumato.core.writing import replace_json
+    from sfumato.core.writing import check_writable, replace_json
     from sfumato.evaluation.two_sets import compare_sets, open_set
     from sfumato.metrics.metric import expand, find_metric
 
@@ -57,6 +57,8 @@ def fd(
     for option, place, suffix in (("--save-stats", save_stats, ".npz"), ("--out", out, ".json")):
         if place is not None and Path(place).suffix != suffix:
             raise refusal(f"{option} is a {suffix} file; got {place}.")
+        if place is not None:
+            check_writable(Path(place))
     options = {name: value for name, value in {"weights": weights, "resize": resize}.items() if value is not None}
     found = compare_sets(
         open_set(first, data_root),

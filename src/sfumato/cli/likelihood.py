@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Number, Text, again, device_named, seed_list
+from sfumato.cli._arguments import Count, Folder, Name, Number, Text, again, device_named, refuse_idle, seed_list
 
 
 def likelihood(
@@ -54,6 +54,10 @@ def likelihood(
         quiet: No progress bar.
     """
     command = again(likelihood, locals())
+    if parts == ("ode",):
+        refuse_idle(likelihood, locals(), ("steps", "near", "variance"), "The likelihood along the ODE alone")
+    if parts == ("vlb",):
+        refuse_idle(likelihood, locals(), ("tolerance", "gauge"), "The bound alone")
     print(f"sfumato likelihood {run}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato.codelength.latents import bits_of_pixels

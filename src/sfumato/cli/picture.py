@@ -44,7 +44,7 @@ def picture(
 
     from sfumato.cli._next import reporting, show_next
     from sfumato.core.find import check_options, find_named, options_of, parse
-    from sfumato.report.save import save
+    from sfumato.report.save import place, save
     from sfumato.runs.run import Run
 
     entry = find_named("picture", kind)
@@ -62,6 +62,7 @@ def picture(
     if use is not None:
         opened.network(use)  # refuses an average that was not kept
         recipe = replace(recipe, ema=replace(recipe.ema, use=use))
+    place(out or opened.path / PICTURES / kind, moving=None)
     taken = signature(entry).parameters
     bound = {"device": device_named(device), "root": data_root}
     drawn = entry(opened.with_recipe(recipe), **{k: v for k, v in bound.items() if k in taken}, **options)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name, find_recipe, refusal
+from sfumato.cli._arguments import Folder, Name, find_recipe, refusal, refuse_idle
 
 if TYPE_CHECKING:
     from sfumato.report.axes_of_noise import Drawn
@@ -60,6 +60,10 @@ def plot(
     from sfumato.report.save import save
     from sfumato.report.table import text_table
 
+    if axis == "schedules":
+        refuse_idle(plot, locals(), ("schedule",), "A plot of schedules")
+    else:
+        refuse_idle(plot, locals(), ("power",), f"A plot of {axis}")
     if not 0 < power < float("inf"):
         raise refusal(f"--power is a positive mean square; got {power:g}.")
     figure, rows = draw(axis, names, schedule, power)

@@ -19,6 +19,7 @@ from sfumato.cli._arguments import (
     check_first,
     device_named,
     refusal,
+    refuse_idle,
     settled,
 )
 from sfumato.cli._restoring import measure, parted, read
@@ -88,6 +89,8 @@ def restore(
         data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
     """
     command = again(restore, locals())
+    if score is not None:
+        refuse_idle(restore, locals(), ("damaged",), "Restoring held-out images (--score)")
     print(f"sfumato restore {run}", flush=True)  # before torch is imported, which takes seconds
 
     import time
@@ -95,7 +98,7 @@ def restore(
 
     from sfumato.cli._next import show_next
     from sfumato.core.images import to_uint8
-    from sfumato.core.writing import replace_json
+    from sfumato.core.writing import check_writable, replace_json
     from sfumato.evaluation import restored as judged
     from sfumato.progress import bar_of
     from sfumato.restoration import method_of, resampled, said
@@ -120,6 +123,7 @@ def restore(
     opened = settled(opened, asked.fields, ("sample",), use)
     source, networks = opened.counted_walk(use, device_named(device))
     task = asked.task(source.shape, fit)
+    folder = check_writable(Path(out) if out else opened.path / RESTORED / f"{task.name}-{method}", folder=True)
     bound = method_of(method, **asked.method)
     if resample > 1:
         source = source.having(sampler=resampled(source.sampler, resample))
@@ -160,7 +164,6 @@ def restore(
     print(
         f"  {found.nfe:g} network calls and {found.vjps} gradients (vector-Jacobian products) an image; {seconds:.1f} s"
     )
-    folder = Path(out) if out else opened.path / RESTORED / f"{task.name}-{method}"
     report: dict[str, Any] = {
         "command": command,
         "task": task.words,

@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, device_named, given, seed_list, settled, typed
+from sfumato.cli._arguments import (
+    Count,
+    Folder,
+    Name,
+    Overrides,
+    Text,
+    device_named,
+    given,
+    refuse_idle,
+    seed_list,
+    settled,
+    typed,
+)
 from sfumato.runs.drawn import SAMPLES
 
 if TYPE_CHECKING:
@@ -85,10 +97,13 @@ def sample(
         data_root: Where test images are found for that; the variable SFUMATO_DATA or the cache unless given.
         device: cpu, cuda, mps, ...; the best at hand unless given.
     """
+    if images is not None:
+        refuse_idle(sample, locals(), ("out", "strip", "gif"), "One file an image (--images)")
     print(f"sfumato sample {run}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato.cli._next import scoring, show_next
     from sfumato.processes.ranks import join
+    from sfumato.report.save import place
     from sfumato.report.seed_folder import file_of
     from sfumato.runs.run import Run
 
@@ -131,7 +146,7 @@ def sample(
             purpose = "hide half of one and fill it in"
             show_next((["restore", run, picture, "task=inpaint", "mask=half", *words], purpose))
         return 0
-    target = Path(out) if out else opened.path / SAMPLES / f"{opened.making(use).stem(opened.recipe.ema.use)}.png"
+    target = place(out or opened.path / SAMPLES / f"{opened.making(use).stem(opened.recipe.ema.use)}.png")
     print(f"  {draw_sheet(drawn, source, target, ranks)}")
     if ranks.first and walk is not None:
         few = replace(drawn, seeds=wanted[:MOST_ROWS] if seeds or n else wanted[:STRIP])

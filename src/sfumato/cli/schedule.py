@@ -54,7 +54,7 @@ def schedule(
     from sfumato.evaluation.schedule import FEWEST, TRIES, Walk, evenly, steps_within
     from sfumato.evaluation.schedule import schedule as computed
     from sfumato.progress import bar_of
-    from sfumato.runs.computed import check_name, store
+    from sfumato.runs.computed import FOLDER, check_name, store
     from sfumato.runs.run import Run
 
     opened, named = Run.open(run), name or f"computed-{calls}"
@@ -65,6 +65,7 @@ def schedule(
         raise refusal(f"A grid is computed from at least {FEWEST} seeds; got {seeds}. Give more with --seeds.")
     allowed(2 * seeds)
     check_name(named)
+    opened.place(FOLDER)
     opened = opened.with_recipe(resettle(opened.recipe, overrides, ("sample",)))
     candidates, source = _candidates(opened), opened.diffusion(use=use, device=device_named(device))
     if opened.plan.known is not None and calls > len(candidates) - 1:

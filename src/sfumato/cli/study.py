@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Folder, Name, Text, device_named, refusal
+from sfumato.cli._arguments import Folder, Name, Text, device_named, refusal, refuse_idle
 
 
 def study(
@@ -52,13 +52,16 @@ def study(
         data_root: Folder with a sub-folder for each dataset; the variable SFUMATO_DATA or the cache unless given.
         quiet: Print nothing but the tables and errors.
     """
+    if cluster is None:
+        refuse_idle(study, locals(), ("cluster_options",), "A study on this machine, without --cluster,")
     print(f"sfumato study {name} --scale {scale}", flush=True)  # before torch is imported, which takes seconds
 
-    from sfumato.experiments import cost, joining, pages, study, summary, verdict, work
+    from sfumato.experiments import cost, joining, pages, summary, verdict, work
     from sfumato.experiments import jobs as sharing
+    from sfumato.experiments.study import find_study
     from sfumato.report.table import text_table
 
-    asked = study.find_study(name, scale)
+    asked = find_study(name, scale)
     if rows:
         asked = asked.only(rows)
     if seeds:

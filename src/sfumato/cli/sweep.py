@@ -6,12 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as own
 from functools import cache, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from sfumato.cli._arguments import Count, Folder, Name, Overrides, Text, again, allowed, device_named, settled, typed
+from sfumato.cli._arguments import (
+    Count,
+    Folder,
+    Name,
+    Overrides,
+    Text,
+    again,
+    allowed,
+    device_named,
+    refuse_idle,
+    settled,
+    typed,
+)
 from sfumato.runs.drawn import SAMPLES
 
 if TYPE_CHECKING:
@@ -69,7 +80,7 @@ def sweep(
 
     from sfumato.core.find import OptionError
     from sfumato.report import sweep as pictures
-    from sfumato.report.save import save
+    from sfumato.report.save import place, save
     from sfumato.runs.conditions import outside
     from sfumato.runs.making import shared
     from sfumato.runs.run import Run
@@ -78,10 +89,15 @@ def sweep(
     opened = Run.open(run)
     asked = _asked(field, overrides)
     path, values = asked.path, asked.values
+    swept = [path, *([asked.rows[0]] if asked.rows else [])]
+    stem = "-".join(["sweep", *(each.replace(".", "-") for each in swept)])
+    target = place(out or opened.path / SAMPLES / f"{stem}.png")
     where = device_named(device)
     scored = score is not None or path.startswith("evaluate.")
     if not scored and (metrics != ("fd",) or split != "test"):
         raise OptionError("--metrics and --split say by what values are scored. Give --score N, or leave them out.")
+    if path.startswith("evaluate."):
+        refuse_idle(sweep, locals(), ("n", "classes", "out"), f"A sweep of {path}, which draws no images,")
     if scored:
         if asked.told or asked.rows or asked.where:
             raise OptionError(
@@ -110,7 +126,6 @@ def sweep(
         source = one.source(use=use, device=where)
         sources[f"{path.split('.')[-1]} {value}"] = _told(one, source, cells, data_root)
     shown = ", ".join(f"{name.removeprefix('where.')}={value}" for name, value in asked.where.items())
-    swept = [path, *([asked.rows[0]] if asked.rows else [])]
     picture = pictures.sweep(
         sources,
         seeds,
@@ -120,8 +135,6 @@ def sweep(
         title=f"{opened.title}: {' and '.join(swept)}",
         caption=f"{shown and f'Where {shown}. '}Otherwise {shared(makings).sentence}",
     )
-    stem = "-".join(["sweep", *(each.replace(".", "-") for each in swept)])
-    target = Path(out) if out else opened.path / SAMPLES / f"{stem}.png"
     print(f"  {save(picture, target, command=typed())}")
     return 0
 

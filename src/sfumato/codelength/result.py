@@ -170,6 +170,7 @@ def measured_sets(
     run: Run, asked: Asked, root: Path | str | None
 ) -> tuple[dict[str, Dataset], dict[str, tuple[str, ...]]]:
     """Return the images of each split that are measured, the same for every run, and the flags of their numbers."""
+    run.place("results")
     training, sets = load_data(run.recipe, "train", root), {}
     for split in asked.splits:
         data = load_data(replace(run.recipe, data=replace(run.recipe.data, flip=False)), split, root)

@@ -5,9 +5,11 @@ On a full disk, or where the process is killed, what stood there before stays.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +17,22 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.core.reading import KINDS, FileRefusedError
+
+
+@contextmanager
+def naming(path: Path, partial: Path | None = None) -> Iterator[None]:
+    """Name a file in the errors of the system that name none, as those of a full disk do.
+
+    Arguments:
+        path: The file.
+        partial: A file that stands for it while it is written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, partial, str(partial)):
+            error.filename = str(path)
+        raise
 
 
 @contextmanager
@@ -32,17 +50,42 @@ def replacing(path: Path, *, lasting: bool = False) -> Iterator[Path]:
     _check_place(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
-        yield partial
-        if lasting:
-            flush(partial)
-        partial.replace(path)
-    except OSError as error:  # a person named the place, not the file beside it
-        error.filename = str(path) if error.filename in (partial, str(partial)) else error.filename
-        raise
+        with naming(path, partial):  # a person named the place, not the file beside it
+            yield partial
+            if lasting:
+                flush(partial)
+            partial.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing can be written, nothing can be removed, and the first error counts
+            partial.unlink(missing_ok=True)
     if lasting:
         flush(path.parent)
+
+
+def check_writable(path: Path, remedy: str = "Name another place.", *, folder: bool = False) -> Path:
+    """Return a path that a file can take, which long work asks before it begins; nothing is left behind.
+
+    Arguments:
+        path: The file, or the folder of files; it need not be there: of its folders the first that is there is tried.
+        remedy: What to do otherwise.
+        folder: Whether it is a folder.
+
+    Raises:
+        FileRefusedError: If no file can be made there.
+    """
+    place = path if folder else path.parent
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        if not folder:
+            _check_place(path)
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(b"\0")
+    except OSError as error:
+        raise FileRefusedError(f"{path} cannot be written: {error.strerror or error}. {remedy}") from error
+    return path
 
 
 def _check_place(path: Path) -> None:

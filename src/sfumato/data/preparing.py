@@ -58,7 +58,13 @@ class Prepared:
 
 
 def prepare(
-    source: str | Path, target: str | Path, shape: Shape, *, labels: bool = True, skip_bad: bool = False
+    source: str | Path,
+    target: str | Path,
+    shape: Shape,
+    *,
+    labels: bool = True,
+    numbers: bool = True,
+    skip_bad: bool = False,
 ) -> Prepared:
     """Write a folder or archive of images as one uniform zip, resuming if an earlier run was stopped.
 
@@ -67,6 +73,7 @@ def prepare(
         target: The .zip file to write; must not exist.
         shape: Size and channels that every image gets; without a size all must have one.
         labels: Whether to look for labels.
+        numbers: Whether to take along the numbers that the source tells of its images, such as attributes.csv.
         skip_bad: Whether to leave bad files out and count them, instead of failing.
 
     Returns:
@@ -75,16 +82,17 @@ def prepare(
     Raises:
         DataError: If the target exists, an interrupted run beside it had other settings, or a file is bad.
     """
-    return prepare_listing(listing_of(str(source))[1], Path(target), shape, labels=labels, skip_bad=skip_bad)
+    listing = listing_of(str(source))[1]
+    return prepare_listing(listing, Path(target), shape, labels=labels, numbers=numbers, skip_bad=skip_bad)
 
 
 def prepare_listing(
-    listing: Listing, target: Path, shape: Shape, *, labels: bool = True, skip_bad: bool = False
+    listing: Listing, target: Path, shape: Shape, *, labels: bool = True, numbers: bool = True, skip_bad: bool = False
 ) -> Prepared:
     """Write an opened source as one uniform zip; arguments, result and errors as for `prepare`."""
     if target.suffix != ".zip" or target.exists():
         raise DataError(f"The target must be a new .zip file; got {target}{' (it exists)' if target.exists() else ''}.")
-    classes, numbers = labels_of(listing) if labels else None, _numbers(listing)
+    classes, table = labels_of(listing) if labels else None, _numbers(listing) if numbers else None
     work = target.with_name(f"{target.name}.work")
     begun = stamp(listing)
     settings = {"source": begun, "names": list(listing.names), "shape": asdict(shape), "skip_bad": skip_bad}
@@ -102,7 +110,7 @@ def prepare_listing(
             bar.update(len(names))
     if stamp(listing) != begun:
         raise DataError(f"{listing.path} changed while it was prepared. Delete {work} and start anew.")
-    count = _join(chunks, target, listing.names, classes, numbers)
+    count = _join(chunks, target, listing.names, classes, table)
     shutil.rmtree(work)
     if (before := len(listing.names) - count - skipped.total()) > 0:
         skipped["found by an earlier run"] = before
@@ -117,7 +125,9 @@ def _numbers(listing: Listing) -> Columns | None:
             whole = listing.whole if isinstance(listing, Part) else listing  # a split's table is that of all splits
             rows_of(table, listing.names, whole.names, f"{TABLE_FILE} of {listing.path}")
     except DataError as error:
-        raise DataError(f"{error} These numbers go with the images: mend them, or move the table away.") from None
+        raise DataError(
+            f"{error} These numbers go with the images: mend them, or leave them out with --no-numbers."
+        ) from None
     return table
 
 

@@ -74,6 +74,7 @@ def probe(
         ProbeError: If the data has no classes, or for an unknown block or a level outside those of training.
         LeakageError: If the split is called held out and was trained on.
     """
+    run.place("results")
     images = Images.of(run, split, n, m, root)
     look = Look.of(run, use, torch.device(device if device is not None else default_device()), batch)
     levels, chosen = look.levels(at), look.blocks(images.train, blocks)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from sfumato.core.reading import read_lines
+from sfumato.core.writing import naming
 from sfumato.runs.records import append_record
 
 
@@ -51,7 +52,7 @@ class Rows:
     def write(self, start: int, rows: np.ndarray, **facts: Any) -> None:
         """Write a block that begins at row `start`, with JSON facts about it."""
         data = np.ascontiguousarray(rows, self.dtype).reshape(len(rows), self.width).tobytes()
-        with self._file.open("r+b" if self._file.exists() else "w+b") as file:
+        with naming(self._file), self._file.open("r+b" if self._file.exists() else "w+b") as file:
             file.seek(start * self.width * self.dtype.itemsize)
             file.write(data)
         append_record(self._list, {"start": start, "stop": start + len(rows), "crc32": zlib.crc32(data), **facts})

@@ -25,7 +25,7 @@ from sfumato.metrics.flags import flagged
 from sfumato.metrics.metric import Metric
 from sfumato.metrics.score import Score
 from sfumato.metrics.views import view_key
-from sfumato.processes.machine import default_device, keep_freed_memory
+from sfumato.processes.machine import computing_on, default_device
 from sfumato.processes.ranks import join
 from sfumato.runs.kinds import kind_of
 from sfumato.runs.run import Run
@@ -82,14 +82,15 @@ def evaluate(
         ValueError: If no metric can be computed, n being too small, say.
     """
     recipe, names = run.recipe, names_of(run, metrics)
+    run.place("results")
     if not kind_of(recipe).draws:
+        _refuse_idle(run, {"n": n, "extract": extract, "first_seed": first_seed, **(options or {})})
         measure = DRAWLESS[kind_of(recipe).name][1]
         return measure(run, m=m, split=split, use=use, root=root, device=device or default_device(), quiet=quiet)
     n = n or recipe.evaluate.n
     ranks, where = join(device if device is not None else default_device())
     quiet = quiet or not ranks.first
-    if where.type == "cpu":
-        keep_freed_memory()
+    computing_on(where)
     with ranks.in_turn():
         judge = Judge.of(recipe, split, root, m=m, extract=extract, options=options, quiet=quiet)
     judge = replace(judge, notes=judge.notes + notes_of(run, judge, use))
@@ -115,6 +116,19 @@ def evaluate(
     into = {kind: {k: v for one in more for k, v in getattr(one, kind).items()} for kind in kinds}
     name = f"{judge.extract.name}-{split}-n{n}"
     return ranks.from_first(Result.written(run, scores, dict(made.facts), name, **into, refused=refused))
+
+
+def _refuse_idle(run: Run, options: Mapping[str, Any]) -> None:
+    """Refuse options of generated images for a run that makes none.
+
+    Raises:
+        ValueError: If one is set.
+    """
+    if idle := [name for name, value in options.items() if value]:
+        raise ValueError(
+            f"{' and '.join(idle)} would say how images are made or compared, and {run.path} trained "
+            f"{kind_of(run.recipe).words}, which makes none. Leave it out; m says how many real images are measured."
+        )
 
 
 def names_of(run: Run, metrics: Sequence[str]) -> list[str]:

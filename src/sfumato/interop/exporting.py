@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sfumato.core.find import find
 from sfumato.core.reading import with_a_name
+from sfumato.core.writing import check_writable
 from sfumato.interop import hub
 from sfumato.interop.tensors import ForeignError
 from sfumato.runs.run import Run
@@ -37,6 +38,7 @@ def export_run(
     write, out = find("export", to), with_a_name(Path(out))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ForeignError(f"{out} exists and is not empty. Give another --out.")
+    check_writable(out, folder=True)
     for name, tensor in run.network(use).state_dict().items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise ForeignError(

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
-from sfumato.core.writing import write_whole
+from sfumato.core.writing import check_writable, write_whole
 from sfumato.report.resolution import resolution
 
 DPI = 144  # of figures
@@ -81,6 +81,19 @@ def check_ending(path: Path | str, *, moving: bool = False) -> Path:
     if path.suffix != f".{kind.lower()}":
         raise ValueError(f"{what} are written as {kind}; got {path.name!r}. Name it {path.stem}.{kind.lower()}.")
     return path
+
+
+def place(path: Path | str, *, moving: bool | None = False) -> Path:
+    """Return the path of a picture that is yet to be drawn, before the work: its name fits, and it can be written.
+
+    Arguments:
+        path: Where it goes.
+        moving: Whether it moves; None if that turns out later.
+
+    Raises:
+        ValueError: If not.
+    """
+    return check_writable(Path(path) if moving is None else check_ending(path, moving=moving))
 
 
 def description(file: Path | str | IO[bytes]) -> str:

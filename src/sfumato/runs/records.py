@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.core.reading import BYTES, FileRefusedError, parse_json, read_bytes
-from sfumato.core.writing import replace_text
+from sfumato.core.writing import naming, replace_text
 
 MEASURED = ("loss", "grad_norm", "lr", "skipped")  # numbers where a record has them, or null
 
@@ -57,7 +57,7 @@ def append_record(path: Path, record: Mapping[str, Any]) -> None:
         path: The file; made if missing.
         record: JSON.
     """
-    with open(path, "a+b") as file:
+    with naming(path), open(path, "a+b") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
         torn = file.read(1) not in (b"", b"\n")

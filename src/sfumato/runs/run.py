@@ -29,6 +29,7 @@ from sfumato.core.condition import Condition, Label, condition
 from sfumato.core.denoiser import Counted, Denoiser, Preconditioned
 from sfumato.core.find import nearest
 from sfumato.core.reading import FileRefusedError, read_json, with_a_name
+from sfumato.core.writing import check_writable
 from sfumato.data.dataset import Dataset
 from sfumato.data.streaming import Stream
 from sfumato.latent.autoencoder import Autoencoder
@@ -346,6 +347,14 @@ class Run:
             f"{self.path} makes latents of the autoencoder {wanted[:16]}, and data.latent={recipe.data.latent} holds "
             f"{found[:16]}. Restore that run where it was, or beside this one."
         )
+
+    def place(self, name: str) -> Path:
+        """Return a folder of the run, such as results; long work asks for it first, so that none is done in vain.
+
+        Raises:
+            FileRefusedError: If it cannot be written.
+        """
+        return check_writable(self.path / name, "Copy the run to a folder of your own, and name the copy.", folder=True)
 
     def require_walk(self) -> None:
         """Refuse a run whose images no sampler walks to, with what can be done with it.

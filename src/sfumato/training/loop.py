@@ -27,7 +27,7 @@ from sfumato.data.dataset import Dataset
 from sfumato.data.streaming import Stream
 from sfumato.evaluation.real import most_of
 from sfumato.networks._layers import fewer_products_pay
-from sfumato.processes.machine import default_device, describe, give_back_freed_memory, keep_freed_memory
+from sfumato.processes.machine import computing_on, default_device, describe, give_back_freed_memory
 from sfumato.processes.ranks import LaunchError, Ranks, join, others_may_end
 from sfumato.progress import bar_of, say
 from sfumato.runs import checkpoint
@@ -113,8 +113,7 @@ def train(
     ranks, device = join(device if device is not None else default_device())
     quiet = quiet or not ranks.first
     check_shared(recipe, ranks)
-    if device.type == "cpu":
-        keep_freed_memory()
+    computing_on(device)
     recipe = with_encoder(recipe, folder)
     before = own_recipe(folder)
     parent = parent_of(recipe) if before is None else None
@@ -127,8 +126,7 @@ def train(
         check(planned)
     with ranks.in_turn():
         data = training_data(recipe, root)
-    if device.type == "cpu":
-        give_back_freed_memory()  # files and pixels of what was left out
+    give_back_freed_memory()  # files and pixels of what was left out
     asked, recipe = recipe, resolve(recipe, data)
     if before is not None:
         recipe = inherited(recipe, asked, before)
@@ -405,7 +403,7 @@ class _Loop:
         for hook in self.hooks:
             hook(self.trainer, taken)
         took = time.monotonic() - began
-        if took > DRAWN and self.trainer.device.type == "cpu":
+        if took > DRAWN:
             give_back_freed_memory()
         if self.seconds is None:
             self.start += took

@@ -43,8 +43,7 @@ def live_source(
     Raises:
         CheckpointError, RecipeError: If the weak model that guides is a checkpoint that is not there yet.
     """
-    if trainer.device.type == "cpu":
-        give_back_freed_memory()  # samples need blocks of other sizes than training
+    give_back_freed_memory()  # samples need blocks of other sizes than training
     recipe = trainer.recipe
     cut = most_steps is not None and trainer.plan.kind.walks and most_steps < len(trainer.plan.grid) - 1
     if cut and (constant(recipe.sample.sampler, "ORDER") or 1) < 2:
