@@ -18,6 +18,7 @@ from sfumato.data.arrays import read_array
 from sfumato.evaluation.calibrating import calibrate
 from sfumato.evaluation.real import balanced_classes
 from sfumato.evaluation.two_sets import Images, compare_sets, open_set
+from sfumato.metrics.features import extractor
 from sfumato.metrics.rules import SelfComparisonError
 
 
@@ -74,6 +75,35 @@ def test_saved_statistics_give_the_plain_value_again_and_say_what_they_lack(stor
     np.savez(tmp_path / "other-tool.npz", mu=x.mean(0), sigma=np.cov(x.T))
     bare = compare_sets(open_set(str(stored / "features.npy")), open_set(str(tmp_path / "other-tool.npz")))
     assert bare.m == 0 and bare.equal_sets is None and any("unverified" in flag for flag in bare.flags)
+    assert set(bare.refused) == {"kid"} and "a statistics file" in bare.refused["kid"]
+
+
+def test_what_a_statistics_file_does_not_decide_is_refused(stored, tmp_path):
+    fd(stored, "plain.npy", save=tmp_path / "held.npz")
+    images, held = open_set(str(stored / "images")), open_set(str(tmp_path / "held.npz"))
+    with pytest.raises(ValueError, match="kid needs the images or features of the reference"):
+        compare_sets(images, held, extract="digits", metrics=("kid",), quiet=True)
+    with pytest.raises(ValueError, match="holds statistics already"):
+        compare_sets(images, held, extract="digits", save=tmp_path / "other.npz", quiet=True)
+    assert not (tmp_path / "other.npz").exists()
+
+
+def test_features_computed_elsewhere_are_judged_against_statistics_and_marked(stored, tmp_path):
+    """They give the value of the images that they are of; what nobody can check is said."""
+    whole = fd(stored, "plain.npy", save=tmp_path / "held.npz")
+    judge = extractor("digits", (1, 8, 8))
+    np.save(tmp_path / "features.npy", judge(torch.from_numpy(np.load(stored / "plain.npy"))[:, None]).numpy())
+    features, held = open_set(str(tmp_path / "features.npy")), open_set(str(tmp_path / "held.npz"))
+    found = compare_sets(features, held, quiet=True)
+    assert found.plain == pytest.approx(whole.plain, rel=1e-4)
+    assert "features that were computed elsewhere, taken for those of extractor 'digits'" in found.flags
+
+
+@pytest.mark.parametrize("given", [{"extract": "digits"}, {"options": {"resize": "clean"}}])
+def test_an_extractor_is_refused_where_nothing_is_extracted(stored, given):
+    features = open_set(str(stored / "features.npy"))
+    with pytest.raises(ValueError, match="neither set is images"):
+        compare_sets(features, features + 1, **given, quiet=True)
 
 
 def test_a_set_under_another_name_is_still_itself(stored):

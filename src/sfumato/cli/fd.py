@@ -77,7 +77,9 @@ def fd(
         "provenance": {},
         "command": command,
     }
-    if found.scores:
+    if not found.scores:
+        tree["plain"] = {"name": found.name, "value": found.plain, "n": found.n, "m": found.m, "flags": found.flags}
+    if found.scores or found.refused:
         print(score_table([tree]))
     if not found.scores or "fd" in names:
         print(f"Plain {found.name} {found.plain:.6g} (n = {found.n:,}, m = {found.m or 'unknown'})")

@@ -234,6 +234,10 @@ def compare_sets(
         )
     makers = {id(one): extractor(extract or "random", one.shape, options) for one in (a, b) if isinstance(one, Images)}
     known = list(makers.values())
+    if not known and (extract is not None or options):
+        raise ValueError(
+            "An extractor and its options say how images become features, and neither set is images. Leave them out."
+        )
     if len(known) == 2 and known[0].describe()["resize"] == "none" and a.shape != b.shape:  # type: ignore[union-attr]
         raise ValueError(
             f"Images of {a.name} are {a.shape} and of {b.name} {b.shape}, and extractor "  # type: ignore
@@ -248,7 +252,9 @@ def compare_sets(
         x, x_hashes = _features(a, makers.get(id(a)), Path(folder) / "a.npy", quiet)
         codec, name = (a.codec, a.name) if isinstance(a, Images) else ("none", "features")
         if isinstance(b, Path):
-            return _against_statistics(x, b, known[0] if known else Given(x.shape[1]))
+            if save is not None:
+                raise ValueError(f"{b} holds statistics already, and there are no others to save. Copy it.")
+            return _against_statistics(x, b, known[0] if known else Given(x.shape[1]), metrics)
         m = len(b) if isinstance(b, np.ndarray) else b.count
         refused: dict[str, str] = {}
         possible = each(metrics, refused, lambda one: find_metric(one).check(len(x), m))
@@ -314,19 +320,29 @@ def _reference(images: Images | Features, hashes: np.ndarray) -> Reference:
     )
 
 
-def _against_statistics(x: Features, path: Path, judge: Extractor) -> Found:
+def _against_statistics(x: Features, path: Path, judge: Extractor, metrics: Sequence[str]) -> Found:
+    refused: dict[str, str] = {}
+    each(metrics, refused, _of_moments)
     about = facts_of(path)
     stated = about.get("extractor")
-    if stated is not None and stated != judge.name:
+    given = isinstance(judge, Given)
+    if stated is not None and stated != judge.name and not given:
         raise ValueError(
             f"The statistics are of extractor '{stated}' and these features of '{judge.name}'. Use --extract {stated}."
         )
-    if about.get("weights_hash", judge.weights_hash) != judge.weights_hash:
+    if about.get("weights_hash", judge.weights_hash) != judge.weights_hash and not given:
         raise ValueError(f"The statistics are of other weights of '{judge.name}' than these features.")
     p, held = Moments.over(x), load_statistics(path, x.shape[1])
     plain = frechet_distance(p.mean, p.cov, held.mean, held.cov)
     flags = [flagged("statistics-file")]
+    flags += [flagged("given", extractor=stated)] if given and stated is not None else []
     flags += [] if held.verified else [flagged("unverified")]
     flags += [flagged("unpinned", sizes="n", count=len(x), needed=10 * x.shape[1])] if len(x) < 10 * x.shape[1] else []
     bias = _bias(held.cov, len(x), held.n) if held.n else None
-    return Found((), plain, bias, len(x), held.n, f"FD[{judge.name}]", tuple(flags))
+    return Found((), plain, bias, len(x), held.n, f"FD[{judge.name}]", tuple(flags), refused)
+
+
+def _of_moments(metric: str) -> None:
+    """Refuse a metric that means and covariances do not decide."""
+    if metric != "fd":
+        raise ValueError(f"{metric} needs the images or features of the reference, and it is a statistics file.")

@@ -79,6 +79,11 @@ FLAGS = {
         "plain value, biased upwards by finite n and m; no interval: a statistics file holds no images",
         "The bias and the interval need the images themselves. Give a folder of images in place of the file.",
     ),
+    "given": Flag(
+        "features that were computed elsewhere, taken for those of extractor '{extractor}'",
+        "Nothing says that the features are of the extractor of the statistics, with the same weights and resize. "
+        "Give the images themselves, and the extractor computes both sides alike.",
+    ),
 }
 
 
