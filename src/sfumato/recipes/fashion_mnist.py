@@ -55,9 +55,9 @@ def fashion_mnist_cpu_hour() -> Recipe:
     Command: sfumato train fashion-mnist-cpu-hour; then sfumato ema runs/fashion-mnist-cpu-hour --choose --n 2000
     The rate falls with the clock (train.minutes=60), so a faster machine sees more images; 16 snapshots let the width
     of the average be chosen afterwards. Guidance acts at middle levels only, which costs few calls and little recall.
-    Cost: 60 minutes on two cores; 739,968 images on an AMD EPYC without AMX that other work shared for eight of them.
-    Measured here: FD[fashion_mnist] 0.058 [0.035, 0.082], without guidance 0.228 [0.181, 0.274]; n = 5,000 against the
-    10,000 test images, floor -0.001 [-0.008, 0.007], one seed (docs/results/fashion-mnist.md).
+    Cost: 60 minutes on two cores; 704,320 to 781,120 images on an AMD EPYC without AMX beside some other work.
+    Measured here: FD[fashion_mnist] 0.054 [0.029, 0.078], without guidance 0.218 [0.161, 0.275]; n = 5,000 against the
+    10,000 test images, floor -0.001 [-0.008, 0.007], mean of three seeds (docs/results/fashion-mnist.md).
     """
     recipe = edm_fashion_mnist_cpu()
     return replace(
