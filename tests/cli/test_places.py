@@ -58,7 +58,7 @@ def test_out_below_a_file_is_refused_before_the_work(
     out = picture / "inside.png"
     said = cli(command, *first, *words, "--out", out, *(() if command == "picture" else ("--device", "cpu")))
     assert said.code == 2
-    assert str(out) in said.err and "cannot be written" in said.err and "Name another place" in said.err
+    assert str(out) in said.err and "cannot be written" in said.err and "Name another path" in said.err
     assert "Traceback" not in said.err
 
 

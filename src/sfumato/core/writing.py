@@ -24,7 +24,7 @@ def naming(path: Path, partial: Path | None = None) -> Iterator[None]:
     """Name a file in the errors of the system that name none, as those of a full disk do.
 
     Arguments:
-        path: The file.
+        path: The file that is written inside the block.
         partial: A file that stands for it while it is written.
     """
     try:
@@ -62,7 +62,7 @@ def replacing(path: Path, *, lasting: bool = False) -> Iterator[Path]:
         flush(path.parent)
 
 
-def check_writable(path: Path, remedy: str = "Name another place.", *, folder: bool = False) -> Path:
+def check_writable(path: Path, remedy: str = "Name another path.", *, folder: bool = False) -> Path:
     """Return a path that a file can take, which long work asks before it begins; nothing is left behind.
 
     Arguments:
