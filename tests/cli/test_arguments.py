@@ -142,6 +142,7 @@ IDLE = {  # words, and the options that would say nothing there
     "compress RUN --n 2 --classes 1": "--classes",
     "compress RUN picture.png --split train": "--split",
     "ema RUN --width 0.1 --n 100": "--n",
+    "ema RUN guidance=2 --width 0.1": "guidance=2",
     "export RUN --private": "--private",
     "plot schedules --schedule cosine": "--schedule",
     "plot grids --power 1": "--power",
@@ -151,7 +152,7 @@ IDLE = {  # words, and the options that would say nothing there
     "explain edm-digits --about train --classes 3": "--classes",
     "study samplers --scale tiny --cluster-options timeout_min=60": "--cluster-options",
     "data check OUT --skip-bad": "--skip-bad",
-    "data check OUT other.zip": "'other.zip'",
+    "data check OUT other.zip": "other.zip",
     "data show digits --no-numbers": "--no-numbers",
 }
 

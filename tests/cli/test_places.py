@@ -75,12 +75,13 @@ def test_a_run_that_cannot_be_written_is_refused_before_the_work(
     assert f"{copy / place} cannot be written" in said.err and "Copy the run" in said.err
 
 
-@pytest.mark.parametrize("command", ["sample", "edit", "encode", "sweep"])
+@pytest.mark.parametrize("command", ["sample", "edit", "encode", "sweep", "picture"])
 def test_a_name_that_is_no_png_is_refused_before_the_work(
     cli: Callable, labelled: Path, picture: Path, idle: None, tmp_path: Path, command: str
 ) -> None:
     words = [word.format(picture=picture) for word in PICTURES[command]]
-    said = cli(command, labelled, *words, "--out", tmp_path / "sheet.jpg", "--device", "cpu")
+    first = ["strip", labelled] if command == "picture" else [labelled]
+    said = cli(command, *first, *words, "--out", tmp_path / "sheet.jpg", "--device", "cpu")
     assert said.code == 2 and "Name it sheet.png" in said.err
     assert not (tmp_path / "sheet.jpg").exists()
 

@@ -158,11 +158,13 @@ def refuse_idle(command: Callable[..., Any], values: Mapping[str, Any], names: S
         OptionError: If one of them is not what is usual.
     """
     usual = inspect.signature(command).parameters
-    told = [
-        f"--{name.replace('_', '-')}" if usual[name].kind is inspect.Parameter.KEYWORD_ONLY else repr(values[name])
-        for name in names
-        if values[name] != usual[name].default
-    ]
+
+    def shown(name: str) -> str:
+        if usual[name].kind is inspect.Parameter.KEYWORD_ONLY:
+            return f"--{name.replace('_', '-')}"
+        return " ".join(values[name]) if isinstance(values[name], tuple) else str(values[name])
+
+    told = [shown(name) for name in names if values[name] != usual[name].default]
     if told:
         raise refusal(f"{what} makes no use of {' and '.join(told)}. Leave {'it' if len(told) == 1 else 'them'} out.")
 

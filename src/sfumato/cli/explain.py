@@ -58,11 +58,11 @@ def explain(
         out: Write the table of all recipes to this Markdown file instead.
     """
     if recipes == (EVERY,):
-        refuse_idle(explain, locals(), ("beside", "data_root", "shape", "classes", "about"), "The table of all recipes")
+        refuse_idle(explain, locals(), ("beside", "shape", "classes", "about"), "The table of all recipes")
         return _every(out)
     refuse_idle(explain, locals(), ("out",), "The explanation of single recipes")
     if about:
-        refuse_idle(explain, locals(), ("beside", "data_root", "shape", "classes"), "What fields mean (--about)")
+        refuse_idle(explain, locals(), ("beside", "shape", "classes"), "What fields mean (--about)")
     if shape is None:
         refuse_idle(explain, locals(), ("classes",), "The cost on the data itself, without --shape,")
     asked = columns(recipes, "the recipe to explain; `sfumato list recipes` shows all of them")

@@ -62,7 +62,7 @@ def picture(
     if use is not None:
         opened.network(use)  # refuses an average that was not kept
         recipe = replace(recipe, ema=replace(recipe.ema, use=use))
-    place(out or opened.path / PICTURES / kind, moving=None)
+    place(out or opened.path / PICTURES / f"{kind.replace('_', '-')}.png", moving=None)
     taken = signature(entry).parameters
     bound = {"device": device_named(device), "root": data_root}
     drawn = entry(opened.with_recipe(recipe), **{k: v for k, v in bound.items() if k in taken}, **options)

@@ -88,12 +88,13 @@ def place(path: Path | str, *, moving: bool | None = False) -> Path:
 
     Arguments:
         path: Where it goes.
-        moving: Whether it moves; None if that turns out later.
+        moving: Whether it moves; None if that turns out later, and the name decides between the two.
 
     Raises:
         ValueError: If not.
     """
-    return check_writable(Path(path) if moving is None else check_ending(path, moving=moving))
+    moving = Path(path).suffix == ".gif" if moving is None else moving
+    return check_writable(check_ending(path, moving=moving))
 
 
 def description(file: Path | str | IO[bytes]) -> str:
