@@ -248,15 +248,17 @@ def compare_sets(
             "One set is images and the other features of an unknown extractor. Give images for both, or features for "
             "both."
         )
+    refused: dict[str, str] = {}
+    if isinstance(b, Path):  # before any features are computed
+        if save is not None:
+            raise ValueError(f"{b} holds statistics already, and there are no others to save. Copy it.")
+        each(metrics, refused, _of_moments)
     with tempfile.TemporaryDirectory(prefix="sfumato-") as folder:
         x, x_hashes = _features(a, makers.get(id(a)), Path(folder) / "a.npy", quiet)
         codec, name = (a.codec, a.name) if isinstance(a, Images) else ("none", "features")
         if isinstance(b, Path):
-            if save is not None:
-                raise ValueError(f"{b} holds statistics already, and there are no others to save. Copy it.")
-            return _against_statistics(x, b, known[0] if known else Given(x.shape[1]), metrics)
+            return _against_statistics(x, b, known[0] if known else Given(x.shape[1]), refused)
         m = len(b) if isinstance(b, np.ndarray) else b.count
-        refused: dict[str, str] = {}
         possible = each(metrics, refused, lambda one: find_metric(one).check(len(x), m))
         y, y_hashes = _features(b, makers.get(id(b)), Path(folder) / "b.npy", quiet)
         shape = b.shape if isinstance(b, Images) else (1, 1, y.shape[1])
@@ -320,9 +322,7 @@ def _reference(images: Images | Features, hashes: np.ndarray) -> Reference:
     )
 
 
-def _against_statistics(x: Features, path: Path, judge: Extractor, metrics: Sequence[str]) -> Found:
-    refused: dict[str, str] = {}
-    each(metrics, refused, _of_moments)
+def _against_statistics(x: Features, path: Path, judge: Extractor, refused: Mapping[str, str]) -> Found:
     about = facts_of(path)
     stated = about.get("extractor")
     given = isinstance(judge, Given)
