@@ -131,6 +131,7 @@ def cifar10_lossy_cpu() -> Recipe:
             optimizer=part("optimizer", "muon", lr=0.01, rest_lr=1e-3, fewer_products=True),
             precision="bf16-winograd",
         ),
+        ema=Ema(power=(0.05, 0.10), use="power-0.05", snapshots=16),
         sample=replace(base.sample, guidance=1.5, interval=(0.25, 4.0)),
         evaluate=Evaluate("resnet", 5000),
     )
