@@ -140,7 +140,7 @@ def test_every_picture_carries_what_makes_it_again(
             "RGB 8x8 and the model makes grey 8x8",
         ),
         ("edit", {"picture": png(torch.zeros(1, 9, 8, dtype=torch.uint8))}, "grey 8x9 and the model makes grey 8x8"),
-        ("edit", {"mask": png(torch.zeros(1, 4, 4, dtype=torch.uint8))}, "the size of the picture, 8x8; got 4x4"),
+        ("edit", {"mask": png(torch.zeros(1, 4, 4, dtype=torch.uint8))}, "the size of the image, 8x8; got (4, 4)"),
         ("restore", {"task": "unblur"}, "Unknown task 'unblur'"),
         ("restore", {"task": "superres", "mask": MASK}, "takes no mask"),
         ("restore", {"task": "superres", "task_options": {"factor": 3}}, "a factor that divides the size 8x8; got 3"),

@@ -219,6 +219,7 @@ def test_an_edit_is_drawn_beside_its_picture(labelled: Path, picture: Path, mask
         (["PICTURE", "--strength", "1.5"], "strength of an edit lies in [0, 1] (0 the picture, 1 a new one); got 1.5"),
         (["PICTURE", "--to", "eleven"], "Unknown class 'eleven'"),
         (["PICTURE", "--mask", "WRONG"], "the image 8x8. --fit resizes it"),
+        (["PICTURE", "--mask", "DARK"], "dark.png: This mask marks no pixel: its largest value is 1"),
         (["WRONG"], "this needs grey 8x8"),
         (["gone.png"], "No such file or directory: gone.png"),
     ],
@@ -227,7 +228,8 @@ def test_a_bad_edit_is_a_sentence(
     words: list[str], message: str, labelled: Path, picture: Path, tmp_path: Path, cli
 ) -> None:
     wrong = png(tmp_path / "wrong.png", np.zeros((9, 9), np.uint8))
-    names = {"PICTURE": picture, "WRONG": wrong}
+    dark = png(tmp_path / "dark.png", np.eye(8, dtype=np.uint8))
+    names = {"PICTURE": picture, "WRONG": wrong, "DARK": dark}
     said = cli("edit", labelled, *(names.get(word, word) for word in words))
     assert said.code == 2 and message in said.err, said.err
 

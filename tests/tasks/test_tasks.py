@@ -157,6 +157,20 @@ def test_masks() -> None:
     assert hidden((1, 0, 2, 1), 3, 2).int().tolist() == [[0, 0], [1, 0], [1, 0]]
     picture = torch.tensor([[0, 255], [127, 128]], dtype=torch.uint8)
     assert hidden(picture, 2, 2).tolist() == [[False, True], [False, True]]
+    assert not hidden(0 * picture, 2, 2).any() and hidden(picture.clamp(max=1).double(), 2, 2).sum() == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (torch.tensor([[0, 1]], dtype=torch.uint8), r"largest value is 1, and those above 127 .* white \(255\)"),
+        (torch.tensor([[0.0, 0.4]]), r"largest value is 0.4, and those above 0.5 .* white \(1\)"),
+    ],
+)
+def test_a_mask_of_too_small_numbers_is_refused(values: torch.Tensor, message: str) -> None:
+    """A mask of 0 and 1 in bytes, as segmentations are often stored, would mark nothing."""
+    with pytest.raises(TaskError, match=message):
+        hidden(values, 1, 2)
 
 
 @pytest.mark.parametrize(

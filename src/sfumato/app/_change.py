@@ -29,7 +29,7 @@ from sfumato.app._models import Model
 from sfumato.core.denoiser import Denoiser
 from sfumato.core.find import find, options_of, parse
 from sfumato.core.images import finite, to_float, to_uint8
-from sfumato.core.task import Task, TaskError
+from sfumato.core.task import Task
 from sfumato.data.dataset import DataError
 from sfumato.data.decoding import decode_alone
 from sfumato.editing import Watched, edited, reencoded
@@ -51,6 +51,7 @@ from sfumato.runs.conditions import measured_label, usual_method
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe
 from sfumato.sources import Diffusion, classes_named
+from sfumato.tasks._masks import hidden
 
 SOLVER = 50  # largest integer among a method's options: calls of the network within a step
 LONGEST = 100  # characters of a class's name
@@ -302,10 +303,4 @@ def pixels_of(text: Any, what: str) -> Tensor:
 
 
 def _mask(text: Any, height: int, width: int) -> Tensor:
-    pixels = pixels_of(text, "The mask").float().mean(0)
-    if pixels.shape != (height, width):
-        raise TaskError(
-            f"A mask has the size of the picture, {width}x{height}; got {pixels.shape[1]}x{pixels.shape[0]}. Resize it "
-            "to the nearest pixels, or paint it again."
-        )
-    return pixels > 127
+    return hidden(pixels_of(text, "The mask").float().mean(0).byte(), height, width)

@@ -11,8 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from sfumato.core.reading import read_bytes
+from sfumato.core.task import TaskError
 from sfumato.data.dataset import DataError
 from sfumato.data.decoding import SUFFIXES, decode_alone
+from sfumato.tasks._masks import hidden
 
 
 def files_of(paths: Sequence[Path | str]) -> list[Path]:
@@ -81,7 +83,8 @@ def read_mask(file: Path, height: int, width: int, fit: bool = False) -> Tensor:
         fit: Whether a mask of another size is resized to the nearest pixels.
 
     Raises:
-        DataError: If the file cannot be decoded, or has another size and `fit` is not set.
+        DataError: If the file cannot be decoded, is neither black nor bright anywhere, or has another size and `fit`
+            is not set.
     """
     content = read_bytes(file, error=DataError)
     try:
@@ -96,7 +99,10 @@ def read_mask(file: Path, height: int, width: int, fit: bool = False) -> Tensor:
                 "to the nearest pixels."
             )
         grey = grey.resize((width, height), Image.Resampling.NEAREST)
-    return torch.from_numpy(np.asarray(grey) > 127)
+    try:
+        return hidden(torch.from_numpy(np.array(grey)), height, width)
+    except TaskError as error:
+        raise DataError(f"{file}: {error}") from None
 
 
 def in_words(shape: tuple[int, ...]) -> str:

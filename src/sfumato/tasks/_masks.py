@@ -22,13 +22,14 @@ def hidden(mask: Mask, height: int, width: int, seed: int = 0) -> Tensor:
 
     Arguments:
         mask: "half", "random P%", a box (top, left, height, width) in pixels, or a tensor (height, width), where True
-            (or a value above half of the largest) hides.
+            (or a value above 127 of uint8, above 0.5 of any other type) hides.
         height: Pixels from top to bottom of the image.
         width: Pixels from left to right.
         seed: Seed of the choice of random pixels.
 
     Raises:
-        TaskError: For a mask of another size, a box outside the image, or a word that is none of these.
+        TaskError: For a mask of another size or of numbers that are too small to hide anything, a box outside the
+            image, or a word that is none of these.
     """
     if isinstance(mask, Tensor):
         if mask.shape != (height, width):
@@ -36,7 +37,16 @@ def hidden(mask: Mask, height: int, width: int, seed: int = 0) -> Tensor:
                 f"A mask has the size of the image, {width}x{height}; got {tuple(reversed(mask.shape))} (width, "
                 "height). Resize it with nearest neighbours, or draw it at this size."
             )
-        return mask if mask.dtype == torch.bool else mask > (127 if mask.dtype == torch.uint8 else 0.5)
+        if mask.dtype == torch.bool:
+            return mask
+        least = 127 if mask.dtype == torch.uint8 else 0.5
+        found = mask > least
+        if bool(mask.any()) and not bool(found.any()):
+            raise TaskError(
+                f"This mask marks no pixel: its largest value is {mask.max().item():g}, and those above {least:g} are "
+                f"marked. Paint what is meant in white ({255 if least > 1 else 1}), or give a bool tensor."
+            )
+        return found
     found = torch.zeros(height, width, dtype=torch.bool)
     if isinstance(mask, tuple):
         top, left, tall, wide = mask
