@@ -6,14 +6,19 @@ import json
 import resource
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import sfumato
 from sfumato.core.find import UnknownNameError
+from sfumato.core.task import TaskError
 from sfumato.model import Model, Pictures
+from sfumato.restoration import method_of, restore
 from sfumato.runs.recipe import Recipe, RecipeError
 from sfumato.training.loop import train
 
@@ -42,6 +47,20 @@ def test_samples_are_those_of_the_command_line(model: Model) -> None:
     assert made.images.equal(wanted) and made.labels.tolist() == [3, 7] * 3
     assert model.sample([4, 5], classes=["3", 7], progress=False).images.equal(wanted[4:])
     assert model.sample(12, progress=False).labels.tolist() == [*range(10), 0, 1]
+
+
+@pytest.mark.parametrize("classes", [0, "0", [0], torch.tensor([0]), np.array([0]), np.int64(0)])
+def test_a_class_alone_is_that_class(model: Model, classes: Any) -> None:
+    """The class 0, too, which counts as nothing in Python."""
+    made = model.sample(np.int64(2), classes=classes, progress=False)
+    assert made.labels.tolist() == [0, 0] and made.images.equal(model.sample([0, 1], [0], progress=False).images)
+
+
+def test_seeds_may_stand_in_an_array(model: Model) -> None:
+    made = model.sample(torch.tensor([4, 5]), progress=False)
+    assert made.seeds == (4, 5) and repr(made).endswith("seeds 4 to 5)")
+    with pytest.raises(TypeError, match="float"):
+        model.sample([0.5])
 
 
 def test_a_model_is_a_value(model: Model) -> None:
@@ -79,5 +98,18 @@ def test_bad_requests_are_refused(model: Model, tmp_path: Path) -> None:
         model.sample(1, classes=["cat"])
     with pytest.raises(RecipeError, match="at least one image"):
         model.sample(0)
+    task, images = model.task("inpaint"), torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
+    for wrong, message in (
+        (images.float() + 200, r"floats lie in \[-1, 1\]; got 200 to 200. Give uint8"),
+        (images.int(), "uint8 in .* or floats in .*; got torch.int32"),
+        (images[0], "The model makes pictures of shape"),
+    ):
+        for asked in (partial(model.restore, task=task), partial(model.restore, task=task, damaged=True), model.edit):
+            with pytest.raises(ValueError, match=message):
+                asked(wrong)
+    with pytest.raises(ValueError, match="Labels are whole numbers"):
+        model.source([0], torch.tensor([0.5]))
+    with pytest.raises(TaskError, match=r"has the shape \(32,\); got \(7,\)"):
+        restore(model.source, task, torch.zeros(1, 7), method_of("pigdm"))
     with pytest.raises(RecipeError, match="is not a run"):
         sfumato.load(tmp_path)

@@ -20,16 +20,16 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from operator import index
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 from torch import Tensor
 
 from sfumato.core.condition import part_of
 from sfumato.core.find import check_options, find
-from sfumato.core.images import to_float, to_uint8
+from sfumato.core.images import in_floats, to_uint8
 from sfumato.core.task import Task
 from sfumato.editing import edit, said
 from sfumato.evaluation.probe import probe
@@ -40,7 +40,7 @@ from sfumato.processes.machine import default_device
 from sfumato.progress import bar_of
 from sfumato.report import strip as walks
 from sfumato.report.sheet import sheet
-from sfumato.restoration import Restored, measured, method_of, restore
+from sfumato.restoration import Restored, measurement, method_of, restore
 from sfumato.runs.computed import by_levels, say_changes
 from sfumato.runs.conditions import measured_label, outside, usual_method
 from sfumato.runs.making import Making
@@ -48,7 +48,7 @@ from sfumato.runs.override import override
 from sfumato.runs.recipe import RecipeError, part
 from sfumato.runs.resolve import load_data
 from sfumato.runs.run import Run
-from sfumato.sources import class_names, classes_named, in_turn, watched
+from sfumato.sources import class_names, classes_named, in_python, in_turn, watched
 
 COLUMNS = 8
 SHOWN = 64  # images that a notebook shows of many
@@ -123,7 +123,7 @@ class Model:
     def sample(
         self,
         n: int | Sequence[int] = 8,
-        classes: Sequence[str | int] | None = None,
+        classes: str | int | Sequence[str | int] | None = None,
         *,
         where: Mapping[str, float | str] | None = None,
         image: Tensor | None = None,
@@ -134,7 +134,7 @@ class Model:
 
         Arguments:
             n: How many, seeds 0..n-1; or the seeds themselves.
-            classes: Names or numbers taken in turn; None for all of them.
+            classes: A name or number, or several taken in turn; None for all of them.
             where: Attributes of every image, such as {"smiling": 1}; those that are not named are left open.
             image: The image that a model of data.condition is told, uint8 (c, h, w); those of test images unless given.
             root: Data root of those.
@@ -154,7 +154,7 @@ class Model:
             images = source(seeds, told, progress=finished)
         return Pictures(images, seeds, part_of(told, "label"), self.run.title, self.run.making(self.use).sentence)
 
-    def steps(self, n: int | Sequence[int] = 4, classes: Sequence[str | int] | None = None) -> Image.Image:
+    def steps(self, n: int | Sequence[int] = 4, classes: str | int | Sequence[str | int] | None = None) -> Image.Image:
         """Draw how images emerge: every row a seed, every column a step. Arguments as for `sample`."""
         seeds, labels = self._asked(n, classes)
         names, words = class_names(labels, self.classes), self.run.making(self.use).sentence
@@ -177,7 +177,7 @@ class Model:
         task: Task,
         method: str | None = None,
         samples: int = 4,
-        classes: Sequence[str | int] | None = None,
+        classes: str | int | Sequence[str | int] | None = None,
         *,
         damaged: bool = False,
         **options: Any,
@@ -185,23 +185,23 @@ class Model:
         """Damage pictures as a task says and restore them, several times each.
 
         Arguments:
-            images: uint8 or float in [-1, 1], (B, C, H, W); with `damaged`, measurements (B, *task.measured).
+            images: uint8 or float in [-1, 1], (B, C, H, W). Those of a measurement's own shape, (B, *task.measured), as
+                the small pictures of superres are, are damaged already.
             task: What happened to them; see `task`.
             method: See `sfumato list methods`; unless given moment, or told for a model that is told the measurement,
                 or dps for what is not linear.
             samples: Answers per picture.
-            classes: Names or numbers taken in turn; None for no class.
-            damaged: The images are measurements already.
+            classes: A name or number, or several taken in turn; None for no class.
+            damaged: The images are damaged already; what a mask hides of them is not looked at.
             options: Of the method, e.g. iterations=5.
 
         Returns:
             The samples, their mean and their band.
         """
-        clean = to_float(images) if images.dtype == torch.uint8 else images
-        seeds = range(len(clean))
+        seeds = range(len(images))
         labels = None if classes is None else in_turn(seeds, classes_named(classes, self.classes))
         source, networks = self.run.counted_walk(self.use, self.device)
-        y = clean if damaged else measured(task, clean, seeds)
+        _, y = measurement(task, images, damaged, seeds)
         return restore(
             source,
             task,
@@ -224,7 +224,7 @@ class Model:
             strength: 0 is the picture, 1 a new sample.
             mask: bool (H, W), True where they may change; None for everywhere.
         """
-        clean = to_float(images) if images.dtype == torch.uint8 else images
+        clean = in_floats(images)
         seeds = tuple(range(len(clean)))
         labels = None if to is None else in_turn(seeds, classes_named([to], self.classes))
         source = self.run.diffusion(use=self.use, device=self.device)
@@ -344,10 +344,11 @@ class Model:
         return f"<b>{html.escape(recipe.name)}</b><table>{body}</table>"
 
     def _asked(
-        self, n: int | Sequence[int], classes: Sequence[str | int] | None
+        self, n: int | Sequence[int], classes: str | int | Sequence[str | int] | None
     ) -> tuple[tuple[int, ...], Tensor | None]:
         """Return the seeds that `n` stands for, and a label for each."""
-        seeds = tuple(range(n)) if isinstance(n, int) else tuple(n)
+        asked = in_python(n)
+        seeds = tuple(range(asked)) if isinstance(asked, int) else tuple(map(index, asked))
         if not seeds:
             raise RecipeError("There must be at least one image to make; got none.")
         return seeds, in_turn(seeds, classes_named(classes, self.classes))

@@ -19,7 +19,7 @@ from sfumato.core.axes import AXES
 from sfumato.core.condition import Label
 from sfumato.core.denoiser import Counted, Denoiser, Sampler, State
 from sfumato.core.find import check_options, find
-from sfumato.core.images import NonFiniteError, finite, to_float
+from sfumato.core.images import NonFiniteError, finite, in_floats
 from sfumato.core.level import Level, like
 from sfumato.core.noise import drawn, normal
 from sfumato.core.task import Task, TaskError, check_pictures
@@ -125,16 +125,18 @@ def measurement(task: Task, images: Tensor, damaged: bool, seeds: Sequence[int])
 
     Arguments:
         task: What happens or has happened to them.
-        images: uint8 (B, C, H, W), of one of `measured_shapes`; those of a measurement's own are damaged already.
+        images: uint8, or float in [-1, 1], (B, C, H, W), of one of `measured_shapes`; those of a measurement's own
+            shape are damaged already.
         damaged: Whether they are damaged already.
         seeds: One per picture, of the noise of measuring.
 
     Raises:
-        TaskError: If they are damaged, and not of the shape of a measurement.
+        TaskError: If they are of another shape, or damaged and not of the shape of a measurement.
     """
-    clean, small = to_float(images), measured_shapes(task)[1:]
-    if tuple(images.shape[1:]) in small:
+    clean, small = in_floats(images), measured_shapes(task)[1:]
+    if tuple(images.shape[1:]) == task.measured != task.shape:
         return None, clean
+    check_pictures(task, clean)
     if damaged and small:
         raise TaskError(f"A damaged picture has the shape of a measurement, {task.measured}; got {task.shape}.")
     if damaged:
@@ -206,6 +208,8 @@ def restore(
     """
     if samples < 1:
         raise TaskError(f"There must be at least one sample per picture; got {samples}.")
+    if tuple(y.shape[1:]) != task.measured:
+        raise TaskError(f"A measurement of {task.words} has the shape {task.measured}; got {tuple(y.shape[1:])}.")
     if not bool(y.isfinite().all()):
         raise TaskError("A measurement holds NaN or infinity; restore pictures that are numbers.")
     each = seeds_of(range(len(y)) if seeds is None else seeds, samples)

@@ -12,6 +12,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from operator import index
 from typing import Any, Protocol, TypeVar, cast
 
 import torch
@@ -366,7 +367,10 @@ def check_labels(labels: Tensor | None, count: int, classes: int) -> Tensor | No
     """Return labels as int64 (count,), or raise a ValueError that names the rule."""
     if labels is None:
         return None
-    labels = torch.as_tensor(labels, dtype=torch.int64)
+    given = torch.as_tensor(labels)
+    labels = given.to(torch.int64)
+    if not bool((labels == given).all()):
+        raise ValueError(f"Labels are whole numbers, one per seed; got {given.dtype} with fractions.")
     if classes == 0:
         raise ValueError("This model was trained without labels, so it takes none. Leave the class out.")
     if labels.shape != (count,):
@@ -396,11 +400,11 @@ def labels_by_share(seeds: Sequence[int], shares: Tensor) -> Tensor:
     return torch.searchsorted(edges / edges[-1], u, right=True).clamp(max=len(shares) - 1)
 
 
-def classes_named(wanted: str | Sequence[str | int] | None, known: Sequence[str]) -> list[int] | None:
+def classes_named(wanted: str | int | Sequence[str | int] | None, known: Sequence[str]) -> list[int] | None:
     """Return the labels of the classes that a person asks for.
 
     Arguments:
-        wanted: Names and numbers, in a list or in a text with commas between them; None or
+        wanted: A number; or names and numbers, in a list, an array or a text with commas between them; None or
             nothing for every class, "none" for no class. -1 among others stands for no class. A text is first of all
             a name.
         known: Names of the model's classes; () if it is unlabelled.
@@ -416,19 +420,21 @@ def classes_named(wanted: str | Sequence[str | int] | None, known: Sequence[str]
     ([1, 0], [1, 0])
     >>> classes_named("bag, black", ("coat", "bag, black")), classes_named("2", ("1", "10", "2"))
     ([1], [2])
-    >>> classes_named([2, "2"], ("2", "10", "1"))
-    [2, 0]
+    >>> classes_named([2, "2"], ("2", "10", "1")), classes_named(0, ("2", "10")), classes_named(torch.tensor([1]), "ab")
+    ([2, 0], [0], [1])
     >>> classes_named(None, ("coat", "bag")), classes_named("none", ("coat",)), classes_named(None, ())
     ([0, 1], None, None)
     """
-    if not wanted:
-        return list(range(len(known))) or None
     if isinstance(wanted, str) and wanted.lower() == "none":
         return None
     if isinstance(wanted, str):
-        wanted = [wanted] if wanted in known else wanted.split(",")  # a name may hold a comma
+        wanted = [wanted] if wanted in known else wanted.split(",") if wanted else []  # a name may hold a comma
+    listed = [] if wanted is None else in_python(wanted)
+    words = [listed] if isinstance(listed, int) else listed
+    if not len(words):
+        return list(range(len(known))) or None
     labels = []
-    for word in (each if isinstance(each, int) else each.strip() for each in wanted):
+    for word in (each.strip() if isinstance(each, str) else index(in_python(each)) for each in words):
         if isinstance(word, int):  # a number is none of the names, whatever they are
             labels.append(word)
         elif word in known:
@@ -439,6 +445,11 @@ def classes_named(wanted: str | Sequence[str | int] | None, known: Sequence[str]
             raise UnknownNameError(nearest("class", word, known))
     check_labels(torch.tensor(labels, dtype=torch.int64), len(labels), len(known))
     return labels
+
+
+def in_python(values: Any) -> Any:
+    """Return a tensor, an array or a number of NumPy as a list or a number of Python, and anything else as it is."""
+    return values.tolist() if hasattr(values, "tolist") else values
 
 
 def in_turn(seeds: Sequence[int], chosen: Sequence[int] | None) -> Tensor | None:

@@ -244,6 +244,10 @@ def test_in_python(labelled: Path) -> None:
     guided = model.guided(2.0).restore(images, task, "pigdm", samples=3, classes=[4])
     assert (guided.nfe, guided.vjps) == (10, 5)  # the network is asked with and without the class
     assert torch.allclose(task.apply(found.mean), task.apply(images / 127.5 - 1), atol=1e-6)
+    damaged = images.masked_fill(task.open(), 0)  # what a mask hides is not looked at, and a measurement is one
+    for given in (damaged, images / 127.5 - 1, task.apply(images / 127.5 - 1)):
+        again = model.restore(given, task, "pigdm", samples=3, classes=[4], damaged=True)
+        assert torch.equal(again.samples, found.samples)
     edited = model.edit(images, to=5, strength=1.0)
     assert torch.equal(edited.images, model.sample(2, classes=[5], progress=False).images)
     assert torch.equal(model.edit(images, strength=0.0).images, images)

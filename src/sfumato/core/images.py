@@ -21,6 +21,7 @@ from torch import Tensor
 from sfumato.core.condition import Label
 
 QUANTISATIONS = ("round", "truncate")
+SCALE = 8.0  # floats above are no pixels in [-1, 1], nor those with the noise of a measurement
 
 
 class NonFiniteError(ValueError):
@@ -46,6 +47,28 @@ def to_float(images: Tensor) -> Tensor:
     if images.dtype != torch.uint8:
         raise TypeError(f"to_float takes uint8 images; got {images.dtype}.")
     return images.to(torch.float32) / 127.5 - 1
+
+
+def in_floats(images: Tensor) -> Tensor:
+    """Return a person's images as floats: codes through `to_float`, floats in [-1, 1] as they are.
+
+    Arguments:
+        images: uint8 or float, any shape. A measurement may leave [-1, 1] by its noise, so only what is far outside is
+            taken for another scale.
+
+    Raises:
+        ValueError: For another type, or floats of another scale.
+    """
+    if images.dtype == torch.uint8:
+        return to_float(images)
+    if not images.is_floating_point():
+        raise ValueError(f"Images are uint8 in [0, 255] or floats in [-1, 1]; got {images.dtype}.")
+    if images.numel() and images.abs().max() > SCALE:
+        raise ValueError(
+            f"Images in floats lie in [-1, 1]; got {images.min():.3g} to {images.max():.3g}. Give uint8, or divide by "
+            "127.5 and subtract 1."
+        )
+    return images
 
 
 def finite(images: Tensor) -> Tensor:
