@@ -17,6 +17,7 @@ import torch
 import sfumato
 from sfumato.core.find import UnknownNameError
 from sfumato.core.task import TaskError
+from sfumato.metrics.linear_probe import ProbeError
 from sfumato.model import Model, Pictures
 from sfumato.restoration import method_of, restore
 from sfumato.runs.recipe import Recipe, RecipeError
@@ -107,6 +108,14 @@ def test_bad_requests_are_refused(model: Model, tmp_path: Path) -> None:
         for asked in (partial(model.restore, task=task), partial(model.restore, task=task, damaged=True), model.edit):
             with pytest.raises(ValueError, match=message):
                 asked(wrong)
+    with pytest.raises(ValueError, match="needs at least 40 images .* got n = 0"):
+        model.evaluate(n=0, extract="pixels", quiet=True)
+    with pytest.raises(ValueError, match="needs at least 40 images .* got n = 0"):
+        sfumato.search(model.run.recipe, ["train.optimizer.lr=1e-3..1e-2"], tmp_path / "search", n=0)
+    with pytest.raises(ProbeError, match="at least 1 image; got 0"):
+        model.probe(batch=0)
+    with pytest.raises(RecipeError, match="steps must be at least 1; got 0"):
+        model.sampled("heun", steps=0)
     with pytest.raises(ValueError, match="Labels are whole numbers"):
         model.source([0], torch.tensor([0.5]))
     with pytest.raises(TaskError, match=r"has the shape \(32,\); got \(7,\)"):

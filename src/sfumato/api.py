@@ -198,7 +198,7 @@ def search(
     """
     begun = recipe_named(recipe) if isinstance(recipe, str) else recipe
     shared, space = space_of(begun, fields)
-    asked = Search(shared, tuple(space), metric, n or shared.evaluate.quick, split, seed, root, device)
+    asked = Search(shared, tuple(space), metric, shared.evaluate.quick if n is None else n, split, seed, root, device)
     folder = Path("runs/search") / begun.name if out is None else Path(out)
     done = carry_out(asked, folder, trials, minutes, told)
     best = recipe_of(asked, done)

@@ -270,7 +270,7 @@ class Model:
         sample = replace(recipe.sample, sampler=chosen, grid=walked)
         model = replace(self, run=self.run.with_recipe(replace(recipe, sample=sample)))
         fields = [f"sample.grid={grid}"] if isinstance(grid, str) else []
-        return model.having(*fields, *([f"sample.grid.steps={steps}"] if steps else []))
+        return model.having(*fields, *([] if steps is None else [f"sample.grid.steps={steps}"]))
 
     def having(self, *fields: str) -> Model:
         """Return the model with fields of its recipe's `sample` or `evaluate` set, as on the command line.

@@ -113,7 +113,7 @@ def test_bad_reports_say_what_to_do(words: list[str], message: str, labelled: Pa
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--score", 0], "at least 1 image"),
+        (["--score", 0], "--score must be at least 1; got 0"),
         (["--score", 50, "--metrics", "fdd"], "fd"),
         (["--score", 50, "--metrics", "per-class"], "Ask `sfumato evaluate`"),
     ],

@@ -129,6 +129,7 @@ VALUES = [
     (("sample", "{}", "--device", "tpu"), "There is no device 'tpu'"),
     (("sweep", "{}", "guidance=1,nan"), "must be a number; got nan"),
     (("sweep", "{}", "guidance=1,2", "--n", "0"), "at least 1 image"),
+    (("ema", "{}", "--choose", "--n", "0"), "n must be at least 1; got 0"),
     (("evaluate", "{}", "--first-seed", "-1"), "--first-seed is at least 0; got -1"),
     (("evaluate", "{}", "--split", "foo"), "foo"),
     (("runs", "nowhere"), "There is no such folder: nowhere"),

@@ -271,8 +271,6 @@ def seed_list(text: str | None, n: int | None, default: int) -> list[int]:
     """
     if text is None:
         count = default if n is None else n
-        if count < 1:
-            raise refusal(f"n must be at least 1; got {count}.")
         return list(range(allowed(count)))
     seeds: list[int] = []
     for piece in text.split(","):
@@ -301,12 +299,18 @@ def check_first(seed: int) -> None:
         raise refusal(f"--first-seed is at least 0{'' if seed < 0 else ' and at most 2^62'}; got {seed}.")
 
 
-def allowed(count: int) -> int:
+def allowed(count: int, name: str = "n") -> int:
     """Return a number of images that one command makes.
 
+    Arguments:
+        count: Asked for.
+        name: What it is called.
+
     Raises:
-        OptionError: If they are more than that.
+        OptionError: If there is none, or more than one command makes.
     """
+    if count < 1:
+        raise refusal(f"{name} must be at least 1; got {count}.")
     if count > MOST:
         raise refusal(f"One command makes at most {MOST:,} images; got {count:,}. Make them in several ranges.")
     return count

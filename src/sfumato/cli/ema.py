@@ -52,7 +52,8 @@ def ema(
     from sfumato.runs import averages
     from sfumato.runs.run import Run
 
-    allowed(n or 0)
+    if n is not None:
+        allowed(n)
     opened = Run.open(run)
     opened = settled(opened, overrides, ("sample", "evaluate"))
     if choose or width:

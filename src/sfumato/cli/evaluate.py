@@ -18,7 +18,6 @@ from sfumato.cli._arguments import (
     check_first,
     device_named,
     given,
-    refusal,
     settled,
 )
 
@@ -93,8 +92,8 @@ def evaluate(
     from sfumato.runs.run import Run
 
     for name, count in {"n": n, "m": m}.items():
-        if count is not None and allowed(count) < 1:
-            raise refusal(f"{name} must be at least 1; got {count}.")
+        if count is not None:
+            allowed(count, name)
     check_first(first_seed)
     allow_named(extract or "", *words_of(metrics))
     opened = Run.open(run)

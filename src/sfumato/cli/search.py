@@ -57,7 +57,8 @@ def search(
     from sfumato import api
     from sfumato.report.table import text_table
 
-    allowed(n or 0)
+    if n is not None:
+        allowed(n)
     if trials < 1 or (minutes is not None and not minutes > 0):
         raise refusal(f"A search is of at least 1 trial and more than 0 minutes; got {trials} and {minutes}.")
     told = _Progress(trials, minutes)

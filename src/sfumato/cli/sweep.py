@@ -279,8 +279,8 @@ def _score(
     names = expand(words_of(metrics))
     if refused := [name for name in names if name in tables()]:
         raise OptionError(f"A sweep draws scores, and {refused[0]} is a table. Ask `sfumato evaluate` for it.")
-    if n is not None and allowed(n) < 1:
-        raise OptionError(f"--score is at least 1 image; got {n}.")
+    if n is not None:
+        allowed(n, "--score")
     tree, path = scoring.sweep(
         runs,
         field,

@@ -67,7 +67,7 @@ def choose(
     Raises:
         RecipeError: If a width cannot be made.
     """
-    n = n or run.recipe.evaluate.quick
+    n = run.recipe.evaluate.quick if n is None else n
     direction = find_metric(metric).better
     if direction == "neither":
         raise RecipeError(

@@ -108,12 +108,17 @@ class Look:
             run: A trained run.
             use: Which average of the weights; None for the recipe's choice.
             device: Where to compute.
-            batch: Images per pass; None for the recipe's choice.
+            batch: Images per pass, >= 1; None for the recipe's choice.
+
+        Raises:
+            ProbeError: For an empty batch.
         """
+        if batch is not None and batch < 1:
+            raise ProbeError(f"A batch is of at least 1 image; got {batch}.")
         exact = run.with_recipe(replace(run.recipe, train=replace(run.recipe.train, precision="fp32")))
         network = exact.network(use)
         model, kind = exact.plan.model(network).to(device), exact.plan.kind
-        look = cls(exact, model, kind.probed(network), device, batch or run.recipe.sample.batch)
+        look = cls(exact, model, kind.probed(network), device, run.recipe.sample.batch if batch is None else batch)
         return replace(look, encode=exact.space(use, device, network).encode) if exact.plan.in_latents else look
 
     def noisy(self, data: Dataset, level: Level, start: int, count: int) -> torch.Tensor:

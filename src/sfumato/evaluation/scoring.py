@@ -87,7 +87,7 @@ def evaluate(
         _refuse_idle(run, {"n": n, "extract": extract, "first_seed": first_seed, **(options or {})})
         measure = DRAWLESS[kind_of(recipe).name][1]
         return measure(run, m=m, split=split, use=use, root=root, device=device or default_device(), quiet=quiet)
-    n = n or recipe.evaluate.n
+    n = recipe.evaluate.n if n is None else n
     ranks, where = join(device if device is not None else default_device())
     quiet = quiet or not ranks.first
     computing_on(where)

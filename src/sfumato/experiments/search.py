@@ -25,6 +25,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -120,6 +121,7 @@ class Search:
             raise OptionError(
                 f"Neither more nor less of {self.metric} is better, so it chooses nothing. Take fd or kid."
             )
+        find_metric(self.metric).check(self.n, sys.maxsize)  # too few are refused before anything is trained
 
     @property
     def direction(self) -> str:
