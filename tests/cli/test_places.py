@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -90,3 +93,31 @@ def test_the_place_of_a_run_is_its_folder(labelled: Path) -> None:
     before = sorted(labelled.iterdir())
     assert Run.open(labelled).place("results") == labelled / "results"
     assert sorted(labelled.iterdir()) == before  # nothing is left behind
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (("evaluate", "--n", "50", "--extract", "pixels", "--metrics", "fd"), r"FD\[pixels\] [\d.]+ \["),
+        (("evaluate", "--n", "50", "--extract", "pixels", "--metrics", "memorization"), r"(?m)^[\w, ]*: {"),
+        (("likelihood", "--n", "2", "--parts", "vlb", "--steps", "4"), r"likelihood.*: {.*VLB"),
+    ],
+)
+def test_what_was_found_is_said_where_it_cannot_be_written(
+    cli: Callable, labelled: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: tuple[str, ...], found: str
+) -> None:
+    """A disk that is full when the result is written: the work is not lost, and the error names the file."""
+    copy = tmp_path / "run"
+    shutil.copytree(labelled, copy, ignore=shutil.ignore_patterns("results"))
+    write = Path.write_bytes
+
+    def full(path: Path, content: bytes) -> int:
+        if path.parent == copy / "results":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    said = cli(words[0], copy, *words[1:], "--device", "cpu", "--quiet")
+    assert said.code == 2 and "No space left on device: " in said.err and ".json" in said.err, said.err
+    assert "What was found and not written:" in said.err and re.search(found, said.err), said.err
+    assert not list((copy / "results").glob("*.json"))

@@ -275,7 +275,8 @@ def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         remedy = next((words for kind, words in REMEDIES.items() if isinstance(error, kind)), "")
         remedy = NO_PLACE.get(error.errno or 0, remedy)
-        return f"{error.strerror}{f': {error.filename}' if error.filename else ''}. {remedy}".strip()
+        said = f"{error.strerror}{f': {error.filename}' if error.filename else ''}. {remedy}".strip()
+        return "\n".join([said, *getattr(error, "__notes__", ())])
     return str(error)
 
 

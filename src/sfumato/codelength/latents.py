@@ -30,6 +30,7 @@ from sfumato.core.noise import normal, uniform
 from sfumato.core.writing import replace_json
 from sfumato.data.dataset import Dataset
 from sfumato.evaluation.reconstruction import pixel_nats
+from sfumato.evaluation.result import in_lines
 from sfumato.latent.bound import levels_of, rest, saving, standard_normal
 from sfumato.latent.space import Latents
 from sfumato.processes.machine import computing_on
@@ -109,7 +110,7 @@ def bits_of_pixels(
         **({"command": command} if command else {}),
     }
     path = file_of(run, asked, facts, splits)
-    replace_json(path, tree)
+    replace_json(path, tree, else_say=in_lines(tree))
     return tree, path
 
 

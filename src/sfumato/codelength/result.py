@@ -31,7 +31,7 @@ from sfumato.data.dataset import Dataset
 from sfumato.evaluation import reference_of
 from sfumato.evaluation.cache import source_hash
 from sfumato.evaluation.real import content_of
-from sfumato.evaluation.result import facts_of_run
+from sfumato.evaluation.result import facts_of_run, in_lines
 from sfumato.likelihood.codec.rate import rate_distortion
 from sfumato.likelihood.vlb import Bound, mean_and_error
 from sfumato.metrics import rules
@@ -161,7 +161,7 @@ def likelihood(
                 flow = measure_ode(everywhere, images, walk, batch=min(16, batch), progress=bar.update, **options)
         measured[split] = Measured(data, bound, flow)
     tree = result(run.path.name, recipe.name, measured, facts, flags, command)
-    replace_json(path, tree)
+    replace_json(path, tree, else_say=in_lines(tree))
     _sweep_up(folder)
     return tree, path
 

@@ -109,9 +109,20 @@ def replace_text(path: Path, text: str) -> None:
     write_whole(path, text.encode())
 
 
-def replace_json(path: Path, value: Any) -> None:
-    """Write a JSON file that lasts."""
-    replace_text(path, json.dumps(value, indent=1))
+def replace_json(path: Path, value: Any, *, else_say: str = "") -> None:
+    """Write a JSON file that lasts.
+
+    Arguments:
+        path: Its place.
+        value: Of plain values.
+        else_say: What the error says beside its message if it cannot be written, so that long work is not lost.
+    """
+    try:
+        replace_text(path, json.dumps(value, indent=1))
+    except OSError as error:
+        if else_say:
+            error.add_note(else_say)
+        raise
 
 
 def flush(path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,5 +108,18 @@ class Result:
         key = hashlib.sha256(canonical(decides).encode()).hexdigest()[:8]
         file = run.path / "results" / f"{name}-{key}.json"
         result = cls(run.path, run.recipe.name, scores, provenance, file, **found)
-        replace_json(result.path, result.to_json())
+        tree = result.to_json()
+        replace_json(result.path, tree, else_say=in_lines(tree))
         return result
+
+
+def in_lines(tree: Mapping[str, Any]) -> str:
+    """Return a result's numbers as lines, for an error of writing it: every score, and every table row by row.
+
+    Arguments:
+        tree: The result as JSON values.
+    """
+    rows = [f"{name}: {json.dumps(row)}" for name, table in tree.get("tables", {}).items() for row in table]
+    return "\n".join(
+        ["What was found and not written:", *(str(Score.from_json(each)) for each in tree["scores"]), *rows]
+    )
