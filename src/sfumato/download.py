@@ -1,4 +1,4 @@
-"""Fetch official files: resumable, checked, and whole or not at all.
+"""Fetch official files: resumable, checked, and whole or not at all; and where files of this machine are kept.
 
 A file is written as ``NAME.part`` and renamed to NAME only after its size and checksum are right, so a file under its
 own name is never half there. What is already in ``NAME.part`` is not asked for again (HTTP Range); a server that
@@ -30,6 +30,40 @@ from sfumato.progress import Bar, bar_of
 ATTEMPTS = 3
 TIMEOUT = 30.0  # seconds without a byte
 CHUNK = 1 << 18
+
+
+def cache_folder(kind: str = "") -> Path:
+    """Return the folder of what can be made or fetched again, ``$XDG_CACHE_HOME/sfumato``; nothing is created.
+
+    Arguments:
+        kind: Name of a sub-folder, such as "features"; the whole folder if empty.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sfumato" / kind
+
+
+def data_root(root: str | Path | None = None) -> Path:
+    """Find the folder that holds one sub-folder a dataset; nothing is created.
+
+    Arguments:
+        root: A path that goes before SFUMATO_DATA and the cache; None for those.
+    """
+    given = root or os.environ.get("SFUMATO_DATA")
+    return Path(given).expanduser() if given else cache_folder("data")
+
+
+def brought(path: Path) -> Path:
+    """Return where a file lies that a person brings, or the path as it is if it is nowhere.
+
+    A name without a folder that is not here is looked for in the cache, in the data root and in the root's sub-folders.
+
+    Arguments:
+        path: As it was given.
+    """
+    if path.exists() or path.name != str(path):
+        return path
+    root = data_root()
+    below = sorted(folder for folder in root.iterdir() if folder.is_dir()) if root.is_dir() else []
+    return next((there for each in (cache_folder(), root, *below) if (there := each / path).is_file()), path)
 
 
 class DownloadError(ValueError):

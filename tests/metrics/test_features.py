@@ -175,6 +175,23 @@ def test_resnet_is_the_published_network_and_takes_its_images_only(tmp_path: Pat
         extractor("resnet", (3, 32, 32), {"weights": str(tmp_path / "other.th")})
 
 
+@pytest.mark.parametrize("place", ["root", "root/a-folder", "cache/sfumato"])
+def test_weights_are_found_by_their_name_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """In the data root, in one of its folders, and where downloads are kept: for commands that take no --weights."""
+    monkeypatch.setenv("SFUMATO_DATA", str(tmp_path / "root"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sfumato.metrics.extractors.resnet.HASH", "")
+    with pytest.raises(WeightsError, match=f"Bring {RESNET} .* put it here or into {tmp_path}/root, or name it by"):
+        extractor("resnet", (3, 32, 32))
+    (tmp_path / place).mkdir(parents=True)
+    torch.save(small_resnet(), tmp_path / place / RESNET)
+    extract = extractor("resnet", (3, 32, 32))
+    assert extract.weights_hash == file_hash(tmp_path / place / RESNET)
+    with pytest.raises(WeightsError, match="no weights file elsewhere/"):  # a path is that path
+        extractor("resnet", (3, 32, 32), {"weights": f"elsewhere/{RESNET}"})
+
+
 WEIGHTS = Path(os.environ.get("SFUMATO_DATA", "none")) / "cifar10-resnet" / RESNET
 
 

@@ -50,7 +50,8 @@ def calibrate(
         data: A dataset, or the path of a folder or .zip of images; with --sensitivity also a run.
         n: Images in each of the two sets, separated by commas; one number with --sensitivity, 2,000 unless given.
         extract: Feature extractor; that of the dataset's own name if there is one, else random.
-        weights: Weights file of the extractor (inception, dinov2, resnet), or "download" for inception.
+        weights: Weights file of the extractor (inception, dinov2, resnet), or "download" for inception; that of its
+            usual name in the data root unless given.
         resize: How inception resizes images: tf1, half_pixel or clean.
         metrics: Distances: fd, kid, prdc, 1nn.
         split: Part of the dataset to draw from.

@@ -63,7 +63,8 @@ def evaluate(
         n: How many images to generate; the recipe's choice unless given.
         m: How many real images to compare with; all of the split unless given.
         extract: Feature extractor; see `sfumato list extractors`; the recipe's choice unless given.
-        weights: Weights file of the extractor (inception, dinov2, resnet), or "download" for inception.
+        weights: Weights file of the extractor (inception, dinov2, resnet), or "download" for inception; that of its
+            usual name in the data root unless given.
         resize: How inception resizes images: tf1, half_pixel or clean.
         metrics: What is computed: fd and kid unless given (accuracy for a classifier). `sfumato list metrics` has all:
             fd (FID if over inception), kid, prdc (precision, recall, density, coverage), is, 1nn, ...; the tables

@@ -32,7 +32,8 @@ def fd(
         first: Images A: a folder, .zip, .npy, .npz or DATASET@SPLIT.
         second: Images B: the same, or a statistics file.
         extract: Feature extractor of images; see `sfumato list extractors`; random unless given, inception for FID.
-        weights: Weights file of the extractor (inception, dinov2, resnet), or "download" for inception.
+        weights: Weights file of the extractor (inception, dinov2, resnet), or "download" for inception; that of its
+            usual name in the data root unless given.
         resize: How inception resizes images: tf1, half_pixel or clean.
         metrics: Which of: fd, kid, prdc (precision, recall, density, coverage), fd-infinity, 1nn.
         save_stats: Write B's statistics to this .npz file, to be given as B later.

@@ -113,8 +113,8 @@ def replace_json(path: Path, value: Any, *, else_say: str = "") -> None:
     """Write a JSON file that lasts.
 
     Arguments:
-        path: Its place.
-        value: Of plain values.
+        path: Where the file goes; one that is there is replaced.
+        value: A tree of plain values, as JSON has them.
         else_say: What the error says beside its message if it cannot be written, so that long work is not lost.
     """
     try:

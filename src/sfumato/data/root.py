@@ -6,27 +6,13 @@ The root is the argument where one is given, else the environment variable SFUMA
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from sfumato.data.dataset import DataError
-from sfumato.download import Remote
+from sfumato.download import Remote, data_root
 from sfumato.download import fetch as fetch_official
 
 REMEDY = "Put the file there yourself, or set SFUMATO_DATA to a folder that has it."
-
-
-def data_root(root: str | Path | None = None) -> Path:
-    """Find the data root; nothing is created.
-
-    Arguments:
-        root: A path that overrides the environment, or None.
-    """
-    given = root or os.environ.get("SFUMATO_DATA")
-    if given:
-        return Path(given).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "sfumato" / "data"
 
 
 def folder_of(name: str, root: str | Path | None = None) -> Path:

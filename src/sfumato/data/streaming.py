@@ -33,6 +33,7 @@ from sfumato.data.listing import Listing, labels_of, stamp
 from sfumato.data.loader import Loader
 from sfumato.data.sources import kind_of, listings_of
 from sfumato.data.splits import HELD_OUT, pieces, split_by_hash
+from sfumato.download import cache_folder
 from sfumato.progress import bar_of
 
 AHEAD = 3  # batches that workers decode before they are asked for
@@ -241,8 +242,7 @@ def _stored(file: Path) -> dict[str, np.ndarray] | None:
 def _cache_file(listing: Listing, form: Shape) -> Path:
     """Name the first pass's cache by the state of the source (`listing.stamp`) and the shape."""
     text = json.dumps([stamp(listing), form.written(), form.filter])
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sfumato" / "streams"
-    return root / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
+    return cache_folder("streams") / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
 
 
 class StreamLoader(Loader):

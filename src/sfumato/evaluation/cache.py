@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from sfumato.core.reading import read_json
+from sfumato.download import cache_folder
 from sfumato.metrics.protocol import canonical
 from sfumato.metrics.statistics import blocks
 
@@ -32,7 +33,7 @@ def place(kind: str, facts: Any) -> Path:
         kind: "features", "floors", "generated" or "latents".
         facts: JSON values that decide the content, all of them.
     """
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sfumato" / kind
+    root = cache_folder(kind)
     root.mkdir(parents=True, exist_ok=True)
     return root / hashlib.sha256(canonical(facts).encode()).hexdigest()[:32]
 

@@ -19,6 +19,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from sfumato.download import cache_folder
+
 FILES = Path(__file__).parent / "files"
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
 
@@ -44,7 +46,7 @@ def _built(source: Path, flags: tuple[str, ...]) -> Path:
     """Return the shared library of these flags, compiled if it is not there."""
     compiler = shlex.split(os.environ.get("CC", "cc"))
     facts = "\n".join((source.read_text(), *compiler, *flags, platform.machine(), *sorted(_cpu())))
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sfumato" / "kernels"
+    folder = cache_folder("kernels")
     target = folder / f"{source.stem}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}.so"
     if not target.exists():
         folder.mkdir(parents=True, exist_ok=True)

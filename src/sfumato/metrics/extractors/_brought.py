@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from sfumato.download import brought, data_root
 from sfumato.metrics.features import file_hash
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's colours in [0, 1]
@@ -22,7 +23,7 @@ def read_file(path: Path, name: str, begins: str = "", download: bool = False) -
     """Return what a weights file holds, read without executing anything in it, and its sha256.
 
     Arguments:
-        path: The file.
+        path: The file; a name without a folder may lie in the cache or the data root, too (`download.brought`).
         name: What to bring, for messages.
         begins: How its sha256 must begin.
         download: Whether it can be fetched instead.
@@ -30,12 +31,13 @@ def read_file(path: Path, name: str, begins: str = "", download: bool = False) -
     Raises:
         WeightsError: If it is missing or another one.
     """
+    path = brought(path)
     if not path.is_file():
         command = ", or let it be fetched by --weights download" if download else ""
         option = " or weights='download'" if download else ""
         raise WeightsError(
-            f"There is no weights file {path}. Bring {name} and name it by --weights FILE{command} (in Python: the "
-            f"extractor's option weights='FILE'{option})."
+            f"There is no weights file {path}. Bring {name}: put it here or into {data_root()}, or name it by "
+            f"--weights FILE{command} (in Python: the extractor's option weights='FILE'{option})."
         )
     found = file_hash(path)
     if not found.startswith(begins):

@@ -78,7 +78,7 @@ def dinov2(shape: ImageShape, weights: str = "dinov2_vitl14_pretrain.pth") -> Di
 
     Arguments:
         shape: (C, H, W) of the images, C = 1 or 3.
-        weights: Path of the published checkpoint.
+        weights: Path of the published checkpoint, or its name in the data root.
 
     Raises:
         WeightsError: If the file is missing or holds another network.

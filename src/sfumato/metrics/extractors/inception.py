@@ -1,10 +1,11 @@
 """Features of the FID Inception network: the only ones whose Frechet distance is called FID.
 
-The weights are not part of this package.  Bring the file `pt_inception-2015-12-05-6726825d.pth` (`weights=PATH`), or
-let it be downloaded once (`weights="download"`, 96 MB, into the cache folder of the user; a download that was cut goes
-on where it stopped).  On the command line both are `--weights FILE` and `--weights download`.  Either way the file is
-used only if the sha256 of its bytes begins with 6726825d and its 566 tensors have the names, dtypes and shapes of
-the network; it is read without executing anything in it.
+The weights are not part of this package.  Bring the file `pt_inception-2015-12-05-6726825d.pth` (`weights=PATH`, or
+put it into the data root, where it is found by its name), or let it be downloaded once (`weights="download"`, 96 MB,
+into the cache folder of the user; a download that was cut goes on where it stopped, and later commands find the file).
+On the command line both are `--weights FILE` and `--weights download`.  Either way the file is used only if the sha256
+of its bytes begins with 6726825d and its 566 tensors have the names, dtypes and shapes of the network; it is read
+without executing anything in it.
 
 Images of any size are resized inside the extractor to 299x299 (mode in `sfumato.metrics.resize`, default tf1 as in the
 original graph) and scaled by (x - 128)/128; a grey image is repeated in three channels.
@@ -12,7 +13,6 @@ original graph) and scaled by (x - 128)/128; a grey image is repeated in three c
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from sfumato.core.find import nearest
-from sfumato.download import Remote, fetch
+from sfumato.download import Remote, cache_folder, fetch
 from sfumato.metrics.extractors._brought import WeightsError, read_file
 from sfumato.metrics.features import ImageShape, check_colours, check_images, exact_float32
 from sfumato.metrics.inception_net import SIZE, InceptionNet, Outputs, blank
@@ -82,9 +82,8 @@ def download(folder: Path | None = None, remote: Remote = WEIGHTS) -> Path:
     Raises:
         WeightsError: If it cannot be fetched, or is another file.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sfumato"
     remedy = "Fetch it elsewhere and name it by --weights FILE (in Python: the extractor's option weights='FILE')."
-    return fetch(remote, folder or cache, remedy=remedy, error=WeightsError)
+    return fetch(remote, folder or cache_folder(), remedy=remedy, error=WeightsError)
 
 
 class InceptionFeatures:
@@ -157,7 +156,7 @@ def inception(shape: ImageShape, weights: str = NAME, resize: str = "tf1", spati
 
     Arguments:
         shape: (C, H, W) of the images, C = 1 or 3.
-        weights: Path of the weights file, or "download".
+        weights: Path of the weights file, its name in the cache or the data root, or "download".
         resize: "tf1", "half_pixel" or "clean".
         spatial: True for the features of sFID.
 

@@ -114,7 +114,7 @@ def resnet(shape: ImageShape, weights: str = NAME) -> ResNetFeatures:
 
     Arguments:
         shape: (C, H, W) of the images, (3, 32, 32).
-        weights: Path of the published file.
+        weights: Path of the published file, or its name in the data root.
 
     Raises:
         WeightsError: If the file is missing or another one.
