@@ -7,11 +7,14 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+
+import sfumato
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -30,9 +33,15 @@ def test_files_that_say_who_and_how_are_there() -> None:
     for name in ("LICENSE", "CITATION.cff", "SECURITY.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "CHANGELOG.md"):
         assert (ROOT / name).stat().st_size > 300, name
     citation = (ROOT / "CITATION.cff").read_text()
-    from sfumato import __version__
+    assert f"version: {sfumato.__version__}\n" in citation
 
-    assert f"version: {__version__}\n" in citation
+
+def test_pages_name_every_extra_and_every_public_name() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    listed = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/quickstart.md").read_text(), re.M)
+    assert sorted(listed) == sorted(set(extras) - {"test"})
+    first = (ROOT / "docs/how-to/use-from-python.md").read_text().partition("##")[0]
+    assert sorted(set(re.findall(r"`(\w+)`", first))) == sorted(sfumato.__all__)
 
 
 class Links(HTMLParser):
