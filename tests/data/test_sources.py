@@ -136,6 +136,10 @@ def test_arrays_of_any_number_of_channels(channels: int, tmp_path: Path) -> None
         DataError, match=r"holds float32 \(12, 6, 6, .\), which cannot be read as images. Images are uint8"
     ):
         load(f"npz:{tmp_path}/bad.npz")
+    np.savez(tmp_path / "two.npz", images=images, label=np.zeros(12, int), labels=np.arange(12) % 3)
+    with pytest.raises(DataError, match="holds label and labels, and only one array can be its labels"):
+        load(f"npz:{tmp_path}/two.npz")
+    assert load(f"npz:{tmp_path}/two.npz", labels=False, split="all").labels is None
     np.savez(tmp_path / "code.npz", images=np.array([{"a": 1}], dtype=object))
     with pytest.raises(DataError, match="objects of Python, which are not read"):
         load(f"npz:{tmp_path}/code.npz")

@@ -41,7 +41,15 @@ def npz(
     held = members(path)
     found = {"images": read_array(path)}
     if held and labels:
-        found |= {role: array for role, names in ROLES.items() for array in read_arrays(path, names).values()}
+        for role, aliases in ROLES.items():
+            there = sorted(held & set(aliases))
+            if len(there) > 1:
+                raise DataError(
+                    f"{path} holds {' and '.join(there)}, and only one array can be its {role}. Name one "
+                    f"{role}, and the others otherwise, or set data.labels=false."
+                )
+            if there:
+                found[role] = read_arrays(path, (there[0],))[there[0]]
     images = as_images(found["images"], path).copy("C")
     given, classes = found.get("labels"), []
     if given is not None:
