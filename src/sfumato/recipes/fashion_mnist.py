@@ -115,8 +115,9 @@ def cifar10_lossy_cpu() -> Recipe:
     The network is that of edm-fashion-mnist-cpu with 96 channels, the rest that of fashion-mnist-cpu-hour. The images
     carry the traces of their compression, so FD[resnet] to the test images of the same file is its score, which must
     never stand beside a published number of CIFAR-10.
-    Cost: two hours on two CPU cores.
-    Expected: no published score.
+    Cost: 120 minutes on two cores; 870,464 images on an AMD EPYC without AMX.
+    Measured here: FD[resnet] 0.61 [0.56, 0.67], without guidance 1.74 [1.61, 1.88]; n = 5,000 against the 10,000 LOSSY
+    test images, floor 0.004 [-0.002, 0.010], one seed (docs/results/cifar10-lossy.md).
     """
     base = edm_fashion_mnist_cpu()
     return replace(
@@ -132,6 +133,6 @@ def cifar10_lossy_cpu() -> Recipe:
             precision="bf16-winograd",
         ),
         ema=Ema(power=(0.05, 0.10), use="power-0.05", snapshots=16),
-        sample=replace(base.sample, guidance=1.5, interval=(0.25, 4.0)),
+        sample=replace(base.sample, guidance=3.0, interval=(0.25, 4.0)),
         evaluate=Evaluate("resnet", 5000),
     )
