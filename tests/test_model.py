@@ -110,7 +110,7 @@ def test_bad_requests_are_refused(model: Model, tmp_path: Path) -> None:
                 asked(wrong)
     with pytest.raises(ValueError, match="needs at least 40 images .* got n = 0"):
         model.evaluate(n=0, extract="pixels", quiet=True)
-    with pytest.raises(ValueError, match="needs at least 40 images .* got n = 0"):
+    with pytest.raises(ValueError, match="score by fd needs at least 40 images; got n = 0"):
         sfumato.search(model.run.recipe, ["train.optimizer.lr=1e-3..1e-2"], tmp_path / "search", n=0)
     with pytest.raises(ProbeError, match="at least 1 image; got 0"):
         model.probe(batch=0)

@@ -434,7 +434,7 @@ def classes_named(wanted: str | int | Sequence[str | int] | None, known: Sequenc
     if not len(words):
         return list(range(len(known))) or None
     labels = []
-    for word in (each.strip() if isinstance(each, str) else index(in_python(each)) for each in words):
+    for word in (each.strip() if isinstance(each, str) else index(each) for each in words):
         if isinstance(word, int):  # a number is none of the names, whatever they are
             labels.append(word)
         elif word in known:

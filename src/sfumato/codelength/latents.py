@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def bits_of_pixels(
         **({"command": command} if command else {}),
     }
     path = file_of(run, asked, facts, splits)
-    replace_json(path, tree, else_say=in_lines(tree))
+    replace_json(path, tree, else_say=partial(in_lines, tree))
     return tree, path
 
 

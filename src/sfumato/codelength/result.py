@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,7 @@ def likelihood(
                 flow = measure_ode(everywhere, images, walk, batch=min(16, batch), progress=bar.update, **options)
         measured[split] = Measured(data, bound, flow)
     tree = result(run.path.name, recipe.name, measured, facts, flags, command)
-    replace_json(path, tree, else_say=in_lines(tree))
+    replace_json(path, tree, else_say=partial(in_lines, tree))
     _sweep_up(folder)
     return tree, path
 

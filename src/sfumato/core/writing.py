@@ -11,7 +11,7 @@ import os
 import stat
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -109,19 +109,20 @@ def replace_text(path: Path, text: str) -> None:
     write_whole(path, text.encode())
 
 
-def replace_json(path: Path, value: Any, *, else_say: str = "") -> None:
+def replace_json(path: Path, value: Any, *, else_say: Callable[[], str] | None = None) -> None:
     """Write a JSON file that lasts.
 
     Arguments:
         path: Where the file goes; one that is there is replaced.
         value: A tree of plain values, as JSON has them.
-        else_say: What the error says beside its message if it cannot be written, so that long work is not lost.
+        else_say: Called if it cannot be written; what the error then says beside its message, so that long work is not
+            lost.
     """
     try:
         replace_text(path, json.dumps(value, indent=1))
     except OSError as error:
-        if else_say:
-            error.add_note(else_say)
+        if else_say is not None:
+            error.add_note(else_say())
         raise
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ class Result:
         file = run.path / "results" / f"{name}-{key}.json"
         result = cls(run.path, run.recipe.name, scores, provenance, file, **found)
         tree = result.to_json()
-        replace_json(result.path, tree, else_say=in_lines(tree))
+        replace_json(result.path, tree, else_say=partial(in_lines, tree))
         return result
 
 

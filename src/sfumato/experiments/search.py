@@ -25,7 +25,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -121,7 +120,8 @@ class Search:
             raise OptionError(
                 f"Neither more nor less of {self.metric} is better, so it chooses nothing. Take fd or kid."
             )
-        find_metric(self.metric).check(self.n, sys.maxsize)  # too few are refused before anything is trained
+        if self.n < (least := find_metric(self.metric).least):
+            raise OptionError(f"A score by {self.metric} needs at least {least} images; got n = {self.n}.")
 
     @property
     def direction(self) -> str:
