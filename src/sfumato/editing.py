@@ -27,6 +27,7 @@ from sfumato.core.task import Task, TaskError, check_pictures
 from sfumato.methods.replacement import replacement
 from sfumato.samplers.ddim import ddim, encode
 from sfumato.sources import Diffusion, check_labels, without_gradients
+from sfumato.tasks._masks import Mask
 from sfumato.tasks.inpaint import inpaint
 
 
@@ -37,7 +38,7 @@ def edit(
     *,
     seeds: Sequence[int],
     labels: Tensor | None = None,
-    mask: Tensor | None = None,
+    mask: Mask | None = None,
 ) -> Tensor:
     """Noise pictures to a level of the grid and walk down from there (SDEdit).
 
@@ -48,7 +49,7 @@ def edit(
             and is the plain sample of the seed.
         seeds: One per picture.
         labels: int64 (B,) or None.
-        mask: bool (H, W), True where the picture may change; None for everywhere.
+        mask: Where the picture may change: bool (H, W), or as `inpaint` takes it; None for everywhere.
 
     Returns:
         Float (B, C, H, W), not clipped; where the mask forbids a change, exactly the picture.
@@ -82,7 +83,7 @@ def edited(
     *,
     seeds: Sequence[int],
     labels: Tensor | None = None,
-    mask: Tensor | None = None,
+    mask: Mask | None = None,
 ) -> Watched:
     """Begin an edit whose steps can be watched; arguments and errors as for `edit`."""
     keep, images = _kept(source, images, mask), images.to(source.device)
@@ -100,7 +101,7 @@ def edited(
 
 
 def reencode(
-    source: Diffusion, images: Tensor, labels: Tensor | None, to: Tensor | None, *, mask: Tensor | None = None
+    source: Diffusion, images: Tensor, labels: Tensor | None, to: Tensor | None, *, mask: Mask | None = None
 ) -> Tensor:
     """Encode pictures as noise under their class and decode it under another, with deterministic DDIM.
 
@@ -109,7 +110,7 @@ def reencode(
         images: Float (B, C, H, W) in [-1, 1].
         labels: What the pictures show, int64 (B,) or None.
         to: What they become, int64 (B,) or None.
-        mask: bool (H, W), True where the picture may change; None for everywhere.
+        mask: Where the picture may change: bool (H, W), or as `inpaint` takes it; None for everywhere.
 
     Returns:
         Float (B, C, H, W), not clipped; where the mask forbids a change, exactly the picture.
@@ -122,7 +123,7 @@ def reencode(
 
 
 def reencoded(
-    source: Diffusion, images: Tensor, labels: Tensor | None, to: Tensor | None, *, mask: Tensor | None = None
+    source: Diffusion, images: Tensor, labels: Tensor | None, to: Tensor | None, *, mask: Mask | None = None
 ) -> Watched:
     """Begin to decode what is encoded before the first state; arguments and errors as for `reencode`."""
     if len(source.grid) < 3:
@@ -173,7 +174,7 @@ def start_level(grid: Level, strength: float) -> Level:
     return grid[first_entry(len(grid) - 1, strength)]
 
 
-def _kept(source: Diffusion, images: Tensor, mask: Tensor | None) -> Task:
+def _kept(source: Diffusion, images: Tensor, mask: Mask | None) -> Task:
     """Return the task that sees what may not change."""
     task = inpaint(source.shape, mask=torch.ones(source.shape[1:], dtype=torch.bool) if mask is None else mask)
     check_pictures(task, images)

@@ -49,6 +49,7 @@ from sfumato.runs.recipe import RecipeError, part
 from sfumato.runs.resolve import load_data
 from sfumato.runs.run import Run
 from sfumato.sources import class_names, classes_named, in_python, in_turn, watched
+from sfumato.tasks._masks import Mask
 
 COLUMNS = 8
 SHOWN = 64  # images that a notebook shows of many
@@ -214,7 +215,7 @@ class Model:
         )
 
     def edit(
-        self, images: Tensor, to: str | int | None = None, strength: float = 0.6, *, mask: Tensor | None = None
+        self, images: Tensor, to: str | int | None = None, strength: float = 0.6, *, mask: Mask | None = None
     ) -> Pictures:
         """Noise pictures part of the way and walk down, perhaps to a class (SDEdit).
 
@@ -222,7 +223,7 @@ class Model:
             images: uint8 or float in [-1, 1], (B, C, H, W); picture i is noised by seed i.
             to: Class they become; None for none.
             strength: 0 is the picture, 1 a new sample.
-            mask: bool (H, W), True where they may change; None for everywhere.
+            mask: Where they may change: bool (H, W), or as the task inpaint takes it; None for everywhere.
         """
         clean = in_floats(images)
         seeds = tuple(range(len(clean)))

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
+import numpy as np
 import pytest
 
 from sfumato import tasks
@@ -109,6 +110,10 @@ def test_options_are_checked_against_the_signature() -> None:
         (None, int | None, None),
         ("a", Literal["a", "b"], "a"),
         ({"x": 1}, Any, {"x": 1}),
+        (np.int64(3), int, 3),
+        (np.float32(0.5), float, 0.5),
+        (np.int64(3), float, 3.0),
+        (np.bool_(True), bool, True),
     ],
 )
 def test_conform_accepts(value: object, hint: object, want: object) -> None:
@@ -129,6 +134,8 @@ def test_conform_accepts(value: object, hint: object, want: object) -> None:
         (None, int),
         ("c", Literal["a", "b"]),
         (1, bool),
+        (np.float64(3.0), int),
+        (np.array([1, 2]), int),
     ],
 )
 def test_conform_refuses(value: object, hint: object) -> None:

@@ -158,6 +158,8 @@ def test_masks() -> None:
     picture = torch.tensor([[0, 255], [127, 128]], dtype=torch.uint8)
     assert hidden(picture, 2, 2).tolist() == [[False, True], [False, True]]
     assert not hidden(0 * picture, 2, 2).any() and hidden(picture.clamp(max=1).double(), 2, 2).sum() == 3
+    assert torch.equal(hidden(picture.numpy(), 2, 2), hidden(picture, 2, 2))  # an array of NumPy
+    assert torch.equal(hidden("1, 0,2,1", 3, 2), hidden((1, 0, 2, 1), 3, 2))  # a box in words
 
 
 @pytest.mark.parametrize(

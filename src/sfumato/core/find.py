@@ -162,7 +162,7 @@ def conform(what: str, value: Any, hint: Any) -> Any:
     (18.0, (1, 2))
     """
     try:
-        return _conform(value, hint)
+        return _conform(value.item() if getattr(value, "ndim", None) == 0 else value, hint)  # a number of NumPy
     except (TypeError, ValueError):
         raise OptionError(f"{what} must be {in_words(hint)}; got {value!r}.") from None
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sfumato.core.noise import uniform
 from sfumato.core.task import Task, TaskError, scaled_identity
 
-Mask = Tensor | str | tuple[int, int, int, int]
+Mask = Tensor | np.ndarray | str | tuple[int, int, int, int]
 RULE = (
     'A mask is "half" (the lower half is hidden), "random 30%", a box top,left,height,width, or a picture of the '
     "image's size whose white pixels are hidden"
@@ -21,8 +22,8 @@ def hidden(mask: Mask, height: int, width: int, seed: int = 0) -> Tensor:
     """Return which pixels are hidden, bool (height, width).
 
     Arguments:
-        mask: "half", "random P%", a box (top, left, height, width) in pixels, or a tensor (height, width), where True
-            (or a value above 127 of uint8, above 0.5 of any other type) hides.
+        mask: "half", "random P%", a box (top, left, height, width) in pixels, or a tensor or array of NumPy (height,
+            width), where True (or a value above 127 of uint8, above 0.5 of any other type) hides.
         height: Pixels from top to bottom of the image.
         width: Pixels from left to right.
         seed: Seed of the choice of random pixels.
@@ -31,6 +32,11 @@ def hidden(mask: Mask, height: int, width: int, seed: int = 0) -> Tensor:
         TaskError: For a mask of another size or of numbers that are too small to hide anything, a box outside the
             image, or a word that is none of these.
     """
+    if isinstance(mask, np.ndarray):
+        mask = torch.from_numpy(mask)
+    if isinstance(mask, str) and re.fullmatch(r"\s*\d+(\s*,\s*\d+){3}\s*", mask):
+        top, left, tall, wide = map(int, mask.split(","))
+        mask = top, left, tall, wide
     if isinstance(mask, Tensor):
         if mask.shape != (height, width):
             raise TaskError(
