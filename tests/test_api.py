@@ -14,7 +14,7 @@ import torch
 from tests.conftest import TINY
 
 import sfumato as sf
-from sfumato.core.find import UnknownNameError, entries
+from sfumato.core.find import OptionError, UnknownNameError, entries
 from sfumato.evaluation.two_sets import compare_sets, open_set
 from sfumato.runs.recipe import Recipe, RecipeError
 
@@ -56,8 +56,11 @@ def test_train_and_evaluate_are_those_of_the_commands(tiny: Recipe, tmp_path: Pa
     assert [s.value for s in by_model.scores] == pytest.approx([s.value for s in by_path.scores])
     with pytest.raises(UnknownNameError, match="Did you mean 'edm-digits'"):
         sf.train("edm-digit", tmp_path / "other")
-    with pytest.raises(RecipeError):
-        sf.train("edm-digits", tmp_path / "other", ["network.wdith=3"])
+    with pytest.raises(RecipeError, match="wdith"):
+        sf.train("edm-digits", tmp_path / "other", "network.wdith=3")
+    with pytest.raises(OptionError, match="There is no device 'gpu' here"):
+        sf.train("edm-digits", tmp_path / "other", device="gpu")
+    assert not (tmp_path / "other").exists()
 
 
 def test_fd_is_that_of_the_command(tmp_path: Path) -> None:
@@ -66,6 +69,7 @@ def test_fd_is_that_of_the_command(tmp_path: Path) -> None:
         np.save(tmp_path / f"{name}.npy", part.numpy())
     a, b = tmp_path / "a.npy", tmp_path / "b.npy"
     found = sf.fd(a, b, extract="pixels")
+    assert sf.fd(a, b, extract="pixels", metrics="kid").scores == found.scores[1:]
     wanted = compare_sets(open_set(str(a)), open_set(str(b)), extract="pixels", quiet=True)
     assert [s.value for s in found.scores] == [s.value for s in wanted.scores] and found.plain == wanted.plain
 

@@ -15,12 +15,13 @@ import pytest
 import torch
 
 import sfumato
-from sfumato.core.find import UnknownNameError
+from sfumato.core.find import OptionError, UnknownNameError
 from sfumato.core.task import TaskError
 from sfumato.metrics.linear_probe import ProbeError
 from sfumato.model import Model, Pictures
 from sfumato.restoration import method_of, restore
 from sfumato.runs.recipe import Recipe, RecipeError
+from sfumato.tasks._masks import hidden
 from sfumato.training.loop import train
 
 
@@ -60,8 +61,24 @@ def test_a_class_alone_is_that_class(model: Model, classes: Any) -> None:
 def test_seeds_may_stand_in_an_array(model: Model) -> None:
     made = model.sample(torch.tensor([4, 5]), progress=False)
     assert made.seeds == (4, 5) and repr(made).endswith("seeds 4 to 5)")
-    with pytest.raises(TypeError, match="float"):
+    with pytest.raises(OptionError, match="A seed must be a whole number; got 0.5"):
         model.sample([0.5])
+
+
+def test_one_word_is_not_its_letters_and_arrays_are_as_good_as_tensors(model: Model) -> None:
+    """One name alone, a number of NumPy, images in an array, and a task by its name."""
+    names = [s.name for s in model.evaluate(np.int64(50), "fd", m=np.int64(60), extract="pixels", quiet=True).scores]
+    assert names == ["FD[pixels]"]
+    assert model.likelihood(n=2, splits="test", parts="vlb", steps=3).keys() == {"likelihood"}
+    images = torch.randint(0, 256, (2, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    shown = images.numpy()
+    wanted = model.restore(images, model.task("superres"), samples=2).samples
+    assert model.restore(shown, "superres", samples=np.int64(2)).samples.equal(wanted)
+    for mask in ("half", np.eye(8), [0, 0, 4, 4]):
+        made = model.edit(shown, np.int64(3), np.float32(0.5), mask=mask)
+        hide = hidden(tuple(mask) if isinstance(mask, list) else mask, 8, 8)
+        assert made.images[..., ~hide].equal(images[..., ~hide]) and made.labels.tolist() == [3, 3]
+    assert model.edit(shown / np.float64(127.5) - 1, strength=0).images.equal(images)
 
 
 def test_a_model_is_a_value(model: Model) -> None:
@@ -97,17 +114,35 @@ def test_scores_and_code_lengths(model: Model) -> None:
 def test_bad_requests_are_refused(model: Model, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="Unknown class 'cat'"):
         model.sample(1, classes=["cat"])
-    with pytest.raises(RecipeError, match="at least one image"):
-        model.sample(0)
+    for n, message in (
+        (0, "at least one image"),
+        (3.0, "n must be a whole number; got 3.0"),
+        ("8", "n must be a whole number; got '8'"),
+        (True, "n must be a whole number; got True"),
+        ([2**63], "seed lies below 2\\^63; got 9223372036854775808"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.sample(n)
+    with pytest.raises(OptionError, match="There is no device 'gpu' here"):
+        sfumato.load(model.run.path, device="gpu")
+    with pytest.raises(RecipeError, match="sample.interval must be two numbers"):
+        model.guided(2, (3,))
     task, images = model.task("inpaint"), torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
     for wrong, message in (
         (images.float() + 200, r"floats lie in \[-1, 1\]; got 200 to 200. Give uint8"),
         (images.int(), "uint8 in .* or floats in .*; got torch.int32"),
         (images[0], "The model makes pictures of shape"),
+        (images[:0], "at least one picture; got none"),
     ):
         for asked in (partial(model.restore, task=task), partial(model.restore, task=task, damaged=True), model.edit):
             with pytest.raises(ValueError, match=message):
                 asked(wrong)
+    with pytest.raises(ValueError, match="Give one class; got 2: 3, 4"):
+        model.edit(images, "3,4")
+    with pytest.raises(OptionError, match="strength must be a number; got '0.5'"):
+        model.edit(images, strength="0.5")
+    with pytest.raises(OptionError, match="samples must be a whole number; got 2.5"):
+        model.restore(images, task, samples=2.5)
     with pytest.raises(ValueError, match="needs at least 40 images .* got n = 0"):
         model.evaluate(n=0, extract="pixels", quiet=True)
     with pytest.raises(ValueError, match="score by fd needs at least 40 images; got n = 0"):

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.core.find import entries
+from sfumato.core.given import several
 from sfumato.core.writing import replace_json
 from sfumato.evaluation import Result
 from sfumato.evaluation.two_sets import Found, compare_sets, open_set
 from sfumato.experiments.search import Search, Trial, carry_out, importances, recipe_of
 from sfumato.experiments.search_space import space_of
-from sfumato.model import Model, load, on_device
+from sfumato.model import Model, load
+from sfumato.processes.machine import device_named
 from sfumato.report.save import save
 from sfumato.report.search import search_figure
 from sfumato.runs.override import override, recipe_named
@@ -31,11 +33,11 @@ from sfumato.training import loop
 def train(
     recipe: Recipe | str,
     out: Path | str | None = None,
-    fields: Sequence[str] = (),
+    fields: str | Sequence[str] = (),
     *,
     device: str | None = None,
     root: Path | str | None = None,
-    allow: Sequence[str] = (),
+    allow: str | Sequence[str] = (),
     quiet: bool = False,
 ) -> Model:
     """Train a recipe, or go on with what its directory holds, and return the trained model.
@@ -43,10 +45,10 @@ def train(
     Arguments:
         recipe: A recipe, the name of one (`sfumato list recipes`), or a .json file that `search` wrote.
         out: Directory of the run; runs/NAME unless given.
-        fields: Fields of the recipe to set, as on the command line: "train.images=60_000".
+        fields: Field of the recipe to set, or several, as on the command line: "train.images=60_000".
         device: "cpu", "cuda", "mps", ...; the best available one unless given.
         root: Folder of the datasets; $SFUMATO_DATA or the cache unless given.
-        allow: Fields that may differ from those of an interrupted run, e.g. "train.images".
+        allow: Field that may differ from that of an interrupted run, or several, e.g. "train.images".
         quiet: Show neither progress nor messages.
 
     Raises:
@@ -55,10 +57,11 @@ def train(
         Diverged: If training is not finite and going back did not help.
         Interrupted: After a signal, with everything saved.
     """
-    chosen: Recipe = override(recipe_named(recipe) if isinstance(recipe, str) else recipe, fields)
+    chosen: Recipe = override(recipe_named(recipe) if isinstance(recipe, str) else recipe, several(fields))
     folder = Path("runs") / chosen.name if out is None else Path(out)
-    run = loop.train(chosen, folder, root=root, device=device, allow=tuple(allow), quiet=quiet)
-    return Model(run, device=on_device(device))
+    where = device_named(device)
+    run = loop.train(chosen, folder, root=root, device=where, allow=several(allow), quiet=quiet)
+    return Model(run, device=where)
 
 
 def evaluate(
@@ -66,7 +69,7 @@ def evaluate(
     *,
     n: int | None = None,
     m: int | None = None,
-    metrics: Sequence[str] = ("fd", "kid"),
+    metrics: str | Sequence[str] = ("fd", "kid"),
     split: str = "test",
     extract: str | None = None,
     root: Path | str | None = None,
@@ -78,7 +81,7 @@ def evaluate(
         model: A model, the directory of a run, or OWNER/NAME on the Hugging Face Hub.
         n: Number of generated images; the recipe's choice unless given.
         m: Number of real images; all of the split unless given.
-        metrics: Names of metrics.
+        metrics: Name of a metric, or several.
         split: The real images: "test", "val" or "train".
         extract: Feature extractor; the recipe's choice unless given.
         root: Folder of the datasets; $SFUMATO_DATA or the cache unless given.
@@ -96,7 +99,7 @@ def fd(
     a: Path | str,
     b: Path | str,
     *,
-    metrics: Sequence[str] = ("fd", "kid"),
+    metrics: str | Sequence[str] = ("fd", "kid"),
     extract: str | None = None,
     options: Mapping[str, Any] | None = None,
     root: Path | str | None = None,
@@ -107,7 +110,7 @@ def fd(
     Arguments:
         a: A folder or .zip of images, an .npy or .npz file of images or features, or a dataset: "digits@test".
         b: The same, or a statistics file.
-        metrics: Names of distances between two sets.
+        metrics: Name of a distance between two sets, or several.
         extract: Feature extractor of images; "random" unless given, "inception" for FID.
         options: The extractor's own, such as weights of "inception".
         root: Folder of the datasets; $SFUMATO_DATA or the cache unless given.
@@ -118,7 +121,7 @@ def fd(
         SelfComparisonError: If more than 1% of A's images are in B.
     """
     sets = open_set(str(a), root), open_set(str(b), root)
-    return compare_sets(*sets, extract=extract, options=options, metrics=metrics, quiet=quiet)
+    return compare_sets(*sets, extract=extract, options=options, metrics=several(metrics), quiet=quiet)
 
 
 def list_parts(axis: str) -> list[str]:
@@ -163,7 +166,7 @@ class Searched:
 
 def search(
     recipe: Recipe | str,
-    fields: Sequence[str],
+    fields: str | Sequence[str],
     out: Path | str | None = None,
     *,
     trials: int = 30,
@@ -180,7 +183,8 @@ def search(
 
     Arguments:
         recipe: A recipe or the name of one; its budget is that of a trial.
-        fields: Fields with ranges, lists or one value: "train.optimizer.lr=1e-3..1e-1", "train.images=5000".
+        fields: Field with a range, a list or one value, or several: "train.optimizer.lr=1e-3..1e-1",
+            "train.images=5000".
         out: Directory of the search; runs/search/NAME unless given.
         trials: Number of trials in all, those of before counted.
         minutes: Minutes after which no trial begins; None for no limit.
@@ -197,8 +201,10 @@ def search(
             trained to the end.
     """
     begun = recipe_named(recipe) if isinstance(recipe, str) else recipe
-    shared, space = space_of(begun, fields)
-    asked = Search(shared, tuple(space), metric, shared.evaluate.quick if n is None else n, split, seed, root, device)
+    shared, space = space_of(begun, several(fields))
+    asked = Search(
+        shared, tuple(space), metric, shared.evaluate.quick if n is None else n, split, seed, root, device_named(device)
+    )
     folder = Path("runs/search") / begun.name if out is None else Path(out)
     done = carry_out(asked, folder, trials, minutes, told)
     best = recipe_of(asked, done)

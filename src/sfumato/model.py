@@ -17,10 +17,9 @@ import base64
 import html
 import io
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,8 @@ from PIL import Image
 from torch import Tensor
 
 from sfumato.core.condition import part_of
-from sfumato.core.find import check_options, find
+from sfumato.core.find import check_options, conform, find
+from sfumato.core.given import in_python, several
 from sfumato.core.images import in_floats, to_uint8
 from sfumato.core.task import Task
 from sfumato.editing import edit, said
@@ -36,7 +36,7 @@ from sfumato.evaluation.probe import probe
 from sfumato.evaluation.scoring import Result
 from sfumato.evaluation.scoring import evaluate as score
 from sfumato.interop.hub import REPOSITORY, download
-from sfumato.processes.machine import default_device
+from sfumato.processes.machine import device_named
 from sfumato.progress import bar_of
 from sfumato.report import strip as walks
 from sfumato.report.sheet import sheet
@@ -48,7 +48,7 @@ from sfumato.runs.override import override
 from sfumato.runs.recipe import RecipeError, part
 from sfumato.runs.resolve import load_data
 from sfumato.runs.run import Run
-from sfumato.sources import class_names, classes_named, in_python, in_turn, watched
+from sfumato.sources import class_named, class_names, classes_named, in_turn, watched
 from sfumato.tasks._masks import Mask
 
 COLUMNS = 8
@@ -175,7 +175,7 @@ class Model:
     def restore(
         self,
         images: Tensor,
-        task: Task,
+        task: Task | str,
         method: str | None = None,
         samples: int = 4,
         classes: str | int | Sequence[str | int] | None = None,
@@ -186,9 +186,9 @@ class Model:
         """Damage pictures as a task says and restore them, several times each.
 
         Arguments:
-            images: uint8 or float in [-1, 1], (B, C, H, W). Those of a measurement's own shape, (B, *task.measured), as
-                the small pictures of superres are, are damaged already.
-            task: What happened to them; see `task`.
+            images: uint8 or float in [-1, 1], (B, C, H, W), a tensor or an array. Those of a measurement's own shape,
+                (B, *task.measured), as the small pictures of superres are, are damaged already.
+            task: What happened to them, or its name; see `task`.
             method: See `sfumato list methods`; unless given moment, or told for a model that is told the measurement,
                 or dps for what is not linear.
             samples: Answers per picture.
@@ -199,6 +199,7 @@ class Model:
         Returns:
             The samples, their mean and their band.
         """
+        task = self.task(task) if isinstance(task, str) else task
         seeds = range(len(images))
         labels = None if classes is None else in_turn(seeds, classes_named(classes, self.classes))
         source, networks = self.run.counted_walk(self.use, self.device)
@@ -208,7 +209,7 @@ class Model:
             task,
             y,
             method_of(method or usual_method(self.run.plan, task), **options),
-            samples=samples,
+            samples=conform("samples", samples, int),
             labels=measured_label(self.run.recipe, task, y, labels),
             sigma_data=self.run.plan.sigma_data,
             asked=networks,
@@ -220,14 +221,16 @@ class Model:
         """Noise pictures part of the way and walk down, perhaps to a class (SDEdit).
 
         Arguments:
-            images: uint8 or float in [-1, 1], (B, C, H, W); picture i is noised by seed i.
+            images: uint8 or float in [-1, 1], (B, C, H, W), a tensor or an array; picture i is noised by seed i.
             to: Class they become; None for none.
             strength: 0 is the picture, 1 a new sample.
             mask: Where they may change: bool (H, W), or as the task inpaint takes it; None for everywhere.
         """
         clean = in_floats(images)
         seeds = tuple(range(len(clean)))
-        labels = None if to is None else in_turn(seeds, classes_named([to], self.classes))
+        label = None if to is None else class_named(to, self.classes)
+        labels = None if label is None else in_turn(seeds, [label])
+        strength = conform("strength", strength, float)
         source = self.run.diffusion(use=self.use, device=self.device)
         made = edit(source, clean, strength, seeds=seeds, labels=labels, mask=mask)
         words = replace(self.run.making(self.use), done=said(source.grid, strength)).sentence
@@ -242,7 +245,7 @@ class Model:
         """
         fields = [f"sample.guidance={weight}"]
         if interval is not None:
-            fields.append(f"sample.interval={interval[0]},{interval[1]}")
+            fields.append(f"sample.interval={','.join(map(str, interval))}")
         return self.having(*fields)
 
     def sampled(
@@ -286,28 +289,29 @@ class Model:
         say_changes(run, self.use)
         return replace(self, run=run)
 
-    def evaluate(self, n: int | None = None, metrics: Sequence[str] = ("fd", "kid"), **options: Any) -> Result:
+    def evaluate(self, n: int | None = None, metrics: str | Sequence[str] = ("fd", "kid"), **options: Any) -> Result:
         """Score the model against real images, with interval, floor and protocol.
 
         Arguments:
             n: Generated images; None for the recipe's choice.
-            metrics: Names of metrics.
+            metrics: Name of a metric, or several.
             options: Of `evaluation.evaluate`: split, extract, root, first_seed, quiet.
         """
-        return score(self.run, n=n, metrics=tuple(metrics), use=self.use, device=self.device, **options)
+        return score(self.run, n=n, metrics=several(metrics), use=self.use, device=self.device, **options)
 
-    def probe(self, at: Sequence[float] = (), blocks: Sequence[str] = (), **options: Any) -> Result:
+    def probe(self, at: float | Sequence[float] = (), blocks: str | Sequence[str] = (), **options: Any) -> Result:
         """Measure what a linear classifier reads inside the network.
 
         Arguments:
-            at: Noise levels sigma / alpha; () for several over those of training.
-            blocks: Paths of blocks; () for input, middle and output blocks.
+            at: Noise level sigma / alpha, or several of them; () for several over those of training.
+            blocks: Path of a block, or several; () for input, middle and output blocks.
             options: Of `evaluation.probe.probe`: n, m, split, root, batch, quiet.
 
         Returns:
             The tables "probe" and "probe, best", and the curve "probe".
         """
-        return probe(self.run, at=at, blocks=blocks, use=self.use, device=self.device, **options)
+        levels = conform("at", several(at), tuple[float, ...])
+        return probe(self.run, at=levels, blocks=several(blocks), use=self.use, device=self.device, **options)
 
     def likelihood(self, n: int = 100, **options: Any) -> dict[str, Any]:
         """Measure bits per dimension of real images.
@@ -322,7 +326,10 @@ class Model:
         from sfumato.codelength.latents import bits_of_pixels as measure
         from sfumato.codelength.result import Asked
 
-        tree, _ = measure(self.run, Asked(n=n, **options), use=self.use, device=self.device, quiet=True)
+        listed: dict[str, Any] = {k: several(v) if k in ("splits", "parts", "seeds") else v for k, v in options.items()}
+        tree, _ = measure(
+            self.run, Asked(n=conform("n", n, int), **listed), use=self.use, device=self.device, quiet=True
+        )
         return tree["tables"]
 
     def __repr__(self) -> str:
@@ -349,9 +356,12 @@ class Model:
     ) -> tuple[tuple[int, ...], Tensor | None]:
         """Return the seeds that `n` stands for, and a label for each."""
         asked = in_python(n)
-        seeds = tuple(range(asked)) if isinstance(asked, int) else tuple(map(index, asked))
+        alone = isinstance(asked, str) or not isinstance(asked, Iterable)
+        seeds = tuple(range(conform("n", asked, int)) if alone else (conform("A seed", seed, int) for seed in asked))
         if not seeds:
             raise RecipeError("There must be at least one image to make; got none.")
+        if not -(2**63) <= min(seeds) <= max(seeds) < 2**63:
+            raise RecipeError(f"A seed lies below 2^63; got {max(seeds, key=abs)}.")
         return seeds, in_turn(seeds, classes_named(classes, self.classes))
 
 
@@ -367,16 +377,11 @@ def load(path: Path | str, *, use: str | None = None, device: str | None = None)
         RecipeError: If there is no such run.
         ForeignError: If it is not on the Hub either.
     """
-    where = on_device(device)
+    where = device_named(device)
     local = Path(path).expanduser()
     if not local.exists() and REPOSITORY.fullmatch(str(path)) and not str(path).startswith("runs/"):
         return Model(Run.open(download(str(path))), use, where)
     return Model(Run.open(local), use, where)
-
-
-def on_device(device: str | None) -> str:
-    """Return the name of a device: the one given, or the best available one."""
-    return str(default_device()) if device is None else device
 
 
 def _embedded(picture: Image.Image, text: str) -> str:

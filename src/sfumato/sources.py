@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from sfumato.core.condition import NULL, Condition, Label, is_null, part_of
 from sfumato.core.denoiser import Counted, Denoiser, Sampler, State
 from sfumato.core.find import UnknownNameError, nearest
+from sfumato.core.given import several
 from sfumato.core.images import to_uint8
 from sfumato.core.level import Level, like
 from sfumato.core.noise import SamplingNoise
@@ -429,9 +430,8 @@ def classes_named(wanted: str | int | Sequence[str | int] | None, known: Sequenc
         return None
     if isinstance(wanted, str):
         wanted = [wanted] if wanted in known else wanted.split(",") if wanted else []  # a name may hold a comma
-    listed = [] if wanted is None else in_python(wanted)
-    words = [listed] if isinstance(listed, int) else listed
-    if not len(words):
+    words = () if wanted is None else several(wanted)
+    if not words:
         return list(range(len(known))) or None
     labels = []
     for word in (each.strip() if isinstance(each, str) else index(each) for each in words):
@@ -447,9 +447,21 @@ def classes_named(wanted: str | int | Sequence[str | int] | None, known: Sequenc
     return labels
 
 
-def in_python(values: Any) -> Any:
-    """Return a tensor, an array or a number of NumPy as a list or a number of Python, and anything else as it is."""
-    return values.tolist() if hasattr(values, "tolist") else values
+def class_named(wanted: str | int, known: Sequence[str]) -> int | None:
+    """Return the label of the one class that a person asks for; None for "none". Arguments as for `classes_named`.
+
+    Raises:
+        ValueError: For several classes, or as `classes_named` does.
+
+    >>> class_named("bag", ("coat", "bag")), class_named(0, ("coat", "bag")), class_named("none", ("coat", "bag"))
+    (1, 0, None)
+    """
+    labels = classes_named(wanted, known)
+    if labels is None:
+        return None
+    if len(labels) > 1:
+        raise ValueError(f"Give one class; got {len(labels)}: {', '.join(class_names(labels, known))}.")
+    return labels[0]
 
 
 def in_turn(seeds: Sequence[int], chosen: Sequence[int] | None) -> Tensor | None:

@@ -218,6 +218,8 @@ def test_an_edit_is_drawn_beside_its_picture(labelled: Path, picture: Path, mask
         ([], "Name one picture to edit"),
         (["PICTURE", "--strength", "1.5"], "strength of an edit lies in [0, 1] (0 the picture, 1 a new one); got 1.5"),
         (["PICTURE", "--to", "eleven"], "Unknown class 'eleven'"),
+        (["PICTURE", "--to", "3,5"], "Give one class; got 2: 3, 5"),
+        (["PICTURE", "--encode-as", "3,5"], "Give one class; got 2: 3, 5"),
         (["PICTURE", "--mask", "WRONG"], "the image 8x8. --fit resizes it"),
         (["PICTURE", "--mask", "DARK"], "dark.png: This mask marks no pixel: its largest value is 1"),
         (["WRONG"], "this needs grey 8x8"),

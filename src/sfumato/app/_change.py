@@ -50,7 +50,7 @@ from sfumato.runs.averages import spelled
 from sfumato.runs.conditions import measured_label, usual_method
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe
-from sfumato.sources import Diffusion, classes_named
+from sfumato.sources import Diffusion, class_named
 from sfumato.tasks._masks import hidden
 
 SOLVER = 50  # largest integer among a method's options: calls of the network within a step
@@ -238,8 +238,7 @@ def read_change(kind: str, tree: Any, model: Model, most: int) -> Change:
         if own is not None:
             if not isinstance(own, str) or len(own) > LONGEST:
                 raise RequestError(f"encode_as is the name of a class; got {short(own)}.")
-            found = classes_named(own, known)
-            label = None if found is None else found[0]
+            label = class_named(own, known)
         return Editing(picture, mask, number(tree, "strength", 0, 1, 0.6), own, label)
     name, given = named(tree, "task", "inpaint")
     options = checked("task", name, given or {}, most)

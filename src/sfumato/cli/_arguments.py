@@ -235,23 +235,10 @@ def given(**fields: Any) -> list[str]:
 
 
 def device_named(name: str | None) -> str:
-    """Return a device that is there: the named one, or the best at hand.
+    """Return a device that is there, as `machine.device_named` does; that module comes with torch, so late."""
+    from sfumato.processes import machine
 
-    Raises:
-        OptionError: If there is no such device.
-    """
-    import torch
-
-    from sfumato.processes.machine import default_device
-
-    if name is None:
-        return str(default_device())
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:  # an unknown word; a device this build or machine does not have
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise refusal(f"There is no device {name!r} here ({reason}). Give cpu, cuda, cuda:1 or mps.") from None
-    return name
+    return machine.device_named(name)
 
 
 def seed_list(text: str | None, n: int | None, default: int) -> list[int]:

@@ -120,7 +120,9 @@ def edit(
 
 def _repeated(name: str | None, classes: Sequence[str], count: int) -> Tensor | None:
     """Return a class as labels (count,), or None for none."""
-    from sfumato.sources import classes_named, in_turn
+    import torch
 
-    picked = None if name is None else classes_named(name, classes)
-    return None if picked is None else in_turn(range(count), picked[:1])
+    from sfumato.sources import class_named
+
+    label = None if name is None else class_named(name, classes)
+    return None if label is None else torch.full((count,), label)

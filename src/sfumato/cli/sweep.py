@@ -238,7 +238,7 @@ def _told(run: Run, source: Maker, cells: Sequence[Mapping[str, str]], root: str
 
     from sfumato.core.condition import NULL, joined, part_of
     from sfumato.runs.resolve import load_data
-    from sfumato.sources import classes_named
+    from sfumato.sources import class_named
 
     load = cache(partial(load_data, run.recipe, "test", root))
 
@@ -248,7 +248,8 @@ def _told(run: Run, source: Maker, cells: Sequence[Mapping[str, str]], root: str
             part = slice(i * each, (i + 1) * each)
             mine = None if labels is None else part_of(labels[part], "label")
             if "classes" in cell:
-                mine = torch.full((each,), (classes_named(cell["classes"], run.classes) or [NULL])[0])
+                label = class_named(cell["classes"], run.classes)
+                mine = torch.full((each,), NULL if label is None else label)
             where = _where(cell)
             told.append(run.named(seeds[part], mine, where, lender=run.lender(where, None, load)))
         return source(seeds, told[0] if len(told) == 1 else joined([label for label in told if label is not None]))

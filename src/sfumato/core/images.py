@@ -49,16 +49,19 @@ def to_float(images: Tensor) -> Tensor:
     return images.to(torch.float32) / 127.5 - 1
 
 
-def in_floats(images: Tensor) -> Tensor:
+def in_floats(images: Tensor | np.ndarray) -> Tensor:
     """Return a person's images as floats: codes through `to_float`, floats in [-1, 1] as they are.
 
     Arguments:
-        images: uint8 or float, any shape. A measurement may leave [-1, 1] by its noise, so only what is far outside is
-            taken for another scale.
+        images: uint8 or float, any shape, a tensor or an array of NumPy. A measurement may leave [-1, 1] by its noise,
+            so only what is far outside is taken for another scale.
 
     Raises:
         ValueError: For another type, or floats of another scale.
     """
+    if isinstance(images, np.ndarray):
+        images = torch.from_numpy(images)
+        images = images.float() if images.is_floating_point() else images
     if images.dtype == torch.uint8:
         return to_float(images)
     if not images.is_floating_point():

@@ -162,8 +162,10 @@ def check_pictures(task: Task, images: Tensor) -> None:
     """Refuse pictures that a task was not made for.
 
     Raises:
-        TaskError: If the pictures have another shape, or hold NaN.
+        TaskError: If the pictures have another shape, or hold NaN, or there is none.
     """
+    if images.ndim and not len(images):
+        raise TaskError("There must be at least one picture; got none.")
     if tuple(images.shape[1:]) != task.shape:
         raise TaskError(
             f"The model makes pictures of shape {task.shape} (channels, height, width); got "

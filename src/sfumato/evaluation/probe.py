@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sfumato.core.find import conform
 from sfumato.core.level import Level
 from sfumato.evaluation.findings import cell, series_of
 from sfumato.evaluation.probed import INPUT, Images, Look
@@ -74,6 +75,7 @@ def probe(
         ProbeError: If the data has no classes, or for an unknown block or a level outside those of training.
         LeakageError: If the split is called held out and was trained on.
     """
+    n, m = conform("n", n, int | None), conform("m", m, int | None)
     run.place("results")
     images = Images.of(run, split, n, m, root)
     look = Look.of(run, use, torch.device(device if device is not None else default_device()), batch)

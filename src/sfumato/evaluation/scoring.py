@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from sfumato.core.find import conform
 from sfumato.core.reading import read_json
 from sfumato.data.dataset import Dataset
 from sfumato.evaluation.accuracy import evaluate_classifier
@@ -81,6 +82,7 @@ def evaluate(
         NonFiniteError: If the model makes images with NaN or infinity.
         ValueError: If no metric can be computed, n being too small, say.
     """
+    n, m, first_seed = conform("n", n, int | None), conform("m", m, int | None), conform("first_seed", first_seed, int)
     recipe, names = run.recipe, names_of(run, metrics)
     run.place("results")
     if not kind_of(recipe).draws:

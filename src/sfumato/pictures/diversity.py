@@ -17,7 +17,7 @@ from sfumato.report.blocks import blocks
 from sfumato.report.sheet import choice
 from sfumato.runs.resolve import load_data
 from sfumato.runs.run import Run
-from sfumato.sources import class_names, classes_named
+from sfumato.sources import class_named
 
 
 def diversity(
@@ -45,13 +45,13 @@ def diversity(
     """
     seeds = seeds_of(each, first)
     runs = [run, *(Run.open(place.strip()) for place in against.split(",") if place.strip())]
-    picked = classes_named(label, run.classes)
-    kind = next(iter(class_names(picked, run.classes)), "")
+    chosen = class_named(label or 0, run.classes) if run.classes else None
+    kind = "" if chosen is None else run.classes[chosen]
     data = load_data(run.recipe, "train", root)
     data = data.take(len(data), seed=0)
     real = data.images
-    if picked is not None and data.labels is not None:
-        real = real[data.labels == picked[0]]
+    if chosen is not None and data.labels is not None:
+        real = real[data.labels == chosen]
     if len(real) < each:
         raise ValueError(f"{data.name} train has {len(real)} images of this class; got each = {each}.")
     sides: dict[str, Tensor] = {}
@@ -63,7 +63,7 @@ def diversity(
                 f"{len(one.classes)} classes against {run.recipe.shape}, {len(run.classes)}. A diversity sheet "
                 "compares runs on one set of data."
             )
-        asked = None if picked is None else torch.full((each,), picked[0])
+        asked = None if chosen is None else torch.full((each,), chosen)
         name = f"{one.path.name} ({len(sides) + 1})" if one.path.name in sides else one.path.name
         sides[name] = one.source(device=device)(seeds, asked)
         words.append(f"{name}: {one.making().sentence}")

@@ -24,7 +24,7 @@ from sfumato.metrics.fidelity import with_interval
 from sfumato.pictures._ask import drawn, seeds_of
 from sfumato.report.plot import Series, axes, finish, lines
 from sfumato.runs.run import Run
-from sfumato.sources import classes_named, in_turn
+from sfumato.sources import class_named
 
 
 def edit_strength(
@@ -54,7 +54,9 @@ def edit_strength(
         raise ValueError(f"This picture needs n >= 2 images and points >= 2; got {n} and {points}.")
     data, source = drawn(run, split, n, root), run.diffusion(device=device)
     labels = data.labels if run.classes else None
-    labels = in_turn(range(n), classes_named(to, run.classes)) if to else labels
+    if to:
+        label = class_named(to, run.classes)
+        labels = None if label is None else torch.full((n,), label)
     extract = extractor(run.recipe.evaluate.extractor, data.shape)
     own = features_of(extract, data.images)
     apart = float(np.linalg.norm(own - np.roll(own, 1, 0), axis=1).mean())  # of two different real images

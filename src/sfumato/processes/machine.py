@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from sfumato.core.errors import OptionError
 from sfumato.networks._fused import library
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -50,6 +51,22 @@ def default_device() -> torch.device:
     if torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
+
+
+def device_named(name: str | None) -> str:
+    """Return a device that is there: the named one, or the best at hand.
+
+    Raises:
+        OptionError: If there is no such device.
+    """
+    if name is None:
+        return str(default_device())
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # an unknown word; a device this build or machine does not have
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise OptionError(f"There is no device {name!r} here ({reason}). Give cpu, cuda, cuda:1 or mps.") from None
+    return name
 
 
 def computing_on(device: torch.device | str | None) -> torch.device:

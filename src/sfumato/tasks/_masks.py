@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sfumato.core.find import conform, parse
 from sfumato.core.noise import uniform
 from sfumato.core.task import Task, TaskError, scaled_identity
 
@@ -35,8 +36,7 @@ def hidden(mask: Mask, height: int, width: int, seed: int = 0) -> Tensor:
     if isinstance(mask, np.ndarray):
         mask = torch.from_numpy(mask)
     if isinstance(mask, str) and re.fullmatch(r"\s*\d+(\s*,\s*\d+){3}\s*", mask):
-        top, left, tall, wide = map(int, mask.split(","))
-        mask = top, left, tall, wide
+        mask = parse(mask)
     if isinstance(mask, Tensor):
         if mask.shape != (height, width):
             raise TaskError(
@@ -54,10 +54,11 @@ def hidden(mask: Mask, height: int, width: int, seed: int = 0) -> Tensor:
             )
         return found
     found = torch.zeros(height, width, dtype=torch.bool)
-    if isinstance(mask, tuple):
-        top, left, tall, wide = mask
-        if min(mask) < 0 or top + tall > height or left + wide > width:
-            raise TaskError(f"A box top,left,height,width lies inside the image of {height}x{width}; got {mask}.")
+    if not isinstance(mask, str):
+        box = conform("A box top,left,height,width", mask, tuple[int, int, int, int])
+        top, left, tall, wide = box
+        if min(box) < 0 or top + tall > height or left + wide > width:
+            raise TaskError(f"A box top,left,height,width lies inside the image of {height}x{width}; got {box}.")
         found[top : top + tall, left : left + wide] = True
         return found
     if mask == "half":
