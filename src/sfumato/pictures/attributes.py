@@ -13,7 +13,7 @@ from sfumato.data.told.attributes import asked
 from sfumato.pictures._ask import seeds_of
 from sfumato.report.sheet import sheet
 from sfumato.runs.run import Run
-from sfumato.sources import classes_named, in_turn
+from sfumato.sources import class_named, classes_named, in_turn
 
 
 def attributes(
@@ -54,8 +54,9 @@ def attributes(
     own = seeds_of(n, first) if len(over) == 1 else [first]
     seeds = [seed for seed in own for _ in grid]
     vector = torch.stack([asked({k: f"{v}sd" for k, v in each.items()}, rows) for each in grid] * len(own))
-    chosen = classes_named(to or None, run.classes)
-    labels = in_turn(seeds, chosen if to or len(own) > 1 else chosen and chosen[:1])
+    each = not to and len(own) > 1
+    label = class_named(to or 0, run.classes) if to or (run.classes and not each) else None
+    labels = in_turn(seeds, classes_named(None, run.classes) if each else None if label is None else [label])
     images = run.source(device=device)(seeds, Condition(labels, vector))
 
     def values(name: str) -> list[str]:
