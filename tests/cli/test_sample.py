@@ -348,3 +348,4 @@ def test_scale_draws_at_a_higher_resolution_and_ends_with_its_command(labelled: 
     for wrong in ("0", "two", "9", "-1"):
         said = cli("sample", labelled, "--scale", wrong)
         assert said.code == 2 and "--scale is a whole number from 1 to 4" in said.err
+    assert "--scale is given twice" in cli("sample", labelled, "--scale", 2, "--scale=3").err

@@ -106,7 +106,7 @@ def test_pictures_of_one_name_are_restored_each(run: Path, tmp_path: Path) -> No
 
 def test_the_best_is_the_best_of_images_made_alike(tiny: Recipe, run: Path) -> None:
     first = Run.open(run / "best").about["selected"]
-    more = ("sample.grid.steps=1", "sample.grid=uniform")  # far worse images of the same weights
+    more = ("sample.grid=uniform", "sample.grid.steps=1")  # far worse images of the same weights
     other = again(tiny, run, "train.images=480", *more, allow=("train.images", "sample"))
     chosen = Run.open(other.path / "best").about["selected"]
     records = [json.loads(line) for line in (run / "scores.jsonl").read_text().splitlines()]
@@ -237,6 +237,20 @@ def test_guidance_of_a_model_that_makes_no_images_is_refused() -> None:
 def test_epochs_have_bounds_that_are_said(epochs: str, capsys) -> None:
     assert main(["train", "edm-digits", f"train.epochs={epochs}", "--out", "nowhere"]) == 2
     assert f"at most 1,000,000,000; got {epochs}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--epochs", "2", "train.epochs=3"], "train.epochs is set twice (train.epochs=3, train.epochs=2.0)"),
+        (["--epochs", "2", "train.images=64"], "Epochs and images are two budgets"),
+        (["--minutes", "2", "train.minutes=3"], "train.minutes is set twice"),
+        (["--minutes", "2", "train.images=64"], "train.images would change nothing: the budget is train.minutes=2"),
+    ],
+)
+def test_one_budget_of_two_is_not_lost_in_silence(words: list[str], message: str, capsys) -> None:
+    assert main(["train", "edm-digits", *words, "--out", "nowhere"]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_file_does_not_say_how_many_classes_are_made(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_every_listed_field_can_be_set_to_its_own_value_and_then_nothing_changes
 
 
 def test_a_field_of_words_takes_the_word_none(recipe: Recipe) -> None:
-    assert override(recipe, ["variance=range", "variance=none"]) == recipe
+    assert override(override(recipe, ["variance=range"]), ["variance=none"]) == recipe
 
 
 def _at(recipe: Recipe, path: str) -> object:
@@ -102,6 +102,27 @@ def test_a_refused_override_gives_the_rule_the_value_and_the_nearest_name(
     with pytest.raises(RecipeError) as caught:
         override(recipe, [assignment])
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (["train.batch=8", "train.batch=9"], r"train.batch is set twice \(train.batch=8, train.batch=9\)"),
+        (["sigma-data=0.5", "sigma_data=0.6"], "sigma_data is set twice"),
+        (["sample.grid.steps=5", "sample.grid=karras"], "sample.grid=karras would undo sample.grid.steps=5, .* Put"),
+        (["network.width=8", "train.batch=2", "network=dit"], "network=dit would undo network.width=8"),
+        (["train.minutes=2", "train.images=600"], "train.images would change nothing: the budget is train.minutes=2"),
+    ],
+)
+def test_an_assignment_that_would_be_lost_is_refused(recipe: Recipe, assignments: list[str], message: str) -> None:
+    """A budget of minutes, too, where a recipe brings it: images asked for in vain would train for the hour."""
+    with pytest.raises(RecipeError, match=message):
+        override(recipe, assignments)
+    hour = find("recipe", "fashion-mnist-cpu-hour")()
+    with pytest.raises(RecipeError, match="Set train.minutes=none for a budget of images"):
+        override(hour, ["train.images=600"])
+    assert override(hour, ["train.images=600", "train.minutes=none"]).train.images == 600
+    assert override(recipe, ["sample.grid=karras", "sample.grid.steps=5"]).sample.grid.options["steps"] == 5
 
 
 def test_guidance_turned_off_lets_go_of_what_shaped_it_unless_that_is_asked_for_too(recipe: Recipe) -> None:

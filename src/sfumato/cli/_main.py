@@ -130,6 +130,10 @@ def _allowed(words: Iterable[str]) -> list[str]:
 def _scaled(words: Iterable[str]) -> list[str]:
     """Take ``--scale N`` out of the words of a command and draw its pictures at that resolution."""
     kept, scales = _taken(words, "--scale")
+    if len(scales) > 1:
+        from sfumato.cli._arguments import refusal
+
+        raise refusal("--scale is given twice, and the second would replace the first. Give one.")
     for scale in scales:
         draw_at(int(scale) if scale.isdecimal() else 0)
     return kept

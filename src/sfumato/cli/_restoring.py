@@ -59,9 +59,10 @@ def parted(words: Sequence[str], method: str) -> Parted:
         UnknownNameError: For an unknown task or method.
     """
     from sfumato.core.find import entries, find, options_of, parse
+    from sfumato.core.given import assigned
     from sfumato.restoration import FIXED
 
-    given = {name.strip().replace("-", "_"): text.strip() for name, _, text in (word.partition("=") for word in words)}
+    given = assigned(words)
     if "task" not in given:
         raise refusal(f"Say what to undo: task=NAME, one of {', '.join(entries('tasks'))}.")
     name = given.pop("task")

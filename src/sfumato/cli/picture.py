@@ -44,6 +44,7 @@ def picture(
 
     from sfumato.cli._next import reporting, show_next
     from sfumato.core.find import check_options, find_named, options_of, parse
+    from sfumato.core.given import assigned
     from sfumato.report.save import place, save
     from sfumato.runs.run import Run
 
@@ -52,7 +53,7 @@ def picture(
     known = options_of(entry, fixed=("run", "device", "root"))
     mine = [text for text in overrides if re.split(r"[.=]", text)[0].replace("-", "_") in known]
     fields = [text for text in overrides if text not in mine]
-    given = {name.replace("-", "_"): text.strip() for name, _, text in (word.partition("=") for word in mine)}
+    given = assigned(mine)
     hints = {name for name, p in known.items() if p.annotation == "str"}
     values = {name: text if name in hints else parse(text) for name, text in given.items()}
     singles = {name for name, p in known.items() if str(p.annotation).startswith("tuple")}

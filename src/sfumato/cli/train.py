@@ -56,13 +56,16 @@ def train(
         print(f"sfumato train {recipe} -> {folder}", flush=True)  # before torch is imported, which takes seconds
 
     from sfumato.core.find import find
+    from sfumato.core.given import assigned
     from sfumato.training import loop
 
-    passes = [text.partition("=")[2] for text in overrides if text.startswith("train.epochs=")]
-    fields = [text for text in overrides if not text.startswith("train.epochs=")]
+    passes = [text for text in overrides if text.startswith("train.epochs=")]
+    fields = [text for text in overrides if text not in passes]
     chosen = find_recipe(recipe, [*fields, *given(train__minutes=minutes)])
-    if epochs is not None or passes:
-        chosen = _for_epochs(chosen, passes[-1] if epochs is None else str(epochs), data_root)
+    if budget := assigned([*passes, *given(train__epochs=epochs)]):
+        if sized := [text for text in fields if text.startswith("train.images=")]:
+            raise refusal(f"Epochs and images are two budgets, and {sized[0]} stands beside epochs. Give one of them.")
+        chosen = _for_epochs(chosen, budget["train.epochs"], data_root)
     find("extractor", chosen.evaluate.extractor)  # named wrongly, better now than after training
     where = device_named(device)
     run = loop.train(chosen, folder, root=data_root, device=where, allow=allow, quiet=quiet, began=began)

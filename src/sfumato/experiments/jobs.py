@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import torch
 
 from sfumato.core.find import parse
+from sfumato.core.given import assigned
 from sfumato.core.optional import optional
 from sfumato.experiments.study import Study, StudyError
 from sfumato.experiments.work import Workspace, outcome_of
@@ -160,10 +161,7 @@ def options_of(text: str | None) -> dict[str, Any]:
     >>> options_of("timeout_min=60,slurm_partition=gpu")
     {'timeout_min': 60, 'slurm_partition': 'gpu'}
     """
-    found = {}
-    for piece in (text or "").split(",") if text else ():
-        name, equals, value = piece.partition("=")
-        if not equals:
-            raise StudyError(f"Options of a cluster read NAME=VALUE,NAME=VALUE; got {piece!r}.")
-        found[name.strip()] = parse(value)
-    return found
+    pieces = text.split(",") if text else []
+    if wrong := [piece for piece in pieces if "=" not in piece]:
+        raise StudyError(f"Options of a cluster read NAME=VALUE,NAME=VALUE; got {wrong[0]!r}.")
+    return {name: parse(value) for name, value in assigned(pieces).items()}

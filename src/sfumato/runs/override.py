@@ -46,7 +46,7 @@ def recipe_named(name: str) -> Recipe:
 
 
 def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
-    """Return the recipe with fields replaced by dotted assignments, applied in order.
+    """Return the recipe with fields replaced by dotted assignments, applied in order: a part, then its options.
 
     Turning guidance off (sample.guidance=1) also lets go of the recipe's own interval and ramp, which shape it.
 
@@ -56,9 +56,10 @@ def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
 
     Raises:
         RecipeError: For an unknown field, naming the nearest; for a value that is ill-typed or out of bounds; for a
-            changed field that nothing in the recipe reads, naming what would make it matter.
+            field that is set twice, or set and then replaced with all around it; for a changed field that nothing in
+            the recipe reads, naming what would make it matter.
     """
-    before, named = recipe, []
+    before, named = recipe, list[str]()
     for text in assignments:
         path, equals, value = text.partition("=")
         if not equals:
@@ -68,12 +69,31 @@ def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
             recipe = _assign(recipe, keys, value, path.strip())
         except OptionError as error:
             raise RecipeError(str(error)) from None
-        named.append(".".join(keys))
+        named.append(_once(".".join(keys), text, named, assignments))
     check_numbers(recipe, named)
+    if recipe.train.images != before.train.images and recipe.train.minutes is not None:
+        raise RecipeError(
+            f"train.images would change nothing: the budget is train.minutes={recipe.train.minutes:g}. Set "
+            "train.minutes=none for a budget of images, or leave train.images out."
+        )
     if _guided(before) and not _guided(recipe):
         recipe = dataclasses.replace(recipe, sample=_unshaped(recipe, named))
     _refuse_idle(before, recipe, assignments, named)
     return recipe
+
+
+def _once(path: str, text: str, named: Sequence[str], assignments: Sequence[str]) -> str:
+    """Return the path of an assignment.
+
+    Raises:
+        RecipeError: If it would silently undo an earlier one.
+    """
+    lost = next((before for before, name in zip(assignments, named) if f"{name}.".startswith(f"{path}.")), None)
+    if lost is None:
+        return path
+    if path in named:
+        raise RecipeError(f"{path} is set twice ({lost}, {text}), and the second would replace the first. Give one.")
+    raise RecipeError(f"{text} would undo {lost}, which stands before it. Put {text} first.")
 
 
 def _guided(recipe: Recipe) -> bool:

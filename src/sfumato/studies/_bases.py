@@ -59,7 +59,9 @@ def small(recipe: Recipe, scale: str = "cpu") -> Recipe:
         recipe: Recipe on Fashion-MNIST.
         scale: "cpu" or "lossy".
     """
-    made = override(recipe, (*SMALL, *LOSSY) if scale == "lossy" else SMALL)
+    made = override(recipe, SMALL)
+    if scale == "lossy":
+        made = override(made, LOSSY)
     small_data = "cifar10-jpeg16" if scale == "lossy" else "fashion-mnist14"
     return replace(made, name=recipe.name.replace("fashion-mnist-cpu", small_data))
 
@@ -120,7 +122,8 @@ def small_gan(scale: str) -> Recipe:
         return override(dcgan_fashion_mnist_cpu(), quiet)
     smaller = ("data.size=14", "train.images=30000", "train.log_every=1280")  # maps of 4, 7 and 14, or 4, 8 and 16
     if scale == "lossy":
-        return replace(override(dcgan_fashion_mnist_cpu(), (*quiet, *smaller, *LOSSY)), name="dcgan-cifar10-jpeg16")
+        made = override(override(dcgan_fashion_mnist_cpu(), (*quiet, *smaller)), LOSSY)
+        return replace(made, name="dcgan-cifar10-jpeg16")
     scored = ("evaluate.extractor=fashion-mnist14",)
     return replace(override(dcgan_fashion_mnist_cpu(), (*quiet, *smaller, *scored)), name="dcgan-fashion-mnist14")
 
