@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sfumato.core.find import entries
-from sfumato.core.given import several
+from sfumato.core.find import entries, several
 from sfumato.core.writing import replace_json
 from sfumato.evaluation import Result
 from sfumato.evaluation.two_sets import Found, compare_sets, open_set
@@ -25,7 +24,7 @@ from sfumato.model import Model, load
 from sfumato.processes.machine import device_named
 from sfumato.report.save import save
 from sfumato.report.search import search_figure
-from sfumato.runs.override import override, recipe_named
+from sfumato.runs.override import override, recipe_named, with_warnings
 from sfumato.runs.recipe import Recipe
 from sfumato.training import loop
 
@@ -57,7 +56,9 @@ def train(
         Diverged: If training is not finite and going back did not help.
         Interrupted: After a signal, with everything saved.
     """
-    chosen: Recipe = override(recipe_named(recipe) if isinstance(recipe, str) else recipe, several(fields))
+    chosen: Recipe = override(
+        recipe_named(recipe) if isinstance(recipe, str) else recipe, with_warnings(several(fields))
+    )
     folder = Path("runs") / chosen.name if out is None else Path(out)
     where = device_named(device)
     run = loop.train(chosen, folder, root=root, device=where, allow=several(allow), quiet=quiet)

@@ -27,8 +27,7 @@ from PIL import Image
 from torch import Tensor
 
 from sfumato.core.condition import part_of
-from sfumato.core.find import check_options, conform, find
-from sfumato.core.given import in_python, several
+from sfumato.core.find import check_options, conform, find, in_python, several
 from sfumato.core.images import in_floats, to_uint8
 from sfumato.core.task import Task
 from sfumato.editing import edit, said
@@ -44,7 +43,7 @@ from sfumato.restoration import Restored, measurement, method_of, restore
 from sfumato.runs.computed import by_levels, say_changes
 from sfumato.runs.conditions import measured_label, outside, usual_method
 from sfumato.runs.making import Making
-from sfumato.runs.override import override
+from sfumato.runs.override import override, with_warnings
 from sfumato.runs.recipe import RecipeError, part
 from sfumato.runs.resolve import load_data
 from sfumato.runs.run import Run
@@ -285,7 +284,7 @@ class Model:
         for text in fields:
             if text.split(".")[0] not in ("sample", "evaluate"):
                 raise RecipeError(f"{text} belongs to training, and this model is trained. Set sample.* or evaluate.*.")
-        run = self.run.with_recipe(override(self.run.recipe, by_levels(self.run, fields)))
+        run = self.run.with_recipe(override(self.run.recipe, with_warnings(by_levels(self.run, fields))))
         say_changes(run, self.use)
         return replace(self, run=run)
 

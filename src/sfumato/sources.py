@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from sfumato.core.condition import NULL, Condition, Label, is_null, part_of
 from sfumato.core.denoiser import Counted, Denoiser, Sampler, State
-from sfumato.core.find import UnknownNameError, nearest
-from sfumato.core.given import several
+from sfumato.core.find import UnknownNameError, nearest, several
 from sfumato.core.images import to_uint8
 from sfumato.core.level import Level, like
 from sfumato.core.noise import SamplingNoise

@@ -244,7 +244,6 @@ def test_epochs_have_bounds_that_are_said(epochs: str, capsys) -> None:
     [
         (["--epochs", "2", "train.epochs=3"], "train.epochs is set twice (train.epochs=3, train.epochs=2.0)"),
         (["--epochs", "2", "train.images=64"], "Epochs and images are two budgets"),
-        (["--minutes", "2", "train.minutes=3"], "train.minutes is set twice"),
         (["--minutes", "2", "train.images=64"], "train.images would change nothing: the budget is train.minutes=2"),
     ],
 )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import pytest
 
 from sfumato.cli.explain import fields_of
 from sfumato.core.find import OptionError, UnknownNameError, entries, find
-from sfumato.runs.override import override
+from sfumato.runs.override import override, with_warnings
 from sfumato.runs.recipe import Part, Recipe, RecipeError, differences, part
 
 RECIPES = sorted(entries("recipe"))
@@ -107,22 +108,38 @@ def test_a_refused_override_gives_the_rule_the_value_and_the_nearest_name(
 @pytest.mark.parametrize(
     ("assignments", "message"),
     [
-        (["train.batch=8", "train.batch=9"], r"train.batch is set twice \(train.batch=8, train.batch=9\)"),
-        (["sigma-data=0.5", "sigma_data=0.6"], "sigma_data is set twice"),
-        (["sample.grid.steps=5", "sample.grid=karras"], "sample.grid=karras would undo sample.grid.steps=5, .* Put"),
-        (["network.width=8", "train.batch=2", "network=dit"], "network=dit would undo network.width=8"),
-        (["train.minutes=2", "train.images=600"], "train.images would change nothing: the budget is train.minutes=2"),
+        (
+            ["sigma_data=0.5", "sigma-data=0.6"],
+            "sigma_data is set twice; the last holds, sigma-data=0.6, and sigma_data=0.5",
+        ),
+        (
+            ["sample.grid.steps=5", "sample.grid=karras"],
+            "sample.grid=karras undoes sample.grid.steps=5, .* Put sample.grid",
+        ),
+        (["network.width=8", "train.batch=2", "network=unet"], "network=unet undoes network.width=8"),
     ],
 )
-def test_an_assignment_that_would_be_lost_is_refused(recipe: Recipe, assignments: list[str], message: str) -> None:
-    """A budget of minutes, too, where a recipe brings it: images asked for in vain would train for the hour."""
-    with pytest.raises(RecipeError, match=message):
-        override(recipe, assignments)
+def test_an_assignment_that_is_lost_is_said(recipe: Recipe, assignments: list[str], message: str) -> None:
+    with pytest.warns(UserWarning, match=message) as said:
+        found = override(recipe, with_warnings(assignments))
+    assert len(said) == 1 and found == override(override(recipe, assignments[:-1]), assignments[-1:])
+
+
+def test_nothing_is_said_where_nothing_is_lost(recipe: Recipe) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kept = with_warnings(["sample.grid=karras", "sample.grid.steps=5", "train.batch=8", "network.width=8"])
+    assert override(recipe, kept).sample.grid.options["steps"] == 5
+
+
+def test_images_are_not_asked_for_in_vain(recipe: Recipe) -> None:
+    """A budget of minutes would go on: the hour's recipe trained for the hour."""
+    with pytest.raises(RecipeError, match="train.images would change nothing: the budget is train.minutes=2"):
+        override(recipe, ["train.minutes=2", "train.images=600"])
     hour = find("recipe", "fashion-mnist-cpu-hour")()
     with pytest.raises(RecipeError, match="Set train.minutes=none for a budget of images"):
         override(hour, ["train.images=600"])
     assert override(hour, ["train.images=600", "train.minutes=none"]).train.images == 600
-    assert override(recipe, ["sample.grid=karras", "sample.grid.steps=5"]).sample.grid.options["steps"] == 5
 
 
 def test_guidance_turned_off_lets_go_of_what_shaped_it_unless_that_is_asked_for_too(recipe: Recipe) -> None:

@@ -171,9 +171,9 @@ def refuse_idle(command: Callable[..., Any], values: Mapping[str, Any], names: S
 
 def find_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """Return the recipe of a name, or in a .json file, with fields replaced."""
-    from sfumato.runs.override import override, recipe_named
+    from sfumato.runs.override import override, recipe_named, with_warnings
 
-    return override(recipe_named(name), overrides)
+    return override(recipe_named(name), with_warnings(overrides))
 
 
 def resettle(recipe: Recipe, overrides: Sequence[str], groups: Sequence[str]) -> Recipe:
@@ -188,7 +188,7 @@ def resettle(recipe: Recipe, overrides: Sequence[str], groups: Sequence[str]) ->
         RecipeError: For a field outside the groups.
     """
     from sfumato.core.find import nearest
-    from sfumato.runs.override import elsewhere, override
+    from sfumato.runs.override import elsewhere, override, with_warnings
     from sfumato.runs.recipe import Recipe, RecipeError, Sample
 
     full = []
@@ -206,7 +206,7 @@ def resettle(recipe: Recipe, overrides: Sequence[str], groups: Sequence[str]) ->
                 f"{' and '.join(groups)} can change now; train another run with: sfumato train {recipe.name} {text}"
             )
         full.append(text)
-    return override(recipe, full)
+    return override(recipe, with_warnings(full))
 
 
 def settled(run: Run, overrides: Sequence[str], groups: Sequence[str], use: str | None = None) -> Run:

@@ -58,8 +58,7 @@ def parted(words: Sequence[str], method: str) -> Parted:
         OptionError: If no task is named.
         UnknownNameError: For an unknown task or method.
     """
-    from sfumato.core.find import entries, find, options_of, parse
-    from sfumato.core.given import assigned
+    from sfumato.core.find import assigned, entries, find, options_of, parse
     from sfumato.restoration import FIXED
 
     given = assigned(words)

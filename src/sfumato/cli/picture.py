@@ -43,8 +43,7 @@ def picture(
     from inspect import signature
 
     from sfumato.cli._next import reporting, show_next
-    from sfumato.core.find import check_options, find_named, options_of, parse
-    from sfumato.core.given import assigned
+    from sfumato.core.find import assigned, check_options, find_named, options_of, parse
     from sfumato.report.save import place, save
     from sfumato.runs.run import Run
 

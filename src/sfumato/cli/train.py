@@ -55,8 +55,7 @@ def train(
     if not quiet:
         print(f"sfumato train {recipe} -> {folder}", flush=True)  # before torch is imported, which takes seconds
 
-    from sfumato.core.find import find
-    from sfumato.core.given import assigned
+    from sfumato.core.find import assigned, find
     from sfumato.training import loop
 
     passes = [text for text in overrides if text.startswith("train.epochs=")]

@@ -270,6 +270,43 @@ def parse(text: str) -> Any:
     return text
 
 
+def in_python(values: Any) -> Any:
+    """Return a tensor, an array or a number of NumPy as a list or a number of Python, and anything else as it is."""
+    return values.tolist() if hasattr(values, "tolist") else values
+
+
+def several(values: Any) -> tuple[Any, ...]:
+    """Return what may be one or several as a tuple: a text or a number alone is one.
+
+    >>> several("fd"), several(["fd", "kid"]), several(0.5), several(())
+    (('fd',), ('fd', 'kid'), (0.5,), ())
+    """
+    values = in_python(values)
+    return (values,) if isinstance(values, str) or not isinstance(values, Iterable) else tuple(values)
+
+
+def assigned(words: Iterable[str]) -> dict[str, str]:
+    """Return the values that words NAME=VALUE give to names, as text; a hyphen in a name is an underscore.
+
+    Raises:
+        OptionError: For a name that stands twice, of whose values one would be lost.
+
+    >>> assigned(["task=inpaint", "data-fit=3"])
+    {'task': 'inpaint', 'data_fit': '3'}
+    """
+    found: dict[str, str] = {}
+    for word in words:
+        name, _, text = word.partition("=")
+        key = name.strip().replace("-", "_")
+        if key in found:
+            raise OptionError(
+                f"{key} is set twice ({key}={found[key]}, {key}={text.strip()}), and the second would replace the "
+                "first. Give one."
+            )
+        found[key] = text.strip()
+    return found
+
+
 def meanings(entry: Callable[..., Any]) -> dict[str, str]:
     """Return what the docstring of a part, or of a dataclass, says of each argument or attribute, by name.
 

@@ -19,8 +19,7 @@ from typing import Any, Protocol
 
 import torch
 
-from sfumato.core.find import parse
-from sfumato.core.given import assigned
+from sfumato.core.find import assigned, parse
 from sfumato.core.optional import optional
 from sfumato.experiments.study import Study, StudyError
 from sfumato.experiments.work import Workspace, outcome_of

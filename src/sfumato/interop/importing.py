@@ -22,7 +22,7 @@ from sfumato.interop.tensors import ForeignError
 from sfumato.processes.machine import describe
 from sfumato.runs import checkpoint
 from sfumato.runs.check import check
-from sfumato.runs.override import override
+from sfumato.runs.override import override, with_warnings
 from sfumato.runs.plan import plan
 from sfumato.runs.recipe import Recipe, RecipeError
 from sfumato.runs.run import Run
@@ -113,7 +113,7 @@ def import_run(
         found = replace(found, assumed=tuple(kept))
         chosen = replace(named, shape=named.shape or chosen.shape, sigma_data=named.sigma_data or 0.5, ema=chosen.ema)
     chosen = replace(chosen, train=replace(chosen.train, precision="fp32"))  # the weights as they are
-    chosen = override(chosen, overrides)
+    chosen = override(chosen, with_warnings(overrides))
     planned = plan(chosen)
     check(planned)
     network = planned.build_network()

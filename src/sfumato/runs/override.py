@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def recipe_named(name: str) -> Recipe:
 
 
 def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
-    """Return the recipe with fields replaced by dotted assignments, applied in order: a part, then its options.
+    """Return the recipe with fields replaced by dotted assignments, applied in order.
 
     Turning guidance off (sample.guidance=1) also lets go of the recipe's own interval and ramp, which shape it.
 
@@ -56,8 +57,7 @@ def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
 
     Raises:
         RecipeError: For an unknown field, naming the nearest; for a value that is ill-typed or out of bounds; for a
-            field that is set twice, or set and then replaced with all around it; for a changed field that nothing in
-            the recipe reads, naming what would make it matter.
+            changed field that nothing in the recipe reads, naming what would make it matter.
     """
     before, named = recipe, list[str]()
     for text in assignments:
@@ -69,7 +69,7 @@ def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
             recipe = _assign(recipe, keys, value, path.strip())
         except OptionError as error:
             raise RecipeError(str(error)) from None
-        named.append(_once(".".join(keys), text, named, assignments))
+        named.append(".".join(keys))
     check_numbers(recipe, named)
     if recipe.train.images != before.train.images and recipe.train.minutes is not None:
         raise RecipeError(
@@ -82,18 +82,23 @@ def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     return recipe
 
 
-def _once(path: str, text: str, named: Sequence[str], assignments: Sequence[str]) -> str:
-    """Return the path of an assignment.
+def with_warnings(assignments: Sequence[str]) -> Sequence[str]:
+    """Return what a person assigns in one breath, and warn of what `override`, which goes in order, will replace.
 
-    Raises:
-        RecipeError: If it would silently undo an earlier one.
+    That is a field that is set twice, whose last value holds, and an option that stands before the part whose it is.
+
+    >>> with_warnings(["sample.sampler=heun", "sample.sampler.churn=40"])
+    ['sample.sampler=heun', 'sample.sampler.churn=40']
     """
-    lost = next((before for before, name in zip(assignments, named) if f"{name}.".startswith(f"{path}.")), None)
-    if lost is None:
-        return path
-    if path in named:
-        raise RecipeError(f"{path} is set twice ({lost}, {text}), and the second would replace the first. Give one.")
-    raise RecipeError(f"{text} would undo {lost}, which stands before it. Put {text} first.")
+    earlier: dict[str, str] = {}
+    for text in assignments:
+        path = text.partition("=")[0].strip().replace("-", "_")
+        if path in earlier:
+            warnings.warn(f"{path} is set twice; the last holds, {text}, and {earlier[path]} is left.", stacklevel=3)
+        elif lost := next((before for name, before in earlier.items() if name.startswith(f"{path}.")), None):
+            warnings.warn(f"{text} undoes {lost}, which stands before it. Put {text} first to keep both.", stacklevel=3)
+        earlier[path] = text
+    return assignments
 
 
 def _guided(recipe: Recipe) -> bool:
