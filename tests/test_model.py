@@ -74,7 +74,9 @@ def test_one_word_is_not_its_letters_and_arrays_are_as_good_as_tensors(model: Mo
     shown = images.numpy()
     wanted = model.restore(images, model.task("superres"), samples=2).samples
     assert model.restore(shown, "superres", samples=np.int64(2)).samples.equal(wanted)
-    for mask in ("half", np.eye(8), [0, 0, 4, 4]):
+    turned = model.restore(np.flip(shown, 3), "superres", samples=2).samples
+    assert turned.equal(model.restore(images.flip(3), "superres", samples=2).samples)
+    for mask in ("half", np.flip(np.eye(8), 0), [0, 0, 4, 4]):
         made = model.edit(shown, np.int64(3), np.float32(0.5), mask=mask)
         hide = hidden(tuple(mask) if isinstance(mask, list) else mask, 8, 8)
         assert made.images[..., ~hide].equal(images[..., ~hide]) and made.labels.tolist() == [3, 3]

@@ -60,7 +60,7 @@ def in_floats(images: Tensor | np.ndarray) -> Tensor:
         ValueError: For another type, or floats of another scale.
     """
     if isinstance(images, np.ndarray):
-        images = torch.from_numpy(images)
+        images = torch.from_numpy(np.array(images, order="C"))  # a copy: it may be turned round, or read-only
         images = images.float() if images.is_floating_point() else images
     if images.dtype == torch.uint8:
         return to_float(images)

@@ -34,7 +34,7 @@ def hidden(mask: Mask, height: int, width: int, seed: int = 0) -> Tensor:
             image, or a word that is none of these.
     """
     if isinstance(mask, np.ndarray):
-        mask = torch.from_numpy(mask)
+        mask = torch.from_numpy(np.array(mask, order="C"))  # a copy: it may be turned round, or read-only
     if isinstance(mask, str) and re.fullmatch(r"\s*\d+(\s*,\s*\d+){3}\s*", mask):
         mask = parse(mask)
     if isinstance(mask, Tensor):
